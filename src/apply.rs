@@ -1,0 +1,1 @@
+//! Make kernel and disks match the plan.

@@ -1,0 +1,195 @@
+//! What the user asked: flags and environment variables, parsed once into values that hold.
+//!
+//! The only room that knows variable names. Every flag has an environment twin; the seed's names keep their
+//! meaning and defaults (an empty variable counts as unset, as in its `:=`), new ones begin with `BERTH_`.
+//! Wrong values are gathered, so that one start tells all of them.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::net::{IfName, Ipv4Prefix, MacAddr, Port};
+
+/// Everything a user can say about one VM. Each field is valid by itself; what depends on the pod is checked
+/// when the plan is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Config {
+    /// Identity of the VM: keys its disk and its MAC addresses. `BERTH_NAME`, else `HOSTNAME`.
+    pub name: String,
+    /// Host name told to the guest. `HOSTNAME`.
+    pub hostname: String,
+    pub image: Image,
+    pub guest: Guest,
+    pub network: Network,
+    pub machine: Machine,
+    pub lifecycle: Lifecycle,
+    pub paths: Paths,
+}
+
+/// Where the root disk comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Image {
+    /// `IMG_SOURCE`: http, https or file URL, or a plain path.
+    pub source: Option<String>,
+    /// `IMG_TARGET`: a path that exists, else a name under the image directory.
+    pub target: Option<String>,
+    /// `IMG_SHA256` (bare hex) or `sha256:HEX` / `sha512:HEX`: of the bytes as they come over the wire.
+    pub checksum: Option<Checksum>,
+    /// `BERTH_DISK_SIZE`: the overlay is grown to this many bytes at start; never shrunk.
+    pub disk_size_bytes: Option<u64>,
+}
+
+/// Digest an image must have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checksum {
+    Sha256(Vec<u8>),
+    Sha512(Vec<u8>),
+}
+
+/// How the config drive looks to the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeedFormat {
+    /// ISO label `config-2`, OpenStack layout.
+    ConfigDrive,
+    /// ISO label `cidata`.
+    NoCloud,
+}
+
+/// What the config drive is attached as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeedAs {
+    /// Read-only virtio-blk: every guest that boots from virtio-blk sees it.
+    Disk,
+    /// AHCI CD-ROM, as the seed had it.
+    Cdrom,
+}
+
+/// What the guest is given besides its disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Guest {
+    pub seed_format: SeedFormat,
+    pub seed_as: SeedAs,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Network {
+    /// `VM_IP` with `BERTH_VM_PREFIX` (30).
+    pub vm: Ipv4Prefix,
+    /// `VM_GW`: the bridge's own address, in the same prefix as `vm`.
+    pub gateway: Ipv4Addr,
+    /// `BERTH_UPLINK`: the pod's interface; the one with the default route when unset.
+    pub uplink: Option<IfName>,
+    pub bridge: IfName,
+    pub tap: IfName,
+    /// `BERTH_MTU`: overrides the pod link's MTU (it can only be made smaller). 576 to 65535.
+    pub mtu: Option<u32>,
+    /// `BERTH_MAC`: the guest's MAC; derived from `name` when unset.
+    pub mac: Option<MacAddr>,
+    /// `BERTH_RESERVED_PORTS`: kept for the pod, beside VNC.
+    pub reserved: Vec<Port>,
+    /// False when `NO_DHCP` is set: neither DHCP nor DNS is served.
+    pub serve: bool,
+    /// `BERTH_DNS`: whether the guest is told our responder or the pod's own name servers.
+    pub dns: Dns,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dns {
+    Gateway,
+    Pod,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// KVM when it works, else TCG with one warning.
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// `IMG_VCPU`. At least 1.
+    pub vcpu: u32,
+    /// `IMG_RAM_MB`. MiB.
+    pub ram_mib: u64,
+    /// `BERTH_QEMU`: program name (looked up in `PATH`) or path.
+    pub qemu: PathBuf,
+    /// `PATH`, for the look-up.
+    pub search_path: Vec<PathBuf>,
+    pub accel: Accel,
+    /// `BERTH_CPU`: QEMU's `-cpu`; `host` under KVM and `max` under TCG when unset.
+    pub cpu: Option<String>,
+    /// `LAUNCHER`: words put before QEMU's path.
+    pub launcher: Vec<String>,
+    /// `KVM_BLK_OPTS`, `KVM_RAW_BLK_OPTS`, `KVM_NET_OPTS`: QEMU options that replace ours, as words whose
+    /// placeholders are still to be filled in.
+    pub blk_opts: Option<Vec<String>>,
+    pub raw_blk_opts: Option<Vec<String>>,
+    pub net_opts: Option<Vec<String>>,
+    /// Values of the `$IMG_*` placeholders those options may name, by variable name.
+    pub placeholders: std::collections::BTreeMap<String, String>,
+    /// `NO_VNC` is unset: 5900/tcp stays with the pod. (QEMU's VNC server runs either way, as in the seed.)
+    pub reserve_vnc: bool,
+    /// `BERTH_VNC` is not `off`.
+    pub vnc: bool,
+    /// `BERTH_VNC_PASSWORD_FILE`: first line is the VNC password (at most 8 characters count).
+    pub vnc_password_file: Option<PathBuf>,
+    /// `BERTH_QEMU_UID`: uid and gid QEMU runs as; 0 keeps root.
+    pub uid: u32,
+    /// Words after `--`, last on QEMU's line, exactly as given.
+    pub extra_args: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnPoweroff {
+    Exit,
+    Restart,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnReboot {
+    Reset,
+    Exit,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lifecycle {
+    pub on_poweroff: OnPoweroff,
+    pub on_reboot: OnReboot,
+    /// `BERTH_GRACE_S`: seconds between SIGTERM and the moment QEMU must be gone.
+    pub grace: Duration,
+    /// `BERTH_GRACE_MARGIN_S`: QEMU is quit this long before `grace` ends.
+    pub margin: Duration,
+}
+
+/// Where things are in the container. Defaults are the seed's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Paths {
+    /// `/image`
+    pub image_dir: PathBuf,
+    /// `/run/berth`: config drive, lock, persisted facts; made 0700.
+    pub state_dir: PathBuf,
+    /// `/metadata`, `/userdata`; vendor data and network data have no default.
+    pub metadata: PathBuf,
+    pub userdata: PathBuf,
+    pub vendordata: Option<PathBuf>,
+    pub networkdata: Option<PathBuf>,
+    /// `/dev/vm`: `root` and `disk*` in it.
+    pub device_dir: PathBuf,
+    /// `/volumes`: `*.img` anywhere below it.
+    pub volumes_dir: PathBuf,
+    /// `/etc/resolv.conf`
+    pub resolv_conf: PathBuf,
+    /// `BERTH_CA_FILE`: PEM certificates trusted for https image sources; the system's and Mozilla's otherwise.
+    pub ca_file: Option<PathBuf>,
+}

@@ -1,0 +1,1 @@
+//! Every way to end: one table of exit codes.

@@ -1,0 +1,29 @@
+//! berth runs a virtual machine inside a container or pod and makes it *be* the pod on the network.
+//!
+//! Read the rooms in the order the data walks:
+//!
+//! ```text
+//! env, argv ──► config ─┐                                     guest  ⇄ serve ──── proto: dhcp4 dns (pure)
+//!                       ├─► plan ──► apply ──► kernel: links,  QEMU   ⇄ supervise ─ proto: qmp lifecycle (pure)
+//! pod ──► probe ► facts ┘  (desired)          one nft batch,
+//!                                              disks
+//! ```
+//!
+//! Pure rooms (`config`, `facts`, `plan`, `proto`, `nft`, `iso`) think and never touch; `sys` touches and never
+//! decides; the verbs (`apply`, `serve`, `supervise`) see both. `tests/layers.rs` holds the rooms to that.
+
+pub mod cli;
+pub mod config;
+pub mod exit;
+pub mod facts;
+pub mod plan;
+
+pub mod apply;
+pub mod serve;
+pub mod supervise;
+
+pub mod iso;
+pub mod net;
+pub mod nft;
+pub mod proto;
+pub mod sys;

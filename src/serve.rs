@@ -1,0 +1,1 @@
+//! Drive the DHCP and DNS cores with sockets and timers.

@@ -1,0 +1,1 @@
+//! The QEMU child, QMP, signals, the serial console.

@@ -1,0 +1,9 @@
+//! The machine: kernel, files, processes. Touches, never decides.
+
+pub mod child;
+pub mod ffi;
+pub mod image;
+pub mod link;
+pub mod netlink;
+pub mod probe;
+pub mod socket;

@@ -1,0 +1,84 @@
+//! Network namespaces for tests: made by the test, named after its process, gone when dropped.
+#![allow(dead_code, reason = "each test program uses its own part of the support code")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A network namespace of the test's own. Never the root namespace.
+#[derive(Debug)]
+pub struct Netns {
+    pub name: String,
+}
+
+impl Netns {
+    /// Needs root and iproute2; panics with what is missing, because a test that cannot run fails.
+    pub fn new(role: &str) -> Self {
+        let name = format!("bt{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        run("ip", &["netns", "add", &name]);
+        let netns = Self { name };
+        netns.ip("link set lo up");
+        netns
+    }
+
+    /// A command to be run inside.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
+    /// Runs `words` (split at blanks) inside and returns its standard output; panics when it fails.
+    pub fn run(&self, words: &str) -> String {
+        let mut words = words.split_whitespace();
+        let mut command = self.command(words.next().expect("a program"));
+        checked(command.args(words))
+    }
+
+    /// `ip -n NAME words`.
+    pub fn ip(&self, words: &str) -> String {
+        checked(Command::new("ip").args(["-n", &self.name]).args(words.split_whitespace()))
+    }
+
+    /// `nft words` inside.
+    pub fn nft(&self, words: &str) -> String {
+        checked(self.command("nft").args(words.split_whitespace()))
+    }
+
+    pub fn path(&self) -> String {
+        format!("/run/netns/{}", self.name)
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status();
+    }
+}
+
+/// Connects `a` and `b` by a veth pair with the given interface names, both up.
+pub fn veth(a: &Netns, a_if: &str, b: &Netns, b_if: &str) {
+    run("ip", &["link", "add", a_if, "netns", &a.name, "type", "veth", "peer", "name", b_if, "netns", &b.name]);
+    a.ip(&format!("link set {a_if} up"));
+    b.ip(&format!("link set {b_if} up"));
+}
+
+/// Runs a program, panics with its output when it fails.
+pub fn run(program: &str, args: &[&str]) -> String {
+    checked(Command::new(program).args(args))
+}
+
+/// Standard output of a command that must succeed.
+pub fn checked(command: &mut Command) -> String {
+    let output: Output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
