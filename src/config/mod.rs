@@ -4,6 +4,14 @@
 //! meaning and defaults (an empty variable counts as unset, as in its `:=`), new ones begin with `BERTH_`.
 //! Wrong values are gathered, so that one start tells all of them.
 
+mod options;
+mod parse;
+
+pub use options::{LogFormat, Options};
+pub use parse::{Ambient, Errors, Invalid};
+
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,11 +50,27 @@ pub struct Image {
 }
 
 /// Digest an image must have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Checksum {
     Sha256(Vec<u8>),
     Sha512(Vec<u8>),
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, bytes) = match self {
+            Self::Sha256(bytes) => ("sha256", bytes),
+            Self::Sha512(bytes) => ("sha512", bytes),
+        };
+        write!(f, "{name}:")?;
+        bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Checksum {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// How the config drive looks to the guest.
@@ -135,7 +159,7 @@ pub struct Machine {
     pub raw_blk_opts: Option<Vec<String>>,
     pub net_opts: Option<Vec<String>>,
     /// Values of the `$IMG_*` placeholders those options may name, by variable name.
-    pub placeholders: std::collections::BTreeMap<String, String>,
+    pub placeholders: BTreeMap<String, String>,
     /// `NO_VNC` is unset: 5900/tcp stays with the pod. (QEMU's VNC server runs either way, as in the seed.)
     pub reserve_vnc: bool,
     /// `BERTH_VNC` is not `off`.
@@ -193,3 +217,6 @@ pub struct Paths {
     /// `BERTH_CA_FILE`: PEM certificates trusted for https image sources; the system's and Mozilla's otherwise.
     pub ca_file: Option<PathBuf>,
 }
+
+#[cfg(test)]
+mod tests;

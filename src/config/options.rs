@@ -1,0 +1,233 @@
+//! The words themselves: each flag, its environment twin and its help, as one clap definition.
+//!
+//! Every value is kept as text here, so that `parse` can tell all that is wrong at once.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Flags of `berth run` and `berth plan`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Options {
+    /// Identity of the VM: keys its disk and its MAC addresses [default: the host name]
+    #[arg(long, env = "BERTH_NAME", value_name = "NAME", help_heading = "Guest")]
+    pub name: Option<String>,
+    /// Host name told to the guest
+    #[arg(long, env = "HOSTNAME", value_name = "NAME", help_heading = "Guest")]
+    pub hostname: Option<String>,
+    /// Virtual CPUs, 1 to 255 [default: 1]
+    #[arg(long, env = "IMG_VCPU", value_name = "N", help_heading = "Guest")]
+    pub vcpu: Option<String>,
+    /// Memory in MiB, 16 to 16777216 [default: 512]
+    #[arg(
+        long = "ram-mb",
+        env = "IMG_RAM_MB",
+        value_name = "MIB",
+        help_heading = "Guest"
+    )]
+    pub ram_mb: Option<String>,
+
+    /// Image to fetch when the target is missing: http, https or file URL, or a path
+    #[arg(long, env = "IMG_SOURCE", value_name = "URL", help_heading = "Disks")]
+    pub image_source: Option<String>,
+    /// Base image: a path that exists, else a name in the image directory
+    #[arg(long, env = "IMG_TARGET", value_name = "NAME", help_heading = "Disks")]
+    pub image_target: Option<String>,
+    /// Digest of the image as it comes over the wire: HEX, sha256:HEX or sha512:HEX
+    #[arg(long, env = "IMG_SHA256", value_name = "DIGEST", help_heading = "Disks")]
+    pub image_checksum: Option<String>,
+    /// Grow the VM's disk to at least this size at start: bytes, or with K, M, G, T (powers of 1024)
+    #[arg(long, env = "BERTH_DISK_SIZE", value_name = "SIZE", help_heading = "Disks")]
+    pub disk_size: Option<String>,
+    /// Layout of the config drive: configdrive or nocloud [default: configdrive]
+    #[arg(
+        long,
+        env = "BERTH_SEED_FORMAT",
+        value_name = "FORMAT",
+        help_heading = "Disks"
+    )]
+    pub seed_format: Option<String>,
+    /// What the config drive is attached as: disk (read-only virtio-blk) or cdrom (AHCI) [default: disk]
+    #[arg(long, env = "BERTH_SEED_AS", value_name = "KIND", help_heading = "Disks")]
+    pub seed_as: Option<String>,
+
+    /// Address the guest gets by DHCP [default: 192.168.254.2]
+    #[arg(long, env = "VM_IP", value_name = "ADDRESS", help_heading = "Network")]
+    pub vm_ip: Option<String>,
+    /// Address of the bridge, the guest's router and name server [default: 192.168.254.1]
+    #[arg(long, env = "VM_GW", value_name = "ADDRESS", help_heading = "Network")]
+    pub vm_gw: Option<String>,
+    /// Prefix length of the network both are in, 1 to 30 [default: 30]
+    #[arg(
+        long,
+        env = "BERTH_VM_PREFIX",
+        value_name = "LENGTH",
+        help_heading = "Network"
+    )]
+    pub vm_prefix: Option<String>,
+    /// The pod's interface [default: the one with the default route]
+    #[arg(long, env = "BERTH_UPLINK", value_name = "NAME", help_heading = "Network")]
+    pub uplink: Option<String>,
+    /// Name of the bridge [default: br0]
+    #[arg(long, env = "BERTH_BRIDGE", value_name = "NAME", help_heading = "Network")]
+    pub bridge: Option<String>,
+    /// Name of the tap [default: tap0]
+    #[arg(long, env = "BERTH_TAP", value_name = "NAME", help_heading = "Network")]
+    pub tap: Option<String>,
+    /// MTU of bridge, tap and guest in octets, at most the pod link's, 576 to 65535 [default: the pod link's]
+    #[arg(long, env = "BERTH_MTU", value_name = "OCTETS", help_heading = "Network")]
+    pub mtu: Option<String>,
+    /// The guest's MAC address [default: derived from the name, the same at every start]
+    #[arg(long, env = "BERTH_MAC", value_name = "MAC", help_heading = "Network")]
+    pub mac: Option<String>,
+    /// Ports that stay with the pod, beside VNC's: NUMBER/tcp, NUMBER/udp or NUMBER/sctp, by comma
+    #[arg(
+        long,
+        env = "BERTH_RESERVED_PORTS",
+        value_name = "PORTS",
+        help_heading = "Network"
+    )]
+    pub reserved_ports: Option<String>,
+    /// Serve neither DHCP nor DNS (any value)
+    #[arg(long, env = "NO_DHCP", value_name = "ANY", num_args = 0..=1, default_missing_value = "1",
+          require_equals = true, help_heading = "Network")]
+    pub no_dhcp: Option<String>,
+    /// Name servers the guest is told: gateway (our responder) or pod (the pod's own) [default: gateway]
+    #[arg(long, env = "BERTH_DNS", value_name = "WHOSE", help_heading = "Network")]
+    pub dns: Option<String>,
+
+    /// QEMU: a program in PATH or a path [default: qemu-system-x86_64]
+    #[arg(long, env = "BERTH_QEMU", value_name = "PROGRAM", help_heading = "Machine")]
+    pub qemu: Option<String>,
+    /// Accelerator: auto (KVM where it works, else TCG), kvm or tcg [default: auto]
+    #[arg(long, env = "BERTH_ACCEL", value_name = "ACCEL", help_heading = "Machine")]
+    pub accel: Option<String>,
+    /// QEMU's -cpu [default: host under KVM, max under TCG]
+    #[arg(long, env = "BERTH_CPU", value_name = "MODEL", help_heading = "Machine")]
+    pub cpu: Option<String>,
+    /// Words put before QEMU's path, as a shell would split them
+    #[arg(long, env = "LAUNCHER", value_name = "WORDS", help_heading = "Machine")]
+    pub launcher: Option<String>,
+    /// QEMU options that replace ours for the root disk image; $KVM_IMAGE and the like are filled in
+    #[arg(
+        long,
+        env = "KVM_BLK_OPTS",
+        value_name = "OPTIONS",
+        allow_hyphen_values = true,
+        help_heading = "Machine"
+    )]
+    pub kvm_blk_opts: Option<String>,
+    /// The same for a root block device
+    #[arg(
+        long,
+        env = "KVM_RAW_BLK_OPTS",
+        value_name = "OPTIONS",
+        allow_hyphen_values = true,
+        help_heading = "Machine"
+    )]
+    pub kvm_raw_blk_opts: Option<String>,
+    /// QEMU options that replace ours for the network; $BRIDGE_IFACE and $NEWMAC are filled in
+    #[arg(
+        long,
+        env = "KVM_NET_OPTS",
+        value_name = "OPTIONS",
+        allow_hyphen_values = true,
+        help_heading = "Machine"
+    )]
+    pub kvm_net_opts: Option<String>,
+    /// Map 5900/tcp onto the guest too (any value); QEMU's VNC server still runs
+    #[arg(long, env = "NO_VNC", value_name = "ANY", num_args = 0..=1, default_missing_value = "1",
+          require_equals = true, help_heading = "Machine")]
+    pub no_vnc: Option<String>,
+    /// VNC server on the pod's address, port 5900: on or off [default: on]
+    #[arg(long, env = "BERTH_VNC", value_name = "SWITCH", help_heading = "Machine")]
+    pub vnc: Option<String>,
+    /// File whose first line is the VNC password (VNC looks at 8 characters)
+    #[arg(
+        long,
+        env = "BERTH_VNC_PASSWORD_FILE",
+        value_name = "FILE",
+        help_heading = "Machine"
+    )]
+    pub vnc_password_file: Option<PathBuf>,
+    /// uid and gid QEMU runs as where this process may choose; 0 keeps ours [default: 65534]
+    #[arg(long, env = "BERTH_QEMU_UID", value_name = "UID", help_heading = "Machine")]
+    pub qemu_uid: Option<String>,
+
+    /// When the guest powers off: exit or restart [default: exit]
+    #[arg(
+        long,
+        env = "BERTH_ON_POWEROFF",
+        value_name = "POLICY",
+        help_heading = "Lifecycle"
+    )]
+    pub on_poweroff: Option<String>,
+    /// When the guest reboots: reset or exit [default: reset]
+    #[arg(
+        long,
+        env = "BERTH_ON_REBOOT",
+        value_name = "POLICY",
+        help_heading = "Lifecycle"
+    )]
+    pub on_reboot: Option<String>,
+    /// Seconds from SIGTERM to the moment QEMU must be gone, 1 to 86400 [default: 25]
+    #[arg(
+        long,
+        env = "BERTH_GRACE_S",
+        value_name = "SECONDS",
+        help_heading = "Lifecycle"
+    )]
+    pub grace: Option<String>,
+    /// QEMU is quit this many seconds before the grace period ends [default: 2]
+    #[arg(
+        long,
+        env = "BERTH_GRACE_MARGIN_S",
+        value_name = "SECONDS",
+        help_heading = "Lifecycle"
+    )]
+    pub grace_margin: Option<String>,
+
+    /// Images and the VMs' disks [default: /image]
+    #[arg(long, env = "BERTH_IMAGE_DIR", value_name = "DIR", help_heading = "Paths")]
+    pub image_dir: Option<PathBuf>,
+    /// Config drive, locks [default: /run/berth]
+    #[arg(long, env = "BERTH_STATE_DIR", value_name = "DIR", help_heading = "Paths")]
+    pub state_dir: Option<PathBuf>,
+    /// cloud-init meta-data [default: /metadata]
+    #[arg(long, env = "BERTH_METADATA", value_name = "FILE", help_heading = "Paths")]
+    pub metadata: Option<PathBuf>,
+    /// cloud-init user-data [default: /userdata]
+    #[arg(long, env = "BERTH_USERDATA", value_name = "FILE", help_heading = "Paths")]
+    pub userdata: Option<PathBuf>,
+    /// cloud-init vendor-data
+    #[arg(long, env = "BERTH_VENDORDATA", value_name = "FILE", help_heading = "Paths")]
+    pub vendordata: Option<PathBuf>,
+    /// cloud-init network data
+    #[arg(long, env = "BERTH_NETWORKDATA", value_name = "FILE", help_heading = "Paths")]
+    pub networkdata: Option<PathBuf>,
+    /// Holds the block devices root and disk* [default: /dev/vm]
+    #[arg(long, env = "BERTH_DEVICE_DIR", value_name = "DIR", help_heading = "Paths")]
+    pub device_dir: Option<PathBuf>,
+    /// Every *.img below it becomes an extra disk [default: /volumes]
+    #[arg(long, env = "BERTH_VOLUMES_DIR", value_name = "DIR", help_heading = "Paths")]
+    pub volumes_dir: Option<PathBuf>,
+    /// The pod's resolver configuration [default: /etc/resolv.conf]
+    #[arg(long, env = "BERTH_RESOLV_CONF", value_name = "FILE", help_heading = "Paths")]
+    pub resolv_conf: Option<PathBuf>,
+    /// PEM certificates trusted for https image sources [default: the system's, else Mozilla's]
+    #[arg(long, env = "BERTH_CA_FILE", value_name = "FILE", help_heading = "Paths")]
+    pub ca_file: Option<PathBuf>,
+
+    /// QEMU's own arguments, last on its line, exactly as given
+    #[arg(last = true, value_name = "QEMU ARGS")]
+    pub qemu_args: Vec<String>,
+}

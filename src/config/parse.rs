@@ -1,0 +1,555 @@
+//! From words to values: every wrong one is named, with its variable, what it was and what is allowed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::options::Options;
+use super::{
+    Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnPoweroff, OnReboot, Paths,
+    SeedAs, SeedFormat,
+};
+use crate::net::{Ipv4Prefix, Port};
+
+/// One value that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// Environment name of the option.
+    pub variable: &'static str,
+    pub value: String,
+    /// What would be right.
+    pub allowed: String,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={:?}: {}", self.variable, self.value, self.allowed)
+    }
+}
+
+/// All that is wrong, in the order of the options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Errors(pub Vec<Invalid>);
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<String> = self.0.iter().map(Invalid::to_string).collect();
+        f.write_str(&words.join("\n"))
+    }
+}
+
+impl std::error::Error for Errors {}
+
+/// What is used of the process's surroundings besides the options.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ambient {
+    /// The kernel's host name: stands in for an unset `HOSTNAME`, as bash does.
+    pub nodename: String,
+    /// `PATH`.
+    pub search_path: Vec<PathBuf>,
+}
+
+impl Ambient {
+    /// Reads the host name and `PATH`, once, at start.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one room that reads the environment"
+    )]
+    pub fn read() -> Self {
+        let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+        Self {
+            nodename,
+            search_path: std::env::split_paths(&path).collect(),
+        }
+    }
+}
+
+impl Options {
+    /// Checks every word. What depends on the pod is checked by the plan.
+    pub fn parse(&self, ambient: &Ambient) -> Result<Config, Errors> {
+        let mut wrong = Wrong(Vec::new());
+        let config = self.gather(ambient, &mut wrong);
+        if wrong.0.is_empty() {
+            Ok(config)
+        } else {
+            Err(Errors(wrong.0))
+        }
+    }
+
+    fn gather(&self, ambient: &Ambient, wrong: &mut Wrong) -> Config {
+        let hostname = set(&self.hostname)
+            .map(str::to_owned)
+            .or_else(|| Some(ambient.nodename.clone()).filter(|name| !name.is_empty() && name != "(none)"))
+            .unwrap_or_else(|| "vm".to_owned());
+        let name_variable = if set(&self.name).is_some() {
+            "BERTH_NAME"
+        } else {
+            "HOSTNAME"
+        };
+        let name = set(&self.name).map_or_else(|| hostname.clone(), str::to_owned);
+        if !is_name(&name) {
+            wrong.add(
+                name_variable,
+                &name,
+                "letters, digits, '-', '_' and '.', at most 253, not a '.' first",
+            );
+        }
+        Config {
+            name,
+            hostname,
+            image: self.image(wrong),
+            guest: Guest {
+                seed_format: wrong.word(
+                    "BERTH_SEED_FORMAT",
+                    &self.seed_format,
+                    SeedFormat::ConfigDrive,
+                    &[
+                        ("configdrive", SeedFormat::ConfigDrive),
+                        ("nocloud", SeedFormat::NoCloud),
+                    ],
+                ),
+                seed_as: wrong.word(
+                    "BERTH_SEED_AS",
+                    &self.seed_as,
+                    SeedAs::Disk,
+                    &[("disk", SeedAs::Disk), ("cdrom", SeedAs::Cdrom)],
+                ),
+            },
+            network: self.network(wrong),
+            machine: self.machine(ambient, wrong),
+            lifecycle: self.lifecycle(wrong),
+            paths: self.paths(),
+        }
+    }
+
+    fn image(&self, wrong: &mut Wrong) -> Image {
+        let source = set(&self.image_source).map(str::to_owned);
+        if let Some(text) = &source
+            && let Some((scheme, _)) = text.split_once("://")
+            && !["http", "https", "file"].contains(&scheme.to_ascii_lowercase().as_str())
+        {
+            wrong.add(
+                "IMG_SOURCE",
+                text,
+                "an http://, https:// or file:// URL, or a path",
+            );
+        }
+        Image {
+            source,
+            target: set(&self.image_target).map(str::to_owned),
+            checksum: wrong.optional(
+                "IMG_SHA256",
+                &self.image_checksum,
+                "64 hexadecimal digits, sha256:HEX or sha512:HEX",
+                checksum,
+            ),
+            disk_size_bytes: wrong.optional(
+                "BERTH_DISK_SIZE",
+                &self.disk_size,
+                "bytes, or a number with K, M, G or T, as in 20G",
+                size,
+            ),
+        }
+    }
+
+    fn network(&self, wrong: &mut Wrong) -> Network {
+        let address = "an IPv4 address";
+        let vm_ip = wrong.or(
+            "VM_IP",
+            &self.vm_ip,
+            Ipv4Addr::new(192, 168, 254, 2),
+            address,
+            parsed,
+        );
+        let gateway = wrong.or(
+            "VM_GW",
+            &self.vm_gw,
+            Ipv4Addr::new(192, 168, 254, 1),
+            address,
+            parsed,
+        );
+        let length = wrong.or(
+            "BERTH_VM_PREFIX",
+            &self.vm_prefix,
+            30,
+            "a prefix length from 1 to 30",
+            |text| within(text, 1, 30),
+        );
+        let vm = Ipv4Prefix {
+            address: vm_ip,
+            length,
+        };
+        self.check_pair(vm, gateway, wrong);
+        Network {
+            vm,
+            gateway,
+            uplink: wrong.net("BERTH_UPLINK", &self.uplink),
+            bridge: wrong.name("BERTH_BRIDGE", &self.bridge, "br0"),
+            tap: wrong.name("BERTH_TAP", &self.tap, "tap0"),
+            mtu: wrong.optional("BERTH_MTU", &self.mtu, "octets from 576 to 65535", |text| {
+                within(text, 576, 65_535)
+            }),
+            mac: wrong.net("BERTH_MAC", &self.mac),
+            reserved: self.reserved(wrong),
+            serve: set(&self.no_dhcp).is_none(),
+            dns: wrong.word(
+                "BERTH_DNS",
+                &self.dns,
+                Dns::Gateway,
+                &[("gateway", Dns::Gateway), ("pod", Dns::Pod)],
+            ),
+        }
+    }
+
+    /// Guest and gateway must be two hosts of one network.
+    fn check_pair(&self, vm: Ipv4Prefix, gateway: Ipv4Addr, wrong: &mut Wrong) {
+        let hosts = |address| address != vm.network() && address != vm.broadcast();
+        if !wrong.0.is_empty() {
+            return;
+        }
+        if vm.address == gateway || !vm.contains(gateway) {
+            let allowed = format!(
+                "another address of VM_IP's network {}/{}",
+                vm.network(),
+                vm.length
+            );
+            wrong.add("VM_GW", &gateway.to_string(), &allowed);
+        } else if !hosts(vm.address) || !hosts(gateway) {
+            let (variable, address) = if hosts(vm.address) {
+                ("VM_GW", gateway)
+            } else {
+                ("VM_IP", vm.address)
+            };
+            let allowed = format!(
+                "a host address, not {} or {}, the ends of the network (BERTH_VM_PREFIX={})",
+                vm.network(),
+                vm.broadcast(),
+                vm.length
+            );
+            wrong.add(variable, &address.to_string(), &allowed);
+        }
+    }
+
+    fn reserved(&self, wrong: &mut Wrong) -> Vec<Port> {
+        let mut ports = Vec::new();
+        for word in set(&self.reserved_ports)
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+        {
+            match word.parse::<Port>() {
+                Ok(port) => ports.push(port),
+                Err(_) if word.is_empty() => {}
+                Err(error) => wrong.add("BERTH_RESERVED_PORTS", word, &error.to_string()),
+            }
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    fn machine(&self, ambient: &Ambient, wrong: &mut Wrong) -> Machine {
+        let image = [
+            ("IMG_SOURCE", &self.image_source),
+            ("IMG_TARGET", &self.image_target),
+            ("IMG_VCPU", &self.vcpu),
+            ("IMG_RAM_MB", &self.ram_mb),
+        ];
+        Machine {
+            vcpu: wrong.or(
+                "IMG_VCPU",
+                &self.vcpu,
+                1,
+                "a whole number from 1 to 255",
+                |text| within(text, 1, 255),
+            ),
+            ram_mib: wrong.or(
+                "IMG_RAM_MB",
+                &self.ram_mb,
+                512,
+                "MiB from 16 to 16777216",
+                |text| within(text, 16, 16_777_216),
+            ),
+            qemu: set(&self.qemu).unwrap_or("qemu-system-x86_64").into(),
+            search_path: ambient.search_path.clone(),
+            accel: wrong.word(
+                "BERTH_ACCEL",
+                &self.accel,
+                Accel::Auto,
+                &[("auto", Accel::Auto), ("kvm", Accel::Kvm), ("tcg", Accel::Tcg)],
+            ),
+            cpu: set(&self.cpu).map(str::to_owned),
+            launcher: wrong.words("LAUNCHER", &self.launcher, false).unwrap_or_default(),
+            blk_opts: wrong.words("KVM_BLK_OPTS", &self.kvm_blk_opts, true),
+            raw_blk_opts: wrong.words("KVM_RAW_BLK_OPTS", &self.kvm_raw_blk_opts, true),
+            net_opts: wrong.words("KVM_NET_OPTS", &self.kvm_net_opts, true),
+            placeholders: image
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.clone().unwrap_or_default()))
+                .collect::<BTreeMap<_, _>>(),
+            reserve_vnc: set(&self.no_vnc).is_none(),
+            vnc: wrong.word("BERTH_VNC", &self.vnc, true, &[("on", true), ("off", false)]),
+            vnc_password_file: path(&self.vnc_password_file),
+            uid: wrong.or(
+                "BERTH_QEMU_UID",
+                &self.qemu_uid,
+                65_534,
+                "a uid from 0 to 4294967294",
+                |text| within(text, 0, u32::MAX - 1),
+            ),
+            extra_args: self.qemu_args.clone(),
+        }
+    }
+
+    fn lifecycle(&self, wrong: &mut Wrong) -> Lifecycle {
+        let grace = wrong.or(
+            "BERTH_GRACE_S",
+            &self.grace,
+            25,
+            "seconds from 1 to 86400",
+            |text| within(text, 1, 86_400),
+        );
+        let margin = wrong.or(
+            "BERTH_GRACE_MARGIN_S",
+            &self.grace_margin,
+            grace.min(2),
+            "seconds, at most BERTH_GRACE_S",
+            |text| within(text, 0, grace),
+        );
+        Lifecycle {
+            on_poweroff: wrong.word(
+                "BERTH_ON_POWEROFF",
+                &self.on_poweroff,
+                OnPoweroff::Exit,
+                &[("exit", OnPoweroff::Exit), ("restart", OnPoweroff::Restart)],
+            ),
+            on_reboot: wrong.word(
+                "BERTH_ON_REBOOT",
+                &self.on_reboot,
+                OnReboot::Reset,
+                &[("reset", OnReboot::Reset), ("exit", OnReboot::Exit)],
+            ),
+            grace: Duration::from_secs(grace),
+            margin: Duration::from_secs(margin),
+        }
+    }
+
+    fn paths(&self) -> Paths {
+        let or = |value: &Option<PathBuf>, default: &str| path(value).unwrap_or_else(|| default.into());
+        Paths {
+            image_dir: or(&self.image_dir, "/image"),
+            state_dir: or(&self.state_dir, "/run/berth"),
+            metadata: or(&self.metadata, "/metadata"),
+            userdata: or(&self.userdata, "/userdata"),
+            vendordata: path(&self.vendordata),
+            networkdata: path(&self.networkdata),
+            device_dir: or(&self.device_dir, "/dev/vm"),
+            volumes_dir: or(&self.volumes_dir, "/volumes"),
+            resolv_conf: or(&self.resolv_conf, "/etc/resolv.conf"),
+            ca_file: path(&self.ca_file),
+        }
+    }
+}
+
+/// Gathers what is wrong; a default stands in, so that the rest can be checked too.
+struct Wrong(Vec<Invalid>);
+
+impl Wrong {
+    fn add(&mut self, variable: &'static str, value: &str, allowed: &str) {
+        self.0.push(Invalid {
+            variable,
+            value: value.to_owned(),
+            allowed: allowed.to_owned(),
+        });
+    }
+
+    fn optional<T>(
+        &mut self,
+        variable: &'static str,
+        value: &Option<String>,
+        allowed: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = set(value)?.trim();
+        let parsed = parse(text);
+        if parsed.is_none() {
+            self.add(variable, text, allowed);
+        }
+        parsed
+    }
+
+    fn or<T>(
+        &mut self,
+        variable: &'static str,
+        value: &Option<String>,
+        default: T,
+        allowed: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        self.optional(variable, value, allowed, parse).unwrap_or(default)
+    }
+
+    fn word<T: Copy>(
+        &mut self,
+        variable: &'static str,
+        value: &Option<String>,
+        default: T,
+        words: &[(&str, T)],
+    ) -> T {
+        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        self.or(variable, value, default, &names.join(" or "), |text| {
+            words
+                .iter()
+                .find(|(name, _)| text.eq_ignore_ascii_case(name))
+                .map(|(_, value)| *value)
+        })
+    }
+
+    fn net<T: FromStr<Err = crate::net::Error>>(
+        &mut self,
+        variable: &'static str,
+        value: &Option<String>,
+    ) -> Option<T> {
+        let text = set(value)?;
+        text.parse()
+            .map_err(|error: T::Err| self.add(variable, text, &error.to_string()))
+            .ok()
+    }
+
+    fn name(&mut self, variable: &'static str, value: &Option<String>, default: &str) -> crate::net::IfName {
+        let parsed = self.net(variable, value);
+        #[expect(clippy::expect_used, reason = "the defaults are interface names")]
+        parsed.unwrap_or_else(|| default.parse().expect("an interface name"))
+    }
+
+    /// Splits as a shell would, and runs nothing: command substitution and unknown variables are refused.
+    fn words(
+        &mut self,
+        variable: &'static str,
+        value: &Option<String>,
+        placeholders: bool,
+    ) -> Option<Vec<String>> {
+        let text = set(value)?;
+        if text.contains('`') || text.contains("$(") {
+            self.add(variable, text, "words without ` and $(: no shell runs them");
+            return None;
+        }
+        if placeholders
+            && let Some(name) = variables(text)
+                .into_iter()
+                .find(|name| !PLACEHOLDERS.contains(&name.as_str()))
+        {
+            let allowed = format!(
+                "${name} is not known here; use {}",
+                PLACEHOLDERS.map(|name| format!("${name}")).join(" ")
+            );
+            self.add(variable, text, &allowed);
+            return None;
+        }
+        shell_words::split(text)
+            .map_err(|_| self.add(variable, text, "words whose quotes are closed"))
+            .ok()
+    }
+}
+
+/// What `KVM_*_OPTS` may name.
+const PLACEHOLDERS: [&str; 10] = [
+    "KVM_IMAGE",
+    "BRIDGE_IFACE",
+    "NEWMAC",
+    "VM_IP",
+    "VM_GW",
+    "HOSTNAME",
+    "IMG_SOURCE",
+    "IMG_TARGET",
+    "IMG_VCPU",
+    "IMG_RAM_MB",
+];
+
+/// Names after `$` or in `${…}`.
+fn variables(text: &str) -> Vec<String> {
+    text.split('$')
+        .skip(1)
+        .map(|rest| rest.strip_prefix('{').unwrap_or(rest))
+        .map(|rest| {
+            rest.chars()
+                .take_while(|&c| c.is_ascii_alphanumeric() || c == '_')
+                .collect()
+        })
+        .collect()
+}
+
+/// The value, unless it is unset or empty.
+fn set(value: &Option<String>) -> Option<&str> {
+    value.as_deref().filter(|text| !text.is_empty())
+}
+
+fn path(value: &Option<PathBuf>) -> Option<PathBuf> {
+    value
+        .as_deref()
+        .filter(|path| !path.as_os_str().is_empty())
+        .map(Path::to_path_buf)
+}
+
+fn parsed<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn within<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
+    text.parse().ok().filter(|number| (least..=most).contains(number))
+}
+
+/// It becomes a file name, so it must not lead anywhere else.
+fn is_name(name: &str) -> bool {
+    (1..=253).contains(&name.len())
+        && !name.starts_with('.')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+fn checksum(text: &str) -> Option<Checksum> {
+    let (name, digits) = text.split_once(':').unwrap_or(("sha256", text));
+    match name.to_ascii_lowercase().as_str() {
+        "sha256" => hex(digits, 32).map(Checksum::Sha256),
+        "sha512" => hex(digits, 64).map(Checksum::Sha512),
+        _ => None,
+    }
+}
+
+fn hex(digits: &str, bytes: usize) -> Option<Vec<u8>> {
+    let nibbles: Vec<u8> = digits
+        .chars()
+        .map(|digit| digit.to_digit(16).and_then(|value| u8::try_from(value).ok()))
+        .collect::<Option<_>>()?;
+    let (pairs, rest) = nibbles.as_chunks::<2>();
+    (pairs.len() == bytes && rest.is_empty())
+        .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
+/// `20G`, `20Gi`, `20GiB`, `1048576`: powers of 1024, as `qemu-img` has them.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit
+        .to_ascii_lowercase()
+        .trim_end_matches("ib")
+        .trim_end_matches(['i', 'b'])
+    {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return None,
+    };
+    number
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1 << shift)
+        .filter(|&bytes| bytes > 0)
+}
