@@ -1,1 +1,214 @@
-//! Words to Command.
+//! Words to Command: what the process was asked to be.
+//!
+//! `berth run` is the default. Two words of the seed are kept: the first argument `bash` gives a debug shell,
+//! and under the name `startvm.sh` every argument is QEMU's.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{LogFormat, Options};
+
+const EXAMPLES: &str = "\
+Examples:
+  # In a pod or container: everything comes from the environment.
+  IMG_SOURCE=https://images.example/debian-12.qcow2 IMG_TARGET=debian-12.qcow2 berth
+
+  # What would it do here? Touches nothing.
+  berth plan --image-target debian-12.qcow2
+
+  # Arguments after -- come last on QEMU's line.
+  berth run --vcpu 2 --ram-mb 2048 --image-target debian-12.qcow2 -- -device virtio-balloon
+
+Exit codes: 0 the guest powered off; 2 no image directory; 3 no overlay; 4 no network; 10 and up see the README;
+QEMU's own code when QEMU ended by itself.";
+
+/// Run a virtual machine in a container or pod and make it be the pod on the network.
+#[derive(Debug, Parser)]
+#[command(name = "berth", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true,
+          subcommand_precedence_over_arg = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    run: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Network, DHCP and DNS, disks, QEMU: everything, as PID 1 (the default)
+    #[command(after_help = EXAMPLES)]
+    Run(Common),
+    /// Print what run would do; touches nothing
+    Plan {
+        #[command(flatten)]
+        common: Common,
+        /// How the plan is printed
+        #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
+        output: Output,
+    },
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+struct Common {
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    log: Log,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Log {
+    /// How log lines look on stderr [default: text]
+    #[arg(
+        long = "log-format",
+        env = "BERTH_LOG_FORMAT",
+        value_enum,
+        value_name = "FORMAT",
+        help_heading = "Logs"
+    )]
+    pub format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug or trace, by module if wanted [default: info]
+    #[arg(long = "log", env = "BERTH_LOG", value_name = "FILTER", help_heading = "Logs")]
+    pub filter: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Command {
+    Run {
+        options: Box<Options>,
+        log: Log,
+    },
+    Plan {
+        options: Box<Options>,
+        log: Log,
+        output: Output,
+    },
+    /// Become a shell, with these arguments.
+    Bash(Vec<OsString>),
+}
+
+/// Reads the arguments (program name first). The error is clap's: it knows whether it is help or a mistake,
+/// how to print itself and which exit code it has.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let mut words = args.iter().skip(1);
+    if words.next().is_some_and(|word| word == "bash") {
+        return Ok(Command::Bash(words.cloned().collect()));
+    }
+    let cli = Cli::try_parse_from(as_seed(args))?;
+    Ok(match cli.verb {
+        None => run(cli.run),
+        Some(Verb::Run(common)) => run(common),
+        Some(Verb::Plan { common, output }) => Command::Plan {
+            options: Box::new(common.options),
+            log: common.log,
+            output,
+        },
+    })
+}
+
+fn run(common: Common) -> Command {
+    Command::Run {
+        options: Box::new(common.options),
+        log: common.log,
+    }
+}
+
+/// Under the seed's name there are no flags: everything is QEMU's.
+fn as_seed(mut args: Vec<OsString>) -> Vec<OsString> {
+    let seed = args.first().is_some_and(|name| {
+        Path::new(name)
+            .file_name()
+            .is_some_and(|name| name == "startvm.sh")
+    });
+    if seed {
+        args.insert(1, "--".into());
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(words: &[&str]) -> Command {
+        parse(words.iter().map(OsString::from)).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    fn qemu_args(words: &[&str]) -> Vec<String> {
+        match command(words) {
+            Command::Run { options, .. } => options.qemu_args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_holds() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_verb_is_run() {
+        assert!(matches!(command(&["berth"]), Command::Run { .. }));
+        assert_eq!(
+            qemu_args(&["berth", "--vcpu", "2", "--", "-m", "1G"]),
+            ["-m", "1G"]
+        );
+        assert_eq!(qemu_args(&["berth", "run", "--", "-cpu", "a b"]), ["-cpu", "a b"]);
+    }
+
+    #[test]
+    fn under_the_seeds_name_every_argument_is_qemus() {
+        assert_eq!(
+            qemu_args(&["/startvm.sh", "-cpu", "qemu64", "--help"]),
+            ["-cpu", "qemu64", "--help"]
+        );
+        assert!(qemu_args(&["/startvm.sh"]).is_empty());
+    }
+
+    #[test]
+    fn bash_first_is_a_shell() {
+        for name in ["berth", "/startvm.sh"] {
+            match command(&[name, "bash", "-c", "true"]) {
+                Command::Bash(rest) => assert_eq!(rest, ["-c", "true"]),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn plan_prints_text_or_json() {
+        assert!(matches!(
+            command(&["berth", "plan"]),
+            Command::Plan {
+                output: Output::Text,
+                ..
+            }
+        ));
+        assert!(matches!(
+            command(&["berth", "plan", "--output", "json"]),
+            Command::Plan {
+                output: Output::Json,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn an_unknown_flag_is_a_mistake() {
+        let error = parse(["berth", "--no-such-flag"].map(OsString::from)).expect_err("a mistake");
+        assert_eq!(error.exit_code(), 2);
+    }
+}

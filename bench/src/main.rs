@@ -1,1 +1,64 @@
-fn main() {}
+//! `berth-bench`: every figure we publish, measured beside what a user would run instead, in the same run.
+#![expect(clippy::print_stdout, reason = "the results are this program's output")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it starts the programs it measures and reads the clock"
+)]
+
+mod netns;
+mod startup;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures berth beside what a user would run instead. Ratios count; digits depend on the machine.
+#[derive(Debug, Parser)]
+#[command(name = "berth-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// From start to QEMU's exec: berth and the seed's tools in the seed's order; then RSS and binary size
+    Startup(startup::Options),
+}
+
+/// What ends a measurement: it names the step, so that a missing program is told by its name.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Step(String),
+    #[error("{step}: {source}")]
+    Io { step: String, source: std::io::Error },
+}
+
+/// Names the step an I/O error came from.
+pub fn at<T>(step: impl Into<String>, result: std::io::Result<T>) -> Result<T, Error> {
+    result.map_err(|source| Error::Io {
+        step: step.into(),
+        source,
+    })
+}
+
+fn main() -> ExitCode {
+    if startup::is_qemu_stand_in() {
+        return startup::stand_in();
+    }
+    let Cli {
+        bench: Bench::Startup(options),
+    } = Cli::parse();
+    match startup::run(&options) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("berth-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
