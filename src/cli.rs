@@ -140,6 +140,8 @@ fn as_seed(mut args: Vec<OsString>) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     fn command(words: &[&str]) -> Command {
@@ -155,7 +157,6 @@ mod tests {
 
     #[test]
     fn the_definition_holds() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 
@@ -204,6 +205,19 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    /// clap counts a value from the environment as given; containers always have HOSTNAME.
+    #[test]
+    fn the_environment_goes_with_every_verb() {
+        let cli = Cli::command().mut_args(|arg| match arg.get_id().as_str() {
+            "hostname" => arg.env("PATH"),
+            _ => arg,
+        });
+        for words in [vec!["berth"], vec!["berth", "plan"], vec!["berth", "run", "--", "-m", "1G"]] {
+            let matches = cli.clone().try_get_matches_from(&words);
+            assert!(matches.is_ok(), "{words:?}: {}", matches.expect_err("an error"));
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl Summary {
         millis.sort_by(f64::total_cmp);
         let middle = millis.len() / 2;
         let upper = *millis.get(middle)?;
-        let lower = if millis.len() % 2 == 0 {
+        let lower = if millis.len().is_multiple_of(2) {
             *millis.get(middle.checked_sub(1)?)?
         } else {
             upper
