@@ -214,7 +214,11 @@ mod tests {
             "hostname" => arg.env("PATH"),
             _ => arg,
         });
-        for words in [vec!["berth"], vec!["berth", "plan"], vec!["berth", "run", "--", "-m", "1G"]] {
+        for words in [
+            vec!["berth"],
+            vec!["berth", "plan"],
+            vec!["berth", "run", "--", "-m", "1G"],
+        ] {
             let matches = cli.clone().try_get_matches_from(&words);
             assert!(matches.is_ok(), "{words:?}: {}", matches.expect_err("an error"));
         }

@@ -1,6 +1,6 @@
 //! What the pod gives: plain data read by `sys::probe`, and the parsers of what it reads.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -77,4 +77,209 @@ pub struct Host {
     pub can_setuid: bool,
     /// gid of `/dev/kvm`, for QEMU's supplementary groups.
     pub kvm_gid: Option<u32>,
+}
+
+/// At most this many name servers and search domains are kept: enough for any real file, a bound for others.
+const MOST: usize = 32;
+
+impl Resolver {
+    /// Reads `resolv.conf(5)`: blanks or tabs, `#` and `;` comments, any number of name servers, the last of
+    /// `search` and `domain`, `options ndots:N`. What cannot be used is skipped and named, never fatal.
+    pub fn parse(text: &[u8]) -> Self {
+        let mut resolver = Self {
+            nameservers: vec![],
+            search: vec![],
+            ndots: 1,
+            skipped: vec![],
+        };
+        for line in String::from_utf8_lossy(text).lines() {
+            let line = line.split(['#', ';']).next().unwrap_or_default();
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("nameserver") => resolver.nameserver(words.next().unwrap_or_default()),
+                Some("search" | "domain") => resolver.search(words),
+                Some("options") => resolver.options(words),
+                _ => {}
+            }
+        }
+        resolver
+    }
+
+    fn nameserver(&mut self, word: &str) {
+        // A scope (fe80::1%eth0) cannot be carried to another link.
+        match word.parse::<IpAddr>() {
+            Ok(address) if self.nameservers.contains(&address) => {}
+            Ok(address) if self.nameservers.len() < MOST => self.nameservers.push(address),
+            Ok(_) => self.skip(word, "too many name servers"),
+            Err(_)
+                if word
+                    .split_once('%')
+                    .is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok()) =>
+            {
+                self.skip(word, "a link-local name server");
+            }
+            Err(_) => self.skip(word, "not an address"),
+        }
+    }
+
+    fn search<'a>(&mut self, words: impl Iterator<Item = &'a str>) {
+        self.search.clear();
+        for word in words {
+            let domain = word.trim_end_matches('.').to_ascii_lowercase();
+            if domain.is_empty() || self.search.contains(&domain) {
+                continue;
+            }
+            if !is_domain(&domain) {
+                self.skip(word, "not a domain name");
+            } else if self.search.len() < MOST {
+                self.search.push(domain);
+            } else {
+                self.skip(word, "too many search domains");
+            }
+        }
+    }
+
+    fn options<'a>(&mut self, words: impl Iterator<Item = &'a str>) {
+        for word in words {
+            if let Some(number) = word.strip_prefix("ndots:") {
+                match number.parse::<u8>() {
+                    Ok(ndots) => self.ndots = ndots.min(15),
+                    Err(_) => self.skip(word, "not a number"),
+                }
+            }
+        }
+    }
+
+    fn skip(&mut self, word: &str, why: &str) {
+        if self.skipped.len() < MOST {
+            let word: String = word.chars().take(80).collect();
+            self.skipped.push(format!("{word:?}: {why}"));
+        }
+    }
+}
+
+/// Labels of 1 to 63 letters, digits, `-` and `_`, 253 octets in all, and not an address.
+fn is_domain(domain: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    domain.len() <= 253 && domain.split('.').all(label) && domain.parse::<Ipv4Addr>().is_err()
+}
+
+/// The order of `sort -d` in the C locale: only blanks, letters and digits count, ties by bytes.
+pub fn dictionary_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    let key = |bytes: &[u8]| -> Vec<u8> {
+        bytes
+            .iter()
+            .copied()
+            .filter(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'\t'))
+            .collect()
+    };
+    key(a).cmp(&key(b)).then_with(|| a.cmp(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Resolver {
+        Resolver::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn reads_what_kubernetes_writes() {
+        let resolver = parse(
+            "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n",
+        );
+        assert_eq!(resolver.nameservers, [IpAddr::from([10, 96, 0, 10])]);
+        assert_eq!(
+            resolver.search,
+            ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]
+        );
+        assert_eq!((resolver.ndots, resolver.skipped.len()), (5, 0));
+    }
+
+    /// The seed joined only the first two and its dnsmasq then refused to start.
+    #[test]
+    fn three_name_servers_tabs_and_ipv6_are_all_kept() {
+        let resolver =
+            parse("nameserver\t1.1.1.1\nnameserver  2.2.2.2 \n nameserver 3.3.3.3\nnameserver fd00::a\n");
+        assert_eq!(resolver.nameservers.len(), 4);
+        assert!(resolver.skipped.is_empty(), "{:?}", resolver.skipped);
+    }
+
+    #[test]
+    fn no_search_line_is_no_search_list() {
+        assert!(parse("nameserver 1.1.1.1").search.is_empty());
+        assert_eq!(parse("").nameservers.len(), 0);
+    }
+
+    #[test]
+    fn the_last_search_wins_and_comments_are_nothing() {
+        let resolver =
+            parse("# search a.b\nsearch one.example\n;x\nsearch Two.Example. # three\ndomain four.example\n");
+        assert_eq!(resolver.search, ["four.example"]);
+        assert_eq!(parse("search Two.Example. # three").search, ["two.example"]);
+    }
+
+    /// One odd search domain crashed a launcher of this kind.
+    #[test]
+    fn odd_search_domains_are_skipped_and_named() {
+        let resolver = parse(&format!(
+            "search DHCP good.example 10.0.0.1 a..b {} -x_y.z é.example",
+            "l".repeat(64)
+        ));
+        assert_eq!(resolver.search, ["dhcp", "good.example", "-x_y.z"]);
+        assert_eq!(resolver.skipped.len(), 4, "{:?}", resolver.skipped);
+    }
+
+    #[test]
+    fn ndots_is_bounded() {
+        assert_eq!(parse("options ndots:99 rotate").ndots, 15);
+        assert_eq!(parse("options ndots:x").ndots, 1);
+    }
+
+    #[test]
+    fn link_local_name_servers_are_skipped() {
+        let resolver = parse("nameserver fe80::1%eth0\nnameserver nonsense");
+        assert!(resolver.nameservers.is_empty());
+        assert_eq!(resolver.skipped.len(), 2);
+    }
+
+    /// As `printf '%s\\n' … | LC_ALL=C sort -d` prints them.
+    #[test]
+    fn extra_disks_come_in_dictionary_order() {
+        let mut paths = [
+            "/volumes/b/1.img",
+            "/volumes/a-2.img",
+            "/volumes/a1.img",
+            "/volumes/a/1.img",
+        ];
+        paths.sort_by(|a, b| dictionary_order(a.as_bytes(), b.as_bytes()));
+        assert_eq!(
+            paths,
+            [
+                "/volumes/a/1.img",
+                "/volumes/a1.img",
+                "/volumes/a-2.img",
+                "/volumes/b/1.img"
+            ]
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_makes_it_panic_or_grow(text in proptest::collection::vec(proptest::num::u8::ANY, 0..2000)) {
+            let resolver = Resolver::parse(&text);
+            assert!(resolver.nameservers.len() <= MOST && resolver.search.len() <= MOST);
+        }
+
+        #[test]
+        fn words_of_its_own_language_do_not_either(text in "((nameserver|search|options|domain|ndots:)[ \t.:0-9a-f%#]{0,20}\n){0,20}") {
+            assert!(Resolver::parse(text.as_bytes()).search.iter().all(|domain| is_domain(domain)));
+        }
+    }
 }

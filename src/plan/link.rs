@@ -7,9 +7,20 @@ use crate::facts::Facts;
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {}
+pub enum Error {
+    #[error(
+        "the guest's network {vm} and the pod's address {pod} on {uplink} overlap: choose another with VM_IP and VM_GW"
+    )]
+    Overlap {
+        vm: Ipv4Prefix,
+        pod: Ipv4Prefix,
+        uplink: IfName,
+    },
+    #[error("{name} is the pod's own interface: choose another name with {variable}")]
+    Uplink { name: IfName, variable: &'static str },
+}
 
-/// Links as they should be; also how they are found.
+/// Links as they should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LinkPlan {
     pub uplink: IfName,
@@ -21,6 +32,7 @@ pub struct LinkPlan {
 pub struct Bridge {
     pub name: IfName,
     pub mac: MacAddr,
+    /// Octets; the tap has the same.
     pub mtu: u32,
     /// The gateway's address and prefix.
     pub address: Ipv4Prefix,
@@ -29,34 +41,54 @@ pub struct Bridge {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tap {
     pub name: IfName,
-    pub mtu: u32,
     /// Queue pairs: min(vCPU, 4), 1 = no multiqueue.
     pub queues: u16,
-    /// uid that may attach to it.
+    /// uid that may attach to it: QEMU's.
     pub owner: u32,
 }
 
+/// Decides the links. The guest's network must be another one than the pod's.
 pub fn plan(config: &Config, facts: &Facts) -> Result<LinkPlan, Error> {
-    let mtu = config
-        .network
-        .mtu
-        .map_or(facts.uplink.mtu, |mtu| mtu.min(facts.uplink.mtu));
+    let Config {
+        network,
+        machine,
+        name,
+        ..
+    } = config;
+    let uplink = &facts.uplink;
+    for (name, variable) in [(&network.bridge, "BERTH_BRIDGE"), (&network.tap, "BERTH_TAP")] {
+        if *name == uplink.name {
+            return Err(Error::Uplink {
+                name: name.clone(),
+                variable,
+            });
+        }
+    }
+    for pod in [uplink.address].iter().chain(&uplink.others) {
+        if network.vm.contains(pod.address) || pod.contains(network.vm.address) {
+            return Err(Error::Overlap {
+                vm: network.vm,
+                pod: *pod,
+                uplink: uplink.name.clone(),
+            });
+        }
+    }
+    let mtu = network.mtu.map_or(uplink.mtu, |mtu| mtu.min(uplink.mtu));
     Ok(LinkPlan {
-        uplink: facts.uplink.name.clone(),
+        uplink: uplink.name.clone(),
         bridge: Bridge {
-            name: config.network.bridge.clone(),
-            mac: MacAddr::stable(&config.name, "gateway"),
+            name: network.bridge.clone(),
+            mac: MacAddr::stable(name, "gateway"),
             mtu,
             address: Ipv4Prefix {
-                address: config.network.gateway,
-                length: config.network.vm.length,
+                address: network.gateway,
+                length: network.vm.length,
             },
         },
         tap: Tap {
-            name: config.network.tap.clone(),
-            mtu,
-            queues: u16::try_from(config.machine.vcpu.clamp(1, 4)).unwrap_or(1),
-            owner: config.machine.uid,
+            name: network.tap.clone(),
+            queues: u16::try_from(machine.vcpu.clamp(1, 4)).unwrap_or(1),
+            owner: if facts.host.can_setuid { machine.uid } else { 0 },
         },
     })
 }

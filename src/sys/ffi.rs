@@ -1,2 +1,51 @@
 //! The only `unsafe` code: system calls no crate wraps safely. One operation per block, each with its reason.
 #![allow(unsafe_code)]
+
+// ── tun ──
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// `struct ifreq` as the tun driver reads it (linux/if.h): a name, then 16-bit flags, 40 octets in all.
+#[repr(C)]
+struct IfReq {
+    name: [u8; libc::IFNAMSIZ],
+    flags: u16,
+    rest: [u8; 22],
+}
+
+/// TUNSETIFF (linux/if_tun.h): makes or joins the tap `name` with these flags.
+pub fn tun_set_iff(tun: &File, name: &str, flags: u16) -> io::Result<()> {
+    let mut request = IfReq {
+        name: [0; libc::IFNAMSIZ],
+        flags,
+        rest: [0; 22],
+    };
+    for (slot, byte) in request.name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+        *slot = byte;
+    }
+    // SAFETY: the descriptor is open for the call, and `request` is a whole, initialised ifreq the driver
+    // reads and writes within its 40 octets.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
+}
+
+/// TUNSETPERSIST: the tap stays when its last descriptor closes.
+pub fn tun_set_persist(tun: &File) -> io::Result<()> {
+    // SAFETY: the argument is a plain number; nothing is read from memory.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETPERSIST, 1) })
+}
+
+/// TUNSETOWNER: this uid may attach without CAP_NET_ADMIN.
+pub fn tun_set_owner(tun: &File, uid: u32) -> io::Result<()> {
+    // SAFETY: the argument is a plain number; nothing is read from memory.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOWNER, libc::c_ulong::from(uid)) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

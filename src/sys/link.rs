@@ -1,1 +1,418 @@
-//! link
+//! Links, addresses and forwarding over rtnetlink; the tap over its character device.
+//!
+//! Each step looks at what is there and changes only what differs, so that a second run, or a run after a kill
+//! at any point, ends in the same state. Needs CAP_NET_ADMIN and nothing writable under /proc/sys: forwarding
+//! is set per device by `IFLA_INET_CONF` (linux/ip.h IPV4_DEVCONF_FORWARDING).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use futures_util::TryStreamExt;
+use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InetDevConf, InfoBridge, InfoData,
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
+
+use super::ffi;
+use crate::net::{IfName, Ipv4Prefix, MacAddr};
+
+const TUN: &str = "/dev/net/tun";
+
+/// What the kernel did not let us do, and to which link.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("opening an rtnetlink socket")]
+    Socket(#[source] io::Error),
+    #[error("{link}: {step}{}", hint(.source))]
+    Step {
+        link: String,
+        step: &'static str,
+        source: rtnetlink::Error,
+    },
+    #[error("{link} exists and is {kind}, not a bridge: remove it or choose another name with BERTH_BRIDGE")]
+    NotABridge { link: IfName, kind: String },
+    #[error(
+        "{TUN}: give the container the device (--device {TUN}, or a device plugin), or CAP_MKNOD to make it"
+    )]
+    NoTun(#[source] io::Error),
+    #[error("{link}: {step}{}", io_hint(.source))]
+    Tap {
+        link: IfName,
+        step: &'static str,
+        source: io::Error,
+    },
+    #[error("{0} is not there though it was just made: something else removes it")]
+    Vanished(IfName),
+}
+
+fn hint(error: &rtnetlink::Error) -> &'static str {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => io_hint(&message.to_io()),
+        _ => "",
+    }
+}
+
+fn io_hint(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        " (needs CAP_NET_ADMIN)"
+    } else {
+        ""
+    }
+}
+
+/// A bridge as it should be.
+#[derive(Debug, Clone)]
+pub struct Bridge<'a> {
+    pub name: &'a IfName,
+    pub mac: MacAddr,
+    pub mtu: u32,
+    pub address: Ipv4Prefix,
+}
+
+/// A tap as it should be, port of a bridge.
+#[derive(Debug, Clone)]
+pub struct Tap<'a> {
+    pub name: &'a IfName,
+    pub mtu: u32,
+    pub queues: u16,
+    pub owner: u32,
+}
+
+/// One rtnetlink socket, for as long as links are worked on.
+#[derive(Debug)]
+pub struct Links {
+    handle: Handle,
+}
+
+impl Links {
+    /// Opens the socket; its task runs on the current tokio runtime.
+    pub fn open() -> Result<Self, Error> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// rtnetlink, for those who only look.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Makes or mends the bridge: MAC, MTU, address, up. No spanning tree, no multicast snooping, and
+    /// br_netfilter's calls off, so that the guest's own traffic back to the pod address is not lost.
+    pub async fn ensure_bridge(&self, wanted: &Bridge<'_>) -> Result<u32, Error> {
+        let name = wanted.name;
+        let found = self.find(name).await?;
+        if let Some(kind) = found.as_ref().and_then(other_kind) {
+            return Err(Error::NotABridge {
+                link: name.clone(),
+                kind,
+            });
+        }
+        if found.is_none() {
+            let message = bridge_options(LinkBridge::new(name.as_str()))
+                .address(wanted.mac.0.to_vec())
+                .mtu(wanted.mtu)
+                .down()
+                .build();
+            let step = self.handle.link().add(message).execute().await;
+            step.map_err(|source| failed(name, "making the bridge", source))?;
+        }
+        let link = match found {
+            Some(link) => link,
+            None => self
+                .find(name)
+                .await?
+                .ok_or_else(|| Error::Vanished(name.clone()))?,
+        };
+        let index = link.header.index;
+        if !bridge_is(&link, wanted) {
+            self.without_ipv6_address(index).await;
+            let message = bridge_options(LinkMessageBuilder::<LinkBridge>::new(name.as_str()))
+                .address(wanted.mac.0.to_vec())
+                .mtu(wanted.mtu)
+                .up()
+                .build();
+            let step = self.handle.link().change(message).execute().await;
+            step.map_err(|source| failed(name, "changing the bridge", source))?;
+        }
+        self.ensure_address(name, index, wanted.address).await?;
+        Ok(index)
+    }
+
+    /// The link has this IPv4 address and no other.
+    async fn ensure_address(&self, name: &IfName, index: u32, wanted: Ipv4Prefix) -> Result<(), Error> {
+        let request = self.handle.address().get().set_link_index_filter(index).execute();
+        let found: Vec<_> = request
+            .try_collect()
+            .await
+            .map_err(|source| failed(name, "reading its addresses", source))?;
+        let mut there = false;
+        for message in found {
+            match address_of(&message) {
+                Some(address) if address == wanted => there = true,
+                Some(_) => {
+                    let step = self.handle.address().del(message).execute().await;
+                    step.map_err(|source| failed(name, "removing a stale address", source))?;
+                }
+                None => {}
+            }
+        }
+        if there {
+            return Ok(());
+        }
+        let message = AddressMessageBuilder::<std::net::Ipv4Addr>::new()
+            .index(index)
+            .address(wanted.address, wanted.length)
+            .build();
+        let mut request = self
+            .handle
+            .address()
+            .add(index, wanted.address.into(), wanted.length)
+            .replace();
+        *request.message_mut() = message;
+        request
+            .execute()
+            .await
+            .map_err(|source| failed(name, "adding its address", source))
+    }
+
+    /// Makes or mends the tap: persistent, owned, a port of the bridge with hairpin on, up.
+    pub async fn ensure_tap(&self, wanted: &Tap<'_>, bridge: u32) -> Result<(), Error> {
+        let name = wanted.name;
+        match make_tap(wanted) {
+            // It exists with other flags: queues or header changed since the last start.
+            Err(Error::Tap {
+                step: "attaching",
+                source,
+                ..
+            }) if source.kind() == io::ErrorKind::InvalidInput => {
+                if let Some(link) = self.find(name).await? {
+                    let step = self.handle.link().del(link.header.index).execute().await;
+                    step.map_err(|source| failed(name, "removing a tap of another shape", source))?;
+                }
+                make_tap(wanted)?;
+            }
+            made => made?,
+        }
+        let link = self
+            .find(name)
+            .await?
+            .ok_or_else(|| Error::Vanished(name.clone()))?;
+        let index = link.header.index;
+        if !tap_is(&link, wanted, bridge) {
+            self.without_ipv6_address(index).await;
+            let message = LinkUnspec::new_with_index(index)
+                .mtu(wanted.mtu)
+                .controller(bridge)
+                .up()
+                .build();
+            let step = self.handle.link().set(message).execute().await;
+            step.map_err(|source| failed(name, "putting the tap into the bridge", source))?;
+        }
+        let step = self
+            .handle
+            .link()
+            .set_port(LinkBridgePort::new(index).hairpin(true).build())
+            .execute()
+            .await;
+        step.map_err(|source| failed(name, "turning hairpin on", source))
+    }
+
+    /// Turns IPv4 forwarding on for one link.
+    pub async fn ensure_forwarding(&self, name: &IfName) -> Result<(), Error> {
+        let link = self
+            .find(name)
+            .await?
+            .ok_or_else(|| Error::Vanished(name.clone()))?;
+        if forwards(&link) {
+            return Ok(());
+        }
+        let mut on = InetDevConf::default();
+        on.forwarding = 1;
+        let conf =
+            LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(on)])]);
+        let message = LinkUnspec::new_with_index(link.header.index)
+            .append_extra_attribute(conf)
+            .build();
+        let step = self.handle.link().set(message).execute().await;
+        step.map_err(|source| failed(name, "turning forwarding on", source))
+    }
+
+    /// Neither bridge nor tap shall get a link-local IPv6 address of its own. A kernel without IPv6 says no,
+    /// which is as good.
+    async fn without_ipv6_address(&self, index: u32) {
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let spec = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]);
+        let message = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(spec)
+            .build();
+        let _ = self.handle.link().set(message).execute().await;
+    }
+
+    async fn find(&self, name: &IfName) -> Result<Option<LinkMessage>, Error> {
+        let mut found = Box::pin(self.handle.link().get().match_name(name.as_str()).execute());
+        match found.try_next().await {
+            Ok(link) => Ok(link),
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => Ok(None),
+            Err(source) => Err(failed(name, "looking for it", source)),
+        }
+    }
+}
+
+fn failed(link: &IfName, step: &'static str, source: rtnetlink::Error) -> Error {
+    Error::Step {
+        link: link.to_string(),
+        step,
+        source,
+    }
+}
+
+fn bridge_options(builder: LinkMessageBuilder<LinkBridge>) -> LinkMessageBuilder<LinkBridge> {
+    builder
+        .stp_state(BridgeStpState::Disabled)
+        .forward_delay(0)
+        .mcast_snooping(false)
+        .nf_call_iptables(false)
+        .nf_call_ip6tables(false)
+        .nf_call_arptables(false)
+}
+
+fn kind(link: &LinkMessage) -> Option<&InfoKind> {
+    infos(link).find_map(|info| match info {
+        LinkInfo::Kind(kind) => Some(kind),
+        _ => None,
+    })
+}
+
+fn infos(link: &LinkMessage) -> impl Iterator<Item = &LinkInfo> {
+    link.attributes
+        .iter()
+        .filter_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => Some(infos),
+            _ => None,
+        })
+        .flatten()
+}
+
+fn other_kind(link: &LinkMessage) -> Option<String> {
+    match kind(link) {
+        Some(InfoKind::Bridge) => None,
+        Some(other) => Some(other.to_string()),
+        None => Some("no virtual link".to_owned()),
+    }
+}
+
+fn bridge_is(link: &LinkMessage, wanted: &Bridge<'_>) -> bool {
+    let quiet = infos(link).any(|info| {
+        matches!(info, LinkInfo::Data(InfoData::Bridge(options))
+            if options.contains(&InfoBridge::NfCallIpTables(false))
+                && options.contains(&InfoBridge::NfCallIp6Tables(false))
+                && options.contains(&InfoBridge::NfCallArpTables(false))
+                && options.contains(&InfoBridge::MulticastSnooping(false)))
+    });
+    quiet
+        && link.header.flags.contains(LinkFlags::Up)
+        && link.attributes.contains(&LinkAttribute::Mtu(wanted.mtu))
+        && link
+            .attributes
+            .contains(&LinkAttribute::Address(wanted.mac.0.to_vec()))
+}
+
+fn tap_is(link: &LinkMessage, wanted: &Tap<'_>, bridge: u32) -> bool {
+    link.header.flags.contains(LinkFlags::Up)
+        && link.attributes.contains(&LinkAttribute::Mtu(wanted.mtu))
+        && link.attributes.contains(&LinkAttribute::Controller(bridge))
+}
+
+fn forwards(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::AfSpecUnspec(specs) => specs.iter().any(|spec| match spec {
+            AfSpecUnspec::Inet(confs) => confs
+                .iter()
+                .any(|conf| matches!(conf, AfSpecInet::DevConf(conf) if conf.forwarding == 1)),
+            _ => false,
+        }),
+        _ => false,
+    })
+}
+
+/// The message's IPv4 address (`IFA_LOCAL`) and prefix.
+pub fn address_of(message: &netlink_packet_route::address::AddressMessage) -> Option<Ipv4Prefix> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(std::net::IpAddr::V4(address)) => {
+            Ipv4Prefix::new(*address, message.header.prefix_len)
+        }
+        _ => None,
+    })
+}
+
+/// Opens the descriptors QEMU is handed, one per queue. They are closed on exec unless duplicated for it.
+pub fn open_tap(name: &IfName, queues: u16) -> Result<Vec<OwnedFd>, Error> {
+    (0..queues.max(1))
+        .map(|_| attach(name, queues).map(OwnedFd::from))
+        .collect()
+}
+
+fn make_tap(wanted: &Tap<'_>) -> Result<(), Error> {
+    let tun = attach(wanted.name, wanted.queues)?;
+    let step = |step| {
+        move |source| Error::Tap {
+            link: wanted.name.clone(),
+            step,
+            source,
+        }
+    };
+    ffi::tun_set_owner(&tun, wanted.owner).map_err(step("setting its owner"))?;
+    ffi::tun_set_persist(&tun).map_err(step("making it persistent"))
+}
+
+/// One queue: Ethernet frames with a virtio-net header, so that offloads reach the guest.
+fn attach(name: &IfName, queues: u16) -> Result<File, Error> {
+    let multi = if queues > 1 { libc::IFF_MULTI_QUEUE } else { 0 };
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | multi;
+    let tun = open_tun()?;
+    let step = ffi::tun_set_iff(&tun, name.as_str(), u16::try_from(flags).unwrap_or(0));
+    step.map_err(|source| Error::Tap {
+        link: name.clone(),
+        step: "attaching",
+        source,
+    })?;
+    Ok(tun)
+}
+
+fn open_tun() -> Result<File, Error> {
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_CLOEXEC)
+            .open(TUN)
+    };
+    open()
+        .or_else(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                make_tun().and_then(|()| open())
+            } else {
+                Err(error)
+            }
+        })
+        .map_err(Error::NoTun)
+}
+
+/// The node a container without the device may make itself if it has CAP_MKNOD (misc major 10, minor 200).
+fn make_tun() -> io::Result<()> {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    std::fs::create_dir_all("/dev/net")?;
+    mknodat(
+        CWD,
+        TUN,
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o600),
+        makedev(10, 200),
+    )?;
+    Ok(())
+}
