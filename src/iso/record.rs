@@ -104,7 +104,7 @@ fn record(id: &[u8], extent: Extent, flags: u8, system_use: &[u8]) -> Vec<u8> {
     out.extend(both16(1));
     out.push(u8::try_from(id.len()).unwrap_or(u8::MAX));
     out.extend(id);
-    if id.len() % 2 == 0 {
+    if id.len().is_multiple_of(2) {
         out.push(0);
     }
     out.extend(system_use);

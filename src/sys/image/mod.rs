@@ -1,0 +1,126 @@
+//! Disk images on this machine: the lock, the fetch, what a file is, the overlay, small files written whole.
+//!
+//! Blocking code; the verb runs it off the event loop. A good file is never replaced by a bad one: everything is
+//! written beside its place, synced, and renamed.
+
+mod fetch;
+mod format;
+mod lock;
+mod overlay;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+pub use fetch::{Origin, Progress, Request, Timing, fetch};
+pub use format::{Format, inspect};
+pub use lock::{Lock, lock};
+pub use overlay::{Overlay, ensure_overlay};
+
+/// What is wrong with an image, a disk or its source.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{step} {}", path.display())]
+    File {
+        step: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("no space left for {}: give the volume more room, or remove what is not needed", .0.display())]
+    Full(PathBuf),
+    #[error("{url}: the server answered {status}: check IMG_SOURCE")]
+    Status { url: String, status: u16 },
+    #[error("{url}: given up after {tries} tries without progress: {last}")]
+    Unreachable { url: String, tries: u32, last: String },
+    #[error("{origin} has the digest {found}, but {wanted} is wanted: the image is not what IMG_SHA256 says")]
+    Checksum {
+        origin: String,
+        wanted: String,
+        found: String,
+    },
+    #[error("{name} is {what}: a qcow2 or raw disk image is needed")]
+    NotAnImage { name: String, what: String },
+    #[error("{} names {refers} as its {what}: an image that opens other files is refused", path.display())]
+    Refers {
+        path: PathBuf,
+        what: &'static str,
+        refers: String,
+    },
+    #[error("{}: {why}", path.display())]
+    Overlay { path: PathBuf, why: String },
+    #[error("creating the overlay {}", path.display())]
+    Create { path: PathBuf, source: io::Error },
+    #[error("{} is held by {holder}: one disk, one VM", path.display())]
+    Locked { path: PathBuf, holder: String },
+    #[error("no usable certificate in {}", .0.display())]
+    Certificates(PathBuf),
+}
+
+/// An I/O error with its file; a full disk has words of its own.
+fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full(path.to_owned()),
+        _ => Error::File {
+            step,
+            path: path.to_owned(),
+            source,
+        },
+    }
+}
+
+/// Makes a directory that only its owner enters. One that exists is left as it is.
+pub fn private_dir(path: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(at("creating the directory", path))
+}
+
+/// Writes a small file whole or not at all: beside its place, then renamed. Content that is there already is
+/// left alone. What it holds can be made again, so it is not synced.
+pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+    if fs::read(path).is_ok_and(|found| found == content) {
+        return Ok(());
+    }
+    let beside = beside(path, "new");
+    let write = || -> io::Result<()> {
+        let mut file = create(&beside, mode)?;
+        file.write_all(content)?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&beside);
+        at("writing", path)(error)
+    })
+}
+
+/// Creates a file anew with this mode.
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+}
+
+/// `.NAME.SUFFIX` in the same directory.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{suffix}"))
+}
+
+/// Makes a rename durable.
+fn sync_dir_of(path: &Path) -> io::Result<()> {
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
+}
