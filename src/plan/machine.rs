@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {}
 
@@ -19,5 +18,9 @@ pub enum Handed {
     /// One end of a socket pair that carries the serial console.
     Serial,
     /// A disk, opened read-write or read-only; the member of fd set N.
-    Disk { path: PathBuf, writable: bool, fdset: u32 },
+    Disk {
+        path: PathBuf,
+        writable: bool,
+        fdset: u32,
+    },
 }

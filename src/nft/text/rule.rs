@@ -1,0 +1,804 @@
+//! One rule: runs its instructions over registers that hold words instead of values.
+//!
+//! nft adds matches by itself where a header field needs them (`ip daddr` in an inet table needs "is IPv4") and
+//! leaves them out when it lists. So does this: such a match is remembered per layer and dropped when a field of
+//! that layer follows, unless something with a side effect came between.
+
+use std::collections::BTreeMap;
+
+use super::super::expr::{CmpOp, Data, Expr, Extension, NatKind, Register, VERDICT, base, ct, meta};
+use super::super::{Element, Family, Rule, Set, Table, set};
+use value::{self, Kind, hex, prefix_len};
+
+/// What a register holds.
+#[derive(Debug, Clone)]
+enum Word {
+    Field {
+        text: String,
+        kind: Kind,
+        layer: Option<Layer>,
+        role: Role,
+    },
+    Masked {
+        text: String,
+        kind: Kind,
+        mask: Vec<u8>,
+        xor: Vec<u8>,
+    },
+    Value(Vec<u8>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Layer {
+    Link,
+    Network,
+    Transport,
+}
+
+/// Whether a match on the field says which protocol a layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    NetworkProtocol,
+    TransportProtocol,
+    None,
+}
+
+struct Rendering<'a> {
+    table: &'a Table,
+    /// By four-octet slot.
+    registers: BTreeMap<u32, Word>,
+    statements: Vec<Option<String>>,
+    /// Statement that only says which protocol a layer has.
+    pending: BTreeMap<Layer, usize>,
+    /// nfproto, when a match said so.
+    network: Option<u8>,
+    transport: Option<u8>,
+}
+
+/// The rule without its comment.
+pub fn text(table: &Table, rule: &Rule) -> String {
+    let mut rendering = Rendering {
+        table,
+        registers: BTreeMap::new(),
+        statements: Vec::new(),
+        pending: BTreeMap::new(),
+        network: match table.family {
+            Family::IP => Some(2),
+            Family::IP6 => Some(10),
+            _ => None,
+        },
+        transport: None,
+    };
+    for expr in &rule.exprs {
+        rendering.expression(expr);
+    }
+    rendering
+        .statements
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn slot(register: Register) -> u32 {
+    if register >= 8 {
+        register - 8
+    } else {
+        register.saturating_sub(1) * 4
+    }
+}
+
+impl Rendering<'_> {
+    fn expression(&mut self, expr: &Expr) {
+        match expr {
+            Expr::Meta { key, dreg } => {
+                let (text, kind, role) = meta_field(*key);
+                self.load(
+                    *dreg,
+                    Word::Field {
+                        text,
+                        kind,
+                        layer: None,
+                        role,
+                    },
+                );
+            }
+            Expr::Payload {
+                base,
+                offset,
+                len,
+                dreg,
+            } => {
+                let word = self.payload(*base, *offset, *len);
+                self.load(*dreg, word);
+            }
+            Expr::Ct { key, dreg, direction } => {
+                let (name, kind) = ct_field(*key);
+                let direction = match direction {
+                    Some(0) => "original ",
+                    Some(1) => "reply ",
+                    _ => "",
+                };
+                self.load(*dreg, field(format!("ct {direction}{name}"), kind));
+            }
+            Expr::Fib { dreg, result, flags } => self.load(*dreg, fib_field(*result, *flags)),
+            Expr::Rt { key, dreg } => {
+                let name = match key {
+                    0 => "classid".to_owned(),
+                    1 => "ip nexthop".to_owned(),
+                    2 => "ip6 nexthop".to_owned(),
+                    3 => "mtu".to_owned(),
+                    4 => "ipsec".to_owned(),
+                    other => format!("<{other}>"),
+                };
+                self.load(*dreg, field(format!("rt {name}"), Kind::Port));
+            }
+            Expr::Exthdr {
+                field: extension,
+                dreg,
+            } => {
+                self.load(*dreg, field(extension_text(extension), Kind::Port));
+            }
+            Expr::Byteorder { sreg, dreg, .. } => {
+                let word = self.word(*sreg);
+                self.load(*dreg, word);
+            }
+            Expr::Bitwise {
+                sreg,
+                dreg,
+                mask,
+                xor,
+                ..
+            } => {
+                let word = self.word(*sreg);
+                self.use_layer(&word);
+                let (text, kind) = described(&word);
+                self.load(
+                    *dreg,
+                    Word::Masked {
+                        text,
+                        kind,
+                        mask: mask.clone(),
+                        xor: xor.clone(),
+                    },
+                );
+            }
+            Expr::Immediate {
+                dreg,
+                data: Data::Value(bytes),
+            } => self.load(*dreg, Word::Value(bytes.clone())),
+            Expr::Cmp { sreg, op, data } => self.compare(*sreg, *op, data),
+            Expr::Range {
+                sreg,
+                inverted,
+                from,
+                to,
+            } => {
+                let word = self.word(*sreg);
+                self.use_layer(&word);
+                let (text, kind) = described(&word);
+                let not = if *inverted { "!= " } else { "" };
+                self.statement(format!("{text} {not}{}-{}", kind.text(from), kind.text(to)));
+            }
+            Expr::Lookup {
+                set,
+                sreg,
+                dreg,
+                inverted,
+            } => self.lookup(set, *sreg, *dreg, *inverted),
+            other => {
+                let text = self.action(other);
+                self.pending.clear();
+                self.statement(text);
+            }
+        }
+    }
+
+    /// Statements that do something to the packet or are seen from outside.
+    fn action(&mut self, expr: &Expr) -> String {
+        match expr {
+            Expr::Immediate {
+                data: Data::Verdict(verdict),
+                ..
+            } => verdict.to_string(),
+            Expr::Counter { packets, bytes } => format!("counter packets {packets} bytes {bytes}"),
+            Expr::Nat {
+                kind,
+                family,
+                addr,
+                addr_max,
+                port,
+                port_max,
+                flags,
+            } => {
+                let verb = match kind {
+                    NatKind::Snat => "snat",
+                    NatKind::Dnat => "dnat",
+                };
+                let (word, address) = if *family == 10 {
+                    ("ip6 ", Kind::Ipv6)
+                } else {
+                    ("ip ", Kind::Ipv4)
+                };
+                let word = if self.table.family == Family::INET && addr.is_some() {
+                    word
+                } else {
+                    ""
+                };
+                let mut to = self.bounds(*addr, *addr_max, address);
+                if port.is_some() && *family == 10 && addr.is_some() {
+                    to = format!("[{to}]");
+                }
+                format!(
+                    "{verb} {word}to {to}{}{}",
+                    self.ports(*port, *port_max),
+                    nat_flags(*flags)
+                )
+            }
+            Expr::Masquerade {
+                port,
+                port_max,
+                flags,
+            } => self.port_nat("masquerade", *port, *port_max, *flags),
+            Expr::Redirect {
+                port,
+                port_max,
+                flags,
+            } => self.port_nat("redirect", *port, *port_max, *flags),
+            Expr::MetaSet { key, sreg } => {
+                let (text, kind, _) = meta_field(*key);
+                format!("{text} set {}", self.source(*sreg, kind))
+            }
+            Expr::CtSet { key, sreg, .. } => {
+                let (name, kind) = ct_field(*key);
+                format!("ct {name} set {}", self.source(*sreg, kind))
+            }
+            Expr::PayloadSet {
+                base,
+                offset,
+                len,
+                sreg,
+                ..
+            } => {
+                let (text, kind) = described(&self.payload(*base, *offset, *len));
+                format!("{text} set {}", self.source(*sreg, kind))
+            }
+            Expr::ExthdrSet { field, sreg } => {
+                format!("{} set {}", extension_text(field), self.source(*sreg, Kind::Port))
+            }
+            Expr::Limit {
+                rate,
+                unit_secs,
+                burst,
+                by_bytes,
+                over,
+            } => {
+                let unit = match unit_secs {
+                    1 => "second",
+                    60 => "minute",
+                    3600 => "hour",
+                    86_400 => "day",
+                    _ => "week",
+                };
+                let over = if *over { "over " } else { "" };
+                let (rate_unit, burst_unit) = if *by_bytes {
+                    (" bytes", "bytes")
+                } else {
+                    ("", "packets")
+                };
+                let hidden = if *by_bytes { *burst == 0 } else { *burst == 5 };
+                let burst = if hidden {
+                    String::new()
+                } else {
+                    format!(" burst {burst} {burst_unit}")
+                };
+                format!("limit rate {over}{rate}{rate_unit}/{unit}{burst}")
+            }
+            Expr::Log {
+                prefix,
+                group,
+                snaplen,
+                threshold,
+                level,
+                ..
+            } => {
+                let mut text = "log".to_owned();
+                if let Some(prefix) = prefix {
+                    text.push_str(&format!(" prefix \"{prefix}\""));
+                }
+                let numbers = [
+                    ("group", group.map(u32::from)),
+                    ("snaplen", *snaplen),
+                    ("queue-threshold", threshold.map(u32::from)),
+                ];
+                for (word, number) in numbers {
+                    if let Some(number) = number {
+                        text.push_str(&format!(" {word} {number}"));
+                    }
+                }
+                let levels = [
+                    "emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit",
+                ];
+                let named = level
+                    .filter(|level| *level != 4)
+                    .and_then(|level| levels.get(usize::try_from(level).ok()?));
+                if let Some(level) = named {
+                    text.push_str(&format!(" level {level}"));
+                }
+                text
+            }
+            Expr::Reject { kind: 1, .. } => "reject with tcp reset".to_owned(),
+            Expr::Reject { code, .. } => {
+                code.map_or_else(|| "reject".to_owned(), |code| format!("reject with icmp {code}"))
+            }
+            Expr::Notrack => "notrack".to_owned(),
+            Expr::Objref { kind, name } => {
+                let kinds = ["counter", "quota", "ct helper", "limit"];
+                let kind = kind
+                    .checked_sub(1)
+                    .and_then(|at| kinds.get(usize::try_from(at).ok()?))
+                    .unwrap_or(&"object");
+                format!("{kind} name \"{name}\"")
+            }
+            Expr::Unknown { name, bytes } => format!("<{name} {}>", hex(bytes)),
+            loads => format!("<{}>", loads.name()),
+        }
+    }
+
+    fn load(&mut self, register: Register, word: Word) {
+        self.registers.insert(slot(register), word);
+    }
+
+    fn word(&self, register: Register) -> Word {
+        let unknown = || field(format!("<register {register}>"), Kind::Raw);
+        self.registers
+            .get(&slot(register))
+            .cloned()
+            .unwrap_or_else(unknown)
+    }
+
+    fn statement(&mut self, text: String) {
+        self.statements.push(Some(text));
+    }
+
+    /// A field of a layer was used: a match that only named the layer's protocol is no longer worth telling.
+    fn use_layer(&mut self, word: &Word) {
+        if let Word::Field {
+            layer: Some(layer), ..
+        } = word
+            && let Some(at) = self.pending.remove(layer)
+            && let Some(statement) = self.statements.get_mut(at)
+        {
+            *statement = None;
+        }
+    }
+
+    fn compare(&mut self, sreg: Register, op: CmpOp, data: &[u8]) {
+        let word = self.word(sreg);
+        self.use_layer(&word);
+        let sign = match op {
+            CmpOp::Eq => "",
+            CmpOp::Neq => "!= ",
+            CmpOp::Lt => "< ",
+            CmpOp::Lte => "<= ",
+            CmpOp::Gt => "> ",
+            CmpOp::Gte => ">= ",
+        };
+        match &word {
+            Word::Masked {
+                text,
+                kind,
+                mask,
+                xor,
+            } => {
+                self.statement(masked(text, *kind, mask, xor, op, sign, data));
+            }
+            Word::Field { text, kind, role, .. } => {
+                self.statement(format!("{text} {sign}{}", kind.text(data)));
+                if op == CmpOp::Eq {
+                    self.remember(*role, data);
+                }
+            }
+            Word::Value(bytes) => self.statement(format!("{} {sign}{}", hex(bytes), hex(data))),
+        }
+    }
+
+    fn remember(&mut self, role: Role, data: &[u8]) {
+        let at = self.statements.len() - 1;
+        match role {
+            Role::NetworkProtocol => {
+                self.network = data.first().copied();
+                self.pending.insert(Layer::Network, at);
+            }
+            Role::TransportProtocol => {
+                self.transport = data.first().copied();
+                self.pending.insert(Layer::Transport, at);
+            }
+            Role::None => {}
+        }
+    }
+
+    fn lookup(&mut self, name: &str, sreg: Register, dreg: Option<Register>, inverted: bool) {
+        let found = self.table.sets.iter().find(|set| set.name == name);
+        let end = slot(sreg) + found.map_or(4, |set| set.key_len).div_ceil(4);
+        let words: Vec<Word> = self
+            .registers
+            .range(slot(sreg)..end)
+            .map(|(_, word)| word.clone())
+            .collect();
+        words.iter().for_each(|word| self.use_layer(word));
+        let (texts, kinds): (Vec<String>, Vec<Kind>) = words.iter().map(described).unzip();
+        let key = texts.join(" . ");
+        let set = match found {
+            Some(set) if set.is_anonymous() => elements_text(set, &kinds),
+            _ => format!("@{name}"),
+        };
+        match dreg {
+            None => {
+                let not = if inverted { "!= " } else { "" };
+                self.statement(format!("{key} {not}{set}"));
+            }
+            Some(VERDICT) => {
+                self.pending.clear();
+                self.statement(format!("{key} vmap {set}"));
+            }
+            Some(dreg) => self.load(dreg, field(format!("{key} map {set}"), Kind::Raw)),
+        }
+    }
+
+    /// What a register gives to a statement that sets something.
+    fn source(&self, register: Register, kind: Kind) -> String {
+        match self.word(register) {
+            Word::Value(bytes) => kind.text(&bytes),
+            word => described(&word).0,
+        }
+    }
+
+    fn bounds(&self, from: Option<Register>, to: Option<Register>, kind: Kind) -> String {
+        match (from, to) {
+            (None, _) => String::new(),
+            (Some(from), None) => self.source(from, kind),
+            (Some(from), Some(to)) => format!("{}-{}", self.source(from, kind), self.source(to, kind)),
+        }
+    }
+
+    fn ports(&self, from: Option<Register>, to: Option<Register>) -> String {
+        if from.is_none() {
+            String::new()
+        } else {
+            format!(":{}", self.bounds(from, to, Kind::Port))
+        }
+    }
+
+    fn port_nat(&self, verb: &str, from: Option<Register>, to: Option<Register>, flags: u32) -> String {
+        let ports = self.ports(from, to);
+        let to = if ports.is_empty() { "" } else { " to " };
+        format!("{verb}{to}{ports}{}", nat_flags(flags))
+    }
+
+    fn payload(&self, from: u32, offset: u32, len: u32) -> Word {
+        let known = match (from, self.network, self.transport) {
+            (base::LINK, ..) => link_field(offset, len),
+            (base::NETWORK, Some(2), _) => ipv4_field(offset, len),
+            (base::NETWORK, Some(10), _) => ipv6_field(offset, len),
+            (base::TRANSPORT, _, Some(protocol)) => transport_field(protocol, offset, len),
+            _ => None,
+        };
+        let layer = match from {
+            base::LINK => Layer::Link,
+            base::NETWORK => Layer::Network,
+            _ => Layer::Transport,
+        };
+        if let Some((text, kind)) = known {
+            return Word::Field {
+                text: text.to_owned(),
+                kind,
+                layer: Some(layer),
+                role: Role::None,
+            };
+        }
+        match (from, offset, len) {
+            (base::TRANSPORT, 0, 2) => field("th sport".to_owned(), Kind::Port),
+            (base::TRANSPORT, 2, 2) => field("th dport".to_owned(), Kind::Port),
+            _ => {
+                let base = ["ll", "nh", "th", "ih"]
+                    .get(from as usize)
+                    .copied()
+                    .unwrap_or("?");
+                field(
+                    format!("@{base},{},{}", offset.saturating_mul(8), len.saturating_mul(8)),
+                    Kind::Raw,
+                )
+            }
+        }
+    }
+}
+
+fn field(text: String, kind: Kind) -> Word {
+    Word::Field {
+        text,
+        kind,
+        layer: None,
+        role: Role::None,
+    }
+}
+
+fn described(word: &Word) -> (String, Kind) {
+    match word {
+        Word::Field { text, kind, .. } => (text.clone(), *kind),
+        Word::Masked {
+            text,
+            kind,
+            mask,
+            xor,
+        } => {
+            let xor = if xor.iter().all(|byte| *byte == 0) {
+                String::new()
+            } else {
+                format!(" ^ {}", hex(xor))
+            };
+            (format!("{text} & {}{xor}", kind.text(mask)), *kind)
+        }
+        Word::Value(bytes) => (hex(bytes), Kind::Raw),
+    }
+}
+
+/// A comparison of masked bits: a list of flags, a prefix, or the arithmetic as it stands.
+fn masked(text: &str, kind: Kind, mask: &[u8], xor: &[u8], op: CmpOp, sign: &str, data: &[u8]) -> String {
+    let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    let value = kind.text(data);
+    match kind {
+        Kind::Bits { .. } if zero(xor) && zero(data) && op == CmpOp::Neq => {
+            format!("{text} {}", kind.text(mask))
+        }
+        Kind::Bits { .. } if zero(xor) && zero(data) && op == CmpOp::Eq => {
+            format!("{text} ! {}", kind.text(mask))
+        }
+        Kind::Bits { .. } if zero(xor) && op == CmpOp::Eq => format!("{text} {value} / {}", kind.text(mask)),
+        Kind::Ipv4 | Kind::Ipv6 if zero(xor) && prefix_len(mask).is_some() => {
+            format!("{text} {sign}{value}/{}", prefix_len(mask).unwrap_or(0))
+        }
+        _ => {
+            let xor = if zero(xor) {
+                String::new()
+            } else {
+                format!(" ^ {}", kind.text(xor))
+            };
+            let sign = if op == CmpOp::Eq { "== " } else { sign };
+            format!("{text} & {}{xor} {sign}{value}", kind.text(mask))
+        }
+    }
+}
+
+fn meta_field(key: u32) -> (String, Kind, Role) {
+    let (name, kind, role) = match key {
+        meta::LEN => ("meta length", Kind::Host, Role::None),
+        meta::PROTOCOL => ("meta protocol", Kind::Raw, Role::None),
+        meta::MARK => ("meta mark", Kind::Mark, Role::None),
+        meta::IIF => ("iif", Kind::Host, Role::None),
+        meta::OIF => ("oif", Kind::Host, Role::None),
+        meta::IIFNAME => ("iifname", Kind::IfName, Role::None),
+        meta::OIFNAME => ("oifname", Kind::IfName, Role::None),
+        meta::IIFTYPE => ("meta iiftype", Kind::Host, Role::None),
+        meta::NFPROTO => ("meta nfproto", value::FAMILIES, Role::NetworkProtocol),
+        meta::L4PROTO => ("meta l4proto", Kind::Protocol, Role::TransportProtocol),
+        other => return (format!("<meta {other}>"), Kind::Raw, Role::None),
+    };
+    (name.to_owned(), kind, role)
+}
+
+fn ct_field(key: u32) -> (String, Kind) {
+    let (name, kind) = match key {
+        ct::STATE => ("state", value::STATES),
+        ct::DIRECTION => ("direction", Kind::Words(&[(0, "original"), (1, "reply")])),
+        ct::STATUS => ("status", value::STATUS),
+        ct::MARK => ("mark", Kind::Mark),
+        other => return (format!("<{other}>"), Kind::Raw),
+    };
+    (name.to_owned(), kind)
+}
+
+fn fib_field(result: u32, flags: u32) -> Word {
+    let names = [(1, "saddr"), (2, "daddr"), (4, "mark"), (8, "iif"), (0x10, "oif")];
+    let by: Vec<&str> = names
+        .iter()
+        .filter(|(bit, _)| flags & bit != 0)
+        .map(|(_, name)| *name)
+        .collect();
+    let (name, kind) = match result {
+        1 => ("oif", Kind::Host),
+        2 => ("oifname", Kind::IfName),
+        3 => ("type", value::FIB_TYPES),
+        _ => ("<unknown>", Kind::Raw),
+    };
+    field(format!("fib {} {name}", by.join(" . ")), kind)
+}
+
+fn link_field(offset: u32, len: u32) -> Option<(&'static str, Kind)> {
+    Some(match (offset, len) {
+        (0, 6) => ("ether daddr", Kind::Ether),
+        (6, 6) => ("ether saddr", Kind::Ether),
+        _ => return None,
+    })
+}
+
+fn ipv4_field(offset: u32, len: u32) -> Option<(&'static str, Kind)> {
+    Some(match (offset, len) {
+        (8, 1) => ("ip ttl", Kind::Port),
+        (9, 1) => ("ip protocol", Kind::Protocol),
+        (12, 1..=4) => ("ip saddr", Kind::Ipv4),
+        (16, 1..=4) => ("ip daddr", Kind::Ipv4),
+        _ => return None,
+    })
+}
+
+fn ipv6_field(offset: u32, len: u32) -> Option<(&'static str, Kind)> {
+    Some(match (offset, len) {
+        (6, 1) => ("ip6 nexthdr", Kind::Protocol),
+        (8, 1..=16) => ("ip6 saddr", Kind::Ipv6),
+        (24, 1..=16) => ("ip6 daddr", Kind::Ipv6),
+        _ => return None,
+    })
+}
+
+fn transport_field(protocol: u8, offset: u32, len: u32) -> Option<(&'static str, Kind)> {
+    Some(match (protocol, offset, len) {
+        (6, 0, 2) => ("tcp sport", Kind::Port),
+        (6, 2, 2) => ("tcp dport", Kind::Port),
+        (6, 13, 1) => ("tcp flags", value::TCP_FLAGS),
+        (17, 0, 2) => ("udp sport", Kind::Port),
+        (17, 2, 2) => ("udp dport", Kind::Port),
+        (17, 6, 2) => ("udp checksum", Kind::Port),
+        (132, 0, 2) => ("sctp sport", Kind::Port),
+        (132, 2, 2) => ("sctp dport", Kind::Port),
+        _ => return None,
+    })
+}
+
+fn extension_text(field: &Extension) -> String {
+    match (field.space, field.kind, field.offset, field.len) {
+        (1, 2, 2, 2) => "tcp option maxseg size".to_owned(),
+        (space, kind, offset, len) => {
+            let space = ["exthdr", "tcp option", "ip option", "sctp chunk", "dccp option"]
+                .get(space as usize)
+                .copied()
+                .unwrap_or("exthdr");
+            format!(
+                "{space} @{kind},{},{}",
+                offset.saturating_mul(8),
+                len.saturating_mul(8)
+            )
+        }
+    }
+}
+
+fn nat_flags(flags: u32) -> String {
+    let names = [(4, "random"), (0x10, "fully-random"), (8, "persistent")];
+    let set: Vec<&str> = names
+        .iter()
+        .filter(|(bit, _)| flags & bit != 0)
+        .map(|(_, name)| *name)
+        .collect();
+    if set.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", set.join(","))
+    }
+}
+
+/// `{ a, b }` with the elements in nft's order.
+pub fn elements_text(found: &Set, kinds: &[Kind]) -> String {
+    let big_endian = matches!(kinds, [kind] if kind.big_endian());
+    let mut elements: Vec<&Element> = found.elements.iter().collect();
+    elements.sort_by(|a, b| {
+        if big_endian {
+            a.key.cmp(&b.key)
+        } else {
+            a.key.iter().rev().cmp(b.key.iter().rev())
+        }
+    });
+    let half_open = found.flags & set::INTERVAL != 0 && found.flags & set::CONCAT == 0;
+    let texts = if half_open {
+        intervals(&elements, kinds)
+    } else {
+        singles(&elements, kinds)
+    };
+    format!("{{ {} }}", texts.join(", "))
+}
+
+fn singles(elements: &[&Element], kinds: &[Kind]) -> Vec<String> {
+    let text = |element: &&Element| match &element.key_end {
+        Some(end) if *end != element.key => element_text(
+            element,
+            format!("{}-{}", key_text(&element.key, kinds), key_text(end, kinds)),
+        ),
+        _ => element_text(element, key_text(&element.key, kinds)),
+    };
+    elements.iter().map(text).collect()
+}
+
+/// Pairs of a first value and one past the last.
+fn intervals(elements: &[&Element], kinds: &[Kind]) -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut rest = elements;
+    while let [element, tail @ ..] = rest {
+        rest = tail;
+        if element.flags & 1 != 0 {
+            continue;
+        }
+        let last = match tail {
+            [end, ..] => minus_one(&end.key),
+            [] => vec![0xff; element.key.len()],
+        };
+        let first = key_text(&element.key, kinds);
+        let key = if last == element.key {
+            first
+        } else if let Some(length) =
+            prefix_of(&element.key, &last).filter(|_| matches!(kinds, [Kind::Ipv4 | Kind::Ipv6]))
+        {
+            format!("{first}/{length}")
+        } else {
+            format!("{first}-{}", key_text(&last, kinds))
+        };
+        texts.push(element_text(element, key));
+    }
+    texts
+}
+
+fn element_text(element: &Element, key: String) -> String {
+    let key = if element.flags & 2 != 0 {
+        "*".to_owned()
+    } else {
+        key
+    };
+    match (&element.data, &element.object) {
+        (Some(Data::Verdict(verdict)), _) => format!("{key} : {verdict}"),
+        (Some(Data::Value(bytes)), _) => format!("{key} : {}", hex(bytes)),
+        (None, Some(object)) => format!("{key} : \"{object}\""),
+        (None, None) => key,
+    }
+}
+
+fn key_text(key: &[u8], kinds: &[Kind]) -> String {
+    if let [kind] = kinds {
+        return kind.text(key);
+    }
+    let mut rest = key;
+    let mut texts = Vec::new();
+    for kind in kinds {
+        let len = kind.len().unwrap_or(4);
+        let (Some(part), Some(tail)) = (rest.get(..len), rest.get(len.next_multiple_of(4)..)) else {
+            return hex(key);
+        };
+        texts.push(kind.text(part));
+        rest = tail;
+    }
+    texts.join(" . ")
+}
+
+fn minus_one(key: &[u8]) -> Vec<u8> {
+    let mut key = key.to_vec();
+    for byte in key.iter_mut().rev() {
+        let (less, borrow) = byte.overflowing_sub(1);
+        *byte = less;
+        if !borrow {
+            break;
+        }
+    }
+    key
+}
+
+fn prefix_of(first: &[u8], last: &[u8]) -> Option<usize> {
+    let differing: Vec<u8> = first
+        .iter()
+        .zip(last)
+        .map(|(first, last)| !(first ^ last))
+        .collect();
+    let length = prefix_len(&differing)?;
+    let starts = first.iter().zip(&differing).all(|(byte, mask)| byte & !mask == 0);
+    let ends = last
+        .iter()
+        .zip(&differing)
+        .all(|(byte, mask)| byte | mask == 0xff);
+    (starts && ends).then_some(length)
+}
