@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::super::expr::{CmpOp, Data, Expr, Extension, NatKind, Register, VERDICT, base, ct, meta};
 use super::super::{Element, Family, Rule, Set, Table, set};
-use value::{self, Kind, hex, prefix_len};
+use super::value::{self, Kind, hex, prefix_len};
 
 /// What a register holds.
 #[derive(Debug, Clone)]
