@@ -742,7 +742,8 @@ impl Extension {
         w.u8(2, self.kind);
         w.u32(3, self.offset);
         w.u32(4, self.len);
-        w.u32(5, self.flags);
+        // The kernel refuses any flags where it is to write the field.
+        nonzero(5, self.flags, w);
         w.u32(6, self.space);
     }
 
