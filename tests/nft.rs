@@ -201,13 +201,13 @@ table inet stress {
         type nat hook prerouting priority dstnat; policy accept;
         tcp dport 1000-2000 dnat ip to 10.0.0.1-10.0.0.9:80-90 random,persistent
         dnat ip to tcp dport map @names
-        redirect to :8080
+        udp dport 53 redirect to :8080
     }
     chain out {
         type nat hook postrouting priority srcnat; policy accept;
         meta l4proto tcp masquerade to :1024-2048 fully-random
     }
 }
-table netdev ing { chain c { type filter hook ingress device "lo" priority 0; policy accept; counter; } }
-table bridge br { chain c { type filter hook forward priority filter; ether type arp counter accept; } }
+table netdev ing { chain c { type filter hook ingress device "lo" priority 0; policy accept; counter; }; }
+table bridge br { chain c { type filter hook forward priority filter; ether type arp counter accept; }; }
 "#;
