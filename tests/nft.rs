@@ -8,11 +8,14 @@
     reason = "a test may stop"
 )]
 
-mod support;
 #[path = "support/sample.rs"]
 mod sample;
+mod support;
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use berth::net::{Port, Transport};
 use berth::nft::dump::Filter;
@@ -26,17 +29,19 @@ fn enter(netns: &Netns) {
     rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).unwrap();
 }
 
-/// A firewall whose socket is in `netns`, made by a thread that goes there and is gone.
-fn firewall(netns: &Netns) -> Firewall {
+/// What `work` makes while its thread is in `netns`; sockets stay there.
+fn within<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                enter(netns);
-                Firewall::start().unwrap()
-            })
-            .join()
-            .unwrap()
+        let thread = scope.spawn(|| {
+            enter(netns);
+            work()
+        });
+        thread.join().unwrap()
     })
+}
+
+fn firewall(netns: &Netns) -> Firewall {
+    within(netns, || Firewall::start().unwrap())
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -57,7 +62,12 @@ fn plan(also: &[Port], others: &[&str]) -> Ruleset {
 
 fn rich_plan() -> Ruleset {
     let port = |transport, number| Port { transport, number };
-    let also = [port(Transport::Tcp, 22), port(Transport::Udp, 5353), port(Transport::Sctp, 9), port(Transport::Tcp, 5900)];
+    let also = [
+        port(Transport::Tcp, 22),
+        port(Transport::Udp, 5353),
+        port(Transport::Sctp, 9),
+        port(Transport::Tcp, 5900),
+    ];
     plan(&also, &["10.1.1.7/24", "10.9.0.1/16"])
 }
 
@@ -113,7 +123,15 @@ fn a_changed_table_is_put_right() {
         "flush ruleset",
     ] {
         pod.nft(spoil);
-        assert_ne!(pod.command("nft").args(["list", "ruleset"]).output().unwrap().stdout, good.as_bytes(), "{spoil}");
+        assert_ne!(
+            pod.command("nft")
+                .args(["list", "ruleset"])
+                .output()
+                .unwrap()
+                .stdout,
+            good.as_bytes(),
+            "{spoil}"
+        );
         block_on(firewall.commit(rich_plan())).unwrap();
         assert_eq!(pod.nft("list table inet berth"), good, "{spoil}");
     }
@@ -124,12 +142,25 @@ fn tables_of_others_are_not_touched() {
     let pod = Netns::new("pod");
     pod.nft("add table inet other { chain c { type filter hook input priority 0; ct state established counter accept; }; }");
     pod.nft("add table ip berth { chain theirs { }; }");
-    let before = (pod.nft("-a list table inet other"), pod.nft("-a list table ip berth"));
+    let before = (
+        pod.nft("-a list table inet other"),
+        pod.nft("-a list table ip berth"),
+    );
     let firewall = firewall(&pod);
     block_on(firewall.commit(plan(&[], &[]))).unwrap();
     block_on(firewall.commit(rich_plan())).unwrap();
-    block_on(firewall.remove(vec![(Family::INET, "berth".to_owned()), (Family::IP6, "absent".to_owned())])).unwrap();
-    assert_eq!((pod.nft("-a list table inet other"), pod.nft("-a list table ip berth")), before);
+    block_on(firewall.remove(vec![
+        (Family::INET, "berth".to_owned()),
+        (Family::IP6, "absent".to_owned()),
+    ]))
+    .unwrap();
+    assert_eq!(
+        (
+            pod.nft("-a list table inet other"),
+            pod.nft("-a list table ip berth")
+        ),
+        before
+    );
     assert!(!pod.nft("list tables").contains("inet berth"));
 }
 
@@ -139,7 +170,10 @@ fn a_refused_rule_is_named_and_nothing_is_left_behind() {
     let pod = Netns::new("pod");
     let firewall = firewall(&pod);
     let mut bad = plan(&[], &[]);
-    let jump = vec![Expr::counter(), Expr::verdict(Verdict::Jump("nowhere".to_owned()))];
+    let jump = vec![
+        Expr::counter(),
+        Expr::verdict(Verdict::Jump("nowhere".to_owned())),
+    ];
     bad.tables[0].chains[2].rules.push(Rule::new(jump, "a bad one"));
     let error = block_on(firewall.commit(bad)).unwrap_err();
     let wanted = "the kernel refuses rule `counter packets 0 bytes 0 jump nowhere comment \"a bad one\"` \
@@ -161,7 +195,10 @@ fn rulesets_of_others_survive_a_round_trip() {
     pod.nft("flush ruleset");
     block_on(firewall.commit(found.clone())).unwrap();
     assert_eq!(pod.nft("list ruleset"), before);
-    assert_eq!(block_on(firewall.dump(Filter::default())).unwrap().1.canonical(), found.canonical());
+    assert_eq!(
+        block_on(firewall.dump(Filter::default())).unwrap().1.canonical(),
+        found.canonical()
+    );
 }
 
 /// Every kind of expression there is a name for, and some there is none for.
@@ -211,3 +248,302 @@ table inet stress {
 table netdev ing { chain c { type filter hook ingress device "lo" priority 0; policy accept; counter; }; }
 table bridge br { chain c { type filter hook forward priority filter; ether type arp counter accept; }; }
 "#;
+
+const POD: &str = "10.1.1.2";
+const PEER: &str = "10.1.1.1";
+const GUEST: &str = "192.168.254.2";
+const GATEWAY: &str = "192.168.254.1";
+
+/// peer ── pod ── guest, the guest on a port of the pod's bridge; no rules yet.
+struct Site {
+    peer: Netns,
+    pod: Netns,
+    guest: Netns,
+    firewall: Firewall,
+}
+
+impl Site {
+    fn new() -> Self {
+        let (peer, pod, guest) = (Netns::new("peer"), Netns::new("pod"), Netns::new("guest"));
+        support::veth(&peer, "eth0", &pod, "eth0");
+        support::veth(&guest, "eth0", &pod, "port0");
+        peer.ip("addr add 10.1.1.1/24 dev eth0");
+        pod.ip("addr add 10.1.1.2/24 dev eth0");
+        pod.ip("link add br0 type bridge");
+        pod.ip("link set port0 master br0");
+        pod.ip("addr add 192.168.254.1/30 dev br0");
+        pod.ip("link set br0 up");
+        pod.ip("route add default via 10.1.1.1");
+        pod.run("sysctl -qw net.ipv4.ip_forward=1");
+        // With br_netfilter in the kernel the hairpin connection is turned round inside the bridge.
+        pod.run("bridge link set dev port0 hairpin on");
+        guest.ip("addr add 192.168.254.2/30 dev eth0");
+        guest.ip("route add default via 192.168.254.1");
+        let firewall = firewall(&pod);
+        Self {
+            peer,
+            pod,
+            guest,
+            firewall,
+        }
+    }
+
+    fn with_rules() -> Self {
+        let site = Self::new();
+        site.commit(&[]);
+        site
+    }
+
+    fn commit(&self, reserved: &[Port]) {
+        block_on(self.firewall.commit(plan(reserved, &[]))).unwrap();
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Answers everybody on TCP and UDP `port` with `name` and the address they come from, until the test ends.
+fn serve(netns: &Netns, name: &'static str, port: u16) {
+    let any = (Ipv4Addr::UNSPECIFIED, port);
+    let (tcp, udp) = within(netns, || {
+        (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap())
+    });
+    std::thread::spawn(move || {
+        while let Ok((mut stream, from)) = tcp.accept() {
+            std::thread::spawn(move || {
+                let mut byte = [0];
+                while stream.read(&mut byte).is_ok_and(|length| length == 1) {
+                    let _ = stream.write_all(format!("{name} {}", from.ip()).as_bytes());
+                }
+            });
+        }
+    });
+    std::thread::spawn(move || {
+        while let Ok((_, from)) = udp.recv_from(&mut [0; 16]) {
+            let _ = udp.send_to(format!("{name} {}", from.ip()).as_bytes(), from);
+        }
+    });
+}
+
+fn address(host: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(host.parse().unwrap(), port)
+}
+
+fn dial(from: &Netns, host: &str, port: u16) -> Option<TcpStream> {
+    let stream = within(from, || {
+        TcpStream::connect_timeout(&address(host, port), PATIENCE)
+    })
+    .ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    Some(stream)
+}
+
+fn talk(stream: &mut TcpStream) -> Option<String> {
+    let mut answer = [0; 64];
+    stream.write_all(&[1]).ok()?;
+    let length = stream.read(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+fn tcp(from: &Netns, host: &str, port: u16) -> Option<String> {
+    talk(&mut dial(from, host, port)?)
+}
+
+fn udp_socket(from: &Netns, source: &str) -> UdpSocket {
+    let socket = within(from, || UdpSocket::bind(address(source, 0))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn ask(socket: &UdpSocket, host: &str, port: u16) -> Option<String> {
+    let mut answer = [0; 64];
+    socket.send_to(&[1], address(host, port)).ok()?;
+    let length = socket.recv(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+fn udp(from: &Netns, host: &str, port: u16) -> Option<String> {
+    ask(&udp_socket(from, "0.0.0.0"), host, port)
+}
+
+fn said(name: &str, source: &str) -> Option<String> {
+    Some(format!("{name} {source}"))
+}
+
+/// Packets counted by the rule whose comment holds `comment`, in all chains.
+fn counted(netns: &Netns, comment: &str) -> u64 {
+    let listing = netns.nft("list table inet berth");
+    let lines = listing.lines().filter(|line| line.contains(comment));
+    lines
+        .map(|line| {
+            line.split("packets ")
+                .nth(1)
+                .unwrap()
+                .split(' ')
+                .next()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        })
+        .sum()
+}
+
+#[test]
+fn the_world_reaches_the_guest_at_the_pods_address_and_is_seen_as_itself() {
+    let site = Site::with_rules();
+    serve(&site.guest, "guest", 80);
+    serve(&site.pod, "pod", 80);
+    assert_eq!(tcp(&site.peer, POD, 80), said("guest", PEER));
+    assert_eq!(udp(&site.peer, POD, 80), said("guest", PEER));
+    site.guest.run("sysctl -qw net.ipv4.icmp_echo_ignore_all=1");
+    assert!(
+        !ping(&site.peer, POD),
+        "the pod answered a ping that is the guest's"
+    );
+    site.guest.run("sysctl -qw net.ipv4.icmp_echo_ignore_all=0");
+    assert!(ping(&site.peer, POD));
+}
+
+fn ping(from: &Netns, host: &str) -> bool {
+    from.command("ping")
+        .args(["-c1", "-W1", host])
+        .output()
+        .unwrap()
+        .status
+        .success()
+}
+
+#[test]
+fn reserved_ports_stay_with_the_pod() {
+    let site = Site::new();
+    site.commit(&[Port {
+        transport: Transport::Udp,
+        number: 5353,
+    }]);
+    for port in [5900, 5353] {
+        serve(&site.guest, "guest", port);
+        serve(&site.pod, "pod", port);
+    }
+    assert_eq!(tcp(&site.peer, POD, 5900), said("pod", PEER));
+    assert_eq!(udp(&site.peer, POD, 5900), said("guest", PEER));
+    assert_eq!(udp(&site.peer, POD, 5353), said("pod", PEER));
+    assert_eq!(tcp(&site.peer, POD, 5353), said("guest", PEER));
+}
+
+#[test]
+fn the_guest_is_seen_as_the_pod() {
+    let site = Site::with_rules();
+    serve(&site.peer, "peer", 80);
+    assert_eq!(tcp(&site.guest, PEER, 80), said("peer", POD));
+    assert_eq!(udp(&site.guest, PEER, 80), said("peer", POD));
+    assert!(ping(&site.guest, PEER));
+}
+
+#[test]
+fn the_pod_reaches_the_guest_at_its_own_address_but_not_at_localhost() {
+    let site = Site::with_rules();
+    for port in [80, 5900] {
+        serve(&site.guest, "guest", port);
+        serve(&site.pod, "pod", port);
+    }
+    assert_eq!(tcp(&site.pod, POD, 80), said("guest", POD));
+    assert_eq!(udp(&site.pod, POD, 80), said("guest", POD));
+    assert_eq!(tcp(&site.pod, POD, 5900), said("pod", POD));
+    assert_eq!(tcp(&site.pod, "127.0.0.1", 80), said("pod", "127.0.0.1"));
+    assert_eq!(tcp(&site.pod, GUEST, 80), said("guest", GATEWAY));
+}
+
+#[test]
+fn the_guest_reaches_itself_at_the_pods_address_and_the_pod_at_the_gateways() {
+    let site = Site::with_rules();
+    for port in [80, 5900] {
+        serve(&site.guest, "guest", port);
+        serve(&site.pod, "pod", port);
+    }
+    assert_eq!(tcp(&site.guest, POD, 80), said("guest", GATEWAY));
+    assert_eq!(udp(&site.guest, POD, 80), said("guest", GATEWAY));
+    assert_eq!(tcp(&site.guest, POD, 5900), said("pod", GUEST));
+    assert_eq!(tcp(&site.guest, GATEWAY, 80), said("pod", GUEST));
+}
+
+#[test]
+fn a_guest_with_a_source_address_that_is_not_its_own_is_not_forwarded() {
+    let site = Site::with_rules();
+    site.guest.ip("addr add 10.77.0.1/32 dev lo");
+    site.peer.ip("route add 10.77.0.1 via 10.1.1.2");
+    serve(&site.peer, "peer", 80);
+    assert_eq!(ask(&udp_socket(&site.guest, "10.77.0.1"), PEER, 80), None);
+    assert_eq!(counted(&site.pod, "not with its address"), 1);
+    assert_eq!(ask(&udp_socket(&site.guest, GUEST), PEER, 80), said("peer", POD));
+    assert_eq!(counted(&site.pod, "not with its address"), 1);
+}
+
+#[test]
+fn segments_fit_the_smaller_link_in_both_directions() {
+    let site = Site::with_rules();
+    site.pod.ip("link set eth0 mtu 1300");
+    let listener = within(&site.peer, || {
+        TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap()
+    });
+    let out = dial(&site.guest, PEER, 80).unwrap();
+    let accepted = listener.accept().unwrap().0;
+    // 1300 less IP and TCP headers; timestamps may take 12 more.
+    for (whose, stream) in [("guest", &out), ("peer", &accepted)] {
+        let mss = socket2::SockRef::from(stream).tcp_mss().unwrap();
+        assert!((1200..=1260).contains(&mss), "{whose}: {mss}");
+    }
+    assert_eq!(counted(&site.pod, "TCP segments no larger"), 2);
+}
+
+#[test]
+fn connections_survive_a_commit() {
+    let site = Site::with_rules();
+    for port in [80, 5900] {
+        serve(&site.guest, "guest", port);
+        serve(&site.pod, "pod", port);
+    }
+    let mut to_guest = dial(&site.peer, POD, 80).unwrap();
+    let mut to_pod = dial(&site.peer, POD, 5900).unwrap();
+    for extra in [1, 2, 3] {
+        assert_eq!(talk(&mut to_guest), said("guest", PEER));
+        assert_eq!(talk(&mut to_pod), said("pod", PEER));
+        site.commit(&[Port {
+            transport: Transport::Tcp,
+            number: extra,
+        }]);
+    }
+}
+
+#[test]
+fn flows_that_began_before_the_rules_reach_the_guest_after_a_sweep() {
+    let site = Site::new();
+    let reserved = [Port {
+        transport: Transport::Udp,
+        number: 5353,
+    }];
+    // Something of somebody else's that makes the kernel track connections.
+    site.pod.nft(
+        "add table ip theirs { chain c { type filter hook input priority 0; ct state invalid drop; }; }",
+    );
+    for port in [4000, 5353] {
+        serve(&site.guest, "guest", port);
+        serve(&site.pod, "pod", port);
+    }
+    let (probe, kept) = (
+        udp_socket(&site.peer, "0.0.0.0"),
+        udp_socket(&site.peer, "0.0.0.0"),
+    );
+    assert_eq!(ask(&probe, POD, 4000), said("pod", PEER));
+    assert_eq!(ask(&kept, POD, 5353), said("pod", PEER));
+    site.commit(&reserved);
+    assert_eq!(
+        ask(&probe, POD, 4000),
+        said("pod", PEER),
+        "the flow is not sticky here: this test proves nothing"
+    );
+
+    let sweep = || block_on(site.firewall.sweep(vec![POD.parse().unwrap()], reserved.to_vec())).unwrap();
+    assert_eq!(sweep(), 1);
+    assert_eq!(ask(&probe, POD, 4000), said("guest", PEER));
+    assert_eq!(ask(&kept, POD, 5353), said("pod", PEER));
+    assert_eq!(sweep(), 0);
+}

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use berth::config::{
-    Accel, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnPoweroff, OnReboot, Paths, SeedAs, SeedFormat,
+    Accel, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnPoweroff, OnReboot, Paths, SeedAs,
+    SeedFormat,
 };
 use berth::facts::{Disks, Facts, Host, Resolver, Uplink};
 use berth::net::MacAddr;
@@ -15,8 +16,16 @@ pub fn config() -> Config {
     Config {
         name: "web".to_owned(),
         hostname: "web".to_owned(),
-        image: Image { source: None, target: None, checksum: None, disk_size_bytes: None },
-        guest: Guest { seed_format: SeedFormat::ConfigDrive, seed_as: SeedAs::Disk },
+        image: Image {
+            source: None,
+            target: None,
+            checksum: None,
+            disk_size_bytes: None,
+        },
+        guest: Guest {
+            seed_format: SeedFormat::ConfigDrive,
+            seed_as: SeedAs::Disk,
+        },
         network: Network {
             vm: "192.168.254.2/30".parse().unwrap(),
             gateway: "192.168.254.1".parse().unwrap(),
@@ -79,7 +88,12 @@ pub fn facts() -> Facts {
             others: Vec::new(),
             gateway: Some("10.1.1.1".parse().unwrap()),
         },
-        resolver: Resolver { nameservers: Vec::new(), search: Vec::new(), ndots: 1, skipped: Vec::new() },
+        resolver: Resolver {
+            nameservers: Vec::new(),
+            search: Vec::new(),
+            ndots: 1,
+            skipped: Vec::new(),
+        },
         disks: Disks {
             root_device: None,
             image_dir_exists: true,
