@@ -75,6 +75,74 @@ fn ours() -> Filter {
     Filter::table(Family::INET, "berth")
 }
 
+/// What an operator reads in `berth plan` and in `nft list ruleset`.
+#[test]
+fn the_rules_of_a_plain_pod() {
+    let port = |transport, number| Port { transport, number };
+    let also = [port(Transport::Tcp, 9180), port(Transport::Udp, 161)];
+    let wanted = r#"table inet berth {
+	comment "the pod's address is the guest's; replaced as a whole by berth"
+	chain prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr 10.1.1.2 tcp dport { 5900, 9180 } counter packets 0 bytes 0 return comment "TCP ports that stay with the pod"
+		ip daddr 10.1.1.2 udp dport 161 counter packets 0 bytes 0 return comment "UDP ports that stay with the pod"
+		ip daddr 10.1.1.2 counter packets 0 bytes 0 dnat ip to 192.168.254.2 comment "to the pod: every protocol and port is the guest's"
+	}
+
+	chain output {
+		type nat hook output priority -100; policy accept;
+		ip daddr 10.1.1.2 tcp dport { 5900, 9180 } counter packets 0 bytes 0 return comment "TCP ports that stay with the pod"
+		ip daddr 10.1.1.2 udp dport 161 counter packets 0 bytes 0 return comment "UDP ports that stay with the pod"
+		ip daddr 10.1.1.2 counter packets 0 bytes 0 dnat ip to 192.168.254.2 comment "from the pod to its own address: the guest's too"
+	}
+
+	chain forward {
+		type filter hook forward priority mangle; policy accept;
+		iifname "br0" tcp flags syn counter packets 0 bytes 0 tcp option maxseg size set rt mtu comment "from the guest: TCP segments no larger than the route takes"
+		oifname "br0" tcp flags syn counter packets 0 bytes 0 tcp option maxseg size set rt mtu comment "to the guest: TCP segments no larger than the route takes"
+		iifname "br0" ip saddr != 192.168.254.2 counter packets 0 bytes 0 drop comment "from the guest, but not with its address"
+	}
+
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr 192.168.254.2 oifname "br0" ct status dnat counter packets 0 bytes 0 masquerade comment "guest to its own pod address: replies must come back this way"
+		ip saddr 192.168.254.2 oifname "eth0" counter packets 0 bytes 0 snat ip to 10.1.1.2 comment "guest to the world: as the pod"
+		ip saddr 192.168.254.2 oifname != "br0" counter packets 0 bytes 0 masquerade comment "guest through any other interface of the pod"
+	}
+}
+"#;
+    assert_eq!(plan(&also, &[]).to_string(), wanted);
+}
+
+#[test]
+fn no_port_is_reserved_when_vnc_was_given_away() {
+    let mut config = sample::config();
+    config.machine.reserve_vnc = false;
+    let link = berth::plan::link::plan(&config, &sample::facts()).unwrap();
+    let text = berth::plan::nat::plan(&config, &sample::facts(), &link).to_string();
+    assert!(!text.contains("return") && text.contains("dnat ip to"), "{text}");
+}
+
+/// A decoder by other hands understands what we send, and would send the same.
+#[test]
+fn another_codec_reads_our_transaction_and_writes_the_same_bytes() {
+    use netlink_packet_core::NetlinkMessage;
+    use netlink_packet_netfilter::NetfilterMessage;
+    let batch = berth::nft::Batch::replace(&rich_plan(), None, 1).unwrap();
+    let mut rest = batch.bytes();
+    let mut messages = 0;
+    while !rest.is_empty() {
+        let length = u32::from_ne_bytes(rest[..4].try_into().unwrap()) as usize;
+        let message = NetlinkMessage::<NetfilterMessage>::deserialize(&rest[..length]).unwrap();
+        let mut again = vec![0; message.buffer_len()];
+        message.serialize(&mut again);
+        assert_eq!(again, rest[..length], "{message:?}");
+        rest = &rest[length..];
+        messages += 1;
+    }
+    assert_eq!(messages, batch.len());
+}
+
 #[test]
 fn our_text_is_what_nft_lists() {
     for ruleset in [plan(&[], &[]), rich_plan()] {
@@ -135,6 +203,30 @@ fn a_changed_table_is_put_right() {
         block_on(firewall.commit(rich_plan())).unwrap();
         assert_eq!(pod.nft("list table inet berth"), good, "{spoil}");
     }
+}
+
+#[test]
+fn readers_see_whole_rulesets_while_writers_race() {
+    const ROUNDS: usize = 300;
+    let pod = Netns::new("pod");
+    let variants = [plan(&[], &[]), rich_plan()];
+    let (reader, one, two) = (firewall(&pod), firewall(&pod), firewall(&pod));
+    block_on(one.commit(variants[0].clone())).unwrap();
+    let canonical = variants.each_ref().map(Ruleset::canonical);
+    std::thread::scope(|scope| {
+        for writer in [&one, &two] {
+            let variants = &variants;
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    block_on(writer.commit(variants[round % 2].clone())).unwrap();
+                }
+            });
+        }
+        for round in 0..ROUNDS {
+            let found = block_on(reader.dump(ours())).unwrap().1.canonical();
+            assert!(canonical.contains(&found), "round {round}:\n{found}");
+        }
+    });
 }
 
 #[test]
@@ -463,6 +555,39 @@ fn the_guest_reaches_itself_at_the_pods_address_and_the_pod_at_the_gateways() {
     assert_eq!(udp(&site.guest, POD, 80), said("guest", GATEWAY));
     assert_eq!(tcp(&site.guest, POD, 5900), said("pod", GUEST));
     assert_eq!(tcp(&site.guest, GATEWAY, 80), said("pod", GUEST));
+}
+
+#[test]
+fn the_hairpin_works_with_netfilter_off_on_the_bridge_too() {
+    let site = Site::with_rules();
+    site.pod.run("bridge link set dev port0 hairpin off");
+    site.pod.ip("link set br0 type bridge nf_call_iptables 0");
+    site.pod.run("sysctl -qw net.bridge.bridge-nf-call-iptables=0");
+    serve(&site.guest, "guest", 80);
+    assert_eq!(tcp(&site.guest, POD, 80), said("guest", GATEWAY));
+    assert_eq!(udp(&site.guest, POD, 80), said("guest", GATEWAY));
+}
+
+#[test]
+fn the_guest_leaves_by_another_interface_with_that_ones_address() {
+    let site = Site::with_rules();
+    let other = Netns::new("other");
+    support::veth(&other, "eth0", &site.pod, "net1");
+    other.ip("addr add 10.2.2.1/24 dev eth0");
+    site.pod.ip("addr add 10.2.2.2/24 dev net1");
+    serve(&other, "other", 80);
+    assert_eq!(tcp(&site.guest, "10.2.2.1", 80), said("other", "10.2.2.2"));
+}
+
+#[test]
+fn every_address_of_the_pod_is_the_guests() {
+    let site = Site::new();
+    site.pod.ip("addr add 10.1.1.7/24 dev eth0");
+    block_on(site.firewall.commit(rich_plan())).unwrap();
+    serve(&site.guest, "guest", 80);
+    assert_eq!(tcp(&site.peer, "10.1.1.7", 80), said("guest", PEER));
+    assert_eq!(tcp(&site.pod, "10.1.1.7", 80), said("guest", POD));
+    assert_eq!(tcp(&site.guest, "10.1.1.7", 80), said("guest", GATEWAY));
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Writer {
         });
         self.patch(start, &length.to_ne_bytes());
         self.patch(start + 2, &kind.to_ne_bytes());
-        while self.bytes.len() % 4 != 0 {
+        while !self.bytes.len().is_multiple_of(4) {
             self.bytes.push(0);
         }
     }
@@ -207,6 +207,10 @@ impl<'a> Attributes<'a> {
 
     pub fn u32(self, kind: u16) -> Option<u32> {
         Some(u32::from_be_bytes(array(self.value(kind)?, 0)?))
+    }
+
+    pub fn i32(self, kind: u16) -> Option<i32> {
+        Some(i32::from_be_bytes(array(self.value(kind)?, 0)?))
     }
 
     pub fn u64(self, kind: u16) -> Option<u64> {

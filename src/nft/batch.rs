@@ -89,10 +89,10 @@ impl Batch {
         builder.begin(None);
         for (at, (family, name)) in tables.iter().enumerate() {
             builder.message(Subject::Table(at), kind::NEW_TABLE, CREATE, *family, |w| {
-                w.text(1, name)
+                w.text(1, name);
             });
             builder.message(Subject::Table(at), kind::DEL_TABLE, 0, *family, |w| {
-                w.text(1, name)
+                w.text(1, name);
             });
         }
         let last = builder.last;
@@ -315,23 +315,23 @@ impl Builder {
     fn table(&mut self, at: usize, table: &Table) {
         let family = table.family;
         self.message(Subject::Table(at), kind::NEW_TABLE, CREATE, family, |w| {
-            w.text(1, &table.name)
+            w.text(1, &table.name);
         });
         self.message(Subject::Table(at), kind::DEL_TABLE, 0, family, |w| {
-            w.text(1, &table.name)
+            w.text(1, &table.name);
         });
         self.message(Subject::Table(at), kind::NEW_TABLE, CREATE, family, |w| {
-            table.encode(w)
+            table.encode(w);
         });
         for (index, chain) in table.chains.iter().enumerate() {
             self.message(Subject::Chain(at, index), kind::NEW_CHAIN, CREATE, family, |w| {
-                chain.encode(&table.name, w)
+                chain.encode(&table.name, w);
             });
         }
         for (index, object) in table.objects.iter().enumerate() {
             let subject = Subject::Object(at, index);
             self.message(subject, kind::NEW_OBJECT, CREATE, family, |w| {
-                object.encode(&table.name, w)
+                object.encode(&table.name, w);
             });
         }
         let mut sets = SetIds::new();
@@ -352,7 +352,7 @@ impl Builder {
 
     fn set(&mut self, subject: Subject, table: &Table, set: &Set, id: u32, sets: &SetIds) {
         self.message(subject, kind::NEW_SET, CREATE, table.family, |w| {
-            set.encode(&table.name, id, w)
+            set.encode(&table.name, id, w);
         });
         let mut rest = set.elements.as_slice();
         while !rest.is_empty() {

@@ -313,7 +313,7 @@ impl Table {
             .flat_map(|rule| &mut rule.exprs)
         {
             match expr {
-                Expr::Counter { packets, bytes } => (*packets, *bytes) = (0, 0),
+                Expr::Counter { .. } => expr.reset_counter(),
                 Expr::Lookup { set, .. } => {
                     if let Some(name) = names.get(set) {
                         set.clone_from(name);
@@ -326,6 +326,8 @@ impl Table {
             if let Some(name) = names.get(&set.name) {
                 set.name.clone_from(name);
             }
+            let exprs = set.elements.iter_mut().flat_map(|element| &mut element.exprs);
+            exprs.for_each(Expr::reset_counter);
             set.elements.sort();
         }
         for object in &mut table.objects {

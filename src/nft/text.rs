@@ -3,6 +3,8 @@
 //! Byte for byte the same for what berth itself writes; what is outside that vocabulary is shown in a raw form
 //! (`@nh,64,8`, `<name hex>`) rather than left out.
 
+mod elements;
+mod field;
 mod rule;
 mod value;
 
@@ -231,7 +233,7 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: &Set) -> fmt::Result {
         writeln!(f, "\t\tflags {}", flags.join(","))?;
     }
     if !set.elements.is_empty() {
-        writeln!(f, "\t\telements = {}", rule::elements_text(set, &kinds))?;
+        writeln!(f, "\t\telements = {}", elements::elements_text(set, &kinds))?;
     }
     writeln!(f, "\t}}")
 }

@@ -35,7 +35,7 @@ const DATA_VERDICT: u32 = 0xffff_ff00;
 const CHAIN_BASE: u32 = 1;
 /// NFT_OBJECT_COUNTER.
 const COUNTER: u32 = 1;
-/// NFT_OBJECT type of a counter's own attributes: bytes 1, packets 2.
+/// NFTA_SET_USERDATA.
 const SET_USERDATA: u16 = 13;
 
 impl Userdata {
@@ -112,11 +112,6 @@ impl Hook {
     }
 
     fn decode(a: Attributes<'_>, chain: Attributes<'_>) -> Option<Self> {
-        #[expect(
-            clippy::cast_possible_wrap,
-            reason = "the priority is a signed number in an unsigned attribute"
-        )]
-        let priority = a.u32(2)? as i32;
         let devices = match a.nest(4) {
             Some(list) => list.map(|(_, name)| name).map(until_nul).collect(),
             None => a.text(3).into_iter().collect(),
@@ -124,7 +119,7 @@ impl Hook {
         Some(Self {
             kind: chain.text(7).unwrap_or_default(),
             number: a.u32(1)?,
-            priority,
+            priority: a.i32(2)?,
             devices,
             policy: if chain.u32(5) == Some(0) {
                 Policy::Drop
@@ -188,7 +183,7 @@ impl Set {
                 w.some_u32(1, self.size);
                 if !self.fields.is_empty() {
                     w.nest(2, |w| {
-                        self.fields.iter().for_each(|len| w.nest(1, |w| w.u32(1, *len)))
+                        self.fields.iter().for_each(|len| w.nest(1, |w| w.u32(1, *len)));
                     });
                 }
             });

@@ -126,7 +126,7 @@ struct Build {
 impl Build {
     fn prerouting(&mut self) {
         let mut rules = self.reserved_rules();
-        let mut exprs = self.to_pod();
+        let mut exprs = self.addressed_to_pod();
         exprs.push(Expr::counter());
         exprs.extend(nat(NatKind::Dnat, self.names.guest));
         rules.push(Rule::new(
@@ -139,7 +139,7 @@ impl Build {
     /// Connections the pod makes to its own address.
     fn output(&mut self) {
         let mut rules = self.reserved_rules();
-        let mut exprs = self.to_pod();
+        let mut exprs = self.addressed_to_pod();
         exprs.push(Expr::counter());
         exprs.extend(nat(NatKind::Dnat, self.names.guest));
         rules.push(Rule::new(
@@ -222,7 +222,7 @@ impl Build {
             if ports.is_empty() {
                 continue;
             }
-            let mut exprs = self.to_pod();
+            let mut exprs = self.addressed_to_pod();
             exprs.extend(protocol(transport.number()));
             exprs.push(Expr::Payload {
                 base: base::TRANSPORT,
@@ -238,7 +238,7 @@ impl Build {
     }
 
     /// `ip daddr POD`
-    fn to_pod(&mut self) -> Vec<Expr> {
+    fn addressed_to_pod(&mut self) -> Vec<Expr> {
         let pod: Vec<Vec<u8>> = self
             .names
             .pod

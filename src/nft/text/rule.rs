@@ -6,9 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use super::super::expr::{CmpOp, Data, Expr, Extension, NatKind, Register, VERDICT, base, ct, meta};
-use super::super::{Element, Family, Rule, Set, Table, set};
-use super::value::{self, Kind, hex, prefix_len};
+use super::super::expr::{CmpOp, Data, Expr, NatKind, Register, VERDICT, base};
+use super::super::{Family, Rule, Table};
+use super::elements::elements_text;
+use super::field::{
+    Role, ct_field, extension_text, fib_field, ipv4_field, ipv6_field, link_field, meta_field, nat_flags,
+    transport_field,
+};
+use super::value::{Kind, hex, prefix_len};
 
 /// What a register holds.
 #[derive(Debug, Clone)]
@@ -33,14 +38,6 @@ enum Layer {
     Link,
     Network,
     Transport,
-}
-
-/// Whether a match on the field says which protocol a layer has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    NetworkProtocol,
-    TransportProtocol,
-    None,
 }
 
 struct Rendering<'a> {
@@ -121,7 +118,10 @@ impl Rendering<'_> {
                 };
                 self.load(*dreg, field(format!("ct {direction}{name}"), kind));
             }
-            Expr::Fib { dreg, result, flags } => self.load(*dreg, fib_field(*result, *flags)),
+            Expr::Fib { dreg, result, flags } => {
+                let (text, kind) = fib_field(*result, *flags);
+                self.load(*dreg, field(text, kind));
+            }
             Expr::Rt { key, dreg } => {
                 let name = match key {
                     0 => "classid".to_owned(),
@@ -568,237 +568,4 @@ fn masked(text: &str, kind: Kind, mask: &[u8], xor: &[u8], op: CmpOp, sign: &str
             format!("{text} & {}{xor} {sign}{value}", kind.text(mask))
         }
     }
-}
-
-fn meta_field(key: u32) -> (String, Kind, Role) {
-    let (name, kind, role) = match key {
-        meta::LEN => ("meta length", Kind::Host, Role::None),
-        meta::PROTOCOL => ("meta protocol", Kind::Raw, Role::None),
-        meta::MARK => ("meta mark", Kind::Mark, Role::None),
-        meta::IIF => ("iif", Kind::Host, Role::None),
-        meta::OIF => ("oif", Kind::Host, Role::None),
-        meta::IIFNAME => ("iifname", Kind::IfName, Role::None),
-        meta::OIFNAME => ("oifname", Kind::IfName, Role::None),
-        meta::IIFTYPE => ("meta iiftype", Kind::Host, Role::None),
-        meta::NFPROTO => ("meta nfproto", value::FAMILIES, Role::NetworkProtocol),
-        meta::L4PROTO => ("meta l4proto", Kind::Protocol, Role::TransportProtocol),
-        other => return (format!("<meta {other}>"), Kind::Raw, Role::None),
-    };
-    (name.to_owned(), kind, role)
-}
-
-fn ct_field(key: u32) -> (String, Kind) {
-    let (name, kind) = match key {
-        ct::STATE => ("state", value::STATES),
-        ct::DIRECTION => ("direction", Kind::Words(&[(0, "original"), (1, "reply")])),
-        ct::STATUS => ("status", value::STATUS),
-        ct::MARK => ("mark", Kind::Mark),
-        other => return (format!("<{other}>"), Kind::Raw),
-    };
-    (name.to_owned(), kind)
-}
-
-fn fib_field(result: u32, flags: u32) -> Word {
-    let names = [(1, "saddr"), (2, "daddr"), (4, "mark"), (8, "iif"), (0x10, "oif")];
-    let by: Vec<&str> = names
-        .iter()
-        .filter(|(bit, _)| flags & bit != 0)
-        .map(|(_, name)| *name)
-        .collect();
-    let (name, kind) = match result {
-        1 => ("oif", Kind::Host),
-        2 => ("oifname", Kind::IfName),
-        3 => ("type", value::FIB_TYPES),
-        _ => ("<unknown>", Kind::Raw),
-    };
-    field(format!("fib {} {name}", by.join(" . ")), kind)
-}
-
-fn link_field(offset: u32, len: u32) -> Option<(&'static str, Kind)> {
-    Some(match (offset, len) {
-        (0, 6) => ("ether daddr", Kind::Ether),
-        (6, 6) => ("ether saddr", Kind::Ether),
-        _ => return None,
-    })
-}
-
-fn ipv4_field(offset: u32, len: u32) -> Option<(&'static str, Kind)> {
-    Some(match (offset, len) {
-        (8, 1) => ("ip ttl", Kind::Port),
-        (9, 1) => ("ip protocol", Kind::Protocol),
-        (12, 1..=4) => ("ip saddr", Kind::Ipv4),
-        (16, 1..=4) => ("ip daddr", Kind::Ipv4),
-        _ => return None,
-    })
-}
-
-fn ipv6_field(offset: u32, len: u32) -> Option<(&'static str, Kind)> {
-    Some(match (offset, len) {
-        (6, 1) => ("ip6 nexthdr", Kind::Protocol),
-        (8, 1..=16) => ("ip6 saddr", Kind::Ipv6),
-        (24, 1..=16) => ("ip6 daddr", Kind::Ipv6),
-        _ => return None,
-    })
-}
-
-fn transport_field(protocol: u8, offset: u32, len: u32) -> Option<(&'static str, Kind)> {
-    Some(match (protocol, offset, len) {
-        (6, 0, 2) => ("tcp sport", Kind::Port),
-        (6, 2, 2) => ("tcp dport", Kind::Port),
-        (6, 13, 1) => ("tcp flags", value::TCP_FLAGS),
-        (17, 0, 2) => ("udp sport", Kind::Port),
-        (17, 2, 2) => ("udp dport", Kind::Port),
-        (17, 6, 2) => ("udp checksum", Kind::Port),
-        (132, 0, 2) => ("sctp sport", Kind::Port),
-        (132, 2, 2) => ("sctp dport", Kind::Port),
-        _ => return None,
-    })
-}
-
-fn extension_text(field: &Extension) -> String {
-    match (field.space, field.kind, field.offset, field.len) {
-        (1, 2, 2, 2) => "tcp option maxseg size".to_owned(),
-        (space, kind, offset, len) => {
-            let space = ["exthdr", "tcp option", "ip option", "sctp chunk", "dccp option"]
-                .get(space as usize)
-                .copied()
-                .unwrap_or("exthdr");
-            format!(
-                "{space} @{kind},{},{}",
-                offset.saturating_mul(8),
-                len.saturating_mul(8)
-            )
-        }
-    }
-}
-
-fn nat_flags(flags: u32) -> String {
-    let names = [(4, "random"), (0x10, "fully-random"), (8, "persistent")];
-    let set: Vec<&str> = names
-        .iter()
-        .filter(|(bit, _)| flags & bit != 0)
-        .map(|(_, name)| *name)
-        .collect();
-    if set.is_empty() {
-        String::new()
-    } else {
-        format!(" {}", set.join(","))
-    }
-}
-
-/// `{ a, b }` with the elements in nft's order.
-pub fn elements_text(found: &Set, kinds: &[Kind]) -> String {
-    let big_endian = matches!(kinds, [kind] if kind.big_endian());
-    let mut elements: Vec<&Element> = found.elements.iter().collect();
-    elements.sort_by(|a, b| {
-        if big_endian {
-            a.key.cmp(&b.key)
-        } else {
-            a.key.iter().rev().cmp(b.key.iter().rev())
-        }
-    });
-    let half_open = found.flags & set::INTERVAL != 0 && found.flags & set::CONCAT == 0;
-    let texts = if half_open {
-        intervals(&elements, kinds)
-    } else {
-        singles(&elements, kinds)
-    };
-    format!("{{ {} }}", texts.join(", "))
-}
-
-fn singles(elements: &[&Element], kinds: &[Kind]) -> Vec<String> {
-    let text = |element: &&Element| match &element.key_end {
-        Some(end) if *end != element.key => element_text(
-            element,
-            format!("{}-{}", key_text(&element.key, kinds), key_text(end, kinds)),
-        ),
-        _ => element_text(element, key_text(&element.key, kinds)),
-    };
-    elements.iter().map(text).collect()
-}
-
-/// Pairs of a first value and one past the last.
-fn intervals(elements: &[&Element], kinds: &[Kind]) -> Vec<String> {
-    let mut texts = Vec::new();
-    let mut rest = elements;
-    while let [element, tail @ ..] = rest {
-        rest = tail;
-        if element.flags & 1 != 0 {
-            continue;
-        }
-        let last = match tail {
-            [end, ..] => minus_one(&end.key),
-            [] => vec![0xff; element.key.len()],
-        };
-        let first = key_text(&element.key, kinds);
-        let key = if last == element.key {
-            first
-        } else if let Some(length) =
-            prefix_of(&element.key, &last).filter(|_| matches!(kinds, [Kind::Ipv4 | Kind::Ipv6]))
-        {
-            format!("{first}/{length}")
-        } else {
-            format!("{first}-{}", key_text(&last, kinds))
-        };
-        texts.push(element_text(element, key));
-    }
-    texts
-}
-
-fn element_text(element: &Element, key: String) -> String {
-    let key = if element.flags & 2 != 0 {
-        "*".to_owned()
-    } else {
-        key
-    };
-    match (&element.data, &element.object) {
-        (Some(Data::Verdict(verdict)), _) => format!("{key} : {verdict}"),
-        (Some(Data::Value(bytes)), _) => format!("{key} : {}", hex(bytes)),
-        (None, Some(object)) => format!("{key} : \"{object}\""),
-        (None, None) => key,
-    }
-}
-
-fn key_text(key: &[u8], kinds: &[Kind]) -> String {
-    if let [kind] = kinds {
-        return kind.text(key);
-    }
-    let mut rest = key;
-    let mut texts = Vec::new();
-    for kind in kinds {
-        let len = kind.len().unwrap_or(4);
-        let (Some(part), Some(tail)) = (rest.get(..len), rest.get(len.next_multiple_of(4)..)) else {
-            return hex(key);
-        };
-        texts.push(kind.text(part));
-        rest = tail;
-    }
-    texts.join(" . ")
-}
-
-fn minus_one(key: &[u8]) -> Vec<u8> {
-    let mut key = key.to_vec();
-    for byte in key.iter_mut().rev() {
-        let (less, borrow) = byte.overflowing_sub(1);
-        *byte = less;
-        if !borrow {
-            break;
-        }
-    }
-    key
-}
-
-fn prefix_of(first: &[u8], last: &[u8]) -> Option<usize> {
-    let differing: Vec<u8> = first
-        .iter()
-        .zip(last)
-        .map(|(first, last)| !(first ^ last))
-        .collect();
-    let length = prefix_len(&differing)?;
-    let starts = first.iter().zip(&differing).all(|(byte, mask)| byte & !mask == 0);
-    let ends = last
-        .iter()
-        .zip(&differing)
-        .all(|(byte, mask)| byte | mask == 0xff);
-    (starts && ends).then_some(length)
 }
