@@ -276,6 +276,55 @@ fn a_refused_rule_is_named_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn what_the_kernel_lacks_is_named() {
+    use berth::nft::{Expr, Rule};
+    let pod = Netns::new("pod");
+    let firewall = firewall(&pod);
+    let mut ahead = plan(&[], &[]);
+    let future = Expr::Unknown {
+        name: "nosuch".to_owned(),
+        bytes: Vec::new(),
+    };
+    ahead.tables[0].chains[2]
+        .rules
+        .push(Rule::new(vec![future], "of tomorrow"));
+    let error = block_on(firewall.commit(ahead)).unwrap_err().to_string();
+    assert!(
+        error.starts_with(
+            "this kernel has no expression nosuch (module nft_nosuch), which rule `<nosuch 0x>`"
+        ),
+        "{error}"
+    );
+
+    let mut ahead = plan(&[], &[]);
+    ahead.tables[0].chains[1].hook.as_mut().unwrap().kind = "nosuch".to_owned();
+    let error = block_on(firewall.commit(ahead)).unwrap_err().to_string();
+    assert!(
+        error.contains("no chains of type nosuch (module nft_chain_nosuch), which chain inet berth output"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_process_without_the_capability_is_told_which() {
+    let pod = Netns::new("pod");
+    let error = within(&pod, || {
+        use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+        let none = CapabilitySet::empty();
+        let sets = CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        };
+        set_capabilities(None, sets).unwrap();
+        let firewall = Firewall::start().unwrap();
+        block_on(firewall.commit(plan(&[], &[]))).unwrap_err()
+    });
+    assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+    assert!(matches!(error, Error::Talk(source) if source.raw_os_error() == Some(libc::EPERM)));
+}
+
+#[test]
 fn rulesets_of_others_survive_a_round_trip() {
     let pod = Netns::new("pod");
     let script = tempfile::NamedTempFile::new().unwrap();

@@ -150,6 +150,26 @@ impl Batch {
         }
     }
 
+    /// What this kernel lacks, when ENOENT came back for the message: an expression, or a type of chain, that no
+    /// loaded module provides. None when it is something the rules themselves name.
+    pub fn missing(&self, ruleset: &Ruleset, sequence: u32, offset: Option<u32>) -> Option<String> {
+        let index = usize::try_from(sequence.wrapping_sub(self.first_sequence)).ok()?;
+        match *self.subjects.get(index)? {
+            Subject::Rule(..) => {
+                let (_, name) = self.expression_at(index, offset?)?;
+                // These name chains, sets and objects.
+                let refers = matches!(name.as_str(), "immediate" | "lookup" | "objref" | "dynset");
+                (!refers).then(|| format!("expression {name} (module nft_{name})"))
+            }
+            Subject::Chain(table, chain) => {
+                let hook = ruleset.tables.get(table)?.chains.get(chain)?.hook.as_ref()?;
+                let named = hook.devices.is_empty();
+                named.then(|| format!("chains of type {0} (module nft_chain_{0})", hook.kind))
+            }
+            _ => None,
+        }
+    }
+
     /// The expression that holds the octet at `offset` of a NEWRULE message, counted from 1.
     fn expression_at(&self, index: usize, offset: u32) -> Option<(usize, String)> {
         if !matches!(self.subjects.get(index)?, Subject::Rule(..)) {

@@ -3,6 +3,7 @@
 //! Byte for byte the same for what berth itself writes; what is outside that vocabulary is shown in a raw form
 //! (`@nh,64,8`, `<name hex>`) rather than left out.
 
+mod action;
 mod elements;
 mod field;
 mod rule;

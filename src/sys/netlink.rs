@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::net::Port;
 use crate::nft::dump::Filter;
 use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, conntrack, dump};
-use socket::{Answer, Refusal, Socket};
+use socket::{Refusal, Socket};
 
 /// Requests that wait for the thread.
 const QUEUE: usize = 8;
@@ -47,6 +47,12 @@ pub enum Error {
     Busy,
     #[error("cannot look through the connection tracking table: is the nf_conntrack_netlink module loaded?")]
     Conntrack(#[source] io::Error),
+    #[error("this kernel has no {missing}, which {subject} needs: load the module on the node")]
+    Missing {
+        missing: String,
+        subject: String,
+        source: io::Error,
+    },
     #[error(transparent)]
     Ruleset(#[from] nft::Error),
 }
@@ -185,21 +191,10 @@ impl Kernel {
         self.socket.used(batch.len());
         let answers = self.socket.ask(batch.bytes()).map_err(Error::Talk)?;
         let mut acknowledged = false;
-        for Answer { sequence, refusal } in answers.outcomes() {
-            match refusal {
+        for answer in answers.outcomes() {
+            match answer.refusal {
                 None => acknowledged = true,
-                Some(Refusal {
-                    error,
-                    offset,
-                    message,
-                }) => {
-                    let subject = batch.describe(ruleset, sequence, offset);
-                    return Err(Error::Refused {
-                        subject,
-                        message,
-                        source: error,
-                    });
-                }
+                Some(refusal) => return Err(blame(batch, ruleset, answer.sequence, refusal)),
             }
         }
         if acknowledged {
@@ -320,6 +315,33 @@ impl Kernel {
             }
         }
         Ok(deleted)
+    }
+}
+
+/// The part of the ruleset that the kernel did not like.
+fn blame(batch: &Batch, ruleset: &Ruleset, sequence: u32, refusal: Refusal) -> Error {
+    let Refusal {
+        error: source,
+        offset,
+        message,
+    } = refusal;
+    let unknown = source.raw_os_error() == Some(libc::ENOENT);
+    let missing = if unknown {
+        batch.missing(ruleset, sequence, offset)
+    } else {
+        None
+    };
+    match missing {
+        Some(missing) => Error::Missing {
+            missing,
+            subject: batch.describe(ruleset, sequence, None),
+            source,
+        },
+        None => Error::Refused {
+            subject: batch.describe(ruleset, sequence, offset),
+            message,
+            source,
+        },
     }
 }
 

@@ -6,18 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use super::super::expr::{CmpOp, Data, Expr, NatKind, Register, VERDICT, base};
+use super::super::expr::{CmpOp, Data, Expr, Register, VERDICT, base};
 use super::super::{Family, Rule, Table};
 use super::elements::elements_text;
 use super::field::{
-    Role, ct_field, extension_text, fib_field, ipv4_field, ipv6_field, link_field, meta_field, nat_flags,
+    Role, ct_field, extension_text, fib_field, ipv4_field, ipv6_field, link_field, meta_field,
     transport_field,
 };
 use super::value::{Kind, hex, prefix_len};
 
 /// What a register holds.
 #[derive(Debug, Clone)]
-enum Word {
+pub(super) enum Word {
     Field {
         text: String,
         kind: Kind,
@@ -34,14 +34,14 @@ enum Word {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Layer {
+pub(super) enum Layer {
     Link,
     Network,
     Transport,
 }
 
-struct Rendering<'a> {
-    table: &'a Table,
+pub(super) struct Rendering<'a> {
+    pub(super) table: &'a Table,
     /// By four-octet slot.
     registers: BTreeMap<u32, Word>,
     statements: Vec<Option<String>>,
@@ -194,162 +194,11 @@ impl Rendering<'_> {
         }
     }
 
-    /// Statements that do something to the packet or are seen from outside.
-    fn action(&mut self, expr: &Expr) -> String {
-        match expr {
-            Expr::Immediate {
-                data: Data::Verdict(verdict),
-                ..
-            } => verdict.to_string(),
-            Expr::Counter { packets, bytes } => format!("counter packets {packets} bytes {bytes}"),
-            Expr::Nat {
-                kind,
-                family,
-                addr,
-                addr_max,
-                port,
-                port_max,
-                flags,
-            } => {
-                let verb = match kind {
-                    NatKind::Snat => "snat",
-                    NatKind::Dnat => "dnat",
-                };
-                let (word, address) = if *family == 10 {
-                    ("ip6 ", Kind::Ipv6)
-                } else {
-                    ("ip ", Kind::Ipv4)
-                };
-                let word = if self.table.family == Family::INET && addr.is_some() {
-                    word
-                } else {
-                    ""
-                };
-                let mut to = self.bounds(*addr, *addr_max, address);
-                if port.is_some() && *family == 10 && addr.is_some() {
-                    to = format!("[{to}]");
-                }
-                format!(
-                    "{verb} {word}to {to}{}{}",
-                    self.ports(*port, *port_max),
-                    nat_flags(*flags)
-                )
-            }
-            Expr::Masquerade {
-                port,
-                port_max,
-                flags,
-            } => self.port_nat("masquerade", *port, *port_max, *flags),
-            Expr::Redirect {
-                port,
-                port_max,
-                flags,
-            } => self.port_nat("redirect", *port, *port_max, *flags),
-            Expr::MetaSet { key, sreg } => {
-                let (text, kind, _) = meta_field(*key);
-                format!("{text} set {}", self.source(*sreg, kind))
-            }
-            Expr::CtSet { key, sreg, .. } => {
-                let (name, kind) = ct_field(*key);
-                format!("ct {name} set {}", self.source(*sreg, kind))
-            }
-            Expr::PayloadSet {
-                base,
-                offset,
-                len,
-                sreg,
-                ..
-            } => {
-                let (text, kind) = described(&self.payload(*base, *offset, *len));
-                format!("{text} set {}", self.source(*sreg, kind))
-            }
-            Expr::ExthdrSet { field, sreg } => {
-                format!("{} set {}", extension_text(field), self.source(*sreg, Kind::Port))
-            }
-            Expr::Limit {
-                rate,
-                unit_secs,
-                burst,
-                by_bytes,
-                over,
-            } => {
-                let unit = match unit_secs {
-                    1 => "second",
-                    60 => "minute",
-                    3600 => "hour",
-                    86_400 => "day",
-                    _ => "week",
-                };
-                let over = if *over { "over " } else { "" };
-                let (rate_unit, burst_unit) = if *by_bytes {
-                    (" bytes", "bytes")
-                } else {
-                    ("", "packets")
-                };
-                let hidden = if *by_bytes { *burst == 0 } else { *burst == 5 };
-                let burst = if hidden {
-                    String::new()
-                } else {
-                    format!(" burst {burst} {burst_unit}")
-                };
-                format!("limit rate {over}{rate}{rate_unit}/{unit}{burst}")
-            }
-            Expr::Log {
-                prefix,
-                group,
-                snaplen,
-                threshold,
-                level,
-                ..
-            } => {
-                let mut text = "log".to_owned();
-                if let Some(prefix) = prefix {
-                    text.push_str(&format!(" prefix \"{prefix}\""));
-                }
-                let numbers = [
-                    ("group", group.map(u32::from)),
-                    ("snaplen", *snaplen),
-                    ("queue-threshold", threshold.map(u32::from)),
-                ];
-                for (word, number) in numbers {
-                    if let Some(number) = number {
-                        text.push_str(&format!(" {word} {number}"));
-                    }
-                }
-                let levels = [
-                    "emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit",
-                ];
-                let named = level
-                    .filter(|level| *level != 4)
-                    .and_then(|level| levels.get(usize::try_from(level).ok()?));
-                if let Some(level) = named {
-                    text.push_str(&format!(" level {level}"));
-                }
-                text
-            }
-            Expr::Reject { kind: 1, .. } => "reject with tcp reset".to_owned(),
-            Expr::Reject { code, .. } => {
-                code.map_or_else(|| "reject".to_owned(), |code| format!("reject with icmp {code}"))
-            }
-            Expr::Notrack => "notrack".to_owned(),
-            Expr::Objref { kind, name } => {
-                let kinds = ["counter", "quota", "ct helper", "limit"];
-                let kind = kind
-                    .checked_sub(1)
-                    .and_then(|at| kinds.get(usize::try_from(at).ok()?))
-                    .unwrap_or(&"object");
-                format!("{kind} name \"{name}\"")
-            }
-            Expr::Unknown { name, bytes } => format!("<{name} {}>", hex(bytes)),
-            loads => format!("<{}>", loads.name()),
-        }
-    }
-
     fn load(&mut self, register: Register, word: Word) {
         self.registers.insert(slot(register), word);
     }
 
-    fn word(&self, register: Register) -> Word {
+    pub(super) fn word(&self, register: Register) -> Word {
         let unknown = || field(format!("<register {register}>"), Kind::Raw);
         self.registers
             .get(&slot(register))
@@ -446,37 +295,7 @@ impl Rendering<'_> {
         }
     }
 
-    /// What a register gives to a statement that sets something.
-    fn source(&self, register: Register, kind: Kind) -> String {
-        match self.word(register) {
-            Word::Value(bytes) => kind.text(&bytes),
-            word => described(&word).0,
-        }
-    }
-
-    fn bounds(&self, from: Option<Register>, to: Option<Register>, kind: Kind) -> String {
-        match (from, to) {
-            (None, _) => String::new(),
-            (Some(from), None) => self.source(from, kind),
-            (Some(from), Some(to)) => format!("{}-{}", self.source(from, kind), self.source(to, kind)),
-        }
-    }
-
-    fn ports(&self, from: Option<Register>, to: Option<Register>) -> String {
-        if from.is_none() {
-            String::new()
-        } else {
-            format!(":{}", self.bounds(from, to, Kind::Port))
-        }
-    }
-
-    fn port_nat(&self, verb: &str, from: Option<Register>, to: Option<Register>, flags: u32) -> String {
-        let ports = self.ports(from, to);
-        let to = if ports.is_empty() { "" } else { " to " };
-        format!("{verb}{to}{ports}{}", nat_flags(flags))
-    }
-
-    fn payload(&self, from: u32, offset: u32, len: u32) -> Word {
+    pub(super) fn payload(&self, from: u32, offset: u32, len: u32) -> Word {
         let known = match (from, self.network, self.transport) {
             (base::LINK, ..) => link_field(offset, len),
             (base::NETWORK, Some(2), _) => ipv4_field(offset, len),
@@ -523,7 +342,7 @@ fn field(text: String, kind: Kind) -> Word {
     }
 }
 
-fn described(word: &Word) -> (String, Kind) {
+pub(super) fn described(word: &Word) -> (String, Kind) {
     match word {
         Word::Field { text, kind, .. } => (text.clone(), *kind),
         Word::Masked {
