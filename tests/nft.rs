@@ -291,7 +291,7 @@ fn what_the_kernel_lacks_is_named() {
     let error = block_on(firewall.commit(ahead)).unwrap_err().to_string();
     assert!(
         error.starts_with(
-            "this kernel has no expression nosuch (module nft_nosuch), which rule `<nosuch 0x>`"
+            "this kernel has no expression nosuch (module nft_nosuch), which rule `<nosuch 0x> comment"
         ),
         "{error}"
     );

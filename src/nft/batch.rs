@@ -50,27 +50,12 @@ impl Batch {
         generation: Option<Generation>,
         first_sequence: u32,
     ) -> Result<Self, Error> {
-        let mut builder = Builder {
-            writer: Writer::new(),
-            first_sequence,
-            subjects: Vec::new(),
-            last: 0,
-        };
-        builder.begin(generation);
+        let mut builder = Builder::begin(generation, first_sequence);
         for (at, table) in ruleset.tables.iter().enumerate() {
             builder.table(at, table);
         }
-        let last = builder.last;
-        builder.end();
-        let Builder { writer, subjects, .. } = builder;
-        let too_long = writer.too_long();
-        let mut bytes = writer.into_bytes();
-        acknowledge(&mut bytes, last);
-        let batch = Self {
-            bytes,
-            first_sequence,
-            subjects,
-        };
+        let too_long = builder.writer.too_long();
+        let batch = builder.end();
         if too_long {
             Err(Error::TooLong(batch.longest(ruleset)))
         } else {
@@ -80,48 +65,17 @@ impl Batch {
 
     /// A transaction that removes the tables named, if they are there.
     pub fn remove(tables: &[(Family, &str)], first_sequence: u32) -> Self {
-        let mut builder = Builder {
-            writer: Writer::new(),
-            first_sequence,
-            subjects: Vec::new(),
-            last: 0,
-        };
-        builder.begin(None);
+        let mut builder = Builder::begin(None, first_sequence);
         for (at, (family, name)) in tables.iter().enumerate() {
-            builder.message(Subject::Table(at), kind::NEW_TABLE, CREATE, *family, |w| {
-                w.text(1, name);
-            });
-            builder.message(Subject::Table(at), kind::DEL_TABLE, 0, *family, |w| {
-                w.text(1, name);
-            });
+            builder.no_table(at, *family, name);
         }
-        let last = builder.last;
-        builder.end();
-        let mut bytes = builder.writer.into_bytes();
-        acknowledge(&mut bytes, last);
-        Self {
-            bytes,
-            first_sequence,
-            subjects: builder.subjects,
-        }
+        builder.end()
     }
 
     /// An empty transaction: waits for any other in flight, changes nothing, and is refused with ERESTART when the
     /// generation has moved. Answers only when refused.
     pub fn barrier(generation: Generation, first_sequence: u32) -> Self {
-        let mut builder = Builder {
-            writer: Writer::new(),
-            first_sequence,
-            subjects: Vec::new(),
-            last: 0,
-        };
-        builder.begin(Some(generation));
-        builder.end();
-        Self {
-            bytes: builder.writer.into_bytes(),
-            first_sequence,
-            subjects: builder.subjects,
-        }
+        Builder::begin(Some(generation), first_sequence).end()
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -215,14 +169,6 @@ impl Batch {
     }
 }
 
-/// Sets NLM_F_ACK on the message that begins at `at`: success is its answer and no error before it.
-fn acknowledge(bytes: &mut [u8], at: usize) {
-    if let Some(flags) = bytes.get_mut(at + 6..at + 8) {
-        let value = flags.first_chunk().map_or(0, |bytes| u16::from_ne_bytes(*bytes)) | ACK;
-        flags.copy_from_slice(&value.to_ne_bytes());
-    }
-}
-
 fn rule_at(
     ruleset: &Ruleset,
     table: usize,
@@ -280,17 +226,33 @@ struct Builder {
     writer: Writer,
     first_sequence: u32,
     subjects: Vec<Subject>,
-    /// Where the last message begins.
-    last: usize,
+    /// Where the last message between begin and end starts.
+    last: Option<usize>,
 }
 
 impl Builder {
-    fn begin(&mut self, generation: Option<Generation>) {
-        self.control(BATCH_BEGIN, |w| w.some_u32(1, generation));
+    fn begin(generation: Option<Generation>, first_sequence: u32) -> Self {
+        let mut builder = Self {
+            writer: Writer::new(),
+            first_sequence,
+            subjects: Vec::new(),
+            last: None,
+        };
+        builder.control(BATCH_BEGIN, |w| w.some_u32(1, generation));
+        builder
     }
 
-    fn end(&mut self) {
+    fn end(mut self) -> Batch {
         self.control(BATCH_END, |_| {});
+        let mut bytes = self.writer.into_bytes();
+        if let Some(last) = self.last {
+            acknowledge(&mut bytes, last);
+        }
+        Batch {
+            bytes,
+            first_sequence: self.first_sequence,
+            subjects: self.subjects,
+        }
     }
 
     fn control(&mut self, kind: u16, fill: impl FnOnce(&mut Writer)) {
@@ -313,7 +275,7 @@ impl Builder {
         family: Family,
         fill: impl FnOnce(&mut Writer),
     ) {
-        self.last = self.writer.len();
+        self.last = Some(self.writer.len());
         let sequence = self.next_sequence(subject);
         let kind = SUBSYSTEM << 8 | u16::from(kind);
         let header = Header {
@@ -332,14 +294,19 @@ impl Builder {
         self.first_sequence.wrapping_add(number)
     }
 
-    fn table(&mut self, at: usize, table: &Table) {
-        let family = table.family;
+    /// Makes and deletes: deleting alone is refused when there is none.
+    fn no_table(&mut self, at: usize, family: Family, name: &str) {
         self.message(Subject::Table(at), kind::NEW_TABLE, CREATE, family, |w| {
-            w.text(1, &table.name);
+            w.text(1, name);
         });
         self.message(Subject::Table(at), kind::DEL_TABLE, 0, family, |w| {
-            w.text(1, &table.name);
+            w.text(1, name);
         });
+    }
+
+    fn table(&mut self, at: usize, table: &Table) {
+        let family = table.family;
+        self.no_table(at, family, &table.name);
         self.message(Subject::Table(at), kind::NEW_TABLE, CREATE, family, |w| {
             table.encode(w);
         });
@@ -383,6 +350,14 @@ impl Builder {
                 w.nest(3, |w| rest = encode_some(rest, sets, w));
             });
         }
+    }
+}
+
+/// Sets NLM_F_ACK on the message that begins at `at`: success is its answer and no error before it.
+fn acknowledge(bytes: &mut [u8], at: usize) {
+    if let Some(flags) = bytes.get_mut(at + 6..at + 8) {
+        let value = flags.first_chunk().map_or(0, |bytes| u16::from_ne_bytes(*bytes)) | ACK;
+        flags.copy_from_slice(&value.to_ne_bytes());
     }
 }
 
