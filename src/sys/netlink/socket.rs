@@ -1,6 +1,7 @@
 //! One NETLINK_NETFILTER socket: a datagram out, every answer in (netlink(7)).
 
 use std::io;
+use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket as Netlink, SocketAddr};
@@ -16,6 +17,9 @@ const SEND_BUFFER_LEN: usize = 128 * 1024;
 const RECEIVE_BUFFER_LEN: usize = 4 * 1024 * 1024;
 /// Octets an answer may have altogether; a ruleset of a million rules stays below.
 const ANSWER_MAX: usize = 1 << 30;
+
+/// How long the kernel may take from one datagram of a dump to the next.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -43,6 +47,7 @@ impl Socket {
         netlink.set_cap_ack(true)?;
         // Without the privilege the default has to do: only enormous rulesets need more.
         let _ = sockopt::set_socket_recv_buffer_size_force(&netlink, RECEIVE_BUFFER_LEN);
+        sockopt::set_socket_timeout(&netlink, sockopt::Timeout::Recv, Some(PATIENCE))?;
         let buffer = Vec::with_capacity(BUFFER_LEN);
         Ok(Self {
             netlink,
@@ -78,7 +83,9 @@ impl Socket {
         self.send(request)?;
         let mut answers = Answers::default();
         while !answers.ended() {
-            self.receive(&mut answers, 0)?;
+            if !self.receive(&mut answers, 0)? {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
         }
         Ok(answers)
     }
