@@ -221,9 +221,9 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: &Set) -> fmt::Result {
     }
     let names = [
         (set::CONSTANT, "constant"),
+        (set::DYNAMIC, "dynamic"),
         (set::INTERVAL, "interval"),
         (set::TIMEOUT, "timeout"),
-        (set::DYNAMIC, "dynamic"),
     ];
     let flags: Vec<&str> = names
         .iter()
@@ -233,8 +233,30 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: &Set) -> fmt::Result {
     if !flags.is_empty() {
         writeln!(f, "\t\tflags {}", flags.join(","))?;
     }
+    if let Some(timeout) = set.timeout {
+        writeln!(f, "\t\ttimeout {}", duration(timeout))?;
+    }
     if !set.elements.is_empty() {
         writeln!(f, "\t\telements = {}", elements::elements_text(set, &kinds))?;
     }
     writeln!(f, "\t}}")
+}
+
+/// `1d2h3m4s5ms`, without the parts that are nothing.
+fn duration(milliseconds: u64) -> String {
+    let mut rest = milliseconds;
+    let mut text = String::new();
+    for (unit, length) in [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1000),
+        ("ms", 1),
+    ] {
+        if rest >= length {
+            text.push_str(&format!("{}{unit}", rest / length));
+            rest %= length;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
 }

@@ -1,10 +1,14 @@
 //! The elements of sets and maps.
 
 use super::super::expr::Data;
-use super::super::{Element, Set, set};
+use super::super::{DataType, Element, Set, set};
 use super::value::{Kind, hex, prefix_len};
 
-/// `{ a, b }` with the elements in nft's order.
+/// NFT_SET_ELEM_INTERVAL_END, _CATCHALL.
+const INTERVAL_END: u32 = 1;
+const CATCH_ALL: u32 = 2;
+
+/// `{ a, b }` with the elements in nft's order; `kinds` are the parts of a key.
 pub fn elements_text(found: &Set, kinds: &[Kind]) -> String {
     let big_endian = matches!(kinds, [kind] if kind.big_endian());
     let mut elements: Vec<&Element> = found.elements.iter().collect();
@@ -16,82 +20,76 @@ pub fn elements_text(found: &Set, kinds: &[Kind]) -> String {
         }
     });
     let half_open = found.flags & set::INTERVAL != 0 && found.flags & set::CONCAT == 0;
-    let texts = if half_open {
-        intervals(&elements, kinds)
-    } else {
-        singles(&elements, kinds)
-    };
+    let mut texts = Vec::new();
+    let mut rest = elements.as_slice();
+    while let [element, tail @ ..] = rest {
+        rest = tail;
+        if element.flags & INTERVAL_END != 0 {
+            continue;
+        }
+        let last = match (half_open, &element.key_end, tail) {
+            (true, _, [end, ..]) => minus_one(&end.key),
+            (true, _, []) => vec![0xff; element.key.len()],
+            (false, Some(end), _) => end.clone(),
+            (false, None, _) => element.key.clone(),
+        };
+        texts.push(element_text(found, element, kinds, &last));
+    }
     format!("{{ {} }}", texts.join(", "))
 }
 
-fn singles(elements: &[&Element], kinds: &[Kind]) -> Vec<String> {
-    let text = |element: &&Element| match &element.key_end {
-        Some(end) if *end != element.key => element_text(
-            element,
-            format!("{}-{}", key_text(&element.key, kinds), key_text(end, kinds)),
-        ),
-        _ => element_text(element, key_text(&element.key, kinds)),
-    };
-    elements.iter().map(text).collect()
-}
-
-/// Pairs of a first value and one past the last.
-fn intervals(elements: &[&Element], kinds: &[Kind]) -> Vec<String> {
-    let mut texts = Vec::new();
-    let mut rest = elements;
-    while let [element, tail @ ..] = rest {
-        rest = tail;
-        if element.flags & 1 != 0 {
-            continue;
-        }
-        let last = match tail {
-            [end, ..] => minus_one(&end.key),
-            [] => vec![0xff; element.key.len()],
-        };
-        let first = key_text(&element.key, kinds);
-        let key = if last == element.key {
-            first
-        } else if let Some(length) =
-            prefix_of(&element.key, &last).filter(|_| matches!(kinds, [Kind::Ipv4 | Kind::Ipv6]))
-        {
-            format!("{first}/{length}")
-        } else {
-            format!("{first}-{}", key_text(&last, kinds))
-        };
-        texts.push(element_text(element, key));
-    }
-    texts
-}
-
-fn element_text(element: &Element, key: String) -> String {
-    let key = if element.flags & 2 != 0 {
+fn element_text(found: &Set, element: &Element, kinds: &[Kind], last: &[u8]) -> String {
+    let key = if element.flags & CATCH_ALL != 0 {
         "*".to_owned()
     } else {
-        key
+        key_text(&element.key, last, kinds)
     };
-    match (&element.data, &element.object) {
-        (Some(Data::Verdict(verdict)), _) => format!("{key} : {verdict}"),
-        (Some(Data::Value(bytes)), _) => format!("{key} : {}", hex(bytes)),
-        (None, Some(object)) => format!("{key} : \"{object}\""),
-        (None, None) => key,
+    match (&element.data, &element.object, found.data) {
+        (Some(Data::Verdict(verdict)), ..) => format!("{key} : {verdict}"),
+        (Some(Data::Value(bytes)), _, Some(DataType::Value { kind, len })) => {
+            format!(
+                "{key} : {}",
+                key_text(bytes, bytes, &Kind::of_set_type(kind, len))
+            )
+        }
+        (Some(Data::Value(bytes)), ..) => format!("{key} : {}", hex(bytes)),
+        (None, Some(object), _) => format!("{key} : \"{object}\""),
+        (None, None, _) => key,
     }
 }
 
-fn key_text(key: &[u8], kinds: &[Kind]) -> String {
+/// The parts of a key, each from its first value to its last.
+fn key_text(first: &[u8], last: &[u8], kinds: &[Kind]) -> String {
     if let [kind] = kinds {
-        return kind.text(key);
+        return part_text(*kind, first, last);
     }
-    let mut rest = key;
+    let (mut first_rest, mut last_rest) = (first, last);
     let mut texts = Vec::new();
     for kind in kinds {
         let len = kind.len().unwrap_or(4);
-        let (Some(part), Some(tail)) = (rest.get(..len), rest.get(len.next_multiple_of(4)..)) else {
-            return hex(key);
+        let (Some((first_part, first_tail)), Some((last_part, last_tail))) =
+            (split_part(first_rest, len), split_part(last_rest, len))
+        else {
+            return hex(first);
         };
-        texts.push(kind.text(part));
-        rest = tail;
+        texts.push(part_text(*kind, first_part, last_part));
+        (first_rest, last_rest) = (first_tail, last_tail);
     }
     texts.join(" . ")
+}
+
+/// A part, and what follows its padding.
+fn split_part(key: &[u8], len: usize) -> Option<(&[u8], &[u8])> {
+    Some((key.get(..len)?, key.get(len.next_multiple_of(4)..)?))
+}
+
+fn part_text(kind: Kind, first: &[u8], last: &[u8]) -> String {
+    let text = kind.text(first);
+    match prefix_of(first, last) {
+        _ if first == last => text,
+        Some(length) if matches!(kind, Kind::Ipv4 | Kind::Ipv6) => format!("{text}/{length}"),
+        _ => format!("{text}-{}", kind.text(last)),
+    }
 }
 
 fn minus_one(key: &[u8]) -> Vec<u8> {

@@ -50,6 +50,8 @@ pub(super) struct Rendering<'a> {
     /// nfproto, when a match said so.
     network: Option<u8>,
     transport: Option<u8>,
+    /// The field of a `>=`, and how many statements there were after it: `<=` on the same makes it a range.
+    lower: Option<(usize, String)>,
 }
 
 /// The rule without its comment.
@@ -65,6 +67,7 @@ pub fn text(table: &Table, rule: &Rule) -> String {
             _ => None,
         },
         transport: None,
+        lower: None,
     };
     for expr in &rule.exprs {
         rendering.expression(expr);
@@ -140,7 +143,21 @@ impl Rendering<'_> {
                 self.load(*dreg, field(extension_text(extension), Kind::Port));
             }
             Expr::Byteorder { sreg, dreg, .. } => {
-                let word = self.word(*sreg);
+                // A number of the host's is compared in network order from here on.
+                let word = match self.word(*sreg) {
+                    Word::Field {
+                        text,
+                        kind: Kind::Host,
+                        layer,
+                        role,
+                    } => Word::Field {
+                        text,
+                        kind: Kind::Network,
+                        layer,
+                        role,
+                    },
+                    word => word,
+                };
                 self.load(*dreg, word);
             }
             Expr::Bitwise {
@@ -243,7 +260,22 @@ impl Rendering<'_> {
                 self.statement(masked(text, *kind, mask, xor, op, sign, data));
             }
             Word::Field { text, kind, role, .. } => {
-                self.statement(format!("{text} {sign}{}", kind.text(data)));
+                let value = kind.text(data);
+                if op == CmpOp::Lte
+                    && self
+                        .lower
+                        .as_ref()
+                        .is_some_and(|(at, lower)| (*at, lower) == (self.statements.len(), text))
+                {
+                    if let Some(Some(statement)) = self.statements.last_mut() {
+                        *statement = format!("{}-{value}", statement.replacen(" >= ", " ", 1));
+                    }
+                    return;
+                }
+                self.statement(format!("{text} {sign}{value}"));
+                if op == CmpOp::Gte {
+                    self.lower = Some((self.statements.len(), text.clone()));
+                }
                 if op == CmpOp::Eq {
                     self.remember(*role, data);
                 }

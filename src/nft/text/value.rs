@@ -19,6 +19,8 @@ pub enum Kind {
     Mark,
     /// A decimal number in host order.
     Host,
+    /// A decimal number in network order, of any length.
+    Network,
     /// Words for numbers in host order.
     Words(&'static [(u32, &'static str)]),
     /// Words for bits; `host` order or network order.
@@ -129,7 +131,7 @@ impl Kind {
             Self::Protocol => "inet_proto",
             Self::IfName => "ifname",
             Self::Mark => "mark",
-            Self::Host | Self::Words(_) | Self::Bits { .. } | Self::Raw => "integer",
+            Self::Host | Self::Network | Self::Words(_) | Self::Bits { .. } | Self::Raw => "integer",
         }
     }
 
@@ -141,7 +143,7 @@ impl Kind {
             Self::Ether => Some(6),
             Self::Port => Some(2),
             Self::Protocol => Some(1),
-            Self::Host | Self::Words(_) | Self::Bits { .. } | Self::Raw => None,
+            Self::Host | Self::Network | Self::Words(_) | Self::Bits { .. } | Self::Raw => None,
         }
     }
 
@@ -161,7 +163,7 @@ impl Kind {
                 .map(|byte| format!("{byte:02x}"))
                 .collect::<Vec<_>>()
                 .join(":"),
-            Self::Port => number(bytes, false).to_string(),
+            Self::Port | Self::Network => number(bytes, false).to_string(),
             Self::Protocol => {
                 let name = PROTOCOLS.iter().find(|(number, _)| [*number] == *bytes);
                 name.map_or_else(
