@@ -1,6 +1,391 @@
 //! nf_tables as data: the same types for the ruleset that is wanted and the one that is found.
+//!
+//! ```text
+//! plan ──► Ruleset ──► batch (bytes) ──► kernel ──► dump (bytes) ──► Ruleset ──► text
+//!              └──────────── canonical() == canonical() ────────────────┘
+//! ```
+//!
+//! Everything the kernel reports about tables, chains, rules, sets and objects has a place here; what has no name
+//! is kept as bytes. Flow tables are not modelled. Pure: sockets are `sys::netlink`'s.
+
+pub mod attr;
+pub mod batch;
+pub mod conntrack;
+pub mod dump;
+pub mod expr;
+mod text;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Ruleset {}
+pub use batch::Batch;
+pub use dump::Dump;
+pub use expr::{Data, Expr, Verdict};
+
+/// Number of the ruleset's state in a network namespace; every transaction makes it grow.
+pub type Generation = u32;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("{0} does not fit into one netlink message (64 KiB): make it shorter or use a set")]
+    TooLong(String),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    pub tables: Vec<Table>,
+}
+
+/// The protocol family a table sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Family(pub u8);
+
+impl Family {
+    pub const UNSPEC: Self = Self(0);
+    pub const INET: Self = Self(1);
+    pub const IP: Self = Self(2);
+    pub const ARP: Self = Self(3);
+    pub const NETDEV: Self = Self(5);
+    pub const BRIDGE: Self = Self(7);
+    pub const IP6: Self = Self(10);
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    pub family: Family,
+    pub name: String,
+    /// 1 dormant, 2 owner, 4 persist.
+    pub flags: u32,
+    pub userdata: Userdata,
+    pub sets: Vec<Set>,
+    pub objects: Vec<Object>,
+    pub chains: Vec<Chain>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    pub name: String,
+    /// None for a chain that is only jumped to.
+    pub hook: Option<Hook>,
+    /// Besides what follows from `hook`: 2 hardware offload, 4 bound to a rule.
+    pub flags: u32,
+    pub userdata: Userdata,
+    pub rules: Vec<Rule>,
+}
+
+/// Where a base chain hangs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// `filter`, `nat` or `route`.
+    pub kind: String,
+    /// Number of the hook within the family; see [`hook`].
+    pub number: u32,
+    pub priority: i32,
+    pub devices: Vec<String>,
+    pub policy: Policy,
+}
+
+/// Hooks of the IP families.
+pub mod hook {
+    pub const PREROUTING: u32 = 0;
+    pub const INPUT: u32 = 1;
+    pub const FORWARD: u32 = 2;
+    pub const OUTPUT: u32 = 3;
+    pub const POSTROUTING: u32 = 4;
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Policy {
+    Drop,
+    #[default]
+    Accept,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rule {
+    pub handle: Handle,
+    pub exprs: Vec<Expr>,
+    pub userdata: Userdata,
+}
+
+/// The kernel's number of an object. Equal to every other: an object stays the same when it is made again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Handle(pub Option<u64>);
+
+impl PartialEq for Handle {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Handle {}
+
+/// What user space stored with an object: libnftnl's type-length-values. Bytes, so that nobody's are lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Userdata(pub Vec<u8>);
+
+impl Userdata {
+    /// A comment, of which the kernel takes 253 bytes (NFT_USERDATA_MAXLEN); more is cut.
+    pub fn comment(text: &str) -> Self {
+        let end = (0..=text.len().min(253))
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
+        let text = text.get(..end).unwrap_or("");
+        let mut bytes = vec![0, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.push(0);
+        Self(bytes)
+    }
+
+    /// The comment of a table, chain, rule, object or element (type 0).
+    pub fn as_comment(&self) -> Option<String> {
+        let mut rest = self.0.as_slice();
+        while let [kind, length, tail @ ..] = rest {
+            let value = tail.get(..usize::from(*length))?;
+            if *kind == 0 {
+                let text = value.strip_suffix(&[0]).unwrap_or(value);
+                return Some(String::from_utf8_lossy(text).into_owned());
+            }
+            rest = tail.get(usize::from(*length)..)?;
+        }
+        None
+    }
+}
+
+/// A set, or a map when it has `data`. `linux/netfilter/nf_tables.h`, `enum nft_set_attributes`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Set {
+    /// Within the table. Of an anonymous set: any name that the rules of the same ruleset use for it.
+    pub name: String,
+    /// See [`set`].
+    pub flags: u32,
+    /// nft's number of the type, six bits for each part of a concatenation; opaque to the kernel.
+    pub key_type: u32,
+    /// Octets; each part of a concatenation takes a multiple of four.
+    pub key_len: u32,
+    pub data: Option<DataType>,
+    /// Type of the named objects it maps to.
+    pub object: Option<u32>,
+    /// 1: prefer memory to speed.
+    pub policy: u32,
+    /// Largest number of elements.
+    pub size: Option<u32>,
+    /// Lengths of the parts; only with intervals in a concatenation.
+    pub fields: Vec<u32>,
+    /// Milliseconds.
+    pub timeout: Option<u64>,
+    pub gc_interval: Option<u32>,
+    pub userdata: Userdata,
+    pub elements: Vec<Element>,
+}
+
+/// Flags of a set, and numbers of nft's types.
+pub mod set {
+    pub const ANONYMOUS: u32 = 1;
+    pub const CONSTANT: u32 = 2;
+    pub const INTERVAL: u32 = 4;
+    pub const MAP: u32 = 8;
+    pub const TIMEOUT: u32 = 0x10;
+    pub const DYNAMIC: u32 = 0x20;
+    pub const OBJECT: u32 = 0x40;
+    pub const CONCAT: u32 = 0x80;
+
+    pub const IPV4_ADDR: u32 = 7;
+    pub const IPV6_ADDR: u32 = 8;
+    pub const ETHER_ADDR: u32 = 9;
+    pub const INET_PROTO: u32 = 12;
+    pub const INET_SERVICE: u32 = 13;
+    pub const MARK: u32 = 19;
+    pub const IFNAME: u32 = 41;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataType {
+    Verdict,
+    Value { kind: u32, len: u32 },
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Element {
+    /// Empty for the catch-all element.
+    pub key: Vec<u8>,
+    /// Upper end, inclusive; only in concatenations with intervals.
+    pub key_end: Option<Vec<u8>>,
+    /// 1: first value past an interval; 2: catch-all.
+    pub flags: u32,
+    pub data: Option<Data>,
+    /// Name of the object it maps to.
+    pub object: Option<String>,
+    /// Milliseconds.
+    pub timeout: Option<u64>,
+    pub exprs: Vec<Expr>,
+    pub userdata: Userdata,
+}
+
+/// A named counter, quota, limit, …
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    pub name: String,
+    pub kind: ObjectKind,
+    pub userdata: Userdata,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectKind {
+    Counter {
+        packets: u64,
+        bytes: u64,
+    },
+    /// Attributes as the kernel gave them.
+    Other {
+        kind: u32,
+        bytes: Vec<u8>,
+    },
+}
+
+impl Set {
+    /// `{ a, b }` of nft type `key_type` as a rule writes it; `name` is what the rule's lookup says.
+    pub fn anonymous(name: &str, key_type: u32, keys: Vec<Vec<u8>>) -> Self {
+        Self {
+            name: name.to_owned(),
+            flags: set::ANONYMOUS | set::CONSTANT,
+            key_type,
+            key_len: keys
+                .first()
+                .map_or(0, |key| u32::try_from(key.len()).unwrap_or(u32::MAX)),
+            size: u32::try_from(keys.len()).ok(),
+            elements: keys
+                .into_iter()
+                .map(|key| Element {
+                    key,
+                    ..Element::default()
+                })
+                .collect(),
+            ..Self::default()
+        }
+    }
+
+    pub fn is_anonymous(&self) -> bool {
+        self.flags & set::ANONYMOUS != 0
+    }
+}
+
+impl Rule {
+    pub fn new(exprs: Vec<Expr>, comment: &str) -> Self {
+        Self {
+            handle: Handle::default(),
+            exprs,
+            userdata: Userdata::comment(comment),
+        }
+    }
+}
+
+impl Ruleset {
+    pub fn table(&self, family: Family, name: &str) -> Option<&Table> {
+        self.tables
+            .iter()
+            .find(|table| table.family == family && table.name == name)
+    }
+
+    /// The form in which wanted and found are compared: sorted where order means nothing, counters at zero,
+    /// anonymous sets named after their first use.
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        let mut tables: Vec<Table> = self.tables.iter().map(Table::canonical).collect();
+        tables.sort_by(|a, b| (a.family, &a.name).cmp(&(b.family, &b.name)));
+        Self { tables }
+    }
+}
+
+impl Table {
+    fn canonical(&self) -> Self {
+        let mut table = self.clone();
+        table.chains.sort_by(|a, b| a.name.cmp(&b.name));
+        let names = table.canonical_set_names();
+        for expr in table
+            .chains
+            .iter_mut()
+            .flat_map(|chain| &mut chain.rules)
+            .flat_map(|rule| &mut rule.exprs)
+        {
+            match expr {
+                Expr::Counter { .. } => expr.reset_counter(),
+                Expr::Lookup { set, .. } => {
+                    if let Some(name) = names.get(set) {
+                        set.clone_from(name);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for set in &mut table.sets {
+            if let Some(name) = names.get(&set.name) {
+                set.name.clone_from(name);
+            }
+            let exprs = set.elements.iter_mut().flat_map(|element| &mut element.exprs);
+            exprs.for_each(Expr::reset_counter);
+            set.elements.sort();
+        }
+        for object in &mut table.objects {
+            if let ObjectKind::Counter { packets, bytes } = &mut object.kind {
+                (*packets, *bytes) = (0, 0);
+            }
+        }
+        table.sets.sort_by(|a, b| a.name.cmp(&b.name));
+        table
+            .objects
+            .sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
+        table
+    }
+
+    /// Old name → `__set0`, `__map1`, … in the order the rules first use them.
+    fn canonical_set_names(&self) -> BTreeMap<String, String> {
+        let mut names = BTreeMap::new();
+        for expr in self
+            .chains
+            .iter()
+            .flat_map(|chain| &chain.rules)
+            .flat_map(|rule| &rule.exprs)
+        {
+            let Expr::Lookup { set: used, .. } = expr else {
+                continue;
+            };
+            let Some(set) = self
+                .sets
+                .iter()
+                .find(|set| set.name == *used && set.is_anonymous())
+            else {
+                continue;
+            };
+            let kind = if set.data.is_some() { "map" } else { "set" };
+            let number = names.len();
+            names
+                .entry(used.clone())
+                .or_insert_with(|| format!("__{kind}{number}"));
+        }
+        names
+    }
+}
+
+/// As `nft list ruleset` prints it.
+impl fmt::Display for Ruleset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tables
+            .iter()
+            .try_for_each(|table| fmt::Display::fmt(table, f))
+    }
+}
+
+/// The text of nft: what a person reads, and enough to see the difference between two plans.
+impl Serialize for Ruleset {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

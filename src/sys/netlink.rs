@@ -1,1 +1,351 @@
-//! netlink
+//! The firewall: nf_tables and connection tracking over nfnetlink, on a thread of its own.
+//!
+//! The kernel works inside `sendmsg`, under a mutex that anybody's commit or socket close may hold for tens of
+//! milliseconds, so none of it may run on the reactor. The thread is called `berth-nft` (the name others see in
+//! NEWGEN) and keeps its socket for life: closing one waits for the kernel's clean-up.
+//!
+//! Replies are all queued when `sendmsg` returns; reading until the queue is empty gets them.
+
+mod socket;
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::net::Port;
+use crate::nft::dump::Filter;
+use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, conntrack, dump};
+use socket::{Refusal, Socket};
+
+/// Requests that wait for the thread.
+const QUEUE: usize = 8;
+/// How often a commit or dump begins anew because somebody else changed the ruleset meanwhile.
+const ATTEMPTS: usize = 32;
+/// Entries deleted per datagram.
+const DELETIONS: usize = 200;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot open a netfilter netlink socket: is the nfnetlink module loaded?")]
+    Open(#[source] io::Error),
+    #[error("cannot start the firewall thread")]
+    Thread(#[source] io::Error),
+    #[error("the firewall thread has ended")]
+    Gone,
+    #[error("cannot talk to nf_tables: the process needs CAP_NET_ADMIN and the kernel CONFIG_NF_TABLES")]
+    Talk(#[source] io::Error),
+    #[error("the kernel refuses {subject}{}", detail(.message))]
+    Refused {
+        subject: String,
+        message: Option<String>,
+        source: io::Error,
+    },
+    #[error(
+        "the ruleset changes faster than it can be read ({ATTEMPTS} attempts): is another firewall at work?"
+    )]
+    Busy,
+    #[error("cannot look through the connection tracking table: is the nf_conntrack_netlink module loaded?")]
+    Conntrack(#[source] io::Error),
+    #[error("this kernel has no {missing}, which {subject} needs: load the module on the node")]
+    Missing {
+        missing: String,
+        subject: String,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Ruleset(#[from] nft::Error),
+}
+
+fn detail(message: &Option<String>) -> String {
+    message
+        .as_ref()
+        .map_or_else(String::new, |message| format!(" ({message})"))
+}
+
+enum Request {
+    Commit(Ruleset, oneshot::Sender<Result<Generation, Error>>),
+    Remove(Vec<(Family, String)>, oneshot::Sender<Result<Generation, Error>>),
+    Dump(Filter, oneshot::Sender<Result<(Generation, Ruleset), Error>>),
+    Sweep(Vec<Ipv4Addr>, Vec<Port>, oneshot::Sender<Result<usize, Error>>),
+}
+
+/// A handle on the thread that owns the socket. The thread ends when the last handle is gone.
+#[derive(Debug, Clone)]
+pub struct Firewall {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Firewall {
+    /// Opens the socket in the calling thread's network namespace.
+    pub fn start() -> Result<Self, Error> {
+        let kernel = Kernel {
+            socket: Socket::open().map_err(Error::Open)?,
+        };
+        let (requests, inbox) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new().name("berth-nft".to_owned());
+        thread.spawn(move || kernel.serve(inbox)).map_err(Error::Thread)?;
+        Ok(Self { requests })
+    }
+
+    /// Makes the tables of `wanted` be as they are there, in one transaction, and nothing when they are already.
+    /// Returns the generation in which they hold.
+    pub async fn commit(&self, wanted: Ruleset) -> Result<Generation, Error> {
+        self.ask(|answer| Request::Commit(wanted, answer)).await
+    }
+
+    /// Removes tables; those that are not there are as wanted.
+    pub async fn remove(&self, tables: Vec<(Family, String)>) -> Result<Generation, Error> {
+        self.ask(|answer| Request::Remove(tables, answer)).await
+    }
+
+    /// What is loaded, as of one generation.
+    pub async fn dump(&self, filter: Filter) -> Result<(Generation, Ruleset), Error> {
+        self.ask(|answer| Request::Dump(filter, answer)).await
+    }
+
+    /// Forgets the connections to the `pod`'s addresses that began before the rules were there and would stay with
+    /// the pod for ever; those to `reserved` ports are meant to. Returns how many. To be called after the first
+    /// commit and after every one that healed. Takes some 20 ms: the kernel's table is shared by all namespaces.
+    pub async fn sweep(&self, pod: Vec<Ipv4Addr>, reserved: Vec<Port>) -> Result<usize, Error> {
+        self.ask(|answer| Request::Sweep(pod, reserved, answer)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request,
+    ) -> Result<T, Error> {
+        let (sender, answer) = oneshot::channel();
+        self.requests
+            .send(request(sender))
+            .await
+            .map_err(|_| Error::Gone)?;
+        answer.await.map_err(|_| Error::Gone)?
+    }
+}
+
+/// The thread's side.
+struct Kernel {
+    socket: Socket,
+}
+
+impl Kernel {
+    fn serve(mut self, mut inbox: mpsc::Receiver<Request>) {
+        // An asker that is gone wants no answer.
+        while let Some(request) = inbox.blocking_recv() {
+            match request {
+                Request::Commit(wanted, answer) => drop(answer.send(self.commit(&wanted))),
+                Request::Remove(tables, answer) => drop(answer.send(self.remove(&tables))),
+                Request::Dump(filter, answer) => drop(answer.send(self.dump(&filter))),
+                Request::Sweep(pod, reserved, answer) => drop(answer.send(self.sweep(&pod, &reserved))),
+            }
+        }
+    }
+
+    fn commit(&mut self, wanted: &Ruleset) -> Result<Generation, Error> {
+        let canonical = wanted.canonical();
+        for _ in 0..ATTEMPTS {
+            let Some((generation, found)) = self.find(wanted)? else {
+                continue;
+            };
+            if found.canonical() == canonical {
+                return Ok(generation);
+            }
+            let batch = Batch::replace(wanted, Some(generation), self.socket.next_sequence())?;
+            match self.transact(&batch, wanted) {
+                Err(Error::Refused { source, .. }) if restart(&source) => {}
+                Err(error) => return Err(error),
+                Ok(()) => return self.generation(),
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// The tables that `wanted` names, as they are now; None when the generation moved between two of them.
+    fn find(&mut self, wanted: &Ruleset) -> Result<Option<(Generation, Ruleset)>, Error> {
+        let mut found = Ruleset::default();
+        let mut generations = Vec::new();
+        for table in &wanted.tables {
+            let (generation, ruleset) = self.dump(&Filter::table(table.family, &table.name))?;
+            generations.push(generation);
+            found.tables.extend(ruleset.tables);
+        }
+        let Some(last) = generations.last().copied() else {
+            return Ok(Some((self.generation()?, found)));
+        };
+        let same = generations.iter().all(|generation| *generation == last);
+        Ok(same.then_some((last, found)))
+    }
+
+    fn remove(&mut self, tables: &[(Family, String)]) -> Result<Generation, Error> {
+        let named: Vec<(Family, &str)> = tables
+            .iter()
+            .map(|(family, name)| (*family, name.as_str()))
+            .collect();
+        let batch = Batch::remove(&named, self.socket.next_sequence());
+        self.transact(&batch, &Ruleset::default())?;
+        self.generation()
+    }
+
+    fn transact(&mut self, batch: &Batch, ruleset: &Ruleset) -> Result<(), Error> {
+        self.socket.used(batch.len());
+        let answers = self.socket.ask(batch.bytes()).map_err(Error::Talk)?;
+        let mut acknowledged = false;
+        for answer in answers.outcomes() {
+            match answer.refusal {
+                None => acknowledged = true,
+                Some(refusal) => return Err(blame(batch, ruleset, answer.sequence, refusal)),
+            }
+        }
+        if acknowledged {
+            Ok(())
+        } else {
+            Err(Error::Talk(io::ErrorKind::UnexpectedEof.into()))
+        }
+    }
+
+    fn generation(&mut self) -> Result<Generation, Error> {
+        let sequence = self.socket.next_sequence();
+        self.socket.used(1);
+        let answers = self
+            .socket
+            .ask(&dump::generation_request(sequence))
+            .map_err(Error::Talk)?;
+        let found = answers.messages().find_map(|message| dump::generation(&message));
+        match (found, answers.outcomes().find_map(|answer| answer.refusal)) {
+            (Some(generation), _) => Ok(generation),
+            (None, Some(refusal)) => Err(Error::Talk(refusal.error)),
+            (None, None) => Err(Error::Talk(io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    /// Whether the generation is still this one and no transaction is under way.
+    fn barrier(&mut self, generation: Generation) -> Result<bool, Error> {
+        let batch = Batch::barrier(generation, self.socket.next_sequence());
+        self.socket.used(batch.len());
+        let answers = self.socket.ask(batch.bytes()).map_err(Error::Talk)?;
+        match answers.outcomes().find_map(|answer| answer.refusal) {
+            None => Ok(true),
+            Some(refusal) if restart(&refusal.error) => Ok(false),
+            Some(refusal) => Err(Error::Talk(refusal.error)),
+        }
+    }
+
+    fn dump(&mut self, filter: &Filter) -> Result<(Generation, Ruleset), Error> {
+        for _ in 0..ATTEMPTS {
+            let generation = self.generation()?;
+            // Equal generations before and after prove nothing: dumps taken while a transaction is being prepared
+            // tell objects twice or not at all. The barrier waits for it.
+            if self.barrier(generation)?
+                && let Some(ruleset) = self.dump_once(filter)?
+                && self.barrier(generation)?
+            {
+                return Ok((generation, ruleset));
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// None when the kernel says that the ruleset changed under the dump.
+    fn dump_once(&mut self, filter: &Filter) -> Result<Option<Ruleset>, Error> {
+        let mut dump = Dump::new(filter.clone());
+        let requests = dump::requests(filter, self.socket.next_sequence());
+        if !self.collect(&requests, &mut dump)? {
+            return Ok(None);
+        }
+        let requests = dump.set_requests(self.socket.next_sequence());
+        let complete = self.collect(&requests, &mut dump)?;
+        Ok(complete.then(|| dump.finish()))
+    }
+
+    fn collect(&mut self, requests: &[Vec<u8>], dump: &mut Dump) -> Result<bool, Error> {
+        self.socket.used(requests.len());
+        for request in requests {
+            let answers = self.socket.dump(request).map_err(Error::Talk)?;
+            if answers.interrupted() {
+                return Ok(false);
+            }
+            match answers.outcomes().find_map(|answer| answer.refusal) {
+                // The table or set is gone, or was never there.
+                Some(refusal) if refusal.error.raw_os_error() == Some(libc::ENOENT) => {}
+                Some(refusal) => return Err(Error::Talk(refusal.error)),
+                None => answers.messages().for_each(|message| dump.add(&message)),
+            }
+        }
+        Ok(true)
+    }
+
+    fn sweep(&mut self, pod: &[Ipv4Addr], reserved: &[Port]) -> Result<usize, Error> {
+        let mut deleted = 0;
+        for pod in pod {
+            let sequence = self.socket.next_sequence();
+            self.socket.used(1);
+            let answers = self
+                .socket
+                .dump(&conntrack::stale_request(*pod, sequence))
+                .map_err(Error::Conntrack)?;
+            if let Some(refusal) = answers.outcomes().find_map(|answer| answer.refusal) {
+                return Err(Error::Conntrack(refusal.error));
+            }
+            let stale: Vec<_> = answers
+                .messages()
+                .filter_map(|message| conntrack::stale(&message, *pod, reserved))
+                .collect();
+            for some in stale.chunks(DELETIONS) {
+                deleted += self.delete(some)?;
+            }
+        }
+        Ok(deleted)
+    }
+
+    fn delete(&mut self, stale: &[conntrack::Stale]) -> Result<usize, Error> {
+        let first = self.socket.next_sequence();
+        self.socket.used(stale.len());
+        let numbered = (0..).zip(stale);
+        let bytes: Vec<u8> = numbered
+            .flat_map(|(number, entry)| entry.delete_request(first.wrapping_add(number)))
+            .collect();
+        let answers = self.socket.ask(&bytes).map_err(Error::Conntrack)?;
+        let mut deleted = 0;
+        for answer in answers.outcomes() {
+            match answer.refusal {
+                None => deleted += 1,
+                Some(refusal) if refusal.error.raw_os_error() == Some(libc::ENOENT) => {}
+                Some(refusal) => return Err(Error::Conntrack(refusal.error)),
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+/// The part of the ruleset that the kernel did not like.
+fn blame(batch: &Batch, ruleset: &Ruleset, sequence: u32, refusal: Refusal) -> Error {
+    let Refusal {
+        error: source,
+        offset,
+        message,
+    } = refusal;
+    let unknown = source.raw_os_error() == Some(libc::ENOENT);
+    let missing = if unknown {
+        batch.missing(ruleset, sequence, offset)
+    } else {
+        None
+    };
+    match missing {
+        Some(missing) => Error::Missing {
+            missing,
+            subject: batch.describe(ruleset, sequence, None),
+            source,
+        },
+        None => Error::Refused {
+            subject: batch.describe(ruleset, sequence, offset),
+            message,
+            source,
+        },
+    }
+}
+
+/// ERESTART: the generation is not the one the transaction was made for.
+fn restart(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ERESTART)
+}

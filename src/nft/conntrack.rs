@@ -1,0 +1,166 @@
+//! Connection tracking entries over netlink (linux/netfilter/nfnetlink_conntrack.h), IPv4 only.
+//!
+//! IPv6 needs another way: the kernel's address filter is inverted there and deletes the wrong flows.
+
+use std::net::Ipv4Addr;
+
+use super::attr::{Attributes, Header, Message, Writer, array};
+use crate::net::Port;
+
+/// NFNL_SUBSYS_CTNETLINK.
+const SUBSYSTEM: u16 = 1;
+const NEW: u16 = 0;
+const GET: u16 = 1;
+const DELETE: u16 = 2;
+const AF_INET: u8 = 2;
+const REQUEST: u16 = 1;
+const ACK: u16 = 4;
+const DUMP: u16 = 0x301;
+/// Attributes of an entry.
+const TUPLE_ORIG: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const ID: u16 = 12;
+const ZONE: u16 = 18;
+const FILTER: u16 = 25;
+/// CTA_FILTER flags, in host order: compare the source, the destination address.
+const FILTER_SOURCE: u32 = 1;
+const FILTER_DESTINATION: u32 = 2;
+
+/// An entry whose first packet came to an address of the pod and was answered from it: nobody rewrote it, and
+/// nobody will before the entry is gone (a connection meets the nat chains once).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stale {
+    /// The entry's own attributes, for its deletion.
+    original: Vec<u8>,
+    id: Option<Vec<u8>>,
+    zone: Option<Vec<u8>>,
+    /// IANA protocol number, and the port at the pod.
+    pub protocol: u8,
+    pub port: u16,
+}
+
+/// Asks for the entries that came to `pod` and are answered from it.
+pub fn stale_request(pod: Ipv4Addr, sequence: u32) -> Vec<u8> {
+    let mut writer = Writer::new();
+    let header = header(GET, DUMP, sequence);
+    writer.message(header, |w| {
+        w.nest(TUPLE_ORIG, |w| w.nest(1, |w| w.bytes(2, &pod.octets())));
+        w.nest(TUPLE_REPLY, |w| w.nest(1, |w| w.bytes(1, &pod.octets())));
+        w.nest(FILTER, |w| {
+            w.bytes(1, &FILTER_DESTINATION.to_ne_bytes());
+            w.bytes(2, &FILTER_SOURCE.to_ne_bytes());
+        });
+    });
+    writer.into_bytes()
+}
+
+/// The entry in an answer, when it is what [`stale_request`] asked for (older kernels filter nothing) and not one
+/// of the `reserved` ports, which stay with the pod.
+pub fn stale(message: &Message<'_>, pod: Ipv4Addr, reserved: &[Port]) -> Option<Stale> {
+    if message.kind != SUBSYSTEM << 8 | NEW || message.family() != AF_INET {
+        return None;
+    }
+    let attributes = message.attributes();
+    let original = attributes.nest(TUPLE_ORIG)?;
+    let reply = attributes.nest(TUPLE_REPLY)?;
+    if address(original, 2)? != pod || address(reply, 1)? != pod {
+        return None;
+    }
+    let protocol = original.nest(2)?.u8(1)?;
+    let port = original.nest(2)?.u16(3).unwrap_or(0);
+    let kept = reserved
+        .iter()
+        .any(|kept| kept.transport.number() == protocol && kept.number == port);
+    (!kept).then(|| Stale {
+        original: original.0.to_vec(),
+        id: attributes.value(ID).map(<[u8]>::to_vec),
+        zone: attributes.value(ZONE).map(<[u8]>::to_vec),
+        protocol,
+        port,
+    })
+}
+
+impl Stale {
+    /// The message that deletes the entry; answered with ENOENT when it is gone already.
+    pub fn delete_request(&self, sequence: u32) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.message(header(DELETE, REQUEST | ACK, sequence), |w| {
+            w.nest(TUPLE_ORIG, |w| w.raw(&self.original));
+            if let Some(id) = &self.id {
+                w.bytes(ID, id);
+            }
+            if let Some(zone) = &self.zone {
+                w.bytes(ZONE, zone);
+            }
+        });
+        writer.into_bytes()
+    }
+}
+
+/// nfgenmsg version 1: with 0 a deletion ignores the family.
+fn header(kind: u16, flags: u16, sequence: u32) -> Header {
+    Header {
+        kind: SUBSYSTEM << 8 | kind,
+        flags,
+        sequence,
+        family: AF_INET,
+        version: 1,
+        resource: 0,
+    }
+}
+
+fn address(tuple: Attributes<'_>, kind: u16) -> Option<Ipv4Addr> {
+    Some(Ipv4Addr::from(array::<4>(tuple.nest(1)?.value(kind)?, 0)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::attr::Messages;
+    use super::*;
+    use crate::net::Transport;
+
+    fn entry(pod: Ipv4Addr, answered_from: Ipv4Addr, port: u16) -> Vec<u8> {
+        let peer = Ipv4Addr::new(10, 9, 9, 9);
+        let tuple = |w: &mut Writer, source: Ipv4Addr, destination: Ipv4Addr| {
+            w.nest(1, |w| {
+                w.bytes(1, &source.octets());
+                w.bytes(2, &destination.octets());
+            });
+            w.nest(2, |w| {
+                w.u8(1, 6);
+                w.u16(2, 40_000);
+                w.u16(3, port);
+            });
+        };
+        let mut writer = Writer::new();
+        writer.message(header(NEW, 0, 7), |w| {
+            w.nest(TUPLE_ORIG, |w| tuple(w, peer, pod));
+            w.nest(TUPLE_REPLY, |w| tuple(w, answered_from, peer));
+            w.u32(ID, 77);
+        });
+        writer.into_bytes()
+    }
+
+    #[test]
+    fn only_unrewritten_entries_outside_the_reserved_ports_are_stale() {
+        let (pod, guest) = (Ipv4Addr::new(10, 1, 1, 2), Ipv4Addr::new(192, 168, 254, 2));
+        let reserved = [Port {
+            transport: Transport::Tcp,
+            number: 5900,
+        }];
+        let look = |bytes: &[u8]| stale(&Messages(bytes).next().unwrap(), pod, &reserved);
+        let found = look(&entry(pod, pod, 80)).unwrap();
+        assert_eq!((found.protocol, found.port), (6, 80));
+        assert_eq!(look(&entry(pod, guest, 80)), None);
+        assert_eq!(look(&entry(pod, pod, 5900)), None);
+        assert_eq!(look(&entry(guest, guest, 80)), None);
+
+        let bytes = found.delete_request(1);
+        let message = Messages(&bytes).next().unwrap();
+        assert_eq!(message.attributes().u32(ID), Some(77));
+        assert_eq!(
+            address(message.attributes().nest(TUPLE_ORIG).unwrap(), 2),
+            Some(pod)
+        );
+    }
+}

@@ -1,0 +1,752 @@
+//! Our rules in a kernel, with the real `nft` as judge, each test in network namespaces of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may stop"
+)]
+
+#[path = "support/sample.rs"]
+mod sample;
+mod support;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use berth::net::{Port, Transport};
+use berth::nft::dump::Filter;
+use berth::nft::{Family, Ruleset};
+use berth::sys::netlink::{Error, Firewall};
+use support::Netns;
+
+fn enter(netns: &Netns) {
+    let file = File::open(netns.path()).unwrap();
+    let kind = rustix::thread::LinkNameSpaceType::Network;
+    rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).unwrap();
+}
+
+/// What `work` makes while its thread is in `netns`; sockets stay there.
+fn within<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            enter(netns);
+            work()
+        });
+        thread.join().unwrap()
+    })
+}
+
+fn firewall(netns: &Netns) -> Firewall {
+    within(netns, || Firewall::start().unwrap())
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// The rules for the sample pod, with `also` reserved and `others` as further addresses.
+fn plan(also: &[Port], others: &[&str]) -> Ruleset {
+    let (mut config, mut facts) = (sample::config(), sample::facts());
+    config.network.reserved = also.to_vec();
+    facts.uplink.others = others.iter().map(|prefix| prefix.parse().unwrap()).collect();
+    let link = berth::plan::link::plan(&config, &facts).unwrap();
+    berth::plan::nat::plan(&config, &facts, &link)
+}
+
+fn rich_plan() -> Ruleset {
+    let port = |transport, number| Port { transport, number };
+    let also = [
+        port(Transport::Tcp, 22),
+        port(Transport::Udp, 5353),
+        port(Transport::Sctp, 9),
+        port(Transport::Tcp, 5900),
+    ];
+    plan(&also, &["10.1.1.7/24", "10.9.0.1/16"])
+}
+
+fn ours() -> Filter {
+    Filter::table(Family::INET, "berth")
+}
+
+/// What an operator reads in `berth plan` and in `nft list ruleset`.
+#[test]
+fn the_rules_of_a_plain_pod() {
+    let port = |transport, number| Port { transport, number };
+    let also = [port(Transport::Tcp, 9180), port(Transport::Udp, 161)];
+    let wanted = r#"table inet berth {
+	comment "the pod's address is the guest's; replaced as a whole by berth"
+	chain prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr 10.1.1.2 tcp dport { 5900, 9180 } counter packets 0 bytes 0 return comment "TCP ports that stay with the pod"
+		ip daddr 10.1.1.2 udp dport 161 counter packets 0 bytes 0 return comment "UDP ports that stay with the pod"
+		ip daddr 10.1.1.2 counter packets 0 bytes 0 dnat ip to 192.168.254.2 comment "to the pod: every protocol and port is the guest's"
+	}
+
+	chain output {
+		type nat hook output priority -100; policy accept;
+		ip daddr 10.1.1.2 tcp dport { 5900, 9180 } counter packets 0 bytes 0 return comment "TCP ports that stay with the pod"
+		ip daddr 10.1.1.2 udp dport 161 counter packets 0 bytes 0 return comment "UDP ports that stay with the pod"
+		ip daddr 10.1.1.2 counter packets 0 bytes 0 dnat ip to 192.168.254.2 comment "from the pod to its own address: the guest's too"
+	}
+
+	chain forward {
+		type filter hook forward priority mangle; policy accept;
+		iifname "br0" tcp flags syn counter packets 0 bytes 0 tcp option maxseg size set rt mtu comment "from the guest: TCP segments no larger than the route takes"
+		oifname "br0" tcp flags syn counter packets 0 bytes 0 tcp option maxseg size set rt mtu comment "to the guest: TCP segments no larger than the route takes"
+		iifname "br0" ip saddr != 192.168.254.2 counter packets 0 bytes 0 drop comment "from the guest, but not with its address"
+	}
+
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr 192.168.254.2 oifname "br0" ct status dnat counter packets 0 bytes 0 masquerade comment "guest to its own pod address: replies must come back this way"
+		ip saddr 192.168.254.2 oifname "eth0" counter packets 0 bytes 0 snat ip to 10.1.1.2 comment "guest to the world: as the pod"
+		ip saddr 192.168.254.2 oifname != "br0" counter packets 0 bytes 0 masquerade comment "guest through any other interface of the pod"
+	}
+}
+"#;
+    assert_eq!(plan(&also, &[]).to_string(), wanted);
+}
+
+#[test]
+fn no_port_is_reserved_when_vnc_was_given_away() {
+    let mut config = sample::config();
+    config.machine.reserve_vnc = false;
+    let link = berth::plan::link::plan(&config, &sample::facts()).unwrap();
+    let text = berth::plan::nat::plan(&config, &sample::facts(), &link).to_string();
+    assert!(!text.contains("return") && text.contains("dnat ip to"), "{text}");
+}
+
+/// A decoder by other hands understands what we send, and would send the same.
+#[test]
+fn another_codec_reads_our_transaction_and_writes_the_same_bytes() {
+    use netlink_packet_core::NetlinkMessage;
+    use netlink_packet_netfilter::NetfilterMessage;
+    let batch = berth::nft::Batch::replace(&rich_plan(), None, 1).unwrap();
+    let mut rest = batch.bytes();
+    let mut messages = 0;
+    while !rest.is_empty() {
+        let length = u32::from_ne_bytes(rest[..4].try_into().unwrap()) as usize;
+        let message = NetlinkMessage::<NetfilterMessage>::deserialize(&rest[..length]).unwrap();
+        let mut again = vec![0; message.buffer_len()];
+        message.serialize(&mut again);
+        assert_eq!(again, rest[..length], "{message:?}");
+        rest = &rest[length..];
+        messages += 1;
+    }
+    assert_eq!(messages, batch.len());
+}
+
+#[test]
+fn our_text_is_what_nft_lists() {
+    for ruleset in [plan(&[], &[]), rich_plan()] {
+        let pod = Netns::new("pod");
+        let firewall = firewall(&pod);
+        block_on(firewall.commit(ruleset.clone())).unwrap();
+        let listed = pod.nft("list table inet berth");
+        assert_eq!(ruleset.to_string(), listed);
+        assert_eq!(block_on(firewall.dump(ours())).unwrap().1.to_string(), listed);
+    }
+}
+
+#[test]
+fn what_is_committed_is_what_is_found() {
+    let pod = Netns::new("pod");
+    let firewall = firewall(&pod);
+    let wanted = rich_plan();
+    let committed = block_on(firewall.commit(wanted.clone())).unwrap();
+    let (generation, found) = block_on(firewall.dump(ours())).unwrap();
+    assert_eq!(generation, committed);
+    assert_eq!(found.canonical(), wanted.canonical());
+}
+
+#[test]
+fn a_second_commit_changes_nothing_and_keeps_the_counters() {
+    let pod = Netns::new("pod");
+    let firewall = firewall(&pod);
+    let first = block_on(firewall.commit(rich_plan())).unwrap();
+    let before = pod.nft("-a list ruleset");
+    assert_eq!(block_on(firewall.commit(rich_plan())).unwrap(), first);
+    assert_eq!(pod.nft("-a list ruleset"), before);
+}
+
+#[test]
+fn a_changed_table_is_put_right() {
+    let pod = Netns::new("pod");
+    let firewall = firewall(&pod);
+    block_on(firewall.commit(rich_plan())).unwrap();
+    let good = pod.nft("list table inet berth");
+    for spoil in [
+        "flush table inet berth",
+        "delete table inet berth",
+        "add rule inet berth forward drop",
+        "insert rule inet berth prerouting accept",
+        "add chain inet berth more",
+        "flush ruleset",
+    ] {
+        pod.nft(spoil);
+        assert_ne!(
+            pod.command("nft")
+                .args(["list", "ruleset"])
+                .output()
+                .unwrap()
+                .stdout,
+            good.as_bytes(),
+            "{spoil}"
+        );
+        block_on(firewall.commit(rich_plan())).unwrap();
+        assert_eq!(pod.nft("list table inet berth"), good, "{spoil}");
+    }
+}
+
+#[test]
+fn readers_see_whole_rulesets_while_writers_race() {
+    const ROUNDS: usize = 300;
+    let pod = Netns::new("pod");
+    let variants = [plan(&[], &[]), rich_plan()];
+    let (reader, one, two) = (firewall(&pod), firewall(&pod), firewall(&pod));
+    block_on(one.commit(variants[0].clone())).unwrap();
+    let canonical = variants.each_ref().map(Ruleset::canonical);
+    std::thread::scope(|scope| {
+        for writer in [&one, &two] {
+            let variants = &variants;
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    block_on(writer.commit(variants[round % 2].clone())).unwrap();
+                }
+            });
+        }
+        for round in 0..ROUNDS {
+            let found = block_on(reader.dump(ours())).unwrap().1.canonical();
+            assert!(canonical.contains(&found), "round {round}:\n{found}");
+        }
+    });
+}
+
+#[test]
+fn tables_of_others_are_not_touched() {
+    let pod = Netns::new("pod");
+    pod.nft("add table inet other { chain c { type filter hook input priority 0; ct state established counter accept; }; }");
+    pod.nft("add table ip berth { chain theirs { }; }");
+    let before = (
+        pod.nft("-a list table inet other"),
+        pod.nft("-a list table ip berth"),
+    );
+    let firewall = firewall(&pod);
+    block_on(firewall.commit(plan(&[], &[]))).unwrap();
+    block_on(firewall.commit(rich_plan())).unwrap();
+    block_on(firewall.remove(vec![
+        (Family::INET, "berth".to_owned()),
+        (Family::IP6, "absent".to_owned()),
+    ]))
+    .unwrap();
+    assert_eq!(
+        (
+            pod.nft("-a list table inet other"),
+            pod.nft("-a list table ip berth")
+        ),
+        before
+    );
+    assert!(!pod.nft("list tables").contains("inet berth"));
+}
+
+#[test]
+fn a_refused_rule_is_named_and_nothing_is_left_behind() {
+    use berth::nft::{Expr, Rule, Verdict};
+    let pod = Netns::new("pod");
+    let firewall = firewall(&pod);
+    let mut bad = plan(&[], &[]);
+    let jump = vec![
+        Expr::counter(),
+        Expr::verdict(Verdict::Jump("nowhere".to_owned())),
+    ];
+    bad.tables[0].chains[2].rules.push(Rule::new(jump, "a bad one"));
+    let error = block_on(firewall.commit(bad)).unwrap_err();
+    let wanted = "the kernel refuses rule `counter packets 0 bytes 0 jump nowhere comment \"a bad one\"` \
+                  in chain inet berth forward: at expression 2, immediate";
+    assert_eq!(error.to_string(), wanted);
+    assert!(matches!(error, Error::Refused { source, .. } if source.raw_os_error() == Some(libc::ENOENT)));
+    assert_eq!(pod.nft("list ruleset"), "");
+}
+
+#[test]
+fn what_the_kernel_lacks_is_named() {
+    use berth::nft::{Expr, Rule};
+    let pod = Netns::new("pod");
+    let firewall = firewall(&pod);
+    let mut ahead = plan(&[], &[]);
+    let future = Expr::Unknown {
+        name: "nosuch".to_owned(),
+        bytes: Vec::new(),
+    };
+    ahead.tables[0].chains[2]
+        .rules
+        .push(Rule::new(vec![future], "of tomorrow"));
+    let error = block_on(firewall.commit(ahead)).unwrap_err().to_string();
+    assert!(
+        error.starts_with(
+            "this kernel has no expression nosuch (module nft_nosuch), which rule `<nosuch 0x> comment"
+        ),
+        "{error}"
+    );
+
+    let mut ahead = plan(&[], &[]);
+    ahead.tables[0].chains[1].hook.as_mut().unwrap().kind = "nosuch".to_owned();
+    let error = block_on(firewall.commit(ahead)).unwrap_err().to_string();
+    assert!(
+        error.contains("no chains of type nosuch (module nft_chain_nosuch), which chain inet berth output"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_process_without_the_capability_is_told_which() {
+    let pod = Netns::new("pod");
+    let error = within(&pod, || {
+        use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+        let none = CapabilitySet::empty();
+        let sets = CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        };
+        set_capabilities(None, sets).unwrap();
+        let firewall = Firewall::start().unwrap();
+        block_on(firewall.commit(plan(&[], &[]))).unwrap_err()
+    });
+    assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+    assert!(matches!(error, Error::Talk(source) if source.raw_os_error() == Some(libc::EPERM)));
+}
+
+#[test]
+fn rulesets_of_others_survive_a_round_trip() {
+    let pod = Netns::new("pod");
+    let script = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(script.path(), FOREIGN).unwrap();
+    pod.nft(&format!("-f {}", script.path().display()));
+    let before = pod.nft("list ruleset");
+    let firewall = firewall(&pod);
+    let found = block_on(firewall.dump(Filter::default())).unwrap().1;
+    pod.nft("flush ruleset");
+    block_on(firewall.commit(found.clone())).unwrap();
+    assert_eq!(pod.nft("list ruleset"), before);
+    assert_eq!(
+        block_on(firewall.dump(Filter::default())).unwrap().1.canonical(),
+        found.canonical()
+    );
+}
+
+/// What our renderer does not say as nft does (yet): these lines only; and nft breaks long lists.
+#[test]
+fn a_ruleset_of_others_reads_almost_as_nft_lists_it() {
+    let pod = Netns::new("pod");
+    let script = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(script.path(), FOREIGN).unwrap();
+    pod.nft(&format!("-f {}", script.path().display()));
+    let listed = pod.nft("list ruleset").replace(",\n\t\t\t     ", ", ");
+    let found = block_on(firewall(&pod).dump(Filter::default()))
+        .unwrap()
+        .1
+        .to_string();
+    let known = |line: &str| {
+        let raw = [
+            "quota", "mbytes", "reject", "@seen", "numgen", "dscp", "ether", "l4proto",
+        ];
+        raw.iter().any(|word| line.contains(word))
+    };
+    let different: Vec<_> = listed
+        .lines()
+        .zip(found.lines())
+        .filter(|(line, _)| !known(line))
+        .collect();
+    assert_eq!(listed.lines().count(), found.lines().count());
+    for (line, ours) in different {
+        assert_eq!(ours, line);
+    }
+}
+
+/// Every kind of expression there is a name for, and some there is none for.
+const FOREIGN: &str = r#"
+table inet stress {
+    comment "somebody's"
+    counter hits { packets 3 bytes 180 }
+    quota most { over 1000 mbytes }
+    set hosts { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 192.168.1.5, 192.168.2.0-192.168.2.9 } }
+    set pairs { type ipv4_addr . inet_service; flags interval; elements = { 10.0.0.0/8 . 22-80 } }
+    map verdicts { type inet_service : verdict; elements = { 22 : accept, 80 : drop } }
+    map names { type inet_service : ipv4_addr; elements = { 22 : 10.0.0.1, 80 : 10.0.0.2 } }
+    set seen { type ipv4_addr; size 128; flags dynamic,timeout; timeout 1m; }
+    chain sub { counter name "hits" return; }
+    chain in {
+        type filter hook input priority filter + 5; policy drop;
+        ct state established,related accept
+        ip saddr @hosts accept
+        ip saddr . tcp dport @pairs accept
+        tcp dport vmap @verdicts
+        tcp dport { 1-5, 9 } goto sub
+        limit rate 10/second burst 20 packets log prefix "x " level info jump sub
+        limit rate over 2 mbytes/minute drop
+        meta mark set 0x2a
+        ct mark set meta mark
+        udp dport 53 udp checksum set 0
+        tcp option maxseg size 100-500 reject with tcp reset
+        ip6 saddr fe80::/10 reject with icmpv6 no-route
+        update @seen { ip saddr limit rate 5/minute } accept
+        fib saddr . iif oif 0 drop
+        numgen random mod 2 0 quota name "most" drop
+        ip dscp set cs1
+        ether saddr 02:00:00:00:00:01 accept
+        meta length 100-200 notrack
+    }
+    chain nat {
+        type nat hook prerouting priority dstnat; policy accept;
+        tcp dport 1000-2000 dnat ip to 10.0.0.1-10.0.0.9:80-90 random,persistent
+        dnat ip to tcp dport map @names
+        udp dport 53 redirect to :8080
+    }
+    chain out {
+        type nat hook postrouting priority srcnat; policy accept;
+        meta l4proto tcp masquerade to :1024-2048 fully-random
+    }
+}
+table netdev ing { chain c { type filter hook ingress device "lo" priority 0; policy accept; counter; }; }
+table bridge br { chain c { type filter hook forward priority filter; ether type arp counter accept; }; }
+"#;
+
+const POD: &str = "10.1.1.2";
+const PEER: &str = "10.1.1.1";
+const GUEST: &str = "192.168.254.2";
+const GATEWAY: &str = "192.168.254.1";
+
+/// peer ── pod ── guest, the guest on a port of the pod's bridge; no rules yet.
+struct Site {
+    peer: Netns,
+    pod: Netns,
+    guest: Netns,
+    firewall: Firewall,
+}
+
+impl Site {
+    fn new() -> Self {
+        let (peer, pod, guest) = (Netns::new("peer"), Netns::new("pod"), Netns::new("guest"));
+        support::veth(&peer, "eth0", &pod, "eth0");
+        support::veth(&guest, "eth0", &pod, "port0");
+        peer.ip("addr add 10.1.1.1/24 dev eth0");
+        pod.ip("addr add 10.1.1.2/24 dev eth0");
+        pod.ip("link add br0 type bridge");
+        pod.ip("link set port0 master br0");
+        pod.ip("addr add 192.168.254.1/30 dev br0");
+        pod.ip("link set br0 up");
+        pod.ip("route add default via 10.1.1.1");
+        pod.run("sysctl -qw net.ipv4.ip_forward=1");
+        // With br_netfilter in the kernel the hairpin connection is turned round inside the bridge.
+        pod.run("bridge link set dev port0 hairpin on");
+        guest.ip("addr add 192.168.254.2/30 dev eth0");
+        guest.ip("route add default via 192.168.254.1");
+        let firewall = firewall(&pod);
+        Self {
+            peer,
+            pod,
+            guest,
+            firewall,
+        }
+    }
+
+    fn with_rules() -> Self {
+        let site = Self::new();
+        site.commit(&[]);
+        site
+    }
+
+    fn commit(&self, reserved: &[Port]) {
+        block_on(self.firewall.commit(plan(reserved, &[]))).unwrap();
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Answers everybody on TCP and UDP `port` with `name` and the address they come from, until the test ends.
+fn serve(netns: &Netns, name: &'static str, port: u16) {
+    let any = (Ipv4Addr::UNSPECIFIED, port);
+    let (tcp, udp) = within(netns, || {
+        (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap())
+    });
+    std::thread::spawn(move || {
+        while let Ok((mut stream, from)) = tcp.accept() {
+            std::thread::spawn(move || {
+                let mut byte = [0];
+                while stream.read(&mut byte).is_ok_and(|length| length == 1) {
+                    let _ = stream.write_all(format!("{name} {}", from.ip()).as_bytes());
+                }
+            });
+        }
+    });
+    std::thread::spawn(move || {
+        while let Ok((_, from)) = udp.recv_from(&mut [0; 16]) {
+            let _ = udp.send_to(format!("{name} {}", from.ip()).as_bytes(), from);
+        }
+    });
+}
+
+fn address(host: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(host.parse().unwrap(), port)
+}
+
+fn dial(from: &Netns, host: &str, port: u16) -> Option<TcpStream> {
+    let stream = within(from, || {
+        TcpStream::connect_timeout(&address(host, port), PATIENCE)
+    })
+    .ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    Some(stream)
+}
+
+fn talk(stream: &mut TcpStream) -> Option<String> {
+    let mut answer = [0; 64];
+    stream.write_all(&[1]).ok()?;
+    let length = stream.read(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+fn tcp(from: &Netns, host: &str, port: u16) -> Option<String> {
+    talk(&mut dial(from, host, port)?)
+}
+
+fn udp_socket(from: &Netns, source: &str) -> UdpSocket {
+    let socket = within(from, || UdpSocket::bind(address(source, 0))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn ask(socket: &UdpSocket, host: &str, port: u16) -> Option<String> {
+    let mut answer = [0; 64];
+    socket.send_to(&[1], address(host, port)).ok()?;
+    let length = socket.recv(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+fn udp(from: &Netns, host: &str, port: u16) -> Option<String> {
+    ask(&udp_socket(from, "0.0.0.0"), host, port)
+}
+
+fn said(name: &str, source: &str) -> Option<String> {
+    Some(format!("{name} {source}"))
+}
+
+/// Packets counted by the rule whose comment holds `comment`, in all chains.
+fn counted(netns: &Netns, comment: &str) -> u64 {
+    let listing = netns.nft("list table inet berth");
+    let lines = listing.lines().filter(|line| line.contains(comment));
+    lines
+        .map(|line| {
+            line.split("packets ")
+                .nth(1)
+                .unwrap()
+                .split(' ')
+                .next()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        })
+        .sum()
+}
+
+#[test]
+fn the_world_reaches_the_guest_at_the_pods_address_and_is_seen_as_itself() {
+    let site = Site::with_rules();
+    serve(&site.guest, "guest", 80);
+    serve(&site.pod, "pod", 80);
+    assert_eq!(tcp(&site.peer, POD, 80), said("guest", PEER));
+    assert_eq!(udp(&site.peer, POD, 80), said("guest", PEER));
+    site.guest.run("sysctl -qw net.ipv4.icmp_echo_ignore_all=1");
+    assert!(
+        !ping(&site.peer, POD),
+        "the pod answered a ping that is the guest's"
+    );
+    site.guest.run("sysctl -qw net.ipv4.icmp_echo_ignore_all=0");
+    assert!(ping(&site.peer, POD));
+}
+
+fn ping(from: &Netns, host: &str) -> bool {
+    from.command("ping")
+        .args(["-c1", "-W1", host])
+        .output()
+        .unwrap()
+        .status
+        .success()
+}
+
+#[test]
+fn reserved_ports_stay_with_the_pod() {
+    let site = Site::new();
+    site.commit(&[Port {
+        transport: Transport::Udp,
+        number: 5353,
+    }]);
+    for port in [5900, 5353] {
+        serve(&site.guest, "guest", port);
+        serve(&site.pod, "pod", port);
+    }
+    assert_eq!(tcp(&site.peer, POD, 5900), said("pod", PEER));
+    assert_eq!(udp(&site.peer, POD, 5900), said("guest", PEER));
+    assert_eq!(udp(&site.peer, POD, 5353), said("pod", PEER));
+    assert_eq!(tcp(&site.peer, POD, 5353), said("guest", PEER));
+}
+
+#[test]
+fn the_guest_is_seen_as_the_pod() {
+    let site = Site::with_rules();
+    serve(&site.peer, "peer", 80);
+    assert_eq!(tcp(&site.guest, PEER, 80), said("peer", POD));
+    assert_eq!(udp(&site.guest, PEER, 80), said("peer", POD));
+    assert!(ping(&site.guest, PEER));
+}
+
+#[test]
+fn the_pod_reaches_the_guest_at_its_own_address_but_not_at_localhost() {
+    let site = Site::with_rules();
+    for port in [80, 5900] {
+        serve(&site.guest, "guest", port);
+        serve(&site.pod, "pod", port);
+    }
+    assert_eq!(tcp(&site.pod, POD, 80), said("guest", POD));
+    assert_eq!(udp(&site.pod, POD, 80), said("guest", POD));
+    assert_eq!(tcp(&site.pod, POD, 5900), said("pod", POD));
+    assert_eq!(tcp(&site.pod, "127.0.0.1", 80), said("pod", "127.0.0.1"));
+    assert_eq!(tcp(&site.pod, GUEST, 80), said("guest", GATEWAY));
+}
+
+#[test]
+fn the_guest_reaches_itself_at_the_pods_address_and_the_pod_at_the_gateways() {
+    let site = Site::with_rules();
+    for port in [80, 5900] {
+        serve(&site.guest, "guest", port);
+        serve(&site.pod, "pod", port);
+    }
+    assert_eq!(tcp(&site.guest, POD, 80), said("guest", GATEWAY));
+    assert_eq!(udp(&site.guest, POD, 80), said("guest", GATEWAY));
+    assert_eq!(tcp(&site.guest, POD, 5900), said("pod", GUEST));
+    assert_eq!(tcp(&site.guest, GATEWAY, 80), said("pod", GUEST));
+}
+
+#[test]
+fn the_hairpin_works_with_netfilter_off_on_the_bridge_too() {
+    let site = Site::with_rules();
+    site.pod.run("bridge link set dev port0 hairpin off");
+    site.pod.ip("link set br0 type bridge nf_call_iptables 0");
+    site.pod.run("sysctl -qw net.bridge.bridge-nf-call-iptables=0");
+    serve(&site.guest, "guest", 80);
+    assert_eq!(tcp(&site.guest, POD, 80), said("guest", GATEWAY));
+    assert_eq!(udp(&site.guest, POD, 80), said("guest", GATEWAY));
+}
+
+#[test]
+fn the_guest_leaves_by_another_interface_with_that_ones_address() {
+    let site = Site::with_rules();
+    let other = Netns::new("other");
+    support::veth(&other, "eth0", &site.pod, "net1");
+    other.ip("addr add 10.2.2.1/24 dev eth0");
+    site.pod.ip("addr add 10.2.2.2/24 dev net1");
+    serve(&other, "other", 80);
+    assert_eq!(tcp(&site.guest, "10.2.2.1", 80), said("other", "10.2.2.2"));
+}
+
+#[test]
+fn every_address_of_the_pod_is_the_guests() {
+    let site = Site::new();
+    site.pod.ip("addr add 10.1.1.7/24 dev eth0");
+    block_on(site.firewall.commit(rich_plan())).unwrap();
+    serve(&site.guest, "guest", 80);
+    assert_eq!(tcp(&site.peer, "10.1.1.7", 80), said("guest", PEER));
+    assert_eq!(tcp(&site.pod, "10.1.1.7", 80), said("guest", POD));
+    assert_eq!(tcp(&site.guest, "10.1.1.7", 80), said("guest", GATEWAY));
+}
+
+#[test]
+fn a_guest_with_a_source_address_that_is_not_its_own_is_not_forwarded() {
+    let site = Site::with_rules();
+    site.guest.ip("addr add 10.77.0.1/32 dev lo");
+    site.peer.ip("route add 10.77.0.1 via 10.1.1.2");
+    serve(&site.peer, "peer", 80);
+    assert_eq!(ask(&udp_socket(&site.guest, "10.77.0.1"), PEER, 80), None);
+    assert_eq!(counted(&site.pod, "not with its address"), 1);
+    assert_eq!(ask(&udp_socket(&site.guest, GUEST), PEER, 80), said("peer", POD));
+    assert_eq!(counted(&site.pod, "not with its address"), 1);
+}
+
+#[test]
+fn segments_fit_the_smaller_link_in_both_directions() {
+    let site = Site::with_rules();
+    site.pod.ip("link set eth0 mtu 1300");
+    let listener = within(&site.peer, || {
+        TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap()
+    });
+    let out = dial(&site.guest, PEER, 80).unwrap();
+    let accepted = listener.accept().unwrap().0;
+    // 1300 less IP and TCP headers; timestamps may take 12 more.
+    for (whose, stream) in [("guest", &out), ("peer", &accepted)] {
+        let mss = socket2::SockRef::from(stream).tcp_mss().unwrap();
+        assert!((1200..=1260).contains(&mss), "{whose}: {mss}");
+    }
+    assert_eq!(counted(&site.pod, "TCP segments no larger"), 2);
+}
+
+#[test]
+fn connections_survive_a_commit() {
+    let site = Site::with_rules();
+    for port in [80, 5900] {
+        serve(&site.guest, "guest", port);
+        serve(&site.pod, "pod", port);
+    }
+    let mut to_guest = dial(&site.peer, POD, 80).unwrap();
+    let mut to_pod = dial(&site.peer, POD, 5900).unwrap();
+    for extra in [1, 2, 3] {
+        assert_eq!(talk(&mut to_guest), said("guest", PEER));
+        assert_eq!(talk(&mut to_pod), said("pod", PEER));
+        site.commit(&[Port {
+            transport: Transport::Tcp,
+            number: extra,
+        }]);
+    }
+}
+
+#[test]
+fn flows_that_began_before_the_rules_reach_the_guest_after_a_sweep() {
+    let site = Site::new();
+    let reserved = [Port {
+        transport: Transport::Udp,
+        number: 5353,
+    }];
+    // Something of somebody else's that makes the kernel track connections.
+    site.pod.nft(
+        "add table ip theirs { chain c { type filter hook input priority 0; ct state invalid drop; }; }",
+    );
+    for port in [4000, 5353] {
+        serve(&site.guest, "guest", port);
+        serve(&site.pod, "pod", port);
+    }
+    let (probe, kept) = (
+        udp_socket(&site.peer, "0.0.0.0"),
+        udp_socket(&site.peer, "0.0.0.0"),
+    );
+    assert_eq!(ask(&probe, POD, 4000), said("pod", PEER));
+    assert_eq!(ask(&kept, POD, 5353), said("pod", PEER));
+    site.commit(&reserved);
+    assert_eq!(
+        ask(&probe, POD, 4000),
+        said("pod", PEER),
+        "the flow is not sticky here: this test proves nothing"
+    );
+
+    let sweep = || block_on(site.firewall.sweep(vec![POD.parse().unwrap()], reserved.to_vec())).unwrap();
+    assert_eq!(sweep(), 1);
+    assert_eq!(ask(&probe, POD, 4000), said("guest", PEER));
+    assert_eq!(ask(&kept, POD, 5353), said("pod", PEER));
+    assert_eq!(sweep(), 0);
+}

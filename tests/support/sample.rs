@@ -1,0 +1,116 @@
+//! A pod and what its user asked for, as plain values.
+#![allow(dead_code, reason = "each test program uses its own part of the support code")]
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use berth::config::{
+    Accel, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnPoweroff, OnReboot, Paths, SeedAs,
+    SeedFormat,
+};
+use berth::facts::{Disks, Facts, Host, Resolver, Uplink};
+use berth::net::MacAddr;
+
+/// Pod 10.1.1.2/24 on eth0, guest 192.168.254.2 behind br0, VNC reserved.
+pub fn config() -> Config {
+    Config {
+        name: "web".to_owned(),
+        hostname: "web".to_owned(),
+        image: Image {
+            source: None,
+            target: None,
+            checksum: None,
+            disk_size_bytes: None,
+        },
+        guest: Guest {
+            seed_format: SeedFormat::ConfigDrive,
+            seed_as: SeedAs::Disk,
+        },
+        network: Network {
+            vm: "192.168.254.2/30".parse().unwrap(),
+            gateway: "192.168.254.1".parse().unwrap(),
+            uplink: None,
+            bridge: "br0".parse().unwrap(),
+            tap: "tap0".parse().unwrap(),
+            mtu: None,
+            mac: None,
+            reserved: Vec::new(),
+            serve: true,
+            dns: Dns::Gateway,
+        },
+        machine: Machine {
+            vcpu: 1,
+            ram_mib: 256,
+            qemu: "qemu-system-x86_64".into(),
+            search_path: Vec::new(),
+            accel: Accel::Auto,
+            cpu: None,
+            launcher: Vec::new(),
+            blk_opts: None,
+            raw_blk_opts: None,
+            net_opts: None,
+            placeholders: std::collections::BTreeMap::new(),
+            reserve_vnc: true,
+            vnc: true,
+            vnc_password_file: None,
+            uid: 0,
+            extra_args: Vec::new(),
+        },
+        lifecycle: Lifecycle {
+            on_poweroff: OnPoweroff::Exit,
+            on_reboot: OnReboot::Reset,
+            grace: Duration::from_secs(30),
+            margin: Duration::from_secs(3),
+        },
+        paths: Paths {
+            image_dir: "/image".into(),
+            state_dir: "/run/berth".into(),
+            metadata: "/metadata".into(),
+            userdata: "/userdata".into(),
+            vendordata: None,
+            networkdata: None,
+            device_dir: "/dev/vm".into(),
+            volumes_dir: "/volumes".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            ca_file: None,
+        },
+    }
+}
+
+pub fn facts() -> Facts {
+    Facts {
+        uplink: Uplink {
+            name: "eth0".parse().unwrap(),
+            index: 2,
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            address: "10.1.1.2/24".parse().unwrap(),
+            others: Vec::new(),
+            gateway: Some("10.1.1.1".parse().unwrap()),
+        },
+        resolver: Resolver {
+            nameservers: Vec::new(),
+            search: Vec::new(),
+            ndots: 1,
+            skipped: Vec::new(),
+        },
+        disks: Disks {
+            root_device: None,
+            image_dir_exists: true,
+            target: None,
+            overlays: Vec::new(),
+            extra: Vec::new(),
+            metadata: None,
+            userdata: None,
+            vendordata: None,
+            networkdata: None,
+        },
+        host: Host {
+            qemu: "/usr/bin/qemu-system-x86_64".into(),
+            kvm: false,
+            vhost_net: false,
+            can_setuid: true,
+            kvm_gid: None,
+        },
+    }
+}
