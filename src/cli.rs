@@ -110,28 +110,20 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     Ok(match cli.verb {
         None => run(cli.run),
         Some(Verb::Run(common)) => run(common),
-        Some(Verb::Plan { common, output }) => Command::Plan {
-            options: Box::new(common.options),
-            log: common.log,
-            output,
-        },
+        Some(Verb::Plan { common, output }) => {
+            Command::Plan { options: Box::new(common.options), log: common.log, output }
+        }
     })
 }
 
 fn run(common: Common) -> Command {
-    Command::Run {
-        options: Box::new(common.options),
-        log: common.log,
-    }
+    Command::Run { options: Box::new(common.options), log: common.log }
 }
 
 /// Under the seed's name there are no flags: everything is QEMU's.
 fn as_seed(mut args: Vec<OsString>) -> Vec<OsString> {
-    let seed = args.first().is_some_and(|name| {
-        Path::new(name)
-            .file_name()
-            .is_some_and(|name| name == "startvm.sh")
-    });
+    let seed =
+        args.first().is_some_and(|name| Path::new(name).file_name().is_some_and(|name| name == "startvm.sh"));
     if seed {
         args.insert(1, "--".into());
     }
@@ -163,19 +155,13 @@ mod tests {
     #[test]
     fn no_verb_is_run() {
         assert!(matches!(command(&["berth"]), Command::Run { .. }));
-        assert_eq!(
-            qemu_args(&["berth", "--vcpu", "2", "--", "-m", "1G"]),
-            ["-m", "1G"]
-        );
+        assert_eq!(qemu_args(&["berth", "--vcpu", "2", "--", "-m", "1G"]), ["-m", "1G"]);
         assert_eq!(qemu_args(&["berth", "run", "--", "-cpu", "a b"]), ["-cpu", "a b"]);
     }
 
     #[test]
     fn under_the_seeds_name_every_argument_is_qemus() {
-        assert_eq!(
-            qemu_args(&["/startvm.sh", "-cpu", "qemu64", "--help"]),
-            ["-cpu", "qemu64", "--help"]
-        );
+        assert_eq!(qemu_args(&["/startvm.sh", "-cpu", "qemu64", "--help"]), ["-cpu", "qemu64", "--help"]);
         assert!(qemu_args(&["/startvm.sh"]).is_empty());
     }
 
@@ -191,19 +177,10 @@ mod tests {
 
     #[test]
     fn plan_prints_text_or_json() {
-        assert!(matches!(
-            command(&["berth", "plan"]),
-            Command::Plan {
-                output: Output::Text,
-                ..
-            }
-        ));
+        assert!(matches!(command(&["berth", "plan"]), Command::Plan { output: Output::Text, .. }));
         assert!(matches!(
             command(&["berth", "plan", "--output", "json"]),
-            Command::Plan {
-                output: Output::Json,
-                ..
-            }
+            Command::Plan { output: Output::Json, .. }
         ));
     }
 
@@ -214,11 +191,7 @@ mod tests {
             "hostname" => arg.env("PATH"),
             _ => arg,
         });
-        for words in [
-            vec!["berth"],
-            vec!["berth", "plan"],
-            vec!["berth", "run", "--", "-m", "1G"],
-        ] {
+        for words in [vec!["berth"], vec!["berth", "plan"], vec!["berth", "run", "--", "-m", "1G"]] {
             let matches = cli.clone().try_get_matches_from(&words);
             assert!(matches.is_ok(), "{words:?}: {}", matches.expect_err("an error"));
         }

@@ -86,12 +86,7 @@ impl Resolver {
     /// Reads `resolv.conf(5)`: blanks or tabs, `#` and `;` comments, any number of name servers, the last of
     /// `search` and `domain`, `options ndots:N`. What cannot be used is skipped and named, never fatal.
     pub fn parse(text: &[u8]) -> Self {
-        let mut resolver = Self {
-            nameservers: vec![],
-            search: vec![],
-            ndots: 1,
-            skipped: vec![],
-        };
+        let mut resolver = Self { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] };
         for line in String::from_utf8_lossy(text).lines() {
             let line = line.split(['#', ';']).next().unwrap_or_default();
             let mut words = line.split_whitespace();
@@ -112,9 +107,7 @@ impl Resolver {
             Ok(address) if self.nameservers.len() < MOST => self.nameservers.push(address),
             Ok(_) => self.skip(word, "too many name servers"),
             Err(_)
-                if word
-                    .split_once('%')
-                    .is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok()) =>
+                if word.split_once('%').is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok()) =>
             {
                 self.skip(word, "a link-local name server");
             }
@@ -162,9 +155,7 @@ impl Resolver {
 fn is_domain(domain: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     domain.len() <= 253 && domain.split('.').all(label) && domain.parse::<Ipv4Addr>().is_err()
 }
@@ -195,10 +186,7 @@ mod tests {
             "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n",
         );
         assert_eq!(resolver.nameservers, [IpAddr::from([10, 96, 0, 10])]);
-        assert_eq!(
-            resolver.search,
-            ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]
-        );
+        assert_eq!(resolver.search, ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
         assert_eq!((resolver.ndots, resolver.skipped.len()), (5, 0));
     }
 
@@ -228,10 +216,8 @@ mod tests {
     /// One odd search domain crashed a launcher of this kind.
     #[test]
     fn odd_search_domains_are_skipped_and_named() {
-        let resolver = parse(&format!(
-            "search DHCP good.example 10.0.0.1 a..b {} -x_y.z é.example",
-            "l".repeat(64)
-        ));
+        let resolver =
+            parse(&format!("search DHCP good.example 10.0.0.1 a..b {} -x_y.z é.example", "l".repeat(64)));
         assert_eq!(resolver.search, ["dhcp", "good.example", "-x_y.z"]);
         assert_eq!(resolver.skipped.len(), 4, "{:?}", resolver.skipped);
     }
@@ -252,22 +238,9 @@ mod tests {
     /// As `printf '%s\\n' … | LC_ALL=C sort -d` prints them.
     #[test]
     fn extra_disks_come_in_dictionary_order() {
-        let mut paths = [
-            "/volumes/b/1.img",
-            "/volumes/a-2.img",
-            "/volumes/a1.img",
-            "/volumes/a/1.img",
-        ];
+        let mut paths = ["/volumes/b/1.img", "/volumes/a-2.img", "/volumes/a1.img", "/volumes/a/1.img"];
         paths.sort_by(|a, b| dictionary_order(a.as_bytes(), b.as_bytes()));
-        assert_eq!(
-            paths,
-            [
-                "/volumes/a/1.img",
-                "/volumes/a1.img",
-                "/volumes/a-2.img",
-                "/volumes/b/1.img"
-            ]
-        );
+        assert_eq!(paths, ["/volumes/a/1.img", "/volumes/a1.img", "/volumes/a-2.img", "/volumes/b/1.img"]);
     }
 
     proptest::proptest! {

@@ -106,18 +106,9 @@ impl Volume {
             (17, Names::Joliet, &layout.joliet, joliet_l, joliet_m),
         ] {
             let size = path_table_bytes(tree, names);
-            image.put(
-                sector,
-                &descriptor(names, &self.label, layout.end, size, [little, big], extents),
-            );
-            image.put(
-                little,
-                &path_table(tree, names, extents, u32::to_le_bytes, u16::to_le_bytes),
-            );
-            image.put(
-                big,
-                &path_table(tree, names, extents, u32::to_be_bytes, u16::to_be_bytes),
-            );
+            image.put(sector, &descriptor(names, &self.label, layout.end, size, [little, big], extents));
+            image.put(little, &path_table(tree, names, extents, u32::to_le_bytes, u16::to_le_bytes));
+            image.put(big, &path_table(tree, names, extents, u32::to_be_bytes, u16::to_be_bytes));
         }
         image.put(18, b"\xffCD001\x01");
     }
@@ -145,20 +136,10 @@ impl Layout {
         };
         let iso_table = path_table_bytes(tree, Names::Iso);
         let joliet_table = path_table_bytes(tree, Names::Joliet);
-        let tables = [
-            take(iso_table),
-            take(iso_table),
-            take(joliet_table),
-            take(joliet_table),
-        ];
-        let mut extent = |bytes: usize| Extent {
-            sector: number(take(bytes)),
-            bytes: number(bytes),
-        };
+        let tables = [take(iso_table), take(iso_table), take(joliet_table), take(joliet_table)];
+        let mut extent = |bytes: usize| Extent { sector: number(take(bytes)), bytes: number(bytes) };
         let mut directories = |names| -> Vec<Extent> {
-            (0..tree.directories.len())
-                .map(|number| extent(directory_bytes(tree, number, names)))
-                .collect()
+            (0..tree.directories.len()).map(|number| extent(directory_bytes(tree, number, names))).collect()
         };
         let iso = directories(Names::Iso);
         let joliet = directories(Names::Joliet);
@@ -170,14 +151,7 @@ impl Layout {
                 bytes: number(file.content.len()),
             })
             .collect();
-        Self {
-            tables,
-            iso,
-            joliet,
-            extension,
-            files,
-            end: next,
-        }
+        Self { tables, iso, joliet, extension, files, end: next }
     }
 }
 
@@ -191,26 +165,16 @@ mod tests {
     use super::*;
 
     fn file(path: &str, content: &[u8]) -> File {
-        File {
-            path: path.into(),
-            content: content.into(),
-            mode: 0o400,
-        }
+        File { path: path.into(), content: content.into(), mode: 0o400 }
     }
 
     fn volume(files: Vec<File>) -> Volume {
-        Volume {
-            label: "config-2".into(),
-            files,
-        }
+        Volume { label: "config-2".into(), files }
     }
 
     #[test]
     fn the_same_input_gives_the_same_bytes() {
-        let one = volume(vec![
-            file("openstack/latest/user_data", b"#!/bin/sh\n"),
-            file("a", b""),
-        ]);
+        let one = volume(vec![file("openstack/latest/user_data", b"#!/bin/sh\n"), file("a", b"")]);
         let image = one.image().unwrap();
         assert_eq!(image, one.clone().image().unwrap());
         assert_eq!(image.len() % SECTOR, 0);
@@ -226,23 +190,10 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        for path in [
-            "",
-            "/a",
-            "a//b",
-            "a/../b",
-            ".",
-            "a/",
-            &"n".repeat(101),
-            &"é".repeat(65),
-            "\u{1f600}",
-            "nul\0",
-        ] {
-            assert_eq!(
-                volume(vec![file(path, b"")]).image(),
-                Err(Error::Path(path.into())),
-                "{path:?}"
-            );
+        for path in
+            ["", "/a", "a//b", "a/../b", ".", "a/", &"n".repeat(101), &"é".repeat(65), "\u{1f600}", "nul\0"]
+        {
+            assert_eq!(volume(vec![file(path, b"")]).image(), Err(Error::Path(path.into())), "{path:?}");
         }
         for twice in [
             vec![file("a", b""), file("a", b"")],
@@ -252,15 +203,10 @@ mod tests {
             assert!(matches!(volume(twice).image(), Err(Error::Twice(_))));
         }
         for label in ["", "a label of seventeen", "tab\t", "é"] {
-            let volume = Volume {
-                label: label.into(),
-                files: vec![],
-            };
+            let volume = Volume { label: label.into(), files: vec![] };
             assert_eq!(volume.image(), Err(Error::Label(label.into())));
         }
-        let many = (0..=MOST_FILES)
-            .map(|number| file(&number.to_string(), b""))
-            .collect();
+        let many = (0..=MOST_FILES).map(|number| file(&number.to_string(), b"")).collect();
         assert_eq!(volume(many).image(), Err(Error::TooLarge));
     }
 

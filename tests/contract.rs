@@ -57,10 +57,7 @@ fn facts() -> Facts {
 }
 
 fn ambient() -> Ambient {
-    Ambient {
-        nodename: String::new(),
-        search_path: vec![],
-    }
+    Ambient { nodename: String::new(), search_path: vec![] }
 }
 
 /// What the seed's chart makes of one entry of `vmlist`: environment and the two files.
@@ -100,10 +97,7 @@ fn examples() -> Vec<(String, Value)> {
 
 /// The value after the last `flag` of a command line.
 fn after<'a>(argv: &'a [String], flag: &str) -> &'a str {
-    let at = argv
-        .iter()
-        .rposition(|word| word == flag)
-        .unwrap_or_else(|| panic!("{flag} in {argv:?}"));
+    let at = argv.iter().rposition(|word| word == flag).unwrap_or_else(|| panic!("{flag} in {argv:?}"));
     &argv[at + 1]
 }
 
@@ -116,12 +110,7 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
         let (options, facts) = start(name, entry);
         let plan = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap();
 
-        let Root::Overlay {
-            path, base, fetch, ..
-        } = &plan.disk.root
-        else {
-            panic!("{:?}", plan.disk.root)
-        };
+        let Root::Overlay { path, base, fetch, .. } = &plan.disk.root else { panic!("{:?}", plan.disk.root) };
         assert_eq!(path, &PathBuf::from(format!("/image/{name}.qcow2")));
         let target = entry["vmconfig"]["rootfs"]["localtarget"].as_str().unwrap();
         assert_eq!(base, &PathBuf::from("/image").join(target));
@@ -144,11 +133,7 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
         for version in ["2012-08-10", "latest"] {
             let wanted = format!("openstack/{version}/user_data");
             let file = seed.volume.files.iter().find(|file| file.path == wanted).unwrap();
-            assert_eq!(
-                file.content,
-                entry["cloudconfig"]["userdata"].as_str().unwrap().as_bytes(),
-                "{name}"
-            );
+            assert_eq!(file.content, entry["cloudconfig"]["userdata"].as_str().unwrap().as_bytes(), "{name}");
             let wanted = format!("openstack/{version}/meta_data.json");
             let file = seed.volume.files.iter().find(|file| file.path == wanted).unwrap();
             let ours: Value = serde_json::from_slice(&file.content).unwrap();
@@ -166,17 +151,9 @@ fn a_root_device_needs_neither_image_nor_image_directory() {
     let mut facts = facts();
     facts.disks.image_dir_exists = false;
     facts.disks.root_device = Some("/dev/vm/root".into());
-    let options = Options {
-        hostname: Some("pet".into()),
-        ..Options::default()
-    };
+    let options = Options { hostname: Some("pet".into()), ..Options::default() };
     let plan = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap();
-    assert_eq!(
-        plan.disk.root,
-        Root::Device {
-            path: "/dev/vm/root".into()
-        }
-    );
+    assert_eq!(plan.disk.root, Root::Device { path: "/dev/vm/root".into() });
 }
 
 #[test]

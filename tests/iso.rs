@@ -17,33 +17,17 @@ use berth::iso::{File, Volume};
 use support::checked;
 
 fn file(path: &str, content: &[u8], mode: u32) -> File {
-    File {
-        path: path.into(),
-        content: content.into(),
-        mode,
-    }
+    File { path: path.into(), content: content.into(), mode }
 }
 
 fn config_drive() -> Volume {
     Volume {
         label: "config-2".into(),
         files: vec![
-            file(
-                "openstack/2012-08-10/meta_data.json",
-                b"{\"uuid\": \"x\"}\n",
-                0o444,
-            ),
-            file(
-                "openstack/2012-08-10/user_data",
-                b"#cloud-config\n\0\xff bytes",
-                0o400,
-            ),
+            file("openstack/2012-08-10/meta_data.json", b"{\"uuid\": \"x\"}\n", 0o444),
+            file("openstack/2012-08-10/user_data", b"#cloud-config\n\0\xff bytes", 0o400),
             file("openstack/latest/meta_data.json", b"{\"uuid\": \"x\"}\n", 0o444),
-            file(
-                "openstack/latest/user_data",
-                b"#cloud-config\n\0\xff bytes",
-                0o400,
-            ),
+            file("openstack/latest/user_data", b"#cloud-config\n\0\xff bytes", 0o400),
             file("openstack/latest/empty", b"", 0o644),
             file("Straße/große Datei.tar.gz", &[7; 5000], 0o600),
         ],
@@ -73,19 +57,9 @@ fn assert_extracted(volume: &Volume, dir: &Path, by: &str) {
 #[test]
 fn blkid_sees_the_label() {
     for label in ["config-2", "cidata"] {
-        let image = write(&Volume {
-            label: label.into(),
-            ..config_drive()
-        });
-        let found = checked(
-            Command::new("blkid")
-                .args(["-p", "-o", "export"])
-                .arg(&image.path),
-        );
-        assert!(
-            found.contains(&format!("LABEL={label}\n")) && found.contains("TYPE=iso9660"),
-            "{found}"
-        );
+        let image = write(&Volume { label: label.into(), ..config_drive() });
+        let found = checked(Command::new("blkid").args(["-p", "-o", "export"]).arg(&image.path));
+        assert!(found.contains(&format!("LABEL={label}\n")) && found.contains("TYPE=iso9660"), "{found}");
     }
 }
 
@@ -95,25 +69,10 @@ fn bsdtar_extracts_every_file_as_it_was() {
     let image = write(&volume);
     let out = image.dir.path().join("out");
     std::fs::create_dir(&out).unwrap();
-    checked(
-        Command::new("bsdtar")
-            .env("LC_ALL", "C.UTF-8")
-            .arg("-C")
-            .arg(&out)
-            .arg("-xf")
-            .arg(&image.path),
-    );
+    checked(Command::new("bsdtar").env("LC_ALL", "C.UTF-8").arg("-C").arg(&out).arg("-xf").arg(&image.path));
     assert_extracted(&volume, &out, "bsdtar");
-    let listing = checked(
-        Command::new("bsdtar")
-            .env("LC_ALL", "C.UTF-8")
-            .arg("-tvf")
-            .arg(&image.path),
-    );
-    let line = listing
-        .lines()
-        .find(|line| line.ends_with("latest/user_data"))
-        .unwrap();
+    let listing = checked(Command::new("bsdtar").env("LC_ALL", "C.UTF-8").arg("-tvf").arg(&image.path));
+    let line = listing.lines().find(|line| line.ends_with("latest/user_data")).unwrap();
     assert!(line.starts_with("-r--------"), "{line}");
 }
 
@@ -132,16 +91,9 @@ fn xorriso_extracts_every_file_and_finds_no_fault() {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
-    assert!(
-        !said.contains("WARNING") && !said.contains("FAILURE") && !said.contains("SORRY"),
-        "{said}"
-    );
+    assert!(!said.contains("WARNING") && !said.contains("FAILURE") && !said.contains("SORRY"), "{said}");
     assert_extracted(&volume, &out, "xorriso");
-    let modes = Command::new("chmod")
-        .args(["-R", "u+w"])
-        .arg(&out)
-        .status()
-        .unwrap();
+    let modes = Command::new("chmod").args(["-R", "u+w"]).arg(&out).status().unwrap();
     assert!(modes.success());
 }
 
@@ -149,15 +101,8 @@ fn xorriso_extracts_every_file_and_finds_no_fault() {
 fn isoinfo_reads_rock_ridge_and_joliet_names() {
     let image = write(&config_drive());
     for option in ["-R", "-J"] {
-        let listing = checked(
-            Command::new("isoinfo")
-                .args(["-f", option, "-i"])
-                .arg(&image.path),
-        );
-        assert!(
-            listing.lines().any(|line| line == "/openstack/latest/user_data"),
-            "{option}: {listing}"
-        );
+        let listing = checked(Command::new("isoinfo").args(["-f", option, "-i"]).arg(&image.path));
+        assert!(listing.lines().any(|line| line == "/openstack/latest/user_data"), "{option}: {listing}");
         let content = Command::new("isoinfo")
             .args([option, "-x", "/openstack/latest/user_data", "-i"])
             .arg(&image.path)
@@ -178,32 +123,16 @@ fn isoinfo_reads_rock_ridge_and_joliet_names() {
 #[test]
 fn many_files_with_like_names_in_one_directory_survive() {
     let files = (0..300).map(|number| {
-        file(
-            &format!("d/a-name-that-is-long-and-alike-{number}.json"),
-            number.to_string().as_bytes(),
-            0o644,
-        )
+        file(&format!("d/a-name-that-is-long-and-alike-{number}.json"), number.to_string().as_bytes(), 0o644)
     });
-    let volume = Volume {
-        label: "cidata".into(),
-        files: files.collect(),
-    };
+    let volume = Volume { label: "cidata".into(), files: files.collect() };
     let image = write(&volume);
     let out = image.dir.path().join("out");
     std::fs::create_dir(&out).unwrap();
-    checked(
-        Command::new("bsdtar")
-            .arg("-C")
-            .arg(&out)
-            .arg("-xf")
-            .arg(&image.path),
-    );
+    checked(Command::new("bsdtar").arg("-C").arg(&out).arg("-xf").arg(&image.path));
     assert_extracted(&volume, &out, "bsdtar");
     let listing = checked(Command::new("isoinfo").args(["-f", "-J", "-i"]).arg(&image.path));
-    assert_eq!(
-        listing.lines().filter(|line| line.starts_with("/d/")).count(),
-        300
-    );
+    assert_eq!(listing.lines().filter(|line| line.starts_with("/d/")).count(), 300);
 }
 
 proptest::proptest! {

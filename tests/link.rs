@@ -18,26 +18,16 @@ use berth::sys::probe;
 use support::{Netns, veth};
 
 fn config(change: impl FnOnce(&mut Options)) -> Config {
-    let mut options = Options {
-        hostname: Some("web".into()),
-        qemu: Some("/bin/true".into()),
-        ..Options::default()
-    };
+    let mut options =
+        Options { hostname: Some("web".into()), qemu: Some("/bin/true".into()), ..Options::default() };
     change(&mut options);
-    options
-        .parse(&Ambient {
-            nodename: String::new(),
-            search_path: vec!["/bin".into()],
-        })
-        .unwrap()
+    options.parse(&Ambient { nodename: String::new(), search_path: vec!["/bin".into()] }).unwrap()
 }
 
 fn facts(pod: &Netns, config: Config) -> Result<Facts, String> {
     pod.enter(move || async move {
         let links = Links::open().unwrap();
-        probe::facts(&config, &links)
-            .await
-            .map_err(|error| error.to_string())
+        probe::facts(&config, &links).await.map_err(|error| error.to_string())
     })
 }
 
@@ -54,27 +44,9 @@ fn ensure(pod: &Netns, uplink: &'static str, queues: u16, mtu: u32) -> Result<()
         let (bridge, tap) = (name("br0"), name("tap0"));
         let address = "192.168.254.1/30".parse().unwrap();
         let text = |error: berth::sys::link::Error| berth::exit::story(&error);
-        let index = links
-            .ensure_bridge(&Bridge {
-                name: &bridge,
-                mac: MAC,
-                mtu,
-                address,
-            })
-            .await
-            .map_err(text)?;
-        links
-            .ensure_tap(
-                &Tap {
-                    name: &tap,
-                    mtu,
-                    queues,
-                    owner: 65_534,
-                },
-                index,
-            )
-            .await
-            .map_err(text)?;
+        let index =
+            links.ensure_bridge(&Bridge { name: &bridge, mac: MAC, mtu, address }).await.map_err(text)?;
+        links.ensure_tap(&Tap { name: &tap, mtu, queues, owner: 65_534 }, index).await.map_err(text)?;
         links.ensure_forwarding(&bridge).await.map_err(text)?;
         links.ensure_forwarding(&name(uplink)).await.map_err(text)
     })
@@ -119,22 +91,11 @@ fn the_default_route_of_least_metric_wins_and_its_source_is_the_pods_address() {
         pod.ip(words);
     }
     let found = facts(&pod, config(|_| {})).unwrap().uplink;
-    assert_eq!(
-        (found.name.as_str(), found.address.to_string().as_str()),
-        ("eth0", "10.1.0.3/24")
-    );
-    assert_eq!(
-        found.others.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["10.1.0.2/24"]
-    );
+    assert_eq!((found.name.as_str(), found.address.to_string().as_str()), ("eth0", "10.1.0.3/24"));
+    assert_eq!(found.others.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.0.2/24"]);
     assert_eq!(found.gateway, Some("10.1.0.1".parse().unwrap()));
-    let named = facts(&pod, config(|o| o.uplink = Some("eth1".into())))
-        .unwrap()
-        .uplink;
-    assert_eq!(
-        (named.name.as_str(), named.address.to_string().as_str()),
-        ("eth1", "10.2.0.2/16")
-    );
+    let named = facts(&pod, config(|o| o.uplink = Some("eth1".into()))).unwrap().uplink;
+    assert_eq!((named.name.as_str(), named.address.to_string().as_str()), ("eth1", "10.2.0.2/16"));
 }
 
 #[test]
@@ -142,20 +103,12 @@ fn says_what_is_missing() {
     let pod = Netns::new("pod");
     assert!(facts(&pod, config(|_| {})).unwrap_err().contains("BERTH_UPLINK"));
     assert!(
-        facts(&pod, config(|o| o.uplink = Some("eth9".into())))
-            .unwrap_err()
-            .contains("no interface eth9")
+        facts(&pod, config(|o| o.uplink = Some("eth9".into()))).unwrap_err().contains("no interface eth9")
     );
-    assert!(
-        facts(&pod, config(|o| o.uplink = Some("lo".into())))
-            .unwrap_err()
-            .contains("no IPv4 address")
-    );
+    assert!(facts(&pod, config(|o| o.uplink = Some("lo".into()))).unwrap_err().contains("no IPv4 address"));
     let (pod, _node) = calico("eth0");
     assert!(
-        facts(&pod, config(|o| o.qemu = Some("no-such-qemu".into())))
-            .unwrap_err()
-            .contains("BERTH_QEMU")
+        facts(&pod, config(|o| o.qemu = Some("no-such-qemu".into()))).unwrap_err().contains("BERTH_QEMU")
     );
 }
 
@@ -194,11 +147,8 @@ fn disks_come_in_the_seeds_order() {
             .current_dir(dir.path())
             .env("LC_ALL", "C"),
     );
-    let ours: Vec<String> = disks
-        .extra
-        .iter()
-        .map(|path| path.strip_prefix(dir.path()).unwrap().display().to_string())
-        .collect();
+    let ours: Vec<String> =
+        disks.extra.iter().map(|path| path.strip_prefix(dir.path()).unwrap().display().to_string()).collect();
     assert_eq!(ours, seed.lines().collect::<Vec<_>>());
     assert_eq!(disks.root_device, at("dev/root"));
     assert_eq!(disks.overlays, [at("image/one.qcow2").unwrap()]);
@@ -232,11 +182,7 @@ fn a_second_run_changes_nothing() {
     assert_eq!(bridge[0]["addr_info"][0]["local"], "192.168.254.1");
     assert_eq!(bridge[0]["addr_info"][0]["prefixlen"], 30);
     let data = &bridge[0]["linkinfo"]["info_data"];
-    assert_eq!(
-        (&data["nf_call_iptables"], &data["stp_state"]),
-        (&0.into(), &0.into()),
-        "{data}"
-    );
+    assert_eq!((&data["nf_call_iptables"], &data["stp_state"]), (&0.into(), &0.into()), "{data}");
     let tap: serde_json::Value = serde_json::from_str(&pod.ip("-j -d link show tap0")).unwrap();
     assert_eq!(tap[0]["master"], "br0");
     assert_eq!(tap[0]["mtu"], 1450);
@@ -246,13 +192,7 @@ fn a_second_run_changes_nothing() {
         (&true.into(), &true.into(), &false.into()),
         "{data}"
     );
-    assert_eq!(
-        data["user"]
-            .to_string()
-            .trim_matches('"')
-            .replace("nobody", "65534"),
-        "65534"
-    );
+    assert_eq!(data["user"].to_string().trim_matches('"').replace("nobody", "65534"), "65534");
     assert_eq!(tap[0]["linkinfo"]["info_slave_data"]["hairpin"], true);
 }
 
@@ -263,19 +203,10 @@ fn half_made_states_converge() {
         ensure(&pod, "eth0", 1, 1450).unwrap();
         shown(&pod)
     };
-    let index = |text: &str| {
-        text.split(' ')
-            .filter(|word| !word.contains(':'))
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
+    let index = |text: &str| text.split(' ').filter(|word| !word.contains(':')).collect::<Vec<_>>().join(" ");
     for broken in [
         vec!["link add br0 type bridge"],
-        vec![
-            "link add br0 type bridge",
-            "addr add 10.9.9.9/24 dev br0",
-            "addr add 192.168.254.1/24 dev br0",
-        ],
+        vec!["link add br0 type bridge", "addr add 10.9.9.9/24 dev br0", "addr add 192.168.254.1/24 dev br0"],
         vec!["tuntap add tap0 mode tap vnet_hdr", "link set tap0 mtu 1300"],
         vec![
             "link add br0 type bridge nf_call_iptables 1 mcast_snooping 1",
@@ -301,9 +232,7 @@ fn a_tap_of_another_shape_is_made_anew() {
     assert!(!pod.ip("-d link show tap0").contains("multi_queue"));
     ensure(&pod, "eth0", 3, 1450).unwrap();
     assert!(pod.ip("-d link show tap0").contains("multi_queue"));
-    let queues = pod
-        .enter(|| async { open_tap(&name("tap0"), 3).map(|fds| fds.len()) })
-        .unwrap();
+    let queues = pod.enter(|| async { open_tap(&name("tap0"), 3).map(|fds| fds.len()) }).unwrap();
     assert_eq!(queues, 3);
     ensure(&pod, "eth0", 1, 1450).unwrap();
     assert!(!pod.ip("-d link show tap0").contains("multi_queue"));
@@ -314,10 +243,7 @@ fn a_link_of_another_kind_is_named_and_left_alone() {
     let (pod, _node) = calico("eth0");
     pod.ip("link add br0 type veth peer name peer0");
     let error = ensure(&pod, "eth0", 1, 1450).unwrap_err();
-    assert!(
-        error.contains("br0 exists and is veth") && error.contains("BERTH_BRIDGE"),
-        "{error}"
-    );
+    assert!(error.contains("br0 exists and is veth") && error.contains("BERTH_BRIDGE"), "{error}");
     assert!(pod.ip("-d link show br0").contains("veth"));
 }
 
@@ -333,15 +259,7 @@ fn packets_are_forwarded_though_ip_forward_is_off() {
     guest.ip("addr add 192.168.254.2/30 dev g0");
     guest.ip("route add default via 192.168.254.1");
     pod.run("sysctl -qw net.ipv4.ip_forward=0");
-    let ping = || {
-        guest
-            .command("ping")
-            .args(["-c1", "-W1", "10.1.0.1"])
-            .output()
-            .unwrap()
-            .status
-            .success()
-    };
+    let ping = || guest.command("ping").args(["-c1", "-W1", "10.1.0.1"]).output().unwrap().status.success();
     pod.ip("link add br0 type bridge");
     pod.ip("link set gport master br0");
     pod.ip("addr add 192.168.254.1/30 dev br0");

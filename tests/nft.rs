@@ -45,10 +45,7 @@ fn firewall(netns: &Netns) -> Firewall {
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
 /// The rules for the sample pod, with `also` reserved and `others` as further addresses.
@@ -192,11 +189,7 @@ fn a_changed_table_is_put_right() {
     ] {
         pod.nft(spoil);
         assert_ne!(
-            pod.command("nft")
-                .args(["list", "ruleset"])
-                .output()
-                .unwrap()
-                .stdout,
+            pod.command("nft").args(["list", "ruleset"]).output().unwrap().stdout,
             good.as_bytes(),
             "{spoil}"
         );
@@ -234,25 +227,13 @@ fn tables_of_others_are_not_touched() {
     let pod = Netns::new("pod");
     pod.nft("add table inet other { chain c { type filter hook input priority 0; ct state established counter accept; }; }");
     pod.nft("add table ip berth { chain theirs { }; }");
-    let before = (
-        pod.nft("-a list table inet other"),
-        pod.nft("-a list table ip berth"),
-    );
+    let before = (pod.nft("-a list table inet other"), pod.nft("-a list table ip berth"));
     let firewall = firewall(&pod);
     block_on(firewall.commit(plan(&[], &[]))).unwrap();
     block_on(firewall.commit(rich_plan())).unwrap();
-    block_on(firewall.remove(vec![
-        (Family::INET, "berth".to_owned()),
-        (Family::IP6, "absent".to_owned()),
-    ]))
-    .unwrap();
-    assert_eq!(
-        (
-            pod.nft("-a list table inet other"),
-            pod.nft("-a list table ip berth")
-        ),
-        before
-    );
+    block_on(firewall.remove(vec![(Family::INET, "berth".to_owned()), (Family::IP6, "absent".to_owned())]))
+        .unwrap();
+    assert_eq!((pod.nft("-a list table inet other"), pod.nft("-a list table ip berth")), before);
     assert!(!pod.nft("list tables").contains("inet berth"));
 }
 
@@ -262,10 +243,7 @@ fn a_refused_rule_is_named_and_nothing_is_left_behind() {
     let pod = Netns::new("pod");
     let firewall = firewall(&pod);
     let mut bad = plan(&[], &[]);
-    let jump = vec![
-        Expr::counter(),
-        Expr::verdict(Verdict::Jump("nowhere".to_owned())),
-    ];
+    let jump = vec![Expr::counter(), Expr::verdict(Verdict::Jump("nowhere".to_owned()))];
     bad.tables[0].chains[2].rules.push(Rule::new(jump, "a bad one"));
     let error = block_on(firewall.commit(bad)).unwrap_err();
     let wanted = "the kernel refuses rule `counter packets 0 bytes 0 jump nowhere comment \"a bad one\"` \
@@ -281,13 +259,8 @@ fn what_the_kernel_lacks_is_named() {
     let pod = Netns::new("pod");
     let firewall = firewall(&pod);
     let mut ahead = plan(&[], &[]);
-    let future = Expr::Unknown {
-        name: "nosuch".to_owned(),
-        bytes: Vec::new(),
-    };
-    ahead.tables[0].chains[2]
-        .rules
-        .push(Rule::new(vec![future], "of tomorrow"));
+    let future = Expr::Unknown { name: "nosuch".to_owned(), bytes: Vec::new() };
+    ahead.tables[0].chains[2].rules.push(Rule::new(vec![future], "of tomorrow"));
     let error = block_on(firewall.commit(ahead)).unwrap_err().to_string();
     assert!(
         error.starts_with(
@@ -311,11 +284,7 @@ fn a_process_without_the_capability_is_told_which() {
     let error = within(&pod, || {
         use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
         let none = CapabilitySet::empty();
-        let sets = CapabilitySets {
-            effective: none,
-            permitted: none,
-            inheritable: none,
-        };
+        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
         set_capabilities(None, sets).unwrap();
         let firewall = Firewall::start().unwrap();
         block_on(firewall.commit(plan(&[], &[]))).unwrap_err()
@@ -336,10 +305,7 @@ fn rulesets_of_others_survive_a_round_trip() {
     pod.nft("flush ruleset");
     block_on(firewall.commit(found.clone())).unwrap();
     assert_eq!(pod.nft("list ruleset"), before);
-    assert_eq!(
-        block_on(firewall.dump(Filter::default())).unwrap().1.canonical(),
-        found.canonical()
-    );
+    assert_eq!(block_on(firewall.dump(Filter::default())).unwrap().1.canonical(), found.canonical());
 }
 
 /// What our renderer does not say as nft does (yet): these lines only; and nft breaks long lists.
@@ -350,21 +316,12 @@ fn a_ruleset_of_others_reads_almost_as_nft_lists_it() {
     std::fs::write(script.path(), FOREIGN).unwrap();
     pod.nft(&format!("-f {}", script.path().display()));
     let listed = pod.nft("list ruleset").replace(",\n\t\t\t     ", ", ");
-    let found = block_on(firewall(&pod).dump(Filter::default()))
-        .unwrap()
-        .1
-        .to_string();
+    let found = block_on(firewall(&pod).dump(Filter::default())).unwrap().1.to_string();
     let known = |line: &str| {
-        let raw = [
-            "quota", "mbytes", "reject", "@seen", "numgen", "dscp", "ether", "l4proto",
-        ];
+        let raw = ["quota", "mbytes", "reject", "@seen", "numgen", "dscp", "ether", "l4proto"];
         raw.iter().any(|word| line.contains(word))
     };
-    let different: Vec<_> = listed
-        .lines()
-        .zip(found.lines())
-        .filter(|(line, _)| !known(line))
-        .collect();
+    let different: Vec<_> = listed.lines().zip(found.lines()).filter(|(line, _)| !known(line)).collect();
     assert_eq!(listed.lines().count(), found.lines().count());
     for (line, ours) in different {
         assert_eq!(ours, line);
@@ -450,12 +407,7 @@ impl Site {
         guest.ip("addr add 192.168.254.2/30 dev eth0");
         guest.ip("route add default via 192.168.254.1");
         let firewall = firewall(&pod);
-        Self {
-            peer,
-            pod,
-            guest,
-            firewall,
-        }
+        Self { peer, pod, guest, firewall }
     }
 
     fn with_rules() -> Self {
@@ -474,9 +426,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Answers everybody on TCP and UDP `port` with `name` and the address they come from, until the test ends.
 fn serve(netns: &Netns, name: &'static str, port: u16) {
     let any = (Ipv4Addr::UNSPECIFIED, port);
-    let (tcp, udp) = within(netns, || {
-        (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap())
-    });
+    let (tcp, udp) = within(netns, || (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap()));
     std::thread::spawn(move || {
         while let Ok((mut stream, from)) = tcp.accept() {
             std::thread::spawn(move || {
@@ -499,10 +449,7 @@ fn address(host: &str, port: u16) -> SocketAddr {
 }
 
 fn dial(from: &Netns, host: &str, port: u16) -> Option<TcpStream> {
-    let stream = within(from, || {
-        TcpStream::connect_timeout(&address(host, port), PATIENCE)
-    })
-    .ok()?;
+    let stream = within(from, || TcpStream::connect_timeout(&address(host, port), PATIENCE)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     Some(stream)
 }
@@ -544,16 +491,7 @@ fn counted(netns: &Netns, comment: &str) -> u64 {
     let listing = netns.nft("list table inet berth");
     let lines = listing.lines().filter(|line| line.contains(comment));
     lines
-        .map(|line| {
-            line.split("packets ")
-                .nth(1)
-                .unwrap()
-                .split(' ')
-                .next()
-                .unwrap()
-                .parse::<u64>()
-                .unwrap()
-        })
+        .map(|line| line.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap())
         .sum()
 }
 
@@ -565,30 +503,19 @@ fn the_world_reaches_the_guest_at_the_pods_address_and_is_seen_as_itself() {
     assert_eq!(tcp(&site.peer, POD, 80), said("guest", PEER));
     assert_eq!(udp(&site.peer, POD, 80), said("guest", PEER));
     site.guest.run("sysctl -qw net.ipv4.icmp_echo_ignore_all=1");
-    assert!(
-        !ping(&site.peer, POD),
-        "the pod answered a ping that is the guest's"
-    );
+    assert!(!ping(&site.peer, POD), "the pod answered a ping that is the guest's");
     site.guest.run("sysctl -qw net.ipv4.icmp_echo_ignore_all=0");
     assert!(ping(&site.peer, POD));
 }
 
 fn ping(from: &Netns, host: &str) -> bool {
-    from.command("ping")
-        .args(["-c1", "-W1", host])
-        .output()
-        .unwrap()
-        .status
-        .success()
+    from.command("ping").args(["-c1", "-W1", host]).output().unwrap().status.success()
 }
 
 #[test]
 fn reserved_ports_stay_with_the_pod() {
     let site = Site::new();
-    site.commit(&[Port {
-        transport: Transport::Udp,
-        number: 5353,
-    }]);
+    site.commit(&[Port { transport: Transport::Udp, number: 5353 }]);
     for port in [5900, 5353] {
         serve(&site.guest, "guest", port);
         serve(&site.pod, "pod", port);
@@ -684,9 +611,7 @@ fn a_guest_with_a_source_address_that_is_not_its_own_is_not_forwarded() {
 fn segments_fit_the_smaller_link_in_both_directions() {
     let site = Site::with_rules();
     site.pod.ip("link set eth0 mtu 1300");
-    let listener = within(&site.peer, || {
-        TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap()
-    });
+    let listener = within(&site.peer, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap());
     let out = dial(&site.guest, PEER, 80).unwrap();
     let accepted = listener.accept().unwrap().0;
     // 1300 less IP and TCP headers; timestamps may take 12 more.
@@ -709,20 +634,14 @@ fn connections_survive_a_commit() {
     for extra in [1, 2, 3] {
         assert_eq!(talk(&mut to_guest), said("guest", PEER));
         assert_eq!(talk(&mut to_pod), said("pod", PEER));
-        site.commit(&[Port {
-            transport: Transport::Tcp,
-            number: extra,
-        }]);
+        site.commit(&[Port { transport: Transport::Tcp, number: extra }]);
     }
 }
 
 #[test]
 fn flows_that_began_before_the_rules_reach_the_guest_after_a_sweep() {
     let site = Site::new();
-    let reserved = [Port {
-        transport: Transport::Udp,
-        number: 5353,
-    }];
+    let reserved = [Port { transport: Transport::Udp, number: 5353 }];
     // Something of somebody else's that makes the kernel track connections.
     site.pod.nft(
         "add table ip theirs { chain c { type filter hook input priority 0; ct state invalid drop; }; }",
@@ -731,10 +650,7 @@ fn flows_that_began_before_the_rules_reach_the_guest_after_a_sweep() {
         serve(&site.guest, "guest", port);
         serve(&site.pod, "pod", port);
     }
-    let (probe, kept) = (
-        udp_socket(&site.peer, "0.0.0.0"),
-        udp_socket(&site.peer, "0.0.0.0"),
-    );
+    let (probe, kept) = (udp_socket(&site.peer, "0.0.0.0"), udp_socket(&site.peer, "0.0.0.0"));
     assert_eq!(ask(&probe, POD, 4000), said("pod", PEER));
     assert_eq!(ask(&kept, POD, 5353), said("pod", PEER));
     site.commit(&reserved);

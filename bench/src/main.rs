@@ -1,9 +1,6 @@
 //! `berth-bench`: every figure we publish, measured beside what a user would run instead, in the same run.
 #![expect(clippy::print_stdout, reason = "the results are this program's output")]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "it starts the programs it measures and reads the clock"
-)]
+#![expect(clippy::disallowed_methods, reason = "it starts the programs it measures and reads the clock")]
 
 mod netns;
 mod startup;
@@ -38,19 +35,14 @@ pub enum Error {
 
 /// Names the step an I/O error came from.
 pub fn at<T>(step: impl Into<String>, result: std::io::Result<T>) -> Result<T, Error> {
-    result.map_err(|source| Error::Io {
-        step: step.into(),
-        source,
-    })
+    result.map_err(|source| Error::Io { step: step.into(), source })
 }
 
 fn main() -> ExitCode {
     if startup::is_qemu_stand_in() {
         return startup::stand_in();
     }
-    let Cli {
-        bench: Bench::Startup(options),
-    } = Cli::parse();
+    let Cli { bench: Bench::Startup(options) } = Cli::parse();
     match startup::run(&options) {
         Ok(report) => {
             println!("{report}");

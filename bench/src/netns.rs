@@ -18,11 +18,7 @@ pub struct Pod {
 
 impl Pod {
     pub fn new() -> Result<Self, Error> {
-        let name = format!(
-            "bb{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("bb{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let pod = Self { name };
         ip(&["netns", "add", &pod.name])?;
         for words in [
@@ -56,9 +52,7 @@ impl Pod {
                 )?;
                 work()
             });
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(Error::Step("the measuring thread stopped".into())))
+            thread.join().unwrap_or_else(|_| Err(Error::Step("the measuring thread stopped".into())))
         })
     }
 }
@@ -75,9 +69,6 @@ fn ip(args: &[&str]) -> Result<(), Error> {
     if output.status.success() {
         Ok(())
     } else {
-        Err(Error::Step(format!(
-            "{step}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        )))
+        Err(Error::Step(format!("{step}: {}", String::from_utf8_lossy(&output.stderr).trim())))
     }
 }

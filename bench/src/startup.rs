@@ -66,16 +66,8 @@ impl fmt::Display for Report {
         writeln!(f, "berth while its guest runs")?;
         writeln!(f, "  RSS                   {:>9.2} MiB", mib(self.rss_kib))?;
         writeln!(f, "  PSS                   {:>9.2} MiB", mib(self.pss_kib))?;
-        let linking = if self.statically_linked {
-            "static"
-        } else {
-            "dynamic"
-        };
-        write!(
-            f,
-            "  binary                {:>9.2} MiB, {linking}",
-            mib(self.binary_bytes / 1024)
-        )
+        let linking = if self.statically_linked { "static" } else { "dynamic" };
+        write!(f, "  binary                {:>9.2} MiB, {linking}", mib(self.binary_bytes / 1024))
     }
 }
 
@@ -103,10 +95,7 @@ pub fn stand_in() -> ExitCode {
 /// CLOCK_MONOTONIC, the same for every process of the machine.
 fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
-    Duration::new(
-        u64::try_from(now.tv_sec).unwrap_or(0),
-        u32::try_from(now.tv_nsec).unwrap_or(0),
-    )
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 pub fn run(options: &Options) -> Result<Report, Error> {
@@ -114,10 +103,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     let berth = options.berth.clone().map_or_else(release_build, Ok)?;
     let mut sides = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..options.runs.max(1) {
-        for (side, samples) in [Side::Berth(&berth), Side::SeedOrder, Side::Floor]
-            .iter()
-            .zip(&mut sides)
-        {
+        for (side, samples) in [Side::Berth(&berth), Side::SeedOrder, Side::Floor].iter().zip(&mut sides) {
             samples.push(one(side)?);
         }
     }
@@ -145,39 +131,20 @@ pub fn run(options: &Options) -> Result<Report, Error> {
 
 fn missing_tools() -> Result<(), Error> {
     let found = |tool: &&str| {
-        ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-            .iter()
-            .any(|dir| Path::new(dir).join(tool).exists())
+        ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|dir| Path::new(dir).join(tool).exists())
     };
-    let missing: Vec<&str> = SEED_TOOLS
-        .iter()
-        .chain([&QEMU])
-        .filter(|tool| !found(tool))
-        .copied()
-        .collect();
+    let missing: Vec<&str> = SEED_TOOLS.iter().chain([&QEMU]).filter(|tool| !found(tool)).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }
     let packages = "qemu-system-x86 qemu-utils genisoimage iptables bridge-utils iproute2 dnsmasq-base";
-    Err(Error::Step(format!(
-        "not installed: {}; apt-get install {packages}",
-        missing.join(", ")
-    )))
+    Err(Error::Step(format!("not installed: {}; apt-get install {packages}", missing.join(", "))))
 }
 
 /// The static release build, made when it is not there.
 fn release_build() -> Result<PathBuf, Error> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("."));
-    let make = at(
-        "running make",
-        Command::new("make")
-            .arg("-C")
-            .arg(root)
-            .args(["-s", "build"])
-            .status(),
-    )?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let make = at("running make", Command::new("make").arg("-C").arg(root).args(["-s", "build"]).status())?;
     if !make.success() {
         return Err(Error::Step(format!("make build: {make}")));
     }
@@ -190,9 +157,7 @@ fn release_build() -> Result<PathBuf, Error> {
 fn is_static(binary: &Path) -> Result<bool, Error> {
     let bytes = at(format!("reading {}", binary.display()), fs::read(binary))?;
     let head = bytes.get(..4096).unwrap_or(&bytes);
-    Ok(!head
-        .windows(7)
-        .any(|window| window == b"/ld-lin" || window == b"ld-musl"))
+    Ok(!head.windows(7).any(|window| window == b"/ld-lin" || window == b"ld-musl"))
 }
 
 enum Side<'a> {
@@ -211,27 +176,15 @@ impl Files {
         let dir = at("making a directory", tempfile::tempdir())?;
         let files = Self { dir };
         let open = fs::Permissions::from_mode(0o777);
-        at(
-            "opening the directory",
-            fs::set_permissions(files.dir.path(), open.clone()),
-        )?;
+        at("opening the directory", fs::set_permissions(files.dir.path(), open.clone()))?;
         for name in ["image", "state", "stamps"] {
             at(name, fs::create_dir(files.path(name)))?;
         }
-        at(
-            "opening the stamps",
-            fs::set_permissions(files.path("stamps"), open),
-        )?;
+        at("opening the stamps", fs::set_permissions(files.path("stamps"), open))?;
         for (name, text) in [
-            (
-                "metadata",
-                "{\"uuid\": \"4f0c9b1e-8f5e-4d0f-9d51-3d5b5f0f2b11\"}\n",
-            ),
+            ("metadata", "{\"uuid\": \"4f0c9b1e-8f5e-4d0f-9d51-3d5b5f0f2b11\"}\n"),
             ("userdata", "#cloud-config\nfqdn: bench.example.com\n"),
-            (
-                "resolv.conf",
-                "nameserver 10.99.0.1\nnameserver 10.99.0.3\nsearch default.svc.cluster.local\n",
-            ),
+            ("resolv.conf", "nameserver 10.99.0.1\nnameserver 10.99.0.3\nsearch default.svc.cluster.local\n"),
             ("seed-order.sh", SEED_ORDER),
         ] {
             at(name, fs::write(files.path(name), text))?;
@@ -258,14 +211,8 @@ impl Files {
 
     fn berth(&self, binary: &Path) -> Command {
         let mut command = Command::new(binary);
-        command
-            .args(["run", "--log", "warn"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        command
-            .env(STAMP, self.stamp())
-            .env("BERTH_ACCEL", "tcg")
-            .env("HOSTNAME", "bench");
+        command.args(["run", "--log", "warn"]).stdin(Stdio::null()).stdout(Stdio::null());
+        command.env(STAMP, self.stamp()).env("BERTH_ACCEL", "tcg").env("HOSTNAME", "bench");
         for (name, file) in [
             ("IMG_TARGET", "image/base.qcow2"),
             ("BERTH_IMAGE_DIR", "image"),
@@ -292,21 +239,13 @@ fn one(side: &Side<'_>) -> Result<Duration, Error> {
         }
         Side::SeedOrder => {
             let mut command = Command::new("bash");
-            command
-                .arg(files.path("seed-order.sh"))
-                .arg(files.path("image/base.qcow2"));
-            command
-                .arg(files.path("image/bench.qcow2"))
-                .arg(files.dir.path())
-                .arg(files.path(QEMU));
+            command.arg(files.path("seed-order.sh")).arg(files.path("image/base.qcow2"));
+            command.arg(files.path("image/bench.qcow2")).arg(files.dir.path()).arg(files.path(QEMU));
             command
         }
         Side::Floor => Command::new(files.path(QEMU)),
     };
-    command
-        .env(STAMP, files.stamp())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
+    command.env(STAMP, files.stamp()).stdin(Stdio::null()).stdout(Stdio::null());
     let errors = at("keeping the errors", fs::File::create(files.path("stderr")))?;
     command.stderr(errors);
     let (start, status) = pod.inside(|| {
@@ -315,19 +254,12 @@ fn one(side: &Side<'_>) -> Result<Duration, Error> {
         Ok((start, bounded(&mut child)?))
     })?;
     end_dnsmasq(&files);
-    let stamp = fs::read_to_string(files.stamp())
-        .ok()
-        .and_then(|text| text.parse::<u64>().ok());
-    match stamp
-        .map(Duration::from_nanos)
-        .and_then(|stamp| stamp.checked_sub(start))
-    {
+    let stamp = fs::read_to_string(files.stamp()).ok().and_then(|text| text.parse::<u64>().ok());
+    match stamp.map(Duration::from_nanos).and_then(|stamp| stamp.checked_sub(start)) {
         Some(taken) => Ok(taken),
         None => {
             let errors = fs::read_to_string(files.path("stderr")).unwrap_or_default();
-            Err(Error::Step(format!(
-                "{command:?} ended ({status}) without starting QEMU:\n{errors}"
-            )))
+            Err(Error::Step(format!("{command:?} ended ({status}) without starting QEMU:\n{errors}")))
         }
     }
 }
@@ -348,9 +280,7 @@ fn bounded(child: &mut Child) -> Result<String, Error> {
 
 /// The daemon the seed's order leaves behind.
 fn end_dnsmasq(files: &Files) {
-    let pid = fs::read_to_string(files.path("dnsmasq.pid"))
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
+    let pid = fs::read_to_string(files.path("dnsmasq.pid")).ok().and_then(|text| text.trim().parse().ok());
     if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
@@ -361,17 +291,12 @@ fn steady(binary: &Path) -> Result<(u64, u64), Error> {
     let files = Files::new()?;
     let pod = Pod::new()?;
     let mut command = files.berth(binary);
-    command
-        .args(["--vnc", "off", "--grace", "1", "--ram-mb", "64"])
-        .stderr(Stdio::null());
+    command.args(["--vnc", "off", "--grace", "1", "--ram-mb", "64"]).stderr(Stdio::null());
     pod.inside(|| {
         let mut child = at("starting berth", command.spawn())?;
         std::thread::sleep(Duration::from_secs(3));
         let smaps = fs::read_to_string(format!("/proc/{}/smaps_rollup", child.id()));
-        if let Some(pid) = i32::try_from(child.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-        {
+        if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         bounded(&mut child)?;
@@ -380,8 +305,6 @@ fn steady(binary: &Path) -> Result<(u64, u64), Error> {
             let line = smaps.lines().find_map(|line| line.strip_prefix(name))?;
             line.split_whitespace().next()?.parse::<u64>().ok()
         };
-        field("Rss:")
-            .zip(field("Pss:"))
-            .ok_or_else(|| Error::Step("no Rss in smaps_rollup".into()))
+        field("Rss:").zip(field("Pss:")).ok_or_else(|| Error::Step("no Rss in smaps_rollup".into()))
     })
 }

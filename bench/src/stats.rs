@@ -21,11 +21,7 @@ impl Summary {
         millis.sort_by(f64::total_cmp);
         let middle = millis.len() / 2;
         let upper = *millis.get(middle)?;
-        let lower = if millis.len().is_multiple_of(2) {
-            *millis.get(middle.checked_sub(1)?)?
-        } else {
-            upper
-        };
+        let lower = if millis.len().is_multiple_of(2) { *millis.get(middle.checked_sub(1)?)? } else { upper };
         Some(Self {
             runs: millis.len(),
             median_ms: f64::midpoint(lower, upper),
@@ -37,16 +33,8 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            runs,
-            median_ms,
-            min_ms,
-            max_ms,
-        } = self;
-        write!(
-            f,
-            "{median_ms:>9.2} ms  (min {min_ms:.2}, max {max_ms:.2}, n={runs})"
-        )
+        let Self { runs, median_ms, min_ms, max_ms } = self;
+        write!(f, "{median_ms:>9.2} ms  (min {min_ms:.2}, max {max_ms:.2}, n={runs})")
     }
 }
 

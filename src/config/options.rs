@@ -28,12 +28,7 @@ pub struct Options {
     #[arg(long, env = "IMG_VCPU", value_name = "N", help_heading = "Guest")]
     pub vcpu: Option<String>,
     /// Memory in MiB, 16 to 16777216 [default: 512]
-    #[arg(
-        long = "ram-mb",
-        env = "IMG_RAM_MB",
-        value_name = "MIB",
-        help_heading = "Guest"
-    )]
+    #[arg(long = "ram-mb", env = "IMG_RAM_MB", value_name = "MIB", help_heading = "Guest")]
     pub ram_mb: Option<String>,
 
     /// Image to fetch when the target is missing: http, https or file URL, or a path
@@ -49,12 +44,7 @@ pub struct Options {
     #[arg(long, env = "BERTH_DISK_SIZE", value_name = "SIZE", help_heading = "Disks")]
     pub disk_size: Option<String>,
     /// Layout of the config drive: configdrive or nocloud [default: configdrive]
-    #[arg(
-        long,
-        env = "BERTH_SEED_FORMAT",
-        value_name = "FORMAT",
-        help_heading = "Disks"
-    )]
+    #[arg(long, env = "BERTH_SEED_FORMAT", value_name = "FORMAT", help_heading = "Disks")]
     pub seed_format: Option<String>,
     /// What the config drive is attached as: disk (read-only virtio-blk) or cdrom (AHCI) [default: disk]
     #[arg(long, env = "BERTH_SEED_AS", value_name = "KIND", help_heading = "Disks")]
@@ -67,12 +57,7 @@ pub struct Options {
     #[arg(long, env = "VM_GW", value_name = "ADDRESS", help_heading = "Network")]
     pub vm_gw: Option<String>,
     /// Prefix length of the network both are in, 1 to 30 [default: 30]
-    #[arg(
-        long,
-        env = "BERTH_VM_PREFIX",
-        value_name = "LENGTH",
-        help_heading = "Network"
-    )]
+    #[arg(long, env = "BERTH_VM_PREFIX", value_name = "LENGTH", help_heading = "Network")]
     pub vm_prefix: Option<String>,
     /// The pod's interface [default: the one with the default route]
     #[arg(long, env = "BERTH_UPLINK", value_name = "NAME", help_heading = "Network")]
@@ -90,12 +75,7 @@ pub struct Options {
     #[arg(long, env = "BERTH_MAC", value_name = "MAC", help_heading = "Network")]
     pub mac: Option<String>,
     /// Ports that stay with the pod, beside VNC's: NUMBER/tcp, NUMBER/udp or NUMBER/sctp, by comma
-    #[arg(
-        long,
-        env = "BERTH_RESERVED_PORTS",
-        value_name = "PORTS",
-        help_heading = "Network"
-    )]
+    #[arg(long, env = "BERTH_RESERVED_PORTS", value_name = "PORTS", help_heading = "Network")]
     pub reserved_ports: Option<String>,
     /// Serve neither DHCP nor DNS (any value)
     #[arg(long, env = "NO_DHCP", value_name = "ANY", num_args = 0..=1, default_missing_value = "1",
@@ -152,48 +132,23 @@ pub struct Options {
     #[arg(long, env = "BERTH_VNC", value_name = "SWITCH", help_heading = "Machine")]
     pub vnc: Option<String>,
     /// File whose first line is the VNC password (VNC looks at 8 characters)
-    #[arg(
-        long,
-        env = "BERTH_VNC_PASSWORD_FILE",
-        value_name = "FILE",
-        help_heading = "Machine"
-    )]
+    #[arg(long, env = "BERTH_VNC_PASSWORD_FILE", value_name = "FILE", help_heading = "Machine")]
     pub vnc_password_file: Option<PathBuf>,
     /// uid and gid QEMU runs as where this process may choose; 0 keeps ours [default: 65534]
     #[arg(long, env = "BERTH_QEMU_UID", value_name = "UID", help_heading = "Machine")]
     pub qemu_uid: Option<String>,
 
     /// When the guest powers off: exit or restart [default: exit]
-    #[arg(
-        long,
-        env = "BERTH_ON_POWEROFF",
-        value_name = "POLICY",
-        help_heading = "Lifecycle"
-    )]
+    #[arg(long, env = "BERTH_ON_POWEROFF", value_name = "POLICY", help_heading = "Lifecycle")]
     pub on_poweroff: Option<String>,
     /// When the guest reboots: reset or exit [default: reset]
-    #[arg(
-        long,
-        env = "BERTH_ON_REBOOT",
-        value_name = "POLICY",
-        help_heading = "Lifecycle"
-    )]
+    #[arg(long, env = "BERTH_ON_REBOOT", value_name = "POLICY", help_heading = "Lifecycle")]
     pub on_reboot: Option<String>,
     /// Seconds from SIGTERM to the moment QEMU must be gone, 1 to 86400 [default: 25]
-    #[arg(
-        long,
-        env = "BERTH_GRACE_S",
-        value_name = "SECONDS",
-        help_heading = "Lifecycle"
-    )]
+    #[arg(long, env = "BERTH_GRACE_S", value_name = "SECONDS", help_heading = "Lifecycle")]
     pub grace: Option<String>,
     /// QEMU is quit this many seconds before the grace period ends [default: 2]
-    #[arg(
-        long,
-        env = "BERTH_GRACE_MARGIN_S",
-        value_name = "SECONDS",
-        help_heading = "Lifecycle"
-    )]
+    #[arg(long, env = "BERTH_GRACE_MARGIN_S", value_name = "SECONDS", help_heading = "Lifecycle")]
     pub grace_margin: Option<String>,
 
     /// Images and the VMs' disks [default: /image]

@@ -54,17 +54,11 @@ pub struct Ambient {
 
 impl Ambient {
     /// Reads the host name and `PATH`, once, at start.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one room that reads the environment"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one room that reads the environment")]
     pub fn read() -> Self {
         let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-        Self {
-            nodename,
-            search_path: std::env::split_paths(&path).collect(),
-        }
+        Self { nodename, search_path: std::env::split_paths(&path).collect() }
     }
 }
 
@@ -73,11 +67,7 @@ impl Options {
     pub fn parse(&self, ambient: &Ambient) -> Result<Config, Errors> {
         let mut wrong = Wrong(Vec::new());
         let config = self.gather(ambient, &mut wrong);
-        if wrong.0.is_empty() {
-            Ok(config)
-        } else {
-            Err(Errors(wrong.0))
-        }
+        if wrong.0.is_empty() { Ok(config) } else { Err(Errors(wrong.0)) }
     }
 
     fn gather(&self, ambient: &Ambient, wrong: &mut Wrong) -> Config {
@@ -85,11 +75,7 @@ impl Options {
             .map(str::to_owned)
             .or_else(|| Some(ambient.nodename.clone()).filter(|name| !name.is_empty() && name != "(none)"))
             .unwrap_or_else(|| "vm".to_owned());
-        let name_variable = if set(&self.name).is_some() {
-            "BERTH_NAME"
-        } else {
-            "HOSTNAME"
-        };
+        let name_variable = if set(&self.name).is_some() { "BERTH_NAME" } else { "HOSTNAME" };
         let name = set(&self.name).map_or_else(|| hostname.clone(), str::to_owned);
         if !is_name(&name) {
             wrong.add(
@@ -107,10 +93,7 @@ impl Options {
                     "BERTH_SEED_FORMAT",
                     &self.seed_format,
                     SeedFormat::ConfigDrive,
-                    &[
-                        ("configdrive", SeedFormat::ConfigDrive),
-                        ("nocloud", SeedFormat::NoCloud),
-                    ],
+                    &[("configdrive", SeedFormat::ConfigDrive), ("nocloud", SeedFormat::NoCloud)],
                 ),
                 seed_as: wrong.word(
                     "BERTH_SEED_AS",
@@ -132,11 +115,7 @@ impl Options {
             && let Some((scheme, _)) = text.split_once("://")
             && !["http", "https", "file"].contains(&scheme.to_ascii_lowercase().as_str())
         {
-            wrong.add(
-                "IMG_SOURCE",
-                text,
-                "an http://, https:// or file:// URL, or a path",
-            );
+            wrong.add("IMG_SOURCE", text, "an http://, https:// or file:// URL, or a path");
         }
         Image {
             source,
@@ -158,31 +137,13 @@ impl Options {
 
     fn network(&self, wrong: &mut Wrong) -> Network {
         let address = "an IPv4 address";
-        let vm_ip = wrong.or(
-            "VM_IP",
-            &self.vm_ip,
-            Ipv4Addr::new(192, 168, 254, 2),
-            address,
-            parsed,
-        );
-        let gateway = wrong.or(
-            "VM_GW",
-            &self.vm_gw,
-            Ipv4Addr::new(192, 168, 254, 1),
-            address,
-            parsed,
-        );
-        let length = wrong.or(
-            "BERTH_VM_PREFIX",
-            &self.vm_prefix,
-            30,
-            "a prefix length from 1 to 30",
-            |text| within(text, 1, 30),
-        );
-        let vm = Ipv4Prefix {
-            address: vm_ip,
-            length,
-        };
+        let vm_ip = wrong.or("VM_IP", &self.vm_ip, Ipv4Addr::new(192, 168, 254, 2), address, parsed);
+        let gateway = wrong.or("VM_GW", &self.vm_gw, Ipv4Addr::new(192, 168, 254, 1), address, parsed);
+        let length =
+            wrong.or("BERTH_VM_PREFIX", &self.vm_prefix, 30, "a prefix length from 1 to 30", |text| {
+                within(text, 1, 30)
+            });
+        let vm = Ipv4Prefix { address: vm_ip, length };
         self.check_pair(vm, gateway, wrong);
         Network {
             vm,
@@ -212,18 +173,11 @@ impl Options {
             return;
         }
         if vm.address == gateway || !vm.contains(gateway) {
-            let allowed = format!(
-                "another address of VM_IP's network {}/{}",
-                vm.network(),
-                vm.length
-            );
+            let allowed = format!("another address of VM_IP's network {}/{}", vm.network(), vm.length);
             wrong.add("VM_GW", &gateway.to_string(), &allowed);
         } else if !hosts(vm.address) || !hosts(gateway) {
-            let (variable, address) = if hosts(vm.address) {
-                ("VM_GW", gateway)
-            } else {
-                ("VM_IP", vm.address)
-            };
+            let (variable, address) =
+                if hosts(vm.address) { ("VM_GW", gateway) } else { ("VM_IP", vm.address) };
             let allowed = format!(
                 "a host address, not {} or {}, the ends of the network (BERTH_VM_PREFIX={})",
                 vm.network(),
@@ -236,11 +190,7 @@ impl Options {
 
     fn reserved(&self, wrong: &mut Wrong) -> Vec<Port> {
         let mut ports = Vec::new();
-        for word in set(&self.reserved_ports)
-            .unwrap_or_default()
-            .split(',')
-            .map(str::trim)
-        {
+        for word in set(&self.reserved_ports).unwrap_or_default().split(',').map(str::trim) {
             match word.parse::<Port>() {
                 Ok(port) => ports.push(port),
                 Err(_) if word.is_empty() => {}
@@ -260,20 +210,11 @@ impl Options {
             ("IMG_RAM_MB", &self.ram_mb),
         ];
         Machine {
-            vcpu: wrong.or(
-                "IMG_VCPU",
-                &self.vcpu,
-                1,
-                "a whole number from 1 to 255",
-                |text| within(text, 1, 255),
-            ),
-            ram_mib: wrong.or(
-                "IMG_RAM_MB",
-                &self.ram_mb,
-                512,
-                "MiB from 16 to 16777216",
-                |text| within(text, 16, 16_777_216),
-            ),
+            vcpu: wrong
+                .or("IMG_VCPU", &self.vcpu, 1, "a whole number from 1 to 255", |text| within(text, 1, 255)),
+            ram_mib: wrong.or("IMG_RAM_MB", &self.ram_mb, 512, "MiB from 16 to 16777216", |text| {
+                within(text, 16, 16_777_216)
+            }),
             qemu: set(&self.qemu).unwrap_or("qemu-system-x86_64").into(),
             search_path: ambient.search_path.clone(),
             accel: wrong.word(
@@ -294,25 +235,16 @@ impl Options {
             reserve_vnc: set(&self.no_vnc).is_none(),
             vnc: wrong.word("BERTH_VNC", &self.vnc, true, &[("on", true), ("off", false)]),
             vnc_password_file: path(&self.vnc_password_file),
-            uid: wrong.or(
-                "BERTH_QEMU_UID",
-                &self.qemu_uid,
-                65_534,
-                "a uid from 0 to 4294967294",
-                |text| within(text, 0, u32::MAX - 1),
-            ),
+            uid: wrong.or("BERTH_QEMU_UID", &self.qemu_uid, 65_534, "a uid from 0 to 4294967294", |text| {
+                within(text, 0, u32::MAX - 1)
+            }),
             extra_args: self.qemu_args.clone(),
         }
     }
 
     fn lifecycle(&self, wrong: &mut Wrong) -> Lifecycle {
-        let grace = wrong.or(
-            "BERTH_GRACE_S",
-            &self.grace,
-            25,
-            "seconds from 1 to 86400",
-            |text| within(text, 1, 86_400),
-        );
+        let grace = wrong
+            .or("BERTH_GRACE_S", &self.grace, 25, "seconds from 1 to 86400", |text| within(text, 1, 86_400));
         let margin = wrong.or(
             "BERTH_GRACE_MARGIN_S",
             &self.grace_margin,
@@ -360,11 +292,7 @@ struct Wrong(Vec<Invalid>);
 
 impl Wrong {
     fn add(&mut self, variable: &'static str, value: &str, allowed: &str) {
-        self.0.push(Invalid {
-            variable,
-            value: value.to_owned(),
-            allowed: allowed.to_owned(),
-        });
+        self.0.push(Invalid { variable, value: value.to_owned(), allowed: allowed.to_owned() });
     }
 
     fn optional<T>(
@@ -402,10 +330,7 @@ impl Wrong {
     ) -> T {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         self.or(variable, value, default, &names.join(" or "), |text| {
-            words
-                .iter()
-                .find(|(name, _)| text.eq_ignore_ascii_case(name))
-                .map(|(_, value)| *value)
+            words.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
         })
     }
 
@@ -415,9 +340,7 @@ impl Wrong {
         value: &Option<String>,
     ) -> Option<T> {
         let text = set(value)?;
-        text.parse()
-            .map_err(|error: T::Err| self.add(variable, text, &error.to_string()))
-            .ok()
+        text.parse().map_err(|error: T::Err| self.add(variable, text, &error.to_string())).ok()
     }
 
     fn name(&mut self, variable: &'static str, value: &Option<String>, default: &str) -> crate::net::IfName {
@@ -439,9 +362,8 @@ impl Wrong {
             return None;
         }
         if placeholders
-            && let Some(name) = variables(text)
-                .into_iter()
-                .find(|name| !PLACEHOLDERS.contains(&name.as_str()))
+            && let Some(name) =
+                variables(text).into_iter().find(|name| !PLACEHOLDERS.contains(&name.as_str()))
         {
             let allowed = format!(
                 "${name} is not known here; use {}",
@@ -450,9 +372,7 @@ impl Wrong {
             self.add(variable, text, &allowed);
             return None;
         }
-        shell_words::split(text)
-            .map_err(|_| self.add(variable, text, "words whose quotes are closed"))
-            .ok()
+        shell_words::split(text).map_err(|_| self.add(variable, text, "words whose quotes are closed")).ok()
     }
 }
 
@@ -475,11 +395,7 @@ fn variables(text: &str) -> Vec<String> {
     text.split('$')
         .skip(1)
         .map(|rest| rest.strip_prefix('{').unwrap_or(rest))
-        .map(|rest| {
-            rest.chars()
-                .take_while(|&c| c.is_ascii_alphanumeric() || c == '_')
-                .collect()
-        })
+        .map(|rest| rest.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect())
         .collect()
 }
 
@@ -489,10 +405,7 @@ fn set(value: &Option<String>) -> Option<&str> {
 }
 
 fn path(value: &Option<PathBuf>) -> Option<PathBuf> {
-    value
-        .as_deref()
-        .filter(|path| !path.as_os_str().is_empty())
-        .map(Path::to_path_buf)
+    value.as_deref().filter(|path| !path.as_os_str().is_empty()).map(Path::to_path_buf)
 }
 
 fn parsed<T: FromStr>(text: &str) -> Option<T> {
@@ -507,9 +420,7 @@ fn within<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
 fn is_name(name: &str) -> bool {
     (1..=253).contains(&name.len())
         && !name.starts_with('.')
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 fn checksum(text: &str) -> Option<Checksum> {
@@ -535,11 +446,7 @@ fn hex(digits: &str, bytes: usize) -> Option<Vec<u8>> {
 fn size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let shift = match unit
-        .to_ascii_lowercase()
-        .trim_end_matches("ib")
-        .trim_end_matches(['i', 'b'])
-    {
+    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches(['i', 'b']) {
         "" => 0,
         "k" => 10,
         "m" => 20,
@@ -547,9 +454,5 @@ fn size(text: &str) -> Option<u64> {
         "t" => 40,
         _ => return None,
     };
-    number
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1 << shift)
-        .filter(|&bytes| bytes > 0)
+    number.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
 }

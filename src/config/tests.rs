@@ -2,17 +2,11 @@ use super::parse::Ambient;
 use super::*;
 
 fn ambient() -> Ambient {
-    Ambient {
-        nodename: "node".into(),
-        search_path: vec!["/usr/bin".into()],
-    }
+    Ambient { nodename: "node".into(), search_path: vec!["/usr/bin".into()] }
 }
 
 fn options(set: impl FnOnce(&mut Options)) -> Options {
-    let mut options = Options {
-        hostname: Some("web-0".into()),
-        ..Options::default()
-    };
+    let mut options = Options { hostname: Some("web-0".into()), ..Options::default() };
     set(&mut options);
     options
 }
@@ -31,10 +25,7 @@ fn nothing_said_gives_the_seeds_defaults() {
     assert_eq!(config.network.vm.to_string(), "192.168.254.2/30");
     assert_eq!(config.network.gateway.to_string(), "192.168.254.1");
     assert_eq!(config.network.bridge.as_str(), "br0");
-    assert_eq!(
-        (config.name.as_str(), config.hostname.as_str()),
-        ("web-0", "web-0")
-    );
+    assert_eq!((config.name.as_str(), config.hostname.as_str()), ("web-0", "web-0"));
     assert!(config.machine.reserve_vnc && config.machine.vnc && config.network.serve);
     assert_eq!(config.paths.image_dir.to_str(), Some("/image"));
     assert_eq!(config.lifecycle.grace.as_secs(), 25);
@@ -82,10 +73,7 @@ fn every_wrong_value_is_told_at_once() {
         assert!(text.contains(name), "{name} is missing in\n{text}");
     }
     assert_eq!(text.lines().count(), 7, "{text}");
-    assert!(
-        text.contains("exit or restart") && text.contains("1 to 255"),
-        "{text}"
-    );
+    assert!(text.contains("exit or restart") && text.contains("1 to 255"), "{text}");
 }
 
 #[test]
@@ -94,11 +82,8 @@ fn guest_and_gateway_are_two_hosts_of_one_network() {
     assert!(wrong(|o| o.vm_gw = Some("192.168.254.2".into())).contains("VM_GW"));
     assert!(wrong(|o| o.vm_ip = Some("192.168.254.3".into())).contains("ends of the network"));
     let wide = parse(|o| {
-        (o.vm_ip, o.vm_gw, o.vm_prefix) = (
-            Some("10.0.7.9".into()),
-            Some("10.0.0.1".into()),
-            Some("16".into()),
-        );
+        (o.vm_ip, o.vm_gw, o.vm_prefix) =
+            (Some("10.0.7.9".into()), Some("10.0.0.1".into()), Some("16".into()));
     });
     assert_eq!(wide.unwrap().network.vm.to_string(), "10.0.7.9/16");
 }
@@ -106,10 +91,7 @@ fn guest_and_gateway_are_two_hosts_of_one_network() {
 #[test]
 fn a_name_leads_to_no_other_directory() {
     for name in ["../etc", "a/b", ".hidden", "a b"] {
-        assert!(
-            wrong(|o| o.name = Some(name.into())).starts_with("BERTH_NAME="),
-            "{name}"
-        );
+        assert!(wrong(|o| o.name = Some(name.into())).starts_with("BERTH_NAME="), "{name}");
     }
     assert!(wrong(|o| o.hostname = Some("../x".into())).starts_with("HOSTNAME="));
 }
@@ -122,22 +104,10 @@ fn sizes_and_digests_are_read() {
     })
     .unwrap();
     assert_eq!(config.image.disk_size_bytes, Some(20 << 30));
-    assert_eq!(
-        config.image.checksum.unwrap().to_string(),
-        format!("sha256:{}", "ab".repeat(32))
-    );
-    for (text, bytes) in [
-        ("1", 1),
-        ("4K", 4096),
-        ("2m", 2 << 20),
-        ("3TiB", 3 << 40),
-        ("5GB", 5 << 30),
-    ] {
+    assert_eq!(config.image.checksum.unwrap().to_string(), format!("sha256:{}", "ab".repeat(32)));
+    for (text, bytes) in [("1", 1), ("4K", 4096), ("2m", 2 << 20), ("3TiB", 3 << 40), ("5GB", 5 << 30)] {
         assert_eq!(
-            parse(|o| o.disk_size = Some(text.into()))
-                .unwrap()
-                .image
-                .disk_size_bytes,
+            parse(|o| o.disk_size = Some(text.into())).unwrap().image.disk_size_bytes,
             Some(bytes),
             "{text}"
         );

@@ -49,12 +49,7 @@ impl Tree {
     }
 
     fn flatten(root: &Branch) -> Self {
-        let start = Directory {
-            name: String::new(),
-            iso: String::new(),
-            parent: 0,
-            entries: vec![],
-        };
+        let start = Directory { name: String::new(), iso: String::new(), parent: 0, entries: vec![] };
         let mut directories = vec![start];
         let mut queue = std::collections::VecDeque::from([(0, root)]);
         while let Some((number, branch)) = queue.pop_front() {
@@ -85,12 +80,7 @@ impl Tree {
                     (None, Some(&(file, mode))) => (Is::File(file), mode),
                     (None, None) => continue,
                 };
-                entries.push(Entry {
-                    name: name.clone(),
-                    iso,
-                    is,
-                    mode,
-                });
+                entries.push(Entry { name: name.clone(), iso, is, mode });
             }
             if let Some(directory) = directories.get_mut(number) {
                 directory.entries = entries;
@@ -136,13 +126,7 @@ fn mangle(name: &str, file: bool, taken: &mut BTreeSet<String>) -> String {
     let plain = |text: &str, most: usize| -> String {
         text.chars()
             .take(most)
-            .map(|c| {
-                if c.is_ascii_alphanumeric() {
-                    c.to_ascii_uppercase()
-                } else {
-                    '_'
-                }
-            })
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
             .collect()
     };
     let (stem, extension) = match name.rsplit_once('.') {
@@ -151,17 +135,10 @@ fn mangle(name: &str, file: bool, taken: &mut BTreeSet<String>) -> String {
     };
     let mut number = 0;
     loop {
-        let tail = if number == 0 {
-            String::new()
-        } else {
-            format!("_{number}")
-        };
+        let tail = if number == 0 { String::new() } else { format!("_{number}") };
         let stem = plain(stem, 20);
-        let id = if file {
-            format!("{stem}{tail}.{};1", plain(extension, 3))
-        } else {
-            format!("{stem}{tail}")
-        };
+        let id =
+            if file { format!("{stem}{tail}.{};1", plain(extension, 3)) } else { format!("{stem}{tail}") };
         if taken.insert(id.clone()) {
             return id;
         }

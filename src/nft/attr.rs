@@ -188,9 +188,7 @@ impl<'a> Iterator for Attributes<'a> {
 impl<'a> Attributes<'a> {
     pub fn value(self, wanted: u16) -> Option<&'a [u8]> {
         let mut attributes = self;
-        attributes
-            .find(|(kind, _)| *kind == wanted)
-            .map(|(_, value)| value)
+        attributes.find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
     }
 
     pub fn nest(self, kind: u16) -> Option<Attributes<'a>> {

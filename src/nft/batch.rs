@@ -56,11 +56,7 @@ impl Batch {
         }
         let too_long = builder.writer.too_long();
         let batch = builder.end();
-        if too_long {
-            Err(Error::TooLong(batch.longest(ruleset)))
-        } else {
-            Ok(batch)
-        }
+        if too_long { Err(Error::TooLong(batch.longest(ruleset))) } else { Ok(batch) }
     }
 
     /// A transaction that removes the tables named, if they are there.
@@ -151,10 +147,7 @@ impl Batch {
     }
 
     fn longest(&self, ruleset: &Ruleset) -> String {
-        let rules = self
-            .subjects
-            .iter()
-            .filter(|subject| matches!(subject, Subject::Rule(..)));
+        let rules = self.subjects.iter().filter(|subject| matches!(subject, Subject::Rule(..)));
         let longest = rules.max_by_key(|subject| match subject {
             Subject::Rule(table, chain, rule) => {
                 rule_at(ruleset, *table, *chain, *rule).map_or(0, |(.., rule)| {
@@ -186,12 +179,7 @@ fn describe(ruleset: &Ruleset, subject: Subject) -> String {
         Subject::Transaction => None,
         Subject::Table(at) => table(at).map(|table| format!("table {} {}", table.family, table.name)),
         Subject::Set(at, set) => table(at).and_then(|table| {
-            Some(format!(
-                "set {} of table {} {}",
-                table.sets.get(set)?.name,
-                table.family,
-                table.name
-            ))
+            Some(format!("set {} of table {} {}", table.sets.get(set)?.name, table.family, table.name))
         }),
         Subject::Object(at, object) => table(at).and_then(|table| {
             Some(format!(
@@ -202,12 +190,7 @@ fn describe(ruleset: &Ruleset, subject: Subject) -> String {
             ))
         }),
         Subject::Chain(at, chain) => table(at).and_then(|table| {
-            Some(format!(
-                "chain {} {} {}",
-                table.family,
-                table.name,
-                table.chains.get(chain)?.name
-            ))
+            Some(format!("chain {} {} {}", table.family, table.name, table.chains.get(chain)?.name))
         }),
         Subject::Rule(at, chain, rule) => rule_at(ruleset, at, chain, rule).map(|(table, chain, rule)| {
             format!(
@@ -232,12 +215,7 @@ struct Builder {
 
 impl Builder {
     fn begin(generation: Option<Generation>, first_sequence: u32) -> Self {
-        let mut builder = Self {
-            writer: Writer::new(),
-            first_sequence,
-            subjects: Vec::new(),
-            last: None,
-        };
+        let mut builder = Self { writer: Writer::new(), first_sequence, subjects: Vec::new(), last: None };
         builder.control(BATCH_BEGIN, |w| w.some_u32(1, generation));
         builder
     }
@@ -248,22 +226,12 @@ impl Builder {
         if let Some(last) = self.last {
             acknowledge(&mut bytes, last);
         }
-        Batch {
-            bytes,
-            first_sequence: self.first_sequence,
-            subjects: self.subjects,
-        }
+        Batch { bytes, first_sequence: self.first_sequence, subjects: self.subjects }
     }
 
     fn control(&mut self, kind: u16, fill: impl FnOnce(&mut Writer)) {
         let sequence = self.next_sequence(Subject::Transaction);
-        let header = Header {
-            kind,
-            flags: REQUEST,
-            sequence,
-            resource: SUBSYSTEM,
-            ..Header::default()
-        };
+        let header = Header { kind, flags: REQUEST, sequence, resource: SUBSYSTEM, ..Header::default() };
         self.writer.message(header, fill);
     }
 
@@ -278,13 +246,7 @@ impl Builder {
         self.last = Some(self.writer.len());
         let sequence = self.next_sequence(subject);
         let kind = SUBSYSTEM << 8 | u16::from(kind);
-        let header = Header {
-            kind,
-            flags: REQUEST | flags,
-            sequence,
-            family: family.0,
-            ..Header::default()
-        };
+        let header = Header { kind, flags: REQUEST | flags, sequence, family: family.0, ..Header::default() };
         self.writer.message(header, fill);
     }
 

@@ -68,9 +68,7 @@ pub fn stale(message: &Message<'_>, pod: Ipv4Addr, reserved: &[Port]) -> Option<
     }
     let protocol = original.nest(2)?.u8(1)?;
     let port = original.nest(2)?.u16(3).unwrap_or(0);
-    let kept = reserved
-        .iter()
-        .any(|kept| kept.transport.number() == protocol && kept.number == port);
+    let kept = reserved.iter().any(|kept| kept.transport.number() == protocol && kept.number == port);
     (!kept).then(|| Stale {
         original: original.0.to_vec(),
         id: attributes.value(ID).map(<[u8]>::to_vec),
@@ -99,14 +97,7 @@ impl Stale {
 
 /// nfgenmsg version 1: with 0 a deletion ignores the family.
 fn header(kind: u16, flags: u16, sequence: u32) -> Header {
-    Header {
-        kind: SUBSYSTEM << 8 | kind,
-        flags,
-        sequence,
-        family: AF_INET,
-        version: 1,
-        resource: 0,
-    }
+    Header { kind: SUBSYSTEM << 8 | kind, flags, sequence, family: AF_INET, version: 1, resource: 0 }
 }
 
 fn address(tuple: Attributes<'_>, kind: u16) -> Option<Ipv4Addr> {
@@ -144,10 +135,7 @@ mod tests {
     #[test]
     fn only_unrewritten_entries_outside_the_reserved_ports_are_stale() {
         let (pod, guest) = (Ipv4Addr::new(10, 1, 1, 2), Ipv4Addr::new(192, 168, 254, 2));
-        let reserved = [Port {
-            transport: Transport::Tcp,
-            number: 5900,
-        }];
+        let reserved = [Port { transport: Transport::Tcp, number: 5900 }];
         let look = |bytes: &[u8]| stale(&Messages(bytes).next().unwrap(), pod, &reserved);
         let found = look(&entry(pod, pod, 80)).unwrap();
         assert_eq!((found.protocol, found.port), (6, 80));
@@ -158,9 +146,6 @@ mod tests {
         let bytes = found.delete_request(1);
         let message = Messages(&bytes).next().unwrap();
         assert_eq!(message.attributes().u32(ID), Some(77));
-        assert_eq!(
-            address(message.attributes().nest(TUPLE_ORIG).unwrap(), 2),
-            Some(pod)
-        );
+        assert_eq!(address(message.attributes().nest(TUPLE_ORIG).unwrap(), 2), Some(pod));
     }
 }

@@ -25,10 +25,7 @@ pub struct Filter {
 
 impl Filter {
     pub fn table(family: Family, name: &str) -> Self {
-        Self {
-            family: Some(family),
-            table: Some(name.to_owned()),
-        }
+        Self { family: Some(family), table: Some(name.to_owned()) }
     }
 
     fn takes(&self, family: Family, table: &str) -> bool {
@@ -39,30 +36,16 @@ impl Filter {
 
 /// The requests whose answers [`Dump::add`] takes before [`Dump::set_requests`], in this order.
 pub fn requests(filter: &Filter, first_sequence: u32) -> Vec<Vec<u8>> {
-    let kinds = [
-        kind::GET_TABLE,
-        kind::GET_CHAIN,
-        kind::GET_SET,
-        kind::GET_OBJECT,
-        kind::GET_RULE,
-    ];
+    let kinds = [kind::GET_TABLE, kind::GET_CHAIN, kind::GET_SET, kind::GET_OBJECT, kind::GET_RULE];
     let family = filter.family.unwrap_or(Family::UNSPEC);
     let mut requests = Vec::new();
     for (number, kind) in (0..).zip(kinds) {
-        requests.push(request(
-            kind,
-            DUMP,
-            family,
-            first_sequence.wrapping_add(number),
-            |w| {
-                // A dump of tables and chains has no filter; others stop early at an unknown table.
-                if let (Some(table), kind::GET_SET | kind::GET_OBJECT | kind::GET_RULE) =
-                    (&filter.table, kind)
-                {
-                    w.text(1, table);
-                }
-            },
-        ));
+        requests.push(request(kind, DUMP, family, first_sequence.wrapping_add(number), |w| {
+            // A dump of tables and chains has no filter; others stop early at an unknown table.
+            if let (Some(table), kind::GET_SET | kind::GET_OBJECT | kind::GET_RULE) = (&filter.table, kind) {
+                w.text(1, table);
+            }
+        }));
     }
     requests
 }
@@ -80,16 +63,7 @@ pub fn generation(message: &Message<'_>) -> Option<Generation> {
 fn request(kind: u8, flags: u16, family: Family, sequence: u32, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut writer = Writer::new();
     let kind = SUBSYSTEM << 8 | u16::from(kind);
-    writer.message(
-        Header {
-            kind,
-            flags,
-            sequence,
-            family: family.0,
-            ..Header::default()
-        },
-        fill,
-    );
+    writer.message(Header { kind, flags, sequence, family: family.0, ..Header::default() }, fill);
     writer.into_bytes()
 }
 
@@ -104,11 +78,7 @@ pub struct Dump {
 
 impl Dump {
     pub fn new(filter: Filter) -> Self {
-        Self {
-            filter,
-            ruleset: Ruleset::default(),
-            rules: BTreeSet::new(),
-        }
+        Self { filter, ruleset: Ruleset::default(), rules: BTreeSet::new() }
     }
 
     /// Takes one message of an answer; what is not part of a ruleset, or of no table seen, is passed over.
@@ -143,23 +113,14 @@ impl Dump {
 
     /// Requests for the elements of the sets seen so far.
     pub fn set_requests(&self, first_sequence: u32) -> Vec<Vec<u8>> {
-        let sets = self
-            .ruleset
-            .tables
-            .iter()
-            .flat_map(|table| table.sets.iter().map(move |set| (table, set)));
+        let sets =
+            self.ruleset.tables.iter().flat_map(|table| table.sets.iter().map(move |set| (table, set)));
         let numbered = (0..).zip(sets);
         let request = |(number, (table, set)): (u32, (&Table, &Set))| {
-            request(
-                kind::GET_ELEMENT,
-                DUMP,
-                table.family,
-                first_sequence.wrapping_add(number),
-                |w| {
-                    w.text(1, &table.name);
-                    w.text(2, &set.name);
-                },
-            )
+            request(kind::GET_ELEMENT, DUMP, table.family, first_sequence.wrapping_add(number), |w| {
+                w.text(1, &table.name);
+                w.text(2, &set.name);
+            })
         };
         numbered.map(request).collect()
     }
@@ -169,10 +130,7 @@ impl Dump {
     }
 
     fn table_mut(&mut self, family: Family, name: &str) -> Option<&mut Table> {
-        self.ruleset
-            .tables
-            .iter_mut()
-            .find(|table| table.family == family && table.name == name)
+        self.ruleset.tables.iter_mut().find(|table| table.family == family && table.name == name)
     }
 
     fn add_table(&mut self, table: Option<Table>) {
@@ -186,11 +144,10 @@ impl Dump {
     fn add_rule(&mut self, family: Family, table: &str, attributes: Attributes<'_>) {
         let Some(chain) = attributes.text(2) else { return };
         let rule = Rule::decode(attributes);
-        let repeated = rule.handle.0.is_some_and(|handle| {
-            !self
-                .rules
-                .insert((family, table.to_owned(), chain.clone(), handle))
-        });
+        let repeated = rule
+            .handle
+            .0
+            .is_some_and(|handle| !self.rules.insert((family, table.to_owned(), chain.clone(), handle)));
         let found = self.table_mut(family, table);
         if let Some(chain) = found.and_then(|table| table.chains.iter_mut().find(|found| found.name == chain))
             && !repeated
@@ -219,10 +176,7 @@ impl Table {
 
     fn add_object(&mut self, object: Option<Object>) {
         if let Some(object) = object
-            && self
-                .objects
-                .iter()
-                .all(|found| (&found.kind, &found.name) != (&object.kind, &object.name))
+            && self.objects.iter().all(|found| (&found.kind, &found.name) != (&object.kind, &object.name))
         {
             self.objects.push(object);
         }

@@ -246,10 +246,7 @@ pub type SetIds = BTreeMap<String, (String, u32)>;
 
 impl Expr {
     pub fn verdict(verdict: Verdict) -> Self {
-        Self::Immediate {
-            dreg: VERDICT,
-            data: Data::Verdict(verdict),
-        }
+        Self::Immediate { dreg: VERDICT, data: Data::Verdict(verdict) }
     }
 
     pub fn counter() -> Self {

@@ -130,10 +130,7 @@ pub struct Userdata(pub Vec<u8>);
 impl Userdata {
     /// A comment, of which the kernel takes 253 bytes (NFT_USERDATA_MAXLEN); more is cut.
     pub fn comment(text: &str) -> Self {
-        let end = (0..=text.len().min(253))
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-            .unwrap_or(0);
+        let end = (0..=text.len().min(253)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         let text = text.get(..end).unwrap_or("");
         let mut bytes = vec![0, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
         bytes.extend_from_slice(text.as_bytes());
@@ -254,17 +251,9 @@ impl Set {
             name: name.to_owned(),
             flags: set::ANONYMOUS | set::CONSTANT,
             key_type,
-            key_len: keys
-                .first()
-                .map_or(0, |key| u32::try_from(key.len()).unwrap_or(u32::MAX)),
+            key_len: keys.first().map_or(0, |key| u32::try_from(key.len()).unwrap_or(u32::MAX)),
             size: u32::try_from(keys.len()).ok(),
-            elements: keys
-                .into_iter()
-                .map(|key| Element {
-                    key,
-                    ..Element::default()
-                })
-                .collect(),
+            elements: keys.into_iter().map(|key| Element { key, ..Element::default() }).collect(),
             ..Self::default()
         }
     }
@@ -276,19 +265,13 @@ impl Set {
 
 impl Rule {
     pub fn new(exprs: Vec<Expr>, comment: &str) -> Self {
-        Self {
-            handle: Handle::default(),
-            exprs,
-            userdata: Userdata::comment(comment),
-        }
+        Self { handle: Handle::default(), exprs, userdata: Userdata::comment(comment) }
     }
 }
 
 impl Ruleset {
     pub fn table(&self, family: Family, name: &str) -> Option<&Table> {
-        self.tables
-            .iter()
-            .find(|table| table.family == family && table.name == name)
+        self.tables.iter().find(|table| table.family == family && table.name == name)
     }
 
     /// The form in which wanted and found are compared: sorted where order means nothing, counters at zero,
@@ -306,11 +289,8 @@ impl Table {
         let mut table = self.clone();
         table.chains.sort_by(|a, b| a.name.cmp(&b.name));
         let names = table.canonical_set_names();
-        for expr in table
-            .chains
-            .iter_mut()
-            .flat_map(|chain| &mut chain.rules)
-            .flat_map(|rule| &mut rule.exprs)
+        for expr in
+            table.chains.iter_mut().flat_map(|chain| &mut chain.rules).flat_map(|rule| &mut rule.exprs)
         {
             match expr {
                 Expr::Counter { .. } => expr.reset_counter(),
@@ -336,36 +316,23 @@ impl Table {
             }
         }
         table.sets.sort_by(|a, b| a.name.cmp(&b.name));
-        table
-            .objects
-            .sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
+        table.objects.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
         table
     }
 
     /// Old name → `__set0`, `__map1`, … in the order the rules first use them.
     fn canonical_set_names(&self) -> BTreeMap<String, String> {
         let mut names = BTreeMap::new();
-        for expr in self
-            .chains
-            .iter()
-            .flat_map(|chain| &chain.rules)
-            .flat_map(|rule| &rule.exprs)
-        {
+        for expr in self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs) {
             let Expr::Lookup { set: used, .. } = expr else {
                 continue;
             };
-            let Some(set) = self
-                .sets
-                .iter()
-                .find(|set| set.name == *used && set.is_anonymous())
-            else {
+            let Some(set) = self.sets.iter().find(|set| set.name == *used && set.is_anonymous()) else {
                 continue;
             };
             let kind = if set.data.is_some() { "map" } else { "set" };
             let number = names.len();
-            names
-                .entry(used.clone())
-                .or_insert_with(|| format!("__{kind}{number}"));
+            names.entry(used.clone()).or_insert_with(|| format!("__{kind}{number}"));
         }
         names
     }
@@ -374,9 +341,7 @@ impl Table {
 /// As `nft list ruleset` prints it.
 impl fmt::Display for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.tables
-            .iter()
-            .try_for_each(|table| fmt::Display::fmt(table, f))
+        self.tables.iter().try_for_each(|table| fmt::Display::fmt(table, f))
     }
 }
 

@@ -14,45 +14,21 @@ fn comments_are_cut_where_the_kernel_would_refuse_them() {
 }
 
 fn load_and_compare(load: Expr, data: &[u8]) -> [Expr; 2] {
-    [
-        load,
-        Expr::Cmp {
-            sreg: 1,
-            op: CmpOp::Eq,
-            data: data.to_vec(),
-        },
-    ]
+    [load, Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: data.to_vec() }]
 }
 
 /// `iifname "eth0" ip daddr 10.1.1.2 counter dnat ip to 10.99.0.2`
 fn dnat_rule() -> Rule {
     let mut exprs = Vec::new();
     exprs.extend(load_and_compare(
-        Expr::Meta {
-            key: meta::IIFNAME,
-            dreg: 1,
-        },
+        Expr::Meta { key: meta::IIFNAME, dreg: 1 },
         b"eth0\0\0\0\0\0\0\0\0\0\0\0\0",
     ));
-    exprs.extend(load_and_compare(
-        Expr::Meta {
-            key: meta::NFPROTO,
-            dreg: 1,
-        },
-        &[2],
-    ));
-    let daddr = Expr::Payload {
-        base: base::NETWORK,
-        offset: 16,
-        len: 4,
-        dreg: 1,
-    };
+    exprs.extend(load_and_compare(Expr::Meta { key: meta::NFPROTO, dreg: 1 }, &[2]));
+    let daddr = Expr::Payload { base: base::NETWORK, offset: 16, len: 4, dreg: 1 };
     exprs.extend(load_and_compare(daddr, &[10, 1, 1, 2]));
     exprs.push(Expr::counter());
-    exprs.push(Expr::Immediate {
-        dreg: 1,
-        data: Data::Value(vec![10, 99, 0, 2]),
-    });
+    exprs.push(Expr::Immediate { dreg: 1, data: Data::Value(vec![10, 99, 0, 2]) });
     exprs.push(Expr::Nat {
         kind: NatKind::Dnat,
         family: 2,
@@ -62,10 +38,7 @@ fn dnat_rule() -> Rule {
         port_max: None,
         flags: 0,
     });
-    Rule {
-        exprs,
-        ..Rule::default()
-    }
+    Rule { exprs, ..Rule::default() }
 }
 
 fn one_rule(rule: Rule) -> Ruleset {
@@ -76,9 +49,7 @@ fn one_rule(rule: Rule) -> Ruleset {
         userdata: Userdata::default(),
         rules: vec![rule],
     };
-    Ruleset {
-        tables: vec![table(vec![chain], Vec::new())],
-    }
+    Ruleset { tables: vec![table(vec![chain], Vec::new())] }
 }
 
 fn table(chains: Vec<Chain>, sets: Vec<Set>) -> Table {
@@ -128,17 +99,11 @@ fn a_transaction_begins_ends_and_asks_for_one_answer() {
     let kinds: Vec<u16> = messages.iter().map(|message| message.kind).collect();
     assert_eq!(kinds, [0x10, 0xa00, 0xa02, 0xa00, 0xa03, 0xa06, 0x11]);
     assert_eq!(
-        messages
-            .iter()
-            .map(|message| message.sequence)
-            .collect::<Vec<_>>(),
+        messages.iter().map(|message| message.sequence).collect::<Vec<_>>(),
         (100..107).collect::<Vec<_>>()
     );
-    let acknowledged: Vec<u16> = messages
-        .iter()
-        .filter(|message| message.flags & 4 != 0)
-        .map(|m| m.kind)
-        .collect();
+    let acknowledged: Vec<u16> =
+        messages.iter().filter(|message| message.flags & 4 != 0).map(|m| m.kind).collect();
     assert_eq!(acknowledged, [0xa06]);
     assert_eq!(messages[0].attributes().u32(1), Some(7));
 }
@@ -153,14 +118,8 @@ fn an_answer_names_what_it_is_about() {
     assert_eq!(batch.describe(&ruleset, 103, None), "table inet berth");
     assert_eq!(batch.describe(&ruleset, 104, None), "chain inet berth prerouting");
     assert_eq!(batch.describe(&ruleset, 105, None), rule);
-    assert_eq!(
-        batch.describe(&ruleset, 105, Some(52)),
-        format!("{rule}: at expression 1, meta")
-    );
-    assert_eq!(
-        batch.describe(&ruleset, 105, Some(440)),
-        format!("{rule}: at expression 9, nat")
-    );
+    assert_eq!(batch.describe(&ruleset, 105, Some(52)), format!("{rule}: at expression 1, meta"));
+    assert_eq!(batch.describe(&ruleset, 105, Some(440)), format!("{rule}: at expression 9, nat"));
     assert_eq!(batch.describe(&ruleset, 105, Some(u32::MAX)), rule);
     assert_eq!(batch.describe(&ruleset, 99, None), "the transaction");
 }
@@ -170,9 +129,7 @@ fn a_rule_too_long_for_a_message_is_told_before_it_is_sent() {
     let rule = Rule::new(vec![Expr::counter(); 2000], "endless");
     let error = Batch::replace(&one_rule(rule), None, 1).unwrap_err();
     assert!(
-        error
-            .to_string()
-            .contains("comment \"endless\"` in chain inet berth prerouting does not fit"),
+        error.to_string().contains("comment \"endless\"` in chain inet berth prerouting does not fit"),
         "{error}"
     );
 }
@@ -180,21 +137,10 @@ fn a_rule_too_long_for_a_message_is_told_before_it_is_sent() {
 #[test]
 fn counters_handles_and_names_of_anonymous_sets_make_no_difference() {
     let ruleset = |name: &str, packets: u64, handle: u64, reverse: bool| {
-        let lookup = Expr::Lookup {
-            set: name.to_owned(),
-            sreg: 1,
-            dreg: None,
-            inverted: false,
-        };
+        let lookup = Expr::Lookup { set: name.to_owned(), sreg: 1, dreg: None, inverted: false };
         let rule = Rule {
             handle: Handle(Some(handle)),
-            exprs: vec![
-                lookup,
-                Expr::Counter {
-                    packets,
-                    bytes: packets,
-                },
-            ],
+            exprs: vec![lookup, Expr::Counter { packets, bytes: packets }],
             userdata: Userdata::default(),
         };
         let mut keys = vec![vec![0, 22], vec![0, 80]];
@@ -202,9 +148,7 @@ fn counters_handles_and_names_of_anonymous_sets_make_no_difference() {
             keys.reverse();
         }
         let mut ruleset = one_rule(rule);
-        ruleset.tables[0]
-            .sets
-            .push(Set::anonymous(name, set::INET_SERVICE, keys));
+        ruleset.tables[0].sets.push(Set::anonymous(name, set::INET_SERVICE, keys));
         ruleset
     };
     let wanted = ruleset("ports", 0, 1, false);
@@ -219,16 +163,9 @@ fn a_long_set_is_sent_in_several_messages_and_read_back_whole() {
     let keys = (0..5000u32).map(|number| number.to_be_bytes().to_vec()).collect();
     let mut long = Set::anonymous("long", set::IPV4_ADDR, keys);
     long.flags = 0;
-    let ruleset = Ruleset {
-        tables: vec![table(Vec::new(), vec![long])],
-    };
+    let ruleset = Ruleset { tables: vec![table(Vec::new(), vec![long])] };
     let batch = Batch::replace(&ruleset, None, 1).unwrap();
-    assert!(
-        Messages(batch.bytes())
-            .filter(|message| message.kind == 0xa0c)
-            .count()
-            > 1
-    );
+    assert!(Messages(batch.bytes()).filter(|message| message.kind == 0xa0c).count() > 1);
     assert_eq!(read_back(&batch), ruleset);
 }
 
@@ -252,23 +189,10 @@ fn loads() -> impl Strategy<Value = Expr> {
     prop_oneof![
         (n(), n()).prop_map(|(key, dreg)| Expr::Meta { key, dreg }),
         (n(), n()).prop_map(|(key, sreg)| Expr::MetaSet { key, sreg }),
-        (n(), n(), n(), n()).prop_map(|(base, offset, len, dreg)| Expr::Payload {
-            base,
-            offset,
-            len,
-            dreg
-        }),
+        (n(), n(), n(), n()).prop_map(|(base, offset, len, dreg)| Expr::Payload { base, offset, len, dreg }),
         (n(), n(), n(), n(), n(), n(), n()).prop_map(
             |(base, offset, len, sreg, csum_type, csum_offset, csum_flags)| {
-                Expr::PayloadSet {
-                    base,
-                    offset,
-                    len,
-                    sreg,
-                    csum_type,
-                    csum_offset,
-                    csum_flags,
-                }
+                Expr::PayloadSet { base, offset, len, sreg, csum_type, csum_offset, csum_flags }
             }
         ),
         (n(), n(), any::<Option<u8>>()).prop_map(|(key, dreg, direction)| Expr::Ct { key, dreg, direction }),
@@ -286,20 +210,8 @@ fn loads() -> impl Strategy<Value = Expr> {
 }
 
 fn extension() -> impl Strategy<Value = Extension> {
-    (
-        any::<u32>(),
-        any::<u8>(),
-        any::<u32>(),
-        any::<u32>(),
-        any::<u32>(),
-    )
-        .prop_map(|(space, kind, offset, len, flags)| Extension {
-            space,
-            kind,
-            offset,
-            len,
-            flags,
-        })
+    (any::<u32>(), any::<u8>(), any::<u32>(), any::<u32>(), any::<u32>())
+        .prop_map(|(space, kind, offset, len, flags)| Extension { space, kind, offset, len, flags })
 }
 
 fn data() -> impl Strategy<Value = Data> {
@@ -350,14 +262,8 @@ fn matches() -> impl Strategy<Value = Expr> {
             len,
             size
         }),
-        ("[a-z]{1,9}", n(), any::<Option<u32>>(), any::<bool>()).prop_map(|(set, sreg, dreg, inverted)| {
-            Expr::Lookup {
-                set,
-                sreg,
-                dreg,
-                inverted,
-            }
-        }),
+        ("[a-z]{1,9}", n(), any::<Option<u32>>(), any::<bool>())
+            .prop_map(|(set, sreg, dreg, inverted)| { Expr::Lookup { set, sreg, dreg, inverted } }),
     ]
 }
 
@@ -370,15 +276,7 @@ fn actions() -> impl Strategy<Value = Expr> {
         (any::<bool>(), n(), some(), some(), some(), some(), flags()).prop_map(
             |(dnat, family, addr, a, port, p, flags)| {
                 let kind = if dnat { NatKind::Dnat } else { NatKind::Snat };
-                Expr::Nat {
-                    kind,
-                    family,
-                    addr,
-                    addr_max: max(addr, a),
-                    port,
-                    port_max: max(port, p),
-                    flags,
-                }
+                Expr::Nat { kind, family, addr, addr_max: max(addr, a), port, port_max: max(port, p), flags }
             }
         ),
         (some(), some(), flags()).prop_map(|(port, to, flags)| Expr::Masquerade {
@@ -392,13 +290,7 @@ fn actions() -> impl Strategy<Value = Expr> {
             flags
         }),
         (any::<u64>(), any::<u64>(), n(), any::<bool>(), any::<bool>()).prop_map(
-            |(rate, unit_secs, burst, by_bytes, over)| Expr::Limit {
-                rate,
-                unit_secs,
-                burst,
-                by_bytes,
-                over
-            }
+            |(rate, unit_secs, burst, by_bytes, over)| Expr::Limit { rate, unit_secs, burst, by_bytes, over }
         ),
         (
             proptest::option::of("[a-z]{0,9}"),
@@ -409,14 +301,7 @@ fn actions() -> impl Strategy<Value = Expr> {
             some()
         )
             .prop_map(|(prefix, group, snaplen, threshold, level, flags)| {
-                Expr::Log {
-                    prefix,
-                    group,
-                    snaplen,
-                    threshold,
-                    level,
-                    flags,
-                }
+                Expr::Log { prefix, group, snaplen, threshold, level, flags }
             }),
         (n(), any::<Option<u8>>()).prop_map(|(kind, code)| Expr::Reject { kind, code }),
         Just(Expr::Notrack),

@@ -83,16 +83,9 @@ impl Table {
 
     fn write_flags(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = [(1, "dormant"), (2, "owner"), (4, "persist")];
-        let set: Vec<&str> = names
-            .iter()
-            .filter(|(bit, _)| self.flags & bit != 0)
-            .map(|(_, name)| *name)
-            .collect();
-        if set.is_empty() {
-            Ok(())
-        } else {
-            writeln!(f, "\tflags {}", set.join(","))
-        }
+        let set: Vec<&str> =
+            names.iter().filter(|(bit, _)| self.flags & bit != 0).map(|(_, name)| *name).collect();
+        if set.is_empty() { Ok(()) } else { writeln!(f, "\tflags {}", set.join(",")) }
     }
 
     fn write_chain(&self, f: &mut fmt::Formatter<'_>, chain: &Chain) -> fmt::Result {
@@ -133,10 +126,7 @@ fn hook_text(family: Family, hook: &Hook) -> String {
         Policy::Drop => "drop",
     };
     let priority = priority_text(family, hook);
-    format!(
-        "type {} hook {name} {devices}priority {priority}; policy {policy};",
-        hook.kind
-    )
+    format!("type {} hook {name} {devices}priority {priority}; policy {policy};", hook.kind)
 }
 
 /// The named priorities of nft(8), and ten on either side of them.
@@ -160,9 +150,8 @@ fn priority_text(family: Family, hook: &Hook) -> String {
         Family::IP | Family::IP6 | Family::INET => ip.as_slice(),
         _ => &[("filter", 0, true)],
     };
-    let near = names
-        .iter()
-        .find(|(_, value, valid)| *valid && (hook.priority.saturating_sub(*value)).abs() <= 10);
+    let near =
+        names.iter().find(|(_, value, valid)| *valid && (hook.priority.saturating_sub(*value)).abs() <= 10);
     match near {
         Some((name, value, _)) => match hook.priority - value {
             0 => (*name).to_owned(),
@@ -191,26 +180,15 @@ fn write_object(f: &mut fmt::Formatter<'_>, object: &Object) -> fmt::Result {
 }
 
 fn write_set(f: &mut fmt::Formatter<'_>, set: &Set) -> fmt::Result {
-    let word = if set.flags & (set::MAP | set::OBJECT) == 0 {
-        "set"
-    } else {
-        "map"
-    };
+    let word = if set.flags & (set::MAP | set::OBJECT) == 0 { "set" } else { "map" };
     writeln!(f, "\t{word} {} {{", set.name)?;
     let kinds = Kind::of_set_type(set.key_type, set.key_len);
-    let mut kind = kinds
-        .iter()
-        .map(|kind| kind.name())
-        .collect::<Vec<_>>()
-        .join(" . ");
+    let mut kind = kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" . ");
     match set.data {
         Some(DataType::Verdict) => kind.push_str(" : verdict"),
         Some(DataType::Value { kind: data, len }) => {
-            let data = Kind::of_set_type(data, len)
-                .iter()
-                .map(|kind| kind.name())
-                .collect::<Vec<_>>()
-                .join(" . ");
+            let data =
+                Kind::of_set_type(data, len).iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" . ");
             kind.push_str(&format!(" : {data}"));
         }
         None => {}
@@ -225,11 +203,8 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: &Set) -> fmt::Result {
         (set::INTERVAL, "interval"),
         (set::TIMEOUT, "timeout"),
     ];
-    let flags: Vec<&str> = names
-        .iter()
-        .filter(|(bit, _)| set.flags & bit != 0)
-        .map(|(_, name)| *name)
-        .collect();
+    let flags: Vec<&str> =
+        names.iter().filter(|(bit, _)| set.flags & bit != 0).map(|(_, name)| *name).collect();
     if !flags.is_empty() {
         writeln!(f, "\t\tflags {}", flags.join(","))?;
     }
@@ -246,13 +221,7 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: &Set) -> fmt::Result {
 fn duration(milliseconds: u64) -> String {
     let mut rest = milliseconds;
     let mut text = String::new();
-    for (unit, length) in [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1000),
-        ("ms", 1),
-    ] {
+    for (unit, length) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
         if rest >= length {
             text.push_str(&format!("{}{unit}", rest / length));
             rest %= length;

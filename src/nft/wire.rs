@@ -121,11 +121,7 @@ impl Hook {
             number: a.u32(1)?,
             priority: a.i32(2)?,
             devices,
-            policy: if chain.u32(5) == Some(0) {
-                Policy::Drop
-            } else {
-                Policy::Accept
-            },
+            policy: if chain.u32(5) == Some(0) { Policy::Drop } else { Policy::Accept },
         })
     }
 }
@@ -201,16 +197,12 @@ impl Set {
         let flags = a.u32(3).unwrap_or(0);
         let data = match (flags & set::MAP != 0, a.u32(6)) {
             (true, Some(DATA_VERDICT)) => Some(DataType::Verdict),
-            (true, Some(kind)) => Some(DataType::Value {
-                kind,
-                len: a.u32(7).unwrap_or(0),
-            }),
+            (true, Some(kind)) => Some(DataType::Value { kind, len: a.u32(7).unwrap_or(0) }),
             _ => None,
         };
         let description = a.nest(9).unwrap_or(Attributes(&[]));
-        let fields = description
-            .nest(2)
-            .map(|list| list.filter_map(|(_, field)| Attributes(field).u32(1)).collect());
+        let fields =
+            description.nest(2).map(|list| list.filter_map(|(_, field)| Attributes(field).u32(1)).collect());
         Some(Self {
             name: a.text(2)?,
             flags,
@@ -301,15 +293,8 @@ impl Object {
         let data = a.nest(4).unwrap_or(Attributes(&[]));
         let kind = match (a.u32(3)?, data.u64(1), data.u64(2)) {
             (COUNTER, Some(bytes), Some(packets)) => ObjectKind::Counter { packets, bytes },
-            (kind, ..) => ObjectKind::Other {
-                kind,
-                bytes: data.0.to_vec(),
-            },
+            (kind, ..) => ObjectKind::Other { kind, bytes: data.0.to_vec() },
         };
-        Some(Self {
-            name: a.text(2)?,
-            kind,
-            userdata: Userdata::decode(a, 8),
-        })
+        Some(Self { name: a.text(2)?, kind, userdata: Userdata::decode(a, 8) })
     }
 }

@@ -1,13 +1,32 @@
 //! The disks: the root, its overlay on a fetched image, the extra ones, the config drive.
+//!
+//! The order in which a root is looked for is the seed's: block device, path that exists, name in the image
+//! directory, which is fetched when it is not there.
 
-use std::path::PathBuf;
+mod seed;
+
+use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Checksum, SeedAs};
+use crate::config::{Checksum, Config, SeedAs};
+use crate::facts::Facts;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {}
+pub enum Error {
+    #[error("{} is not a directory: mount a volume there for images and the VM's disk", .0.display())]
+    NoImageDirectory(PathBuf),
+    #[error("no image: set IMG_SOURCE to a URL or path and IMG_TARGET to its name in {}", .0.display())]
+    NoImage(PathBuf),
+    #[error("IMG_TARGET={0:?}: a path that exists, or a name without '..'")]
+    Target(String),
+    #[error("IMG_SOURCE={0:?} does not end in a file name: set IMG_TARGET")]
+    NoName(String),
+    #[error("{} would be both the base image and the VM's own disk: change IMG_TARGET or BERTH_NAME", .0.display())]
+    SameFile(PathBuf),
+    #[error("{}: {why}", path.display())]
+    Data { path: PathBuf, why: String },
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DiskPlan {
@@ -19,6 +38,8 @@ pub struct DiskPlan {
     /// Held (flock) as long as the VM may run.
     pub lock: PathBuf,
     pub state_dir: PathBuf,
+    /// Worth one line in the log at start.
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,12 +48,7 @@ pub enum Root {
     /// Raw block device, used as it is.
     Device { path: PathBuf },
     /// qcow2 overlay at `path`, created on `base` once and kept for ever.
-    Overlay {
-        path: PathBuf,
-        base: PathBuf,
-        fetch: Option<Fetch>,
-        size_bytes: Option<u64>,
-    },
+    Overlay { path: PathBuf, base: PathBuf, fetch: Option<Fetch>, size_bytes: Option<u64> },
 }
 
 /// How `base` comes to be when it does not exist.
@@ -57,4 +73,154 @@ pub struct Seed {
     pub volume: crate::iso::Volume,
     pub path: PathBuf,
     pub attach: SeedAs,
+}
+
+/// Decides the disks.
+pub fn plan(config: &Config, facts: &Facts) -> Result<DiskPlan, Error> {
+    let state_dir = config.paths.state_dir.clone();
+    let seed = seed::volume(config, facts)?.map(|volume| Seed {
+        volume,
+        path: state_dir.join("seed.iso"),
+        attach: config.guest.seed_as,
+    });
+    let (root, lock) = match &facts.disks.root_device {
+        Some(path) => (Root::Device { path: path.clone() }, state_dir.join("root.lock")),
+        None => {
+            let root = overlay(config, facts)?;
+            (root, config.paths.image_dir.join(format!(".{}.lock", config.name)))
+        }
+    };
+    let notes = notes(&root, facts);
+    Ok(DiskPlan { root, extra: facts.disks.extra.clone(), seed, lock, state_dir, notes })
+}
+
+fn overlay(config: &Config, facts: &Facts) -> Result<Root, Error> {
+    let dir = &config.paths.image_dir;
+    if !facts.disks.image_dir_exists {
+        return Err(Error::NoImageDirectory(dir.clone()));
+    }
+    let (base, source) = base(config, facts)?;
+    let path = dir.join(format!("{}.qcow2", config.name));
+    if base == path {
+        return Err(Error::SameFile(path));
+    }
+    let fetch = source.map(|source| Fetch {
+        source,
+        checksum: config.image.checksum.clone(),
+        ca_file: config.paths.ca_file.clone(),
+    });
+    Ok(Root::Overlay { path, base, fetch, size_bytes: config.image.disk_size_bytes })
+}
+
+/// The base image, and where it comes from when it is not there.
+fn base(config: &Config, facts: &Facts) -> Result<(PathBuf, Option<Source>), Error> {
+    let dir = &config.paths.image_dir;
+    let source = config.image.source.as_deref().map(source);
+    match (&facts.disks.target, &config.image.target, source) {
+        (Some(path), _, _) => Ok((path.clone(), None)),
+        (None, Some(target), source) => {
+            let name = relative(target).ok_or_else(|| Error::Target(target.clone()))?;
+            Ok((dir.join(name), source))
+        }
+        // A local image needs no copy when nobody named one.
+        (None, None, Some(Source::Path(path))) => Ok((path, None)),
+        (None, None, Some(Source::Url(url))) => {
+            let name = url_file_name(&url).ok_or_else(|| Error::NoName(url.clone()))?;
+            Ok((dir.join(name), Some(Source::Url(url))))
+        }
+        (None, None, None) => Err(Error::NoImage(dir.clone())),
+    }
+}
+
+fn source(text: &str) -> Source {
+    match text.split_once("://") {
+        Some((scheme, path)) if scheme.eq_ignore_ascii_case("file") => {
+            // file://localhost/path and file:///path are the same (RFC 8089 §2).
+            Source::Path(PathBuf::from(path.strip_prefix("localhost").unwrap_or(path)))
+        }
+        Some(_) => Source::Url(text.to_owned()),
+        None => Source::Path(Path::new("/").join(text)),
+    }
+}
+
+/// The target below the image directory. It may have directories of its own, but leads nowhere else.
+fn relative(target: &str) -> Option<PathBuf> {
+    let path = Path::new(target);
+    let mut name = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => name.push(part),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    (!name.as_os_str().is_empty()).then_some(name)
+}
+
+/// The last part of a URL's path, without the suffix of what is unpacked on the way.
+fn url_file_name(url: &str) -> Option<String> {
+    let path = url.split_once("://")?.1.split(['?', '#']).next()?;
+    let name = path.split_once('/')?.1.rsplit('/').next()?;
+    let name = [".gz", ".xz", ".zst"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+    let fits = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+~".contains(&byte));
+    (fits && !name.is_empty() && !name.starts_with('.')).then(|| name.to_owned())
+}
+
+/// A new name gets a new, empty disk. Someone whose pods changed names will want to know where the old one is.
+fn notes(root: &Root, facts: &Facts) -> Vec<String> {
+    let Root::Overlay { path, base, .. } = root else {
+        return Vec::new();
+    };
+    if facts.disks.overlays.contains(path) {
+        return Vec::new();
+    }
+    let others: Vec<String> = facts
+        .disks
+        .overlays
+        .iter()
+        .filter(|other| *other != base)
+        .filter_map(|other| other.file_stem().map(|stem| stem.to_string_lossy().into_owned()))
+        .collect();
+    if others.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "{} is new; there are other images beside it: if one of them is this VM's disk under an old name, \
+         start with BERTH_NAME set to it: {}",
+        path.display(),
+        others.join(", ")
+    )]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_urls_or_paths() {
+        assert_eq!(source("file:///a/b.qcow2"), Source::Path("/a/b.qcow2".into()));
+        assert_eq!(source("FILE://localhost/a b"), Source::Path("/a b".into()));
+        assert_eq!(source("/a/b"), Source::Path("/a/b".into()));
+        assert_eq!(source("image.qcow"), Source::Path("/image.qcow".into()));
+        assert_eq!(source("https://h/x"), Source::Url("https://h/x".into()));
+    }
+
+    #[test]
+    fn a_target_stays_below_the_image_directory() {
+        assert_eq!(relative("a.qcow2"), Some("a.qcow2".into()));
+        assert_eq!(relative("sub dir/./a.qcow2"), Some("sub dir/a.qcow2".into()));
+        assert_eq!(relative("/gone/a.qcow2"), Some("gone/a.qcow2".into()));
+        for target in ["../a", "a/../../b", "/", "."] {
+            assert_eq!(relative(target), None, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_url_gives_a_name_unless_it_has_none() {
+        assert_eq!(url_file_name("https://h/d/debian-12.qcow2?x=/y").as_deref(), Some("debian-12.qcow2"));
+        assert_eq!(url_file_name("http://h/disk.raw.xz").as_deref(), Some("disk.raw"));
+        for url in ["http://h", "http://h/", "http://h/d/", "http://h/%2e%2e", "http://h/.hidden"] {
+            assert_eq!(url_file_name(url), None, "{url}");
+        }
+    }
 }

@@ -11,11 +11,7 @@ pub enum Error {
     #[error(
         "the guest's network {vm} and the pod's address {pod} on {uplink} overlap: choose another with VM_IP and VM_GW"
     )]
-    Overlap {
-        vm: Ipv4Prefix,
-        pod: Ipv4Prefix,
-        uplink: IfName,
-    },
+    Overlap { vm: Ipv4Prefix, pod: Ipv4Prefix, uplink: IfName },
     #[error("{name} is the pod's own interface: choose another name with {variable}")]
     Uplink { name: IfName, variable: &'static str },
 }
@@ -49,28 +45,16 @@ pub struct Tap {
 
 /// Decides the links. The guest's network must be another one than the pod's.
 pub fn plan(config: &Config, facts: &Facts) -> Result<LinkPlan, Error> {
-    let Config {
-        network,
-        machine,
-        name,
-        ..
-    } = config;
+    let Config { network, machine, name, .. } = config;
     let uplink = &facts.uplink;
     for (name, variable) in [(&network.bridge, "BERTH_BRIDGE"), (&network.tap, "BERTH_TAP")] {
         if *name == uplink.name {
-            return Err(Error::Uplink {
-                name: name.clone(),
-                variable,
-            });
+            return Err(Error::Uplink { name: name.clone(), variable });
         }
     }
     for pod in [uplink.address].iter().chain(&uplink.others) {
         if network.vm.contains(pod.address) || pod.contains(network.vm.address) {
-            return Err(Error::Overlap {
-                vm: network.vm,
-                pod: *pod,
-                uplink: uplink.name.clone(),
-            });
+            return Err(Error::Overlap { vm: network.vm, pod: *pod, uplink: uplink.name.clone() });
         }
     }
     let mtu = network.mtu.map_or(uplink.mtu, |mtu| mtu.min(uplink.mtu));
@@ -80,10 +64,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<LinkPlan, Error> {
             name: network.bridge.clone(),
             mac: MacAddr::stable(name, "gateway"),
             mtu,
-            address: Ipv4Prefix {
-                address: network.gateway,
-                length: network.vm.length,
-            },
+            address: Ipv4Prefix { address: network.gateway, length: network.vm.length },
         },
         tap: Tap {
             name: network.tap.clone(),

@@ -18,9 +18,5 @@ pub enum Handed {
     /// One end of a socket pair that carries the serial console.
     Serial,
     /// A disk, opened read-write or read-only; the member of fd set N.
-    Disk {
-        path: PathBuf,
-        writable: bool,
-        fdset: u32,
-    },
+    Disk { path: PathBuf, writable: bool, fdset: u32 },
 }

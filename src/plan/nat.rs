@@ -47,25 +47,17 @@ const RT_TCPMSS: u32 = 3;
 
 /// The rules for this pod and guest. There is always an answer: what could be wrong was refused before.
 pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan) -> Ruleset {
-    let mut build = Build {
-        table: empty_table(),
-        names: Names::new(config, facts, link),
-    };
+    let mut build = Build { table: empty_table(), names: Names::new(config, facts, link) };
     build.prerouting();
     build.output();
     build.forward();
     build.postrouting();
-    Ruleset {
-        tables: vec![build.table],
-    }
+    Ruleset { tables: vec![build.table] }
 }
 
 /// Ports that stay with the pod: VNC unless it was given away, and what the user reserved. Sorted, no repeats.
 pub fn reserved(config: &Config) -> Vec<Port> {
-    let vnc = Port {
-        transport: Transport::Tcp,
-        number: 5900,
-    };
+    let vnc = Port { transport: Transport::Tcp, number: 5900 };
     let vnc = (config.machine.vnc && config.machine.reserve_vnc).then_some(vnc);
     let mut ports: Vec<Port> = config.network.reserved.iter().copied().chain(vnc).collect();
     ports.sort_unstable();
@@ -129,10 +121,7 @@ impl Build {
         let mut exprs = self.addressed_to_pod();
         exprs.push(Expr::counter());
         exprs.extend(nat(NatKind::Dnat, self.names.guest));
-        rules.push(Rule::new(
-            exprs,
-            "to the pod: every protocol and port is the guest's",
-        ));
+        rules.push(Rule::new(exprs, "to the pod: every protocol and port is the guest's"));
         self.chain("prerouting", "nat", hook::PREROUTING, PRIORITY_DSTNAT, rules);
     }
 
@@ -142,10 +131,7 @@ impl Build {
         let mut exprs = self.addressed_to_pod();
         exprs.push(Expr::counter());
         exprs.extend(nat(NatKind::Dnat, self.names.guest));
-        rules.push(Rule::new(
-            exprs,
-            "from the pod to its own address: the guest's too",
-        ));
+        rules.push(Rule::new(exprs, "from the pod to its own address: the guest's too"));
         self.chain("output", "nat", hook::OUTPUT, PRIORITY_DSTNAT, rules);
     }
 
@@ -155,29 +141,15 @@ impl Build {
         spoofed.extend(address(SADDR, CmpOp::Neq, self.names.guest));
         spoofed.extend([Expr::counter(), Expr::verdict(Verdict::Drop)]);
         let rules = vec![
-            clamp(
-                meta::IIFNAME,
-                bridge,
-                "from the guest: TCP segments no larger than the route takes",
-            ),
-            clamp(
-                meta::OIFNAME,
-                bridge,
-                "to the guest: TCP segments no larger than the route takes",
-            ),
+            clamp(meta::IIFNAME, bridge, "from the guest: TCP segments no larger than the route takes"),
+            clamp(meta::OIFNAME, bridge, "to the guest: TCP segments no larger than the route takes"),
             Rule::new(spoofed, "from the guest, but not with its address"),
         ];
         self.chain("forward", "filter", hook::FORWARD, PRIORITY_MANGLE, rules);
     }
 
     fn postrouting(&mut self) {
-        let Names {
-            guest,
-            primary,
-            uplink,
-            bridge,
-            ..
-        } = &self.names;
+        let Names { guest, primary, uplink, bridge, .. } = &self.names;
         let from_guest = || address(SADDR, CmpOp::Eq, *guest);
 
         let mut hairpin = from_guest();
@@ -195,10 +167,7 @@ impl Build {
         elsewhere.extend([Expr::counter(), masquerade()]);
 
         let rules = vec![
-            Rule::new(
-                hairpin,
-                "guest to its own pod address: replies must come back this way",
-            ),
+            Rule::new(hairpin, "guest to its own pod address: replies must come back this way"),
             Rule::new(out, "guest to the world: as the pod"),
             Rule::new(elsewhere, "guest through any other interface of the pod"),
         ];
@@ -208,28 +177,16 @@ impl Build {
     /// `ip daddr POD tcp dport { … } counter return`, one rule for each transport that has reserved ports.
     fn reserved_rules(&mut self) -> Vec<Rule> {
         let mut rules = Vec::new();
-        for (transport, word) in [
-            (Transport::Tcp, "TCP"),
-            (Transport::Udp, "UDP"),
-            (Transport::Sctp, "SCTP"),
-        ] {
-            let reserved = self
-                .names
-                .reserved
-                .iter()
-                .filter(|port| port.transport == transport);
+        for (transport, word) in [(Transport::Tcp, "TCP"), (Transport::Udp, "UDP"), (Transport::Sctp, "SCTP")]
+        {
+            let reserved = self.names.reserved.iter().filter(|port| port.transport == transport);
             let ports: Vec<Vec<u8>> = reserved.map(|port| port.number.to_be_bytes().to_vec()).collect();
             if ports.is_empty() {
                 continue;
             }
             let mut exprs = self.addressed_to_pod();
             exprs.extend(protocol(transport.number()));
-            exprs.push(Expr::Payload {
-                base: base::TRANSPORT,
-                offset: 2,
-                len: 2,
-                dreg: 1,
-            });
+            exprs.push(Expr::Payload { base: base::TRANSPORT, offset: 2, len: 2, dreg: 1 });
             exprs.push(self.one_of(set::INET_SERVICE, ports));
             exprs.extend([Expr::counter(), Expr::verdict(Verdict::Return)]);
             rules.push(Rule::new(exprs, &format!("{word} ports that stay with the pod")));
@@ -239,19 +196,9 @@ impl Build {
 
     /// `ip daddr POD`
     fn addressed_to_pod(&mut self) -> Vec<Expr> {
-        let pod: Vec<Vec<u8>> = self
-            .names
-            .pod
-            .iter()
-            .map(|address| address.octets().to_vec())
-            .collect();
+        let pod: Vec<Vec<u8>> = self.names.pod.iter().map(|address| address.octets().to_vec()).collect();
         let mut exprs = nfproto();
-        exprs.push(Expr::Payload {
-            base: base::NETWORK,
-            offset: DADDR,
-            len: 4,
-            dreg: 1,
-        });
+        exprs.push(Expr::Payload { base: base::NETWORK, offset: DADDR, len: 4, dreg: 1 });
         exprs.push(self.one_of(set::IPV4_ADDR, pod));
         exprs
     }
@@ -260,20 +207,11 @@ impl Build {
     fn one_of(&mut self, kind: u32, mut keys: Vec<Vec<u8>>) -> Expr {
         keys.sort_unstable();
         if let [key] = keys.as_slice() {
-            return Expr::Cmp {
-                sreg: 1,
-                op: CmpOp::Eq,
-                data: key.clone(),
-            };
+            return Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: key.clone() };
         }
         let name = format!("__set{}", self.table.sets.len());
         self.table.sets.push(Set::anonymous(&name, kind, keys));
-        Expr::Lookup {
-            set: name,
-            sreg: 1,
-            dreg: None,
-            inverted: false,
-        }
+        Expr::Lookup { set: name, sreg: 1, dreg: None, inverted: false }
     }
 
     fn chain(&mut self, name: &str, kind: &str, number: u32, priority: i32, rules: Vec<Rule>) {
@@ -296,46 +234,20 @@ impl Build {
 /// `meta nfproto ipv4`
 fn nfproto() -> Vec<Expr> {
     vec![
-        Expr::Meta {
-            key: meta::NFPROTO,
-            dreg: 1,
-        },
-        Expr::Cmp {
-            sreg: 1,
-            op: CmpOp::Eq,
-            data: vec![AF_INET],
-        },
+        Expr::Meta { key: meta::NFPROTO, dreg: 1 },
+        Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: vec![AF_INET] },
     ]
 }
 
 /// `meta l4proto …`
 fn protocol(number: u8) -> Vec<Expr> {
-    vec![
-        Expr::Meta {
-            key: meta::L4PROTO,
-            dreg: 1,
-        },
-        Expr::Cmp {
-            sreg: 1,
-            op: CmpOp::Eq,
-            data: vec![number],
-        },
-    ]
+    vec![Expr::Meta { key: meta::L4PROTO, dreg: 1 }, Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: vec![number] }]
 }
 
 fn address(offset: u32, op: CmpOp, address: Ipv4Addr) -> Vec<Expr> {
     let mut exprs = nfproto();
-    exprs.push(Expr::Payload {
-        base: base::NETWORK,
-        offset,
-        len: 4,
-        dreg: 1,
-    });
-    exprs.push(Expr::Cmp {
-        sreg: 1,
-        op,
-        data: address.octets().to_vec(),
-    });
+    exprs.push(Expr::Payload { base: base::NETWORK, offset, len: 4, dreg: 1 });
+    exprs.push(Expr::Cmp { sreg: 1, op, data: address.octets().to_vec() });
     exprs
 }
 
@@ -348,33 +260,16 @@ fn interface(key: u32, op: CmpOp, name: &IfName) -> Vec<Expr> {
 /// `ct status dnat`
 fn was_dnat() -> Vec<Expr> {
     vec![
-        Expr::Ct {
-            key: ct::STATUS,
-            dreg: 1,
-            direction: None,
-        },
-        Expr::Bitwise {
-            sreg: 1,
-            dreg: 1,
-            len: 4,
-            mask: STATUS_DNAT.to_ne_bytes().to_vec(),
-            xor: vec![0; 4],
-        },
-        Expr::Cmp {
-            sreg: 1,
-            op: CmpOp::Neq,
-            data: vec![0; 4],
-        },
+        Expr::Ct { key: ct::STATUS, dreg: 1, direction: None },
+        Expr::Bitwise { sreg: 1, dreg: 1, len: 4, mask: STATUS_DNAT.to_ne_bytes().to_vec(), xor: vec![0; 4] },
+        Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: vec![0; 4] },
     ]
 }
 
 /// `snat ip to …` or `dnat ip to …`, all protocols.
 fn nat(kind: NatKind, to: Ipv4Addr) -> [Expr; 2] {
     [
-        Expr::Immediate {
-            dreg: 1,
-            data: Data::Value(to.octets().to_vec()),
-        },
+        Expr::Immediate { dreg: 1, data: Data::Value(to.octets().to_vec()) },
         Expr::Nat {
             kind,
             family: u32::from(AF_INET),
@@ -388,11 +283,7 @@ fn nat(kind: NatKind, to: Ipv4Addr) -> [Expr; 2] {
 }
 
 fn masquerade() -> Expr {
-    Expr::Masquerade {
-        port: None,
-        port_max: None,
-        flags: 0,
-    }
+    Expr::Masquerade { port: None, port_max: None, flags: 0 }
 }
 
 /// `tcp flags syn counter tcp option maxseg size set rt mtu`: SYN and SYN-ACK; the kernel only ever lowers it.
@@ -400,46 +291,13 @@ fn clamp(key: u32, bridge: &IfName, comment: &str) -> Rule {
     let mut exprs = interface(key, CmpOp::Eq, bridge);
     exprs.extend(protocol(TCP));
     exprs.extend([
-        Expr::Payload {
-            base: base::TRANSPORT,
-            offset: 13,
-            len: 1,
-            dreg: 1,
-        },
-        Expr::Bitwise {
-            sreg: 1,
-            dreg: 1,
-            len: 1,
-            mask: vec![TCP_SYN],
-            xor: vec![0],
-        },
-        Expr::Cmp {
-            sreg: 1,
-            op: CmpOp::Neq,
-            data: vec![0],
-        },
+        Expr::Payload { base: base::TRANSPORT, offset: 13, len: 1, dreg: 1 },
+        Expr::Bitwise { sreg: 1, dreg: 1, len: 1, mask: vec![TCP_SYN], xor: vec![0] },
+        Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: vec![0] },
         Expr::counter(),
-        Expr::Rt {
-            key: RT_TCPMSS,
-            dreg: 1,
-        },
-        Expr::Byteorder {
-            sreg: 1,
-            dreg: 1,
-            hton: true,
-            len: 2,
-            size: 2,
-        },
-        Expr::ExthdrSet {
-            field: Extension {
-                space: 1,
-                kind: 2,
-                offset: 2,
-                len: 2,
-                flags: 0,
-            },
-            sreg: 1,
-        },
+        Expr::Rt { key: RT_TCPMSS, dreg: 1 },
+        Expr::Byteorder { sreg: 1, dreg: 1, hton: true, len: 2, size: 2 },
+        Expr::ExthdrSet { field: Extension { space: 1, kind: 2, offset: 2, len: 2, flags: 0 }, sreg: 1 },
     ]);
     Rule::new(exprs, comment)
 }

@@ -17,11 +17,7 @@ struct IfReq {
 
 /// TUNSETIFF (linux/if_tun.h): makes or joins the tap `name` with these flags.
 pub fn tun_set_iff(tun: &File, name: &str, flags: u16) -> io::Result<()> {
-    let mut request = IfReq {
-        name: [0; libc::IFNAMSIZ],
-        flags,
-        rest: [0; 22],
-    };
+    let mut request = IfReq { name: [0; libc::IFNAMSIZ], flags, rest: [0; 22] };
     for (slot, byte) in request.name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
         *slot = byte;
     }
@@ -43,9 +39,5 @@ pub fn tun_set_owner(tun: &File, uid: u32) -> io::Result<()> {
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -28,11 +28,7 @@ pub enum Error {
     #[error("opening an rtnetlink socket")]
     Socket(#[source] io::Error),
     #[error("{link}: {step}{}", hint(.source))]
-    Step {
-        link: String,
-        step: &'static str,
-        source: rtnetlink::Error,
-    },
+    Step { link: String, step: &'static str, source: rtnetlink::Error },
     #[error("{link} exists and is {kind}, not a bridge: remove it or choose another name with BERTH_BRIDGE")]
     NotABridge { link: IfName, kind: String },
     #[error(
@@ -40,11 +36,7 @@ pub enum Error {
     )]
     NoTun(#[source] io::Error),
     #[error("{link}: {step}{}", io_hint(.source))]
-    Tap {
-        link: IfName,
-        step: &'static str,
-        source: io::Error,
-    },
+    Tap { link: IfName, step: &'static str, source: io::Error },
     #[error("{0} is not there though it was just made: something else removes it")]
     Vanished(IfName),
 }
@@ -57,11 +49,7 @@ fn hint(error: &rtnetlink::Error) -> &'static str {
 }
 
 fn io_hint(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        " (needs CAP_NET_ADMIN)"
-    } else {
-        ""
-    }
+    if error.kind() == io::ErrorKind::PermissionDenied { " (needs CAP_NET_ADMIN)" } else { "" }
 }
 
 /// A bridge as it should be.
@@ -107,10 +95,7 @@ impl Links {
         let name = wanted.name;
         let found = self.find(name).await?;
         if let Some(kind) = found.as_ref().and_then(other_kind) {
-            return Err(Error::NotABridge {
-                link: name.clone(),
-                kind,
-            });
+            return Err(Error::NotABridge { link: name.clone(), kind });
         }
         if found.is_none() {
             let message = bridge_options(LinkBridge::new(name.as_str()))
@@ -123,10 +108,7 @@ impl Links {
         }
         let link = match found {
             Some(link) => link,
-            None => self
-                .find(name)
-                .await?
-                .ok_or_else(|| Error::Vanished(name.clone()))?,
+            None => self.find(name).await?.ok_or_else(|| Error::Vanished(name.clone()))?,
         };
         let index = link.header.index;
         if !bridge_is(&link, wanted) {
@@ -146,10 +128,8 @@ impl Links {
     /// The link has this IPv4 address and no other.
     async fn ensure_address(&self, name: &IfName, index: u32, wanted: Ipv4Prefix) -> Result<(), Error> {
         let request = self.handle.address().get().set_link_index_filter(index).execute();
-        let found: Vec<_> = request
-            .try_collect()
-            .await
-            .map_err(|source| failed(name, "reading its addresses", source))?;
+        let found: Vec<_> =
+            request.try_collect().await.map_err(|source| failed(name, "reading its addresses", source))?;
         let mut there = false;
         for message in found {
             match address_of(&message) {
@@ -168,16 +148,9 @@ impl Links {
             .index(index)
             .address(wanted.address, wanted.length)
             .build();
-        let mut request = self
-            .handle
-            .address()
-            .add(index, wanted.address.into(), wanted.length)
-            .replace();
+        let mut request = self.handle.address().add(index, wanted.address.into(), wanted.length).replace();
         *request.message_mut() = message;
-        request
-            .execute()
-            .await
-            .map_err(|source| failed(name, "adding its address", source))
+        request.execute().await.map_err(|source| failed(name, "adding its address", source))
     }
 
     /// Makes or mends the tap: persistent, owned, a port of the bridge with hairpin on, up.
@@ -185,11 +158,9 @@ impl Links {
         let name = wanted.name;
         match make_tap(wanted) {
             // It exists with other flags: queues or header changed since the last start.
-            Err(Error::Tap {
-                step: "attaching",
-                source,
-                ..
-            }) if source.kind() == io::ErrorKind::InvalidInput => {
+            Err(Error::Tap { step: "attaching", source, .. })
+                if source.kind() == io::ErrorKind::InvalidInput =>
+            {
                 if let Some(link) = self.find(name).await? {
                     let step = self.handle.link().del(link.header.index).execute().await;
                     step.map_err(|source| failed(name, "removing a tap of another shape", source))?;
@@ -198,36 +169,22 @@ impl Links {
             }
             made => made?,
         }
-        let link = self
-            .find(name)
-            .await?
-            .ok_or_else(|| Error::Vanished(name.clone()))?;
+        let link = self.find(name).await?.ok_or_else(|| Error::Vanished(name.clone()))?;
         let index = link.header.index;
         if !tap_is(&link, wanted, bridge) {
             self.without_ipv6_address(index).await;
-            let message = LinkUnspec::new_with_index(index)
-                .mtu(wanted.mtu)
-                .controller(bridge)
-                .up()
-                .build();
+            let message = LinkUnspec::new_with_index(index).mtu(wanted.mtu).controller(bridge).up().build();
             let step = self.handle.link().set(message).execute().await;
             step.map_err(|source| failed(name, "putting the tap into the bridge", source))?;
         }
-        let step = self
-            .handle
-            .link()
-            .set_port(LinkBridgePort::new(index).hairpin(true).build())
-            .execute()
-            .await;
+        let step =
+            self.handle.link().set_port(LinkBridgePort::new(index).hairpin(true).build()).execute().await;
         step.map_err(|source| failed(name, "turning hairpin on", source))
     }
 
     /// Turns IPv4 forwarding on for one link.
     pub async fn ensure_forwarding(&self, name: &IfName) -> Result<(), Error> {
-        let link = self
-            .find(name)
-            .await?
-            .ok_or_else(|| Error::Vanished(name.clone()))?;
+        let link = self.find(name).await?.ok_or_else(|| Error::Vanished(name.clone()))?;
         if forwards(&link) {
             return Ok(());
         }
@@ -235,9 +192,7 @@ impl Links {
         on.forwarding = 1;
         let conf =
             LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(on)])]);
-        let message = LinkUnspec::new_with_index(link.header.index)
-            .append_extra_attribute(conf)
-            .build();
+        let message = LinkUnspec::new_with_index(link.header.index).append_extra_attribute(conf).build();
         let step = self.handle.link().set(message).execute().await;
         step.map_err(|source| failed(name, "turning forwarding on", source))
     }
@@ -247,9 +202,7 @@ impl Links {
     async fn without_ipv6_address(&self, index: u32) {
         let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
         let spec = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]);
-        let message = LinkUnspec::new_with_index(index)
-            .append_extra_attribute(spec)
-            .build();
+        let message = LinkUnspec::new_with_index(index).append_extra_attribute(spec).build();
         let _ = self.handle.link().set(message).execute().await;
     }
 
@@ -264,11 +217,7 @@ impl Links {
 }
 
 fn failed(link: &IfName, step: &'static str, source: rtnetlink::Error) -> Error {
-    Error::Step {
-        link: link.to_string(),
-        step,
-        source,
-    }
+    Error::Step { link: link.to_string(), step, source }
 }
 
 fn bridge_options(builder: LinkMessageBuilder<LinkBridge>) -> LinkMessageBuilder<LinkBridge> {
@@ -317,9 +266,7 @@ fn bridge_is(link: &LinkMessage, wanted: &Bridge<'_>) -> bool {
     quiet
         && link.header.flags.contains(LinkFlags::Up)
         && link.attributes.contains(&LinkAttribute::Mtu(wanted.mtu))
-        && link
-            .attributes
-            .contains(&LinkAttribute::Address(wanted.mac.0.to_vec()))
+        && link.attributes.contains(&LinkAttribute::Address(wanted.mac.0.to_vec()))
 }
 
 fn tap_is(link: &LinkMessage, wanted: &Tap<'_>, bridge: u32) -> bool {
@@ -331,9 +278,9 @@ fn tap_is(link: &LinkMessage, wanted: &Tap<'_>, bridge: u32) -> bool {
 fn forwards(link: &LinkMessage) -> bool {
     link.attributes.iter().any(|attribute| match attribute {
         LinkAttribute::AfSpecUnspec(specs) => specs.iter().any(|spec| match spec {
-            AfSpecUnspec::Inet(confs) => confs
-                .iter()
-                .any(|conf| matches!(conf, AfSpecInet::DevConf(conf) if conf.forwarding == 1)),
+            AfSpecUnspec::Inet(confs) => {
+                confs.iter().any(|conf| matches!(conf, AfSpecInet::DevConf(conf) if conf.forwarding == 1))
+            }
             _ => false,
         }),
         _ => false,
@@ -352,20 +299,12 @@ pub fn address_of(message: &netlink_packet_route::address::AddressMessage) -> Op
 
 /// Opens the descriptors QEMU is handed, one per queue. They are closed on exec unless duplicated for it.
 pub fn open_tap(name: &IfName, queues: u16) -> Result<Vec<OwnedFd>, Error> {
-    (0..queues.max(1))
-        .map(|_| attach(name, queues).map(OwnedFd::from))
-        .collect()
+    (0..queues.max(1)).map(|_| attach(name, queues).map(OwnedFd::from)).collect()
 }
 
 fn make_tap(wanted: &Tap<'_>) -> Result<(), Error> {
     let tun = attach(wanted.name, wanted.queues)?;
-    let step = |step| {
-        move |source| Error::Tap {
-            link: wanted.name.clone(),
-            step,
-            source,
-        }
-    };
+    let step = |step| move |source| Error::Tap { link: wanted.name.clone(), step, source };
     ffi::tun_set_owner(&tun, wanted.owner).map_err(step("setting its owner"))?;
     ffi::tun_set_persist(&tun).map_err(step("making it persistent"))
 }
@@ -376,22 +315,12 @@ fn attach(name: &IfName, queues: u16) -> Result<File, Error> {
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | multi;
     let tun = open_tun()?;
     let step = ffi::tun_set_iff(&tun, name.as_str(), u16::try_from(flags).unwrap_or(0));
-    step.map_err(|source| Error::Tap {
-        link: name.clone(),
-        step: "attaching",
-        source,
-    })?;
+    step.map_err(|source| Error::Tap { link: name.clone(), step: "attaching", source })?;
     Ok(tun)
 }
 
 fn open_tun() -> Result<File, Error> {
-    let open = || {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_CLOEXEC)
-            .open(TUN)
-    };
+    let open = || OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(TUN);
     open()
         .or_else(|error| {
             if error.kind() == io::ErrorKind::NotFound {
@@ -407,12 +336,6 @@ fn open_tun() -> Result<File, Error> {
 fn make_tun() -> io::Result<()> {
     use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
     std::fs::create_dir_all("/dev/net")?;
-    mknodat(
-        CWD,
-        TUN,
-        FileType::CharacterDevice,
-        Mode::from_raw_mode(0o600),
-        makedev(10, 200),
-    )?;
+    mknodat(CWD, TUN, FileType::CharacterDevice, Mode::from_raw_mode(0o600), makedev(10, 200))?;
     Ok(())
 }

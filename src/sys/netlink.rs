@@ -36,11 +36,7 @@ pub enum Error {
     #[error("cannot talk to nf_tables: the process needs CAP_NET_ADMIN and the kernel CONFIG_NF_TABLES")]
     Talk(#[source] io::Error),
     #[error("the kernel refuses {subject}{}", detail(.message))]
-    Refused {
-        subject: String,
-        message: Option<String>,
-        source: io::Error,
-    },
+    Refused { subject: String, message: Option<String>, source: io::Error },
     #[error(
         "the ruleset changes faster than it can be read ({ATTEMPTS} attempts): is another firewall at work?"
     )]
@@ -48,19 +44,13 @@ pub enum Error {
     #[error("cannot look through the connection tracking table: is the nf_conntrack_netlink module loaded?")]
     Conntrack(#[source] io::Error),
     #[error("this kernel has no {missing}, which {subject} needs: load the module on the node")]
-    Missing {
-        missing: String,
-        subject: String,
-        source: io::Error,
-    },
+    Missing { missing: String, subject: String, source: io::Error },
     #[error(transparent)]
     Ruleset(#[from] nft::Error),
 }
 
 fn detail(message: &Option<String>) -> String {
-    message
-        .as_ref()
-        .map_or_else(String::new, |message| format!(" ({message})"))
+    message.as_ref().map_or_else(String::new, |message| format!(" ({message})"))
 }
 
 enum Request {
@@ -79,9 +69,7 @@ pub struct Firewall {
 impl Firewall {
     /// Opens the socket in the calling thread's network namespace.
     pub fn start() -> Result<Self, Error> {
-        let kernel = Kernel {
-            socket: Socket::open().map_err(Error::Open)?,
-        };
+        let kernel = Kernel { socket: Socket::open().map_err(Error::Open)? };
         let (requests, inbox) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("berth-nft".to_owned());
         thread.spawn(move || kernel.serve(inbox)).map_err(Error::Thread)?;
@@ -116,10 +104,7 @@ impl Firewall {
         request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request,
     ) -> Result<T, Error> {
         let (sender, answer) = oneshot::channel();
-        self.requests
-            .send(request(sender))
-            .await
-            .map_err(|_| Error::Gone)?;
+        self.requests.send(request(sender)).await.map_err(|_| Error::Gone)?;
         answer.await.map_err(|_| Error::Gone)?
     }
 }
@@ -178,10 +163,8 @@ impl Kernel {
     }
 
     fn remove(&mut self, tables: &[(Family, String)]) -> Result<Generation, Error> {
-        let named: Vec<(Family, &str)> = tables
-            .iter()
-            .map(|(family, name)| (*family, name.as_str()))
-            .collect();
+        let named: Vec<(Family, &str)> =
+            tables.iter().map(|(family, name)| (*family, name.as_str())).collect();
         let batch = Batch::remove(&named, self.socket.next_sequence());
         self.transact(&batch, &Ruleset::default())?;
         self.generation()
@@ -197,20 +180,13 @@ impl Kernel {
                 Some(refusal) => return Err(blame(batch, ruleset, answer.sequence, refusal)),
             }
         }
-        if acknowledged {
-            Ok(())
-        } else {
-            Err(Error::Talk(io::ErrorKind::UnexpectedEof.into()))
-        }
+        if acknowledged { Ok(()) } else { Err(Error::Talk(io::ErrorKind::UnexpectedEof.into())) }
     }
 
     fn generation(&mut self) -> Result<Generation, Error> {
         let sequence = self.socket.next_sequence();
         self.socket.used(1);
-        let answers = self
-            .socket
-            .ask(&dump::generation_request(sequence))
-            .map_err(Error::Talk)?;
+        let answers = self.socket.ask(&dump::generation_request(sequence)).map_err(Error::Talk)?;
         let found = answers.messages().find_map(|message| dump::generation(&message));
         match (found, answers.outcomes().find_map(|answer| answer.refusal)) {
             (Some(generation), _) => Ok(generation),
@@ -280,17 +256,13 @@ impl Kernel {
         for pod in pod {
             let sequence = self.socket.next_sequence();
             self.socket.used(1);
-            let answers = self
-                .socket
-                .dump(&conntrack::stale_request(*pod, sequence))
-                .map_err(Error::Conntrack)?;
+            let answers =
+                self.socket.dump(&conntrack::stale_request(*pod, sequence)).map_err(Error::Conntrack)?;
             if let Some(refusal) = answers.outcomes().find_map(|answer| answer.refusal) {
                 return Err(Error::Conntrack(refusal.error));
             }
-            let stale: Vec<_> = answers
-                .messages()
-                .filter_map(|message| conntrack::stale(&message, *pod, reserved))
-                .collect();
+            let stale: Vec<_> =
+                answers.messages().filter_map(|message| conntrack::stale(&message, *pod, reserved)).collect();
             for some in stale.chunks(DELETIONS) {
                 deleted += self.delete(some)?;
             }
@@ -302,9 +274,8 @@ impl Kernel {
         let first = self.socket.next_sequence();
         self.socket.used(stale.len());
         let numbered = (0..).zip(stale);
-        let bytes: Vec<u8> = numbered
-            .flat_map(|(number, entry)| entry.delete_request(first.wrapping_add(number)))
-            .collect();
+        let bytes: Vec<u8> =
+            numbered.flat_map(|(number, entry)| entry.delete_request(first.wrapping_add(number))).collect();
         let answers = self.socket.ask(&bytes).map_err(Error::Conntrack)?;
         let mut deleted = 0;
         for answer in answers.outcomes() {
@@ -320,28 +291,12 @@ impl Kernel {
 
 /// The part of the ruleset that the kernel did not like.
 fn blame(batch: &Batch, ruleset: &Ruleset, sequence: u32, refusal: Refusal) -> Error {
-    let Refusal {
-        error: source,
-        offset,
-        message,
-    } = refusal;
+    let Refusal { error: source, offset, message } = refusal;
     let unknown = source.raw_os_error() == Some(libc::ENOENT);
-    let missing = if unknown {
-        batch.missing(ruleset, sequence, offset)
-    } else {
-        None
-    };
+    let missing = if unknown { batch.missing(ruleset, sequence, offset) } else { None };
     match missing {
-        Some(missing) => Error::Missing {
-            missing,
-            subject: batch.describe(ruleset, sequence, None),
-            source,
-        },
-        None => Error::Refused {
-            subject: batch.describe(ruleset, sequence, offset),
-            message,
-            source,
-        },
+        Some(missing) => Error::Missing { missing, subject: batch.describe(ruleset, sequence, None), source },
+        None => Error::Refused { subject: batch.describe(ruleset, sequence, offset), message, source },
     }
 }
 

@@ -33,10 +33,7 @@ pub enum Error {
     #[error("{0}")]
     Link(#[from] super::link::Error),
     #[error("reading the pod's {what}")]
-    Netlink {
-        what: &'static str,
-        source: rtnetlink::Error,
-    },
+    Netlink { what: &'static str, source: rtnetlink::Error },
     #[error("no IPv4 default route: attach the pod to a network, or name its interface with BERTH_UPLINK")]
     NoDefaultRoute,
     #[error("no interface {0}: BERTH_UPLINK must name one that exists here")]
@@ -78,13 +75,8 @@ async fn uplink(config: &Config, handle: &Handle) -> Result<Uplink, Error> {
     let mut route = RouteMessage::default();
     route.header.address_family = AddressFamily::Inet;
     let netlink = |what| move |source| Error::Netlink { what, source };
-    let routes: Vec<RouteMessage> = handle
-        .route()
-        .get(route)
-        .execute()
-        .try_collect()
-        .await
-        .map_err(netlink("routes"))?;
+    let routes: Vec<RouteMessage> =
+        handle.route().get(route).execute().try_collect().await.map_err(netlink("routes"))?;
     let mut defaults: Vec<DefaultRoute> = routes.iter().filter_map(default_route).collect();
     defaults.sort_by_key(|route| route.metric);
 
@@ -100,10 +92,7 @@ async fn uplink(config: &Config, handle: &Handle) -> Result<Uplink, Error> {
         Err(source) => match wanted {
             Some(name) => return Err(Error::NoSuchLink(name.clone())),
             None => {
-                return Err(Error::Netlink {
-                    what: "interface",
-                    source,
-                });
+                return Err(Error::Netlink { what: "interface", source });
             }
         },
     };
@@ -114,25 +103,12 @@ async fn uplink(config: &Config, handle: &Handle) -> Result<Uplink, Error> {
     let route = defaults.iter().find(|route| route.link == index);
     let (address, others) = pick(&addresses, route.and_then(|route| route.source))
         .ok_or_else(|| Error::NoAddress(name.clone()))?;
-    Ok(Uplink {
-        name,
-        index,
-        mac,
-        mtu,
-        address,
-        others,
-        gateway: route.and_then(|route| route.gateway),
-    })
+    Ok(Uplink { name, index, mac, mtu, address, others, gateway: route.and_then(|route| route.gateway) })
 }
 
 fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
     let header = &message.header;
-    let mut route = DefaultRoute {
-        link: 0,
-        gateway: None,
-        source: None,
-        metric: 0,
-    };
+    let mut route = DefaultRoute { link: 0, gateway: None, source: None, metric: 0 };
     let mut table = u32::from(header.table);
     for attribute in &message.attributes {
         match attribute {
@@ -170,13 +146,8 @@ fn link_words(attributes: &[LinkAttribute]) -> Result<(IfName, MacAddr, u32), Er
             _ => {}
         }
     }
-    let unusable = |why: String| Error::Unusable {
-        link: name.clone(),
-        why,
-    };
-    let parsed: IfName = name
-        .parse()
-        .map_err(|error: crate::net::Error| unusable(error.to_string()))?;
+    let unusable = |why: String| Error::Unusable { link: name.clone(), why };
+    let parsed: IfName = name.parse().map_err(|error: crate::net::Error| unusable(error.to_string()))?;
     // A device without Ethernet addresses (tun, wireguard) carries the pod's traffic all the same.
     Ok((parsed, mac.unwrap_or(MacAddr([0; 6])), mtu))
 }
@@ -189,10 +160,7 @@ fn pick(messages: &[AddressMessage], source: Option<Ipv4Addr>) -> Option<(Ipv4Pr
         .filter_map(address_of)
         .filter(|address| !address.address.is_loopback())
         .collect();
-    let first = global
-        .iter()
-        .position(|address| Some(address.address) == source)
-        .unwrap_or(0);
+    let first = global.iter().position(|address| Some(address.address) == source).unwrap_or(0);
     if global.is_empty() {
         return None;
     }
@@ -214,11 +182,7 @@ fn is_deprecated(message: &AddressMessage) -> bool {
 fn disks(config: &Config) -> Result<Disks, Error> {
     let paths = &config.paths;
     let root = paths.device_dir.join("root");
-    let target = config
-        .image
-        .target
-        .as_ref()
-        .map(|target| Path::new("/").join(target));
+    let target = config.image.target.as_ref().map(|target| Path::new("/").join(target));
     let mut extra = Vec::new();
     images_below(&paths.volumes_dir, 0, &mut extra);
     extra.sort_by(|a, b| dictionary_order(a.as_os_str().as_bytes(), b.as_os_str().as_bytes()));
@@ -229,9 +193,7 @@ fn disks(config: &Config) -> Result<Disks, Error> {
         root_device: root.exists().then_some(root),
         image_dir_exists: paths.image_dir.is_dir(),
         target: target.filter(|target| target.is_file() || is_block_device(target)),
-        overlays: entries(&paths.image_dir, |name| {
-            name.ends_with(b".qcow2") && !name.starts_with(b".")
-        }),
+        overlays: entries(&paths.image_dir, |name| name.ends_with(b".qcow2") && !name.starts_with(b".")),
         extra,
         metadata: read(&paths.metadata)?,
         userdata: read(&paths.userdata)?,
@@ -282,15 +244,10 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 }
 
 fn required(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let failed = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| Error::Read { path: path.to_owned(), source };
     let mut content = Vec::new();
     let file = fs::File::open(path).map_err(failed)?;
-    file.take(LARGEST_FILE_BYTES + 1)
-        .read_to_end(&mut content)
-        .map_err(failed)?;
+    file.take(LARGEST_FILE_BYTES + 1).read_to_end(&mut content).map_err(failed)?;
     if content.len() as u64 > LARGEST_FILE_BYTES {
         Err(Error::TooLarge(path.to_owned()))
     } else {
@@ -321,18 +278,13 @@ fn program(name: &Path, search_path: &[PathBuf]) -> Result<PathBuf, Error> {
     } else {
         search_path.iter().map(|dir| dir.join(name)).collect()
     };
-    candidates
-        .into_iter()
-        .find(executable)
-        .ok_or_else(|| Error::NoQemu(name.to_owned()))
+    candidates.into_iter().find(executable).ok_or_else(|| Error::NoQemu(name.to_owned()))
 }
 
 /// CAP_SETGID (6) and CAP_SETUID (7) in the effective set (`proc(5)`, linux/capability.h).
 fn can_setuid() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = effective
-        .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
-        .unwrap_or(0);
+    let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
     bits & 0b1100_0000 == 0b1100_0000
 }

@@ -16,16 +16,8 @@ pub fn config() -> Config {
     Config {
         name: "web".to_owned(),
         hostname: "web".to_owned(),
-        image: Image {
-            source: None,
-            target: None,
-            checksum: None,
-            disk_size_bytes: None,
-        },
-        guest: Guest {
-            seed_format: SeedFormat::ConfigDrive,
-            seed_as: SeedAs::Disk,
-        },
+        image: Image { source: None, target: None, checksum: None, disk_size_bytes: None },
+        guest: Guest { seed_format: SeedFormat::ConfigDrive, seed_as: SeedAs::Disk },
         network: Network {
             vm: "192.168.254.2/30".parse().unwrap(),
             gateway: "192.168.254.1".parse().unwrap(),
@@ -88,12 +80,7 @@ pub fn facts() -> Facts {
             others: Vec::new(),
             gateway: Some("10.1.1.1".parse().unwrap()),
         },
-        resolver: Resolver {
-            nameservers: Vec::new(),
-            search: Vec::new(),
-            ndots: 1,
-            skipped: Vec::new(),
-        },
+        resolver: Resolver { nameservers: Vec::new(), search: Vec::new(), ndots: 1, skipped: Vec::new() },
         disks: Disks {
             root_device: None,
             image_dir_exists: true,

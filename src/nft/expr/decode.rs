@@ -9,19 +9,15 @@ const NAT_DERIVED: u32 = 3;
 impl Expr {
     /// An expression list, NFTA_RULE_EXPRESSIONS or NFTA_SET_ELEM_EXPRESSIONS.
     pub fn decode_list(list: Attributes<'_>) -> Vec<Self> {
-        list.filter(|(kind, _)| *kind == 1)
-            .map(|(_, bytes)| Self::decode(Attributes(bytes)))
-            .collect()
+        list.filter(|(kind, _)| *kind == 1).map(|(_, bytes)| Self::decode(Attributes(bytes))).collect()
     }
 
     /// Never fails: what is not understood is [`Expr::Unknown`].
     pub fn decode(attributes: Attributes<'_>) -> Self {
         let name = attributes.text(1).unwrap_or_default();
         let data = attributes.value(2).unwrap_or(&[]);
-        Self::decode_known(&name, Attributes(data)).unwrap_or_else(|| Self::Unknown {
-            name,
-            bytes: data.to_vec(),
-        })
+        Self::decode_known(&name, Attributes(data))
+            .unwrap_or_else(|| Self::Unknown { name, bytes: data.to_vec() })
     }
     fn decode_known(name: &str, attributes: Attributes<'_>) -> Option<Self> {
         Self::decode_load(name, attributes)
@@ -31,20 +27,11 @@ impl Expr {
 
     fn decode_load(name: &str, a: Attributes<'_>) -> Option<Self> {
         Some(match name {
-            "meta" if a.only(&[1, 2]) => Self::Meta {
-                key: a.u32(2)?,
-                dreg: a.u32(1)?,
-            },
-            "meta" if a.only(&[2, 3]) => Self::MetaSet {
-                key: a.u32(2)?,
-                sreg: a.u32(3)?,
-            },
-            "payload" if a.only(&[1, 2, 3, 4]) => Self::Payload {
-                base: a.u32(2)?,
-                offset: a.u32(3)?,
-                len: a.u32(4)?,
-                dreg: a.u32(1)?,
-            },
+            "meta" if a.only(&[1, 2]) => Self::Meta { key: a.u32(2)?, dreg: a.u32(1)? },
+            "meta" if a.only(&[2, 3]) => Self::MetaSet { key: a.u32(2)?, sreg: a.u32(3)? },
+            "payload" if a.only(&[1, 2, 3, 4]) => {
+                Self::Payload { base: a.u32(2)?, offset: a.u32(3)?, len: a.u32(4)?, dreg: a.u32(1)? }
+            }
             "payload" if a.only(&[2, 3, 4, 5, 6, 7, 8]) => Self::PayloadSet {
                 base: a.u32(2)?,
                 offset: a.u32(3)?,
@@ -54,37 +41,19 @@ impl Expr {
                 csum_offset: a.u32(7).unwrap_or(0),
                 csum_flags: a.u32(8).unwrap_or(0),
             },
-            "immediate" if a.only(&[1, 2]) => Self::Immediate {
-                dreg: a.u32(1)?,
-                data: Data::decode(a.nest(2)?)?,
-            },
-            "ct" if a.only(&[1, 2, 3]) => Self::Ct {
-                key: a.u32(2)?,
-                dreg: a.u32(1)?,
-                direction: a.u8(3),
-            },
-            "ct" if a.only(&[2, 3, 4]) => Self::CtSet {
-                key: a.u32(2)?,
-                sreg: a.u32(4)?,
-                direction: a.u8(3),
-            },
-            "fib" if a.only(&[1, 2, 3]) => Self::Fib {
-                dreg: a.u32(1)?,
-                result: a.u32(2)?,
-                flags: a.u32(3)?,
-            },
-            "rt" if a.only(&[1, 2]) => Self::Rt {
-                key: a.u32(2)?,
-                dreg: a.u32(1)?,
-            },
-            "exthdr" if a.only(&[1, 2, 3, 4, 5, 6]) => Self::Exthdr {
-                field: Extension::decode(a)?,
-                dreg: a.u32(1)?,
-            },
-            "exthdr" if a.only(&[2, 3, 4, 5, 6, 7]) => Self::ExthdrSet {
-                field: Extension::decode(a)?,
-                sreg: a.u32(7)?,
-            },
+            "immediate" if a.only(&[1, 2]) => {
+                Self::Immediate { dreg: a.u32(1)?, data: Data::decode(a.nest(2)?)? }
+            }
+            "ct" if a.only(&[1, 2, 3]) => Self::Ct { key: a.u32(2)?, dreg: a.u32(1)?, direction: a.u8(3) },
+            "ct" if a.only(&[2, 3, 4]) => Self::CtSet { key: a.u32(2)?, sreg: a.u32(4)?, direction: a.u8(3) },
+            "fib" if a.only(&[1, 2, 3]) => Self::Fib { dreg: a.u32(1)?, result: a.u32(2)?, flags: a.u32(3)? },
+            "rt" if a.only(&[1, 2]) => Self::Rt { key: a.u32(2)?, dreg: a.u32(1)? },
+            "exthdr" if a.only(&[1, 2, 3, 4, 5, 6]) => {
+                Self::Exthdr { field: Extension::decode(a)?, dreg: a.u32(1)? }
+            }
+            "exthdr" if a.only(&[2, 3, 4, 5, 6, 7]) => {
+                Self::ExthdrSet { field: Extension::decode(a)?, sreg: a.u32(7)? }
+            }
             _ => return None,
         })
     }
@@ -116,28 +85,18 @@ impl Expr {
                 len: a.u32(4)?,
                 size: a.u32(5)?,
             },
-            "lookup" if a.only(&[1, 2, 3, 4, 5]) => Self::Lookup {
-                set: a.text(1)?,
-                sreg: a.u32(2)?,
-                dreg: a.u32(3),
-                inverted: flag(a.u32(5))?,
-            },
+            "lookup" if a.only(&[1, 2, 3, 4, 5]) => {
+                Self::Lookup { set: a.text(1)?, sreg: a.u32(2)?, dreg: a.u32(3), inverted: flag(a.u32(5))? }
+            }
             _ => return None,
         })
     }
 
     fn decode_action(name: &str, a: Attributes<'_>) -> Option<Self> {
         Some(match name {
-            "counter" if a.only(&[1, 2, 3]) => Self::Counter {
-                packets: a.u64(2)?,
-                bytes: a.u64(1)?,
-            },
+            "counter" if a.only(&[1, 2, 3]) => Self::Counter { packets: a.u64(2)?, bytes: a.u64(1)? },
             "nat" if a.only(&[1, 2, 3, 4, 5, 6, 7]) => Self::Nat {
-                kind: if flag(a.u32(1))? {
-                    NatKind::Dnat
-                } else {
-                    NatKind::Snat
-                },
+                kind: if flag(a.u32(1))? { NatKind::Dnat } else { NatKind::Snat },
                 family: a.u32(2)?,
                 addr: a.u32(3),
                 addr_max: a.u32(4).filter(|max| Some(*max) != a.u32(3)),
@@ -170,15 +129,9 @@ impl Expr {
                 level: a.u32(5),
                 flags: a.u32(6),
             },
-            "reject" if a.only(&[1, 2]) => Self::Reject {
-                kind: a.u32(1)?,
-                code: a.u8(2),
-            },
+            "reject" if a.only(&[1, 2]) => Self::Reject { kind: a.u32(1)?, code: a.u8(2) },
             "notrack" if a.only(&[]) => Self::Notrack,
-            "objref" if a.only(&[1, 2]) => Self::Objref {
-                kind: a.u32(1)?,
-                name: a.text(2)?,
-            },
+            "objref" if a.only(&[1, 2]) => Self::Objref { kind: a.u32(1)?, name: a.text(2)? },
             _ => return None,
         })
     }

@@ -29,26 +29,13 @@ impl Expr {
                 w.u32(2, *key);
                 w.u32(3, *sreg);
             }
-            Self::Payload {
-                base,
-                offset,
-                len,
-                dreg,
-            } => {
+            Self::Payload { base, offset, len, dreg } => {
                 w.u32(1, *dreg);
                 w.u32(2, *base);
                 w.u32(3, *offset);
                 w.u32(4, *len);
             }
-            Self::PayloadSet {
-                base,
-                offset,
-                len,
-                sreg,
-                csum_type,
-                csum_offset,
-                csum_flags,
-            } => {
+            Self::PayloadSet { base, offset, len, sreg, csum_type, csum_offset, csum_flags } => {
                 w.u32(5, *sreg);
                 w.u32(2, *base);
                 w.u32(3, *offset);
@@ -103,49 +90,27 @@ impl Expr {
                 w.u32(2, *op as u32);
                 value(3, data, w);
             }
-            Self::Range {
-                sreg,
-                inverted,
-                from,
-                to,
-            } => {
+            Self::Range { sreg, inverted, from, to } => {
                 w.u32(1, *sreg);
                 w.u32(2, u32::from(*inverted));
                 value(3, from, w);
                 value(4, to, w);
             }
-            Self::Bitwise {
-                sreg,
-                dreg,
-                len,
-                mask,
-                xor,
-            } => {
+            Self::Bitwise { sreg, dreg, len, mask, xor } => {
                 w.u32(1, *sreg);
                 w.u32(2, *dreg);
                 w.u32(3, *len);
                 value(4, mask, w);
                 value(5, xor, w);
             }
-            Self::Byteorder {
-                sreg,
-                dreg,
-                hton,
-                len,
-                size,
-            } => {
+            Self::Byteorder { sreg, dreg, hton, len, size } => {
                 w.u32(1, *sreg);
                 w.u32(2, *dreg);
                 w.u32(3, u32::from(*hton));
                 w.u32(4, *len);
                 w.u32(5, *size);
             }
-            Self::Lookup {
-                set,
-                sreg,
-                dreg,
-                inverted,
-            } => {
+            Self::Lookup { set, sreg, dreg, inverted } => {
                 let found = sets.get(set);
                 w.text(1, found.map_or(set, |(name, _)| name));
                 w.u32(2, *sreg);
@@ -165,15 +130,7 @@ impl Expr {
                 w.u64(1, *bytes);
                 w.u64(2, *packets);
             }
-            Self::Nat {
-                kind,
-                family,
-                addr,
-                addr_max,
-                port,
-                port_max,
-                flags,
-            } => {
+            Self::Nat { kind, family, addr, addr_max, port, port_max, flags } => {
                 w.u32(1, *kind as u32);
                 w.u32(2, *family);
                 w.some_u32(3, *addr);
@@ -182,45 +139,24 @@ impl Expr {
                 w.some_u32(6, *port_max);
                 nonzero(7, *flags, w);
             }
-            Self::Masquerade {
-                port,
-                port_max,
-                flags,
-            } => {
+            Self::Masquerade { port, port_max, flags } => {
                 nonzero(1, *flags, w);
                 w.some_u32(2, *port);
                 w.some_u32(3, *port_max);
             }
-            Self::Redirect {
-                port,
-                port_max,
-                flags,
-            } => {
+            Self::Redirect { port, port_max, flags } => {
                 w.some_u32(1, *port);
                 w.some_u32(2, *port_max);
                 nonzero(3, *flags, w);
             }
-            Self::Limit {
-                rate,
-                unit_secs,
-                burst,
-                by_bytes,
-                over,
-            } => {
+            Self::Limit { rate, unit_secs, burst, by_bytes, over } => {
                 w.u64(1, *rate);
                 w.u64(2, *unit_secs);
                 w.u32(3, *burst);
                 w.u32(4, u32::from(*by_bytes));
                 w.u32(5, u32::from(*over));
             }
-            Self::Log {
-                prefix,
-                group,
-                snaplen,
-                threshold,
-                level,
-                flags,
-            } => {
+            Self::Log { prefix, group, snaplen, threshold, level, flags } => {
                 if let Some(group) = group {
                     w.u16(1, *group);
                 }

@@ -9,22 +9,13 @@ use super::value::{Kind, hex};
 impl Rendering<'_> {
     pub(super) fn action(&self, expr: &Expr) -> String {
         match expr {
-            Expr::Immediate {
-                data: Data::Verdict(verdict),
-                ..
-            } => verdict.to_string(),
+            Expr::Immediate { data: Data::Verdict(verdict), .. } => verdict.to_string(),
             Expr::Counter { packets, bytes } => format!("counter packets {packets} bytes {bytes}"),
             Expr::Nat { .. } => self.nat(expr),
-            Expr::Masquerade {
-                port,
-                port_max,
-                flags,
-            } => self.port_nat("masquerade", *port, *port_max, *flags),
-            Expr::Redirect {
-                port,
-                port_max,
-                flags,
-            } => self.port_nat("redirect", *port, *port_max, *flags),
+            Expr::Masquerade { port, port_max, flags } => {
+                self.port_nat("masquerade", *port, *port_max, *flags)
+            }
+            Expr::Redirect { port, port_max, flags } => self.port_nat("redirect", *port, *port_max, *flags),
             Expr::MetaSet { key, sreg } => {
                 let (text, kind, _) = meta_field(*key);
                 format!("{text} set {}", self.source(*sreg, kind))
@@ -33,26 +24,16 @@ impl Rendering<'_> {
                 let (name, kind) = ct_field(*key);
                 format!("ct {name} set {}", self.source(*sreg, kind))
             }
-            Expr::PayloadSet {
-                base,
-                offset,
-                len,
-                sreg,
-                ..
-            } => {
+            Expr::PayloadSet { base, offset, len, sreg, .. } => {
                 let (text, kind) = described(&self.payload(*base, *offset, *len));
                 format!("{text} set {}", self.source(*sreg, kind))
             }
             Expr::ExthdrSet { field, sreg } => {
                 format!("{} set {}", extension_text(field), self.source(*sreg, Kind::Port))
             }
-            Expr::Limit {
-                rate,
-                unit_secs,
-                burst,
-                by_bytes,
-                over,
-            } => limit(*rate, *unit_secs, *burst, *by_bytes, *over),
+            Expr::Limit { rate, unit_secs, burst, by_bytes, over } => {
+                limit(*rate, *unit_secs, *burst, *by_bytes, *over)
+            }
             Expr::Log { .. } => log(expr),
             Expr::Reject { kind: 1, .. } => "reject with tcp reset".to_owned(),
             Expr::Reject { code, .. } => {
@@ -71,38 +52,21 @@ impl Rendering<'_> {
     }
 
     fn nat(&self, expr: &Expr) -> String {
-        let Expr::Nat {
-            kind,
-            family,
-            addr,
-            addr_max,
-            port,
-            port_max,
-            flags,
-        } = expr
-        else {
+        let Expr::Nat { kind, family, addr, addr_max, port, port_max, flags } = expr else {
             return String::new();
         };
         let verb = match kind {
             NatKind::Snat => "snat",
             NatKind::Dnat => "dnat",
         };
-        let (word, address) = if *family == 10 {
-            ("ip6 ", Kind::Ipv6)
-        } else {
-            ("ip ", Kind::Ipv4)
-        };
+        let (word, address) = if *family == 10 { ("ip6 ", Kind::Ipv6) } else { ("ip ", Kind::Ipv4) };
         let named = self.table.family == Family::INET && addr.is_some();
         let word = if named { word } else { "" };
         let mut to = self.bounds(*addr, *addr_max, address);
         if port.is_some() && *family == 10 && addr.is_some() {
             to = format!("[{to}]");
         }
-        format!(
-            "{verb} {word}to {to}{}{}",
-            self.ports(*port, *port_max),
-            nat_flags(*flags)
-        )
+        format!("{verb} {word}to {to}{}{}", self.ports(*port, *port_max), nat_flags(*flags))
     }
 
     /// What a register gives to a statement that sets something.
@@ -122,11 +86,7 @@ impl Rendering<'_> {
     }
 
     fn ports(&self, from: Option<Register>, to: Option<Register>) -> String {
-        if from.is_none() {
-            String::new()
-        } else {
-            format!(":{}", self.bounds(from, to, Kind::Port))
-        }
+        if from.is_none() { String::new() } else { format!(":{}", self.bounds(from, to, Kind::Port)) }
     }
 
     fn port_nat(&self, verb: &str, from: Option<Register>, to: Option<Register>, flags: u32) -> String {
@@ -145,34 +105,16 @@ fn limit(rate: u64, unit_secs: u64, burst: u32, by_bytes: bool, over: bool) -> S
         _ => "week",
     };
     let over = if over { "over " } else { "" };
-    let (rate_unit, burst_unit, usual) = if by_bytes {
-        (" bytes", "bytes", 0)
-    } else {
-        ("", "packets", 5)
-    };
-    let burst = if burst == usual {
-        String::new()
-    } else {
-        format!(" burst {burst} {burst_unit}")
-    };
+    let (rate_unit, burst_unit, usual) = if by_bytes { (" bytes", "bytes", 0) } else { ("", "packets", 5) };
+    let burst = if burst == usual { String::new() } else { format!(" burst {burst} {burst_unit}") };
     format!("limit rate {over}{rate}{rate_unit}/{unit}{burst}")
 }
 
 /// Levels of syslog(3); `warn` is the usual one and not told.
-const LEVELS: [&str; 9] = [
-    "emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit",
-];
+const LEVELS: [&str; 9] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit"];
 
 fn log(expr: &Expr) -> String {
-    let Expr::Log {
-        prefix,
-        group,
-        snaplen,
-        threshold,
-        level,
-        ..
-    } = expr
-    else {
+    let Expr::Log { prefix, group, snaplen, threshold, level, .. } = expr else {
         return String::new();
     };
     let mut text = "log".to_owned();
@@ -189,9 +131,7 @@ fn log(expr: &Expr) -> String {
             text.push_str(&format!(" {word} {number}"));
         }
     }
-    let told = level
-        .and_then(|level| usize::try_from(level).ok())
-        .filter(|level| *level != 4);
+    let told = level.and_then(|level| usize::try_from(level).ok()).filter(|level| *level != 4);
     if let Some(level) = told.and_then(|level| LEVELS.get(level)) {
         text.push_str(&format!(" level {level}"));
     }

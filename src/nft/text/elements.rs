@@ -12,13 +12,11 @@ const CATCH_ALL: u32 = 2;
 pub fn elements_text(found: &Set, kinds: &[Kind]) -> String {
     let big_endian = matches!(kinds, [kind] if kind.big_endian());
     let mut elements: Vec<&Element> = found.elements.iter().collect();
-    elements.sort_by(|a, b| {
-        if big_endian {
-            a.key.cmp(&b.key)
-        } else {
-            a.key.iter().rev().cmp(b.key.iter().rev())
-        }
-    });
+    elements.sort_by(
+        |a, b| {
+            if big_endian { a.key.cmp(&b.key) } else { a.key.iter().rev().cmp(b.key.iter().rev()) }
+        },
+    );
     let half_open = found.flags & set::INTERVAL != 0 && found.flags & set::CONCAT == 0;
     let mut texts = Vec::new();
     let mut rest = elements.as_slice();
@@ -39,18 +37,12 @@ pub fn elements_text(found: &Set, kinds: &[Kind]) -> String {
 }
 
 fn element_text(found: &Set, element: &Element, kinds: &[Kind], last: &[u8]) -> String {
-    let key = if element.flags & CATCH_ALL != 0 {
-        "*".to_owned()
-    } else {
-        key_text(&element.key, last, kinds)
-    };
+    let key =
+        if element.flags & CATCH_ALL != 0 { "*".to_owned() } else { key_text(&element.key, last, kinds) };
     match (&element.data, &element.object, found.data) {
         (Some(Data::Verdict(verdict)), ..) => format!("{key} : {verdict}"),
         (Some(Data::Value(bytes)), _, Some(DataType::Value { kind, len })) => {
-            format!(
-                "{key} : {}",
-                key_text(bytes, bytes, &Kind::of_set_type(kind, len))
-            )
+            format!("{key} : {}", key_text(bytes, bytes, &Kind::of_set_type(kind, len)))
         }
         (Some(Data::Value(bytes)), ..) => format!("{key} : {}", hex(bytes)),
         (None, Some(object), _) => format!("{key} : \"{object}\""),
@@ -105,16 +97,9 @@ fn minus_one(key: &[u8]) -> Vec<u8> {
 }
 
 fn prefix_of(first: &[u8], last: &[u8]) -> Option<usize> {
-    let differing: Vec<u8> = first
-        .iter()
-        .zip(last)
-        .map(|(first, last)| !(first ^ last))
-        .collect();
+    let differing: Vec<u8> = first.iter().zip(last).map(|(first, last)| !(first ^ last)).collect();
     let length = prefix_len(&differing)?;
     let starts = first.iter().zip(&differing).all(|(byte, mask)| byte & !mask == 0);
-    let ends = last
-        .iter()
-        .zip(&differing)
-        .all(|(byte, mask)| byte | mask == 0xff);
+    let ends = last.iter().zip(&differing).all(|(byte, mask)| byte | mask == 0xff);
     (starts && ends).then_some(length)
 }

@@ -41,11 +41,7 @@ pub fn ct_field(key: u32) -> (String, Kind) {
 
 pub fn fib_field(result: u32, flags: u32) -> (String, Kind) {
     let names = [(1, "saddr"), (2, "daddr"), (4, "mark"), (8, "iif"), (0x10, "oif")];
-    let by: Vec<&str> = names
-        .iter()
-        .filter(|(bit, _)| flags & bit != 0)
-        .map(|(_, name)| *name)
-        .collect();
+    let by: Vec<&str> = names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
     let (name, kind) = match result {
         1 => ("oif", Kind::Host),
         2 => ("oifname", Kind::IfName),
@@ -104,25 +100,13 @@ pub fn extension_text(field: &Extension) -> String {
                 .get(space as usize)
                 .copied()
                 .unwrap_or("exthdr");
-            format!(
-                "{space} @{kind},{},{}",
-                offset.saturating_mul(8),
-                len.saturating_mul(8)
-            )
+            format!("{space} @{kind},{},{}", offset.saturating_mul(8), len.saturating_mul(8))
         }
     }
 }
 
 pub fn nat_flags(flags: u32) -> String {
     let names = [(4, "random"), (0x10, "fully-random"), (8, "persistent")];
-    let set: Vec<&str> = names
-        .iter()
-        .filter(|(bit, _)| flags & bit != 0)
-        .map(|(_, name)| *name)
-        .collect();
-    if set.is_empty() {
-        String::new()
-    } else {
-        format!(" {}", set.join(","))
-    }
+    let set: Vec<&str> = names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
+    if set.is_empty() { String::new() } else { format!(" {}", set.join(",")) }
 }

@@ -18,18 +18,8 @@ use super::value::{Kind, hex, prefix_len};
 /// What a register holds.
 #[derive(Debug, Clone)]
 pub(super) enum Word {
-    Field {
-        text: String,
-        kind: Kind,
-        layer: Option<Layer>,
-        role: Role,
-    },
-    Masked {
-        text: String,
-        kind: Kind,
-        mask: Vec<u8>,
-        xor: Vec<u8>,
-    },
+    Field { text: String, kind: Kind, layer: Option<Layer>, role: Role },
+    Masked { text: String, kind: Kind, mask: Vec<u8>, xor: Vec<u8> },
     Value(Vec<u8>),
 }
 
@@ -72,20 +62,11 @@ pub fn text(table: &Table, rule: &Rule) -> String {
     for expr in &rule.exprs {
         rendering.expression(expr);
     }
-    rendering
-        .statements
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(" ")
+    rendering.statements.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 fn slot(register: Register) -> u32 {
-    if register >= 8 {
-        register - 8
-    } else {
-        register.saturating_sub(1) * 4
-    }
+    if register >= 8 { register - 8 } else { register.saturating_sub(1) * 4 }
 }
 
 impl Rendering<'_> {
@@ -93,22 +74,9 @@ impl Rendering<'_> {
         match expr {
             Expr::Meta { key, dreg } => {
                 let (text, kind, role) = meta_field(*key);
-                self.load(
-                    *dreg,
-                    Word::Field {
-                        text,
-                        kind,
-                        layer: None,
-                        role,
-                    },
-                );
+                self.load(*dreg, Word::Field { text, kind, layer: None, role });
             }
-            Expr::Payload {
-                base,
-                offset,
-                len,
-                dreg,
-            } => {
+            Expr::Payload { base, offset, len, dreg } => {
                 let word = self.payload(*base, *offset, *len);
                 self.load(*dreg, word);
             }
@@ -136,73 +104,37 @@ impl Rendering<'_> {
                 };
                 self.load(*dreg, field(format!("rt {name}"), Kind::Port));
             }
-            Expr::Exthdr {
-                field: extension,
-                dreg,
-            } => {
+            Expr::Exthdr { field: extension, dreg } => {
                 self.load(*dreg, field(extension_text(extension), Kind::Port));
             }
             Expr::Byteorder { sreg, dreg, .. } => {
                 // A number of the host's is compared in network order from here on.
                 let word = match self.word(*sreg) {
-                    Word::Field {
-                        text,
-                        kind: Kind::Host,
-                        layer,
-                        role,
-                    } => Word::Field {
-                        text,
-                        kind: Kind::Network,
-                        layer,
-                        role,
-                    },
+                    Word::Field { text, kind: Kind::Host, layer, role } => {
+                        Word::Field { text, kind: Kind::Network, layer, role }
+                    }
                     word => word,
                 };
                 self.load(*dreg, word);
             }
-            Expr::Bitwise {
-                sreg,
-                dreg,
-                mask,
-                xor,
-                ..
-            } => {
+            Expr::Bitwise { sreg, dreg, mask, xor, .. } => {
                 let word = self.word(*sreg);
                 self.use_layer(&word);
                 let (text, kind) = described(&word);
-                self.load(
-                    *dreg,
-                    Word::Masked {
-                        text,
-                        kind,
-                        mask: mask.clone(),
-                        xor: xor.clone(),
-                    },
-                );
+                self.load(*dreg, Word::Masked { text, kind, mask: mask.clone(), xor: xor.clone() });
             }
-            Expr::Immediate {
-                dreg,
-                data: Data::Value(bytes),
-            } => self.load(*dreg, Word::Value(bytes.clone())),
+            Expr::Immediate { dreg, data: Data::Value(bytes) } => {
+                self.load(*dreg, Word::Value(bytes.clone()))
+            }
             Expr::Cmp { sreg, op, data } => self.compare(*sreg, *op, data),
-            Expr::Range {
-                sreg,
-                inverted,
-                from,
-                to,
-            } => {
+            Expr::Range { sreg, inverted, from, to } => {
                 let word = self.word(*sreg);
                 self.use_layer(&word);
                 let (text, kind) = described(&word);
                 let not = if *inverted { "!= " } else { "" };
                 self.statement(format!("{text} {not}{}-{}", kind.text(from), kind.text(to)));
             }
-            Expr::Lookup {
-                set,
-                sreg,
-                dreg,
-                inverted,
-            } => self.lookup(set, *sreg, *dreg, *inverted),
+            Expr::Lookup { set, sreg, dreg, inverted } => self.lookup(set, *sreg, *dreg, *inverted),
             other => {
                 let text = self.action(other);
                 self.pending.clear();
@@ -217,10 +149,7 @@ impl Rendering<'_> {
 
     pub(super) fn word(&self, register: Register) -> Word {
         let unknown = || field(format!("<register {register}>"), Kind::Raw);
-        self.registers
-            .get(&slot(register))
-            .cloned()
-            .unwrap_or_else(unknown)
+        self.registers.get(&slot(register)).cloned().unwrap_or_else(unknown)
     }
 
     fn statement(&mut self, text: String) {
@@ -229,9 +158,7 @@ impl Rendering<'_> {
 
     /// A field of a layer was used: a match that only named the layer's protocol is no longer worth telling.
     fn use_layer(&mut self, word: &Word) {
-        if let Word::Field {
-            layer: Some(layer), ..
-        } = word
+        if let Word::Field { layer: Some(layer), .. } = word
             && let Some(at) = self.pending.remove(layer)
             && let Some(statement) = self.statements.get_mut(at)
         {
@@ -251,12 +178,7 @@ impl Rendering<'_> {
             CmpOp::Gte => ">= ",
         };
         match &word {
-            Word::Masked {
-                text,
-                kind,
-                mask,
-                xor,
-            } => {
+            Word::Masked { text, kind, mask, xor } => {
                 self.statement(masked(text, *kind, mask, xor, op, sign, data));
             }
             Word::Field { text, kind, role, .. } => {
@@ -302,11 +224,7 @@ impl Rendering<'_> {
     fn lookup(&mut self, name: &str, sreg: Register, dreg: Option<Register>, inverted: bool) {
         let found = self.table.sets.iter().find(|set| set.name == name);
         let end = slot(sreg) + found.map_or(4, |set| set.key_len).div_ceil(4);
-        let words: Vec<Word> = self
-            .registers
-            .range(slot(sreg)..end)
-            .map(|(_, word)| word.clone())
-            .collect();
+        let words: Vec<Word> = self.registers.range(slot(sreg)..end).map(|(_, word)| word.clone()).collect();
         words.iter().for_each(|word| self.use_layer(word));
         let (texts, kinds): (Vec<String>, Vec<Kind>) = words.iter().map(described).unzip();
         let key = texts.join(" . ");
@@ -341,53 +259,29 @@ impl Rendering<'_> {
             _ => Layer::Transport,
         };
         if let Some((text, kind)) = known {
-            return Word::Field {
-                text: text.to_owned(),
-                kind,
-                layer: Some(layer),
-                role: Role::None,
-            };
+            return Word::Field { text: text.to_owned(), kind, layer: Some(layer), role: Role::None };
         }
         match (from, offset, len) {
             (base::TRANSPORT, 0, 2) => field("th sport".to_owned(), Kind::Port),
             (base::TRANSPORT, 2, 2) => field("th dport".to_owned(), Kind::Port),
             _ => {
-                let base = ["ll", "nh", "th", "ih"]
-                    .get(from as usize)
-                    .copied()
-                    .unwrap_or("?");
-                field(
-                    format!("@{base},{},{}", offset.saturating_mul(8), len.saturating_mul(8)),
-                    Kind::Raw,
-                )
+                let base = ["ll", "nh", "th", "ih"].get(from as usize).copied().unwrap_or("?");
+                field(format!("@{base},{},{}", offset.saturating_mul(8), len.saturating_mul(8)), Kind::Raw)
             }
         }
     }
 }
 
 fn field(text: String, kind: Kind) -> Word {
-    Word::Field {
-        text,
-        kind,
-        layer: None,
-        role: Role::None,
-    }
+    Word::Field { text, kind, layer: None, role: Role::None }
 }
 
 pub(super) fn described(word: &Word) -> (String, Kind) {
     match word {
         Word::Field { text, kind, .. } => (text.clone(), *kind),
-        Word::Masked {
-            text,
-            kind,
-            mask,
-            xor,
-        } => {
-            let xor = if xor.iter().all(|byte| *byte == 0) {
-                String::new()
-            } else {
-                format!(" ^ {}", hex(xor))
-            };
+        Word::Masked { text, kind, mask, xor } => {
+            let xor =
+                if xor.iter().all(|byte| *byte == 0) { String::new() } else { format!(" ^ {}", hex(xor)) };
             (format!("{text} & {}{xor}", kind.text(mask)), *kind)
         }
         Word::Value(bytes) => (hex(bytes), Kind::Raw),
@@ -410,11 +304,7 @@ fn masked(text: &str, kind: Kind, mask: &[u8], xor: &[u8], op: CmpOp, sign: &str
             format!("{text} {sign}{value}/{}", prefix_len(mask).unwrap_or(0))
         }
         _ => {
-            let xor = if zero(xor) {
-                String::new()
-            } else {
-                format!(" ^ {}", kind.text(xor))
-            };
+            let xor = if zero(xor) { String::new() } else { format!(" ^ {}", kind.text(xor)) };
             let sign = if op == CmpOp::Eq { "== " } else { sign };
             format!("{text} & {}{xor} {sign}{value}", kind.text(mask))
         }

@@ -32,13 +32,7 @@ pub enum Kind {
 }
 
 pub const STATES: Kind = Kind::Bits {
-    words: &[
-        (1, "invalid"),
-        (8, "new"),
-        (2, "established"),
-        (4, "related"),
-        (0x40, "untracked"),
-    ],
+    words: &[(1, "invalid"), (8, "new"), (2, "established"), (4, "related"), (0x40, "untracked")],
     host: true,
 };
 pub const STATUS: Kind = Kind::Bits {
@@ -115,11 +109,7 @@ impl Kind {
             rest >>= 6;
         }
         kinds.reverse();
-        if kinds.is_empty() || (kinds.contains(&Self::Raw) && len > 0) {
-            vec![Self::Raw]
-        } else {
-            kinds
-        }
+        if kinds.is_empty() || (kinds.contains(&Self::Raw) && len > 0) { vec![Self::Raw] } else { kinds }
     }
 
     pub fn name(self) -> &'static str {
@@ -158,18 +148,11 @@ impl Kind {
             Self::Ipv6 => {
                 array::<16>(bytes, 0).map_or_else(String::new, |octets| Ipv6Addr::from(octets).to_string())
             }
-            Self::Ether => bytes
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<Vec<_>>()
-                .join(":"),
+            Self::Ether => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
             Self::Port | Self::Network => number(bytes, false).to_string(),
             Self::Protocol => {
                 let name = PROTOCOLS.iter().find(|(number, _)| [*number] == *bytes);
-                name.map_or_else(
-                    || number(bytes, false).to_string(),
-                    |(_, name)| (*name).to_owned(),
-                )
+                name.map_or_else(|| number(bytes, false).to_string(), |(_, name)| (*name).to_owned())
             }
             Self::Mark => format!("0x{:08x}", number(bytes, true)),
             Self::Host => number(bytes, true).to_string(),
@@ -188,11 +171,7 @@ impl Kind {
                         rest &= !u64::from(*bit);
                     }
                 }
-                if rest != 0 || set.is_empty() {
-                    format!("0x{value:x}")
-                } else {
-                    set.join(",")
-                }
+                if rest != 0 || set.is_empty() { format!("0x{value:x}") } else { set.join(",") }
             }
             Self::Raw => hex(bytes),
         }
@@ -200,9 +179,7 @@ impl Kind {
 
     /// An address of which only the first octets were compared.
     fn prefix(self, bytes: &[u8]) -> Option<String> {
-        let len = self
-            .len()
-            .filter(|len| bytes.len() < *len && matches!(self, Self::Ipv4 | Self::Ipv6))?;
+        let len = self.len().filter(|len| bytes.len() < *len && matches!(self, Self::Ipv4 | Self::Ipv6))?;
         let mut whole = bytes.to_vec();
         whole.resize(len, 0);
         Some(format!("{}/{}", self.text(&whole), bytes.len() * 8))
@@ -210,21 +187,14 @@ impl Kind {
 
     /// Whether smaller bytes are smaller values: others sort as little-endian numbers in nft.
     pub fn big_endian(self) -> bool {
-        matches!(
-            self,
-            Self::Ipv4 | Self::Ipv6 | Self::Ether | Self::Port | Self::Protocol
-        )
+        matches!(self, Self::Ipv4 | Self::Ipv6 | Self::Ether | Self::Port | Self::Protocol)
     }
 }
 
 fn interface(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0);
     let name = String::from_utf8_lossy(end.and_then(|end| bytes.get(..end)).unwrap_or(bytes)).into_owned();
-    if end.is_none() && bytes.len() < 16 {
-        format!("\"{name}*\"")
-    } else {
-        format!("\"{name}\"")
-    }
+    if end.is_none() && bytes.len() < 16 { format!("\"{name}*\"") } else { format!("\"{name}\"") }
 }
 
 /// Up to eight octets as a number.

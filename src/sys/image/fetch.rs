@@ -57,12 +57,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self {
-            connect: seconds(10),
-            stall: seconds(30),
-            backoff: Duration::from_millis(500),
-            tries: 6,
-        }
+        Self { connect: seconds(10), stall: seconds(30), backoff: Duration::from_millis(500), tries: 6 }
     }
 }
 
@@ -83,15 +78,8 @@ pub fn fetch(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Resul
             let file = File::open(path).map_err(at("opening the image", path))?;
             let total = file.metadata().map_err(at("reading the size of", path))?.len();
             let mut stream = Stream::new(Box::new(BufReader::new(file)), Some(total), request.checksum);
-            save(
-                request,
-                &path.display().to_string(),
-                &mut stream,
-                &part,
-                None,
-                progress,
-            )
-            .map_err(|end| end.error(path.display().to_string()))?;
+            save(request, &path.display().to_string(), &mut stream, &part, None, progress)
+                .map_err(|end| end.error(path.display().to_string()))?;
         }
         Origin::Url(url) => from_url(request, url, &part, &note, progress)?,
     }
@@ -111,11 +99,7 @@ impl End {
     fn error(self, name: String) -> Error {
         match self {
             Self::Final(error) => error,
-            Self::Broken(source) => Error::File {
-                step: "reading",
-                path: name.into(),
-                source,
-            },
+            Self::Broken(source) => Error::File { step: "reading", path: name.into(), source },
         }
     }
 }
@@ -144,11 +128,7 @@ fn from_url(
         };
         tries = if got > 0 { 1 } else { tries + 1 };
         if tries >= request.timing.tries {
-            return Err(Error::Unreachable {
-                url: url.to_owned(),
-                tries,
-                last,
-            });
+            return Err(Error::Unreachable { url: url.to_owned(), tries, last });
         }
         tracing::warn!(url, got, error = %last, "download interrupted, trying again");
         std::thread::sleep(pause(request.timing.backoff, tries));
@@ -157,9 +137,7 @@ fn from_url(
 }
 
 fn pause(first: Duration, tries: u32) -> Duration {
-    first
-        .saturating_mul(1 << tries.saturating_sub(1).min(10))
-        .min(Duration::from_secs(10))
+    first.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(Duration::from_secs(10))
 }
 
 /// What a part may be taken up from: bytes as they came, of a version with a name.
@@ -169,24 +147,15 @@ struct Resume {
 }
 
 impl Resume {
-    const NOTHING: Self = Self {
-        have: 0,
-        validator: None,
-    };
+    const NOTHING: Self = Self { have: 0, validator: None };
 
     fn read(url: &str, part: &Path, note: &Path) -> Self {
         let text = fs::read_to_string(note).unwrap_or_default();
         let mut lines = text.lines();
         let same = lines.next() == Some(url);
-        let validator = lines
-            .next()
-            .filter(|line| same && !line.is_empty())
-            .map(str::to_owned);
+        let validator = lines.next().filter(|line| same && !line.is_empty()).map(str::to_owned);
         match fs::metadata(part) {
-            Ok(metadata) if validator.is_some() => Self {
-                have: metadata.len(),
-                validator,
-            },
+            Ok(metadata) if validator.is_some() => Self { have: metadata.len(), validator },
             _ => Self::NOTHING,
         }
     }
@@ -208,19 +177,13 @@ fn pass(
     let start = if resumed { resume.have } else { 0 };
     if resumed && content_range_start(&response) != Some(start) {
         let _ = fs::remove_file(note);
-        return Err(nothing(End::Broken(io::Error::other(
-            "the server answered with another range",
-        ))));
+        return Err(nothing(End::Broken(io::Error::other("the server answered with another range"))));
     }
     let total = length(&response).map(|length| start + length);
     let validator = validator(&response);
     let body = response.into_body().into_reader();
     let mut stream = Stream::new(Box::new(body), total, request.checksum);
-    let keep = Keep {
-        url,
-        note,
-        validator: validator.as_deref(),
-    };
+    let keep = Keep { url, note, validator: validator.as_deref() };
     let result = if resumed {
         stream
             .replay(part, start)
@@ -236,26 +199,16 @@ fn pass(
 fn ask(agent: &Agent, url: &str, resume: &Resume) -> Result<Response<Body>, End> {
     let mut call = agent.get(url);
     if let (Some(validator), 1..) = (&resume.validator, resume.have) {
-        call = call
-            .header(header::RANGE, format!("bytes={}-", resume.have))
-            .header(header::IF_RANGE, validator);
+        call =
+            call.header(header::RANGE, format!("bytes={}-", resume.have)).header(header::IF_RANGE, validator);
     }
-    let response = call
-        .call()
-        .map_err(|error| End::Broken(io::Error::other(error)))?;
+    let response = call.call().map_err(|error| End::Broken(io::Error::other(error)))?;
     match response.status().as_u16() {
         200 | 206 => Ok(response),
         // The part is as long as the file or longer: it is another file, or whole already; read it anew.
         416 => {
-            let again = agent
-                .get(url)
-                .call()
-                .map_err(|error| End::Broken(io::Error::other(error)))?;
-            if again.status() == 200 {
-                Ok(again)
-            } else {
-                Err(bad_status(url, again.status().as_u16()))
-            }
+            let again = agent.get(url).call().map_err(|error| End::Broken(io::Error::other(error)))?;
+            if again.status() == 200 { Ok(again) } else { Err(bad_status(url, again.status().as_u16())) }
         }
         status => Err(bad_status(url, status)),
     }
@@ -265,10 +218,7 @@ fn ask(agent: &Agent, url: &str, resume: &Resume) -> Result<Response<Body>, End>
 fn bad_status(url: &str, status: u16) -> End {
     match status {
         408 | 429 | 500..=599 => End::Broken(io::Error::other(format!("the server answered {status}"))),
-        _ => End::Final(Error::Status {
-            url: url.to_owned(),
-            status,
-        }),
+        _ => End::Final(Error::Status { url: url.to_owned(), status }),
     }
 }
 
@@ -281,19 +231,13 @@ fn length(response: &Response<Body>) -> Option<u64> {
 }
 
 fn content_range_start(response: &Response<Body>) -> Option<u64> {
-    text(response, header::CONTENT_RANGE)?
-        .strip_prefix("bytes ")?
-        .split('-')
-        .next()?
-        .parse()
-        .ok()
+    text(response, header::CONTENT_RANGE)?.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }
 
 /// A strong ETag, else the date. A weak one does not promise the same bytes (RFC 9110 §13.1.5).
 fn validator(response: &Response<Body>) -> Option<String> {
     let etag = text(response, header::ETAG).filter(|etag| etag.starts_with('"'));
-    etag.or_else(|| text(response, header::LAST_MODIFIED))
-        .map(str::to_owned)
+    etag.or_else(|| text(response, header::LAST_MODIFIED)).map(str::to_owned)
 }
 
 fn agent(request: &Request<'_>) -> Result<Agent, Error> {
@@ -324,11 +268,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCerts, Error> {
         .filter_map(Result::ok)
         .map(|der| Certificate::from_der(&der).to_owned())
         .collect();
-    if certificates.is_empty() {
-        Err(Error::Certificates(path.to_owned()))
-    } else {
-        Ok(certificates.into())
-    }
+    if certificates.is_empty() { Err(Error::Certificates(path.to_owned())) } else { Ok(certificates.into()) }
 }
 
 /// Where a part came from: written before its first byte.
@@ -379,14 +319,7 @@ impl Hash {
 
 impl<'a> Stream<'a> {
     fn new(inner: Box<dyn Read + 'a>, total: Option<u64>, checksum: Option<&Checksum>) -> Self {
-        Self {
-            inner,
-            hash: checksum.map(Hash::new),
-            done: 0,
-            total,
-            head: Vec::new(),
-            served: 0,
-        }
+        Self { inner, hash: checksum.map(Hash::new), done: 0, total, head: Vec::new(), served: 0 }
     }
 
     /// Takes a part in as if it had just been read.
@@ -415,9 +348,7 @@ impl<'a> Stream<'a> {
             let want = HEAD - self.head.len();
             match self.fill(buffer.get_mut(..want).unwrap_or_default())? {
                 0 => break,
-                read => self
-                    .head
-                    .extend_from_slice(buffer.get(..read).unwrap_or_default()),
+                read => self.head.extend_from_slice(buffer.get(..read).unwrap_or_default()),
             }
         }
         Ok(&self.head)
@@ -461,19 +392,13 @@ fn save(
     let mut out = if resumed > 0 {
         append(part, resumed)?
     } else {
-        create(part, 0o644)
-            .map_err(at("creating", part))
-            .map_err(End::Final)?
+        create(part, 0o644).map_err(at("creating", part)).map_err(End::Final)?
     };
     if resumed == 0 {
         let packing = packing(stream.peek().map_err(End::Broken)?);
         // Only bytes that are kept as they came can be taken up later.
         match keep {
-            Some(Keep {
-                url,
-                note,
-                validator: Some(validator),
-            }) if packing.is_none() => {
+            Some(Keep { url, note, validator: Some(validator) }) if packing.is_none() => {
                 fs::write(note, format!("{url}\n{validator}\n"))
                     .map_err(at("writing", note))
                     .map_err(End::Final)?;
@@ -492,9 +417,7 @@ fn save(
     }
     io::copy(stream, &mut io::sink()).map_err(End::Broken)?;
     let verified = verify(request, name, stream);
-    verified
-        .and_then(|()| out.sync_all().map_err(at("syncing", part)))
-        .map_err(End::Final)
+    verified.and_then(|()| out.sync_all().map_err(at("syncing", part))).map_err(End::Final)
 }
 
 fn append(part: &Path, have: u64) -> Result<File, End> {
@@ -515,11 +438,7 @@ fn verify(request: &Request<'_>, name: &str, stream: &mut Stream<'_>) -> Result<
     if found == *wanted {
         return Ok(());
     }
-    Err(Error::Checksum {
-        origin: name.to_owned(),
-        wanted: wanted.to_string(),
-        found: found.to_string(),
-    })
+    Err(Error::Checksum { origin: name.to_owned(), wanted: wanted.to_string(), found: found.to_string() })
 }
 
 #[derive(Clone, Copy)]
@@ -553,10 +472,7 @@ fn unpack(
 ) -> Result<(), End> {
     let total = stream.total;
     let counted = std::cell::Cell::new(stream.done);
-    let tee = Tee {
-        stream,
-        counted: &counted,
-    };
+    let tee = Tee { stream, counted: &counted };
     let mut reader: Box<dyn Read + '_> =
         match packing {
             Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(tee)),
@@ -565,12 +481,7 @@ fn unpack(
                 End::Final(not_an_image(name, format!("a damaged zstd stream ({error})")))
             })?),
         };
-    write_checked(name, &mut reader, out, part, &mut || {
-        progress(Progress {
-            done: counted.get(),
-            total,
-        })
-    })
+    write_checked(name, &mut reader, out, part, &mut || progress(Progress { done: counted.get(), total }))
 }
 
 /// Lets progress be told while a decoder owns the stream.
@@ -581,10 +492,7 @@ struct Tee<'a, 'b> {
 
 impl Read for Tee<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self
-            .stream
-            .read(buffer)
-            .map_err(|error| io::Error::other(Broken(error)))?;
+        let read = self.stream.read(buffer).map_err(|error| io::Error::other(Broken(error)))?;
         self.counted.set(self.stream.done);
         Ok(read)
     }
@@ -604,16 +512,8 @@ fn copy(
 ) -> Result<(), End> {
     let total = stream.total;
     let counted = std::cell::Cell::new(stream.done);
-    let mut tee = Tee {
-        stream,
-        counted: &counted,
-    };
-    write_checked(name, &mut tee, out, part, &mut || {
-        progress(Progress {
-            done: counted.get(),
-            total,
-        })
-    })
+    let mut tee = Tee { stream, counted: &counted };
+    write_checked(name, &mut tee, out, part, &mut || progress(Progress { done: counted.get(), total }))
 }
 
 /// Writes what it reads; refuses what does not begin like an image before it is written.
@@ -624,10 +524,7 @@ fn write_checked(
     part: &Path,
     progress: &mut dyn FnMut(),
 ) -> Result<(), End> {
-    let start = out
-        .stream_position()
-        .map_err(at("writing", part))
-        .map_err(End::Final)?;
+    let start = out.stream_position().map_err(at("writing", part)).map_err(End::Final)?;
     let mut buffer = vec![0; 256 << 10];
     let mut filled = 0;
     let mut first = start == 0;
@@ -646,9 +543,7 @@ fn write_checked(
             first = false;
             classify(block).map_err(|what| End::Final(not_an_image(name, what)))?;
         }
-        out.write_all(block)
-            .map_err(at("writing", part))
-            .map_err(End::Final)?;
+        out.write_all(block).map_err(at("writing", part)).map_err(End::Final)?;
         progress();
         filled = 0;
         if read == 0 {
@@ -659,20 +554,17 @@ fn write_checked(
 
 /// The wire's errors are worth another try; a decoder's mean that the file is bad.
 fn cause(name: &str, error: io::Error) -> End {
-    let wire = error.get_ref().is_some_and(
-        <(dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static)>::is::<Broken>,
-    ) || std::iter::successors(std::error::Error::source(&error), |error| error.source())
-        .any(<(dyn std::error::Error + 'static)>::is::<Broken>);
-    if wire {
-        End::Broken(error)
-    } else {
-        End::Final(not_an_image(name, format!("a damaged archive ({error})")))
+    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(error) = inner {
+        if error.is::<Broken>() {
+            return End::Broken(io::Error::other(error.to_string()));
+        }
+        let boxed = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        inner = boxed.map(|error| error as &(dyn std::error::Error + 'static)).or_else(|| error.source());
     }
+    End::Final(not_an_image(name, format!("a damaged archive ({error})")))
 }
 
 fn not_an_image(name: &str, what: String) -> Error {
-    Error::NotAnImage {
-        name: name.to_owned(),
-        what,
-    }
+    Error::NotAnImage { name: name.to_owned(), what }
 }

@@ -74,14 +74,8 @@ pub(super) fn classify(head: &[u8]) -> Result<Format, String> {
         return Ok(Format::Raw);
     }
     let start = head.get(..head.len().min(512)).unwrap_or(head);
-    if start
-        .iter()
-        .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
-    {
-        let text: String = String::from_utf8_lossy(start)
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
+    if start.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
+        let text: String = String::from_utf8_lossy(start).split_whitespace().collect::<Vec<_>>().join(" ");
         let shown: String = text.chars().take(60).collect();
         return Err(format!("text beginning {shown:?}"));
     }
@@ -93,35 +87,23 @@ pub(super) fn classify(head: &[u8]) -> Result<Format, String> {
 pub fn inspect(path: &Path) -> Result<(Format, u64), Error> {
     let mut file = File::open(path).map_err(at("opening the image", path))?;
     let mut head = Vec::new();
-    (&mut file)
-        .take(HEAD as u64)
-        .read_to_end(&mut head)
-        .map_err(at("reading the image", path))?;
-    let format = classify(&head).map_err(|what| Error::NotAnImage {
-        name: path.display().to_string(),
-        what,
-    })?;
+    (&mut file).take(HEAD as u64).read_to_end(&mut head).map_err(at("reading the image", path))?;
+    let format =
+        classify(&head).map_err(|what| Error::NotAnImage { name: path.display().to_string(), what })?;
     match format {
         Format::Raw => {
-            let size = file
-                .seek(SeekFrom::End(0))
-                .map_err(at("reading the size of", path))?;
+            let size = file.seek(SeekFrom::End(0)).map_err(at("reading the size of", path))?;
             Ok((format, size))
         }
         Format::Qcow2 => {
             let image = open_qcow2(path)?;
-            let refers = |what, refers: &str| Error::Refers {
-                path: path.to_owned(),
-                what,
-                refers: refers.to_owned(),
-            };
+            let refers =
+                |what, refers: &str| Error::Refers { path: path.to_owned(), what, refers: refers.to_owned() };
             if let Some(name) = image.implicit_backing_file() {
                 return Err(refers("backing file", name));
             }
             if image.requires_external_data_file() {
-                let name = image
-                    .implicit_external_data_file()
-                    .map_or("a file beside it", String::as_str);
+                let name = image.implicit_external_data_file().map_or("a file beside it", String::as_str);
                 return Err(refers("data file", name));
             }
             Ok((format, image.size()))

@@ -33,22 +33,12 @@ pub fn lock(path: &Path, holder: &str) -> Result<Lock, Error> {
             let mut text = String::new();
             let _ = file.take(200).read_to_string(&mut text);
             let text = text.trim();
-            let holder = if text.is_empty() {
-                "another launcher".to_owned()
-            } else {
-                text.to_owned()
-            };
-            return Err(Error::Locked {
-                path: path.to_owned(),
-                holder,
-            });
+            let holder = if text.is_empty() { "another launcher".to_owned() } else { text.to_owned() };
+            return Err(Error::Locked { path: path.to_owned(), holder });
         }
         Err(error) => return Err(at("locking", path)(error.into())),
     }
-    let write = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{holder}"));
+    let write = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{holder}"));
     write.map_err(at("writing the lock", path))?;
     Ok(Lock { _file: file })
 }

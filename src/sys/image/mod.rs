@@ -22,11 +22,7 @@ pub use overlay::{Overlay, ensure_overlay};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{step} {}", path.display())]
-    File {
-        step: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    File { step: &'static str, path: PathBuf, source: io::Error },
     #[error("no space left for {}: give the volume more room, or remove what is not needed", .0.display())]
     Full(PathBuf),
     #[error("{url}: the server answered {status}: check IMG_SOURCE")]
@@ -34,19 +30,11 @@ pub enum Error {
     #[error("{url}: given up after {tries} tries without progress: {last}")]
     Unreachable { url: String, tries: u32, last: String },
     #[error("{origin} has the digest {found}, but {wanted} is wanted: the image is not what IMG_SHA256 says")]
-    Checksum {
-        origin: String,
-        wanted: String,
-        found: String,
-    },
+    Checksum { origin: String, wanted: String, found: String },
     #[error("{name} is {what}: a qcow2 or raw disk image is needed")]
     NotAnImage { name: String, what: String },
     #[error("{} names {refers} as its {what}: an image that opens other files is refused", path.display())]
-    Refers {
-        path: PathBuf,
-        what: &'static str,
-        refers: String,
-    },
+    Refers { path: PathBuf, what: &'static str, refers: String },
     #[error("{}: {why}", path.display())]
     Overlay { path: PathBuf, why: String },
     #[error("creating the overlay {}", path.display())]
@@ -61,21 +49,13 @@ pub enum Error {
 fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full(path.to_owned()),
-        _ => Error::File {
-            step,
-            path: path.to_owned(),
-            source,
-        },
+        _ => Error::File { step, path: path.to_owned(), source },
     }
 }
 
 /// Makes a directory that only its owner enters. One that exists is left as it is.
 pub fn private_dir(path: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(at("creating the directory", path))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at("creating the directory", path))
 }
 
 /// Writes a small file whole or not at all: beside its place, then renamed. Content that is there already is
@@ -102,12 +82,7 @@ fn create(path: &Path, mode: u32) -> io::Result<File> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)
 }
 
 /// `.NAME.SUFFIX` in the same directory.
@@ -118,9 +93,6 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Makes a rename durable.
 fn sync_dir_of(path: &Path) -> io::Result<()> {
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(dir)?.sync_all()
 }

@@ -27,11 +27,7 @@ pub struct Overlay {
 /// Makes the overlay on `base`, or adopts the one that is there, which is never created anew: it holds the
 /// user's data. It is grown to `at_least` octets when it is smaller.
 pub fn ensure_overlay(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
-    if path.exists() {
-        adopt(path, base, at_least)
-    } else {
-        make(path, base, at_least)
-    }
+    if path.exists() { adopt(path, base, at_least) } else { make(path, base, at_least) }
 }
 
 fn make(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
@@ -60,19 +56,11 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Erro
             full => full,
         }
     })?;
-    Ok(Overlay {
-        base: base.to_owned(),
-        base_format,
-        size_bytes,
-        created: true,
-    })
+    Ok(Overlay { base: base.to_owned(), base_format, size_bytes, created: true })
 }
 
 fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
-    let overlay = |why: String| Error::Overlay {
-        path: path.to_owned(),
-        why,
-    };
+    let overlay = |why: String| Error::Overlay { path: path.to_owned(), why };
     let image = open_qcow2(path)?;
     let recorded = image.implicit_backing_file().ok_or_else(|| {
         overlay(
@@ -98,12 +86,7 @@ fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, E
         size_bytes = wanted.next_multiple_of(512);
         grow(path, size_bytes).map_err(at("growing", path))?;
     }
-    Ok(Overlay {
-        base,
-        base_format,
-        size_bytes,
-        created: false,
-    })
+    Ok(Overlay { base, base_format, size_bytes, created: false })
 }
 
 /// Only the overlay itself is opened: what lies beyond the base reads as zeros.

@@ -49,12 +49,7 @@ impl Socket {
         let _ = sockopt::set_socket_recv_buffer_size_force(&netlink, RECEIVE_BUFFER_LEN);
         sockopt::set_socket_timeout(&netlink, sockopt::Timeout::Recv, Some(PATIENCE))?;
         let buffer = Vec::with_capacity(BUFFER_LEN);
-        Ok(Self {
-            netlink,
-            sequence: 1,
-            send_buffer_len: SEND_BUFFER_LEN,
-            buffer,
-        })
+        Ok(Self { netlink, sequence: 1, send_buffer_len: SEND_BUFFER_LEN, buffer })
     }
 
     /// The number the next message is to have.
@@ -64,10 +59,7 @@ impl Socket {
 
     /// So many numbers have been given away.
     pub fn used(&mut self, messages: usize) {
-        self.sequence = self
-            .sequence
-            .wrapping_add(u32::try_from(messages).unwrap_or(u32::MAX))
-            .max(1);
+        self.sequence = self.sequence.wrapping_add(u32::try_from(messages).unwrap_or(u32::MAX)).max(1);
     }
 
     /// Sends a datagram and reads what is queued when the kernel is done with it.
@@ -115,10 +107,7 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
                 Ok(length) if length > self.buffer.len() || answers.bytes.len() > ANSWER_MAX => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "an answer larger than expected",
-                    ));
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer larger than expected"));
                 }
                 Ok(_) => {
                     answers.add(&self.buffer);
@@ -200,10 +189,7 @@ fn outcome(message: &Message<'_>) -> Option<Answer> {
             message: attributes.text(NLMSGERR_MSG),
         }
     });
-    Some(Answer {
-        sequence: message.sequence,
-        refusal,
-    })
+    Some(Answer { sequence: message.sequence, refusal })
 }
 
 /// Attributes behind the error code and the message it quotes (its header only, when capped).
@@ -212,9 +198,7 @@ fn extended<'a>(message: &Message<'a>) -> Option<Attributes<'a>> {
         return None;
     }
     let quoted = match message.flags & NLM_F_CAPPED {
-        0 => usize::try_from(u32::from_ne_bytes(array(message.body, 4)?))
-            .ok()?
-            .next_multiple_of(4),
+        0 => usize::try_from(u32::from_ne_bytes(array(message.body, 4)?)).ok()?.next_multiple_of(4),
         _ => 16,
     };
     Some(Attributes(message.body.get(4 + quoted..)?))
