@@ -8,6 +8,5 @@
 pub mod dhcp4;
 pub mod dns;
 pub mod frame;
-pub mod leases;
 pub mod lifecycle;
 pub mod qmp;
