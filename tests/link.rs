@@ -247,6 +247,20 @@ fn a_link_of_another_kind_is_named_and_left_alone() {
     assert!(pod.ip("-d link show br0").contains("veth"));
 }
 
+#[test]
+fn a_tap_in_use_is_left_as_it_is() {
+    let (pod, _node) = calico("eth0");
+    ensure(&pod, "eth0", 1, 1450).unwrap();
+    let before = shown(&pod);
+    let held = pod.enter(|| async { open_tap(&name("tap0"), 1) }).unwrap();
+    ensure(&pod, "eth0", 1, 1450).unwrap();
+    drop(held);
+    assert_eq!(shown(&pod), before);
+    pod.ip("link del tap0");
+    pod.ip("link add tap0 type veth peer name other0");
+    assert!(ensure(&pod, "eth0", 1, 1450).unwrap_err().contains("BERTH_TAP"));
+}
+
 /// Per-device forwarding is enough: the namespace-wide switch stays off.
 #[test]
 fn packets_are_forwarded_though_ip_forward_is_off() {

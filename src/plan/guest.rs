@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::LinkPlan;
+use crate::config::{Config, Dns};
+use crate::facts::Facts;
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {}
+/// One guest, one address: the lease is long, and renewing it costs nothing.
+const LEASE_SECS: u32 = 86_400;
 
 /// Settings of the responder for one guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,4 +35,41 @@ pub struct GuestPlan {
     pub ndots: u8,
     /// Watched for changes.
     pub resolv_conf: PathBuf,
+}
+
+/// Decides what the guest is told.
+pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan) -> GuestPlan {
+    let network = &config.network;
+    let pod: Vec<Ipv4Addr> = facts
+        .resolver
+        .nameservers
+        .iter()
+        .filter_map(|address| match address {
+            IpAddr::V4(address) if !address.is_loopback() => Some(*address),
+            _ => None,
+        })
+        .collect();
+    // A guest that is told nothing resolves nothing: without a name server of the pod's it is told ours.
+    let dns = if network.dns == Dns::Pod && !pod.is_empty() { pod } else { vec![network.gateway] };
+    GuestPlan {
+        serve: network.serve,
+        interface: link.bridge.name.clone(),
+        mac: network.mac.unwrap_or_else(|| MacAddr::stable(&config.name, "guest")),
+        address: network.vm,
+        gateway: network.gateway,
+        gateway_mac: link.bridge.mac,
+        hostname: config.hostname.clone(),
+        dns,
+        search: facts.resolver.search.clone(),
+        mtu: link.bridge.mtu,
+        lease_secs: LEASE_SECS,
+        upstreams: upstreams(&facts.resolver.nameservers, network.gateway),
+        ndots: facts.resolver.ndots,
+        resolv_conf: config.paths.resolv_conf.clone(),
+    }
+}
+
+/// Never ourselves: the question would come back for ever.
+pub fn upstreams(nameservers: &[IpAddr], gateway: Ipv4Addr) -> Vec<IpAddr> {
+    nameservers.iter().copied().filter(|address| *address != IpAddr::V4(gateway)).collect()
 }

@@ -192,7 +192,12 @@ impl Responder {
         payload.extend_from_slice(options);
         // BOOTP's size (RFC 1542 §2.1): some clients drop what is shorter.
         payload.resize(payload.len().max(300), 0);
-        Transmit { destination: request.destination(kind, reply.yiaddr()), payload, kind, client: request.mac }
+        Transmit {
+            destination: request.destination(kind, reply.yiaddr()),
+            payload,
+            kind,
+            client: request.mac,
+        }
     }
 }
 
@@ -247,7 +252,9 @@ impl Request {
         let kind = options.msg_type().ok_or(Reason::NoMessageType)?;
         let mac = message.chaddr().first_chunk().copied().map(MacAddr).ok_or(Reason::HardwareAddress)?;
         let address = |code| match options.get(code) {
-            Some(DhcpOption::RequestedIpAddress(address) | DhcpOption::ServerIdentifier(address)) => Some(*address),
+            Some(DhcpOption::RequestedIpAddress(address) | DhcpOption::ServerIdentifier(address)) => {
+                Some(*address)
+            }
             _ => None,
         };
         let lease_secs = match options.get(OptionCode::AddressLeaseTime) {
@@ -255,7 +262,9 @@ impl Request {
             _ => None,
         };
         let wanted = match options.get(OptionCode::ParameterRequestList) {
-            Some(DhcpOption::ParameterRequestList(codes)) => Some(codes.iter().map(|&code| code.into()).collect()),
+            Some(DhcpOption::ParameterRequestList(codes)) => {
+                Some(codes.iter().map(|&code| code.into()).collect())
+            }
             _ => None,
         };
         let client_id = match options.get(OptionCode::ClientIdentifier) {
@@ -263,7 +272,9 @@ impl Request {
             _ => None,
         };
         let most = match options.get(OptionCode::MaxMessageSize) {
-            Some(DhcpOption::MaxMessageSize(size)) => usize::from(*size).saturating_sub(28).clamp(LEAST_SIZE, 1472),
+            Some(DhcpOption::MaxMessageSize(size)) => {
+                usize::from(*size).saturating_sub(28).clamp(LEAST_SIZE, 1472)
+            }
             _ => LEAST_SIZE,
         };
         Ok(Self {

@@ -41,3 +41,31 @@ pub fn tun_set_owner(tun: &File, uid: u32) -> io::Result<()> {
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+// ── sockets ──
+
+/// SO_NO_CHECK (socket(7)): datagrams go out with the checksum zero, which means that there is none.
+pub fn set_no_check(socket: &impl AsRawFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: `on` is a whole int and its length is given; the kernel reads it during the call only.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            (&raw const on).cast(),
+            libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4),
+        )
+    })
+}
+
+/// Binds a packet socket to one link (packet(7)), to send whole frames and to receive none.
+pub fn bind_packet(socket: &impl AsRawFd, link: u32) -> io::Result<()> {
+    // SAFETY: every field of sockaddr_ll is a number; all zero is a valid value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or(0);
+    address.sll_ifindex = i32::try_from(link).unwrap_or(0);
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or(0);
+    // SAFETY: `address` is initialised and lives through the call; its true length is given.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })
+}

@@ -23,7 +23,7 @@ use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 /// cloud-init data beyond this is refused: a config drive holds small files.
 const LARGEST_FILE_BYTES: u64 = 16 << 20;
-/// How deep `/volumes` is searched, and how many disks are taken.
+/// How deep `/volumes` is searched, and how many disks a guest can have.
 const DEEPEST: usize = 16;
 const MOST_DISKS: usize = 64;
 
@@ -46,6 +46,8 @@ pub enum Error {
     NoQemu(PathBuf),
     #[error("reading {}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("more than {MOST_DISKS} extra disks in {} and {}", volumes.display(), devices.display())]
+    TooManyDisks { volumes: PathBuf, devices: PathBuf },
     #[error("{} is larger than {} MiB, too large for cloud-init data", .0.display(), LARGEST_FILE_BYTES >> 20)]
     TooLarge(PathBuf),
 }
@@ -187,7 +189,10 @@ fn disks(config: &Config) -> Result<Disks, Error> {
     images_below(&paths.volumes_dir, 0, &mut extra);
     extra.sort_by(|a, b| dictionary_order(a.as_os_str().as_bytes(), b.as_os_str().as_bytes()));
     extra.extend(entries(&paths.device_dir, |name| name.starts_with(b"disk")));
-    extra.truncate(MOST_DISKS);
+    if extra.len() > MOST_DISKS {
+        let (volumes, devices) = (paths.volumes_dir.clone(), paths.device_dir.clone());
+        return Err(Error::TooManyDisks { volumes, devices });
+    }
     let optional = |path: &Option<PathBuf>| path.as_deref().map_or(Ok(None), required);
     Ok(Disks {
         root_device: root.exists().then_some(root),
@@ -229,7 +234,10 @@ fn images_below(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {
             if depth < DEEPEST {
                 images_below(&entry.path(), depth + 1, found);
             }
-        } else if entry.file_name().as_bytes().ends_with(b".img") && entry.path().is_file() {
+        } else if found.len() <= MOST_DISKS
+            && entry.file_name().as_bytes().ends_with(b".img")
+            && entry.path().is_file()
+        {
             found.push(entry.path());
         }
     }

@@ -1,1 +1,108 @@
-//! socket
+//! The responder's sockets: bound so that only the guest's side reaches them.
+//!
+//! DHCP listens on one link only (SO_BINDTODEVICE); DNS on the gateway's address only, never on the pod's. Ports
+//! 53 and 67 need CAP_NET_BIND_SERVICE or `net.ipv4.ip_unprivileged_port_start`; whole frames need CAP_NET_RAW,
+//! and where that is missing replies to a client without an address are broadcast (RFC 2131 §4.1 allows it).
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use rustix::net::netdevice::name_to_index;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UdpSocket};
+
+use super::ffi;
+use crate::net::IfName;
+
+const DHCP_SERVER: u16 = 67;
+const DNS: u16 = 53;
+
+/// A socket that could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("binding {what} on {place}{}", hint(.source))]
+    Bind { what: &'static str, place: String, source: io::Error },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => " (needs CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::AddrInUse => " (something else serves there: stop it, or set NO_DHCP)",
+        _ => "",
+    }
+}
+
+/// DHCP's two ways: datagrams, and whole frames where that is allowed.
+#[derive(Debug)]
+pub struct Dhcp {
+    pub udp: UdpSocket,
+    frames: Option<Socket>,
+}
+
+impl Dhcp {
+    /// Sends a whole frame out of the link. False when this process may not.
+    pub fn send_frame(&self, frame: &[u8]) -> io::Result<bool> {
+        match &self.frames {
+            Some(socket) => socket.send(frame).map(|_| true),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Port 67 of one link.
+pub fn dhcp(interface: &IfName) -> Result<Dhcp, Error> {
+    let bind = || -> io::Result<Dhcp> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_broadcast(true)?;
+        socket.bind_device(Some(interface.as_str().as_bytes()))?;
+        ffi::set_no_check(&socket)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, DHCP_SERVER)).into())?;
+        Ok(Dhcp { udp: UdpSocket::from_std(socket.into())?, frames: frames(interface).ok() })
+    };
+    bind().map_err(|source| Error::Bind { what: "DHCP, port 67/udp", place: interface.to_string(), source })
+}
+
+fn frames(interface: &IfName) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
+    let index = name_to_index(&socket, interface.as_str())?;
+    ffi::bind_packet(&socket, index)?;
+    Ok(socket)
+}
+
+/// DNS's two ways.
+#[derive(Debug)]
+pub struct Dns {
+    pub udp: UdpSocket,
+    pub tcp: TcpListener,
+}
+
+/// Port 53 of the gateway's address.
+pub fn dns(gateway: Ipv4Addr) -> Result<Dns, Error> {
+    let address = SocketAddr::from(SocketAddrV4::new(gateway, DNS));
+    let bind = || -> io::Result<Dns> {
+        let udp = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        udp.set_reuse_address(true)?;
+        ffi::set_no_check(&udp)?;
+        udp.bind(&address.into())?;
+        let tcp = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        tcp.set_reuse_address(true)?;
+        tcp.bind(&address.into())?;
+        tcp.listen(64)?;
+        Ok(Dns { udp: UdpSocket::from_std(udp.into())?, tcp: TcpListener::from_std(tcp.into())? })
+    };
+    bind().map_err(|source| Error::Bind { what: "DNS, port 53", place: gateway.to_string(), source })
+}
+
+/// A socket for one question to one server, from a port the kernel picks at random.
+pub async fn upstream(server: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = if server.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = UdpSocket::bind(any).await?;
+    // Connected: the kernel drops what comes from anyone else.
+    socket.connect(server).await?;
+    Ok(socket)
+}

@@ -150,7 +150,9 @@ impl Options {
             BROADCAST => settings.guest.broadcast().octets().to_vec(),
             DNS => settings.dns.iter().flat_map(Ipv4Addr::octets).collect(),
             HOST_NAME => settings.hostname.bytes().collect(),
-            DOMAIN_NAME => settings.search.first().map(|domain| domain.as_bytes().to_vec()).unwrap_or_default(),
+            DOMAIN_NAME => {
+                settings.search.first().map(|domain| domain.as_bytes().to_vec()).unwrap_or_default()
+            }
             MTU => u16::try_from(settings.mtu).unwrap_or(u16::MAX).to_be_bytes().to_vec(),
             SEARCH => search_list(&settings.search),
             ROUTES | ROUTES_MICROSOFT => default_route(settings.server),

@@ -190,7 +190,10 @@ fn d12_replies_go_where_the_client_can_hear() {
         Destination::Unicast { address: GUEST.into(), mac: MacAddr(MAC) }
     );
     assert_eq!(discover().set(10, &[0x80, 0]).reply().destination, Destination::Broadcast);
-    assert_eq!(discover().giaddr([10, 0, 0, 9]).reply().destination, Destination::Relay([10, 0, 0, 9].into()));
+    assert_eq!(
+        discover().giaddr([10, 0, 0, 9]).reply().destination,
+        Destination::Relay([10, 0, 0, 9].into())
+    );
 }
 
 #[test]
@@ -227,7 +230,8 @@ fn d19_secs_and_hops_change_nothing() {
 
 #[test]
 fn d20_d22_what_does_not_fit_is_left_out_whole() {
-    let long = Settings { search: (0..60).map(|n| format!("domain-number-{n}.example")).collect(), ..settings() };
+    let long =
+        Settings { search: (0..60).map(|n| format!("domain-number-{n}.example")).collect(), ..settings() };
     for (size, whole) in [(576u16, false), (1500, true)] {
         let option = [&[57, 2][..], &size.to_be_bytes()].concat();
         let packet = Packet::new(&[DISCOVER, &option, &[55, 3, 119, 1, 3]]);
@@ -311,7 +315,10 @@ fn d42_names_are_sent_without_dots_at_the_end() {
 
 #[test]
 fn d44_a_small_mtu_is_told_unasked() {
-    assert_eq!(Packet::new(&[DISCOVER, &[55, 1, 3]]).reply().option(26), Some(1450u16.to_be_bytes().to_vec()));
+    assert_eq!(
+        Packet::new(&[DISCOVER, &[55, 1, 3]]).reply().option(26),
+        Some(1450u16.to_be_bytes().to_vec())
+    );
     let usual = Settings { mtu: 1500, ..settings() };
     let packet = Packet::new(&[DISCOVER, &[55, 1, 3]]);
     let transmit = Responder::new(usual).answer(Instant::now(), &packet.bytes).unwrap().unwrap();

@@ -532,7 +532,7 @@ fn write_checked(
         let read = match reader.read(buffer.get_mut(filled..).unwrap_or_default()) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(cause(name, error)),
+            Err(error) => return Err(cause(name, &error)),
         };
         filled += read;
         if read > 0 && filled < buffer.len() {
@@ -553,8 +553,8 @@ fn write_checked(
 }
 
 /// The wire's errors are worth another try; a decoder's mean that the file is bad.
-fn cause(name: &str, error: io::Error) -> End {
-    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+fn cause(name: &str, error: &io::Error) -> End {
+    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = inner {
         if error.is::<Broken>() {
             return End::Broken(io::Error::other(error.to_string()));

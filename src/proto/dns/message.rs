@@ -1,0 +1,260 @@
+//! Messages: what is read of a question and of an answer, and the few that are made here.
+
+use std::net::Ipv4Addr;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode};
+use hickory_proto::rr::rdata::{A, CNAME, HINFO, PTR, SOA};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+
+use super::{Over, Reason, Settings};
+
+/// Header of a DNS message (RFC 1035 §4.1.1).
+const HEADER: usize = 12;
+/// What a client without EDNS takes over UDP (RFC 1035 §4.2.1).
+const LEAST_UDP: usize = 512;
+/// How long our own names may be remembered. Seconds.
+const LOCAL_TTL: u32 = 30;
+
+/// A question that makes sense.
+#[derive(Debug)]
+pub(super) struct Query {
+    bytes: Vec<u8>,
+    message: Message,
+    question: Question,
+}
+
+impl Query {
+    /// Err: dropped. Ok(Err): the answer that says what is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Result<Self, Vec<u8>>, Reason> {
+        let Some(&[id1, id2, flags, _, count1, count2, ..]) = bytes.first_chunk::<HEADER>() else {
+            return Err(Reason::Truncated);
+        };
+        if flags & 0x80 != 0 {
+            return Err(Reason::NotAQuery);
+        }
+        let refuse = |code| Ok(Err(bare_refusal([id1, id2], flags, code)));
+        if flags >> 3 & 0xf != 0 {
+            return refuse(ResponseCode::NotImp);
+        }
+        if [count1, count2] != [0, 1] {
+            return refuse(ResponseCode::FormErr);
+        }
+        let Ok(message) = Message::from_vec(bytes) else { return refuse(ResponseCode::FormErr) };
+        let Some(question) = message.queries.first().cloned() else { return refuse(ResponseCode::FormErr) };
+        let query = Self { bytes: bytes.to_vec(), message, question };
+        let refusal = match query.question.query_type() {
+            _ if query.message.edns.as_ref().is_some_and(|edns| edns.version() > 0) => {
+                Some(ResponseCode::BADVERS)
+            }
+            _ if query.question.query_class() != DNSClass::IN => Some(ResponseCode::Refused),
+            RecordType::AXFR | RecordType::IXFR => Some(ResponseCode::Refused),
+            _ => None,
+        };
+        Ok(match refusal {
+            Some(code) => Err(query.refusal(code)),
+            None => Ok(query),
+        })
+    }
+
+    pub fn name(&self) -> &Name {
+        self.question.name()
+    }
+
+    pub fn is_for_an_address(&self) -> bool {
+        matches!(self.question.query_type(), RecordType::A | RecordType::AAAA)
+    }
+
+    /// An answer that has only a code, with the question kept.
+    pub fn refusal(&self, code: ResponseCode) -> Vec<u8> {
+        let mut message = self.answer();
+        message.metadata.response_code = code;
+        self.encode(&message)
+    }
+
+    fn answer(&self) -> Message {
+        let mut message = Message::response(self.message.metadata.id, OpCode::Query);
+        message.metadata.recursion_desired = self.message.metadata.recursion_desired;
+        message.metadata.checking_disabled = self.message.metadata.checking_disabled;
+        message.metadata.recursion_available = true;
+        message.add_query(self.question.clone());
+        if self.message.edns.is_some() {
+            let mut edns = Edns::new();
+            edns.set_max_payload(1232);
+            message.set_edns(edns);
+        }
+        message
+    }
+
+    fn encode(&self, message: &Message) -> Vec<u8> {
+        message.to_vec().unwrap_or_else(|_| bare_refusal(self.id(), 0, ResponseCode::ServFail))
+    }
+
+    fn id(&self) -> [u8; 2] {
+        self.message.metadata.id.to_be_bytes()
+    }
+
+    /// The question for a server: the guest's own bytes under another id, or under another name.
+    pub fn upstream(&self, id: u16, name: Option<&Name>) -> Option<Vec<u8>> {
+        match name {
+            None => {
+                let mut bytes = self.bytes.clone();
+                bytes.get_mut(..2)?.copy_from_slice(&id.to_be_bytes());
+                Some(bytes)
+            }
+            Some(name) => {
+                let mut message = self.message.clone();
+                message.metadata.id = id;
+                message.queries.first_mut()?.set_name(name.clone());
+                message.to_vec().ok()
+            }
+        }
+    }
+
+    /// Whether these bytes answer the question we sent. Names are compared without case (RFC 4343).
+    pub fn is_answered_by(&self, bytes: &[u8], id: u16, name: Option<&Name>) -> bool {
+        let response = bytes.get(2).is_some_and(|flags| flags & 0x80 != 0);
+        if !response || bytes.get(..2) != Some(&id.to_be_bytes()) || bytes.get(4..6) != Some(&[0, 1]) {
+            return false;
+        }
+        let Ok(message) = Message::from_vec(bytes) else { return false };
+        message.queries.first().is_some_and(|question| {
+            question.query_type() == self.question.query_type()
+                && question.query_class() == self.question.query_class()
+                && question.name() == name.unwrap_or(self.question.name())
+        })
+    }
+
+    /// The server's answer as the guest must see it: its own id, and the name it asked for, which leads to the
+    /// one that was found by a CNAME.
+    pub fn under_its_own_name(&self, bytes: &[u8], name: Option<&Name>) -> Option<Vec<u8>> {
+        let Some(found) = name else {
+            let mut bytes = bytes.to_vec();
+            bytes.get_mut(..2)?.copy_from_slice(&self.id());
+            return Some(bytes);
+        };
+        let answer = Message::from_vec(bytes).ok()?;
+        let mut message = self.answer();
+        message.metadata.response_code = answer.metadata.response_code;
+        let ttl = answer.answers.iter().map(|record| record.ttl).min().unwrap_or(LOCAL_TTL);
+        message.add_answer(Record::from_rdata(self.name().clone(), ttl, RData::CNAME(CNAME(found.clone()))));
+        message.add_answers(answer.answers);
+        message.to_vec().ok()
+    }
+
+    /// Over UDP no more than the guest takes: else the question and the bit that says so (RFC 2181 §9).
+    pub fn fit(&self, over: Over, bytes: Vec<u8>) -> Vec<u8> {
+        let most = match (over, &self.message.edns) {
+            (Over::Tcp, _) => return bytes,
+            (Over::Udp, Some(edns)) => usize::from(edns.max_payload()).max(LEAST_UDP),
+            (Over::Udp, None) => LEAST_UDP,
+        };
+        if bytes.len() <= most {
+            return bytes;
+        }
+        let mut message = self.answer();
+        message.metadata.truncation = true;
+        if let Some(flags) = bytes.get(3) {
+            message.metadata.response_code = ResponseCode::from_low(flags & 0xf);
+        }
+        self.encode(&message)
+    }
+}
+
+/// Header alone, for what could not be read.
+fn bare_refusal([id1, id2]: [u8; 2], flags: u8, code: ResponseCode) -> Vec<u8> {
+    let [_, code] = u16::from(code).to_be_bytes();
+    // QR, the opcode and RD as they came, RA.
+    vec![id1, id2, 0x80 | (flags & 0x79), 0x80 | (code & 0xf), 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// What decides about a server's answer.
+pub(super) struct Answer {
+    pub code: ResponseCode,
+    pub cut: bool,
+    pub empty: bool,
+}
+
+impl Answer {
+    pub fn read(bytes: &[u8]) -> Self {
+        let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
+        Self {
+            code: ResponseCode::from_low(at(3) & 0xf),
+            cut: at(2) & 2 != 0,
+            empty: (at(6), at(7)) == (0, 0),
+        }
+    }
+}
+
+/// Answers that need no server: our own names, and names that must not be asked for.
+pub(super) fn local(query: &Query, settings: &Settings) -> Option<Vec<u8>> {
+    let kind = query.question.query_type();
+    if kind == RecordType::ANY {
+        // RFC 8482 §4.2
+        return Some(query.own(&[RData::HINFO(HINFO::new("RFC8482".into(), String::new()))]));
+    }
+    let text = query.name().to_ascii().to_ascii_lowercase();
+    let text = text.trim_end_matches('.');
+    if let Some(address) = own_address(text, settings) {
+        return Some(match kind {
+            RecordType::A => query.own(&[RData::A(A(address))]),
+            _ => query.own(&[]),
+        });
+    }
+    if let Some(name) = own_pointer(text, settings) {
+        return Some(match (kind, Name::from_ascii(name)) {
+            (RecordType::PTR, Ok(name)) => query.own(&[RData::PTR(PTR(name))]),
+            _ => query.own(&[]),
+        });
+    }
+    // RFC 6761 §6.4, RFC 6762 §3 and RFC 7686 §2: not for a server.
+    let never = ["local", "invalid", "onion"]
+        .iter()
+        .any(|top| text == *top || text.strip_suffix(top).is_some_and(|rest| rest.ends_with('.')));
+    let cluster =
+        settings.search.iter().any(|domain| text == domain || text.ends_with(&format!(".{domain}")));
+    (never && !cluster).then(|| query.refusal(ResponseCode::NXDomain))
+}
+
+/// The guest by its name, bare or in the pod's first domain; the gateway; localhost (RFC 6761 §6.3).
+fn own_address(text: &str, settings: &Settings) -> Option<Ipv4Addr> {
+    if text == "localhost" || text.ends_with(".localhost") {
+        return Some(Ipv4Addr::LOCALHOST);
+    }
+    let hostname = settings.hostname.to_ascii_lowercase();
+    let first = settings.search.first();
+    let is = |name: &str| text == name || first.is_some_and(|domain| text == format!("{name}.{domain}"));
+    if is(&hostname) {
+        return Some(settings.guest);
+    }
+    (text == "gateway").then_some(settings.gateway)
+}
+
+fn own_pointer(text: &str, settings: &Settings) -> Option<String> {
+    let reverse = |address: Ipv4Addr| {
+        let [a, b, c, d] = address.octets();
+        format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+    };
+    if text == reverse(settings.guest) {
+        let domain = settings.search.first().map(|domain| format!(".{domain}")).unwrap_or_default();
+        return Some(format!("{}{domain}.", settings.hostname));
+    }
+    (text == reverse(settings.gateway)).then(|| "gateway.".to_owned())
+}
+
+impl Query {
+    /// An authoritative answer of ours; without data it says so, with an SOA of ours (RFC 2308 §2.2).
+    fn own(&self, data: &[RData]) -> Vec<u8> {
+        let mut message = self.answer();
+        message.metadata.authoritative = true;
+        message.metadata.message_type = MessageType::Response;
+        for rdata in data {
+            message.add_answer(Record::from_rdata(self.name().clone(), LOCAL_TTL, rdata.clone()));
+        }
+        if data.is_empty() {
+            let root = Name::root();
+            let soa = SOA::new(root.clone(), root, 1, 3600, 600, 86_400, LOCAL_TTL);
+            message.add_authority(Record::from_rdata(self.name().clone(), LOCAL_TTL, RData::SOA(soa)));
+        }
+        self.encode(&message)
+    }
+}

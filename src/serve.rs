@@ -1,1 +1,0 @@
-//! Drive the DHCP and DNS cores with sockets and timers.

@@ -1,0 +1,304 @@
+//! The DNS task: one loop owns the core; TCP connections and questions under way are tasks that talk to it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep_until, timeout};
+
+use crate::facts::Resolver;
+use crate::plan::GuestPlan;
+use crate::plan::guest::upstreams;
+use crate::proto::dns::{Forwarder, Input, MOST_FLIGHTS, Output, Over, Reason, Settings};
+use crate::sys::socket::{Dns, upstream};
+
+/// TCP connections of the guest at once, and how long one may be idle (RFC 7766 §6.2.3).
+const MOST_CONNECTIONS: usize = 32;
+const IDLE: Duration = Duration::from_secs(10);
+/// Longer than the core waits for any server.
+const ASK: Duration = Duration::from_secs(5);
+/// Datagrams looked at for one question: more are a flood.
+const MOST_REPLIES: usize = 16;
+/// No server sends more over UDP: RFC 6891 §6.2.5 suggests 4096, most send 1232.
+const LARGEST_REPLY: usize = 16 << 10;
+/// How often resolv.conf is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What the tasks tell the loop.
+enum Told {
+    Query { connection: mpsc::Sender<Vec<u8>>, bytes: Vec<u8> },
+    Reply { ask: u64, bytes: Vec<u8> },
+    Failed { ask: u64 },
+    Closed,
+}
+
+/// How an answer gets back.
+enum Way {
+    Udp(SocketAddr),
+    Tcp(mpsc::Sender<Vec<u8>>),
+}
+
+/// The loop's own state beside the core's.
+struct Desk {
+    forwarder: Forwarder,
+    ways: BTreeMap<u64, Way>,
+    asks: BTreeMap<u64, AbortHandle>,
+    next: u64,
+    connections: usize,
+    tell: mpsc::Sender<Told>,
+    dropped: BTreeMap<Reason, u64>,
+}
+
+/// Serves until a socket fails; the error is why.
+#[expect(clippy::disallowed_methods, reason = "a verb: the clock is read here and handed to the core")]
+pub(super) async fn serve(sockets: Dns, plan: GuestPlan) -> io::Error {
+    let (tell, mut told) = mpsc::channel(MOST_FLIGHTS);
+    let mut seed = [0; 8];
+    if let Err(error) = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()) {
+        return error.into();
+    }
+    let mut desk = Desk {
+        forwarder: Forwarder::new(
+            settings(&plan, &plan.upstreams, &plan.search, plan.ndots),
+            u64::from_ne_bytes(seed),
+        ),
+        ways: BTreeMap::new(),
+        asks: BTreeMap::new(),
+        next: 0,
+        connections: 0,
+        tell,
+        dropped: BTreeMap::new(),
+    };
+    let mut resolv_conf = ResolvConf::new(&plan.resolv_conf);
+    let mut look = tokio::time::interval(LOOK);
+    let mut buffer = vec![0; 65_535];
+    loop {
+        let deadline = desk.forwarder.deadline();
+        let due = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        tokio::select! {
+            received = sockets.udp.recv_from(&mut buffer) => match received {
+                Ok((length, from)) => {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    desk.query(Instant::now(), Way::Udp(from), bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => return error,
+            },
+            accepted = sockets.tcp.accept() => match accepted {
+                Ok((stream, _)) => desk.accept(stream),
+                Err(error) => tracing::debug!(%error, "DNS connection lost before it began"),
+            },
+            Some(told) = told.recv() => desk.told(Instant::now(), told),
+            () = sleep_until(due.into()), if deadline.is_some() => desk.input(Instant::now(), Input::Tick),
+            _ = look.tick() => if let Some(resolver) = resolv_conf.changed() {
+                tracing::info!(nameservers = ?resolver.nameservers, search = ?resolver.search, "resolv.conf changed");
+                let servers = upstreams(&resolver.nameservers, plan.gateway);
+                desk.forwarder.reconfigure(settings(&plan, &servers, &resolver.search, resolver.ndots));
+            },
+        }
+        desk.drain(&sockets).await;
+    }
+}
+
+fn settings(plan: &GuestPlan, servers: &[std::net::IpAddr], search: &[String], ndots: u8) -> Settings {
+    Settings {
+        hostname: plan.hostname.clone(),
+        guest: plan.address.address,
+        gateway: plan.gateway,
+        upstreams: servers.iter().map(|address| SocketAddr::new(*address, 53)).collect(),
+        search: search.to_vec(),
+        ndots,
+    }
+}
+
+impl Desk {
+    fn query(&mut self, now: Instant, way: Way, bytes: &[u8]) {
+        let over = if matches!(way, Way::Udp(_)) { Over::Udp } else { Over::Tcp };
+        self.next += 1;
+        let client = self.next;
+        self.ways.insert(client, way);
+        if let Err(reason) = self.forwarder.handle(now, Input::Query { client, over, bytes }) {
+            self.ways.remove(&client);
+            self.count(reason);
+        }
+    }
+
+    fn input(&mut self, now: Instant, input: Input<'_>) {
+        if let Err(reason) = self.forwarder.handle(now, input) {
+            self.count(reason);
+        }
+    }
+
+    fn told(&mut self, now: Instant, told: Told) {
+        match told {
+            Told::Query { connection, bytes } => self.query(now, Way::Tcp(connection), &bytes),
+            Told::Reply { ask, bytes } => {
+                match self.forwarder.handle(now, Input::Reply { ask, bytes: &bytes }) {
+                    Ok(()) => self.forget(ask),
+                    // A forged answer must not end the wait for the true one.
+                    Err(reason) => self.count(reason),
+                }
+            }
+            Told::Failed { ask } => {
+                self.forget(ask);
+                self.input(now, Input::Failed { ask });
+            }
+            Told::Closed => self.connections = self.connections.saturating_sub(1),
+        }
+    }
+
+    fn count(&mut self, reason: Reason) {
+        let count = self.dropped.entry(reason).or_default();
+        *count += 1;
+        tracing::debug!(reason = reason.label(), count, "DNS message dropped");
+    }
+
+    fn forget(&mut self, ask: u64) {
+        if let Some(task) = self.asks.remove(&ask) {
+            task.abort();
+        }
+    }
+
+    async fn drain(&mut self, sockets: &Dns) {
+        while let Some(output) = self.forwarder.poll() {
+            match output {
+                Output::Answer { client, bytes } => match self.ways.remove(&client) {
+                    Some(Way::Udp(to)) => {
+                        if let Err(error) = sockets.udp.send_to(&bytes, to).await {
+                            tracing::debug!(%to, %error, "DNS answer not sent");
+                        }
+                    }
+                    // A connection that does not take its answers loses them.
+                    Some(Way::Tcp(connection)) => drop(connection.try_send(bytes)),
+                    None => {}
+                },
+                Output::Ask { ask, server, over, bytes } => {
+                    let task = tokio::spawn(ask_server(self.tell.clone(), ask, server, over, bytes));
+                    self.asks.insert(ask, task.abort_handle());
+                }
+                Output::Forget { ask } => self.forget(ask),
+            }
+        }
+    }
+
+    fn accept(&mut self, stream: TcpStream) {
+        if self.connections >= MOST_CONNECTIONS {
+            return;
+        }
+        self.connections += 1;
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            if let Err(error) = connection(stream, &tell).await {
+                tracing::debug!(%error, "DNS connection ended");
+            }
+            let _ = tell.send(Told::Closed).await;
+        });
+    }
+}
+
+/// One connection of the guest: messages with their length before them, answers in any order (RFC 7766 §6.2.1).
+async fn connection(stream: TcpStream, tell: &mpsc::Sender<Told>) -> io::Result<()> {
+    let (mut read, mut write) = stream.into_split();
+    let (answer, mut answers) = mpsc::channel::<Vec<u8>>(32);
+    let writer = tokio::spawn(async move {
+        while let Some(bytes) = answers.recv().await {
+            let Ok(length) = u16::try_from(bytes.len()) else { continue };
+            let message = [&length.to_be_bytes()[..], &bytes].concat();
+            if !matches!(timeout(IDLE, write.write_all(&message)).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    });
+    let result = loop {
+        match timeout(IDLE, read_message(&mut read)).await {
+            Ok(Ok(bytes)) => {
+                if tell.send(Told::Query { connection: answer.clone(), bytes }).await.is_err() {
+                    break Ok(());
+                }
+            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => break Ok(()),
+            Ok(Err(error)) => break Err(error),
+            Err(_) => break Ok(()),
+        }
+    };
+    // Questions under way keep a sender each: the writer ends when the last one is answered.
+    drop(answer);
+    let _ = timeout(ASK, writer).await;
+    result
+}
+
+async fn read_message(stream: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Vec<u8>> {
+    let length = stream.read_u16().await?;
+    let mut bytes = vec![0; usize::from(length)];
+    stream.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+async fn ask_server(tell: mpsc::Sender<Told>, ask: u64, server: SocketAddr, over: Over, bytes: Vec<u8>) {
+    let asked = async {
+        match over {
+            Over::Udp => over_udp(&tell, ask, server, &bytes).await,
+            Over::Tcp => over_tcp(&tell, ask, server, &bytes).await,
+        }
+    };
+    if !matches!(timeout(ASK, asked).await, Ok(Ok(()))) {
+        let _ = tell.send(Told::Failed { ask }).await;
+    }
+}
+
+async fn over_udp(tell: &mpsc::Sender<Told>, ask: u64, server: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    let socket = upstream(server).await?;
+    socket.send(bytes).await?;
+    let mut buffer = vec![0; LARGEST_REPLY];
+    for _ in 0..MOST_REPLIES {
+        let length = socket.recv(&mut buffer).await?;
+        let bytes = buffer.get(..length).unwrap_or_default().to_vec();
+        if tell.send(Told::Reply { ask, bytes }).await.is_err() {
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("a flood of answers"))
+}
+
+async fn over_tcp(tell: &mpsc::Sender<Told>, ask: u64, server: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    let mut stream = TcpStream::connect(server).await?;
+    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes()[..], bytes].concat()).await?;
+    let bytes = read_message(&mut stream).await?;
+    let _ = tell.send(Told::Reply { ask, bytes }).await;
+    Ok(())
+}
+
+/// Notices that resolv.conf is another one than it was.
+struct ResolvConf<'a> {
+    path: &'a Path,
+    seen: Option<(SystemTime, u64)>,
+}
+
+impl<'a> ResolvConf<'a> {
+    fn new(path: &'a Path) -> Self {
+        Self { path, seen: Self::stamp(path) }
+    }
+
+    fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    }
+
+    /// The new content, when there is any. A file that is being replaced is looked at again.
+    fn changed(&mut self) -> Option<Resolver> {
+        let stamp = Self::stamp(self.path)?;
+        if self.seen == Some(stamp) {
+            return None;
+        }
+        let text = std::fs::read(self.path).ok()?;
+        self.seen = Some(stamp);
+        Some(Resolver::parse(&text))
+    }
+}

@@ -1,0 +1,92 @@
+//! Drive the DHCP and DNS cores with sockets and timers, for as long as the guest lives.
+//!
+//! Each service is a task of its own. One that ends or panics is started again, with a pause and a line in the
+//! log; the guest notices at most a question asked twice.
+
+mod dhcp;
+mod dns;
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::plan::GuestPlan;
+use crate::sys::socket;
+
+/// Longest pause before a service that keeps ending is started again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Sockets that are bound: from here on the guest may ask.
+#[derive(Debug)]
+pub struct Bound {
+    plan: GuestPlan,
+    dhcp: socket::Dhcp,
+    dns: socket::Dns,
+}
+
+/// Binds both services; None when nothing is to be served. Needs the gateway's address on the bridge.
+pub fn bind(plan: &GuestPlan) -> Result<Option<Bound>, socket::Error> {
+    if !plan.serve {
+        return Ok(None);
+    }
+    let dhcp = socket::dhcp(&plan.interface)?;
+    let dns = socket::dns(plan.gateway)?;
+    Ok(Some(Bound { plan: plan.clone(), dhcp, dns }))
+}
+
+impl Bound {
+    /// Serves until `stop` turns true or its sender is gone.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        let Self { plan, dhcp, dns } = self;
+        let dhcp = keep("dhcp", stop.clone(), dhcp, &plan, |plan| socket::dhcp(&plan.interface), dhcp::serve);
+        let dns = keep("dns", stop, dns, &plan, |plan| socket::dns(plan.gateway), dns::serve);
+        tokio::join!(dhcp, dns);
+    }
+}
+
+/// Runs a service until told to stop, however often it ends.
+async fn keep<S, F, E>(
+    name: &'static str,
+    mut stop: watch::Receiver<bool>,
+    sockets: S,
+    plan: &GuestPlan,
+    bind: impl Fn(&GuestPlan) -> Result<S, socket::Error>,
+    serve: impl Fn(S, GuestPlan) -> F,
+) where
+    F: Future<Output = E> + Send + 'static,
+    E: fmt::Display + Send + 'static,
+{
+    let mut ready = Some(sockets);
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let bound = match ready.take() {
+            Some(sockets) => Ok(sockets),
+            None => bind(plan),
+        };
+        let ended = match bound {
+            Ok(sockets) => {
+                let mut task = tokio::spawn(serve(sockets, plan.clone()));
+                tokio::select! {
+                    () = stopped(&mut stop) => return task.abort(),
+                    end = &mut task => match end {
+                        Ok(error) => error.to_string(),
+                        Err(panic) => panic.to_string(),
+                    },
+                }
+            }
+            Err(error) => crate::exit::story(&error),
+        };
+        tracing::error!(service = name, error = %ended, "service ended, starting it again");
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that nobody can say stop any more: as good as being told.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
