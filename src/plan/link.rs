@@ -37,14 +37,20 @@ pub struct Tap {
 }
 
 pub fn plan(config: &Config, facts: &Facts) -> Result<LinkPlan, Error> {
-    let mtu = config.network.mtu.map_or(facts.uplink.mtu, |mtu| mtu.min(facts.uplink.mtu));
+    let mtu = config
+        .network
+        .mtu
+        .map_or(facts.uplink.mtu, |mtu| mtu.min(facts.uplink.mtu));
     Ok(LinkPlan {
         uplink: facts.uplink.name.clone(),
         bridge: Bridge {
             name: config.network.bridge.clone(),
             mac: MacAddr::stable(&config.name, "gateway"),
             mtu,
-            address: Ipv4Prefix { address: config.network.gateway, length: config.network.vm.length },
+            address: Ipv4Prefix {
+                address: config.network.gateway,
+                length: config.network.vm.length,
+            },
         },
         tap: Tap {
             name: config.network.tap.clone(),

@@ -1,0 +1,1 @@
+//! The ladder under a virtual clock, and random lives.
