@@ -124,10 +124,11 @@ impl Child {
 }
 
 impl Drop for Child {
-    /// No QEMU without a supervisor: a child that is let go is killed. One that ended is reaped already.
+    /// No QEMU without a supervisor: a child that is let go is killed. It is not waited for: the kernel may not
+    /// let go of it, and only its zombie would be left.
     fn drop(&mut self) {
-        if matches!(self.inner.try_wait(), Ok(None)) && self.inner.kill().is_ok() {
-            let _ = self.inner.wait();
+        if matches!(self.inner.try_wait(), Ok(None)) {
+            let _ = self.inner.kill();
         }
     }
 }

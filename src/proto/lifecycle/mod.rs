@@ -155,6 +155,30 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The exit code of a supervisor: QEMU's own where it ended by itself, 128 and the signal where it was
+    /// killed, 0 where all went as it should.
+    pub fn exit_code(&self) -> u8 {
+        let code = match self {
+            Self::Poweroff | Self::Reboot | Self::Panicked | Self::Stopped(By::Guest | By::Quit) => 0,
+            Self::Stopped(By::Kill) => 128 + 9,
+            Self::Failed {
+                fault: Fault::Exited(Exit::Code(code)),
+                ..
+            } => *code,
+            Self::Failed {
+                fault: Fault::Exited(Exit::Signal(signal)),
+                ..
+            } => 128 + signal,
+            Self::Failed {
+                fault: Fault::InternalError | Fault::NeverReady,
+                ..
+            } => 1,
+        };
+        u8::try_from(code).unwrap_or(1)
+    }
+}
+
 /// What made a machine stop that was asked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
