@@ -23,8 +23,9 @@ use std::time::{Duration, Instant};
 
 use berth::config::{self, Accel, Config, OnPoweroff, OnReboot};
 use berth::facts::{Disks, Facts, Host, Resolver, Uplink};
+use berth::iso::Volume;
 use berth::net::MacAddr;
-use berth::plan::disk::{DiskPlan, Root};
+use berth::plan::disk::{DiskPlan, Root, Seed};
 use berth::plan::link::{Bridge, LinkPlan, Tap};
 use berth::plan::machine::{self, BaseFormat};
 use berth::proto::lifecycle::{By, Exit, Fault, Outcome};
@@ -113,6 +114,11 @@ struct Wanted {
     queues: u16,
     launcher: Vec<String>,
     extra: Vec<String>,
+    /// First line of a file: VNC with a password, on 127.0.0.1.
+    vnc_password: Option<PathBuf>,
+    extra_disks: Vec<PathBuf>,
+    /// A CD-ROM.
+    seed: Option<PathBuf>,
 }
 
 impl Wanted {
@@ -130,6 +136,9 @@ impl Wanted {
             queues: 1,
             launcher: Vec::new(),
             extra: Vec::new(),
+            vnc_password: None,
+            extra_disks: Vec::new(),
+            seed: None,
         }
     }
 
@@ -176,8 +185,8 @@ impl Wanted {
                 net_opts: None,
                 placeholders: BTreeMap::new(),
                 reserve_vnc: true,
-                vnc: false,
-                vnc_password_file: None,
+                vnc: self.vnc_password.is_some(),
+                vnc_password_file: self.vnc_password.clone(),
                 uid: self.uid,
                 extra_args: self.extra.clone(),
             },
@@ -217,7 +226,7 @@ impl Wanted {
                 index: 2,
                 mac: MacAddr::stable("vm", "uplink"),
                 mtu: 1450,
-                address: "10.0.0.2/24".parse().unwrap(),
+                address: "127.0.0.1/8".parse().unwrap(),
                 others: vec![],
                 gateway: None,
             },
@@ -280,10 +289,18 @@ impl Wanted {
                 size_bytes: None,
             },
         };
+        let seed = self.seed.clone().map(|path| Seed {
+            volume: Volume {
+                label: "config-2".to_owned(),
+                files: vec![],
+            },
+            path,
+            attach: config::SeedAs::Cdrom,
+        });
         DiskPlan {
             root,
-            extra: vec![],
-            seed: None,
+            extra: self.extra_disks.clone(),
+            seed,
             lock: "/run/lock".into(),
             state_dir: "/run".into(),
         }
@@ -374,7 +391,7 @@ struct Running {
     stderr: BufReader<ChildStderr>,
     log: String,
     _limit: mpsc::Sender<()>,
-    _netns: Netns,
+    netns: Netns,
 }
 
 impl Running {
@@ -404,7 +421,7 @@ impl Running {
             stderr,
             log: String::new(),
             _limit: limit,
-            _netns: netns,
+            netns,
         }
     }
 
@@ -617,6 +634,7 @@ fn sigterm_presses_the_power_button_within_50_ms_and_the_guest_powers_off() {
     // The guest needs a few microseconds more to enable the button.
     std::thread::sleep(Duration::from_millis(100));
     let asked = running.signal("-TERM");
+    // That is QEMU's event, so the way to QEMU and back.
     let pressed = running.await_log("power button pressed") - asked;
     let (status, log) = running.end();
     let ended = asked.elapsed();
@@ -772,6 +790,39 @@ fn a_launcher_is_put_before_qemu() {
     );
 }
 
+/// Every device there is on one command line: their PCI addresses must not clash.
+#[test]
+fn vnc_with_its_password_extra_disks_and_a_cdrom_start_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let wanted = Wanted {
+        queues: 2,
+        vnc_password: Some(file("password", b"sesame\nignored\n")),
+        extra_disks: vec![file("a b.img", &[0; 4096]), file("c.img", &[0; 4096])],
+        seed: Some(file("seed.iso", &[0; 65536])),
+        ..Wanted::of(disk(directory.path(), &says("up", IDLE)))
+    };
+    let mut running = Running::start(&wanted);
+    running.await_log("QEMU runs the guest");
+    running.await_serial("up");
+    let netns = &running.netns;
+    let vnc = "import socket;s=socket.create_connection(('127.0.0.1',5900));print(s.recv(12));\
+        s.send(b'RFB 003.008\\n');print(s.recv(9))";
+    let said = support::checked(netns.command("python3").args(["-c", vnc]));
+    assert!(
+        said.contains("RFB 003.008") && said.contains(r"\x01\x02"),
+        "one way in, by password: {said}"
+    );
+    running.signal("-INT");
+    running.signal("-INT");
+    let (_, log) = running.end();
+    assert!(!log.contains("refused"), "{log}");
+}
+
 /// KVM that does not work, whatever the machine of the test has: a launcher that fails when it is asked for.
 fn broken_kvm(directory: &Path, how: &str) -> Vec<String> {
     let script = directory.join("launcher");
@@ -840,4 +891,56 @@ fn whatever_kvm_is_like_here_auto_runs_the_guest() {
         assert_eq!(status.code(), Some(0));
         assert!(log.matches("does not run the guest here").count() <= 1, "{log}");
     }
+}
+
+/// A QEMU whose KVM stops the guest and stays: `STOP`, then run state `internal-error`, no exit.
+const STOPS_WITH_INTERNAL_ERROR: &str = r#"
+import re, socket, sys, json, time
+qmp = socket.socket(fileno=int(re.search(r"id=qmp0,fd=(\d+)", " ".join(sys.argv)).group(1)))
+tell = lambda **message: qmp.sendall(json.dumps(message).encode() + b"\r\n")
+tell(QMP={"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []})
+states = ["running", "internal-error"]
+for line in qmp.makefile():
+    asked = json.loads(line)
+    if asked["execute"] == "query-status":
+        tell(id=asked["id"], **{"return": {"status": states.pop(0)}})
+        if states:
+            tell(event="STOP")
+    else:
+        tell(id=asked["id"], **{"return": {}})
+"#;
+
+#[test]
+fn a_kvm_that_stops_the_guest_with_an_internal_error_gives_way_to_tcg() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("qemu.py");
+    std::fs::write(&script, STOPS_WITH_INTERNAL_ERROR).unwrap();
+    let launcher = broken_kvm(
+        directory.path(),
+        &format!("exec python3 {} \"$@\"", script.display()),
+    );
+    let root = disk(directory.path(), &says("runs", POWEROFF));
+    let wanted = Wanted {
+        accel: "auto".to_owned(),
+        kvm: true,
+        launcher,
+        ..Wanted::of(root)
+    };
+    let (_, log) = Running::start(&wanted).end();
+    assert_outcome(&log, Outcome::Poweroff);
+    assert_eq!(
+        log.matches("kvm does not run the guest here: QEMU stopped the guest")
+            .count(),
+        1,
+        "{log}"
+    );
+    let (status, log) = Running::start(&Wanted {
+        accel: "kvm".to_owned(),
+        ..wanted
+    })
+    .end();
+    assert_eq!(status.code(), Some(99));
+    assert!(
+        log.contains("ERROR kvm does not run the guest here: QEMU stopped the guest with an internal error")
+    );
 }

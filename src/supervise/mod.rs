@@ -246,23 +246,23 @@ impl Machine<'_> {
         match report {
             Report::Running { version, after } => self.running(version, after),
             Report::FallBack { from, why } => {
-                let from = self
-                    .plan
-                    .attempts
-                    .get(from)
-                    .map_or("", |attempt| attempt.accelerator.as_str());
+                let name = |at: usize| {
+                    self.plan
+                        .attempts
+                        .get(at)
+                        .map_or("", |attempt| attempt.accelerator.as_str())
+                };
+                let (from, next) = (name(from), name(from + 1));
                 let said = self.qemu.as_ref().map(Qemu::last_said).unwrap_or_default();
                 tracing::warn!(
                     qemu = said,
-                    "{from} does not run the guest here: {why}; trying the next accelerator, the guest will be slower"
+                    "{from} does not run the guest here: {why}; trying {next}, which is slower"
                 );
             }
             Report::Stopping { quit_in } => {
-                tracing::info!(
-                    quit_in_s = quit_in.as_secs_f64(),
-                    "asked to stop: power button pressed"
-                );
+                tracing::info!(quit_in_s = quit_in.as_secs_f64(), "asked to stop");
             }
+            Report::Pressed => tracing::info!("power button pressed"),
             Report::Quitting { after } => {
                 tracing::warn!(
                     after_s = after.as_secs_f64(),
@@ -300,7 +300,7 @@ impl Machine<'_> {
                 qemu.send(&Command::SetVncPassword(password));
             }
             Err(error) => {
-                tracing::error!(%error, file = %file.display(), "no VNC password: VNC lets nobody in")
+                tracing::error!(%error, file = %file.display(), "no VNC password: VNC lets nobody in");
             }
         }
     }

@@ -53,7 +53,7 @@ pub struct MachinePlan {
     pub vnc: Option<Vnc>,
     /// Worth one line in the log at start.
     pub notes: Vec<String>,
-    /// Words before the accelerator.
+    /// Words before the accelerator and the root disk: the NIC with its fixed address is among them.
     head: Vec<String>,
     /// `-drive` and `-device` of a root disk whose base format is known at start only.
     root: Option<RootDrive>,
@@ -187,7 +187,6 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) ->
 
     let mut build = Build::default();
     build.frame(config, own_net.as_ref().is_none_or(|net| net.fd_word.is_some()));
-    let mut head = std::mem::take(&mut build.words);
     build.consoles(vnc.as_ref());
     let helper = match own_net {
         None => {
@@ -196,6 +195,7 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) ->
         }
         Some(net) => build.own_nic(net),
     };
+    let mut head = std::mem::take(&mut build.words);
     let root = match &own_disk {
         Some(words) => {
             build.words.extend_from_slice(words);
@@ -373,7 +373,8 @@ impl Build {
         }
     }
 
-    /// At a fixed PCI address, so that its name in the guest does not depend on the number of disks.
+    /// At a fixed PCI address, so that its name in the guest does not depend on the number of disks. Created
+    /// before anything that takes the first free address.
     fn nic(&mut self, link: &LinkPlan, mac: MacAddr) {
         let fds: Vec<String> = (0..link.tap.queues.max(1))
             .map(|queue| self.hand(Handed::TapQueue(queue)).to_string())

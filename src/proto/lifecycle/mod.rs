@@ -10,7 +10,7 @@ use super::qmp::{Command, Event, RunState, Version};
 
 /// Between two presses of the power button: a guest that is still booting ignores the first ones.
 pub const POWERDOWN_EVERY: Duration = Duration::from_secs(2);
-/// An accelerator that fails this soon after the start gives way to the next one.
+/// An accelerator that fails this soon after QEMU was ready gives way to the next one.
 pub const WATCH: Duration = Duration::from_secs(30);
 /// QEMU must take commands this soon after its start; it needs some 20 ms.
 pub const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -93,10 +93,12 @@ pub enum Report {
         from: usize,
         why: Fault,
     },
-    /// The power button is pressed for the first time.
+    /// We were asked to stop.
     Stopping {
         quit_in: Duration,
     },
+    /// QEMU says that it pressed the power button.
+    Pressed,
     /// The guest did not power off in time.
     Quitting {
         after: Duration,
@@ -210,6 +212,8 @@ pub struct Lifecycle {
     attempt: usize,
     /// When this run of QEMU was started.
     started: Instant,
+    /// When it took commands for the first time.
+    ready: Option<Instant>,
     stop: Option<Stop>,
     /// SIGKILL was sent to this run of QEMU.
     killed: Option<Instant>,
@@ -253,6 +257,7 @@ impl Lifecycle {
             state: State::Idle,
             attempt: 0,
             started: now,
+            ready: None,
             stop: None,
             killed: None,
             shutdown: None,
@@ -305,9 +310,16 @@ impl Lifecycle {
         now.saturating_duration_since(self.started)
     }
 
+    /// Whether the guest has run long enough for the accelerator to be beyond suspicion.
+    fn is_proven(&self, now: Instant) -> bool {
+        self.ready
+            .is_some_and(|ready| now.saturating_duration_since(ready) > WATCH)
+    }
+
     fn spawn(&mut self, now: Instant) {
         self.state = State::Starting;
         self.started = now;
+        self.ready = None;
         self.killed = None;
         self.shutdown = None;
         self.panicked = false;
@@ -321,6 +333,7 @@ impl Lifecycle {
         match event {
             Event::Ready(version) if self.state == State::Starting => {
                 self.state = State::Running;
+                self.ready = Some(now);
                 self.report(Report::Running {
                     version,
                     after: self.age(now),
@@ -343,7 +356,8 @@ impl Lifecycle {
                 self.report(Report::Panicked);
             }
             Event::Refused { command, why } => self.report(Report::Refused { command, why }),
-            Event::Reset { guest: false } | Event::Powerdown | Event::BlockIoError { .. } => {}
+            Event::Powerdown => self.report(Report::Pressed),
+            Event::Reset { guest: false } | Event::BlockIoError { .. } => {}
         }
     }
 
@@ -385,7 +399,7 @@ impl Lifecycle {
                 self.end(Outcome::Failed {
                     fault,
                     attempt: self.attempt,
-                    running: self.age(now) > WATCH,
+                    running: self.is_proven(now),
                 });
             }
             (None, Some(_)) if killed => self.end(Outcome::Stopped(By::Kill)),
@@ -403,7 +417,7 @@ impl Lifecycle {
 
     /// Whether there is another accelerator, and the one in use failed soon enough to suspect it.
     fn next_attempt(&self, now: Instant) -> bool {
-        self.attempt + 1 < self.settings.attempts && self.age(now) <= WATCH
+        self.attempt + 1 < self.settings.attempts && !self.is_proven(now)
     }
 
     /// QEMU ended in order, and nobody asked us to end it.
@@ -412,7 +426,7 @@ impl Lifecycle {
             return self.end(Outcome::Failed {
                 fault: Fault::Exited(exit),
                 attempt: self.attempt,
-                running: self.age(now) > WATCH,
+                running: self.is_proven(now),
             });
         };
         if self.panicked {
@@ -456,7 +470,9 @@ impl Lifecycle {
     }
 
     fn interrupt(&mut self, now: Instant) {
-        self.terminate(now);
+        if self.stop.is_none_or(|stop| stop.interrupts == 0) {
+            self.terminate(now);
+        }
         let Some(stop) = &mut self.stop else { return };
         stop.interrupts += 1;
         if stop.interrupts >= 2 {
@@ -529,7 +545,7 @@ impl Lifecycle {
             State::Failing(fault) => Outcome::Failed {
                 fault,
                 attempt: self.attempt,
-                running: self.age(now) > WATCH,
+                running: self.is_proven(now),
             },
             _ => Outcome::Stopped(By::Kill),
         });
