@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -119,6 +119,8 @@ struct Wanted {
     extra_disks: Vec<PathBuf>,
     /// A CD-ROM.
     seed: Option<PathBuf>,
+    /// The supervisor is PID 1 of a PID namespace.
+    pid1: bool,
 }
 
 impl Wanted {
@@ -139,6 +141,7 @@ impl Wanted {
             vnc_password: None,
             extra_disks: Vec::new(),
             seed: None,
+            pid1: false,
         }
     }
 
@@ -397,7 +400,14 @@ struct Running {
 impl Running {
     fn start(wanted: &Wanted) -> Self {
         let netns = Netns::new("vm");
-        let mut command: Command = netns.command(std::env::current_exe().unwrap().to_str().unwrap());
+        let this = std::env::current_exe().unwrap();
+        let mut command = if wanted.pid1 {
+            let mut command = netns.command("unshare");
+            command.args(["--pid", "--fork", "--kill-child"]).arg(this);
+            command
+        } else {
+            netns.command(this.to_str().unwrap())
+        };
         let mut process = command
             .args(["--exact", "supervisor", "--nocapture", "--quiet"])
             .env("MACHINE_TEST_WANTED", serde_json::to_string(wanted).unwrap())
@@ -460,13 +470,8 @@ impl Running {
     }
 
     fn qemu(&self) -> u32 {
-        let children = format!("/proc/{0}/task", self.process.id());
-        std::fs::read_dir(children)
-            .unwrap()
-            .find_map(|task| {
-                let text = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap();
-                text.split_whitespace().next().map(|pid| pid.parse().unwrap())
-            })
+        *children(self.process.id())
+            .first()
             .expect("the supervisor has a child")
     }
 
@@ -485,6 +490,19 @@ impl Drop for Running {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Pids of a process's children.
+fn children(process: u32) -> Vec<u32> {
+    std::fs::read_dir(format!("/proc/{process}/task"))
+        .unwrap()
+        .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).ok())
+        .flat_map(|text| {
+            text.split_whitespace()
+                .map(|pid| pid.parse().unwrap())
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 #[track_caller]
@@ -790,6 +808,62 @@ fn a_launcher_is_put_before_qemu() {
     );
 }
 
+#[test]
+fn a_stdout_that_nobody_reads_does_not_hold_up_the_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    // jmp to the beginning of the boot sector: for ever.
+    let chatty = says(
+        &"all work and no play makes a dull guest\r\n".repeat(8),
+        &[0xea, 0x00, 0x7c, 0x00, 0x00],
+    );
+    let wanted = Wanted {
+        grace_ms: 2000,
+        margin_ms: 1000,
+        ..Wanted::of(disk(directory.path(), &chatty))
+    };
+    let mut running = Running::start(&wanted);
+    running.await_log("QEMU runs the guest");
+    std::thread::sleep(Duration::from_millis(1500));
+    let asked = running.signal("-TERM");
+    let pressed = running.await_log("power button pressed") - asked;
+    let (_, log) = running.end();
+    assert_outcome(&log, Outcome::Stopped(By::Quit));
+    println!("SIGTERM to power button, stdout blocked: {pressed:?}");
+    assert!(pressed < Duration::from_millis(50), "{pressed:?}");
+    // A second for the relay, a second for stdout.
+    assert!(
+        asked.elapsed() < Duration::from_millis(4000),
+        "{:?}",
+        asked.elapsed()
+    );
+}
+
+#[test]
+fn as_pid_1_it_buries_orphans_and_still_learns_of_qemus_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let code = says("waiting", &[AWAIT_BUTTON, POWEROFF].concat());
+    let orphans = "(sleep 0.01 & sleep 0.02 &) ; exec \"$@\"";
+    let launcher = ["sh", "-c", orphans, "sh"].map(str::to_owned).to_vec();
+    let wanted = Wanted {
+        pid1: true,
+        launcher,
+        ..Wanted::of(disk(directory.path(), &code))
+    };
+    let mut running = Running::start(&wanted);
+    running.await_serial("waiting");
+    std::thread::sleep(Duration::from_millis(200));
+    let [supervisor] = children(running.process.id())[..] else {
+        panic!("unshare has one child")
+    };
+    let [_qemu] = children(supervisor)[..] else {
+        panic!("more than QEMU: {:?}", children(supervisor))
+    };
+    support::run("kill", &["-TERM", &supervisor.to_string()]);
+    let (status, log) = running.end();
+    assert_outcome(&log, Outcome::Stopped(By::Guest));
+    assert_eq!(status.code(), Some(0));
+}
+
 /// Every device there is on one command line: their PCI addresses must not clash.
 #[test]
 fn vnc_with_its_password_extra_disks_and_a_cdrom_start_together() {
@@ -818,6 +892,7 @@ fn vnc_with_its_password_extra_disks_and_a_cdrom_start_together() {
         "one way in, by password: {said}"
     );
     running.signal("-INT");
+    running.await_log("asked to stop");
     running.signal("-INT");
     let (_, log) = running.end();
     assert!(!log.contains("refused"), "{log}");

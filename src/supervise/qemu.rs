@@ -263,3 +263,17 @@ impl Said {
         self.last.push_back(text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_qemu_prints_is_bounded_and_harmless() {
+        let mut said = Said::default();
+        said.add(&[b'x'; 100_000]);
+        said.add(b"\nfirst\nsecond\n\n\x1b[31mthird\r\n");
+        assert!(said.line.len() <= MAX_SAID_BYTES);
+        assert_eq!(Vec::from(said.last), ["first", "second", "[31mthird"]);
+    }
+}

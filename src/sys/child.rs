@@ -156,3 +156,65 @@ pub fn open_disk(path: &Path, writable: bool) -> io::Result<OwnedFd> {
         .open(path)
         .map(OwnedFd::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    fn file(content: &str) -> OwnedFd {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(content.as_bytes()).unwrap();
+        reader.into()
+    }
+
+    fn run(words: &[&str], handed: Vec<(RawFd, OwnedFd)>) -> io::Result<(Ended, String)> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let (mut child, output) = spawn(Order {
+            words: &words,
+            handed,
+            user: None,
+        })?;
+        let mut text = String::new();
+        std::fs::File::from(output).read_to_string(&mut text).unwrap();
+        loop {
+            if let Some(ended) = child.try_wait().unwrap() {
+                return Ok((ended, text));
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn descriptors_that_want_each_others_numbers_arrive() {
+        let (a, b) = (file("a"), file("b"));
+        let (number_a, number_b) = (a.as_raw_fd(), b.as_raw_fd());
+        let paths = [number_b, number_a].map(|number| format!("/proc/self/fd/{number}"));
+        let got = run(&["cat", &paths[0], &paths[1]], vec![(number_b, a), (number_a, b)]).unwrap();
+        assert_eq!(got, (Ended::Code(0), "ab".to_owned()));
+    }
+
+    #[test]
+    fn nothing_but_what_is_handed_over_is_open_in_the_child() {
+        let _unrelated = file("not for the child");
+        let (ended, text) = run(&["ls", "/proc/self/fd"], vec![(20, file("a")), (21, file("b"))]).unwrap();
+        // 3 is the directory that ls reads.
+        assert_eq!((ended, text.as_str()), (Ended::Code(0), "0\n1\n2\n20\n21\n3\n"));
+    }
+
+    #[test]
+    fn a_missing_program_is_told_by_the_system_whatever_numbers_are_wanted() {
+        let handed = (3..60).map(|number| (number, file(""))).collect();
+        let error = run(&["/nonexistent/qemu"], handed).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn stdout_and_stderr_share_a_pipe_and_the_end_is_told() {
+        let (ended, text) = run(&["sh", "-c", "echo out; echo err >&2; exit 3"], vec![]).unwrap();
+        assert_eq!((ended, text.as_str()), (Ended::Code(3), "out\nerr\n"));
+        let (ended, _) = run(&["sh", "-c", "kill -SEGV $$"], vec![]).unwrap();
+        assert_eq!(ended, Ended::Signal(11));
+    }
+}

@@ -30,6 +30,9 @@ pub fn before_exec(command: &mut Command, setup: BeforeExec) {
 }
 
 fn in_child(setup: &BeforeExec) -> std::io::Result<()> {
+    // Whoever started us may have left descriptors open. A kernel before 5.11 refuses: then those stay.
+    // SAFETY: changes flags of descriptors only; none is closed before exec.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     for (open, number) in &setup.descriptors {
         // SAFETY: dup2 reads no memory. `open` is held open by the caller of `before_exec`; `number` is reserved
         // by it, so that no descriptor of the standard library (its exec-error pipe) is overwritten.
