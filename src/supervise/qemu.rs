@@ -16,6 +16,8 @@ use crate::sys::child::{self, Child, Ended, Order, User};
 
 /// Longest line of QEMU's own output that is kept whole.
 const MAX_SAID_BYTES: usize = 1024;
+/// Lines logged of one run of QEMU: a guest can make it print without end.
+const MAX_SAID_LINES: u32 = 1000;
 /// Last lines kept for an error message.
 const LAST_SAID: usize = 3;
 /// Commands QEMU has not read yet; it is stuck when there are more.
@@ -130,6 +132,9 @@ impl Qemu {
     /// After the end: the guest's last words. A QEMU that still runs is killed.
     pub(super) async fn finish(self, console: &mut Console) {
         drop(self.child);
+        for (reason, count) in self.client.reasons() {
+            tracing::warn!(?reason, count, "QEMU said on QMP what was not understood");
+        }
         self.line.drain(console).await;
     }
 
@@ -235,6 +240,7 @@ fn open(
 #[derive(Debug, Default)]
 struct Said {
     line: Vec<u8>,
+    lines: u32,
     last: VecDeque<String>,
 }
 
@@ -256,7 +262,12 @@ impl Said {
         if text.is_empty() {
             return;
         }
-        tracing::warn!(target: "qemu", "{text}");
+        self.lines = self.lines.saturating_add(1);
+        if self.lines <= MAX_SAID_LINES {
+            tracing::warn!(target: "qemu", "{text}");
+        } else if self.lines == MAX_SAID_LINES + 1 {
+            tracing::warn!(target: "qemu", "says more than {MAX_SAID_LINES} lines; no more of them here");
+        }
         if self.last.len() >= LAST_SAID {
             self.last.pop_front();
         }
