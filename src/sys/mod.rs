@@ -7,3 +7,4 @@ pub mod link;
 pub mod netlink;
 pub mod probe;
 pub mod socket;
+pub mod terminal;

@@ -1,0 +1,484 @@
+//! QEMU's command line, decided before QEMU is touched: a pure function of config, facts, links and disks.
+//!
+//! The same words are valid on QEMU 7.2 to 10 (`qemu-system-x86_64(1)`); which one it is we learn from its QMP
+//! greeting. QEMU is handed every disk, the tap, QMP and the serial line as open descriptors, so its uid needs
+//! no right to any path. What only the start can know (the accelerator that works, the base image's format)
+//! is filled in by [`MachinePlan::command`]. Options of the user (`KVM_*_OPTS`, words after `--`) are in
+//! `options`, next to this file.
+
+mod options;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::disk::Root;
+use super::{DiskPlan, LinkPlan};
+use crate::config::{Accel, Config, OnReboot, SeedAs};
+use crate::facts::Facts;
+use crate::net::MacAddr;
+
+/// What makes a machine impossible.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "{variable}: no value for ${placeholder}; known are $KVM_IMAGE, $BRIDGE_IFACE, $NEWMAC, $VM_IP, $VM_GW, $HOSTNAME and $IMG_*"
+    )]
+    Placeholder {
+        variable: &'static str,
+        placeholder: String,
+    },
+    #[error(
+        "BERTH_ACCEL=kvm, but /dev/kvm does not open for reading and writing: give the pod the device, or use BERTH_ACCEL=auto"
+    )]
+    NoKvm,
+}
+
+/// First number a handed descriptor has in QEMU; the others follow without gaps.
+pub const FIRST_FD: i32 = 20;
+
+/// What to execute, as whom, and with which open files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MachinePlan {
+    /// `LAUNCHER`: words before QEMU's path.
+    pub launcher: Vec<String>,
+    pub qemu: PathBuf,
+    /// Tried in this order until one runs the guest. Never empty.
+    pub attempts: Vec<Attempt>,
+    /// Open files by the number they have in QEMU.
+    pub handed: Vec<(i32, Handed)>,
+    /// None: QEMU keeps berth's uid.
+    pub user: Option<User>,
+    pub vnc: Option<Vnc>,
+    /// Worth one line in the log at start.
+    pub notes: Vec<String>,
+    /// Words before the accelerator and the root disk: the NIC with its fixed address is among them.
+    head: Vec<String>,
+    /// `-drive` and `-device` of a root disk whose base format is known at start only.
+    root: Option<RootDrive>,
+    /// Words after the root disk, the user's last.
+    tail: Vec<String>,
+}
+
+/// One way to execute guest code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    pub accelerator: Accelerator,
+    /// QEMU's `-cpu`.
+    pub cpu: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    Kvm,
+    Tcg,
+}
+
+impl Accelerator {
+    /// QEMU's name of it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+/// Whom QEMU runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups: the one of `/dev/kvm`.
+    pub groups: Vec<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Vnc {
+    pub address: Ipv4Addr,
+    /// Its first line is set as the password over QMP; nobody gets in before.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Format of the image an overlay stands on. Known when it has been fetched; never probed by QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BaseFormat {
+    Qcow2,
+    Raw,
+}
+
+/// A file QEMU is handed as an open descriptor, so that its uid needs no right to the path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Handed {
+    /// Queue number `0` of the tap.
+    TapQueue(u16),
+    /// One end of a socket pair that carries QMP.
+    Qmp,
+    /// One end of a socket pair that carries the serial console.
+    Serial,
+    /// A disk, opened read-write or read-only; the member of fd set N.
+    Disk {
+        path: PathBuf,
+        writable: bool,
+        fdset: u32,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct RootDrive {
+    overlay_fdset: u32,
+    base_fdset: u32,
+}
+
+impl MachinePlan {
+    /// The whole command line of one attempt. `base` is the format of the overlay's base image; it is not
+    /// looked at when the root is a device or the user's own options describe it.
+    pub fn command(&self, attempt: &Attempt, base: BaseFormat) -> Vec<String> {
+        let mut words = self.launcher.clone();
+        words.push(self.qemu.to_string_lossy().into_owned());
+        words.extend_from_slice(&self.head);
+        push(&mut words, "-accel", attempt.accelerator.as_str());
+        push(&mut words, "-cpu", &attempt.cpu);
+        if let Some(root) = &self.root {
+            push(&mut words, "-drive", root.drive(base));
+            push(&mut words, "-device", ROOT_DEVICE);
+        }
+        words.extend_from_slice(&self.tail);
+        words
+    }
+}
+
+impl RootDrive {
+    /// `auto-read-only=off`: otherwise QEMU opens the image read-only first, and an fd set holds what was put
+    /// in it. The backing file is named here so that the path in the qcow2 header is never opened.
+    fn drive(&self, base: BaseFormat) -> String {
+        let driver = match base {
+            BaseFormat::Qcow2 => "qcow2",
+            BaseFormat::Raw => "raw",
+        };
+        format!(
+            "file=/dev/fdset/{},if=none,id=disk0,format=qcow2,auto-read-only=off,discard=unmap,\
+             backing.driver={driver},backing.file.driver=file,backing.file.filename=/dev/fdset/{}",
+            self.overlay_fdset, self.base_fdset
+        )
+    }
+}
+
+const ROOT_DEVICE: &str = "virtio-blk-pci,drive=disk0,id=virtio-disk0,bootindex=1";
+
+/// Decides the machine. Pure; the paths it names are opened at start.
+pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) -> Result<MachinePlan, Error> {
+    let machine = &config.machine;
+    let mac = config
+        .network
+        .mac
+        .unwrap_or_else(|| MacAddr::stable(&config.name, "guest"));
+    let own_disk = options::disk(config, disk, mac)?;
+    let own_net = options::net(config, disk, mac)?;
+    let attempts = attempts(config, facts)?;
+    let vnc = machine.vnc.then(|| Vnc {
+        address: facts.uplink.address.address,
+        password_file: machine.vnc_password_file.clone(),
+    });
+
+    let mut build = Build::default();
+    build.frame(config, own_net.as_ref().is_none_or(|net| net.fd_word.is_some()));
+    build.consoles(vnc.as_ref());
+    let helper = match own_net {
+        None => {
+            build.nic(link, mac);
+            false
+        }
+        Some(net) => build.own_nic(net),
+    };
+    let mut head = std::mem::take(&mut build.words);
+    let root = match &own_disk {
+        Some(words) => {
+            build.words.extend_from_slice(words);
+            None
+        }
+        None => build.root(&disk.root),
+    };
+    build.other_disks(disk);
+    build.small_devices(vnc.is_some());
+    build.words.extend_from_slice(&machine.extra_args);
+
+    let (user, notes) = user(config, facts, &attempts, own_disk.is_some(), helper);
+    head.append(&mut build.fdsets());
+    Ok(MachinePlan {
+        launcher: machine.launcher.clone(),
+        qemu: facts.host.qemu.clone(),
+        attempts,
+        handed: build.handed,
+        user,
+        vnc,
+        notes,
+        head,
+        root,
+        tail: build.words,
+    })
+}
+
+/// KVM first where there is a device, TCG after it unless KVM is insisted on. `-cpu host` exists under KVM
+/// only, so TCG gets `max` for it.
+fn attempts(config: &Config, facts: &Facts) -> Result<Vec<Attempt>, Error> {
+    let cpu = config.machine.cpu.as_deref();
+    let kvm = || Attempt {
+        accelerator: Accelerator::Kvm,
+        cpu: cpu.unwrap_or("host").to_owned(),
+    };
+    let tcg_cpu = cpu
+        .filter(|cpu| cpu.split(',').next() != Some("host"))
+        .unwrap_or("max");
+    let tcg = Attempt {
+        accelerator: Accelerator::Tcg,
+        cpu: tcg_cpu.to_owned(),
+    };
+    match config.machine.accel {
+        Accel::Kvm if !facts.host.kvm => Err(Error::NoKvm),
+        Accel::Kvm => Ok(vec![kvm()]),
+        Accel::Auto if facts.host.kvm => Ok(vec![kvm(), tcg]),
+        Accel::Auto | Accel::Tcg => Ok(vec![tcg]),
+    }
+}
+
+/// QEMU gives root up unless it must open paths or devices itself.
+fn user(
+    config: &Config,
+    facts: &Facts,
+    attempts: &[Attempt],
+    own_disk: bool,
+    own_net: bool,
+) -> (Option<User>, Vec<String>) {
+    let uid = config.machine.uid;
+    let mut notes = Vec::new();
+    if uid == 0 {
+        return (None, notes);
+    }
+    if own_disk {
+        notes.push("KVM_BLK_OPTS: QEMU opens the disk by its path and keeps berth's uid for that".to_owned());
+    }
+    if own_net {
+        notes.push(
+            "KVM_NET_OPTS: QEMU makes its own network device and keeps berth's uid, and may start programs, for that"
+                .to_owned(),
+        );
+    }
+    if !facts.host.can_setuid {
+        notes.push("no CAP_SETUID and CAP_SETGID: QEMU keeps berth's uid".to_owned());
+    }
+    if !notes.is_empty() {
+        return (None, notes);
+    }
+    let kvm = attempts
+        .iter()
+        .any(|attempt| attempt.accelerator == Accelerator::Kvm);
+    let groups = facts.host.kvm_gid.filter(|_| kvm).into_iter().collect();
+    (
+        Some(User {
+            uid,
+            gid: uid,
+            groups,
+        }),
+        notes,
+    )
+}
+
+/// The words and handed files so far.
+#[derive(Debug, Default)]
+struct Build {
+    words: Vec<String>,
+    handed: Vec<(i32, Handed)>,
+    fdsets: u32,
+}
+
+impl Build {
+    fn word(&mut self, option: &str, value: impl Into<String>) {
+        push(&mut self.words, option, value);
+    }
+
+    /// Hands a file over; returns its number in QEMU.
+    fn hand(&mut self, file: Handed) -> i32 {
+        let fd = self.handed.last().map_or(FIRST_FD, |(last, _)| last + 1);
+        self.handed.push((fd, file));
+        fd
+    }
+
+    /// Hands a disk over; returns its fd set, which is opened as `/dev/fdset/N`.
+    fn disk(&mut self, path: &Path, writable: bool) -> u32 {
+        self.fdsets += 1;
+        self.hand(Handed::Disk {
+            path: path.to_owned(),
+            writable,
+            fdset: self.fdsets,
+        });
+        self.fdsets
+    }
+
+    /// `-add-fd` for every disk.
+    fn fdsets(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        for (fd, file) in &self.handed {
+            if let Handed::Disk { fdset, .. } = file {
+                push(&mut words, "-add-fd", format!("fd={fd},set={fdset}"));
+            }
+        }
+        words
+    }
+
+    /// `graphics=off` sends the firmware's text to the serial line, as the seed's `-nographic` did.
+    fn frame(&mut self, config: &Config, confined: bool) {
+        let machine = &config.machine;
+        self.words
+            .extend(["-nodefaults", "-no-user-config"].map(str::to_owned));
+        self.word("-display", "none");
+        self.word("-name", format!("guest={}", config.name.replace(',', ",,")));
+        self.word("-machine", "q35,graphics=off,dump-guest-core=off");
+        self.word("-smp", machine.vcpu.to_string());
+        self.word("-m", machine.ram_mib.to_string());
+        let spawn = if confined {
+            ",elevateprivileges=deny,spawn=deny"
+        } else {
+            ""
+        };
+        self.word(
+            "-sandbox",
+            format!("on,obsolete=deny{spawn},resourcecontrol=deny"),
+        );
+        if config.lifecycle.on_reboot == OnReboot::Exit {
+            self.word("-action", "reboot=shutdown");
+        }
+    }
+
+    /// QMP and serial on sockets; no human monitor anywhere. A screen only where VNC shows it.
+    fn consoles(&mut self, vnc: Option<&Vnc>) {
+        let qmp = self.hand(Handed::Qmp);
+        self.word("-chardev", format!("socket,id=qmp0,fd={qmp}"));
+        self.word("-mon", "chardev=qmp0,mode=control");
+        let serial = self.hand(Handed::Serial);
+        self.word("-chardev", format!("socket,id=serial0,fd={serial}"));
+        self.word("-serial", "chardev:serial0");
+        if let Some(vnc) = vnc {
+            let password = if vnc.password_file.is_some() {
+                ",password=on"
+            } else {
+                ""
+            };
+            self.word("-vnc", format!("{}:0{password}", vnc.address));
+            self.word("-vga", "std");
+        }
+    }
+
+    /// At a fixed PCI address, so that its name in the guest does not depend on the number of disks. Created
+    /// before anything that takes the first free address.
+    fn nic(&mut self, link: &LinkPlan, mac: MacAddr) {
+        let fds: Vec<String> = (0..link.tap.queues.max(1))
+            .map(|queue| self.hand(Handed::TapQueue(queue)).to_string())
+            .collect();
+        let queues = fds.len();
+        let (word, multi) = if queues > 1 {
+            ("fds", format!(",mq=on,vectors={}", 2 * queues + 2))
+        } else {
+            ("fd", String::new())
+        };
+        self.word(
+            "-netdev",
+            format!("tap,id=net0,{word}={},vhost=off", fds.join(":")),
+        );
+        let mtu = link.tap.mtu;
+        self.word(
+            "-device",
+            format!(
+                "virtio-net-pci,netdev=net0,mac={mac},host_mtu={mtu},romfile=,bus=pcie.0,addr=0x2{multi}"
+            ),
+        );
+    }
+
+    /// The user's network; returns whether QEMU makes the device itself.
+    fn own_nic(&mut self, net: options::Net) -> bool {
+        let options::Net { mut words, fd_word } = net;
+        if let Some(at) = fd_word {
+            let fd = self.hand(Handed::TapQueue(0));
+            if let Some(word) = words.get_mut(at) {
+                word.push_str(&format!(",fd={fd}"));
+            }
+        }
+        self.words.append(&mut words);
+        fd_word.is_none()
+    }
+
+    fn root(&mut self, root: &Root) -> Option<RootDrive> {
+        match root {
+            Root::Device { path } => {
+                let set = self.disk(path, true);
+                self.word(
+                    "-drive",
+                    format!(
+                        "file=/dev/fdset/{set},if=none,id=disk0,format=raw,auto-read-only=off,discard=unmap"
+                    ),
+                );
+                self.word("-device", ROOT_DEVICE);
+                None
+            }
+            Root::Overlay { path, base, .. } => {
+                let overlay_fdset = self.disk(path, true);
+                let base_fdset = self.disk(base, false);
+                Some(RootDrive {
+                    overlay_fdset,
+                    base_fdset,
+                })
+            }
+        }
+    }
+
+    /// The extra disks in their order, then the config drive, so that it never shifts their names.
+    fn other_disks(&mut self, disk: &DiskPlan) {
+        for (number, path) in (1..).zip(&disk.extra) {
+            let set = self.disk(path, true);
+            self.word(
+                "-drive",
+                format!("file=/dev/fdset/{set},if=none,id=disk{number},format=raw,auto-read-only=off,discard=unmap"),
+            );
+            self.word(
+                "-device",
+                format!("virtio-blk-pci,drive=disk{number},id=virtio-disk{number}"),
+            );
+        }
+        if let Some(seed) = &disk.seed {
+            let set = self.disk(&seed.path, false);
+            self.word(
+                "-drive",
+                format!("file=/dev/fdset/{set},if=none,id=seed0,format=raw,readonly=on"),
+            );
+            self.word(
+                "-device",
+                match seed.attach {
+                    SeedAs::Disk => "virtio-blk-pci,drive=seed0,id=virtio-seed0",
+                    SeedAs::Cdrom => "ide-cd,drive=seed0,id=cd0,bus=ide.0",
+                },
+            );
+        }
+    }
+
+    /// Whatever else takes a PCI slot of QEMU's choosing. The pointer is absolute, as VNC's is.
+    fn small_devices(&mut self, vnc: bool) {
+        self.word("-object", "rng-builtin,id=rng0");
+        self.word("-device", "virtio-rng-pci,rng=rng0");
+        if vnc {
+            self.word("-device", "qemu-xhci,id=usb0");
+            self.word("-device", "usb-tablet,bus=usb0.0");
+        }
+    }
+}
+
+fn push(words: &mut Vec<String>, option: &str, value: impl Into<String>) {
+    words.push(option.to_owned());
+    words.push(value.into());
+}
+
+#[cfg(test)]
+mod tests;

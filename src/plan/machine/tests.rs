@@ -1,0 +1,334 @@
+//! Command lines as text, one option a line.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{self, Lifecycle, OnPoweroff, SeedFormat};
+use crate::facts::{Disks, Host, Resolver, Uplink};
+use crate::iso::Volume;
+use crate::plan::disk::Seed;
+use crate::plan::link;
+
+/// Everything a plan is made of, as the defaults give it on a pod with KVM.
+struct Pod {
+    config: Config,
+    facts: Facts,
+    disk: DiskPlan,
+}
+
+impl Pod {
+    fn plan(&self) -> Result<MachinePlan, Error> {
+        plan(
+            &self.config,
+            &self.facts,
+            &link::plan(&self.config, &self.facts).unwrap(),
+            &self.disk,
+        )
+    }
+
+    /// The first attempt's command line and what is handed over.
+    fn text(&self) -> String {
+        let plan = self.plan().unwrap();
+        let mut text = String::new();
+        for word in plan.command(&plan.attempts[0], BaseFormat::Raw) {
+            text.push_str(if word.starts_with('-') && !text.is_empty() {
+                "\n"
+            } else {
+                " "
+            });
+            text.push_str(&word);
+        }
+        text.push_str("\n\n");
+        for (number, file) in &plan.handed {
+            text.push_str(&format!("{number} {file:?}\n"));
+        }
+        text.push_str(&format!("{:?} {:?}", plan.user, plan.notes));
+        text
+    }
+}
+
+fn words(text: &str) -> Option<Vec<String>> {
+    Some(text.split_whitespace().map(str::to_owned).collect())
+}
+
+fn pod() -> Pod {
+    let config = Config {
+        name: "web-1".to_owned(),
+        hostname: "web".to_owned(),
+        image: config::Image {
+            source: None,
+            target: None,
+            checksum: None,
+            disk_size_bytes: None,
+        },
+        guest: config::Guest {
+            seed_format: SeedFormat::ConfigDrive,
+            seed_as: SeedAs::Disk,
+        },
+        network: config::Network {
+            vm: "192.168.254.2/30".parse().unwrap(),
+            gateway: "192.168.254.1".parse().unwrap(),
+            uplink: None,
+            bridge: "br0".parse().unwrap(),
+            tap: "tap0".parse().unwrap(),
+            mtu: None,
+            mac: None,
+            reserved: vec![],
+            serve: true,
+            dns: config::Dns::Gateway,
+        },
+        machine: config::Machine {
+            vcpu: 1,
+            ram_mib: 1024,
+            qemu: "qemu-system-x86_64".into(),
+            search_path: vec![],
+            accel: Accel::Auto,
+            cpu: None,
+            launcher: vec![],
+            blk_opts: None,
+            raw_blk_opts: None,
+            net_opts: None,
+            placeholders: BTreeMap::from([("IMG_TARGET".to_owned(), "debian.img".to_owned())]),
+            reserve_vnc: true,
+            vnc: true,
+            vnc_password_file: None,
+            uid: 65534,
+            extra_args: vec![],
+        },
+        lifecycle: Lifecycle {
+            on_poweroff: OnPoweroff::Exit,
+            on_reboot: OnReboot::Reset,
+            grace: Duration::from_secs(30),
+            margin: Duration::from_secs(3),
+        },
+        paths: config::Paths {
+            image_dir: "/image".into(),
+            state_dir: "/run/berth".into(),
+            metadata: "/metadata".into(),
+            userdata: "/userdata".into(),
+            vendordata: None,
+            networkdata: None,
+            device_dir: "/dev/vm".into(),
+            volumes_dir: "/volumes".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            ca_file: None,
+        },
+    };
+    let facts = Facts {
+        uplink: Uplink {
+            name: "eth0".parse().unwrap(),
+            index: 2,
+            mac: "02:00:00:00:00:01".parse().unwrap(),
+            mtu: 1450,
+            address: "10.1.2.3/24".parse().unwrap(),
+            others: vec![],
+            gateway: None,
+        },
+        resolver: Resolver {
+            nameservers: vec![],
+            search: vec![],
+            ndots: 1,
+            skipped: vec![],
+        },
+        disks: Disks {
+            root_device: None,
+            image_dir_exists: true,
+            target: None,
+            overlays: vec![],
+            extra: vec![],
+            metadata: None,
+            userdata: None,
+            vendordata: None,
+            networkdata: None,
+        },
+        host: Host {
+            qemu: "/usr/bin/qemu-system-x86_64".into(),
+            kvm: true,
+            vhost_net: false,
+            can_setuid: true,
+            kvm_gid: Some(104),
+        },
+    };
+    let volume = Volume {
+        label: "config-2".to_owned(),
+        files: vec![],
+    };
+    let disk = DiskPlan {
+        root: Root::Overlay {
+            path: "/image/web-1.qcow2".into(),
+            base: "/image/debian.img".into(),
+            fetch: None,
+            size_bytes: None,
+        },
+        extra: vec![],
+        seed: Some(Seed {
+            volume,
+            path: "/run/berth/seed.iso".into(),
+            attach: SeedAs::Disk,
+        }),
+        lock: "/image/web-1.lock".into(),
+        state_dir: "/run/berth".into(),
+    };
+    Pod { config, facts, disk }
+}
+
+#[test]
+fn the_default_machine() {
+    insta::assert_snapshot!(pod().text());
+}
+
+#[test]
+fn no_vnc_no_screen_and_no_pointer() {
+    let mut pod = pod();
+    pod.config.machine.vnc = false;
+    let text = pod.text();
+    for word in ["vnc", "vga", "usb", "10.1.2.3"] {
+        assert!(!text.contains(word), "{word} in {text}");
+    }
+}
+
+#[test]
+fn vnc_waits_for_its_password() {
+    let mut pod = pod();
+    pod.config.machine.vnc_password_file = Some("/secret/vnc".into());
+    assert!(pod.text().contains("\n-vnc 10.1.2.3:0,password=on\n"));
+}
+
+#[test]
+fn a_block_device_extra_disks_four_queues_and_a_cdrom() {
+    let mut pod = pod();
+    pod.config.machine.vcpu = 8;
+    pod.config.machine.vnc = false;
+    pod.config.lifecycle.on_reboot = OnReboot::Exit;
+    pod.disk.root = Root::Device {
+        path: "/dev/vm/root".into(),
+    };
+    pod.disk.extra = vec!["/volumes/a b.img".into(), "/dev/vm/disk1".into()];
+    pod.disk.seed.as_mut().unwrap().attach = SeedAs::Cdrom;
+    insta::assert_snapshot!(pod.text());
+}
+
+/// The seed's own defaults, given as its users do who changed them a little.
+#[test]
+fn the_seeds_own_options_as_overrides() {
+    let mut pod = pod();
+    pod.config.machine.blk_opts = words(
+        "-drive file=$KVM_IMAGE,if=none,id=drive-disk0,format=qcow2 \
+         -device virtio-blk-pci,scsi=off,drive=drive-disk0,id=virtio-disk0,bootindex=1",
+    );
+    pod.config.machine.net_opts =
+        words("-netdev bridge,br=${BRIDGE_IFACE},id=net0 -device virtio-net-pci,netdev=net0,mac=$NEWMAC");
+    pod.config.machine.launcher = words("numactl -N 1").unwrap();
+    pod.config.machine.extra_args = vec!["-smbios".to_owned(), "type=1,serial=a b".to_owned()];
+    insta::assert_snapshot!(pod.text());
+}
+
+#[test]
+fn raw_options_are_for_a_block_device_only() {
+    let mut pod = pod();
+    pod.config.machine.raw_blk_opts = words("-drive file=$KVM_IMAGE,if=virtio,format=raw");
+    assert!(!pod.text().contains("if=virtio"));
+    pod.disk.root = Root::Device {
+        path: "/dev/vm/root".into(),
+    };
+    assert!(
+        pod.text()
+            .contains("-drive file=/dev/vm/root,if=virtio,format=raw\n")
+    );
+}
+
+#[test]
+fn placeholders_are_filled_in_with_and_without_braces_and_nothing_else_is() {
+    let mut pod = pod();
+    pod.config.machine.net_opts =
+        words("-x $VM_IP/${VM_GW}_$HOSTNAME.$IMG_TARGET$IMG_NONE ${IMG_TARGET}x cost$ $5 ${5} $$HOSTNAME");
+    let text = pod.text();
+    assert!(
+        text.contains("-x 192.168.254.2/192.168.254.1_web.debian.img debian.imgx cost$ $5 ${5} $web"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_unknown_placeholder_is_told_with_its_variable() {
+    let mut pod = pod();
+    pod.config.machine.net_opts = words("-nic user,hostfwd=$HOST_IP");
+    assert_eq!(
+        pod.plan(),
+        Err(Error::Placeholder {
+            variable: "KVM_NET_OPTS",
+            placeholder: "HOST_IP".to_owned()
+        })
+    );
+}
+
+#[test]
+fn another_bridge_is_left_to_qemus_helper_which_it_may_then_start() {
+    let mut pod = pod();
+    pod.config.machine.net_opts = words("-netdev bridge,br=br7,id=net0 -device e1000,netdev=net0");
+    let plan = pod.plan().unwrap();
+    let text = pod.text();
+    assert!(text.contains("-netdev bridge,br=br7,id=net0\n"), "{text}");
+    assert!(
+        text.contains("-sandbox on,obsolete=deny,resourcecontrol=deny\n"),
+        "{text}"
+    );
+    assert!(
+        !plan
+            .handed
+            .iter()
+            .any(|(_, file)| matches!(file, Handed::TapQueue(_)))
+    );
+    assert_eq!(plan.user, None);
+    assert_eq!(plan.notes.len(), 1);
+}
+
+#[test]
+fn kvm_is_tried_first_and_tcg_never_gets_its_cpu() {
+    let attempts = |accel, kvm, cpu: Option<&str>| {
+        let mut pod = pod();
+        pod.config.machine.accel = accel;
+        pod.config.machine.cpu = cpu.map(str::to_owned);
+        pod.facts.host.kvm = kvm;
+        pod.plan().map(|plan| {
+            plan.attempts
+                .iter()
+                .map(|attempt| format!("{}:{}", attempt.accelerator.as_str(), attempt.cpu))
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+    };
+    let ok = |text: &str| Ok(text.to_owned());
+    assert_eq!(attempts(Accel::Auto, true, None), ok("kvm:host tcg:max"));
+    assert_eq!(attempts(Accel::Auto, false, None), ok("tcg:max"));
+    assert_eq!(attempts(Accel::Kvm, true, None), ok("kvm:host"));
+    assert_eq!(attempts(Accel::Tcg, true, None), ok("tcg:max"));
+    assert_eq!(
+        attempts(Accel::Auto, true, Some("host,+x2apic")),
+        ok("kvm:host,+x2apic tcg:max")
+    );
+    assert_eq!(
+        attempts(Accel::Auto, true, Some("Haswell")),
+        ok("kvm:Haswell tcg:Haswell")
+    );
+    assert_eq!(attempts(Accel::Kvm, false, None), Err(Error::NoKvm));
+}
+
+#[test]
+fn without_the_capability_qemu_keeps_our_uid_and_that_is_told() {
+    let mut pod = pod();
+    pod.facts.host.can_setuid = false;
+    let plan = pod.plan().unwrap();
+    assert_eq!((plan.user, plan.notes.len()), (None, 1));
+    pod.config.machine.uid = 0;
+    let plan = pod.plan().unwrap();
+    assert_eq!((plan.user, plan.notes.len()), (None, 0));
+}
+
+#[test]
+fn a_comma_in_the_name_does_not_make_an_option() {
+    let mut pod = pod();
+    pod.config.name = "a,debug-threads=on".to_owned();
+    assert!(pod.text().contains("-name guest=a,,debug-threads=on\n"));
+}

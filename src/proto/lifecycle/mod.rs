@@ -1,0 +1,483 @@
+//! The life of the machine: which accelerator to try, when to press the power button, when to stop waiting.
+//!
+//! A core under a virtual clock: inputs say what happened to QEMU or was asked of us, outputs say what to do.
+//! It starts nothing, kills nothing and never looks at a clock; `supervise` does that. QMP is `qmp`'s matter.
+
+mod outcome;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::qmp::{Command, Event, RunState, Version};
+pub use outcome::{By, Exit, Fault, Outcome};
+
+/// Between two presses of the power button: a guest that is still booting ignores the first ones.
+pub const POWERDOWN_EVERY: Duration = Duration::from_secs(2);
+/// An accelerator that fails this soon after QEMU was ready gives way to the next one.
+pub const WATCH: Duration = Duration::from_secs(30);
+/// QEMU must take commands this soon after its start; it needs some 20 ms.
+pub const READY_WITHIN: Duration = Duration::from_secs(60);
+/// A guest paused by a full disk is tried again this often.
+pub const CONTINUE_EVERY: Duration = Duration::from_secs(5);
+/// Between two runs of a guest that powers itself off: doubled from the first to the last of these.
+pub const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// After SIGKILL we wait this long for the process to be gone, then end without it.
+pub const GIVE_UP: Duration = Duration::from_secs(5);
+
+/// What the operator wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Number of accelerators to try, at least 1.
+    pub attempts: usize,
+    pub restart_on_poweroff: bool,
+    /// From being asked to stop to the moment QEMU must be gone.
+    pub grace: Duration,
+    /// QEMU is quit this long before `grace` ends.
+    pub margin: Duration,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Begin. Only the first one counts.
+    Start,
+    Qmp(Event),
+    /// QEMU ended; everything it said on QMP was handed in before.
+    Exited(Exit),
+    /// SIGTERM: stop in order.
+    Terminate,
+    /// SIGINT: the first is as SIGTERM, the second quits QEMU, the third kills it.
+    Interrupt,
+    /// The deadline has come.
+    Tick,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Start QEMU with this accelerator.
+    Spawn {
+        attempt: usize,
+    },
+    Send(Command),
+    /// SIGKILL to QEMU.
+    Kill,
+    Report(Report),
+    /// Nothing comes after this.
+    End(Outcome),
+}
+
+/// Worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// QEMU takes commands; the guest runs.
+    Running {
+        version: Version,
+        after: Duration,
+    },
+    /// The accelerator does not run this guest; the next one is tried.
+    FallBack {
+        from: usize,
+        why: Fault,
+    },
+    /// We were asked to stop.
+    Stopping {
+        quit_in: Duration,
+    },
+    /// QEMU says that it pressed the power button.
+    Pressed,
+    /// The guest did not power off in time.
+    Quitting {
+        after: Duration,
+    },
+    Killing,
+    Reset,
+    Panicked,
+    /// The guest is paused: a disk of it could not be written.
+    DiskFull,
+    /// The guest powered itself off and is run again.
+    Restarting {
+        after: Duration,
+    },
+    Refused {
+        command: &'static str,
+        why: String,
+    },
+}
+
+/// ```text
+///            Start                  Ready                    guest powers off, restart wanted
+///   Idle ───────────► Starting ───────────────► Running ───────────────────────────────► Pausing
+///                      ▲  │ fault, next attempt   │ │ fault within WATCH, next attempt     │
+///                      │  ▼                       ▼ │                                      │
+///                      └ Failing (Kill sent) ◄────┘ │ exit                                 │
+///                      ▲                            ▼                                      │
+///                      │                          Ended ◄── exit, GIVE_UP ── any state     │
+///                      └───────────────────────────────────────────── backoff over ───────┘
+///
+///   Terminate, in any state: the power button at once (or as soon as Ready), again every POWERDOWN_EVERY,
+///   Quit at grace − margin (Kill when not Ready), Kill at grace, Ended at the latest GIVE_UP later.
+/// ```
+#[derive(Debug)]
+pub struct Lifecycle {
+    settings: Settings,
+    state: State,
+    attempt: usize,
+    /// When this run of QEMU was started.
+    started: Instant,
+    /// When it took commands for the first time.
+    ready: Option<Instant>,
+    stop: Option<Stop>,
+    /// SIGKILL was sent to this run of QEMU.
+    killed: Option<Instant>,
+    /// What QEMU said about its end.
+    shutdown: Option<(bool, String)>,
+    panicked: bool,
+    continue_at: Option<Instant>,
+    backoff: Duration,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    /// QEMU runs, QMP is not ready.
+    Starting,
+    /// QMP takes commands.
+    Running,
+    /// This run is given up; QEMU's exit is awaited.
+    Failing(Fault),
+    /// QEMU is not running; the next run begins then.
+    Pausing(Instant),
+    Ended,
+}
+
+/// We were asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stop {
+    at: Instant,
+    next_powerdown: Instant,
+    quit_at: Instant,
+    kill_at: Instant,
+    interrupts: u32,
+    quit_sent: bool,
+}
+
+impl Lifecycle {
+    pub fn new(now: Instant, settings: Settings) -> Self {
+        Self {
+            settings,
+            state: State::Idle,
+            attempt: 0,
+            started: now,
+            ready: None,
+            stop: None,
+            killed: None,
+            shutdown: None,
+            panicked: false,
+            continue_at: None,
+            backoff: BACKOFF.0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// One thing happened. Then drain [`Self::poll`] and sleep until [`Self::deadline`].
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        if self.state == State::Ended {
+            return;
+        }
+        match input {
+            Input::Start if self.state == State::Idle => self.spawn(now),
+            Input::Start | Input::Tick => {}
+            Input::Qmp(event) => self.qmp(now, event),
+            Input::Exited(exit) => self.exited(now, exit),
+            Input::Terminate => self.terminate(now),
+            Input::Interrupt => self.interrupt(now),
+        }
+        self.run_timers(now);
+    }
+
+    /// The next thing to do; None when all is done.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due; None: only something that happens can change anything.
+    pub fn deadline(&self) -> Option<Instant> {
+        if let Some(killed) = self.killed {
+            return Some(killed + GIVE_UP);
+        }
+        match (self.state, self.stop) {
+            (State::Idle | State::Ended, _) => None,
+            (State::Pausing(until), _) => Some(until),
+            (State::Starting, None) => Some(self.started + READY_WITHIN),
+            (_, None) => self.continue_at,
+            (_, Some(stop)) if stop.quit_sent => Some(stop.kill_at),
+            (State::Running, Some(stop)) => Some(stop.next_powerdown.min(stop.quit_at)),
+            (_, Some(stop)) => Some(stop.quit_at),
+        }
+    }
+
+    /// How long this run of QEMU has lasted.
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// Whether the guest has run long enough for the accelerator to be beyond suspicion.
+    fn is_proven(&self, now: Instant) -> bool {
+        self.ready
+            .is_some_and(|ready| now.saturating_duration_since(ready) > WATCH)
+    }
+
+    fn spawn(&mut self, now: Instant) {
+        self.state = State::Starting;
+        self.started = now;
+        self.ready = None;
+        self.killed = None;
+        self.shutdown = None;
+        self.panicked = false;
+        self.continue_at = None;
+        self.outputs.push_back(Output::Spawn {
+            attempt: self.attempt,
+        });
+    }
+
+    fn qmp(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Ready(version) if self.state == State::Starting => {
+                self.state = State::Running;
+                self.ready = Some(now);
+                self.report(Report::Running {
+                    version,
+                    after: self.age(now),
+                });
+                self.send(Command::QueryStatus);
+                self.powerdown(now);
+            }
+            Event::Ready(_) => {}
+            Event::Stop => self.send(Command::QueryStatus),
+            Event::Status(RunState::InternalError) => self.fail(now, Fault::InternalError),
+            Event::Status(RunState::IoError) => {
+                self.report(Report::DiskFull);
+                self.continue_at = Some(now + CONTINUE_EVERY);
+            }
+            Event::Status(RunState::Running | RunState::Other) | Event::Resume => self.continue_at = None,
+            Event::Shutdown { guest, reason } => self.shutdown = Some((guest, reason)),
+            Event::Reset { guest: true } => self.report(Report::Reset),
+            Event::GuestPanicked => {
+                self.panicked = true;
+                self.report(Report::Panicked);
+            }
+            Event::Refused { command, why } => self.report(Report::Refused { command, why }),
+            Event::Powerdown => self.report(Report::Pressed),
+            Event::Reset { guest: false } | Event::BlockIoError { .. } => {}
+        }
+    }
+
+    fn fail(&mut self, now: Instant, fault: Fault) {
+        if matches!(self.state, State::Starting | State::Running) {
+            self.state = State::Failing(fault);
+            self.kill(now);
+        }
+    }
+
+    fn exited(&mut self, now: Instant, exit: Exit) {
+        let state = self.state;
+        match state {
+            State::Idle | State::Pausing(_) | State::Ended => return,
+            State::Starting | State::Running | State::Failing(_) => {}
+        }
+        let killed = self.killed.take().is_some();
+        let fault = match state {
+            State::Failing(fault) => Some(fault),
+            _ if killed => None,
+            _ if self.shutdown.is_none() => Some(Fault::Exited(exit)),
+            // QEMU announced its end and then failed at it.
+            _ if exit != Exit::Code(0) => Some(Fault::Exited(exit)),
+            _ => None,
+        };
+        match (fault, self.stop) {
+            (Some(fault), None) if self.next_attempt(now) => {
+                self.report(Report::FallBack {
+                    from: self.attempt,
+                    why: fault,
+                });
+                self.attempt += 1;
+                self.spawn(now);
+            }
+            (Some(_), Some(_)) if state == State::Starting || self.next_attempt(now) => {
+                self.end(Outcome::Stopped(By::Guest));
+            }
+            (Some(fault), _) => {
+                self.end(Outcome::Failed {
+                    fault,
+                    attempt: self.attempt,
+                    running: self.is_proven(now),
+                });
+            }
+            (None, Some(_)) if killed => self.end(Outcome::Stopped(By::Kill)),
+            (None, Some(stop)) => {
+                let guest = self.shutdown.as_ref().is_some_and(|(guest, _)| *guest);
+                self.end(Outcome::Stopped(if guest || !stop.quit_sent {
+                    By::Guest
+                } else {
+                    By::Quit
+                }));
+            }
+            (None, None) => self.guest_ended(now, exit),
+        }
+    }
+
+    /// Whether there is another accelerator, and the one in use failed soon enough to suspect it.
+    fn next_attempt(&self, now: Instant) -> bool {
+        self.attempt + 1 < self.settings.attempts && !self.is_proven(now)
+    }
+
+    /// QEMU ended in order, and nobody asked us to end it.
+    fn guest_ended(&mut self, now: Instant, exit: Exit) {
+        let Some((guest, reason)) = self.shutdown.take() else {
+            return self.end(Outcome::Failed {
+                fault: Fault::Exited(exit),
+                attempt: self.attempt,
+                running: self.is_proven(now),
+            });
+        };
+        if self.panicked {
+            return self.end(Outcome::Panicked);
+        }
+        if reason == "guest-reset" {
+            return self.end(Outcome::Reboot);
+        }
+        if !(guest && self.settings.restart_on_poweroff) {
+            return self.end(Outcome::Poweroff);
+        }
+        if self.age(now) > BACKOFF.1 {
+            self.backoff = BACKOFF.0;
+        }
+        self.report(Report::Restarting { after: self.backoff });
+        self.state = State::Pausing(now + self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    }
+
+    fn terminate(&mut self, now: Instant) {
+        if let Some(stop) = &mut self.stop {
+            stop.next_powerdown = stop.next_powerdown.min(now);
+            return;
+        }
+        let quit_in = self.settings.grace.saturating_sub(self.settings.margin);
+        self.stop = Some(Stop {
+            at: now,
+            next_powerdown: now,
+            quit_at: now + quit_in,
+            kill_at: now + self.settings.grace,
+            interrupts: 0,
+            quit_sent: false,
+        });
+        match self.state {
+            State::Idle | State::Pausing(_) => self.end(Outcome::Stopped(By::Guest)),
+            _ => {
+                self.report(Report::Stopping { quit_in });
+                self.powerdown(now);
+            }
+        }
+    }
+
+    fn interrupt(&mut self, now: Instant) {
+        if self.stop.is_none_or(|stop| stop.interrupts == 0) {
+            self.terminate(now);
+        }
+        let Some(stop) = &mut self.stop else { return };
+        stop.interrupts += 1;
+        if stop.interrupts >= 2 {
+            stop.quit_at = now;
+        }
+        if stop.interrupts >= 3 {
+            self.kill(now);
+        }
+    }
+
+    /// Presses the power button when that is due and QEMU can be told.
+    fn powerdown(&mut self, now: Instant) {
+        let Some(stop) = &mut self.stop else { return };
+        if self.state == State::Running && !stop.quit_sent && now >= stop.next_powerdown {
+            stop.next_powerdown = now + POWERDOWN_EVERY;
+            self.send(Command::SystemPowerdown);
+        }
+    }
+
+    fn run_timers(&mut self, now: Instant) {
+        if let Some(killed) = self.killed {
+            if now >= killed + GIVE_UP {
+                self.give_up(now);
+            }
+            return;
+        }
+        match self.state {
+            State::Idle | State::Ended | State::Failing(_) => return,
+            State::Pausing(until) if now >= until => self.spawn(now),
+            State::Pausing(_) => return,
+            State::Starting if self.stop.is_none() && self.age(now) >= READY_WITHIN => {
+                self.fail(now, Fault::NeverReady);
+            }
+            State::Starting | State::Running => {}
+        }
+        self.powerdown(now);
+        self.end_of_grace(now);
+        if self.continue_at.is_some_and(|at| now >= at) && self.state == State::Running {
+            self.continue_at = None;
+            self.send(Command::Cont);
+        }
+    }
+
+    fn end_of_grace(&mut self, now: Instant) {
+        let Some(stop) = &mut self.stop else { return };
+        let ready = self.state == State::Running;
+        if now >= stop.quit_at && !stop.quit_sent && ready {
+            stop.quit_sent = true;
+            let after = now.saturating_duration_since(stop.at);
+            self.report(Report::Quitting { after });
+            self.send(Command::Quit);
+        } else if now >= stop.kill_at || (now >= stop.quit_at && !ready) {
+            self.kill(now);
+        }
+    }
+
+    fn kill(&mut self, now: Instant) {
+        if self.killed.is_none() && !matches!(self.state, State::Idle | State::Pausing(_) | State::Ended) {
+            self.killed = Some(now);
+            if self.stop.is_some() {
+                self.report(Report::Killing);
+            }
+            self.outputs.push_back(Output::Kill);
+        }
+    }
+
+    /// The kernel does not let go of the killed process: a device it waits for, most likely.
+    fn give_up(&mut self, now: Instant) {
+        self.end(match self.state {
+            State::Failing(fault) => Outcome::Failed {
+                fault,
+                attempt: self.attempt,
+                running: self.is_proven(now),
+            },
+            _ => Outcome::Stopped(By::Kill),
+        });
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.state = State::Ended;
+        self.killed = None;
+        self.outputs.push_back(Output::End(outcome));
+    }
+
+    fn send(&mut self, command: Command) {
+        self.outputs.push_back(Output::Send(command));
+    }
+
+    fn report(&mut self, report: Report) {
+        self.outputs.push_back(Output::Report(report));
+    }
+}
+
+#[cfg(test)]
+mod tests;

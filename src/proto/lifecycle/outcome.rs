@@ -1,0 +1,93 @@
+//! How a machine ends, and the exit code that says so.
+
+use super::READY_WITHIN;
+
+/// How it all ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest powered itself off.
+    Poweroff,
+    /// The guest rebooted, and that is to end the machine.
+    Reboot,
+    Panicked,
+    /// We were asked to stop, and it did.
+    Stopped(By),
+    /// QEMU failed. `running`: the guest had been running for longer than [`super::WATCH`].
+    Failed {
+        fault: Fault,
+        attempt: usize,
+        running: bool,
+    },
+}
+
+impl Outcome {
+    /// The exit code of a supervisor: QEMU's own where it ended by itself, 128 and the signal where it was
+    /// killed, 0 where all went as it should.
+    pub fn exit_code(&self) -> u8 {
+        let code = match self {
+            Self::Poweroff | Self::Reboot | Self::Panicked | Self::Stopped(By::Guest | By::Quit) => 0,
+            Self::Stopped(By::Kill) => 128 + 9,
+            Self::Failed {
+                fault: Fault::Exited(Exit::Code(code)),
+                ..
+            } => *code,
+            Self::Failed {
+                fault: Fault::Exited(Exit::Signal(signal)),
+                ..
+            } => 128 + signal,
+            Self::Failed {
+                fault: Fault::InternalError | Fault::NeverReady,
+                ..
+            } => 1,
+        };
+        u8::try_from(code).unwrap_or(1)
+    }
+}
+
+/// What made a machine stop that was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The guest powered off in time, or was not running.
+    Guest,
+    /// QEMU was told to quit: disks are flushed, the guest's own state is as after a power cut.
+    Quit,
+    /// SIGKILL.
+    Kill,
+}
+
+/// Why an attempt did not work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// QEMU stopped the guest in the run state `internal-error`.
+    InternalError,
+    /// QEMU did not take commands within [`READY_WITHIN`].
+    NeverReady,
+    /// QEMU ended without the guest having ended.
+    Exited(Exit),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::InternalError => f.write_str("QEMU stopped the guest with an internal error"),
+            Self::NeverReady => write!(f, "QEMU took no command within {} s", READY_WITHIN.as_secs()),
+            Self::Exited(exit) => write!(f, "QEMU ended with {exit}"),
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The ladder under a virtual clock, and random lives.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+const VERSION: Version = Version {
+    major: 7,
+    minor: 2,
+    micro: 22,
+};
+
+/// A lifecycle and its clock.
+struct Life {
+    core: Lifecycle,
+    start: Instant,
+    now: Instant,
+}
+
+impl Life {
+    fn new(attempts: usize, restart_on_poweroff: bool) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
+        let now = Instant::now();
+        let settings = Settings {
+            attempts,
+            restart_on_poweroff,
+            grace: 30 * S,
+            margin: 3 * S,
+        };
+        Self {
+            core: Lifecycle::new(now, settings),
+            start: now,
+            now,
+        }
+    }
+
+    /// One that runs its guest.
+    fn running(attempts: usize) -> Self {
+        let mut life = Self::new(attempts, false);
+        assert_eq!(life.give(Input::Start), ["spawn 0"]);
+        life.now += 25 * MS;
+        assert_eq!(
+            life.give(Input::Qmp(Event::Ready(VERSION))),
+            ["Running", "query-status"]
+        );
+        life
+    }
+
+    fn give(&mut self, input: Input) -> Vec<String> {
+        self.core.handle(self.now, input);
+        std::iter::from_fn(|| self.core.poll())
+            .map(|output| short(&output))
+            .collect()
+    }
+
+    /// Sleeps until something is to be done; tells the time since `new` in ms and what.
+    fn sleep(&mut self) -> (u128, Vec<String>) {
+        self.now = self.core.deadline().expect("a deadline").max(self.now);
+        let outputs = self.give(Input::Tick);
+        ((self.now - self.start).as_millis(), outputs)
+    }
+
+    fn exit(&mut self, exit: Exit) -> Vec<String> {
+        self.give(Input::Exited(exit))
+    }
+
+    fn shutdown(&mut self, guest: bool, reason: &str) {
+        let quiet = self.give(Input::Qmp(Event::Shutdown {
+            guest,
+            reason: reason.to_owned(),
+        }));
+        assert_eq!(quiet, [""; 0]);
+    }
+}
+
+fn short(output: &Output) -> String {
+    match output {
+        Output::Spawn { attempt } => format!("spawn {attempt}"),
+        Output::Send(command) => command.name().to_owned(),
+        Output::Kill => "kill".to_owned(),
+        Output::Report(report) => {
+            let text = format!("{report:?}");
+            text.split([' ', '{']).next().unwrap_or_default().to_owned()
+        }
+        Output::End(outcome) => format!("end {outcome:?}"),
+    }
+}
+
+fn failed(fault: Fault, attempt: usize, running: bool) -> String {
+    short(&Output::End(Outcome::Failed {
+        fault,
+        attempt,
+        running,
+    }))
+}
+
+#[test]
+fn the_whole_ladder_for_a_deaf_guest() {
+    let mut life = Life::running(1);
+    assert_eq!(life.give(Input::Terminate), ["Stopping", "system_powerdown"]);
+    for press in 1..=13 {
+        assert_eq!(
+            life.sleep(),
+            (25 + press * 2000, vec!["system_powerdown".to_owned()])
+        );
+    }
+    assert_eq!(
+        life.sleep(),
+        (27_025, vec!["Quitting".to_owned(), "quit".to_owned()])
+    );
+    assert_eq!(
+        life.sleep(),
+        (30_025, vec!["Killing".to_owned(), "kill".to_owned()])
+    );
+    assert_eq!(life.exit(Exit::Signal(9)), ["end Stopped(Kill)"]);
+    assert_eq!(life.core.deadline(), None);
+}
+
+#[test]
+fn a_process_the_kernel_does_not_let_go_of_is_given_up() {
+    let mut life = Life::running(1);
+    life.give(Input::Terminate);
+    while life.sleep().1 != ["Killing", "kill"] {}
+    assert_eq!(life.sleep(), (35_025, vec!["end Stopped(Kill)".to_owned()]));
+}
+
+#[test]
+fn a_stop_before_qemu_is_ready_presses_the_button_as_soon_as_it_is() {
+    let mut life = Life::new(2, false);
+    life.give(Input::Start);
+    assert_eq!(life.give(Input::Terminate), ["Stopping"]);
+    life.now += 20 * MS;
+    assert_eq!(
+        life.give(Input::Qmp(Event::Ready(VERSION))),
+        ["Running", "query-status", "system_powerdown"]
+    );
+}
+
+#[test]
+fn a_qemu_that_is_never_ready_is_killed_where_it_would_be_quit() {
+    let mut life = Life::new(2, false);
+    life.give(Input::Start);
+    life.give(Input::Terminate);
+    assert_eq!(
+        life.sleep(),
+        (27_000, vec!["Killing".to_owned(), "kill".to_owned()])
+    );
+    assert_eq!(life.exit(Exit::Signal(9)), ["end Stopped(Kill)"]);
+}
+
+#[test]
+fn further_signals_press_again_quit_and_kill() {
+    let mut life = Life::running(1);
+    life.give(Input::Terminate);
+    life.now += 100 * MS;
+    assert_eq!(life.give(Input::Terminate), ["system_powerdown"]);
+    assert_eq!(life.give(Input::Interrupt), ["system_powerdown"]);
+    assert_eq!(life.give(Input::Interrupt), ["Quitting", "quit"]);
+    assert_eq!(life.give(Input::Interrupt), ["Killing", "kill"]);
+}
+
+#[test]
+fn each_fault_of_an_accelerator_leads_to_the_next() {
+    let faults: [fn(&mut Life) -> Vec<String>; 4] = [
+        |life| life.exit(Exit::Signal(6)),
+        |life| life.exit(Exit::Code(1)),
+        |life| {
+            life.give(Input::Qmp(Event::Ready(VERSION)));
+            assert_eq!(life.give(Input::Qmp(Event::Stop)), ["query-status"]);
+            assert_eq!(
+                life.give(Input::Qmp(Event::Status(RunState::InternalError))),
+                ["kill"]
+            );
+            life.exit(Exit::Signal(9))
+        },
+        |life| {
+            life.give(Input::Qmp(Event::Ready(VERSION)));
+            life.now += 29 * S;
+            life.exit(Exit::Signal(11))
+        },
+    ];
+    for fault in faults {
+        let mut life = Life::new(2, false);
+        life.give(Input::Start);
+        assert_eq!(fault(&mut life), ["FallBack", "spawn 1"]);
+        assert_eq!(
+            life.exit(Exit::Code(1)),
+            [failed(Fault::Exited(Exit::Code(1)), 1, false)]
+        );
+    }
+}
+
+#[test]
+fn the_only_accelerator_or_a_late_fault_ends_the_machine() {
+    let mut life = Life::running(1);
+    assert_eq!(
+        life.give(Input::Qmp(Event::Status(RunState::InternalError))),
+        ["kill"]
+    );
+    assert_eq!(
+        life.exit(Exit::Signal(9)),
+        [failed(Fault::InternalError, 0, false)]
+    );
+
+    let mut life = Life::running(2);
+    life.now += 31 * S;
+    assert_eq!(
+        life.exit(Exit::Code(3)),
+        [failed(Fault::Exited(Exit::Code(3)), 0, true)]
+    );
+}
+
+#[test]
+fn a_qemu_that_says_nothing_is_given_up_for_the_next_accelerator() {
+    let mut life = Life::new(2, false);
+    life.give(Input::Start);
+    assert_eq!(life.sleep(), (60_000, vec!["kill".to_owned()]));
+    assert_eq!(life.exit(Exit::Signal(9)), ["FallBack", "spawn 1"]);
+}
+
+#[test]
+fn the_guests_own_end_is_told_apart() {
+    for (guest, reason, want) in [
+        (true, "guest-shutdown", "end Poweroff"),
+        (true, "guest-reset", "end Reboot"),
+        (false, "host-qmp-quit", "end Poweroff"),
+    ] {
+        let mut life = Life::running(2);
+        life.shutdown(guest, reason);
+        assert_eq!(life.exit(Exit::Code(0)), [want]);
+    }
+    let mut life = Life::running(2);
+    assert_eq!(life.give(Input::Qmp(Event::GuestPanicked)), ["Panicked"]);
+    life.shutdown(true, "guest-panic");
+    assert_eq!(life.exit(Exit::Code(0)), ["end Panicked"]);
+}
+
+#[test]
+fn restarts_back_off_and_a_long_run_forgives() {
+    let mut life = Life::new(1, true);
+    life.give(Input::Start);
+    let mut waits = Vec::new();
+    for run in 0..9 {
+        life.give(Input::Qmp(Event::Ready(VERSION)));
+        life.now += if run == 8 { 61 * S } else { S };
+        life.shutdown(true, "guest-shutdown");
+        assert_eq!(life.exit(Exit::Code(0)), ["Restarting"]);
+        let before = life.now;
+        assert_eq!(life.sleep().1, ["spawn 0"]);
+        waits.push((life.now - before).as_secs());
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 1]);
+    life.give(Input::Qmp(Event::Ready(VERSION)));
+    life.shutdown(true, "guest-shutdown");
+    life.exit(Exit::Code(0));
+    assert_eq!(life.give(Input::Terminate), ["end Stopped(Guest)"]);
+}
+
+#[test]
+fn a_full_disk_pauses_the_guest_until_there_is_room() {
+    let mut life = Life::running(1);
+    life.give(Input::Qmp(Event::Stop));
+    assert_eq!(
+        life.give(Input::Qmp(Event::Status(RunState::IoError))),
+        ["DiskFull"]
+    );
+    assert_eq!(life.sleep(), (5025, vec!["cont".to_owned()]));
+    assert_eq!(life.give(Input::Qmp(Event::Resume)), [""; 0]);
+    assert_eq!(life.core.deadline(), None);
+}
+
+#[test]
+fn exit_codes_are_qemus_own_or_the_signals() {
+    let failed = |exit| {
+        Outcome::Failed {
+            fault: Fault::Exited(exit),
+            attempt: 0,
+            running: true,
+        }
+        .exit_code()
+    };
+    assert_eq!(failed(Exit::Code(3)), 3);
+    assert_eq!(failed(Exit::Signal(6)), 134);
+    assert_eq!(Outcome::Stopped(By::Kill).exit_code(), 137);
+    assert_eq!(Outcome::Stopped(By::Quit).exit_code(), 0);
+    assert_eq!(Outcome::Poweroff.exit_code(), 0);
+}
+
+/// Something that may happen, and after how long.
+fn happening() -> impl Strategy<Value = (u32, Input)> {
+    let input = prop_oneof![
+        3 => Just(Input::Tick),
+        2 => Just(Input::Qmp(Event::Ready(VERSION))),
+        1 => Just(Input::Terminate),
+        1 => Just(Input::Qmp(Event::Stop)),
+        1 => Just(Input::Qmp(Event::Resume)),
+        1 => Just(Input::Qmp(Event::Status(RunState::InternalError))),
+        1 => Just(Input::Qmp(Event::Status(RunState::IoError))),
+        1 => Just(Input::Qmp(Event::GuestPanicked)),
+        1 => any::<bool>().prop_map(|guest| {
+            let reason = if guest { "guest-shutdown" } else { "host-error" }.to_owned();
+            Input::Qmp(Event::Shutdown { guest, reason })
+        }),
+        1 => (0..3).prop_map(|code| Input::Exited(Exit::Code(code))),
+        1 => Just(Input::Exited(Exit::Signal(6))),
+    ];
+    (0_u32..5000, input)
+}
+
+proptest! {
+    /// Whatever happens: nothing comes after the end; once asked to stop, the button is pressed in the same poll
+    /// when QEMU is ready, no quit and no unprovoked kill comes before grace − margin, and the end comes.
+    #[test]
+    fn every_life_ends_and_no_guest_is_cut_short(
+        attempts in 1_usize..3, restart: bool, happenings in proptest::collection::vec(happening(), 0..60),
+    ) {
+        let mut life = Life::new(attempts, restart);
+        life.give(Input::Start);
+        let mut asked: Option<Instant> = None;
+        let (mut ended, mut ready, mut alive, mut internal) = (false, false, true, false);
+        let happenings = happenings.into_iter().chain(std::iter::once((0, Input::Terminate)));
+        let mut queue: VecDeque<_> = happenings.collect();
+        let mut last = life.now;
+        for _ in 0..500 {
+            let input = match queue.pop_front() {
+                // Nothing exits that does not run.
+                Some((_, Input::Exited(_))) if !alive => continue,
+                Some((after, input)) => {
+                    life.now += MS * after;
+                    last = life.now;
+                    input
+                }
+                None if ended => break,
+                None => {
+                    life.now = life.core.deadline().expect("asked to stop, so there is a deadline").max(life.now);
+                    Input::Tick
+                }
+            };
+            match &input {
+                Input::Exited(_) => (alive, ready) = (false, false),
+                Input::Qmp(Event::Ready(_)) if alive => ready = true,
+                Input::Qmp(Event::Status(RunState::InternalError)) => internal = true,
+                _ => {}
+            }
+            let first = input == Input::Terminate && asked.is_none();
+            if first {
+                asked = Some(life.now);
+            }
+            let was_ended = ended;
+            let outputs = life.give(input);
+            prop_assert!(!was_ended || outputs.is_empty(), "after the end: {outputs:?}");
+            for output in &outputs {
+                prop_assert!(!ended, "after the end: {output}");
+                if output.starts_with("spawn") {
+                    (alive, ready, internal) = (true, false, false);
+                    prop_assert!(asked.is_none(), "started although asked to stop");
+                }
+                let early = asked.is_some_and(|asked| life.now < asked + 27 * S);
+                prop_assert!(output != "quit" || (asked.is_some() && !early), "quit too early");
+                let slow = life.core.started + READY_WITHIN <= life.now;
+                prop_assert!(output != "kill" || internal || slow || (asked.is_some() && !early), "killed too early");
+                ended |= output.starts_with("end");
+            }
+            if first && ready && alive && !ended && !internal {
+                prop_assert!(outputs.iter().any(|output| output == "system_powerdown"), "{outputs:?}");
+            }
+        }
+        prop_assert!(ended);
+        prop_assert!(life.now <= last + 30 * S + GIVE_UP, "asked to stop, ended {:?} later", life.now - last);
+    }
+}

@@ -1,1 +1,0 @@
-//! The QEMU child, QMP, signals, the serial console.

@@ -1,0 +1,290 @@
+//! One run of QEMU: the process, its QMP socket, what it prints, its serial line.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+
+use super::Error;
+use super::serial::{Console, Line};
+use crate::plan::machine::{Attempt, BaseFormat, Handed, MachinePlan};
+use crate::proto::lifecycle::Exit;
+use crate::proto::qmp::{Client, Command, Event, Output};
+use crate::sys::child::{self, Child, Ended, Order, User};
+
+/// Longest line of QEMU's own output that is kept whole.
+const MAX_SAID_BYTES: usize = 1024;
+/// Lines logged of one run of QEMU: a guest can make it print without end.
+const MAX_SAID_LINES: u32 = 1000;
+/// Last lines kept for an error message.
+const LAST_SAID: usize = 3;
+/// Commands QEMU has not read yet; it is stuck when there are more.
+const MAX_UNSENT_BYTES: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Qemu {
+    child: Child,
+    stream: UnixStream,
+    qmp_open: bool,
+    client: Client,
+    unsent: VecDeque<u8>,
+    output: pipe::Receiver,
+    output_open: bool,
+    said: Said,
+    line: Line,
+}
+
+impl Qemu {
+    /// Opens what is handed over and starts the program. `tap` is called when the plan hands tap queues.
+    pub(super) fn start(
+        plan: &MachinePlan,
+        attempt: &Attempt,
+        base: BaseFormat,
+        tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
+    ) -> Result<Self, Error> {
+        let (stream, qmp_end) = socket_pair().map_err(Error::Socket)?;
+        let (serial, serial_end) = socket_pair().map_err(Error::Socket)?;
+        let handed = open(plan, qmp_end, serial_end, tap)?;
+        let words = plan.command(attempt, base);
+        let user = plan.user.as_ref().map(|user| User {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups.clone(),
+        });
+        let (child, output) = child::spawn(Order {
+            words: &words,
+            handed,
+            user,
+        })
+        .map_err(|source| Error::Start {
+            program: words.first().cloned().unwrap_or_default(),
+            source,
+        })?;
+        Ok(Self {
+            child,
+            stream,
+            qmp_open: true,
+            client: Client::default(),
+            unsent: VecDeque::new(),
+            output: pipe::Receiver::from_owned_fd(output).map_err(Error::Socket)?,
+            output_open: true,
+            said: Said::default(),
+            line: Line::new(serial),
+        })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    pub(super) fn child(&self) -> &Child {
+        &self.child
+    }
+
+    pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()
+    }
+
+    /// The last lines QEMU printed.
+    pub(super) fn last_said(&self) -> String {
+        Vec::from(self.said.last.clone()).join("; ")
+    }
+
+    /// Sends at once as much as the socket takes; [`Self::talk`] sends the rest.
+    pub(super) fn send(&mut self, command: &Command) {
+        self.client.send(command);
+        self.transmit(&mut Vec::new());
+    }
+
+    /// Whether the process has ended; then all it left in its socket and pipe was read: the events come first.
+    pub(super) fn ended(&mut self, events: &mut Vec<Event>) -> io::Result<Option<Exit>> {
+        let Some(ended) = self.child.try_wait()? else {
+            return Ok(None);
+        };
+        while self.qmp_open && self.read_qmp(events) {}
+        while self.output_open && self.read_output() {}
+        Ok(Some(match ended {
+            Ended::Code(code) => Exit::Code(code),
+            Ended::Signal(signal) => Exit::Signal(signal),
+        }))
+    }
+
+    /// Waits until QEMU says something on QMP or its output, takes what is unsent, or something is moved on the
+    /// serial line. Cancel-safe.
+    pub(super) async fn talk(&mut self, events: &mut Vec<Event>, console: &mut Console) {
+        let writing = !self.unsent.is_empty();
+        tokio::select! {
+            () = self.line.relay(console) => {}
+            _ = self.stream.readable(), if self.qmp_open => {
+                self.read_qmp(events);
+            }
+            _ = self.stream.writable(), if writing && self.qmp_open => {
+                self.transmit(events);
+            }
+            _ = self.output.readable(), if self.output_open => {
+                self.read_output();
+            }
+        }
+    }
+
+    /// After the end: the guest's last words. A QEMU that still runs is killed.
+    pub(super) async fn finish(self, console: &mut Console) {
+        drop(self.child);
+        for (reason, count) in self.client.reasons() {
+            tracing::warn!(?reason, count, "QEMU said on QMP what was not understood");
+        }
+        self.line.drain(console).await;
+    }
+
+    /// Whether there may be more to read at once.
+    fn read_qmp(&mut self, events: &mut Vec<Event>) -> bool {
+        let mut chunk = [0; 4096];
+        match self.stream.try_read(&mut chunk) {
+            Ok(0) => self.qmp_open = false,
+            Ok(length) => {
+                self.client.receive(chunk.get(..length).unwrap_or_default());
+                self.transmit(events);
+                return true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.qmp_open = false,
+        }
+        false
+    }
+
+    fn transmit(&mut self, events: &mut Vec<Event>) {
+        while let Some(output) = self.client.poll() {
+            match output {
+                Output::Event(event) => events.push(event),
+                Output::Transmit(bytes) if self.unsent.len() + bytes.len() <= MAX_UNSENT_BYTES => {
+                    self.unsent.extend(bytes);
+                }
+                Output::Transmit(_) => {}
+            }
+        }
+        while !self.unsent.is_empty() {
+            match self.stream.try_write(self.unsent.make_contiguous()) {
+                Ok(length) => drop(self.unsent.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.unsent.clear(),
+            }
+        }
+    }
+
+    fn read_output(&mut self) -> bool {
+        let mut chunk = [0; 4096];
+        match self.output.try_read(&mut chunk) {
+            Ok(0) => self.output_open = false,
+            Ok(length) => {
+                self.said.add(chunk.get(..length).unwrap_or_default());
+                return true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.output_open = false,
+        }
+        if !self.output_open {
+            self.said.add(b"\n");
+        }
+        false
+    }
+}
+
+/// Both ends close-on-exec; the first is ours, the second blocks and is QEMU's.
+fn socket_pair() -> io::Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs.into()))
+}
+
+fn open(
+    plan: &MachinePlan,
+    qmp: OwnedFd,
+    serial: OwnedFd,
+    tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
+) -> Result<Vec<(i32, OwnedFd)>, Error> {
+    let (mut qmp, mut serial) = (Some(qmp), Some(serial));
+    let wants_tap = plan
+        .handed
+        .iter()
+        .any(|(_, file)| matches!(file, Handed::TapQueue(_)));
+    let mut queues = if wants_tap {
+        tap().map_err(Error::Tap)?
+    } else {
+        Vec::new()
+    }
+    .into_iter();
+    let missing = || Error::Tap(io::Error::other("fewer queues were opened than planned"));
+    plan.handed
+        .iter()
+        .map(|(number, file)| {
+            let fd = match file {
+                Handed::Qmp => qmp.take().ok_or_else(missing)?,
+                Handed::Serial => serial.take().ok_or_else(missing)?,
+                Handed::TapQueue(_) => queues.next().ok_or_else(missing)?,
+                Handed::Disk { path, writable, .. } => {
+                    child::open_disk(path, *writable).map_err(|source| Error::Disk {
+                        path: path.clone(),
+                        source,
+                    })?
+                }
+            };
+            Ok((*number, fd))
+        })
+        .collect()
+}
+
+/// QEMU's own output, line by line, into our log. A guest can make QEMU print: lines are cut, and only the last
+/// ones are kept.
+#[derive(Debug, Default)]
+struct Said {
+    line: Vec<u8>,
+    lines: u32,
+    last: VecDeque<String>,
+}
+
+impl Said {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.end_line();
+            } else if self.line.len() < MAX_SAID_BYTES {
+                self.line.push(*byte);
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let text = String::from_utf8_lossy(&line);
+        let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+        if text.is_empty() {
+            return;
+        }
+        self.lines = self.lines.saturating_add(1);
+        if self.lines <= MAX_SAID_LINES {
+            tracing::warn!(target: "qemu", "{text}");
+        } else if self.lines == MAX_SAID_LINES + 1 {
+            tracing::warn!(target: "qemu", "says more than {MAX_SAID_LINES} lines; no more of them here");
+        }
+        if self.last.len() >= LAST_SAID {
+            self.last.pop_front();
+        }
+        self.last.push_back(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_qemu_prints_is_bounded_and_harmless() {
+        let mut said = Said::default();
+        said.add(&[b'x'; 100_000]);
+        said.add(b"\nfirst\nsecond\n\n\x1b[31mthird\r\n");
+        assert!(said.line.len() <= MAX_SAID_BYTES);
+        assert_eq!(Vec::from(said.last), ["first", "second", "[31mthird"]);
+    }
+}
