@@ -1,1 +1,163 @@
-//! Make kernel and disks match the plan.
+//! Make kernel and disks match the plan. Twice equals once: a restart after a kill runs the same steps.
+
+mod progress;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::iso;
+use crate::plan::disk::{DiskPlan, Fetch, Root, Seed, Source};
+use crate::plan::link::LinkPlan;
+use crate::plan::{Plan, nat};
+use crate::sys::image::{self, Format, Lock, Origin, Request, Timing};
+use crate::sys::link::{self, Bridge, Links, Tap};
+use crate::sys::netlink::{self, Firewall};
+
+use progress::Bar;
+
+/// What could not be brought about.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    #[error("{} is not there: set IMG_SOURCE to where it comes from", .0.display())]
+    NoBase(PathBuf),
+    #[error("the config drive")]
+    Seed(#[source] iso::Error),
+    #[error("writing the config drive")]
+    WriteSeed(#[source] image::Error),
+    #[error(transparent)]
+    Link(#[from] link::Error),
+    #[error(transparent)]
+    Nat(#[from] netlink::Error),
+    #[error("a task ended unexpectedly")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Disks that are ready, held by the lock.
+#[derive(Debug)]
+pub struct Disks {
+    _lock: Lock,
+    /// The overlay's base and its format; None for a root device.
+    pub base: Option<(PathBuf, Format)>,
+}
+
+/// Locks and fetches: what may take long, and must be done before the pod's address is mapped, since a download
+/// under way would lose its answers to the guest.
+pub async fn fetch(plan: &Plan) -> Result<Lock, Error> {
+    let (disk, name) = (plan.disk.clone(), plan.name.clone());
+    tokio::task::spawn_blocking(move || {
+        for note in &disk.notes {
+            tracing::warn!("{note}");
+        }
+        image::private_dir(&disk.state_dir)?;
+        let lock = image::lock(&disk.lock, &format!("{name} (pid {})", std::process::id()))?;
+        if let Root::Overlay { base, fetch: Some(fetch), .. } = &disk.root {
+            fetch_base(base, fetch)?;
+        }
+        Ok(lock)
+    })
+    .await?
+}
+
+#[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
+fn fetch_base(base: &std::path::Path, fetch: &Fetch) -> Result<(), Error> {
+    if base.exists() {
+        return Ok(());
+    }
+    let started = Instant::now();
+    if let Some(dir) = base.parent() {
+        image::make_dir(dir)?;
+    }
+    let (origin, shown) = match &fetch.source {
+        Source::Url(url) => (Origin::Url(url), url.clone()),
+        Source::Path(path) => (Origin::Path(path), path.display().to_string()),
+    };
+    let mut bar = Bar::new(&shown);
+    let request = Request {
+        origin,
+        target: base,
+        checksum: fetch.checksum.as_ref(),
+        ca_file: fetch.ca_file.as_deref(),
+        timing: Timing::default(),
+    };
+    let fetched = image::fetch(&request, &mut |progress| bar.show(progress));
+    bar.finish();
+    fetched?;
+    tracing::info!(source = shown, image = %base.display(), took_ms = started.elapsed().as_millis(), "image fetched");
+    Ok(())
+}
+
+/// Overlay and config drive.
+pub async fn disks(plan: &DiskPlan, lock: Lock) -> Result<Disks, Error> {
+    let plan = plan.clone();
+    tokio::task::spawn_blocking(move || {
+        let base = root(&plan.root)?;
+        if let Some(seed) = &plan.seed {
+            write_seed(seed)?;
+        }
+        Ok(Disks { _lock: lock, base })
+    })
+    .await?
+}
+
+#[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
+fn root(root: &Root) -> Result<Option<(PathBuf, Format)>, Error> {
+    let Root::Overlay { path, base, size_bytes, .. } = root else { return Ok(None) };
+    let started = Instant::now();
+    if !path.exists() && !base.exists() {
+        return Err(Error::NoBase(base.clone()));
+    }
+    let overlay = image::ensure_overlay(path, base, *size_bytes)?;
+    if overlay.base != *base {
+        tracing::warn!(disk = %path.display(), base = %overlay.base.display(), wanted = %base.display(),
+            "the VM's disk was made on another image and stays on it");
+    }
+    tracing::info!(
+        disk = %path.display(),
+        created = overlay.created,
+        size_bytes = overlay.size_bytes,
+        took_ms = started.elapsed().as_millis(),
+        "disk ready"
+    );
+    Ok(Some((overlay.base, overlay.base_format)))
+}
+
+fn write_seed(seed: &Seed) -> Result<(), Error> {
+    let image = seed.volume.image().map_err(Error::Seed)?;
+    image::write_atomically(&seed.path, &image, 0o600).map_err(Error::WriteSeed)?;
+    tracing::info!(image = %seed.path.display(), label = seed.volume.label, bytes = image.len(), "config drive ready");
+    Ok(())
+}
+
+/// Bridge, tap, forwarding.
+#[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
+pub async fn links(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
+    let started = Instant::now();
+    let LinkPlan { uplink, bridge, tap } = plan;
+    let wanted = Bridge { name: &bridge.name, mac: bridge.mac, mtu: bridge.mtu, address: bridge.address };
+    let index = links.ensure_bridge(&wanted).await?;
+    let wanted = Tap { name: &tap.name, mtu: bridge.mtu, queues: tap.queues, owner: tap.owner };
+    links.ensure_tap(&wanted, index).await?;
+    links.ensure_forwarding(&bridge.name).await?;
+    links.ensure_forwarding(uplink).await?;
+    tracing::info!(bridge = %bridge.name, tap = %tap.name, mtu = bridge.mtu, took_ms = started.elapsed().as_millis(), "links ready");
+    Ok(())
+}
+
+/// The NAT, in one transaction; then, off the critical path, flows that began before it was there.
+#[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
+pub async fn nat(plan: &Plan, firewall: &Firewall) -> Result<(), Error> {
+    let started = Instant::now();
+    let generation = firewall.commit(plan.nat.clone()).await?;
+    tracing::info!(table = nat::TABLE, generation, took_ms = started.elapsed().as_millis(), "pod address mapped");
+    let (firewall, pod, reserved) = (firewall.clone(), plan.pod.clone(), plan.reserved.clone());
+    tokio::spawn(async move {
+        match firewall.sweep(pod, reserved).await {
+            Ok(0) => {}
+            Ok(flows) => tracing::info!(flows, "flows from before the mapping forgotten"),
+            Err(error) => tracing::warn!(error = %crate::exit::story(&error), "old flows not forgotten"),
+        }
+    });
+    Ok(())
+}

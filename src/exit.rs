@@ -7,7 +7,7 @@ use std::process::ExitCode;
 /// Why there is no guest (any more), as the code the container ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// The guest powered off, or was shut down as asked.
+    /// Nothing was wrong.
     Success,
     /// The image directory is missing.
     ImageDirectory,
@@ -35,12 +35,10 @@ pub enum Code {
     Serve,
     /// QEMU could not be started, or none of the accelerators worked.
     Machine,
-    /// The guest did not shut down within the grace period: QEMU was quit.
-    Quit,
-    /// A signal ended the start before there was a guest. 128 + its number.
-    Signal(u8),
-    /// QEMU ended by itself with this code.
-    Qemu(u8),
+    /// The start was ended by SIGTERM or SIGINT before there was a guest.
+    Stopped,
+    /// There was a guest: its end, or QEMU's own code.
+    Guest(u8),
 }
 
 impl Code {
@@ -61,9 +59,8 @@ impl Code {
             Self::Nat => 17,
             Self::Serve => 18,
             Self::Machine => 19,
-            Self::Quit => 20,
-            Self::Signal(number) => number.saturating_add(128),
-            Self::Qemu(code) => code,
+            Self::Stopped => 20,
+            Self::Guest(code) => code,
         }
     }
 }

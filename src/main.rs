@@ -1,3 +1,182 @@
 //! Arguments in, exit code out.
 
-fn main() {}
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use berth::cli::{self, Command, Log, Output};
+use berth::config::{Ambient, LogFormat, Options};
+use berth::exit::{Code, story};
+use berth::facts::Facts;
+use berth::plan::Plan;
+use berth::plan::machine::BaseFormat;
+use berth::supervise::{Console, Signals};
+use berth::sys::image::Format;
+use berth::sys::link::{Links, open_tap};
+use berth::sys::netlink::Firewall;
+use berth::sys::{child, probe};
+use berth::{apply, plan, serve, supervise, sys};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(error) => {
+            let code = if error.use_stderr() { Code::Usage } else { Code::Success };
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    let (options, log, then) = match command {
+        Command::Bash(arguments) => return shell(&arguments),
+        Command::Run { options, log } => (options, log, None),
+        Command::Plan { options, log, output } => (options, log, Some(output)),
+    };
+    if let Err(error) = start_log(&log) {
+        eprintln!("berth: {error}");
+        return Code::Usage.into();
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(Failure(Code::Machine, format!("starting the event loop: {error}"))).into(),
+    };
+    let result = runtime.block_on(async {
+        match then {
+            None => run(&options).await,
+            Some(output) => show_plan(&options, output).await,
+        }
+    });
+    // Threads that still read a terminal or a slow server are not waited for.
+    runtime.shutdown_background();
+    result.unwrap_or_else(fail).into()
+}
+
+/// What went wrong, told once, and the code for it.
+struct Failure(Code, String);
+
+fn fail(Failure(code, text): Failure) -> Code {
+    for line in text.lines() {
+        tracing::error!(code = code.number(), "{line}");
+    }
+    code
+}
+
+/// The walk: config → facts → plan → apply → serve → supervise.
+async fn run(options: &Options) -> Result<Code, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
+    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let mut plan = make_plan(options, &links).await?;
+    let ready = tokio::select! {
+        ready = prepare(&plan, &links) => ready?,
+        () = signals.asked_to_stop() => return Err(Failure(Code::Stopped, "stopped before the guest was started".into())),
+    };
+    let base = match &ready.disks.base {
+        Some((path, format)) => {
+            plan.machine.stand_on(path);
+            match format {
+                Format::Qcow2 => BaseFormat::Qcow2,
+                Format::Raw => BaseFormat::Raw,
+            }
+        }
+        None => BaseFormat::Raw,
+    };
+    let (stop, stopping) = watch::channel(false);
+    let serving = tokio::spawn(async move {
+        if let Some(bound) = ready.bound {
+            bound.run(stopping).await;
+        }
+    });
+    let tap = plan.link.tap.clone();
+    let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
+    let mut console = Console::stdio(false);
+    let outcome = supervise::run(&plan.machine, base, &plan.lifecycle, open, &mut console, &mut signals)
+        .await
+        .map_err(|error| Failure(Code::Machine, story(&error)));
+    let _ = stop.send(true);
+    let _ = serving.await;
+    outcome.map(|outcome| Code::Guest(outcome.exit_code()))
+}
+
+/// What the guest needs before it starts.
+struct Ready {
+    disks: apply::Disks,
+    bound: Option<serve::Bound>,
+    /// The rules stay without it; closing its socket would cost the kernel time.
+    _firewall: Firewall,
+}
+
+async fn prepare(plan: &Plan, links: &Links) -> Result<Ready, Failure> {
+    let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
+    let lock = apply::fetch(plan).await.map_err(from_apply)?;
+    let (disks, network) = tokio::join!(apply::disks(&plan.disk, lock), async {
+        apply::links(&plan.link, links).await.map_err(from_apply)?;
+        apply::nat(plan, &firewall).await.map_err(from_apply)?;
+        serve::bind(&plan.guest).map_err(|error| Failure(Code::Serve, story(&error)))
+    });
+    Ok(Ready { disks: disks.map_err(from_apply)?, bound: network?, _firewall: firewall })
+}
+
+async fn make_plan(options: &Options, links: &Links) -> Result<Plan, Failure> {
+    let config = options.parse(&Ambient::read()).map_err(|errors| Failure(Code::Usage, errors.to_string()))?;
+    let facts: Facts =
+        probe::facts(&config, links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
+    for word in &facts.resolver.skipped {
+        tracing::warn!("resolv.conf: {word}, skipped");
+    }
+    Plan::new(&config, &facts).map_err(|error| {
+        let code = match &error {
+            plan::Error::Disk(plan::disk::Error::NoImageDirectory(_)) => Code::ImageDirectory,
+            plan::Error::Disk(plan::disk::Error::Data { .. }) => Code::Seed,
+            _ => Code::Plan,
+        };
+        Failure(code, story(&error))
+    })
+}
+
+fn from_apply(error: apply::Error) -> Failure {
+    use sys::image::Error as Image;
+    let code = match &error {
+        apply::Error::Image(image) => match image {
+            Image::Status { .. } | Image::Unreachable { .. } | Image::Certificates(_) | Image::Full(_) => Code::Fetch,
+            Image::Checksum { .. } | Image::NotAnImage { .. } | Image::Refers { .. } => Code::Refused,
+            Image::Locked { .. } => Code::Locked,
+            Image::File { .. } | Image::Overlay { .. } | Image::Create { .. } => Code::Overlay,
+        },
+        apply::Error::NoBase(_) => Code::Plan,
+        apply::Error::Seed(_) | apply::Error::WriteSeed(_) => Code::Seed,
+        apply::Error::Link(_) => Code::Network,
+        apply::Error::Nat(_) => Code::Nat,
+        apply::Error::Task(_) => Code::Machine,
+    };
+    Failure(code, story(&error))
+}
+
+async fn show_plan(options: &Options, output: Output) -> Result<Code, Failure> {
+    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let plan = make_plan(options, &links).await?;
+    let text = match output {
+        Output::Text => plan.to_string(),
+        Output::Json => serde_json::to_string_pretty(&plan).map_err(|error| Failure(Code::Plan, error.to_string()))?,
+    };
+    // A reader that has seen enough is no failure.
+    let _ = writeln!(std::io::stdout(), "{text}");
+    Ok(Code::Success)
+}
+
+fn shell(arguments: &[OsString]) -> ExitCode {
+    let error = child::become_program("bash", arguments);
+    eprintln!("berth: bash: {error}");
+    Code::Usage.into()
+}
+
+fn start_log(log: &Log) -> Result<(), String> {
+    let words = log.filter.as_deref().filter(|words| !words.is_empty()).unwrap_or("info");
+    let filter = EnvFilter::try_new(words).map_err(|error| format!("BERTH_LOG={words:?}: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        Some(LogFormat::Json) => builder.json().flatten_event(true).with_target(false).init(),
+        _ => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+    }
+    Ok(())
+}

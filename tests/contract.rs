@@ -111,9 +111,9 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
         let plan = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap();
 
         let Root::Overlay { path, base, fetch, .. } = &plan.disk.root else { panic!("{:?}", plan.disk.root) };
-        assert_eq!(path, &PathBuf::from(format!("/image/{name}.qcow2")));
+        assert_eq!(*path, PathBuf::from(format!("/image/{name}.qcow2")));
         let target = entry["vmconfig"]["rootfs"]["localtarget"].as_str().unwrap();
-        assert_eq!(base, &PathBuf::from("/image").join(target));
+        assert_eq!(*base, PathBuf::from("/image").join(target));
         let url = entry["vmconfig"]["rootfs"]["sourceurl"].as_str().unwrap();
         assert_eq!(fetch.as_ref().unwrap().source, Source::Url(url.to_owned()));
 

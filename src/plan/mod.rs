@@ -7,7 +7,63 @@ pub mod guest;
 pub mod link;
 pub mod machine;
 pub mod nat;
+mod text;
 
 pub use disk::DiskPlan;
 pub use guest::GuestPlan;
 pub use link::LinkPlan;
+
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+use crate::config::{Config, Lifecycle};
+use crate::facts::Facts;
+use crate::net::Port;
+use crate::nft::Ruleset;
+
+/// What cannot be planned: the user's wish and the pod do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+    #[error(transparent)]
+    Link(#[from] link::Error),
+    #[error(transparent)]
+    Machine(#[from] machine::Error),
+}
+
+/// The desired state of kernel, disks and guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    pub name: String,
+    pub link: LinkPlan,
+    pub nat: Ruleset,
+    /// Addresses mapped onto the guest, and the ports that stay with the pod: flows that began before the
+    /// rules were there are told by them.
+    pub pod: Vec<Ipv4Addr>,
+    pub reserved: Vec<Port>,
+    pub guest: GuestPlan,
+    pub disk: DiskPlan,
+    pub machine: MachinePlan,
+    pub lifecycle: Lifecycle,
+}
+
+impl Plan {
+    /// Decides everything; touches nothing.
+    pub fn new(config: &Config, facts: &Facts) -> Result<Self, Error> {
+        let link = link::plan(config, facts)?;
+        let disk = disk::plan(config, facts)?;
+        Ok(Self {
+            name: config.name.clone(),
+            nat: nat::plan(config, facts, &link),
+            pod: nat::pod_addresses(facts),
+            reserved: nat::reserved(config),
+            guest: guest::plan(config, facts, &link),
+            machine: machine::plan(config, facts, &link, &disk)?,
+            link,
+            disk,
+            lifecycle: config.lifecycle.clone(),
+        })
+    }
+}

@@ -218,3 +218,9 @@ mod tests {
         assert_eq!(ended, Ended::Signal(11));
     }
 }
+
+/// Becomes another program (`execvp(3)`); returns only the reason why not.
+#[expect(clippy::disallowed_methods, reason = "the one place that executes a program")]
+pub fn become_program(program: &str, arguments: &[std::ffi::OsString]) -> io::Error {
+    Command::new(program).args(arguments).exec()
+}

@@ -152,6 +152,25 @@ impl MachinePlan {
     }
 }
 
+impl MachinePlan {
+    /// The command line as it is most likely to be, for people to look at.
+    pub fn preview(&self) -> Vec<String> {
+        self.attempts.first().map(|attempt| self.command(attempt, BaseFormat::Qcow2)).unwrap_or_default()
+    }
+
+    /// The overlay turned out to stand on another base than was asked for.
+    pub fn stand_on(&mut self, base: &Path) {
+        let Some(root) = &self.root else { return };
+        for (_, handed) in &mut self.handed {
+            if let Handed::Disk { path, fdset, .. } = handed
+                && *fdset == root.base_fdset
+            {
+                *path = base.to_owned();
+            }
+        }
+    }
+}
+
 impl RootDrive {
     /// `auto-read-only=off`: otherwise QEMU opens the image read-only first, and an fd set holds what was put
     /// in it. The backing file is named here so that the path in the qcow2 header is never opened.

@@ -17,7 +17,7 @@ pub struct Lock {
     _file: File,
 }
 
-/// Takes the lock or tells who has it. `holder` is written into the file: who we are, since when.
+/// Takes the lock or tells who has it and for how long. `holder` is written into the file: who we are.
 pub fn lock(path: &Path, holder: &str) -> Result<Lock, Error> {
     let mut file = OpenOptions::new()
         .read(true)
@@ -30,10 +30,13 @@ pub fn lock(path: &Path, holder: &str) -> Result<Lock, Error> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
+            let since = file.metadata().and_then(|metadata| metadata.modified()).ok();
+            let age = since.and_then(|since| since.elapsed().ok()).map_or(0, |age| age.as_secs());
             let mut text = String::new();
             let _ = file.take(200).read_to_string(&mut text);
             let text = text.trim();
-            let holder = if text.is_empty() { "another launcher".to_owned() } else { text.to_owned() };
+            let who = if text.is_empty() { "another launcher" } else { text };
+            let holder = format!("{who} for {age} s");
             return Err(Error::Locked { path: path.to_owned(), holder });
         }
         Err(error) => return Err(at("locking", path)(error.into())),

@@ -58,6 +58,11 @@ pub fn private_dir(path: &Path) -> Result<(), Error> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at("creating the directory", path))
 }
 
+/// Makes a directory for images.
+pub fn make_dir(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(at("creating the directory", path))
+}
+
 /// Writes a small file whole or not at all: beside its place, then renamed. Content that is there already is
 /// left alone. What it holds can be made again, so it is not synced.
 pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
