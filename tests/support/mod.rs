@@ -1,11 +1,6 @@
 //! Network namespaces for tests: made by the test, named after its process, gone when dropped.
 #![allow(dead_code, reason = "each test program uses its own part of the support code")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::disallowed_methods
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,11 +16,7 @@ pub struct Netns {
 impl Netns {
     /// Needs root and iproute2; panics with what is missing, because a test that cannot run fails.
     pub fn new(role: &str) -> Self {
-        let name = format!(
-            "bt{}-{}-{role}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("bt{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         run("ip", &["netns", "add", &name]);
         let netns = Self { name };
         netns.ip("link set lo up");
@@ -48,11 +39,7 @@ impl Netns {
 
     /// `ip -n NAME words`.
     pub fn ip(&self, words: &str) -> String {
-        checked(
-            Command::new("ip")
-                .args(["-n", &self.name])
-                .args(words.split_whitespace()),
-        )
+        checked(Command::new("ip").args(["-n", &self.name]).args(words.split_whitespace()))
     }
 
     /// `nft words` inside.
@@ -67,21 +54,13 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        let _ = Command::new("ip")
-            .args(["netns", "del", &self.name])
-            .stderr(Stdio::null())
-            .status();
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status();
     }
 }
 
 /// Connects `a` and `b` by a veth pair with the given interface names, both up.
 pub fn veth(a: &Netns, a_if: &str, b: &Netns, b_if: &str) {
-    run(
-        "ip",
-        &[
-            "link", "add", a_if, "netns", &a.name, "type", "veth", "peer", "name", b_if, "netns", &b.name,
-        ],
-    );
+    run("ip", &["link", "add", a_if, "netns", &a.name, "type", "veth", "peer", "name", b_if, "netns", &b.name]);
     a.ip(&format!("link set {a_if} up"));
     b.ip(&format!("link set {b_if} up"));
 }
@@ -93,9 +72,7 @@ pub fn run(program: &str, args: &[&str]) -> String {
 
 /// Standard output of a command that must succeed.
 pub fn checked(command: &mut Command) -> String {
-    let output: Output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output: Output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",
