@@ -150,7 +150,12 @@ pub async fn links(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
 pub async fn nat(plan: &Plan, firewall: &Firewall) -> Result<(), Error> {
     let started = Instant::now();
     let generation = firewall.commit(plan.nat.clone()).await?;
-    tracing::info!(table = nat::TABLE, generation, took_ms = started.elapsed().as_millis(), "pod address mapped");
+    tracing::info!(
+        table = nat::TABLE,
+        generation,
+        took_ms = started.elapsed().as_millis(),
+        "pod address mapped"
+    );
     let (firewall, pod, reserved) = (firewall.clone(), plan.pod.clone(), plan.reserved.clone());
     tokio::spawn(async move {
         match firewall.sweep(pod, reserved).await {

@@ -39,7 +39,9 @@ fn main() -> ExitCode {
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(Failure(Code::Machine, format!("starting the event loop: {error}"))).into(),
+        Err(error) => {
+            return fail(Failure(Code::Machine, format!("starting the event loop: {error}"))).into();
+        }
     };
     let result = runtime.block_on(async {
         match then {
@@ -95,6 +97,7 @@ async fn run(options: &Options) -> Result<Code, Failure> {
         .map_err(|error| Failure(Code::Machine, story(&error)));
     let _ = stop.send(true);
     let _ = serving.await;
+    console.close().await;
     outcome.map(|outcome| Code::Guest(outcome.exit_code()))
 }
 
@@ -118,7 +121,8 @@ async fn prepare(plan: &Plan, links: &Links) -> Result<Ready, Failure> {
 }
 
 async fn make_plan(options: &Options, links: &Links) -> Result<Plan, Failure> {
-    let config = options.parse(&Ambient::read()).map_err(|errors| Failure(Code::Usage, errors.to_string()))?;
+    let config =
+        options.parse(&Ambient::read()).map_err(|errors| Failure(Code::Usage, errors.to_string()))?;
     let facts: Facts =
         probe::facts(&config, links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
     for word in &facts.resolver.skipped {
@@ -134,11 +138,14 @@ async fn make_plan(options: &Options, links: &Links) -> Result<Plan, Failure> {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 fn from_apply(error: apply::Error) -> Failure {
     use sys::image::Error as Image;
     let code = match &error {
         apply::Error::Image(image) => match image {
-            Image::Status { .. } | Image::Unreachable { .. } | Image::Certificates(_) | Image::Full(_) => Code::Fetch,
+            Image::Status { .. } | Image::Unreachable { .. } | Image::Certificates(_) | Image::Full(_) => {
+                Code::Fetch
+            }
             Image::Checksum { .. } | Image::NotAnImage { .. } | Image::Refers { .. } => Code::Refused,
             Image::Locked { .. } => Code::Locked,
             Image::File { .. } | Image::Overlay { .. } | Image::Create { .. } => Code::Overlay,
@@ -157,7 +164,9 @@ async fn show_plan(options: &Options, output: Output) -> Result<Code, Failure> {
     let plan = make_plan(options, &links).await?;
     let text = match output {
         Output::Text => plan.to_string(),
-        Output::Json => serde_json::to_string_pretty(&plan).map_err(|error| Failure(Code::Plan, error.to_string()))?,
+        Output::Json => {
+            serde_json::to_string_pretty(&plan).map_err(|error| Failure(Code::Plan, error.to_string()))?
+        }
     };
     // A reader that has seen enough is no failure.
     let _ = writeln!(std::io::stdout(), "{text}");

@@ -31,11 +31,7 @@ impl MacAddr {
     /// administered, unicast (IEEE 802 §8), the rest a hash of `identity` and `role`. A guest whose
     /// MAC changed would lose its network configuration.
     pub fn stable(identity: &str, role: &str) -> Self {
-        let hash = Sha256::new()
-            .chain_update(identity)
-            .chain_update([0])
-            .chain_update(role)
-            .finalize();
+        let hash = Sha256::new().chain_update(identity).chain_update([0]).chain_update(role).finalize();
         let mut octets = [0x52, 0x54, 0, 0, 0, 0];
         for (octet, byte) in octets.iter_mut().skip(2).zip(hash.iter()) {
             *octet = *byte;
@@ -74,11 +70,7 @@ impl FromStr for MacAddr {
             *octet = u8::from_str_radix(word, 16).map_err(|_| bad())?;
         }
         let mac = Self(octets);
-        if words.next().is_some() || !mac.is_unicast() {
-            Err(bad())
-        } else {
-            Ok(mac)
-        }
+        if words.next().is_some() || !mac.is_unicast() { Err(bad()) } else { Ok(mac) }
     }
 }
 
@@ -106,11 +98,7 @@ impl FromStr for IfName {
             && text != "."
             && text != ".."
             && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0');
-        if valid {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Error::IfName(text.to_owned()))
-        }
+        if valid { Ok(Self(text.to_owned())) } else { Err(Error::IfName(text.to_owned())) }
     }
 }
 
@@ -128,11 +116,7 @@ impl Ipv4Prefix {
     }
 
     pub fn mask(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(
-            u32::MAX
-                .checked_shl(32 - u32::from(self.length.min(32)))
-                .unwrap_or(0),
-        )
+        Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(self.length.min(32))).unwrap_or(0))
     }
 
     pub fn network(self) -> Ipv4Addr {
@@ -227,10 +211,7 @@ impl FromStr for Port {
                 "sctp" => Transport::Sctp,
                 _ => return None,
             };
-            Some(Self {
-                transport,
-                number: number.parse().ok().filter(|&number| number != 0)?,
-            })
+            Some(Self { transport, number: number.parse().ok().filter(|&number| number != 0)? })
         };
         parse().ok_or_else(|| Error::Port(text.to_owned()))
     }
@@ -263,14 +244,8 @@ mod tests {
 
     #[test]
     fn words_parse_and_print_the_same() {
-        assert_eq!(
-            "52:54:00:AB:cd:ef".parse::<MacAddr>().unwrap().to_string(),
-            "52:54:00:ab:cd:ef"
-        );
-        assert_eq!(
-            "10.1.2.3/24".parse::<Ipv4Prefix>().unwrap().to_string(),
-            "10.1.2.3/24"
-        );
+        assert_eq!("52:54:00:AB:cd:ef".parse::<MacAddr>().unwrap().to_string(), "52:54:00:ab:cd:ef");
+        assert_eq!("10.1.2.3/24".parse::<Ipv4Prefix>().unwrap().to_string(), "10.1.2.3/24");
         assert_eq!("5900".parse::<Port>().unwrap().to_string(), "5900/tcp");
         assert_eq!("53/udp".parse::<Port>().unwrap().to_string(), "53/udp");
     }

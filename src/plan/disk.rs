@@ -48,12 +48,7 @@ pub enum Root {
     /// Raw block device, used as it is.
     Device { path: PathBuf },
     /// qcow2 overlay at `path`, created on `base` once and kept for ever.
-    Overlay {
-        path: PathBuf,
-        base: PathBuf,
-        fetch: Option<Fetch>,
-        size_bytes: Option<u64>,
-    },
+    Overlay { path: PathBuf, base: PathBuf, fetch: Option<Fetch>, size_bytes: Option<u64> },
 }
 
 /// How `base` comes to be when it does not exist.

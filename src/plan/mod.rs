@@ -12,6 +12,7 @@ mod text;
 pub use disk::DiskPlan;
 pub use guest::GuestPlan;
 pub use link::LinkPlan;
+pub use machine::MachinePlan;
 
 use std::net::Ipv4Addr;
 

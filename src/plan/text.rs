@@ -7,17 +7,41 @@ use super::disk::{Root, Source};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, link, nat, guest, disk, machine, lifecycle } = self;
+        let Self { name, link, nat, guest, disk, machine, lifecycle, .. } = self;
         writeln!(f, "plan for {name}")?;
         writeln!(f)?;
         writeln!(f, "uplink     {} (forwarding on)", link.uplink)?;
-        writeln!(f, "bridge     {} {} {} mtu {}", link.bridge.name, link.bridge.address, link.bridge.mac, link.bridge.mtu)?;
+        writeln!(
+            f,
+            "bridge     {} {} {} mtu {}",
+            link.bridge.name, link.bridge.address, link.bridge.mac, link.bridge.mtu
+        )?;
         let tap = &link.tap;
-        writeln!(f, "tap        {} in {}, {} queue(s), owner {}", tap.name, link.bridge.name, tap.queues, tap.owner)?;
-        writeln!(f, "guest      {} {} mtu {} host name {}", guest.address, guest.mac, guest.mtu, guest.hostname)?;
+        writeln!(
+            f,
+            "tap        {} in {}, {} queue(s), owner {}",
+            tap.name, link.bridge.name, tap.queues, tap.owner
+        )?;
+        writeln!(
+            f,
+            "guest      {} {} mtu {} host name {}",
+            guest.address, guest.mac, guest.mtu, guest.hostname
+        )?;
         if guest.serve {
-            writeln!(f, "dhcp       router {}, dns {}, search {}", guest.gateway, list(&guest.dns), list(&guest.search))?;
-            writeln!(f, "dns        {} forwards to {}, ndots {}", guest.gateway, list(&guest.upstreams), guest.ndots)?;
+            writeln!(
+                f,
+                "dhcp       router {}, dns {}, search {}",
+                guest.gateway,
+                list(&guest.dns),
+                list(&guest.search)
+            )?;
+            writeln!(
+                f,
+                "dns        {} forwards to {}, ndots {}",
+                guest.gateway,
+                list(&guest.upstreams),
+                guest.ndots
+            )?;
         } else {
             writeln!(f, "dhcp       off (NO_DHCP)")?;
         }
@@ -28,7 +52,13 @@ impl fmt::Display for Plan {
         }
         if let Some(seed) = &disk.seed {
             let files: Vec<&str> = seed.volume.files.iter().map(|file| file.path.as_str()).collect();
-            writeln!(f, "seed       {} label {}: {}", seed.path.display(), seed.volume.label, files.join(" "))?;
+            writeln!(
+                f,
+                "seed       {} label {}: {}",
+                seed.path.display(),
+                seed.volume.label,
+                files.join(" ")
+            )?;
         }
         writeln!(f, "lock       {}", disk.lock.display())?;
         writeln!(f)?;

@@ -97,11 +97,7 @@ pub struct Version {
 
 impl Version {
     /// The oldest one tested.
-    pub const OLDEST: Self = Self {
-        major: 7,
-        minor: 2,
-        micro: 0,
-    };
+    pub const OLDEST: Self = Self { major: 7, minor: 2, micro: 0 };
 }
 
 impl std::fmt::Display for Version {
@@ -231,19 +227,11 @@ impl Client {
     }
 
     fn greeted(&mut self, greeting: &Value) -> Result<(), Reason> {
-        let number = |key| {
-            greeting
-                .pointer(&format!("/version/qemu/{key}"))
-                .and_then(Value::as_u64)
-        };
-        let version = (|| {
-            Some(Version {
-                major: number("major")?,
-                minor: number("minor")?,
-                micro: number("micro")?,
-            })
-        })()
-        .ok_or(Reason::NotQmp)?;
+        let number = |key| greeting.pointer(&format!("/version/qemu/{key}")).and_then(Value::as_u64);
+        let version =
+            (|| Some(Version { major: number("major")?, minor: number("minor")?, micro: number("micro")? }))(
+            )
+            .ok_or(Reason::NotQmp)?;
         if self.version.replace(version).is_none() {
             self.transmit("qmp_capabilities", None, Asked::Capabilities);
         }
@@ -276,9 +264,7 @@ impl Client {
         match (asked, self.version) {
             (Asked::Capabilities, Some(version)) => self.event(Event::Ready(version)),
             (Asked::Status, _) => {
-                let state = answer
-                    .and_then(|answer| answer.get("status"))
-                    .and_then(Value::as_str);
+                let state = answer.and_then(|answer| answer.get("status")).and_then(Value::as_str);
                 self.event(Event::Status(run_state(state.ok_or(Reason::NotQmp)?)))
             }
             (Asked::Capabilities | Asked::Named(_), _) => Ok(()),
@@ -305,8 +291,7 @@ impl Client {
             object.insert("arguments".to_owned(), arguments);
         }
         self.in_flight.insert(id, asked);
-        self.outputs
-            .push_back(Output::Transmit(format!("{message}\r\n").into_bytes()));
+        self.outputs.push_back(Output::Transmit(format!("{message}\r\n").into_bytes()));
     }
 
     fn count(&mut self, reason: Reason) {
@@ -316,28 +301,15 @@ impl Client {
 
 fn event(name: &str, data: &Value) -> Option<Event> {
     let flag = |key| data.get(key).and_then(Value::as_bool).unwrap_or(false);
-    let text = |key| {
-        data.get(key)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .chars()
-            .take(64)
-            .collect()
-    };
+    let text = |key| data.get(key).and_then(Value::as_str).unwrap_or_default().chars().take(64).collect();
     Some(match name {
-        "SHUTDOWN" => Event::Shutdown {
-            guest: flag("guest"),
-            reason: text("reason"),
-        },
+        "SHUTDOWN" => Event::Shutdown { guest: flag("guest"), reason: text("reason") },
         "RESET" => Event::Reset { guest: flag("guest") },
         "STOP" => Event::Stop,
         "RESUME" => Event::Resume,
         "POWERDOWN" => Event::Powerdown,
         "GUEST_PANICKED" => Event::GuestPanicked,
-        "BLOCK_IO_ERROR" => Event::BlockIoError {
-            device: text("device"),
-            no_space: flag("nospace"),
-        },
+        "BLOCK_IO_ERROR" => Event::BlockIoError { device: text("device"), no_space: flag("nospace") },
         _ => return None,
     })
 }
@@ -382,20 +354,14 @@ mod tests {
         client.receive(GREETING);
         assert_eq!(drain(&mut client), [r#"{"execute":"qmp_capabilities","id":0}"#]);
         client.receive(b"{\"return\": {}, \"id\": 0}\r\n");
-        assert_eq!(
-            drain(&mut client),
-            ["Ready(Version { major: 7, minor: 2, micro: 22 })"]
-        );
+        assert_eq!(drain(&mut client), ["Ready(Version { major: 7, minor: 2, micro: 22 })"]);
     }
 
     #[test]
     fn commands_carry_their_arguments_and_answers_find_their_question() {
         let mut client = ready();
         client.send(&Command::SetVncPassword("se\"cret".to_owned()));
-        client.send(&Command::BlockResize {
-            device: "disk0".to_owned(),
-            size_bytes: 1 << 30,
-        });
+        client.send(&Command::BlockResize { device: "disk0".to_owned(), size_bytes: 1 << 30 });
         client.send(&Command::QueryStatus);
         assert_eq!(
             drain(&mut client),
@@ -409,10 +375,7 @@ mod tests {
         client.receive(b"{\"id\": 1, \"error\": {\"class\": \"GenericError\", \"desc\": \"no vnc\"}}\n");
         assert_eq!(
             drain(&mut client),
-            [
-                "Status(InternalError)",
-                "Refused { command: \"set_password\", why: \"no vnc\" }"
-            ]
+            ["Status(InternalError)", "Refused { command: \"set_password\", why: \"no vnc\" }"]
         );
     }
 
@@ -421,10 +384,7 @@ mod tests {
         let text = b"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"POWERDOWN\"}\r\n\
             {\"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 0}}\r\n\
             {\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}\r\n";
-        let want = [
-            "Powerdown",
-            "Shutdown { guest: true, reason: \"guest-shutdown\" }",
-        ];
+        let want = ["Powerdown", "Shutdown { guest: true, reason: \"guest-shutdown\" }"];
         for cut in 0..text.len() {
             let mut client = ready();
             let (head, tail) = text.split_at(cut);
@@ -453,10 +413,7 @@ mod tests {
             client.receive(b"{\"event\": \"RESUME\"}\n");
         }
         assert_eq!(drain(&mut client).len(), MAX_EVENTS);
-        assert_eq!(
-            client.reasons().get(&Reason::Flood),
-            Some(&(10_000 - MAX_EVENTS as u64))
-        );
+        assert_eq!(client.reasons().get(&Reason::Flood), Some(&(10_000 - MAX_EVENTS as u64)));
     }
 
     proptest! {

@@ -39,11 +39,7 @@ pub enum Error {
     #[error("cannot learn how QEMU is")]
     Wait(#[source] io::Error),
     #[error("{accelerator} does not run the guest here: {fault}{said}; BERTH_ACCEL=auto falls back to tcg", accelerator = accelerator.as_str())]
-    Accelerator {
-        accelerator: Accelerator,
-        fault: Fault,
-        said: String,
-    },
+    Accelerator { accelerator: Accelerator, fault: Fault, said: String },
     #[error("{fault}{said}")]
     Broken { fault: Fault, said: String },
 }
@@ -95,12 +91,7 @@ pub async fn run(
         grace: lifecycle.grace,
         margin: lifecycle.margin,
     };
-    let mut machine = Machine {
-        plan,
-        base,
-        core: Lifecycle::new(now(), settings),
-        qemu: None,
-    };
+    let mut machine = Machine { plan, base, core: Lifecycle::new(now(), settings), qemu: None };
     machine.core.handle(now(), Input::Start);
     let outcome = loop {
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
@@ -119,25 +110,14 @@ fn now() -> Instant {
 
 /// A failure of QEMU that it did not put into an exit code of its own is ours to explain.
 fn judge(plan: &MachinePlan, outcome: Outcome, said: String) -> Result<Outcome, Error> {
-    let Outcome::Failed {
-        fault,
-        attempt,
-        running,
-    } = outcome
-    else {
+    let Outcome::Failed { fault, attempt, running } = outcome else {
         return Ok(outcome);
     };
-    let said = if said.is_empty() {
-        said
-    } else {
-        format!(" ({said})")
-    };
+    let said = if said.is_empty() { said } else { format!(" ({said})") };
     match plan.attempts.get(attempt).map(|attempt| attempt.accelerator) {
-        Some(accelerator @ Accelerator::Kvm) if !running => Err(Error::Accelerator {
-            accelerator,
-            fault,
-            said,
-        }),
+        Some(accelerator @ Accelerator::Kvm) if !running => {
+            Err(Error::Accelerator { accelerator, fault, said })
+        }
         _ if matches!(fault, Fault::Exited(_)) => Ok(outcome),
         _ => Err(Error::Broken { fault, said }),
     }
@@ -246,12 +226,8 @@ impl Machine<'_> {
         match report {
             Report::Running { version, after } => self.running(version, after),
             Report::FallBack { from, why } => {
-                let name = |at: usize| {
-                    self.plan
-                        .attempts
-                        .get(at)
-                        .map_or("", |attempt| attempt.accelerator.as_str())
-                };
+                let name =
+                    |at: usize| self.plan.attempts.get(at).map_or("", |attempt| attempt.accelerator.as_str());
                 let (from, next) = (name(from), name(from + 1));
                 let said = self.qemu.as_ref().map(Qemu::last_said).unwrap_or_default();
                 tracing::warn!(
@@ -276,10 +252,7 @@ impl Machine<'_> {
                 "a disk of the guest cannot be written (no space?): guest paused, tried again"
             ),
             Report::Restarting { after } => {
-                tracing::info!(
-                    after_s = after.as_secs_f64(),
-                    "the guest powered off: started again"
-                );
+                tracing::info!(after_s = after.as_secs_f64(), "the guest powered off: started again");
             }
             Report::Refused { command, why } => tracing::warn!(command, why, "QEMU refused a command"),
         }

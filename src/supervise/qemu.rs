@@ -48,20 +48,10 @@ impl Qemu {
         let (serial, serial_end) = socket_pair().map_err(Error::Socket)?;
         let handed = open(plan, qmp_end, serial_end, tap)?;
         let words = plan.command(attempt, base);
-        let user = plan.user.as_ref().map(|user| User {
-            uid: user.uid,
-            gid: user.gid,
-            groups: user.groups.clone(),
-        });
-        let (child, output) = child::spawn(Order {
-            words: &words,
-            handed,
-            user,
-        })
-        .map_err(|source| Error::Start {
-            program: words.first().cloned().unwrap_or_default(),
-            source,
-        })?;
+        let user =
+            plan.user.as_ref().map(|user| User { uid: user.uid, gid: user.gid, groups: user.groups.clone() });
+        let (child, output) = child::spawn(Order { words: &words, handed, user })
+            .map_err(|source| Error::Start { program: words.first().cloned().unwrap_or_default(), source })?;
         Ok(Self {
             child,
             stream,
@@ -205,16 +195,8 @@ fn open(
     tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
 ) -> Result<Vec<(i32, OwnedFd)>, Error> {
     let (mut qmp, mut serial) = (Some(qmp), Some(serial));
-    let wants_tap = plan
-        .handed
-        .iter()
-        .any(|(_, file)| matches!(file, Handed::TapQueue(_)));
-    let mut queues = if wants_tap {
-        tap().map_err(Error::Tap)?
-    } else {
-        Vec::new()
-    }
-    .into_iter();
+    let wants_tap = plan.handed.iter().any(|(_, file)| matches!(file, Handed::TapQueue(_)));
+    let mut queues = if wants_tap { tap().map_err(Error::Tap)? } else { Vec::new() }.into_iter();
     let missing = || Error::Tap(io::Error::other("fewer queues were opened than planned"));
     plan.handed
         .iter()
@@ -223,12 +205,8 @@ fn open(
                 Handed::Qmp => qmp.take().ok_or_else(missing)?,
                 Handed::Serial => serial.take().ok_or_else(missing)?,
                 Handed::TapQueue(_) => queues.next().ok_or_else(missing)?,
-                Handed::Disk { path, writable, .. } => {
-                    child::open_disk(path, *writable).map_err(|source| Error::Disk {
-                        path: path.clone(),
-                        source,
-                    })?
-                }
+                Handed::Disk { path, writable, .. } => child::open_disk(path, *writable)
+                    .map_err(|source| Error::Disk { path: path.clone(), source })?,
             };
             Ok((*number, fd))
         })

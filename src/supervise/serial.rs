@@ -40,10 +40,7 @@ impl Console {
         let terminal = KeyByKey::enter();
         let input =
             (interactive || terminal.is_some()).then(|| Box::new(io::stdin()) as Box<dyn Read + Send>);
-        Self {
-            _terminal: terminal,
-            ..Self::new(Box::new(io::stdout()), input)
-        }
+        Self { _terminal: terminal, ..Self::new(Box::new(io::stdout()), input) }
     }
 
     /// Any writer and reader; each is used on a thread of its own and may block.
@@ -59,13 +56,7 @@ impl Console {
             std::thread::spawn(move || read_all(input, &to_guest));
             receiver
         });
-        Self {
-            output: Some(to_output),
-            input,
-            replay: Replay::default(),
-            flushed,
-            _terminal: None,
-        }
+        Self { output: Some(to_output), input, replay: Replay::default(), flushed, _terminal: None }
     }
 
     /// The last 64 KiB the guest wrote, for whoever comes later.
@@ -114,12 +105,7 @@ pub struct Replay(Arc<Mutex<VecDeque<u8>>>);
 impl Replay {
     /// At most 64 KiB, oldest first.
     pub fn bytes(&self) -> Vec<u8> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .copied()
-            .collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
     fn add(&self, bytes: &[u8]) {
@@ -141,11 +127,7 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self {
-            stream,
-            typed: VecDeque::new(),
-            open: true,
-        }
+        Self { stream, typed: VecDeque::new(), open: true }
     }
 
     /// Moves one piece in either direction. Loses nothing when it is dropped half-way; never resolves once the
@@ -154,12 +136,7 @@ impl Line {
         if !self.open {
             return std::future::pending().await;
         }
-        let Console {
-            output,
-            input,
-            replay,
-            ..
-        } = console;
+        let Console { output, input, replay, .. } = console;
         let (stream, typed) = (&self.stream, &mut self.typed);
         self.open = tokio::select! {
             open = to_output(stream, output, replay) => open,

@@ -58,20 +58,12 @@ pub fn spawn(order: Order<'_>) -> io::Result<(Child, OwnedFd)> {
     let (output, input) = io::pipe()?;
     #[expect(clippy::disallowed_methods, reason = "the one place that executes a program")]
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(input.try_clone()?)
-        .stderr(input)
-        .process_group(0);
+    command.args(arguments).stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input).process_group(0);
     let (raised, reserved) = reserve(&order.handed)?;
     before_exec(
         &mut command,
         BeforeExec {
-            descriptors: raised
-                .iter()
-                .map(|(number, fd)| (fd.as_raw_fd(), *number))
-                .collect(),
+            descriptors: raised.iter().map(|(number, fd)| (fd.as_raw_fd(), *number)).collect(),
             user: order.user.map(|user| {
                 let groups = user.groups.into_iter().map(Gid::from_raw).collect();
                 (Uid::from_raw(user.uid), Gid::from_raw(user.gid), groups)
@@ -86,10 +78,7 @@ pub fn spawn(order: Order<'_>) -> io::Result<(Child, OwnedFd)> {
 
 /// Copies of the descriptors above all numbers wanted, and something open at each of these numbers: so that
 /// one dup2 does not overwrite the source of another, nor a pipe that `Command` opens for itself.
-#[expect(
-    clippy::type_complexity,
-    reason = "two lists that live until the child is started"
-)]
+#[expect(clippy::type_complexity, reason = "two lists that live until the child is started")]
 fn reserve(handed: &[(RawFd, OwnedFd)]) -> io::Result<(Vec<(RawFd, OwnedFd)>, Vec<OwnedFd>)> {
     let above = handed.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
     let mut raised = Vec::new();
@@ -150,11 +139,7 @@ pub fn reap_orphans(child: Option<&Child>) {
 
 /// Opens a disk for handing over. Regular files and block devices; a read-only one is never written.
 pub fn open_disk(path: &Path, writable: bool) -> io::Result<OwnedFd> {
-    std::fs::OpenOptions::new()
-        .read(true)
-        .write(writable)
-        .open(path)
-        .map(OwnedFd::from)
+    std::fs::OpenOptions::new().read(true).write(writable).open(path).map(OwnedFd::from)
 }
 
 #[cfg(test)]
@@ -171,11 +156,7 @@ mod tests {
 
     fn run(words: &[&str], handed: Vec<(RawFd, OwnedFd)>) -> io::Result<(Ended, String)> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let (mut child, output) = spawn(Order {
-            words: &words,
-            handed,
-            user: None,
-        })?;
+        let (mut child, output) = spawn(Order { words: &words, handed, user: None })?;
         let mut text = String::new();
         std::fs::File::from(output).read_to_string(&mut text).unwrap();
         loop {

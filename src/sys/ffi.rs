@@ -98,7 +98,7 @@ pub fn before_exec(command: &mut Command, setup: BeforeExec) {
     unsafe { command.pre_exec(closure) };
 }
 
-fn in_child(setup: &BeforeExec) -> std::io::Result<()> {
+fn in_child(setup: &BeforeExec) -> io::Result<()> {
     // Whoever started us may have left descriptors open. A kernel before 5.11 refuses: then those stay.
     // SAFETY: changes flags of descriptors only; none is closed before exec.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
@@ -106,7 +106,7 @@ fn in_child(setup: &BeforeExec) -> std::io::Result<()> {
         // SAFETY: dup2 reads no memory. `open` is held open by the caller of `before_exec`; `number` is reserved
         // by it, so that no descriptor of the standard library (its exec-error pipe) is overwritten.
         if unsafe { libc::dup2(*open, *number) } < 0 {
-            return Err(std::io::Error::last_os_error());
+            return Err(io::Error::last_os_error());
         }
     }
     for signal in 1..=31 {
@@ -123,7 +123,7 @@ fn in_child(setup: &BeforeExec) -> std::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid() != Some(setup.parent) {
         // The parent died before the line above could see it.
-        return Err(std::io::Error::from_raw_os_error(libc::ESRCH));
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     Ok(())
 }

@@ -124,7 +124,7 @@ impl Rendering<'_> {
                 self.load(*dreg, Word::Masked { text, kind, mask: mask.clone(), xor: xor.clone() });
             }
             Expr::Immediate { dreg, data: Data::Value(bytes) } => {
-                self.load(*dreg, Word::Value(bytes.clone()))
+                self.load(*dreg, Word::Value(bytes.clone()));
             }
             Expr::Cmp { sreg, op, data } => self.compare(*sreg, *op, data),
             Expr::Range { sreg, inverted, from, to } => {

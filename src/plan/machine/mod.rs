@@ -25,10 +25,7 @@ pub enum Error {
     #[error(
         "{variable}: no value for ${placeholder}; known are $KVM_IMAGE, $BRIDGE_IFACE, $NEWMAC, $VM_IP, $VM_GW, $HOSTNAME and $IMG_*"
     )]
-    Placeholder {
-        variable: &'static str,
-        placeholder: String,
-    },
+    Placeholder { variable: &'static str, placeholder: String },
     #[error(
         "BERTH_ACCEL=kvm, but /dev/kvm does not open for reading and writing: give the pod the device, or use BERTH_ACCEL=auto"
     )]
@@ -121,11 +118,7 @@ pub enum Handed {
     /// One end of a socket pair that carries the serial console.
     Serial,
     /// A disk, opened read-write or read-only; the member of fd set N.
-    Disk {
-        path: PathBuf,
-        writable: bool,
-        fdset: u32,
-    },
+    Disk { path: PathBuf, writable: bool, fdset: u32 },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -192,10 +185,7 @@ const ROOT_DEVICE: &str = "virtio-blk-pci,drive=disk0,id=virtio-disk0,bootindex=
 /// Decides the machine. Pure; the paths it names are opened at start.
 pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) -> Result<MachinePlan, Error> {
     let machine = &config.machine;
-    let mac = config
-        .network
-        .mac
-        .unwrap_or_else(|| MacAddr::stable(&config.name, "guest"));
+    let mac = config.network.mac.unwrap_or_else(|| MacAddr::stable(&config.name, "guest"));
     let own_disk = options::disk(config, disk, mac)?;
     let own_net = options::net(config, disk, mac)?;
     let attempts = attempts(config, facts)?;
@@ -246,17 +236,9 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) ->
 /// only, so TCG gets `max` for it.
 fn attempts(config: &Config, facts: &Facts) -> Result<Vec<Attempt>, Error> {
     let cpu = config.machine.cpu.as_deref();
-    let kvm = || Attempt {
-        accelerator: Accelerator::Kvm,
-        cpu: cpu.unwrap_or("host").to_owned(),
-    };
-    let tcg_cpu = cpu
-        .filter(|cpu| cpu.split(',').next() != Some("host"))
-        .unwrap_or("max");
-    let tcg = Attempt {
-        accelerator: Accelerator::Tcg,
-        cpu: tcg_cpu.to_owned(),
-    };
+    let kvm = || Attempt { accelerator: Accelerator::Kvm, cpu: cpu.unwrap_or("host").to_owned() };
+    let tcg_cpu = cpu.filter(|cpu| cpu.split(',').next() != Some("host")).unwrap_or("max");
+    let tcg = Attempt { accelerator: Accelerator::Tcg, cpu: tcg_cpu.to_owned() };
     match config.machine.accel {
         Accel::Kvm if !facts.host.kvm => Err(Error::NoKvm),
         Accel::Kvm => Ok(vec![kvm()]),
@@ -293,18 +275,9 @@ fn user(
     if !notes.is_empty() {
         return (None, notes);
     }
-    let kvm = attempts
-        .iter()
-        .any(|attempt| attempt.accelerator == Accelerator::Kvm);
+    let kvm = attempts.iter().any(|attempt| attempt.accelerator == Accelerator::Kvm);
     let groups = facts.host.kvm_gid.filter(|_| kvm).into_iter().collect();
-    (
-        Some(User {
-            uid,
-            gid: uid,
-            groups,
-        }),
-        notes,
-    )
+    (Some(User { uid, gid: uid, groups }), notes)
 }
 
 /// The words and handed files so far.
@@ -330,11 +303,7 @@ impl Build {
     /// Hands a disk over; returns its fd set, which is opened as `/dev/fdset/N`.
     fn disk(&mut self, path: &Path, writable: bool) -> u32 {
         self.fdsets += 1;
-        self.hand(Handed::Disk {
-            path: path.to_owned(),
-            writable,
-            fdset: self.fdsets,
-        });
+        self.hand(Handed::Disk { path: path.to_owned(), writable, fdset: self.fdsets });
         self.fdsets
     }
 
@@ -352,22 +321,14 @@ impl Build {
     /// `graphics=off` sends the firmware's text to the serial line, as the seed's `-nographic` did.
     fn frame(&mut self, config: &Config, confined: bool) {
         let machine = &config.machine;
-        self.words
-            .extend(["-nodefaults", "-no-user-config"].map(str::to_owned));
+        self.words.extend(["-nodefaults", "-no-user-config"].map(str::to_owned));
         self.word("-display", "none");
         self.word("-name", format!("guest={}", config.name.replace(',', ",,")));
         self.word("-machine", "q35,graphics=off,dump-guest-core=off");
         self.word("-smp", machine.vcpu.to_string());
         self.word("-m", machine.ram_mib.to_string());
-        let spawn = if confined {
-            ",elevateprivileges=deny,spawn=deny"
-        } else {
-            ""
-        };
-        self.word(
-            "-sandbox",
-            format!("on,obsolete=deny{spawn},resourcecontrol=deny"),
-        );
+        let spawn = if confined { ",elevateprivileges=deny,spawn=deny" } else { "" };
+        self.word("-sandbox", format!("on,obsolete=deny{spawn},resourcecontrol=deny"));
         if config.lifecycle.on_reboot == OnReboot::Exit {
             self.word("-action", "reboot=shutdown");
         }
@@ -382,11 +343,7 @@ impl Build {
         self.word("-chardev", format!("socket,id=serial0,fd={serial}"));
         self.word("-serial", "chardev:serial0");
         if let Some(vnc) = vnc {
-            let password = if vnc.password_file.is_some() {
-                ",password=on"
-            } else {
-                ""
-            };
+            let password = if vnc.password_file.is_some() { ",password=on" } else { "" };
             self.word("-vnc", format!("{}:0{password}", vnc.address));
             self.word("-vga", "std");
         }
@@ -395,20 +352,16 @@ impl Build {
     /// At a fixed PCI address, so that its name in the guest does not depend on the number of disks. Created
     /// before anything that takes the first free address.
     fn nic(&mut self, link: &LinkPlan, mac: MacAddr) {
-        let fds: Vec<String> = (0..link.tap.queues.max(1))
-            .map(|queue| self.hand(Handed::TapQueue(queue)).to_string())
-            .collect();
+        let fds: Vec<String> =
+            (0..link.tap.queues.max(1)).map(|queue| self.hand(Handed::TapQueue(queue)).to_string()).collect();
         let queues = fds.len();
         let (word, multi) = if queues > 1 {
             ("fds", format!(",mq=on,vectors={}", 2 * queues + 2))
         } else {
             ("fd", String::new())
         };
-        self.word(
-            "-netdev",
-            format!("tap,id=net0,{word}={},vhost=off", fds.join(":")),
-        );
-        let mtu = link.tap.mtu;
+        self.word("-netdev", format!("tap,id=net0,{word}={},vhost=off", fds.join(":")));
+        let mtu = link.bridge.mtu;
         self.word(
             "-device",
             format!(
@@ -446,10 +399,7 @@ impl Build {
             Root::Overlay { path, base, .. } => {
                 let overlay_fdset = self.disk(path, true);
                 let base_fdset = self.disk(base, false);
-                Some(RootDrive {
-                    overlay_fdset,
-                    base_fdset,
-                })
+                Some(RootDrive { overlay_fdset, base_fdset })
             }
         }
     }
@@ -462,17 +412,11 @@ impl Build {
                 "-drive",
                 format!("file=/dev/fdset/{set},if=none,id=disk{number},format=raw,auto-read-only=off,discard=unmap"),
             );
-            self.word(
-                "-device",
-                format!("virtio-blk-pci,drive=disk{number},id=virtio-disk{number}"),
-            );
+            self.word("-device", format!("virtio-blk-pci,drive=disk{number},id=virtio-disk{number}"));
         }
         if let Some(seed) = &disk.seed {
             let set = self.disk(&seed.path, false);
-            self.word(
-                "-drive",
-                format!("file=/dev/fdset/{set},if=none,id=seed0,format=raw,readonly=on"),
-            );
+            self.word("-drive", format!("file=/dev/fdset/{set},if=none,id=seed0,format=raw,readonly=on"));
             self.word(
                 "-device",
                 match seed.attach {

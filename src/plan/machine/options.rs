@@ -27,16 +27,9 @@ pub(super) fn disk(config: &Config, disk: &DiskPlan, mac: MacAddr) -> Result<Opt
         Root::Overlay { .. } => ("KVM_BLK_OPTS", &config.machine.blk_opts),
     };
     let Some(words) = words else { return Ok(None) };
-    let values = Values {
-        variable,
-        config,
-        disk,
-        mac,
-    };
-    let words = words
-        .iter()
-        .map(|word| Ok(without_scsi(&values.fill(word)?)))
-        .collect::<Result<_, Error>>()?;
+    let values = Values { variable, config, disk, mac };
+    let words =
+        words.iter().map(|word| Ok(without_scsi(&values.fill(word)?))).collect::<Result<_, Error>>()?;
     Ok(Some(words))
 }
 
@@ -45,16 +38,8 @@ pub(super) fn net(config: &Config, disk: &DiskPlan, mac: MacAddr) -> Result<Opti
     let Some(words) = &config.machine.net_opts else {
         return Ok(None);
     };
-    let values = Values {
-        variable: "KVM_NET_OPTS",
-        config,
-        disk,
-        mac,
-    };
-    let mut words = words
-        .iter()
-        .map(|word| values.fill(word))
-        .collect::<Result<Vec<_>, _>>()?;
+    let values = Values { variable: "KVM_NET_OPTS", config, disk, mac };
+    let mut words = words.iter().map(|word| values.fill(word)).collect::<Result<Vec<_>, _>>()?;
     let mut fd_word = None;
     let mut after_netdev = false;
     for (at, word) in words.iter_mut().enumerate() {
@@ -92,10 +77,7 @@ fn tap_for_bridge(word: &str, ours: &str) -> Option<String> {
 }
 
 fn without_scsi(word: &str) -> String {
-    word.split(',')
-        .filter(|setting| *setting != "scsi=off")
-        .collect::<Vec<_>>()
-        .join(",")
+    word.split(',').filter(|setting| *setting != "scsi=off").collect::<Vec<_>>().join(",")
 }
 
 /// What the placeholders stand for.
@@ -135,18 +117,11 @@ impl Values<'_> {
             "VM_IP" => network.vm.address.to_string(),
             "VM_GW" => network.gateway.to_string(),
             "HOSTNAME" => self.config.hostname.clone(),
-            _ if name.starts_with("IMG_") => self
-                .config
-                .machine
-                .placeholders
-                .get(name)
-                .cloned()
-                .unwrap_or_default(),
+            _ if name.starts_with("IMG_") => {
+                self.config.machine.placeholders.get(name).cloned().unwrap_or_default()
+            }
             _ => {
-                return Err(Error::Placeholder {
-                    variable: self.variable,
-                    placeholder: name.to_owned(),
-                });
+                return Err(Error::Placeholder { variable: self.variable, placeholder: name.to_owned() });
             }
         })
     }
@@ -164,9 +139,7 @@ fn placeholder(text: &str) -> Option<(&str, &str)> {
         let (name, rest) = braced.split_once('}')?;
         return is_name(name).then_some((name, rest));
     }
-    let end = text
-        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
     let (name, rest) = text.split_at_checked(end)?;
     is_name(name).then_some((name, rest))
 }

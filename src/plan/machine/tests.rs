@@ -19,12 +19,7 @@ struct Pod {
 
 impl Pod {
     fn plan(&self) -> Result<MachinePlan, Error> {
-        plan(
-            &self.config,
-            &self.facts,
-            &link::plan(&self.config, &self.facts).unwrap(),
-            &self.disk,
-        )
+        plan(&self.config, &self.facts, &link::plan(&self.config, &self.facts).unwrap(), &self.disk)
     }
 
     /// The first attempt's command line and what is handed over.
@@ -32,11 +27,7 @@ impl Pod {
         let plan = self.plan().unwrap();
         let mut text = String::new();
         for word in plan.command(&plan.attempts[0], BaseFormat::Raw) {
-            text.push_str(if word.starts_with('-') && !text.is_empty() {
-                "\n"
-            } else {
-                " "
-            });
+            text.push_str(if word.starts_with('-') && !text.is_empty() { "\n" } else { " " });
             text.push_str(&word);
         }
         text.push_str("\n\n");
@@ -56,16 +47,8 @@ fn pod() -> Pod {
     let config = Config {
         name: "web-1".to_owned(),
         hostname: "web".to_owned(),
-        image: config::Image {
-            source: None,
-            target: None,
-            checksum: None,
-            disk_size_bytes: None,
-        },
-        guest: config::Guest {
-            seed_format: SeedFormat::ConfigDrive,
-            seed_as: SeedAs::Disk,
-        },
+        image: config::Image { source: None, target: None, checksum: None, disk_size_bytes: None },
+        guest: config::Guest { seed_format: SeedFormat::ConfigDrive, seed_as: SeedAs::Disk },
         network: config::Network {
             vm: "192.168.254.2/30".parse().unwrap(),
             gateway: "192.168.254.1".parse().unwrap(),
@@ -125,12 +108,7 @@ fn pod() -> Pod {
             others: vec![],
             gateway: None,
         },
-        resolver: Resolver {
-            nameservers: vec![],
-            search: vec![],
-            ndots: 1,
-            skipped: vec![],
-        },
+        resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
         disks: Disks {
             root_device: None,
             image_dir_exists: true,
@@ -150,10 +128,7 @@ fn pod() -> Pod {
             kvm_gid: Some(104),
         },
     };
-    let volume = Volume {
-        label: "config-2".to_owned(),
-        files: vec![],
-    };
+    let volume = Volume { label: "config-2".to_owned(), files: vec![] };
     let disk = DiskPlan {
         root: Root::Overlay {
             path: "/image/web-1.qcow2".into(),
@@ -162,11 +137,7 @@ fn pod() -> Pod {
             size_bytes: None,
         },
         extra: vec![],
-        seed: Some(Seed {
-            volume,
-            path: "/run/berth/seed.iso".into(),
-            attach: SeedAs::Disk,
-        }),
+        seed: Some(Seed { volume, path: "/run/berth/seed.iso".into(), attach: SeedAs::Disk }),
         lock: "/image/web-1.lock".into(),
         state_dir: "/run/berth".into(),
     };
@@ -201,9 +172,7 @@ fn a_block_device_extra_disks_four_queues_and_a_cdrom() {
     pod.config.machine.vcpu = 8;
     pod.config.machine.vnc = false;
     pod.config.lifecycle.on_reboot = OnReboot::Exit;
-    pod.disk.root = Root::Device {
-        path: "/dev/vm/root".into(),
-    };
+    pod.disk.root = Root::Device { path: "/dev/vm/root".into() };
     pod.disk.extra = vec!["/volumes/a b.img".into(), "/dev/vm/disk1".into()];
     pod.disk.seed.as_mut().unwrap().attach = SeedAs::Cdrom;
     insta::assert_snapshot!(pod.text());
@@ -229,13 +198,8 @@ fn raw_options_are_for_a_block_device_only() {
     let mut pod = pod();
     pod.config.machine.raw_blk_opts = words("-drive file=$KVM_IMAGE,if=virtio,format=raw");
     assert!(!pod.text().contains("if=virtio"));
-    pod.disk.root = Root::Device {
-        path: "/dev/vm/root".into(),
-    };
-    assert!(
-        pod.text()
-            .contains("-drive file=/dev/vm/root,if=virtio,format=raw\n")
-    );
+    pod.disk.root = Root::Device { path: "/dev/vm/root".into() };
+    assert!(pod.text().contains("-drive file=/dev/vm/root,if=virtio,format=raw\n"));
 }
 
 #[test]
@@ -256,10 +220,7 @@ fn an_unknown_placeholder_is_told_with_its_variable() {
     pod.config.machine.net_opts = words("-nic user,hostfwd=$HOST_IP");
     assert_eq!(
         pod.plan(),
-        Err(Error::Placeholder {
-            variable: "KVM_NET_OPTS",
-            placeholder: "HOST_IP".to_owned()
-        })
+        Err(Error::Placeholder { variable: "KVM_NET_OPTS", placeholder: "HOST_IP".to_owned() })
     );
 }
 
@@ -270,16 +231,8 @@ fn another_bridge_is_left_to_qemus_helper_which_it_may_then_start() {
     let plan = pod.plan().unwrap();
     let text = pod.text();
     assert!(text.contains("-netdev bridge,br=br7,id=net0\n"), "{text}");
-    assert!(
-        text.contains("-sandbox on,obsolete=deny,resourcecontrol=deny\n"),
-        "{text}"
-    );
-    assert!(
-        !plan
-            .handed
-            .iter()
-            .any(|(_, file)| matches!(file, Handed::TapQueue(_)))
-    );
+    assert!(text.contains("-sandbox on,obsolete=deny,resourcecontrol=deny\n"), "{text}");
+    assert!(!plan.handed.iter().any(|(_, file)| matches!(file, Handed::TapQueue(_))));
     assert_eq!(plan.user, None);
     assert_eq!(plan.notes.len(), 1);
 }
@@ -304,14 +257,8 @@ fn kvm_is_tried_first_and_tcg_never_gets_its_cpu() {
     assert_eq!(attempts(Accel::Auto, false, None), ok("tcg:max"));
     assert_eq!(attempts(Accel::Kvm, true, None), ok("kvm:host"));
     assert_eq!(attempts(Accel::Tcg, true, None), ok("tcg:max"));
-    assert_eq!(
-        attempts(Accel::Auto, true, Some("host,+x2apic")),
-        ok("kvm:host,+x2apic tcg:max")
-    );
-    assert_eq!(
-        attempts(Accel::Auto, true, Some("Haswell")),
-        ok("kvm:Haswell tcg:Haswell")
-    );
+    assert_eq!(attempts(Accel::Auto, true, Some("host,+x2apic")), ok("kvm:host,+x2apic tcg:max"));
+    assert_eq!(attempts(Accel::Auto, true, Some("Haswell")), ok("kvm:Haswell tcg:Haswell"));
     assert_eq!(attempts(Accel::Kvm, false, None), Err(Error::NoKvm));
 }
 

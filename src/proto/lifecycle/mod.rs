@@ -225,8 +225,7 @@ impl Lifecycle {
 
     /// Whether the guest has run long enough for the accelerator to be beyond suspicion.
     fn is_proven(&self, now: Instant) -> bool {
-        self.ready
-            .is_some_and(|ready| now.saturating_duration_since(ready) > WATCH)
+        self.ready.is_some_and(|ready| now.saturating_duration_since(ready) > WATCH)
     }
 
     fn spawn(&mut self, now: Instant) {
@@ -237,9 +236,7 @@ impl Lifecycle {
         self.shutdown = None;
         self.panicked = false;
         self.continue_at = None;
-        self.outputs.push_back(Output::Spawn {
-            attempt: self.attempt,
-        });
+        self.outputs.push_back(Output::Spawn { attempt: self.attempt });
     }
 
     fn qmp(&mut self, now: Instant, event: Event) {
@@ -247,10 +244,7 @@ impl Lifecycle {
             Event::Ready(version) if self.state == State::Starting => {
                 self.state = State::Running;
                 self.ready = Some(now);
-                self.report(Report::Running {
-                    version,
-                    after: self.age(now),
-                });
+                self.report(Report::Running { version, after: self.age(now) });
                 self.send(Command::QueryStatus);
                 self.powerdown(now);
             }
@@ -298,10 +292,7 @@ impl Lifecycle {
         };
         match (fault, self.stop) {
             (Some(fault), None) if self.next_attempt(now) => {
-                self.report(Report::FallBack {
-                    from: self.attempt,
-                    why: fault,
-                });
+                self.report(Report::FallBack { from: self.attempt, why: fault });
                 self.attempt += 1;
                 self.spawn(now);
             }
@@ -309,20 +300,12 @@ impl Lifecycle {
                 self.end(Outcome::Stopped(By::Guest));
             }
             (Some(fault), _) => {
-                self.end(Outcome::Failed {
-                    fault,
-                    attempt: self.attempt,
-                    running: self.is_proven(now),
-                });
+                self.end(Outcome::Failed { fault, attempt: self.attempt, running: self.is_proven(now) });
             }
             (None, Some(_)) if killed => self.end(Outcome::Stopped(By::Kill)),
             (None, Some(stop)) => {
                 let guest = self.shutdown.as_ref().is_some_and(|(guest, _)| *guest);
-                self.end(Outcome::Stopped(if guest || !stop.quit_sent {
-                    By::Guest
-                } else {
-                    By::Quit
-                }));
+                self.end(Outcome::Stopped(if guest || !stop.quit_sent { By::Guest } else { By::Quit }));
             }
             (None, None) => self.guest_ended(now, exit),
         }
@@ -455,11 +438,9 @@ impl Lifecycle {
     /// The kernel does not let go of the killed process: a device it waits for, most likely.
     fn give_up(&mut self, now: Instant) {
         self.end(match self.state {
-            State::Failing(fault) => Outcome::Failed {
-                fault,
-                attempt: self.attempt,
-                running: self.is_proven(now),
-            },
+            State::Failing(fault) => {
+                Outcome::Failed { fault, attempt: self.attempt, running: self.is_proven(now) }
+            }
             _ => Outcome::Stopped(By::Kill),
         });
     }

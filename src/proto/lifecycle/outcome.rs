@@ -27,18 +27,9 @@ impl Outcome {
         let code = match self {
             Self::Poweroff | Self::Reboot | Self::Panicked | Self::Stopped(By::Guest | By::Quit) => 0,
             Self::Stopped(By::Kill) => 128 + 9,
-            Self::Failed {
-                fault: Fault::Exited(Exit::Code(code)),
-                ..
-            } => *code,
-            Self::Failed {
-                fault: Fault::Exited(Exit::Signal(signal)),
-                ..
-            } => 128 + signal,
-            Self::Failed {
-                fault: Fault::InternalError | Fault::NeverReady,
-                ..
-            } => 1,
+            Self::Failed { fault: Fault::Exited(Exit::Code(code)), .. } => *code,
+            Self::Failed { fault: Fault::Exited(Exit::Signal(signal)), .. } => 128 + signal,
+            Self::Failed { fault: Fault::InternalError | Fault::NeverReady, .. } => 1,
         };
         u8::try_from(code).unwrap_or(1)
     }

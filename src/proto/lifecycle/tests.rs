@@ -6,11 +6,7 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
-const VERSION: Version = Version {
-    major: 7,
-    minor: 2,
-    micro: 22,
-};
+const VERSION: Version = Version { major: 7, minor: 2, micro: 22 };
 
 /// A lifecycle and its clock.
 struct Life {
@@ -23,17 +19,8 @@ impl Life {
     fn new(attempts: usize, restart_on_poweroff: bool) -> Self {
         #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
         let now = Instant::now();
-        let settings = Settings {
-            attempts,
-            restart_on_poweroff,
-            grace: 30 * S,
-            margin: 3 * S,
-        };
-        Self {
-            core: Lifecycle::new(now, settings),
-            start: now,
-            now,
-        }
+        let settings = Settings { attempts, restart_on_poweroff, grace: 30 * S, margin: 3 * S };
+        Self { core: Lifecycle::new(now, settings), start: now, now }
     }
 
     /// One that runs its guest.
@@ -41,18 +28,13 @@ impl Life {
         let mut life = Self::new(attempts, false);
         assert_eq!(life.give(Input::Start), ["spawn 0"]);
         life.now += 25 * MS;
-        assert_eq!(
-            life.give(Input::Qmp(Event::Ready(VERSION))),
-            ["Running", "query-status"]
-        );
+        assert_eq!(life.give(Input::Qmp(Event::Ready(VERSION))), ["Running", "query-status"]);
         life
     }
 
     fn give(&mut self, input: Input) -> Vec<String> {
         self.core.handle(self.now, input);
-        std::iter::from_fn(|| self.core.poll())
-            .map(|output| short(&output))
-            .collect()
+        std::iter::from_fn(|| self.core.poll()).map(|output| short(&output)).collect()
     }
 
     /// Sleeps until something is to be done; tells the time since `new` in ms and what.
@@ -67,10 +49,7 @@ impl Life {
     }
 
     fn shutdown(&mut self, guest: bool, reason: &str) {
-        let quiet = self.give(Input::Qmp(Event::Shutdown {
-            guest,
-            reason: reason.to_owned(),
-        }));
+        let quiet = self.give(Input::Qmp(Event::Shutdown { guest, reason: reason.to_owned() }));
         assert_eq!(quiet, [""; 0]);
     }
 }
@@ -89,11 +68,7 @@ fn short(output: &Output) -> String {
 }
 
 fn failed(fault: Fault, attempt: usize, running: bool) -> String {
-    short(&Output::End(Outcome::Failed {
-        fault,
-        attempt,
-        running,
-    }))
+    short(&Output::End(Outcome::Failed { fault, attempt, running }))
 }
 
 #[test]
@@ -101,19 +76,10 @@ fn the_whole_ladder_for_a_deaf_guest() {
     let mut life = Life::running(1);
     assert_eq!(life.give(Input::Terminate), ["Stopping", "system_powerdown"]);
     for press in 1..=13 {
-        assert_eq!(
-            life.sleep(),
-            (25 + press * 2000, vec!["system_powerdown".to_owned()])
-        );
+        assert_eq!(life.sleep(), (25 + press * 2000, vec!["system_powerdown".to_owned()]));
     }
-    assert_eq!(
-        life.sleep(),
-        (27_025, vec!["Quitting".to_owned(), "quit".to_owned()])
-    );
-    assert_eq!(
-        life.sleep(),
-        (30_025, vec!["Killing".to_owned(), "kill".to_owned()])
-    );
+    assert_eq!(life.sleep(), (27_025, vec!["Quitting".to_owned(), "quit".to_owned()]));
+    assert_eq!(life.sleep(), (30_025, vec!["Killing".to_owned(), "kill".to_owned()]));
     assert_eq!(life.exit(Exit::Signal(9)), ["end Stopped(Kill)"]);
     assert_eq!(life.core.deadline(), None);
 }
@@ -132,10 +98,7 @@ fn a_stop_before_qemu_is_ready_presses_the_button_as_soon_as_it_is() {
     life.give(Input::Start);
     assert_eq!(life.give(Input::Terminate), ["Stopping"]);
     life.now += 20 * MS;
-    assert_eq!(
-        life.give(Input::Qmp(Event::Ready(VERSION))),
-        ["Running", "query-status", "system_powerdown"]
-    );
+    assert_eq!(life.give(Input::Qmp(Event::Ready(VERSION))), ["Running", "query-status", "system_powerdown"]);
 }
 
 #[test]
@@ -143,10 +106,7 @@ fn a_qemu_that_is_never_ready_is_killed_where_it_would_be_quit() {
     let mut life = Life::new(2, false);
     life.give(Input::Start);
     life.give(Input::Terminate);
-    assert_eq!(
-        life.sleep(),
-        (27_000, vec!["Killing".to_owned(), "kill".to_owned()])
-    );
+    assert_eq!(life.sleep(), (27_000, vec!["Killing".to_owned(), "kill".to_owned()]));
     assert_eq!(life.exit(Exit::Signal(9)), ["end Stopped(Kill)"]);
 }
 
@@ -169,10 +129,7 @@ fn each_fault_of_an_accelerator_leads_to_the_next() {
         |life| {
             life.give(Input::Qmp(Event::Ready(VERSION)));
             assert_eq!(life.give(Input::Qmp(Event::Stop)), ["query-status"]);
-            assert_eq!(
-                life.give(Input::Qmp(Event::Status(RunState::InternalError))),
-                ["kill"]
-            );
+            assert_eq!(life.give(Input::Qmp(Event::Status(RunState::InternalError))), ["kill"]);
             life.exit(Exit::Signal(9))
         },
         |life| {
@@ -185,31 +142,19 @@ fn each_fault_of_an_accelerator_leads_to_the_next() {
         let mut life = Life::new(2, false);
         life.give(Input::Start);
         assert_eq!(fault(&mut life), ["FallBack", "spawn 1"]);
-        assert_eq!(
-            life.exit(Exit::Code(1)),
-            [failed(Fault::Exited(Exit::Code(1)), 1, false)]
-        );
+        assert_eq!(life.exit(Exit::Code(1)), [failed(Fault::Exited(Exit::Code(1)), 1, false)]);
     }
 }
 
 #[test]
 fn the_only_accelerator_or_a_late_fault_ends_the_machine() {
     let mut life = Life::running(1);
-    assert_eq!(
-        life.give(Input::Qmp(Event::Status(RunState::InternalError))),
-        ["kill"]
-    );
-    assert_eq!(
-        life.exit(Exit::Signal(9)),
-        [failed(Fault::InternalError, 0, false)]
-    );
+    assert_eq!(life.give(Input::Qmp(Event::Status(RunState::InternalError))), ["kill"]);
+    assert_eq!(life.exit(Exit::Signal(9)), [failed(Fault::InternalError, 0, false)]);
 
     let mut life = Life::running(2);
     life.now += 31 * S;
-    assert_eq!(
-        life.exit(Exit::Code(3)),
-        [failed(Fault::Exited(Exit::Code(3)), 0, true)]
-    );
+    assert_eq!(life.exit(Exit::Code(3)), [failed(Fault::Exited(Exit::Code(3)), 0, true)]);
 }
 
 #[test]
@@ -262,10 +207,7 @@ fn restarts_back_off_and_a_long_run_forgives() {
 fn a_full_disk_pauses_the_guest_until_there_is_room() {
     let mut life = Life::running(1);
     life.give(Input::Qmp(Event::Stop));
-    assert_eq!(
-        life.give(Input::Qmp(Event::Status(RunState::IoError))),
-        ["DiskFull"]
-    );
+    assert_eq!(life.give(Input::Qmp(Event::Status(RunState::IoError))), ["DiskFull"]);
     assert_eq!(life.sleep(), (5025, vec!["cont".to_owned()]));
     assert_eq!(life.give(Input::Qmp(Event::Resume)), [""; 0]);
     assert_eq!(life.core.deadline(), None);
@@ -273,14 +215,7 @@ fn a_full_disk_pauses_the_guest_until_there_is_room() {
 
 #[test]
 fn exit_codes_are_qemus_own_or_the_signals() {
-    let failed = |exit| {
-        Outcome::Failed {
-            fault: Fault::Exited(exit),
-            attempt: 0,
-            running: true,
-        }
-        .exit_code()
-    };
+    let failed = |exit| Outcome::Failed { fault: Fault::Exited(exit), attempt: 0, running: true }.exit_code();
     assert_eq!(failed(Exit::Code(3)), 3);
     assert_eq!(failed(Exit::Signal(6)), 134);
     assert_eq!(Outcome::Stopped(By::Kill).exit_code(), 137);
