@@ -29,7 +29,7 @@ die() {
 }
 
 apt() {
-    DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=120 "$@" >&2
+    DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@" >&2
 }
 
 # Lines "PACKAGE" for each argument that is not installed. A virtual package counts when
