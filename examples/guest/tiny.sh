@@ -22,7 +22,6 @@ modules=(
     virtio_pci virtio_blk virtio_net virtio_rng virtio_scsi button evdev
     sr_mod ata_piix ahci isofs vfat nls_cp437 nls_ascii nls_utf8
 )
-mib=1048576
 boot_mib=32 # with the kernel (14 MB) and the initramfs (5 MB)
 data_mib=16
 
@@ -221,17 +220,8 @@ build_initramfs() { # VERSION
     (cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) | gzip -1 >"$work/initrd"
 }
 
-# mtools and mke2fs write into the raw file at the partitions' offsets.
 build_disk() { # VERSION
-    local disk=$work/disk.raw fat=$work/disk.raw@@$mib data_at=$(((1 + boot_mib) * mib))
-    # Only as large as the FAT at first: mkfs.vfat takes the end of the file for the end of its partition.
-    truncate -s $(((1 + boot_mib) * mib)) "$disk"
-    /sbin/mkfs.vfat --offset 2048 -n TINY "$disk" $((boot_mib * 1024)) >/dev/null
-    truncate -s $(((2 + boot_mib + data_mib) * mib)) "$disk"
-    /sbin/sfdisk -q -w never -W never "$disk" <<TABLE
-start=1MiB, size=${boot_mib}MiB, type=e, bootable
-start=$((1 + boot_mib))MiB, size=${data_mib}MiB, type=83
-TABLE
+    local disk=$work/disk.raw boot=$work/boot.fat data=$work/data.ext4
     cat >"$work/syslinux.cfg" <<'CFG'
 SERIAL 0 115200
 DEFAULT tiny
@@ -241,11 +231,21 @@ LABEL tiny
  INITRD initrd
  APPEND console=ttyS0 quiet loglevel=3 panic=-1 tsc=reliable
 CFG
-    MTOOLS_SKIP_CHECK=1 mcopy -i "$fat" "$work/initrd" "$work/syslinux.cfg" ::
-    MTOOLS_SKIP_CHECK=1 mcopy -i "$fat" "$work/kernel/boot/vmlinuz-$1" ::vmlinuz
-    syslinux --offset $mib --install "$disk"
+    # -h: sectors before the partition, which the boot sector has to know.
+    /sbin/mkfs.vfat -C -h 2048 -n TINY "$boot" $((boot_mib * 1024)) >/dev/null
+    mcopy -i "$boot" "$work/initrd" "$work/syslinux.cfg" ::
+    mcopy -i "$boot" "$work/kernel/boot/vmlinuz-$1" ::vmlinuz
+    syslinux --install "$boot"
+    /sbin/mke2fs -q -t ext4 -L data -J size=4 -E lazy_itable_init=0 "$data" ${data_mib}M
+
+    truncate -s $((1 + boot_mib + data_mib + 1))M "$disk"
+    /sbin/sfdisk -q "$disk" <<TABLE
+start=1MiB, size=${boot_mib}MiB, type=e, bootable
+start=$((1 + boot_mib))MiB, size=${data_mib}MiB, type=83
+TABLE
     dd if=/usr/lib/syslinux/mbr/mbr.bin of="$disk" bs=440 count=1 conv=notrunc status=none
-    /sbin/mke2fs -q -t ext4 -L data -J size=4 -E "offset=$data_at,lazy_itable_init=0" "$disk" ${data_mib}M
+    dd if="$boot" of="$disk" bs=1M seek=1 conv=notrunc,sparse status=none
+    dd if="$data" of="$disk" bs=1M seek=$((1 + boot_mib)) conv=notrunc,sparse status=none
     qemu-img convert -O qcow2 "$disk" "$work/disk.qcow2"
 }
 
