@@ -1,0 +1,64 @@
+# Everything a checkout needs. Debian 12 or later, root for what makes network namespaces.
+#
+#   make run         build, and show a guest being a pod, until Ctrl-C; ONCE=1: check it and stop
+#   make build       the static binary
+#   make test        what CI runs: formatting, lints, every test but the ignored (slow) ones
+#   make test-full   the ignored tests too
+#   make bench       measure; BENCH=NAME: that one
+#   make guest       the guest images of the demo and the tests, in the cache
+#   make clean       what cargo built; the cached images stay
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+
+TRIPLE := $(shell uname -m)-unknown-linux-gnu
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+export BERTH ?= $(TARGET_DIR)/$(TRIPLE)/release/berth
+
+.PHONY: run build test test-full bench guest clean checks
+
+run: packages-run build
+	examples/demo.sh
+
+# --target keeps crt-static away from the build scripts and macros, which are not static.
+build:
+	@echo "==> static release build: $(TARGET_DIR)/$(TRIPLE)/release/berth"
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(TRIPLE)
+
+test: checks
+	@$(call tests,)
+
+test-full: checks
+	@$(call tests,all)
+
+checks: packages-full guest
+	@echo "==> formatting"
+	cargo fmt --all --check
+	@echo "==> lints"
+	cargo clippy --workspace --all-targets --features e2e --locked -- -D warnings
+
+# $(1): "all" for the ignored tests too.
+define tests
+echo "==> tests"; \
+if cargo nextest --version >/dev/null 2>&1; then \
+	cargo nextest run --workspace --locked --features e2e $(if $(1),--run-ignored all); \
+else \
+	echo "cargo-nextest is not installed: cargo test, one test at a time (several guests at once time out)"; \
+	cargo test --workspace --locked --features e2e -- --test-threads=1 $(if $(1),--include-ignored); \
+fi
+endef
+
+bench: packages-bench build guest
+	@echo "==> benches"
+	cargo run --release --locked -p berth-bench -- $(or $(BENCH),startup)
+
+guest: packages-run
+	@for script in examples/guest/*.sh; do echo "==> guest image: $$script"; "$$script"; done
+
+packages-%:
+	@echo "==> Debian packages for: $*"
+	@examples/install.sh $*
+
+clean:
+	cargo clean

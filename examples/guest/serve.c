@@ -1,0 +1,114 @@
+/* The network services of the tiny guest: Debian's busybox-static has no tcpsvd and no udpsvd.
+ *
+ *   serve tcp PORT PROGRAM [ARG...]   PROGRAM on each connection, which is its stdin and stdout;
+ *                                     TCPLOCALADDR and TCPREMOTEADDR are ADDRESS:PORT, as tcpsvd(8)
+ *   serve udp PORT                    sends every datagram back to where it came from
+ *
+ * IPv4 only, one process per connection, no limits: for tests, not for the world.
+ */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static void name(const char *variable, const struct sockaddr_in *at)
+{
+	char text[INET_ADDRSTRLEN + 8];
+
+	snprintf(text, sizeof text, "%s:%u", inet_ntoa(at->sin_addr), ntohs(at->sin_port));
+	setenv(variable, text, 1);
+}
+
+static void converse(int peer, char **program)
+{
+	struct sockaddr_in here, there;
+	socklen_t length = sizeof here;
+	struct timeval limit = { .tv_sec = 5 };
+	char rest[512];
+
+	getsockname(peer, (struct sockaddr *)&here, &length);
+	length = sizeof there;
+	getpeername(peer, (struct sockaddr *)&there, &length);
+	name("TCPLOCALADDR", &here);
+	name("TCPREMOTEADDR", &there);
+	signal(SIGCHLD, SIG_DFL);
+	if (fork() == 0) {
+		dup2(peer, 0);
+		dup2(peer, 1);
+		dup2(peer, 2);
+		close(peer);
+		execvp(program[0], program);
+		fail(program[0]);
+	}
+	wait(NULL);
+	/* Closing with unread input would be a reset, which can overtake the answer. */
+	shutdown(peer, SHUT_WR);
+	setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+	while (read(peer, rest, sizeof rest) > 0)
+		;
+	_exit(0);
+}
+
+static void tcp(int listener, char **program)
+{
+	signal(SIGCHLD, SIG_IGN);
+	if (listen(listener, 128) < 0)
+		fail("listen");
+	for (;;) {
+		int peer = accept(listener, NULL, NULL);
+
+		if (peer < 0)
+			continue;
+		if (fork() == 0) {
+			close(listener);
+			converse(peer, program);
+		}
+		close(peer);
+	}
+}
+
+static void udp(int socket)
+{
+	static char datagram[65536];
+	struct sockaddr_in from;
+
+	for (;;) {
+		socklen_t length = sizeof from;
+		ssize_t n = recvfrom(socket, datagram, sizeof datagram, 0, (struct sockaddr *)&from, &length);
+
+		if (n >= 0)
+			sendto(socket, datagram, n, 0, (struct sockaddr *)&from, length);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	int stream = argc > 3 && strcmp(argv[1], "tcp") == 0;
+	int yes = 1;
+
+	if (!stream && !(argc == 3 && strcmp(argv[1], "udp") == 0)) {
+		fputs("usage: serve tcp PORT PROGRAM [ARG...] | serve udp PORT\n", stderr);
+		return 2;
+	}
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(atoi(argv[2])) };
+	int fd = socket(AF_INET, stream ? SOCK_STREAM : SOCK_DGRAM, 0);
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) < 0)
+		fail(argv[2]);
+	if (stream)
+		tcp(fd, argv + 3);
+	udp(fd);
+}

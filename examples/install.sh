@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Installs the Debian packages a goal needs and that are missing; a second call does nothing.
+#
+#   examples/install.sh run     the demo: QEMU, namespaces, the tiny guest's build tools
+#   examples/install.sh test    what the ordinary tests compare with: dnsmasq, nft, DHCP clients
+#   examples/install.sh full    the distribution guest of the full tests
+#   examples/install.sh bench   what the benches compare with
+#
+# Every goal includes `run`; full and bench include `test`. For Debian 12 and later. It does not
+# install Rust: rustup reads rust-toolchain.toml.
+set -euo pipefail
+
+run=(
+    qemu-system-x86 qemu-utils iproute2 iputils-ping netcat-openbsd
+    busybox-static kmod cpio mtools syslinux syslinux-common extlinux
+    fdisk dosfstools e2fsprogs gcc libc6-dev make
+)
+test=(
+    nftables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 dnsutils
+    strace ethtool tcpdump openssl python3 jq util-linux
+)
+full=(mmdebstrap grub-pc-bin grub-common)
+bench=(iptables bridge-utils)
+
+say() { printf 'install: %s\n' "$*" >&2; }
+die() {
+    say "$*"
+    exit 1
+}
+
+apt() {
+    DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@" >&2
+}
+
+# Lines "PACKAGE" for each argument that is not installed. A virtual package counts when
+# something installed provides it: dnsutils, dhcpcd5 are such names in later releases.
+missing() {
+    local installed package
+    # shellcheck disable=SC2016 # the ${...} are dpkg-query's
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}, ${Provides}\n' |
+        sed -n 's/^installed //p' | tr ',' '\n' | sed 's/(.*//; s/[[:space:]]//g')
+    for package; do
+        grep -qxF "$package" <<<"$installed" || printf '%s\n' "$package"
+    done
+}
+
+candidate() { LC_ALL=C apt-cache policy "$1" | awk '$1 == "Candidate:" { print $2 }'; }
+
+case ${1-} in
+run) wanted=("${run[@]}") ;;
+test) wanted=("${run[@]}" "${test[@]}") ;;
+full) wanted=("${run[@]}" "${test[@]}" "${full[@]}") ;;
+bench) wanted=("${run[@]}" "${test[@]}" "${bench[@]}") ;;
+*) die "usage: $0 run|test|full|bench" ;;
+esac
+
+command -v apt-get >/dev/null || die "no apt-get here; install by hand: ${wanted[*]}"
+mapfile -t lacking < <(missing "${wanted[@]}")
+if [ ${#lacking[@]} -eq 0 ]; then
+    exit 0
+fi
+[ "$(id -u)" -eq 0 ] || die "needs root to install: ${lacking[*]}"
+
+say "installing ${lacking[*]}"
+apt update
+# A qemu-utils from another suite (backports, say) conflicts with qemu-system-common: both have to
+# be of one version, and that is the one QEMU has or would get.
+others=()
+for package in "${lacking[@]}"; do
+    [ "$package" = qemu-utils ] || others+=("$package")
+done
+if [ ${#others[@]} -gt 0 ]; then
+    apt install --no-install-recommends "${others[@]}"
+fi
+if [ -n "$(missing qemu-utils)" ]; then
+    apt install --no-install-recommends --allow-downgrades \
+        "qemu-utils=$(dpkg-query -W -f '${Version}' qemu-system-x86)" ||
+        apt install --no-install-recommends --allow-downgrades \
+            "qemu-system-x86=$(candidate qemu-system-x86)" "qemu-utils=$(candidate qemu-system-x86)"
+fi
