@@ -188,11 +188,7 @@ The guest has the pod's address, $pod_ip. From the peer, as from any other pod:
   ip netns exec $peer ping $pod_ip
   ip netns exec $peer nc $pod_ip 5900             its screen: VNC (RFB)
 
-Its serial console is on this terminal. To type there:
-
-  ip netns exec $pod env BERTH_STATE_DIR=$temp/state $berth console
-
-Ctrl-C stops it.
+Its serial console is on this terminal. Ctrl-C stops it.
 
 TEXT
 }

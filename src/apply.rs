@@ -3,7 +3,7 @@
 mod progress;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::iso;
 use crate::plan::disk::{DiskPlan, Fetch, Root, Seed, Source};
@@ -14,6 +14,9 @@ use crate::sys::link::{self, Bridge, Links, Tap};
 use crate::sys::netlink::{self, Firewall};
 
 use progress::Bar;
+
+/// How long the QEMU of a launcher that was killed may take to end.
+const QEMU_GONE: Duration = Duration::from_secs(5);
 
 /// What could not be brought about.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +110,9 @@ fn root(root: &Root) -> Result<Option<(PathBuf, Format)>, Error> {
     let started = Instant::now();
     if !path.exists() && !base.exists() {
         return Err(Error::NoBase(base.clone()));
+    }
+    if path.exists() {
+        image::wait_released(path, QEMU_GONE)?;
     }
     let overlay = image::ensure_overlay(path, base, *size_bytes)?;
     if overlay.base != *base {

@@ -98,7 +98,10 @@ async fn run(options: &Options) -> Result<Code, Failure> {
     let _ = stop.send(true);
     let _ = serving.await;
     console.close().await;
-    outcome.map(|outcome| Code::Guest(outcome.exit_code()))
+    let outcome = outcome?;
+    let code = Code::Guest(outcome.exit_code());
+    tracing::info!(?outcome, code = code.number(), "the guest has ended");
+    Ok(code)
 }
 
 /// What the guest needs before it starts.

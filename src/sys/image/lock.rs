@@ -6,8 +6,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::{Error, at};
 
@@ -44,4 +46,27 @@ pub fn lock(path: &Path, holder: &str) -> Result<Lock, Error> {
     let write = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{holder}"));
     write.map_err(at("writing the lock", path))?;
     Ok(Lock { _file: file })
+}
+
+/// Waits until no QEMU holds its own lock on the image (QEMU docs/system/qemu-block-drivers: image locking). One
+/// that was killed a moment ago still does, for as long as the kernel takes to end it.
+pub fn wait_released(image: &Path, limit: Duration) -> Result<(), Error> {
+    let file = OpenOptions::new().read(true).write(true).open(image).map_err(at("opening", image))?;
+    let step = Duration::from_millis(5);
+    let mut waited = Duration::ZERO;
+    loop {
+        let all = Flock::from(FlockType::WriteLock);
+        if fcntl_getlk(&file, &all)
+            .map_err(|error| at("looking for locks on", image)(error.into()))?
+            .is_none()
+        {
+            return Ok(());
+        }
+        if waited >= limit {
+            let holder = "a QEMU that still runs".to_owned();
+            return Err(Error::Locked { path: image.to_owned(), holder });
+        }
+        std::thread::sleep(step);
+        waited += step;
+    }
 }

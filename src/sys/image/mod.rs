@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use fetch::{Origin, Progress, Request, Timing, fetch};
 pub use format::{Format, inspect};
-pub use lock::{Lock, lock};
+pub use lock::{Lock, lock, wait_released};
 pub use overlay::{Overlay, ensure_overlay};
 
 /// What is wrong with an image, a disk or its source.

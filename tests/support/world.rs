@@ -1,0 +1,316 @@
+//! A pod with a real guest: three namespaces wired as Calico wires them, the built binary in the middle one.
+//!
+//! ```text
+//! peer 10.244.7.3 ── node (169.254.1.1) ── 10.244.7.2 pod: berth run, QEMU (TCG), the tiny guest
+//! ```
+//!
+//! Everything is bounded in time; what a test started is ended, by id, when the world is dropped.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Netns, checked};
+
+pub const POD: &str = "10.244.7.2";
+pub const PEER: &str = "10.244.7.3";
+const GATEWAY: &str = "169.254.1.1";
+
+/// How long a guest may take to come up on a busy machine.
+pub const BOOT: Duration = Duration::from_secs(90);
+
+pub struct World {
+    pub pod: Netns,
+    pub node: Netns,
+    pub peer: Netns,
+    pub dir: tempfile::TempDir,
+    pub env: BTreeMap<String, String>,
+    pub args: Vec<String>,
+    berth: Option<Child>,
+    starts: u32,
+}
+
+/// The path of the cached tiny guest, built when it is not there.
+pub fn tiny() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/guest/tiny.sh");
+    PathBuf::from(checked(Command::new("bash").arg(script)).trim())
+}
+
+fn wire(node: &Netns, netns: &Netns, address: &str, link: &str) {
+    super::veth(netns, "eth0", node, link);
+    netns.ip("link set eth0 mtu 1450");
+    node.ip(&format!("link set {link} mtu 1450"));
+    node.ip(&format!("addr add {GATEWAY}/32 dev {link}"));
+    node.ip(&format!("route add {address}/32 dev {link}"));
+    netns.ip(&format!("addr add {address}/32 dev eth0"));
+    netns.ip(&format!("route add {GATEWAY} dev eth0 scope link"));
+    netns.ip(&format!("route add default via {GATEWAY} dev eth0"));
+}
+
+impl World {
+    /// A world with nothing running. The guest boots from a copy-on-write overlay of the cached image.
+    pub fn new() -> Self {
+        let (pod, node, peer) = (Netns::new("pod"), Netns::new("node"), Netns::new("peer"));
+        node.run("sysctl -qw net.ipv4.ip_forward=1");
+        wire(&node, &pod, POD, "pod0");
+        wire(&node, &peer, PEER, "peer0");
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["image", "state"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        std::fs::write(dir.path().join("resolv.conf"), format!("search demo.example\nnameserver {PEER}\n"))
+            .unwrap();
+        std::fs::write(dir.path().join("userdata"), "#cloud-config\n{}\n").unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let env = [
+            ("HOSTNAME", "demo".to_owned()),
+            ("IMG_TARGET", tiny().display().to_string()),
+            ("IMG_VCPU", "1".to_owned()),
+            ("IMG_RAM_MB", "192".to_owned()),
+            ("BERTH_ACCEL", "tcg".to_owned()),
+            ("BERTH_IMAGE_DIR", path("image")),
+            ("BERTH_STATE_DIR", path("state")),
+            ("BERTH_RESOLV_CONF", path("resolv.conf")),
+            ("BERTH_METADATA", path("metadata")),
+            ("BERTH_USERDATA", path("userdata")),
+            ("BERTH_DEVICE_DIR", path("dev")),
+            ("BERTH_VOLUMES_DIR", path("volumes")),
+        ];
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { pod, node, peer, dir, env, args: Vec::new(), berth: None, starts: 0 }
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `berth` in the pod, after the words of `wrapper`.
+    pub fn command(&self, wrapper: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.pod.name]).args(wrapper).arg(env!("CARGO_BIN_EXE_berth"));
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(&self.env);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts `berth run`; its output goes to files of this start.
+    pub fn start(&mut self) -> &mut Self {
+        self.start_under(&[])
+    }
+
+    pub fn start_under(&mut self, wrapper: &[&str]) -> &mut Self {
+        assert!(self.berth.is_none(), "one at a time");
+        self.starts += 1;
+        let mut command = self.command(wrapper);
+        command.arg("run").args(&self.args);
+        command.stdout(File::create(self.path(&format!("serial.{}", self.starts))).unwrap());
+        command.stderr(File::create(self.path(&format!("log.{}", self.starts))).unwrap());
+        self.berth = Some(command.spawn().unwrap());
+        self
+    }
+
+    pub fn serial(&self) -> String {
+        self.read("serial")
+    }
+
+    pub fn log(&self) -> String {
+        self.read("log")
+    }
+
+    fn read(&self, name: &str) -> String {
+        let path = self.path(&format!("{name}.{}", self.starts));
+        String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+    }
+
+    /// `ip netns exec` execs, so this is berth itself (or the wrapper).
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.berth.as_ref().expect("berth runs").id()).unwrap()
+    }
+
+    /// The pid of the berth below a wrapper, or of berth.
+    pub fn signal(&self, signal: &str) {
+        checked(Command::new("kill").args([format!("-{signal}"), self.pid().to_string()]));
+    }
+
+    /// Waits until `what` holds; tells the logs when it does not in time.
+    pub fn until<T>(&self, what: &str, limit: Duration, mut holds: impl FnMut(&Self) -> Option<T>) -> T {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(found) = holds(self) {
+                return found;
+            }
+            assert!(
+                Instant::now() < end,
+                "{what} did not happen in {limit:?}\n--- log\n{}\n--- serial\n{}",
+                self.log(),
+                self.serial()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the guest has booted and serves.
+    pub fn ready(&mut self) -> &mut Self {
+        let end = Instant::now() + BOOT;
+        loop {
+            if self.serial().contains(" ready") {
+                return self;
+            }
+            let ended = self.berth.as_mut().and_then(|berth| berth.try_wait().unwrap());
+            assert!(
+                ended.is_none() && Instant::now() < end,
+                "the guest is not ready (berth: {ended:?})\n--- log\n{}\n--- serial\n{}",
+                self.log(),
+                self.serial()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits for berth's own end.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let mut berth = self.berth.take().expect("berth runs");
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = berth.try_wait().unwrap() {
+                return status;
+            }
+            if Instant::now() >= end {
+                let _ = berth.kill();
+                let _ = berth.wait();
+                panic!(
+                    "berth did not end in {limit:?}\n--- log\n{}\n--- serial\n{}",
+                    self.log(),
+                    self.serial()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.wait(Duration::from_secs(40)).code()
+    }
+
+    /// SIGKILL, as a crash or the OOM killer does it.
+    pub fn kill(&mut self) {
+        let mut berth = self.berth.take().expect("berth runs");
+        berth.kill().unwrap();
+        berth.wait().unwrap();
+    }
+
+    /// Runs `work` in a thread inside a namespace.
+    pub fn within<T: Send + 'static>(netns: &Netns, work: impl FnOnce() -> T + Send + 'static) -> T {
+        netns.enter(|| async move { work() })
+    }
+
+    /// One TCP exchange from a namespace: connects, sends, half-closes, reads to the end.
+    pub fn tcp(netns: &Netns, to: &str, port: u16, send: &[u8]) -> std::io::Result<Vec<u8>> {
+        let (to, send) = (SocketAddr::new(to.parse::<IpAddr>().unwrap(), port), send.to_vec());
+        Self::within(netns, move || {
+            let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+            let mut writer = stream.try_clone()?;
+            let sender = std::thread::spawn(move || {
+                let sent = writer.write_all(&send);
+                let _ = writer.shutdown(std::net::Shutdown::Write);
+                sent
+            });
+            let mut got = Vec::new();
+            stream.read_to_end(&mut got)?;
+            sender.join().expect("the sender")?;
+            Ok(got)
+        })
+    }
+
+    /// One UDP exchange; None when nothing comes back in two seconds, three times.
+    pub fn udp(netns: &Netns, to: &str, port: u16, send: &[u8]) -> Option<Vec<u8>> {
+        let (to, send) = (SocketAddr::new(to.parse::<IpAddr>().unwrap(), port), send.to_vec());
+        Self::within(netns, move || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            socket.connect(to).unwrap();
+            let mut buffer = [0; 2048];
+            (0..3).find_map(|_| {
+                socket.send(&send).ok()?;
+                socket.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())
+            })
+        })
+    }
+
+    /// Runs a command line in the guest and returns what it prints.
+    pub fn guest(&self, line: &str) -> String {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let got = Self::tcp(&self.peer, POD, 2323, format!("{line}\nexit\n").as_bytes());
+            match got {
+                Ok(bytes) => return String::from_utf8_lossy(&bytes).into_owned(),
+                Err(error) => assert!(Instant::now() < end, "guest shell: {error}\n{}", self.log()),
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// The rules without counters, the links without what counts up: what two starts must agree on.
+    pub fn state(&self) -> String {
+        let rules = self.pod.run("nft -s list ruleset");
+        let mut links: serde_json::Value = serde_json::from_str(&self.pod.ip("-j -d addr show")).unwrap();
+        for link in links.as_array_mut().unwrap() {
+            for volatile in ["ifindex", "operstate", "flags", "linkinfo", "link_index", "link"] {
+                link.as_object_mut().unwrap().remove(volatile);
+            }
+            // A tap's own address is random; the guest's and the bridge's are not.
+            if link["ifname"] == "tap0" {
+                link.as_object_mut().unwrap().remove("address");
+            }
+        }
+        format!("{rules}\n{links:#}")
+    }
+
+    /// The guest's data partition, checked and opened for reading: what `e2fsck` says, and the boots counter.
+    pub fn data_partition(&self) -> (bool, String) {
+        let raw = self.path("disk.raw");
+        let disk = self.path("image/demo.qcow2");
+        checked(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(&disk).arg(&raw));
+        let table: serde_json::Value =
+            serde_json::from_str(&checked(Command::new("sfdisk").arg("-J").arg(&raw))).unwrap();
+        let part = &table["partitiontable"]["partitions"][1];
+        let (start, size) = (part["start"].as_u64().unwrap(), part["size"].as_u64().unwrap());
+        let data = self.path("data.raw");
+        checked(Command::new("dd").args(["bs=512", "status=none"]).args([
+            format!("if={}", raw.display()),
+            format!("of={}", data.display()),
+            format!("skip={start}"),
+            format!("count={size}"),
+        ]));
+        let header = checked(Command::new("dumpe2fs").arg("-h").arg(&data));
+        let clean = !header.contains("needs_recovery");
+        // Replays the journal when there is something in it, then looks at everything.
+        let fsck = Command::new("e2fsck").args(["-p", "-f"]).arg(&data).output().unwrap();
+        assert!(matches!(fsck.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&fsck.stdout));
+        let again = Command::new("e2fsck").args(["-n", "-f"]).arg(&data).output().unwrap();
+        assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stdout));
+        let boots = checked(Command::new("debugfs").args(["-R", "cat boots"]).arg(&data));
+        (clean, boots.trim().to_owned())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mut berth) = self.berth.take() {
+            let _ = berth.kill();
+            let _ = berth.wait();
+        }
+    }
+}
