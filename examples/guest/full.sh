@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The full guest: Debian 12 with systemd, cloud-init and OpenSSH, as a cloud image has them.
 #
-#   examples/guest/full.sh     builds it (about 70 s), or finds it in the cache; prints the path of the qcow2
+#   examples/guest/full.sh     builds it (about a minute), or finds it in the cache; prints the path of the qcow2
 #
 # One ext4 partition labelled "root", with GRUB before it; no loop device and no mount. Root is needed, for the
 # chroot and for the owners of files. amd64 only: the boot loader is.
@@ -93,7 +93,8 @@ GRUB
         die "GRUB's core does not fit before the partition"
     dd if=/usr/lib/grub/i386-pc/boot.img of="$disk" bs=440 count=1 conv=notrunc status=none
     dd if="$work/core.img" of="$disk" bs=512 seek=1 conv=notrunc status=none
-    qemu-img convert -c -O qcow2 -o compression_type=zstd "$disk" "$work/disk.qcow2"
+    # zlib: berth does not read qcow2's other compression, zstd.
+    qemu-img convert -c -O qcow2 "$disk" "$work/disk.qcow2"
 }
 
 [ "$(uname -m)" = x86_64 ] || die "is for x86_64 only"
@@ -110,7 +111,7 @@ if [ ! -e "$image" ]; then
     work=$(mktemp -d "$cache/full-work.XXXXXX")
     trap 'rm -rf -- "$work"' EXIT
     trap 'exit 130' INT TERM
-    say "building (about 70 s, once)"
+    say "building (about a minute, once)"
     write_customize
     build_tree
     build_disk
