@@ -2,8 +2,8 @@
 #
 #   make run         build, and show a guest being a pod, until Ctrl-C; ONCE=1: check it and stop
 #   make build       the static binary
-#   make test        what CI runs: formatting, lints, every test but the ignored (slow) ones
-#   make test-full   the ignored tests too
+#   make test        what CI runs: formatting, lints, every test, those of the full guest too
+#   make test-full   the tests of the full guest alone
 #   make bench       measure; BENCH=NAME: that one
 #   make guest       the guest images of the demo and the tests, in the cache
 #   make clean       what cargo built; the cached images stay
@@ -27,33 +27,35 @@ build:
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(TRIPLE)
 
 test: checks
-	@$(call tests,)
+	@$(call tests,,)
 
-test-full: checks
-	@$(call tests,all)
+test-full: packages-full guest
+	@$(call tests,-E 'binary(=full)',--test full)
 
 checks: packages-full guest
+	@echo "==> scripts"
+	shellcheck examples/*.sh examples/guest/*.sh .ci/run
 	@echo "==> formatting"
 	cargo fmt --all --check
 	@echo "==> lints"
 	cargo clippy --workspace --all-targets --features e2e --locked -- -D warnings
 
-# $(1): "all" for the ignored tests too.
+# $(1), $(2): what of it, as nextest and as cargo test say it; everything when empty.
 define tests
 echo "==> tests"; \
 if cargo nextest --version >/dev/null 2>&1; then \
-	cargo nextest run --workspace --locked --features e2e $(if $(1),--run-ignored all); \
+	cargo nextest run $(or $(1),--workspace) --locked --features e2e; \
 else \
 	echo "cargo-nextest is not installed: cargo test, one test at a time (several guests at once time out)"; \
-	cargo test --workspace --locked --features e2e -- --test-threads=1 $(if $(1),--include-ignored); \
+	cargo test $(or $(2),--workspace) --locked --features e2e -- --test-threads=1; \
 fi
 endef
 
-bench: packages-bench build guest
+bench: packages-bench build
 	@echo "==> benches"
 	cargo run --release --locked -p berth-bench -- $(or $(BENCH),startup)
 
-guest: packages-run
+guest: packages-full
 	@for script in examples/guest/*.sh; do echo "==> guest image: $$script"; "$$script"; done
 
 packages-%:

@@ -17,9 +17,9 @@ run=(
 )
 test=(
     nftables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 dnsutils
-    strace ethtool tcpdump openssl python3 jq util-linux
+    strace ethtool tcpdump openssl python3 jq util-linux shellcheck
 )
-full=(mmdebstrap grub-pc-bin grub-common)
+full=(mmdebstrap grub-pc-bin grub-common openssh-client)
 bench=(iptables bridge-utils)
 
 say() { printf 'install: %s\n' "$*" >&2; }

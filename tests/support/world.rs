@@ -5,6 +5,7 @@
 //! ```
 //!
 //! Everything is bounded in time; what a test started is ended, by id, when the world is dropped.
+#![allow(dead_code, reason = "each test program uses its own part of the world")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -291,31 +292,39 @@ impl World {
         format!("{rules}\n{links:#}")
     }
 
-    /// The guest's data partition, checked and opened for reading: what `e2fsck` says, and the boots counter.
+    /// The tiny guest's data partition: whether it was left clean, and the boots counter in it.
     pub fn data_partition(&self) -> (bool, String) {
+        let (clean, data) = self.partition(1);
+        let boots = checked(Command::new("debugfs").args(["-R", "cat boots"]).arg(&data));
+        (clean, boots.trim().to_owned())
+    }
+
+    /// The ext4 partition at `index` of the VM's disk, copied into a file, its journal replayed and all of it
+    /// found whole: whether the journal was clean before, and the file.
+    pub fn partition(&self, index: usize) -> (bool, PathBuf) {
         let raw = self.path("disk.raw");
         let disk = self.path("image/demo.qcow2");
         checked(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(&disk).arg(&raw));
         let table: serde_json::Value =
             serde_json::from_str(&checked(Command::new("sfdisk").arg("-J").arg(&raw))).unwrap();
-        let part = &table["partitiontable"]["partitions"][1];
-        let (start, size) = (part["start"].as_u64().unwrap(), part["size"].as_u64().unwrap());
-        let data = self.path("data.raw");
-        checked(Command::new("dd").args(["bs=512", "status=none"]).args([
-            format!("if={}", raw.display()),
-            format!("of={}", data.display()),
-            format!("skip={start}"),
-            format!("count={size}"),
-        ]));
-        let header = checked(Command::new("dumpe2fs").arg("-h").arg(&data));
+        let part = &table["partitiontable"]["partitions"][index];
+        let (start, size) = (part["start"].as_u64().unwrap() * 512, part["size"].as_u64().unwrap() * 512);
+        let file = self.path("partition.raw");
+        checked(
+            Command::new("dd")
+                .args(["bs=1M", "status=none", "iflag=skip_bytes,count_bytes", "conv=sparse"])
+                .args([format!("if={}", raw.display()), format!("of={}", file.display())])
+                .args([format!("skip={start}"), format!("count={size}")]),
+        );
+        std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(size).unwrap();
+        let header = checked(Command::new("dumpe2fs").arg("-h").arg(&file));
         let clean = !header.contains("needs_recovery");
         // Replays the journal when there is something in it, then looks at everything.
-        let fsck = Command::new("e2fsck").args(["-p", "-f"]).arg(&data).output().unwrap();
+        let fsck = Command::new("e2fsck").args(["-p", "-f"]).arg(&file).output().unwrap();
         assert!(matches!(fsck.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&fsck.stdout));
-        let again = Command::new("e2fsck").args(["-n", "-f"]).arg(&data).output().unwrap();
+        let again = Command::new("e2fsck").args(["-n", "-f"]).arg(&file).output().unwrap();
         assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stdout));
-        let boots = checked(Command::new("debugfs").args(["-R", "cat boots"]).arg(&data));
-        (clean, boots.trim().to_owned())
+        (clean, file)
     }
 }
 
