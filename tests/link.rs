@@ -251,11 +251,13 @@ fn a_link_of_another_kind_is_named_and_left_alone() {
 fn a_tap_in_use_is_left_as_it_is() {
     let (pod, _node) = calico("eth0");
     ensure(&pod, "eth0", 1, 1450).unwrap();
-    let before = shown(&pod);
     let held = pod.enter(|| async { open_tap(&name("tap0"), 1) }).unwrap();
+    // The bridge has a carrier a moment after its port has.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let before = shown(&pod);
     ensure(&pod, "eth0", 1, 1450).unwrap();
-    drop(held);
     assert_eq!(shown(&pod), before);
+    drop(held);
     pod.ip("link del tap0");
     pod.ip("link add tap0 type veth peer name other0");
     assert!(ensure(&pod, "eth0", 1, 1450).unwrap_err().contains("BERTH_TAP"));

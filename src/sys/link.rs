@@ -31,6 +31,8 @@ pub enum Error {
     Step { link: String, step: &'static str, source: rtnetlink::Error },
     #[error("{link} exists and is {kind}, not a bridge: remove it or choose another name with BERTH_BRIDGE")]
     NotABridge { link: IfName, kind: String },
+    #[error("{link} exists and is no tap: remove it or choose another name with BERTH_TAP")]
+    NotATap { link: IfName },
     #[error(
         "{TUN}: give the container the device (--device {TUN}, or a device plugin), or CAP_MKNOD to make it"
     )]
@@ -156,17 +158,22 @@ impl Links {
     /// Makes or mends the tap: persistent, owned, a port of the bridge with hairpin on, up.
     pub async fn ensure_tap(&self, wanted: &Tap<'_>, bridge: u32) -> Result<(), Error> {
         let name = wanted.name;
+        let found = self.find(name).await?;
+        if found.as_ref().is_some_and(|link| kind(link) != Some(&InfoKind::Tun)) {
+            return Err(Error::NotATap { link: name.clone() });
+        }
         match make_tap(wanted) {
-            // It exists with other flags: queues or header changed since the last start.
-            Err(Error::Tap { step: "attaching", source, .. })
-                if source.kind() == io::ErrorKind::InvalidInput =>
-            {
-                if let Some(link) = self.find(name).await? {
+            Err(Error::Tap { step: "attaching", source, .. }) => match (source.raw_os_error(), found) {
+                // It has other flags: queues or header changed since the last start.
+                (Some(libc::EINVAL), Some(link)) => {
                     let step = self.handle.link().del(link.header.index).execute().await;
                     step.map_err(|source| failed(name, "removing a tap of another shape", source))?;
+                    make_tap(wanted)?;
                 }
-                make_tap(wanted)?;
-            }
+                // A running guest holds its queues: it is as it should be.
+                (Some(libc::EBUSY), Some(_)) => {}
+                _ => return Err(Error::Tap { link: name.clone(), step: "attaching", source }),
+            },
             made => made?,
         }
         let link = self.find(name).await?.ok_or_else(|| Error::Vanished(name.clone()))?;
