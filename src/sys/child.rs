@@ -142,6 +142,12 @@ pub fn open_disk(path: &Path, writable: bool) -> io::Result<OwnedFd> {
     std::fs::OpenOptions::new().read(true).write(writable).open(path).map(OwnedFd::from)
 }
 
+/// Becomes another program (`execvp(3)`); returns only the reason why not.
+#[expect(clippy::disallowed_methods, reason = "the one place that executes a program")]
+pub fn become_program(program: &str, arguments: &[std::ffi::OsString]) -> io::Error {
+    Command::new(program).args(arguments).exec()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -198,10 +204,4 @@ mod tests {
         let (ended, _) = run(&["sh", "-c", "kill -SEGV $$"], vec![]).unwrap();
         assert_eq!(ended, Ended::Signal(11));
     }
-}
-
-/// Becomes another program (`execvp(3)`); returns only the reason why not.
-#[expect(clippy::disallowed_methods, reason = "the one place that executes a program")]
-pub fn become_program(program: &str, arguments: &[std::ffi::OsString]) -> io::Error {
-    Command::new(program).args(arguments).exec()
 }

@@ -167,7 +167,7 @@ impl Wanted {
         LinkPlan {
             uplink: "eth0".parse().unwrap(),
             bridge: Bridge { name: "br0".parse().unwrap(), mac, mtu: 1450, address },
-            tap: Tap { name: "tap0".parse().unwrap(), mtu: 1450, queues: self.queues, owner: self.uid },
+            tap: Tap { name: "tap0".parse().unwrap(), queues: self.queues, owner: self.uid },
         }
     }
 
@@ -184,6 +184,7 @@ impl Wanted {
             attach: config::SeedAs::Cdrom,
         });
         DiskPlan {
+            notes: vec![],
             root,
             extra: self.extra_disks.clone(),
             seed,

@@ -26,7 +26,8 @@ pub const BOOT: Duration = Duration::from_secs(90);
 
 pub struct World {
     pub pod: Netns,
-    pub node: Netns,
+    /// Routes between the two; held for its end.
+    _node: Netns,
     pub peer: Netns,
     pub dir: tempfile::TempDir,
     pub env: BTreeMap<String, String>,
@@ -82,7 +83,7 @@ impl World {
             ("BERTH_VOLUMES_DIR", path("volumes")),
         ];
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { pod, node, peer, dir, env, args: Vec::new(), berth: None, starts: 0 }
+        Self { pod, _node: node, peer, dir, env, args: Vec::new(), berth: None, starts: 0 }
     }
 
     pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
@@ -261,6 +262,18 @@ impl World {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
+    }
+
+    /// Tells the guest's shell something it will not live to answer.
+    pub fn tell_guest(&self, line: &str) {
+        let line = format!("{line}\n");
+        Self::within(&self.peer, move || {
+            let to: SocketAddr = (POD.parse::<IpAddr>().unwrap(), 2323).into();
+            TcpStream::connect_timeout(&to, Duration::from_secs(5))
+                .unwrap()
+                .write_all(line.as_bytes())
+                .unwrap();
+        });
     }
 
     /// The rules without counters, the links without what counts up: what two starts must agree on.

@@ -1,4 +1,6 @@
-//! Packets in, packets (or silence) out. Ids are rows of the DHCPv4 conformance table in docs/dhcp.md.
+//! Packets in, packets (or silence) out. Ids are rows of docs/dhcp-dns.md.
+
+#![expect(clippy::disallowed_methods, reason = "some instant to count from")]
 
 use super::*;
 
