@@ -25,13 +25,13 @@ pub struct Bound {
     dns: socket::Dns,
 }
 
-/// Binds both services; None when nothing is to be served. Needs the gateway's address on the bridge.
+/// Binds both services; None when nothing is to be served. Needs the bridge.
 pub fn bind(plan: &GuestPlan) -> Result<Option<Bound>, socket::Error> {
     if !plan.serve {
         return Ok(None);
     }
     let dhcp = socket::dhcp(&plan.interface)?;
-    let dns = socket::dns(plan.gateway)?;
+    let dns = socket::dns(&plan.interface, plan.gateway)?;
     Ok(Some(Bound { plan: plan.clone(), dhcp, dns }))
 }
 
@@ -40,7 +40,8 @@ impl Bound {
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let Self { plan, dhcp, dns } = self;
         let dhcp = keep("dhcp", stop.clone(), dhcp, &plan, |plan| socket::dhcp(&plan.interface), dhcp::serve);
-        let dns = keep("dns", stop, dns, &plan, |plan| socket::dns(plan.gateway), dns::serve);
+        let dns =
+            keep("dns", stop, dns, &plan, |plan| socket::dns(&plan.interface, plan.gateway), dns::serve);
         tokio::join!(dhcp, dns);
     }
 }

@@ -1,7 +1,7 @@
 //! The responder's sockets: bound so that only the guest's side reaches them.
 //!
-//! DHCP listens on one link only (SO_BINDTODEVICE); DNS on the gateway's address only, never on the pod's. Ports
-//! 53 and 67 need CAP_NET_BIND_SERVICE or `net.ipv4.ip_unprivileged_port_start`; whole frames need CAP_NET_RAW,
+//! Both listen on one link only (SO_BINDTODEVICE), DNS also on the gateway's address only, never on the pod's.
+//! Ports 53 and 67 need CAP_NET_BIND_SERVICE or `net.ipv4.ip_unprivileged_port_start`; whole frames need CAP_NET_RAW,
 //! and where that is missing replies to a client without an address are broadcast (RFC 2131 §4.1 allows it).
 
 use std::io;
@@ -77,16 +77,23 @@ pub struct Dns {
     pub tcp: TcpListener,
 }
 
-/// Port 53 of the gateway's address.
-pub fn dns(gateway: Ipv4Addr) -> Result<Dns, Error> {
+/// Port 53 of the gateway's address, for what comes in by this link: an address is reachable from every link of
+/// the pod (the weak host model of RFC 1122 §3.3.4.2), and the pod's neighbours are not ours to serve. Binds
+/// before the address is there, too.
+pub fn dns(interface: &IfName, gateway: Ipv4Addr) -> Result<Dns, Error> {
     let address = SocketAddr::from(SocketAddrV4::new(gateway, DNS));
+    let guest_side = |socket: &Socket| -> io::Result<()> {
+        socket.set_reuse_address(true)?;
+        socket.set_freebind_v4(true)?;
+        socket.bind_device(Some(interface.as_str().as_bytes()))
+    };
     let bind = || -> io::Result<Dns> {
         let udp = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-        udp.set_reuse_address(true)?;
+        guest_side(&udp)?;
         ffi::set_no_check(&udp)?;
         udp.bind(&address.into())?;
         let tcp = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        tcp.set_reuse_address(true)?;
+        guest_side(&tcp)?;
         tcp.bind(&address.into())?;
         tcp.listen(64)?;
         Ok(Dns { udp: UdpSocket::from_std(udp.into())?, tcp: TcpListener::from_std(tcp.into())? })

@@ -77,8 +77,10 @@ impl Query {
         message.metadata.checking_disabled = self.message.metadata.checking_disabled;
         message.metadata.recursion_available = true;
         message.add_query(self.question.clone());
-        if self.message.edns.is_some() {
+        if let Some(asked) = &self.message.edns {
             let mut edns = Edns::new();
+            // RFC 3225 §3: copied, whether or not there is anything signed.
+            edns.set_dnssec_ok(asked.flags().dnssec_ok);
             edns.set_max_payload(1232);
             message.set_edns(edns);
         }
