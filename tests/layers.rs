@@ -1,0 +1,221 @@
+//! Who may import whom. One crate gives no layers that the compiler enforces, so this reads the sources and
+//! stands in for it. The picture it holds us to is in `src/lib.rs`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may stop"
+)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for the verbs.
+const ROOMS: [(&str, &[&str]); 13] = [
+    ("net", &[]),
+    ("iso", &[]),
+    ("exit", &[]),
+    ("nft", &["net"]),
+    ("proto", &["net"]),
+    ("config", &["net"]),
+    ("facts", &["net"]),
+    ("cli", &["config"]),
+    ("plan", &["config", "facts", "iso", "net", "nft", "proto"]),
+    ("sys", &["config", "facts", "net", "nft"]),
+    ("apply", &["config", "exit", "iso", "net", "nft", "plan", "sys"]),
+    ("serve", &["exit", "facts", "net", "plan", "proto", "sys"]),
+    ("supervise", &["config", "exit", "net", "plan", "proto", "sys"]),
+];
+
+/// Files past 500 lines, each with its reason.
+const LONG: [(&str, &str); 1] =
+    [("sys/image/fetch.rs", "one pass from the wire to the disk; to be split by subject")];
+
+struct Source {
+    /// Relative to `src`.
+    path: String,
+    room: String,
+    /// Without comments and without test modules.
+    code: String,
+    lines: usize,
+}
+
+/// Drops comments, `#[cfg(test)]` items with a body, and string contents that look like code.
+fn code_of(text: &str) -> String {
+    let mut out = String::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let code = line.split("//").next().unwrap_or_default();
+        if code.trim() == "#[cfg(test)]" {
+            let mut depth = 0i32;
+            for line in lines.by_ref() {
+                depth += i32::try_from(line.matches('{').count()).unwrap()
+                    - i32::try_from(line.matches('}').count()).unwrap();
+                if depth <= 0 {
+                    break;
+                }
+            }
+            continue;
+        }
+        out.push_str(code);
+        out.push('\n');
+    }
+    out
+}
+
+/// Rooms that a piece of code names: `crate::room…`, `use crate::{a, b::c}`, and `super` from a room's own file.
+fn named(code: &str, depth: usize) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let word =
+        |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+    let mut prefixes = vec!["crate::".to_owned()];
+    prefixes.push("super::".repeat(depth));
+    for prefix in prefixes.iter().filter(|prefix| !prefix.is_empty()) {
+        for rest in code.split(prefix.as_str()).skip(1) {
+            if let Some(list) = rest.strip_prefix('{') {
+                let mut nesting = 0;
+                let mut first = true;
+                let mut current = String::new();
+                for c in list.chars() {
+                    match c {
+                        '{' => nesting += 1,
+                        '}' if nesting == 0 => break,
+                        '}' => nesting -= 1,
+                        ',' if nesting == 0 => first = true,
+                        _ if first && nesting == 0 && (c.is_ascii_alphanumeric() || c == '_') => {
+                            current.push(c)
+                        }
+                        ':' if first => {
+                            found.insert(std::mem::take(&mut current));
+                            first = false;
+                        }
+                        _ => {}
+                    }
+                    if c == ',' && !current.is_empty() {
+                        found.insert(std::mem::take(&mut current));
+                    }
+                }
+                if !current.is_empty() {
+                    found.insert(current);
+                }
+            } else {
+                found.insert(word(rest));
+            }
+        }
+    }
+    found.remove("");
+    found
+}
+
+fn sources() -> Vec<Source> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    walk(&src, &mut paths);
+    paths.sort();
+    let read = |path: &PathBuf| {
+        let relative = path.strip_prefix(&src).unwrap().display().to_string();
+        let text = std::fs::read_to_string(path).unwrap();
+        let room = relative.split(['/', '.']).next().unwrap().to_owned();
+        let lines = text.lines().count();
+        Source { path: relative, room, code: code_of(&text), lines }
+    };
+    let is_test = |source: &Source| source.path.ends_with("tests.rs") || source.path.contains("/tests/");
+    paths.iter().map(read).filter(|source| !is_test(source)).collect()
+}
+
+#[test]
+fn rooms_import_only_what_they_may() {
+    let mut offences = Vec::new();
+    for source in sources() {
+        if ["main", "lib"].contains(&source.room.as_str()) {
+            continue;
+        }
+        let Some((_, allowed)) = ROOMS.iter().find(|(room, _)| *room == source.room) else {
+            offences.push(format!("src/{}: a room that is not in the picture", source.path));
+            continue;
+        };
+        // From room/file.rs the crate is two modules up; from room.rs and room/mod.rs one.
+        let parts = source.path.trim_end_matches(".rs").trim_end_matches("/mod").split('/').count();
+        for name in named(&source.code, parts) {
+            let is_room = ROOMS.iter().any(|(room, _)| *room == name);
+            if is_room && name != source.room && !allowed.contains(&name.as_str()) {
+                offences.push(format!("src/{}: {} may not import {name}", source.path, source.room));
+            }
+        }
+    }
+    assert!(offences.is_empty(), "\n{}", offences.join("\n"));
+}
+
+#[test]
+fn dangerous_words_stay_in_their_rooms() {
+    let mut offences = Vec::new();
+    for source in sources() {
+        let mut only_in = |word: &str, rooms: &[&str]| {
+            let allowed = rooms.iter().any(|room| source.path.starts_with(room));
+            if source.code.contains(word) && !allowed {
+                offences.push(format!("src/{}: {word} belongs in {rooms:?}", source.path));
+            }
+        };
+        only_in("unsafe ", &["sys/ffi.rs"]);
+        only_in("allow(unsafe_code)", &["sys/ffi.rs"]);
+        only_in("env::var", &["config/"]);
+        only_in("env::args", &["main.rs"]);
+        only_in("Command::new(", &["sys/child.rs", "sys/ffi.rs"]);
+        only_in("process::exit", &[]);
+        only_in("todo!", &[]);
+        only_in("unimplemented!", &[]);
+        // Cores own neither a clock nor a socket.
+        if ["proto", "nft", "plan", "iso", "facts", "net"].contains(&source.room.as_str()) {
+            for word in [
+                "Instant::now",
+                "SystemTime::now",
+                "tokio::",
+                "std::fs::",
+                "std::process",
+                "UdpSocket",
+                "TcpStream",
+            ] {
+                if source.code.contains(word) {
+                    offences.push(format!("src/{}: {word} in a room that only thinks", source.path));
+                }
+            }
+        }
+    }
+    assert!(offences.is_empty(), "\n{}", offences.join("\n"));
+}
+
+#[test]
+fn files_fit_in_a_head() {
+    let long: Vec<String> = sources()
+        .into_iter()
+        .filter(|source| source.lines > 500 && !LONG.iter().any(|(path, _)| *path == source.path))
+        .map(|source| format!("src/{}: {} lines", source.path, source.lines))
+        .collect();
+    assert!(long.is_empty(), "past 500 lines a file wants to be a folder:\n{}", long.join("\n"));
+}
+
+#[test]
+fn the_reader_sees_every_kind_of_import() {
+    let rooms = |code: &str, depth| named(&code_of(code), depth).into_iter().collect::<Vec<_>>();
+    assert_eq!(rooms("use crate::net::MacAddr;\n", 1), ["net"]);
+    assert_eq!(rooms("use crate::{apply, plan::{self, x}, sys::y};\n", 1), ["apply", "plan", "sys"]);
+    assert_eq!(rooms("fn f() { crate::exit::story(); }\n", 1), ["exit"]);
+    assert_eq!(rooms("use super::super::sys::x;\n", 2), ["sys"]);
+    assert_eq!(rooms("// crate::sys\nlet a = 1; // crate::serve\n", 1), Vec::<String>::new());
+    assert_eq!(
+        rooms("#[cfg(test)]\nmod tests {\n    use crate::sys::x;\n}\nuse crate::net::y;\n", 1),
+        ["net"]
+    );
+}
