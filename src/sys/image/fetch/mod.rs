@@ -1,0 +1,105 @@
+//! From a source to a good image in its place: over HTTP(S) or from a path, resumed, checked, unpacked.
+//!
+//! Everything streams: bytes from the wire are hashed, unpacked when they begin as gzip, xz or zstd does, looked
+//! at, and written to `.NAME.part`; only what passed is synced and renamed. A connection that breaks is taken up
+//! with `Range` and `If-Range` (RFC 9110 §13.1.5, §14.2), so that two versions of a file are never spliced. An
+//! unpacked part that a killed run left is taken up as well. Blocking.
+
+mod http;
+mod save;
+mod stream;
+mod unpack;
+
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Error, at, beside, sync_dir_of};
+use crate::config::Checksum;
+
+use http::from_url;
+use save::save;
+use stream::Stream;
+
+/// What to fetch.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    pub origin: Origin<'a>,
+    /// Where the image goes. Its directory exists.
+    pub target: &'a Path,
+    /// Of the bytes as they come, before they are unpacked.
+    pub checksum: Option<&'a Checksum>,
+    /// PEM certificates to trust instead of the system's.
+    pub ca_file: Option<&'a Path>,
+    pub timing: Timing,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Origin<'a> {
+    /// http or https.
+    Url(&'a str),
+    Path(&'a Path),
+}
+
+/// When a server counts as gone. The defaults suit the internet.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    pub connect: Duration,
+    /// No byte for this long ends a connection.
+    pub stall: Duration,
+    /// Pause before the second try; doubled each time, at most 10 s.
+    pub backoff: Duration,
+    /// Tries without a single new byte before it is given up.
+    pub tries: u32,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { connect: seconds(10), stall: seconds(30), backoff: Duration::from_millis(500), tries: 6 }
+    }
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Octets of the wire.
+    pub done: u64,
+    pub total: Option<u64>,
+}
+
+/// Puts the image into its place. What is there already is replaced only by one that passed every check.
+pub fn fetch(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
+    let part = beside(request.target, "part");
+    let note = beside(request.target, "part.from");
+    match request.origin {
+        Origin::Path(path) => {
+            let file = File::open(path).map_err(at("opening the image", path))?;
+            let total = file.metadata().map_err(at("reading the size of", path))?.len();
+            let mut stream = Stream::new(Box::new(BufReader::new(file)), Some(total), request.checksum);
+            save(request, &path.display().to_string(), &mut stream, &part, None, progress)
+                .map_err(|end| end.error(path.display().to_string()))?;
+        }
+        Origin::Url(url) => from_url(request, url, &part, &note, progress)?,
+    }
+    let _ = fs::remove_file(&note);
+    fs::rename(&part, request.target).map_err(at("renaming to", request.target))?;
+    sync_dir_of(request.target).map_err(at("syncing the directory of", request.target))
+}
+
+/// Why a pass ended.
+enum End {
+    /// The stream broke; what it had got is worth taking up.
+    Broken(io::Error),
+    Final(Error),
+}
+
+impl End {
+    fn error(self, name: String) -> Error {
+        match self {
+            Self::Final(error) => error,
+            Self::Broken(source) => Error::File { step: "reading", path: name.into(), source },
+        }
+    }
+}
