@@ -81,7 +81,7 @@ fn named(code: &str, depth: usize) -> BTreeSet<String> {
                         '}' => nesting -= 1,
                         ',' if nesting == 0 => first = true,
                         _ if first && nesting == 0 && (c.is_ascii_alphanumeric() || c == '_') => {
-                            current.push(c)
+                            current.push(c);
                         }
                         ':' if first => {
                             found.insert(std::mem::take(&mut current));
