@@ -150,8 +150,7 @@ fn priority_text(family: Family, hook: &Hook) -> String {
         Family::IP | Family::IP6 | Family::INET => ip.as_slice(),
         _ => &[("filter", 0, true)],
     };
-    let near =
-        names.iter().find(|(_, value, valid)| *valid && (hook.priority.saturating_sub(*value)).abs() <= 10);
+    let near = names.iter().find(|(_, value, valid)| *valid && hook.priority.abs_diff(*value) <= 10);
     match near {
         Some((name, value, _)) => match hook.priority - value {
             0 => (*name).to_owned(),

@@ -1,0 +1,68 @@
+//! What each fuzz target does with its bytes. `tests/corpus.rs` does the same with the committed corpus.
+
+use std::time::Instant;
+
+use berth::facts::Resolver;
+use berth::nft::attr::Messages;
+use berth::nft::dump::{Dump, Filter};
+use berth::proto::{dhcp4, dns};
+
+/// A datagram to the DHCP server.
+pub fn dhcp4(now: Instant, data: &[u8]) {
+    let mut responder = dhcp4::Responder::new(dhcp4::Settings {
+        server: [192, 168, 254, 1].into(),
+        guest: "192.168.254.2/30".parse().expect("a prefix"),
+        dns: vec![[192, 168, 254, 1].into()],
+        search: vec!["default.svc.cluster.local".into(), "cluster.local".into()],
+        hostname: "web".into(),
+        mtu: 1450,
+        lease_secs: 86_400,
+    });
+    if let Ok(Some(transmit)) = responder.answer(now, data) {
+        assert!((300..=1472).contains(&transmit.payload.len()));
+    }
+}
+
+/// A question from the guest, then the same bytes as the answer of every server asked.
+pub fn dns(now: Instant, data: &[u8]) {
+    let mut forwarder = dns::Forwarder::new(
+        dns::Settings {
+            hostname: "web".into(),
+            guest: [192, 168, 254, 2].into(),
+            gateway: [192, 168, 254, 1].into(),
+            upstreams: vec!["10.96.0.10:53".parse().expect("an address")],
+            search: vec!["svc.cluster.local".into()],
+            ndots: 5,
+        },
+        7,
+    );
+    let _ = forwarder.handle(now, dns::Input::Query { client: 1, over: dns::Over::Udp, bytes: data });
+    for _ in 0..64 {
+        let Some(output) = forwarder.poll() else { break };
+        if let dns::Output::Ask { ask, bytes, .. } = output {
+            let mut reply = data.to_vec();
+            if let (Some(head), Some(id)) = (reply.get_mut(..2), bytes.get(..2)) {
+                head.copy_from_slice(id);
+            }
+            if let Some(flags) = reply.get_mut(2) {
+                *flags |= 0x80;
+            }
+            let _ = forwarder.handle(now, dns::Input::Reply { ask, bytes: &reply });
+        }
+    }
+}
+
+/// The kernel's answer to a dump of rules.
+pub fn nft_dump(data: &[u8]) {
+    let mut dump = Dump::new(Filter::default());
+    for message in Messages(data) {
+        dump.add(&message);
+    }
+    let _ = dump.finish().to_string();
+}
+
+/// resolv.conf as somebody wrote it.
+pub fn resolv_conf(data: &[u8]) {
+    let resolver = Resolver::parse(data);
+    assert!(resolver.nameservers.len() <= 32 && resolver.search.len() <= 32);
+}

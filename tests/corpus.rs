@@ -1,0 +1,58 @@
+//! The fuzz targets' committed corpus, replayed on the stable toolchain.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may stop"
+)]
+
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
+
+use std::time::Instant;
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let files: Vec<_> =
+        std::fs::read_dir(&dir).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(!files.is_empty(), "no corpus in {}", dir.display());
+    files
+}
+
+/// Each file, and each file with one byte spoiled at every place.
+fn replay(target: &str, run: impl Fn(&[u8])) {
+    for bytes in corpus(target) {
+        run(&bytes);
+        for at in 0..bytes.len() {
+            for value in [0, 0xff, bytes[at] ^ 0x80] {
+                let mut spoiled = bytes.clone();
+                spoiled[at] = value;
+                run(&spoiled);
+            }
+            run(&bytes[..at]);
+        }
+    }
+}
+
+#[test]
+fn dhcp4() {
+    let now = Instant::now();
+    replay("dhcp4", |bytes| targets::dhcp4(now, bytes));
+}
+
+#[test]
+fn dns() {
+    let now = Instant::now();
+    replay("dns", |bytes| targets::dns(now, bytes));
+}
+
+#[test]
+fn nft_dump() {
+    replay("nft_dump", targets::nft_dump);
+}
+
+#[test]
+fn resolv_conf() {
+    replay("resolv_conf", targets::resolv_conf);
+}
