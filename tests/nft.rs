@@ -666,3 +666,34 @@ fn flows_that_began_before_the_rules_reach_the_guest_after_a_sweep() {
     assert_eq!(ask(&kept, POD, 5353), said("pod", PEER));
     assert_eq!(sweep(), 0);
 }
+
+/// The schema crate reads nft's own JSON of our table and finds in it what we planned.
+#[test]
+fn nfts_json_of_our_table_has_what_was_planned() {
+    use nftables::schema::{NfListObject, NfObject, Nftables};
+    let pod = Netns::new("pod");
+    let ruleset = rich_plan();
+    block_on(firewall(&pod).commit(ruleset.clone())).unwrap();
+    let text = pod.nft("-j list table inet berth");
+    let document: Nftables<'_> = serde_json::from_str(&text).unwrap();
+    let mut comments = Vec::new();
+    let mut chains = Vec::new();
+    for object in document.objects.iter() {
+        match object {
+            NfObject::ListObject(NfListObject::Chain(chain)) => chains.push(chain.name.to_string()),
+            NfObject::ListObject(NfListObject::Rule(rule)) => {
+                comments.push(rule.comment.as_deref().unwrap().to_owned())
+            }
+            _ => {}
+        }
+    }
+    let table = ruleset.table(Family::INET, "berth").unwrap();
+    let planned: Vec<String> = table.chains.iter().map(|chain| chain.name.clone()).collect();
+    assert_eq!(chains, planned);
+    assert_eq!(comments.len(), table.chains.iter().map(|chain| chain.rules.len()).sum::<usize>());
+    let rendered = ruleset.to_string();
+    assert!(
+        comments.iter().all(|comment| rendered.contains(&format!("comment \"{comment}\""))),
+        "{comments:?}"
+    );
+}

@@ -316,6 +316,27 @@ fn launcher_words_stand_before_qemu() {
     assert_eq!(world.stop(), Some(0));
 }
 
+/// What an unprivileged pod can be given.
+#[test]
+fn five_capabilities_are_enough() {
+    let mut world = World::new();
+    let bounds = "-all,+net_admin,+net_bind_service,+setuid,+setgid,+kill";
+    world.start_under(&["setpriv", "--bounding-set", bounds, "--inh-caps", "-all", "--no-new-privs"]).ready();
+    let status = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let ours = status(&world.pid().to_string());
+    // kill 5, setgid 6, setuid 7, net_bind_service 10, net_admin 12
+    assert!(ours.contains("CapEff:\t00000000000014e0"), "{ours}");
+    let qemu = support::checked(Command::new("pgrep").args(["-P", &world.pid().to_string()]));
+    let qemu = status(qemu.trim());
+    for line in
+        ["Uid:\t65534\t65534\t65534\t65534", "CapEff:\t0000000000000000", "Seccomp:\t2", "NoNewPrivs:\t1"]
+    {
+        assert!(qemu.contains(line), "{line} in\n{qemu}");
+    }
+    assert!(text(World::tcp(&world.peer, POD, 8080, b"").unwrap()).starts_with("hello from demo"));
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+}
+
 /// Seeded: a failure can be run again.
 struct Random(u64);
 

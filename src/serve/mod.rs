@@ -91,3 +91,59 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that nobody can say stop any more: as good as being told.
     let _ = stop.wait_for(|stop| *stop).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn plan() -> GuestPlan {
+        GuestPlan {
+            serve: true,
+            interface: "br0".parse().unwrap(),
+            mac: crate::net::MacAddr([2, 0, 0, 0, 0, 1]),
+            address: "192.168.254.2/30".parse().unwrap(),
+            gateway: [192, 168, 254, 1].into(),
+            gateway_mac: crate::net::MacAddr([2, 0, 0, 0, 0, 2]),
+            hostname: "web".into(),
+            dns: vec![],
+            search: vec![],
+            mtu: 1500,
+            lease_secs: 3600,
+            upstreams: vec![],
+            ndots: 1,
+            resolv_conf: "/etc/resolv.conf".into(),
+        }
+    }
+
+    /// A guest must not lose its machine because a service of ours has a bug.
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_panics_or_ends_is_started_again_until_told_to_stop() {
+        let (stop, stopping) = watch::channel(false);
+        let (starts, binds) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let (counted, bound) = (starts.clone(), binds.clone());
+        let kept = tokio::spawn(async move {
+            let bind = |_: &GuestPlan| {
+                bound.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            };
+            keep("test", stopping, (), &plan(), bind, |(), _| {
+                let start = counted.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    match start {
+                        0 => panic!("a bug"),
+                        1 => "a socket that failed",
+                        _ => std::future::pending().await,
+                    }
+                }
+            })
+            .await;
+        });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!((starts.load(Ordering::Relaxed), binds.load(Ordering::Relaxed)), (3, 2));
+        stop.send(true).unwrap();
+        tokio::time::timeout(Duration::from_secs(1), kept).await.expect("it stops").unwrap();
+    }
+}
