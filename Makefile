@@ -14,7 +14,6 @@ SHELL := bash
 
 TRIPLE := $(shell uname -m)-unknown-linux-gnu
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-export BERTH ?= $(TARGET_DIR)/$(TRIPLE)/release/berth
 
 .PHONY: run build test test-full bench guest clean checks
 

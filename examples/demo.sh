@@ -90,7 +90,8 @@ stop_berth() {
         kill -KILL "$pid" 2>/dev/null || true
     fi
     berth_status=0
-    wait "$pid" || berth_status=$?
+    # Without bash's own remark about a killed job.
+    wait "$pid" 2>/dev/null || berth_status=$?
 }
 
 clean_up() {
