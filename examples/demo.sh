@@ -146,7 +146,7 @@ write_files() { # IMAGE
     # QEMU runs as a user of its own and has to get at the disk.
     chmod 755 "$temp"
     mkdir "$temp/image" "$temp/state"
-    cp "$1" "$temp/image/tiny.qcow2"
+    ln -s "$1" "$temp/image/tiny.qcow2"
     printf 'search demo.svc.cluster.local\nnameserver %s\n' "$peer_ip" >"$temp/resolv.conf"
     printf '{"uuid": "berth-demo", "hostname": "demo"}\n' >"$temp/metadata"
     printf '#cloud-config\n{}\n' >"$temp/userdata"
@@ -212,8 +212,9 @@ check_all() {
 
 [ "$(id -u)" -eq 0 ] || die "needs root, for the network namespaces"
 [ -x "$berth" ] || die "no berth at $berth; run make build"
-# The lock is on this file, which leaves none behind.
-exec 9<"${BASH_SOURCE[0]}"
+# One demo a machine: the namespaces' names are the machine's. A lock on a file that is there anyway leaves none
+# behind.
+exec 9<"$(command -v ip)"
 flock -n 9 || die "another demo is running"
 
 image=$("$here/guest/tiny.sh" 9<&-)

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use berth::config::Checksum;
 use berth::sys::image::{
-    Error, Format, Origin, Request, Timing, ensure_overlay, fetch, inspect, lock, write_atomically,
+    Error, Format, Origin, Request, Timing, ensure_overlay, fetch, inspect, lock, wait_released,
+    write_atomically,
 };
 use sha2::{Digest, Sha256, Sha512};
 use support::{checked, run};
@@ -760,6 +761,29 @@ fn the_lock_tells_who_holds_it_and_ends_with_the_process() {
         assert!(Instant::now() < end, "the lock outlived its holder");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+#[test]
+fn a_disk_that_qemu_still_holds_is_waited_for() {
+    let place = Place::new();
+    let disk = place.path("vm.qcow2");
+    create(&disk, &["-f", "qcow2"]);
+    wait_released(&disk, Duration::ZERO).unwrap();
+    let mut holder =
+        Command::new("qemu-io").arg(&disk).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(5);
+    let error = loop {
+        assert!(Instant::now() < end, "the lock of qemu-io was not seen");
+        match wait_released(&disk, Duration::from_millis(20)) {
+            Err(error) => break error.to_string(),
+            Ok(()) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    assert!(error.contains("held by a QEMU that still runs"), "{error}");
+    // It ends with its input, while somebody waits.
+    drop(holder.stdin.take());
+    wait_released(&disk, Duration::from_secs(5)).unwrap();
+    assert!(holder.wait().unwrap().success());
 }
 
 #[test]

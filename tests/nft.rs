@@ -682,7 +682,7 @@ fn nfts_json_of_our_table_has_what_was_planned() {
         match object {
             NfObject::ListObject(NfListObject::Chain(chain)) => chains.push(chain.name.to_string()),
             NfObject::ListObject(NfListObject::Rule(rule)) => {
-                comments.push(rule.comment.as_deref().unwrap().to_owned())
+                comments.push(rule.comment.as_deref().unwrap().to_owned());
             }
             _ => {}
         }

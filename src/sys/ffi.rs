@@ -42,6 +42,20 @@ fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+// ── files ──
+
+/// Whether another open file description holds a lock of the given file that conflicts with a write lock on all
+/// of it (F_OFD_GETLK, fcntl(2)).
+pub fn locked_by_another(file: &File) -> io::Result<bool> {
+    let write = libc::c_short::try_from(libc::F_WRLCK).unwrap_or(1);
+    let free = libc::c_short::try_from(libc::F_UNLCK).unwrap_or(2);
+    // The kernel wants l_pid zero; a length of zero reaches to the end of the file, however far.
+    let mut wanted = libc::flock { l_type: write, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+    // SAFETY: the descriptor is open for the call, and `wanted` is a whole flock the kernel reads and writes.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut wanted) })?;
+    Ok(wanted.l_type != free)
+}
+
 // ── sockets ──
 
 /// SO_NO_CHECK (socket(7)): datagrams go out with the checksum zero, which means that there is none.

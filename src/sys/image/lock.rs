@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::{Error, at};
+use crate::sys::ffi;
 
 /// Held until dropped.
 #[derive(Debug)]
@@ -55,11 +55,7 @@ pub fn wait_released(image: &Path, limit: Duration) -> Result<(), Error> {
     let step = Duration::from_millis(5);
     let mut waited = Duration::ZERO;
     loop {
-        let all = Flock::from(FlockType::WriteLock);
-        if fcntl_getlk(&file, &all)
-            .map_err(|error| at("looking for locks on", image)(error.into()))?
-            .is_none()
-        {
+        if !ffi::locked_by_another(&file).map_err(at("looking for locks on", image))? {
             return Ok(());
         }
         if waited >= limit {
