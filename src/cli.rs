@@ -3,6 +3,8 @@
 //! `berth run` is the default. Two words of the seed are kept: the first argument `bash` gives a debug shell,
 //! and under the name `startvm.sh` every argument is QEMU's.
 
+pub mod nft;
+
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -47,6 +49,15 @@ enum Verb {
         /// How the plan is printed
         #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
         output: Output,
+    },
+    /// Show and explain the nf_tables rules that are loaded, ours and everybody's
+    Nft {
+        #[command(flatten)]
+        place: nft::Where,
+        #[command(flatten)]
+        log: Log,
+        #[command(subcommand)]
+        verb: nft::Nft,
     },
 }
 
@@ -94,6 +105,11 @@ pub enum Command {
         log: Log,
         output: Output,
     },
+    Nft {
+        place: nft::Where,
+        log: Log,
+        verb: nft::Nft,
+    },
     /// Become a shell, with these arguments.
     Bash(Vec<OsString>),
 }
@@ -110,6 +126,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     Ok(match cli.verb {
         None => run(cli.run),
         Some(Verb::Run(common)) => run(common),
+        Some(Verb::Nft { place, log, verb }) => Command::Nft { place, log, verb },
         Some(Verb::Plan { common, output }) => {
             Command::Plan { options: Box::new(common.options), log: common.log, output }
         }

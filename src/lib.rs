@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Pure rooms (`config`, `facts`, `plan`, `proto`, `nft`, `iso`) think and never touch; `sys` touches and never
-//! decides; the verbs (`apply`, `serve`, `supervise`) see both. `tests/layers.rs` holds the rooms to that.
+//! decides; the verbs (`apply`, `serve`, `supervise`, `inspect`) see both. `tests/layers.rs` holds the rooms to that.
 
 pub mod cli;
 pub mod config;
@@ -19,6 +19,7 @@ pub mod facts;
 pub mod plan;
 
 pub mod apply;
+pub mod inspect;
 pub mod serve;
 pub mod supervise;
 

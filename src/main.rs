@@ -14,8 +14,8 @@ use berth::supervise::{Console, Signals};
 use berth::sys::image::Format;
 use berth::sys::link::{Links, open_tap};
 use berth::sys::netlink::Firewall;
-use berth::sys::{child, probe};
-use berth::{apply, plan, serve, supervise, sys};
+use berth::sys::{child, netns, probe};
+use berth::{apply, inspect, plan, serve, supervise, sys};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -28,14 +28,19 @@ fn main() -> ExitCode {
             return code.into();
         }
     };
-    let (options, log, then) = match command {
-        Command::Bash(arguments) => return shell(&arguments),
-        Command::Run { options, log } => (options, log, None),
-        Command::Plan { options, log, output } => (options, log, Some(output)),
+    let log = match &command {
+        Command::Bash(arguments) => return shell(arguments),
+        Command::Run { log, .. } | Command::Plan { log, .. } | Command::Nft { log, .. } => log,
     };
-    if let Err(error) = start_log(&log) {
+    if let Err(error) = start_log(log) {
         eprintln!("berth: {error}");
         return Code::Usage.into();
+    }
+    // Before there are other threads: they are where this one is.
+    if let Command::Nft { place, .. } = &command
+        && let Err(error) = enter(place)
+    {
+        return fail(error).into();
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -44,9 +49,13 @@ fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        match then {
-            None => run(&options).await,
-            Some(output) => show_plan(&options, output).await,
+        match &command {
+            Command::Run { options, .. } => run(options).await,
+            Command::Plan { options, output, .. } => show_plan(options, *output).await,
+            Command::Nft { verb, .. } => {
+                inspect::run(verb, &mut std::io::stdout().lock()).await.map_err(from_inspect)
+            }
+            Command::Bash(_) => Ok(Code::Usage),
         }
     });
     // Threads that still read a terminal or a slow server are not waited for.
@@ -139,6 +148,23 @@ async fn make_plan(options: &Options, links: &Links) -> Result<Plan, Failure> {
         };
         Failure(code, story(&error))
     })
+}
+
+fn enter(place: &cli::nft::Where) -> Result<(), Failure> {
+    let process = place.pid.map(netns::of_process);
+    match place.netns.as_ref().or(process.as_ref()) {
+        Some(path) => netns::enter(path).map_err(|error| Failure(Code::Network, story(&error))),
+        None => Ok(()),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn from_inspect(error: inspect::Error) -> Failure {
+    let code = match &error {
+        inspect::Error::Usage(_) => Code::Usage,
+        inspect::Error::Absent(_) | inspect::Error::Netlink(_) | inspect::Error::Write(_) => Code::Nat,
+    };
+    Failure(code, story(&error))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]

@@ -5,6 +5,7 @@ pub mod ffi;
 pub mod image;
 pub mod link;
 pub mod netlink;
+pub mod netns;
 pub mod probe;
 pub mod socket;
 pub mod terminal;

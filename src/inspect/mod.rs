@@ -1,0 +1,41 @@
+//! `berth nft`: what nf_tables has loaded, whoever loaded it, read over netlink.
+//!
+//! Each verb is a file of its own. They read the ruleset as it is, print to what they are given and change
+//! nothing; `trace` alone loads a table, one that is gone when its socket is.
+
+mod list;
+
+use std::io::{self, Write};
+
+use crate::cli::nft::Nft;
+use crate::exit::Code;
+use crate::sys::netlink;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
+    /// The words after the verb.
+    #[error("{0}")]
+    Usage(String),
+    /// What was asked for is not loaded.
+    #[error("{0}")]
+    Absent(String),
+    #[error("writing the result")]
+    Write(#[source] io::Error),
+}
+
+/// Does what the verb says; the code tells what was found.
+pub async fn run(verb: &Nft, out: &mut impl Write) -> Result<Code, Error> {
+    match verb {
+        Nft::List(wanted) => list::run(wanted, out).await,
+    }
+}
+
+/// A reader that has seen enough (`| head`) is no failure.
+fn written(result: io::Result<()>) -> Result<(), Error> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Error::Write),
+    }
+}
