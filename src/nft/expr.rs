@@ -9,6 +9,8 @@ mod encode;
 
 use std::collections::BTreeMap;
 
+use super::attr::{Attributes, Writer};
+
 /// Register numbers: 0 is the verdict, 1 to 4 are sixteen bytes, 8 to 23 are the same space in fours.
 pub type Register = u32;
 pub const VERDICT: Register = 0;
@@ -41,6 +43,21 @@ pub mod base {
     pub const LINK: u32 = 0;
     pub const NETWORK: u32 = 1;
     pub const TRANSPORT: u32 = 2;
+}
+
+/// Attributes of a quota (1 octets, 2 flags, 4 octets consumed), without the flag that says it is used up, which
+/// is the kernel's to set.
+pub(super) fn quota(bytes: &[u8], consumed: bool) -> Vec<u8> {
+    let attributes = Attributes(bytes);
+    let mut writer = Writer::new();
+    if let Some(octets) = attributes.u64(1) {
+        writer.u64(1, octets);
+    }
+    writer.some_u32(2, attributes.u32(2).map(|flags| flags & 1));
+    if let Some(octets) = attributes.u64(4).filter(|_| consumed) {
+        writer.u64(4, octets);
+    }
+    writer.into_bytes()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -253,9 +270,32 @@ impl Expr {
         Self::Counter { packets: 0, bytes: 0 }
     }
 
-    pub(super) fn reset_counter(&mut self) {
-        if let Self::Counter { packets, bytes } = self {
-            (*packets, *bytes) = (0, 0);
+    /// Whether the kernel counts in it; what it has counted is not part of what is wanted.
+    pub(super) fn is_stateful(&self) -> bool {
+        match self {
+            Self::Counter { .. } => true,
+            Self::Unknown { name, .. } => matches!(name.as_str(), "quota" | "last"),
+            _ => false,
+        }
+    }
+
+    /// As it was before anything was counted.
+    pub(super) fn reset_state(&mut self) {
+        match self {
+            Self::Counter { packets, bytes } => (*packets, *bytes) = (0, 0),
+            Self::Unknown { name, bytes } if name == "quota" => *bytes = quota(bytes, false),
+            Self::Unknown { name, bytes } if name == "last" => bytes.clear(),
+            _ => {}
+        }
+    }
+
+    /// What goes on counting where this one is.
+    pub(super) fn for_reuse(&self) -> Self {
+        match self {
+            Self::Unknown { name, bytes } if name == "quota" => {
+                Self::Unknown { name: name.clone(), bytes: quota(bytes, true) }
+            }
+            other => other.clone(),
         }
     }
 

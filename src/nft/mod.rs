@@ -16,7 +16,7 @@ pub mod expr;
 mod text;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -244,6 +244,10 @@ pub enum ObjectKind {
     },
 }
 
+/// NFT_OBJECT_COUNTER, _QUOTA.
+const OBJECT_COUNTER: u32 = 1;
+const OBJECT_QUOTA: u32 = 2;
+
 impl Set {
     /// `{ a, b }` of nft type `key_type` as a rule writes it; `name` is what the rule's lookup says.
     pub fn anonymous(name: &str, key_type: u32, keys: Vec<Vec<u8>>) -> Self {
@@ -260,6 +264,11 @@ impl Set {
 
     pub fn is_anonymous(&self) -> bool {
         self.flags & set::ANONYMOUS != 0
+    }
+
+    /// What it is called.
+    fn noun(&self) -> &'static str {
+        if self.data.is_some() || self.object.is_some() { "map" } else { "set" }
     }
 }
 
@@ -293,48 +302,100 @@ impl Table {
             table.chains.iter_mut().flat_map(|chain| &mut chain.rules).flat_map(|rule| &mut rule.exprs)
         {
             match expr {
-                Expr::Counter { .. } => expr.reset_counter(),
                 Expr::Lookup { set, .. } => {
                     if let Some(name) = names.get(set) {
                         set.clone_from(name);
                     }
                 }
-                _ => {}
+                _ => expr.reset_state(),
             }
         }
         for set in &mut table.sets {
             if let Some(name) = names.get(&set.name) {
                 set.name.clone_from(name);
             }
-            let exprs = set.elements.iter_mut().flat_map(|element| &mut element.exprs);
-            exprs.for_each(Expr::reset_counter);
-            set.elements.sort();
+            set.make_canonical();
         }
-        for object in &mut table.objects {
-            if let ObjectKind::Counter { packets, bytes } = &mut object.kind {
-                (*packets, *bytes) = (0, 0);
-            }
-        }
+        table.objects.iter_mut().for_each(|object| object.kind.reset_state());
         table.sets.sort_by(|a, b| a.name.cmp(&b.name));
         table.objects.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
         table
     }
 
     /// Old name → `__set0`, `__map1`, … in the order the rules first use them.
-    fn canonical_set_names(&self) -> BTreeMap<String, String> {
-        let mut names = BTreeMap::new();
+    fn canonical_set_names(&self) -> HashMap<String, String> {
+        let anonymous = self.sets.iter().filter(|set| set.is_anonymous());
+        let anonymous: HashMap<&str, &Set> = anonymous.map(|set| (set.name.as_str(), set)).collect();
+        let mut names = HashMap::new();
         for expr in self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs) {
             let Expr::Lookup { set: used, .. } = expr else {
                 continue;
             };
-            let Some(set) = self.sets.iter().find(|set| set.name == *used && set.is_anonymous()) else {
+            let Some(set) = anonymous.get(used.as_str()) else {
                 continue;
             };
-            let kind = if set.data.is_some() { "map" } else { "set" };
             let number = names.len();
-            names.entry(used.clone()).or_insert_with(|| format!("__{kind}{number}"));
+            names.entry(used.clone()).or_insert_with(|| format!("__{}{number}", set.noun()));
         }
         names
+    }
+}
+
+impl Set {
+    fn canonical(&self) -> Self {
+        let mut set = self.clone();
+        set.make_canonical();
+        set
+    }
+
+    /// What packets put there, and what will go by itself, is not part of what is wanted.
+    fn make_canonical(&mut self) {
+        let (dynamic, expires) = (self.flags & set::DYNAMIC != 0, self.timeout.is_some());
+        self.elements.retain(|element| !dynamic && !expires && element.timeout.is_none());
+        let exprs = self.elements.iter_mut().flat_map(|element| &mut element.exprs);
+        exprs.for_each(Expr::reset_state);
+        self.elements.sort();
+    }
+}
+
+impl Object {
+    /// Names are unique within a kind.
+    fn id(&self) -> (u32, &str) {
+        (self.kind.number(), &self.name)
+    }
+
+    fn canonical(&self) -> Self {
+        let mut object = self.clone();
+        object.kind.reset_state();
+        object
+    }
+}
+
+impl ObjectKind {
+    /// NFT_OBJECT_*.
+    fn number(&self) -> u32 {
+        match self {
+            Self::Counter { .. } => OBJECT_COUNTER,
+            Self::Other { kind, .. } => *kind,
+        }
+    }
+
+    fn reset_state(&mut self) {
+        match self {
+            Self::Counter { packets, bytes } => (*packets, *bytes) = (0, 0),
+            Self::Other { kind: OBJECT_QUOTA, bytes } => *bytes = expr::quota(bytes, false),
+            Self::Other { .. } => {}
+        }
+    }
+
+    /// What goes on counting where this one is.
+    fn for_reuse(&self) -> Self {
+        match self {
+            Self::Other { kind: OBJECT_QUOTA, bytes } => {
+                Self::Other { kind: OBJECT_QUOTA, bytes: expr::quota(bytes, true) }
+            }
+            other => other.clone(),
+        }
     }
 }
 
