@@ -248,5 +248,5 @@ fn element_text(table: &Table, found: &Set, at: usize) -> Option<String> {
     let table = Table { sets: vec![alone], chains: Vec::new(), objects: Vec::new(), ..table.clone() };
     let listed = table.to_string();
     let (_, text) = listed.split_once("elements = { ")?;
-    Some(text.rsplit_once(" }\n")?.0.split_once(" }\n").map_or(text, |(text, _)| text).to_owned())
+    Some(text.split_once(" }\n")?.0.to_owned())
 }
