@@ -6,14 +6,16 @@
 //! ```
 //!
 //! Everything the kernel reports about tables, chains, rules, sets and objects has a place here; what has no name
-//! is kept as bytes. Flow tables are not modelled. Pure: sockets are `sys::netlink`'s.
+//! is kept as bytes. Flow tables are told, not made. Pure: sockets are `sys::netlink`'s.
 
 pub mod attr;
 pub mod batch;
 pub mod conntrack;
 pub mod dump;
 pub mod expr;
-mod text;
+pub mod json;
+pub mod syntax;
+pub mod text;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -57,10 +59,12 @@ impl Family {
 pub struct Table {
     pub family: Family,
     pub name: String,
+    pub handle: Handle,
     /// 1 dormant, 2 owner, 4 persist.
     pub flags: u32,
     pub userdata: Userdata,
     pub sets: Vec<Set>,
+    pub flowtables: Vec<Flowtable>,
     pub objects: Vec<Object>,
     pub chains: Vec<Chain>,
 }
@@ -68,6 +72,7 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     pub name: String,
+    pub handle: Handle,
     /// None for a chain that is only jumped to.
     pub hook: Option<Hook>,
     /// Besides what follows from `hook`: 2 hardware offload, 4 bound to a rule.
@@ -115,6 +120,18 @@ pub struct Rule {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Handle(pub Option<u64>);
 
+impl PartialOrd for Handle {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Handle {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
 impl PartialEq for Handle {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -140,12 +157,23 @@ impl Userdata {
 
     /// The comment of a table, chain, rule, object or element (type 0).
     pub fn as_comment(&self) -> Option<String> {
+        self.comment_at(0)
+    }
+
+    /// The comment under another type, as sets have it (7).
+    pub fn comment_at(&self, kind: u8) -> Option<String> {
+        let value = self.value(kind)?;
+        let text = value.strip_suffix(&[0]).unwrap_or(value);
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// The value of a type.
+    pub fn value(&self, wanted: u8) -> Option<&[u8]> {
         let mut rest = self.0.as_slice();
         while let [kind, length, tail @ ..] = rest {
             let value = tail.get(..usize::from(*length))?;
-            if *kind == 0 {
-                let text = value.strip_suffix(&[0]).unwrap_or(value);
-                return Some(String::from_utf8_lossy(text).into_owned());
+            if *kind == wanted {
+                return Some(value);
             }
             rest = tail.get(usize::from(*length)..)?;
         }
@@ -158,6 +186,7 @@ impl Userdata {
 pub struct Set {
     /// Within the table. Of an anonymous set: any name that the rules of the same ruleset use for it.
     pub name: String,
+    pub handle: Handle,
     /// See [`set`].
     pub flags: u32,
     /// nft's number of the type, six bits for each part of a concatenation; opaque to the kernel.
@@ -176,6 +205,8 @@ pub struct Set {
     /// Milliseconds.
     pub timeout: Option<u64>,
     pub gc_interval: Option<u32>,
+    /// What every element is made with.
+    pub exprs: Vec<Expr>,
     pub userdata: Userdata,
     pub elements: Vec<Element>,
 }
@@ -219,14 +250,29 @@ pub struct Element {
     pub object: Option<String>,
     /// Milliseconds.
     pub timeout: Option<u64>,
+    /// Milliseconds that are left, as the kernel tells; never sent.
+    pub expiration: Option<u64>,
     pub exprs: Vec<Expr>,
     pub userdata: Userdata,
+}
+
+/// Where forwarded flows may pass by the rest of the stack.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flowtable {
+    pub name: String,
+    pub handle: Handle,
+    pub hook: u32,
+    pub priority: i32,
+    pub devices: Vec<String>,
+    /// 1 hardware offload, 2 counters.
+    pub flags: u32,
 }
 
 /// A named counter, quota, limit, …
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     pub name: String,
+    pub handle: Handle,
     pub kind: ObjectKind,
     pub userdata: Userdata,
 }
@@ -244,7 +290,22 @@ pub enum ObjectKind {
     },
 }
 
+impl ObjectKind {
+    /// NFT_OBJECT_*.
+    pub fn number(&self) -> u32 {
+        match self {
+            Self::Counter { .. } => 1,
+            Self::Other { kind, .. } => *kind,
+        }
+    }
+}
+
 impl Set {
+    /// Whether nft merges neighbouring intervals (libnftnl's userdata 2).
+    pub fn merges(&self) -> bool {
+        self.userdata.value(2).is_some_and(|bytes| bytes.first() == Some(&1))
+    }
+
     /// `{ a, b }` of nft type `key_type` as a rule writes it; `name` is what the rule's lookup says.
     pub fn anonymous(name: &str, key_type: u32, keys: Vec<Vec<u8>>) -> Self {
         Self {
@@ -292,22 +353,21 @@ impl Table {
         for expr in
             table.chains.iter_mut().flat_map(|chain| &mut chain.rules).flat_map(|rule| &mut rule.exprs)
         {
-            match expr {
-                Expr::Counter { .. } => expr.reset_counter(),
-                Expr::Lookup { set, .. } => {
-                    if let Some(name) = names.get(set) {
-                        set.clone_from(name);
-                    }
-                }
-                _ => {}
+            expr.reset_counter();
+            if let Some(set) = expr.set_name_mut()
+                && let Some(name) = names.get(set)
+            {
+                set.clone_from(name);
             }
         }
         for set in &mut table.sets {
             if let Some(name) = names.get(&set.name) {
                 set.name.clone_from(name);
             }
-            let exprs = set.elements.iter_mut().flat_map(|element| &mut element.exprs);
-            exprs.for_each(Expr::reset_counter);
+            for element in &mut set.elements {
+                element.expiration = None;
+                element.exprs.iter_mut().for_each(Expr::reset_counter);
+            }
             set.elements.sort();
         }
         for object in &mut table.objects {
@@ -324,12 +384,14 @@ impl Table {
     fn canonical_set_names(&self) -> BTreeMap<String, String> {
         let mut names = BTreeMap::new();
         for expr in self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs) {
-            let Expr::Lookup { set: used, .. } = expr else {
-                continue;
-            };
+            let Some(used) = expr.set_name() else { continue };
             let Some(set) = self.sets.iter().find(|set| set.name == *used && set.is_anonymous()) else {
                 continue;
             };
+            // A meter has a name of its own.
+            if set.flags & set::DYNAMIC != 0 {
+                continue;
+            }
             let kind = if set.data.is_some() { "map" } else { "set" };
             let number = names.len();
             names.entry(used.clone()).or_insert_with(|| format!("__{kind}{number}"));
