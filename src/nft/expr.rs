@@ -459,7 +459,13 @@ impl Expr {
             Self::Fwd { .. } => "fwd",
             Self::Synproxy { .. } => "synproxy",
             Self::Dynset { .. } => "dynset",
-            Self::Xt { target, .. } => if *target { "target" } else { "match" },
+            Self::Xt { target, .. } => {
+                if *target {
+                    "target"
+                } else {
+                    "match"
+                }
+            }
             Self::FlowOffload { .. } => "flow_offload",
             Self::Objref { .. } | Self::ObjrefMap { .. } => "objref",
             Self::Unknown { name, .. } => name,

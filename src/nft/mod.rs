@@ -301,6 +301,15 @@ impl ObjectKind {
 }
 
 impl Set {
+    pub fn is_map(&self) -> bool {
+        self.flags & (set::MAP | set::OBJECT) != 0
+    }
+
+    /// A set that a rule fills by itself.
+    pub fn is_meter(&self) -> bool {
+        self.is_anonymous() && self.flags & set::DYNAMIC != 0
+    }
+
     /// Whether nft merges neighbouring intervals (libnftnl's userdata 2).
     pub fn merges(&self) -> bool {
         self.userdata.value(2).is_some_and(|bytes| bytes.first() == Some(&1))

@@ -14,11 +14,11 @@ use super::expr::Verdict;
 use super::syntax::{Field, declared, elements_of, key_parts, statements};
 use super::{Chain, DataType, Family, Flowtable, Hook, Policy, Rule, Ruleset, Set, Table, hook, set};
 
+pub use object::{ct_timeout_states, family_name, protocol_word};
 pub use statement::{
     LOG_ALL, LOG_LEVELS, NETMAP, SYNPROXY_FLAGS, SYNPROXY_MSS, SYNPROXY_WSCALE, WARN, byte_unit, log_flags,
     nat_flags, object_word, operation_word, queue_flags, reject_words, time_unit,
 };
-pub use object::{ct_timeout_states, protocol_word};
 pub use value::{
     base_name, extension_space, fib_flags, fib_result, flag_names, hex, nameless, osf_ttl, raw, words,
 };
@@ -193,6 +193,14 @@ impl Style {
         out.push_str("\t}\n");
     }
 
+    /// The chains without their rules, as `nft list chains` prints them.
+    pub fn chain_heads(&self, out: &mut String, table: &Table) {
+        for chain in &table.chains {
+            let head = Chain { rules: Vec::new(), ..chain.clone() };
+            self.chain(out, table, &head);
+        }
+    }
+
     pub fn flowtable(&self, out: &mut String, flowtable: &Flowtable) {
         let _ = write!(out, "\tflowtable {} {{", flowtable.name);
         self.handle(out, flowtable.handle);
@@ -331,8 +339,19 @@ fn per_line(found: &Set) -> usize {
     use super::syntax::Type as T;
     match key_parts(found).as_slice() {
         [part] => match part.kind {
-            T::NfProto | T::Integer | T::ArpOp | T::InetProto | T::InetService | T::TcpFlag | T::DccpType
-            | T::Mark | T::IfIndex | T::ClassId | T::Uid | T::Gid | T::CtDir => 5,
+            T::NfProto
+            | T::Integer
+            | T::ArpOp
+            | T::InetProto
+            | T::InetService
+            | T::TcpFlag
+            | T::DccpType
+            | T::Mark
+            | T::IfIndex
+            | T::ClassId
+            | T::Uid
+            | T::Gid
+            | T::CtDir => 5,
             T::Ipv4 | T::CtState | T::CtStatus | T::PktType => 2,
             _ => 1,
         },

@@ -6,8 +6,8 @@
 use super::attr::{Attributes, Writer};
 use super::expr::{Data, Expr, SetIds};
 use super::{
-    Chain, DataType, Element, Family, Flowtable, Handle, Hook, Object, ObjectKind, Policy, Rule, Set, Table, Userdata,
-    set,
+    Chain, DataType, Element, Family, Flowtable, Handle, Hook, Object, ObjectKind, Policy, Rule, Set, Table,
+    Userdata, set,
 };
 
 /// Message types (`enum nf_tables_msg_types`).

@@ -217,9 +217,12 @@ impl Links {
     /// The names of all links, by index.
     pub async fn names(&self) -> Result<BTreeMap<u32, String>, Error> {
         let every = "the links";
-        let found: Vec<_> = self.handle.link().get().execute().try_collect().await.map_err(|source| {
-            Error::Step { link: every.to_owned(), step: "listing them", source }
-        })?;
+        let found: Vec<_> =
+            self.handle.link().get().execute().try_collect().await.map_err(|source| Error::Step {
+                link: every.to_owned(),
+                step: "listing them",
+                source,
+            })?;
         let named = |link: &LinkMessage| {
             link.attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) => Some((link.header.index, name.clone())),

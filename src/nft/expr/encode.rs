@@ -293,11 +293,9 @@ impl Expr {
                 w.u32(1, *count);
                 nonzero(2, *flags, w);
             }
-            Self::Last { set, milliseconds } => {
-                if *set {
-                    w.u32(1, 1);
-                    w.u64(2, *milliseconds);
-                }
+            Self::Last { set: true, milliseconds } => {
+                w.u32(1, 1);
+                w.u64(2, *milliseconds);
             }
             Self::Tproxy { family, addr, port } => {
                 w.u32(1, *family);

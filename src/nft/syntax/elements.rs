@@ -85,7 +85,11 @@ fn data_parts(set: &Set) -> Vec<Part> {
     match set.data {
         Some(DataType::Value { kind, len }) => {
             let order = if has_data_intervals(set) { Some(Order::Network) } else { None };
-            parts(kind, if has_data_intervals(set) { len / 2 } else { len }, order_of(set, UDATA_DATA_ORDER).or(order))
+            parts(
+                kind,
+                if has_data_intervals(set) { len / 2 } else { len },
+                order_of(set, UDATA_DATA_ORDER).or(order),
+            )
         }
         _ => Vec::new(),
     }

@@ -1,7 +1,7 @@
 //! Fields that are not at a fixed place: IPv6 extension headers, TCP and IPv4 options, SCTP chunks.
 
-use super::datatype::Type::{self, *};
 use super::super::expr::Extension;
+use super::datatype::Type::{self, *};
 
 /// Where the field was found, as nft names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,12 +88,8 @@ const TCP_OPTIONS: &[(u8, &str, Fields)] = &[
     (34, "fastopen", &[KIND, LENGTH]),
 ];
 
-const ROUTE: Fields = &[
-    ("type", 0, 8, Integer),
-    ("length", 8, 8, Integer),
-    ("ptr", 16, 8, Integer),
-    ("addr", 24, 32, Ipv4),
-];
+const ROUTE: Fields =
+    &[("type", 0, 8, Integer), ("length", 8, 8, Integer), ("ptr", 16, 8, Integer), ("addr", 24, 32, Ipv4)];
 
 const IP_OPTIONS: &[(u8, &str, Fields)] = &[
     (7, "rr", ROUTE),

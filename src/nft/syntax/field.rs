@@ -15,20 +15,55 @@ pub struct Field<'a> {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source<'a> {
-    Meta { key: u32, name: &'static str },
-    Ct { name: &'static str, direction: Option<u8> },
-    Header { header: &'static Header, field: header::Field },
+    Meta {
+        key: u32,
+        name: &'static str,
+    },
+    Ct {
+        name: &'static str,
+        direction: Option<u8>,
+    },
+    Header {
+        header: &'static Header,
+        field: header::Field,
+    },
     /// Base, first bit, bits.
     Payload(u32, u32, u32),
     /// With what a mask left of it: first bit, bits.
     Extension(Extension, Option<(u32, u32)>),
-    Rt { name: &'static str, family: Option<&'static str> },
-    Fib { flags: u32, result: u32 },
-    Socket { name: &'static str, level: Option<u32> },
-    Osf { ttl: u8, version: bool },
-    Numgen { random: bool, modulus: u32, offset: u32 },
-    Hash { key: Option<Box<Value<'a>>>, modulus: u32, seed: Option<u32>, offset: u32 },
-    Xfrm { name: &'static str, family: Option<&'static str>, direction: u8, spnum: u32 },
+    Rt {
+        name: &'static str,
+        family: Option<&'static str>,
+    },
+    Fib {
+        flags: u32,
+        result: u32,
+    },
+    Socket {
+        name: &'static str,
+        level: Option<u32>,
+    },
+    Osf {
+        ttl: u8,
+        version: bool,
+    },
+    Numgen {
+        random: bool,
+        modulus: u32,
+        offset: u32,
+    },
+    Hash {
+        key: Option<Box<Value<'a>>>,
+        modulus: u32,
+        seed: Option<u32>,
+        offset: u32,
+    },
+    Xfrm {
+        name: &'static str,
+        family: Option<&'static str>,
+        direction: u8,
+        spnum: u32,
+    },
     Tunnel(&'static str),
     /// A register nothing known was loaded into.
     Unknown(String),
@@ -120,13 +155,6 @@ pub fn ct<'a>(key: u32, direction: Option<u8>, ip6: bool) -> Option<Field<'a>> {
         (Type::Invalid, true) => (Type::Ipv6, 128),
         (Type::Invalid, false) => (Type::Ipv4, 32),
         known => (known.0, bits),
-    };
-    let name = match (name, ip6) {
-        ("saddr", true) => "ip6 saddr",
-        ("saddr", false) => "ip saddr",
-        ("daddr", true) => "ip6 daddr",
-        ("daddr", false) => "ip daddr",
-        (name, _) => name,
     };
     Some(Field { source: Source::Ct { name, direction }, kind, order, bits })
 }

@@ -183,11 +183,7 @@ pub static TCP: Header = Header {
 
 pub static DCCP: Header = Header {
     name: "dccp",
-    fields: &[
-        f("sport", InetService, 0, 16),
-        f("dport", InetService, 16, 16),
-        f("type", DccpType, 67, 4),
-    ],
+    fields: &[f("sport", InetService, 0, 16), f("dport", InetService, 16, 16), f("type", DccpType, 67, 4)],
     upper: None,
 };
 

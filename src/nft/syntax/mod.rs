@@ -188,8 +188,7 @@ impl Constant {
         }
         let fold = |number: u128, byte: &u8| number << 8 | u128::from(*byte);
         let little = order == Order::Host && cfg!(target_endian = "little");
-        let number =
-            if little { bytes.iter().rev().fold(0, fold) } else { bytes.iter().fold(0, fold) };
+        let number = if little { bytes.iter().rev().fold(0, fold) } else { bytes.iter().fold(0, fold) };
         let bits = u32::try_from(bytes.len() * 8).unwrap_or(128);
         Some(Self { number, bits, kind })
     }

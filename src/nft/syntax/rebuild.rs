@@ -95,7 +95,10 @@ impl<'a> Rebuild<'a> {
             Expr::Hash { sreg, dreg, len, modulus, seed, offset } => {
                 let key = sreg.map(|sreg| Box::new(self.words(sreg, *len)));
                 let source = Source::Hash { key, modulus: *modulus, seed: *seed, offset: *offset };
-                self.load(*dreg, Value::Field(Field { source, kind: Type::Integer, order: Order::Host, bits: 32 }));
+                self.load(
+                    *dreg,
+                    Value::Field(Field { source, kind: Type::Integer, order: Order::Host, bits: 32 }),
+                );
             }
             Expr::Cmp { sreg, op, data } => self.compare(*sreg, *op, data),
             Expr::Range { sreg, inverted, from, to } => self.range(*sreg, *inverted, from, to),
@@ -226,10 +229,7 @@ impl<'a> Rebuild<'a> {
     }
 }
 
-pub(super) fn extension<'a>(
-    found: super::super::expr::Extension,
-    trimmed: Option<(u32, u32)>,
-) -> Field<'a> {
+pub(super) fn extension<'a>(found: super::super::expr::Extension, trimmed: Option<(u32, u32)>) -> Field<'a> {
     let named = super::extension::named(&found, trimmed);
     let bits = trimmed.map_or(found.len.saturating_mul(8), |(_, bits)| bits);
     let presence = super::extension::is_presence(&found);
@@ -275,7 +275,9 @@ pub(super) fn bits_of(value: &Value<'_>) -> u32 {
         Value::Long(bytes) => u32::try_from(bytes.len()).unwrap_or(0).saturating_mul(8),
         Value::Constant(constant) => constant.bits,
         Value::Map(_, set) => match set.as_ref() {
-            Value::Elements(elements) => elements.data.iter().map(|part| part.bits.next_multiple_of(32)).sum(),
+            Value::Elements(elements) => {
+                elements.data.iter().map(|part| part.bits.next_multiple_of(32)).sum()
+            }
             _ => 32,
         },
         _ => 32,

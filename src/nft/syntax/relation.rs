@@ -33,7 +33,11 @@ impl<'a> Rebuild<'a> {
             {
                 match Constant::read(data, Type::Hex, Order::Network) {
                     Some(value) => self.expand(base, offset, bits, relation, value),
-                    None => self.matched(super::rebuild::raw_payload(base, offset, bits), relation, Value::Long(data)),
+                    None => self.matched(
+                        super::rebuild::raw_payload(base, offset, bits),
+                        relation,
+                        Value::Long(data),
+                    ),
                 }
             }
             Value::Binary("&", left, mask) => self.compare_masked(*left, *mask, relation, data),
@@ -52,7 +56,8 @@ impl<'a> Rebuild<'a> {
                 // The first octets of an address: a prefix.
                 let missing = super::rebuild::bits_of(&left).saturating_sub(right.bits);
                 if kind.has_prefixes() && missing > 0 {
-                    let whole = Constant { number: right.number << missing, bits: right.bits + missing, kind };
+                    let whole =
+                        Constant { number: right.number << missing, bits: right.bits + missing, kind };
                     return self.matched(left, relation, Value::Prefix(whole, right.bits));
                 }
                 if kind.is_text() && right.bits < super::rebuild::bits_of(&left) {
@@ -158,9 +163,7 @@ impl<'a> Rebuild<'a> {
             Relation::Equal if named && right.number == 0 => {
                 self.matched(inner, Relation::None, listed(mask));
             }
-            _ if named && equality && right.number != mask.number
-                || named && equality && mask.number.count_ones() > 1 =>
-            {
+            _ if named && equality && (right.number != mask.number || mask.number.count_ones() > 1) => {
                 let not = relation == Relation::NotEqual;
                 self.statements.push(Some(Statement::Masked { left: inner, not, value: right, mask }));
             }
@@ -343,7 +346,9 @@ impl<'a> Rebuild<'a> {
     /// A VLAN tag's own bits need the tag; that it is an 802.1Q one goes without saying.
     fn used_tag(&mut self, header: &Header, field: &header::Field) {
         let plain = match self.pending_at(base::NETWORK) {
-            Some(Statement::Match { left: Value::Field(dependency), right: Value::Constant(value), .. }) => {
+            Some(Statement::Match {
+                left: Value::Field(dependency), right: Value::Constant(value), ..
+            }) => {
                 value.number == 0x8100
                     && matches!(&dependency.source, Source::Header { header, .. } if header.name == "ether")
             }
@@ -374,7 +379,9 @@ impl<'a> Rebuild<'a> {
                 match &mut field.source {
                     Source::Header { header, field } if header.name == "th" => {
                         let named = self.transport.and_then(|header| {
-                            let same = |found: &&header::Field| (found.offset, found.bits) == (field.offset, field.bits);
+                            let same = |found: &&header::Field| {
+                                (found.offset, found.bits) == (field.offset, field.bits)
+                            };
                             header.fields.iter().find(same).map(|field| (header, *field))
                         });
                         if let Some((header, named)) = named {
@@ -415,7 +422,9 @@ impl<'a> Rebuild<'a> {
                 };
                 Value::Binary(sign, Box::new(left), Box::new(right))
             }
-            Value::Concat(values) => Value::Concat(values.into_iter().map(|value| self.resolve(value)).collect()),
+            Value::Concat(values) => {
+                Value::Concat(values.into_iter().map(|value| self.resolve(value)).collect())
+            }
             other => other,
         }
     }

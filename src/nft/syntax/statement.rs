@@ -33,7 +33,9 @@ impl<'a> Rebuild<'a> {
             Expr::ExthdrSet { field, sreg } => self.mangle(extension(*field, None), *sreg),
             Expr::ExthdrReset { field } => Statement::Reset(extension(*field, None)),
             Expr::Nat { .. } => self.nat(expr),
-            Expr::Masquerade { port, port_max, flags } => self.port_nat("masquerade", *port, *port_max, *flags),
+            Expr::Masquerade { port, port_max, flags } => {
+                self.port_nat("masquerade", *port, *port_max, *flags)
+            }
             Expr::Redirect { port, port_max, flags } => self.port_nat("redirect", *port, *port_max, *flags),
             Expr::Reject { kind, .. } => self.reject(expr, *kind),
             Expr::Tproxy { family, addr, port } => {
@@ -51,7 +53,8 @@ impl<'a> Rebuild<'a> {
                 Statement::Dup { addr, device }
             }
             Expr::Fwd { device, addr, family } => {
-                let family = family.and_then(|family| u8::try_from(family).ok()).filter(|family| *family != 0);
+                let family =
+                    family.and_then(|family| u8::try_from(family).ok()).filter(|family| *family != 0);
                 let ip6 = family == Some(AF_INET6);
                 let addr = addr.map(|register| self.given(register, address(ip6), Order::Network));
                 let device = self.given(*device, Type::IfIndex, Order::Host);
@@ -146,7 +149,13 @@ impl<'a> Rebuild<'a> {
         Statement::Nat(Nat { verb, family: said, addr, port, flags: *flags })
     }
 
-    fn port_nat(&mut self, verb: &'static str, port: Option<Register>, max: Option<Register>, flags: u32) -> Statement<'a> {
+    fn port_nat(
+        &mut self,
+        verb: &'static str,
+        port: Option<Register>,
+        max: Option<Register>,
+        flags: u32,
+    ) -> Statement<'a> {
         let port = port.map(|port| self.bounds(port, max, Type::InetService));
         Statement::Nat(Nat { verb, family: None, addr: None, port, flags })
     }
@@ -189,7 +198,9 @@ impl<'a> Rebuild<'a> {
             (Family::IP6, _) | (_, Some("ip6")) => Some(AF_INET6),
             _ => None,
         };
-        if matches!(expr, Expr::Reject { kind: 1, .. }) && matches!(self.table.family, Family::IP | Family::IP6) {
+        if matches!(expr, Expr::Reject { kind: 1, .. })
+            && matches!(self.table.family, Family::IP | Family::IP6)
+        {
             self.used(base::TRANSPORT, &Value::Any);
         }
         if by_code && family.is_some() && !matches!(self.table.family, Family::IP | Family::IP6) {

@@ -1,10 +1,7 @@
 //! Words for numbers, as nft writes them. The first word of a number is the one used.
 
 /// NFPROTO_IPV4 and _IPV6.
-pub const NF_PROTO: &[(u32, &str)] = &[
-    (2, "ipv4"),
-    (10, "ipv6"),
-];
+pub const NF_PROTO: &[(u32, &str)] = &[(2, "ipv4"), (10, "ipv6")];
 
 /// linux/if_ether.h, as far as nft knows them.
 pub const ETHER_TYPE: &[(u32, &str)] = &[
@@ -160,30 +157,17 @@ pub const IF_TYPE: &[(u32, &str)] = &[
 ];
 
 /// /etc/iproute2/rt_realms as it comes.
-pub const REALM: &[(u32, &str)] = &[
-    (0, "cosmos"),
-];
+pub const REALM: &[(u32, &str)] = &[(0, "cosmos")];
 
 /// linux/pkt_sched.h TC_H_*.
-pub const CLASS_ID: &[(u32, &str)] = &[
-    (0, "none"),
-    (4294967295, "root"),
-];
+pub const CLASS_ID: &[(u32, &str)] = &[(0, "none"), (4294967295, "root")];
 
 /// NF_CT_STATE_BIT.
-pub const CT_STATE: &[(u32, &str)] = &[
-    (1, "invalid"),
-    (2, "established"),
-    (4, "related"),
-    (8, "new"),
-    (0x40, "untracked"),
-];
+pub const CT_STATE: &[(u32, &str)] =
+    &[(1, "invalid"), (2, "established"), (4, "related"), (8, "new"), (0x40, "untracked")];
 
 /// IP_CT_DIR_*.
-pub const CT_DIR: &[(u32, &str)] = &[
-    (0, "original"),
-    (1, "reply"),
-];
+pub const CT_DIR: &[(u32, &str)] = &[(0, "original"), (1, "reply")];
 
 /// IPS_*.
 pub const CT_STATUS: &[(u32, &str)] = &[
@@ -234,12 +218,7 @@ pub const ICMPV6_TYPE: &[(u32, &str)] = &[
 ];
 
 /// linux/if_packet.h.
-pub const PKT_TYPE: &[(u32, &str)] = &[
-    (0, "host"),
-    (1, "broadcast"),
-    (2, "multicast"),
-    (3, "other"),
-];
+pub const PKT_TYPE: &[(u32, &str)] = &[(0, "host"), (1, "broadcast"), (2, "multicast"), (3, "other")];
 
 /// RFC 792, 1812: codes of destination unreachable.
 pub const ICMP_CODE: &[(u32, &str)] = &[
@@ -264,17 +243,11 @@ pub const ICMPV6_CODE: &[(u32, &str)] = &[
 ];
 
 /// NFT_REJECT_ICMPX_*.
-pub const ICMPX_CODE: &[(u32, &str)] = &[
-    (1, "port-unreachable"),
-    (3, "admin-prohibited"),
-    (0, "no-route"),
-    (2, "host-unreachable"),
-];
+pub const ICMPX_CODE: &[(u32, &str)] =
+    &[(1, "port-unreachable"), (3, "admin-prohibited"), (0, "no-route"), (2, "host-unreachable")];
 
 /// /etc/iproute2/group as it comes.
-pub const DEV_GROUP: &[(u32, &str)] = &[
-    (0, "default"),
-];
+pub const DEV_GROUP: &[(u32, &str)] = &[(0, "default")];
 
 /// RFC 2474, 2597, 3246, 5865, 8622.
 pub const DSCP: &[(u32, &str)] = &[
@@ -304,12 +277,7 @@ pub const DSCP: &[(u32, &str)] = &[
 ];
 
 /// RFC 3168 §5.
-pub const ECN: &[(u32, &str)] = &[
-    (0, "not-ect"),
-    (1, "ect1"),
-    (2, "ect0"),
-    (3, "ce"),
-];
+pub const ECN: &[(u32, &str)] = &[(0, "not-ect"), (1, "ect1"), (2, "ect0"), (3, "ce")];
 
 /// RTN_*.
 pub const FIB_ADDR: &[(u32, &str)] = &[
@@ -343,4 +311,3 @@ pub const DAY: &[(u32, &str)] = &[
     (5, "Friday"),
     (6, "Saturday"),
 ];
-

@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use super::super::attr::{Attributes, array};
 use super::super::{Object, ObjectKind};
+use super::Style;
 use super::statement::{SYNPROXY_FLAGS, byte_unit, object_word, time_unit};
 use super::value::{duration, hex};
-use super::Style;
 
 impl Style {
     pub fn object(&self, out: &mut String, object: &Object) {
@@ -47,8 +47,10 @@ impl Style {
                 let protocol = a.u8(2).unwrap_or(0);
                 let _ = writeln!(out, "\t\tprotocol {}", protocol_word(protocol));
                 let _ = writeln!(out, "\t\tl3proto {}", family_name(a.u16(1).unwrap_or(0)));
-                let states: Vec<String> =
-                    ct_timeout_states(a).iter().map(|(name, seconds)| format!("{name} : {seconds}")).collect();
+                let states: Vec<String> = ct_timeout_states(a)
+                    .iter()
+                    .map(|(name, seconds)| format!("{name} : {seconds}"))
+                    .collect();
                 writeln!(out, "\t\tpolicy = {{ {} }}", states.join(", "))
             }
             8 => writeln!(out, "\t\t\"{}\"", a.text(1).unwrap_or_default()),

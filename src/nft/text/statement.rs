@@ -10,7 +10,7 @@ use super::value::{duration, raw, verdict_text};
 const AF_INET: u8 = 2;
 
 impl Style {
-    pub(super) fn statement(&self, out: &mut String, statement: &Statement<'_>) {
+    pub fn statement(&self, out: &mut String, statement: &Statement<'_>) {
         match statement {
             Statement::Match { left, relation, right } => self.relation(out, left, *relation, right),
             Statement::Masked { left, not, value, mask } => {
@@ -215,10 +215,21 @@ pub fn operation_word(operation: u32) -> &'static str {
 }
 
 pub fn object_word(kind: u32) -> &'static str {
-    ["counter", "quota", "ct helper", "limit", "connlimit", "tunnel", "ct timeout", "secmark", "ct expectation", "synproxy"]
-        .get(usize::try_from(kind).unwrap_or(0).wrapping_sub(1))
-        .copied()
-        .unwrap_or("object")
+    [
+        "counter",
+        "quota",
+        "ct helper",
+        "limit",
+        "connlimit",
+        "tunnel",
+        "ct timeout",
+        "secmark",
+        "ct expectation",
+        "synproxy",
+    ]
+    .get(usize::try_from(kind).unwrap_or(0).wrapping_sub(1))
+    .copied()
+    .unwrap_or("object")
 }
 
 /// What a reject answers with: the words, the code, and whether it is the usual one.
@@ -260,7 +271,8 @@ pub fn time_unit(seconds: u64) -> &'static str {
 }
 
 /// Levels of syslog(3); `warn` is the usual one and not told.
-pub const LOG_LEVELS: [&str; 9] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit"];
+pub const LOG_LEVELS: [&str; 9] =
+    ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit"];
 pub const WARN: u32 = 4;
 /// NF_LOG_TCPSEQ, _TCPOPT, _IPOPT, _UID, _MACDECODE together.
 pub const LOG_ALL: u32 = 0x2f;

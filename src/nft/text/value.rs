@@ -77,7 +77,8 @@ fn class_id(number: u128) -> String {
 /// The value in words, and whether nft quotes them; None when it is a plain number.
 pub fn words(constant: Constant, style: &Style, numeric: bool) -> Option<(String, bool)> {
     let number = constant.number;
-    let symbol = if numeric { None } else { constant.kind.symbol(number) };
+    // nft has no numbers for `none` and `root`.
+    let symbol = if numeric && constant.kind != Type::ClassId { None } else { constant.kind.symbol(number) };
     Some(match constant.kind {
         Type::Ipv4 => (Ipv4Addr::from(u32::try_from(number).unwrap_or(0)).to_string(), false),
         Type::Ipv6 => (ipv6(number), false),
@@ -93,7 +94,9 @@ pub fn words(constant: Constant, style: &Style, numeric: bool) -> Option<(String
         Type::ClassId => (symbol.map_or_else(|| class_id(number), str::to_owned), false),
         Type::Realm => symbol.map_or_else(|| (number.to_string(), false), |word| (word.to_owned(), true)),
         Type::DevGroup | Type::Day => (symbol?.to_owned(), true),
-        Type::Boolean if number <= 1 => ((if number == 1 { "exists" } else { "missing" }).to_owned(), false),
+        Type::Boolean if number <= 1 && !numeric => {
+            ((if number == 1 { "exists" } else { "missing" }).to_owned(), false)
+        }
         _ => (symbol?.to_owned(), false),
     })
 }
@@ -112,7 +115,7 @@ impl Style {
         match value {
             Value::Field(field) => self.field(out, field),
             Value::Constant(constant) => self.constant(out, *constant, false),
-            Value::Flags(flags, join) => flag_words(out, *flags, *join),
+            Value::Flags(flags, join) => flag_words(out, *flags, *join, self.numeric),
             Value::Beginning(name) => drop(write!(out, "\"{}*\"", name.name())),
             Value::Prefix(first, len) => {
                 self.constant(out, *first, false);
@@ -162,7 +165,7 @@ impl Style {
             Value::Flags(flags, Join::Or) if flags.number.count_ones() > 1 => binding("|"),
             Value::Flags(flags, Join::List) if flags.number.count_ones() > 1 => {
                 out.push('(');
-                flag_words(out, *flags, Join::Or);
+                flag_words(out, *flags, Join::Or, self.numeric);
                 return out.push(')');
             }
             _ => 0,
@@ -210,7 +213,13 @@ impl Style {
                     Some(1) => "reply ",
                     _ => "",
                 };
-                write!(out, "ct {direction}{name}")
+                // Of the table's family.
+                let family = match (*name, field.kind) {
+                    ("saddr" | "daddr", Type::Ipv6) => "ip6 ",
+                    ("saddr" | "daddr", _) => "ip ",
+                    _ => "",
+                };
+                write!(out, "ct {direction}{family}{name}")
             }
             Source::Header { header, field } => write!(out, "{} {}", header.name, field.name),
             Source::Payload(base, offset, bits) => write!(out, "@{},{offset},{bits}", base_name(*base)),
@@ -293,11 +302,7 @@ pub fn extension_space(space: u32) -> &'static str {
     }
 }
 
-fn extension_text(
-    out: &mut String,
-    found: &super::super::expr::Extension,
-    trimmed: Option<(u32, u32)>,
-) {
+fn extension_text(out: &mut String, found: &super::super::expr::Extension, trimmed: Option<(u32, u32)>) {
     let named = extension::named(found, trimmed);
     let presence = extension::is_presence(found);
     let space = extension_space(found.space);
@@ -338,11 +343,16 @@ pub fn nameless(flags: Constant) -> u128 {
     flags.kind.symbols().iter().fold(flags.number, |rest, (bit, _)| rest & !u128::from(*bit))
 }
 
-fn flag_words(out: &mut String, flags: Constant, join: Join) {
+fn flag_words(out: &mut String, flags: Constant, join: Join, numeric: bool) {
     let (names, rest) = (flag_names(flags), nameless(flags));
     let between = if join == Join::List { "," } else { " | " };
+    if numeric && join != Join::Whole {
+        let bits = (0..128).map(|bit| 1u128 << bit).filter(|bit| flags.number & bit != 0);
+        out.push_str(&bits.map(|bit| format!("0x{bit:x}")).collect::<Vec<_>>().join(between));
+        return;
+    }
     // One value of several bits is a number.
-    if join == Join::Whole && names.len() > 1 {
+    if join == Join::Whole && (numeric || names.len() > 1) {
         let _ = write!(out, "0x{:x}", flags.number);
         return;
     }
@@ -359,7 +369,13 @@ fn number(out: &mut String, constant: Constant) {
         Type::EtherType => write!(out, "0x{number:04x}"),
         Type::Dscp => write!(out, "0x{number:02x}"),
         Type::CtLabel => write!(out, "{}", number.trailing_zeros() % 128),
-        Type::Hex | Type::Bitmask | Type::TcpFlag | Type::CtState | Type::CtStatus | Type::CtEvent => {
+        Type::Ecn
+        | Type::Hex
+        | Type::Bitmask
+        | Type::TcpFlag
+        | Type::CtState
+        | Type::CtStatus
+        | Type::CtEvent => {
             write!(out, "0x{number:x}")
         }
         _ => write!(out, "{number}"),
