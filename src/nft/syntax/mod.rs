@@ -9,6 +9,7 @@
 
 pub mod datatype;
 mod declared;
+mod dependency;
 mod elements;
 pub mod extension;
 mod field;
