@@ -16,8 +16,8 @@ mod support;
 
 use berth::nft::dump::Filter;
 use berth::nft::{
-    Chain, Data, DataType, Element, Expr, Family, Object, ObjectKind, Rule, Ruleset, Set, Table, Userdata,
-    Verdict, set,
+    Chain, Data, DataType, Element, Expr, Family, Handle, Object, ObjectKind, Rule, Ruleset, Set, Table,
+    Userdata, Verdict, set,
 };
 use berth::sys::netlink::{Error, Firewall};
 use site::{block_on, firewall, ours, plan, rich_plan};
@@ -50,7 +50,7 @@ const COUNTING: &str = r#"
 table inet t {
     counter hits { comment "all pings"; }
     quota most { 1000 kbytes }
-    set kept { type ipv4_addr; flags interval; elements = { 127.0.0.0/8 counter, 10.0.0.0/8 } }
+    set kept { type ipv4_addr; flags interval; counter; elements = { 127.0.0.0/8, 10.0.0.0/8 } }
     set swapped { type inet_service; elements = { 22, 80 } }
     map kept_verdicts { type inet_service : verdict; elements = { 22 : jump sub, 80 : drop } }
     chain sub { counter return comment "in the map"; }
@@ -239,9 +239,11 @@ fn table(chains: Vec<Chain>, sets: Vec<Set>, objects: Vec<Object>) -> Ruleset {
         tables: vec![Table {
             family: Family::INET,
             name: "t".to_owned(),
+            handle: Handle::default(),
             flags: 0,
             userdata,
             sets,
+            flowtables: Vec::new(),
             objects,
             chains,
         }],
@@ -249,7 +251,14 @@ fn table(chains: Vec<Chain>, sets: Vec<Set>, objects: Vec<Object>) -> Ruleset {
 }
 
 fn chain(rules: Vec<Rule>) -> Chain {
-    Chain { name: "c".to_owned(), hook: None, flags: 0, userdata: Userdata::default(), rules }
+    Chain {
+        name: "c".to_owned(),
+        handle: Handle::default(),
+        hook: None,
+        flags: 0,
+        userdata: Userdata::default(),
+        rules,
+    }
 }
 
 fn ports(name: &str, elements: Vec<Element>) -> Set {
@@ -343,6 +352,7 @@ fn an_element_that_names_no_object_is_named() {
     (map.flags, map.object) = (set::OBJECT, Some(1));
     let there = Object {
         name: "there".to_owned(),
+        handle: Handle::default(),
         kind: ObjectKind::Counter { packets: 0, bytes: 0 },
         userdata: Userdata::default(),
     };

@@ -9,12 +9,14 @@ use std::io::{self, Write};
 
 use crate::cli::nft::Nft;
 use crate::exit::Code;
-use crate::sys::netlink;
+use crate::sys::{link, netlink};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
+    #[error(transparent)]
+    Link(#[from] link::Error),
     /// The words after the verb.
     #[error("{0}")]
     Usage(String),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::attr::{Attributes, Header, Message, Writer};
 use super::batch::SUBSYSTEM;
 use super::wire::kind;
-use super::{Chain, Element, Family, Generation, Object, Rule, Ruleset, Set, Table};
+use super::{Chain, Element, Family, Flowtable, Generation, Object, Rule, Ruleset, Set, Table};
 
 /// NLM_F_REQUEST; with NLM_F_ROOT | NLM_F_MATCH for a dump.
 const REQUEST: u16 = 1;
@@ -36,7 +36,14 @@ impl Filter {
 
 /// The requests whose answers [`Dump::add`] takes before [`Dump::set_requests`], in this order.
 pub fn requests(filter: &Filter, first_sequence: u32) -> Vec<Vec<u8>> {
-    let kinds = [kind::GET_TABLE, kind::GET_CHAIN, kind::GET_SET, kind::GET_OBJECT, kind::GET_RULE];
+    let kinds = [
+        kind::GET_TABLE,
+        kind::GET_CHAIN,
+        kind::GET_SET,
+        kind::GET_OBJECT,
+        kind::GET_FLOWTABLE,
+        kind::GET_RULE,
+    ];
     let family = filter.family.unwrap_or(Family::UNSPEC);
     let mut requests = Vec::new();
     for (number, kind) in (0..).zip(kinds) {
@@ -104,6 +111,7 @@ impl Dump {
                     kind::NEW_CHAIN => table.add_chain(Chain::decode(attributes)),
                     kind::NEW_SET => table.add_set(Set::decode(attributes)),
                     kind::NEW_OBJECT => table.add_object(Object::decode(attributes)),
+                    kind::NEW_FLOWTABLE => table.add_flowtable(Flowtable::decode(attributes)),
                     kind::NEW_ELEMENT => table.add_elements(attributes),
                     _ => {}
                 }
@@ -179,6 +187,14 @@ impl Table {
             && self.objects.iter().all(|found| (&found.kind, &found.name) != (&object.kind, &object.name))
         {
             self.objects.push(object);
+        }
+    }
+
+    fn add_flowtable(&mut self, flowtable: Option<Flowtable>) {
+        if let Some(flowtable) = flowtable
+            && self.flowtables.iter().all(|found| found.name != flowtable.name)
+        {
+            self.flowtables.push(flowtable);
         }
     }
 

@@ -6,17 +6,19 @@
 //! ```
 //!
 //! Everything the kernel reports about tables, chains, rules, sets and objects has a place here; what has no name
-//! is kept as bytes. Flow tables are not modelled. Pure: sockets are `sys::netlink`'s.
+//! is kept as bytes. Flow tables are told, not made. Pure: sockets are `sys::netlink`'s.
 
 pub mod attr;
 pub mod batch;
+mod canonical;
 pub mod conntrack;
 pub mod dump;
 pub mod expr;
-mod text;
+pub mod json;
+pub mod syntax;
+pub mod text;
 mod wire;
 
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -57,10 +59,12 @@ impl Family {
 pub struct Table {
     pub family: Family,
     pub name: String,
+    pub handle: Handle,
     /// 1 dormant, 2 owner, 4 persist.
     pub flags: u32,
     pub userdata: Userdata,
     pub sets: Vec<Set>,
+    pub flowtables: Vec<Flowtable>,
     pub objects: Vec<Object>,
     pub chains: Vec<Chain>,
 }
@@ -68,6 +72,7 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     pub name: String,
+    pub handle: Handle,
     /// None for a chain that is only jumped to.
     pub hook: Option<Hook>,
     /// Besides what follows from `hook`: 2 hardware offload, 4 bound to a rule.
@@ -115,6 +120,18 @@ pub struct Rule {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Handle(pub Option<u64>);
 
+impl PartialOrd for Handle {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Handle {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
 impl PartialEq for Handle {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -140,12 +157,23 @@ impl Userdata {
 
     /// The comment of a table, chain, rule, object or element (type 0).
     pub fn as_comment(&self) -> Option<String> {
+        self.comment_at(0)
+    }
+
+    /// The comment under another type, as sets have it (7).
+    pub fn comment_at(&self, kind: u8) -> Option<String> {
+        let value = self.value(kind)?;
+        let text = value.strip_suffix(&[0]).unwrap_or(value);
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// The value of a type.
+    pub fn value(&self, wanted: u8) -> Option<&[u8]> {
         let mut rest = self.0.as_slice();
         while let [kind, length, tail @ ..] = rest {
             let value = tail.get(..usize::from(*length))?;
-            if *kind == 0 {
-                let text = value.strip_suffix(&[0]).unwrap_or(value);
-                return Some(String::from_utf8_lossy(text).into_owned());
+            if *kind == wanted {
+                return Some(value);
             }
             rest = tail.get(usize::from(*length)..)?;
         }
@@ -158,6 +186,7 @@ impl Userdata {
 pub struct Set {
     /// Within the table. Of an anonymous set: any name that the rules of the same ruleset use for it.
     pub name: String,
+    pub handle: Handle,
     /// See [`set`].
     pub flags: u32,
     /// nft's number of the type, six bits for each part of a concatenation; opaque to the kernel.
@@ -176,6 +205,8 @@ pub struct Set {
     /// Milliseconds.
     pub timeout: Option<u64>,
     pub gc_interval: Option<u32>,
+    /// What every element is made with.
+    pub exprs: Vec<Expr>,
     pub userdata: Userdata,
     pub elements: Vec<Element>,
 }
@@ -219,14 +250,29 @@ pub struct Element {
     pub object: Option<String>,
     /// Milliseconds.
     pub timeout: Option<u64>,
+    /// Milliseconds that are left, as the kernel tells; never sent.
+    pub expiration: Option<u64>,
     pub exprs: Vec<Expr>,
     pub userdata: Userdata,
+}
+
+/// Where forwarded flows may pass by the rest of the stack.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flowtable {
+    pub name: String,
+    pub handle: Handle,
+    pub hook: u32,
+    pub priority: i32,
+    pub devices: Vec<String>,
+    /// 1 hardware offload, 2 counters.
+    pub flags: u32,
 }
 
 /// A named counter, quota, limit, …
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     pub name: String,
+    pub handle: Handle,
     pub kind: ObjectKind,
     pub userdata: Userdata,
 }
@@ -248,7 +294,30 @@ pub enum ObjectKind {
 const OBJECT_COUNTER: u32 = 1;
 const OBJECT_QUOTA: u32 = 2;
 
+impl ObjectKind {
+    /// NFT_OBJECT_*.
+    pub fn number(&self) -> u32 {
+        match self {
+            Self::Counter { .. } => OBJECT_COUNTER,
+            Self::Other { kind, .. } => *kind,
+        }
+    }
+}
 impl Set {
+    pub fn is_map(&self) -> bool {
+        self.flags & (set::MAP | set::OBJECT) != 0
+    }
+
+    /// A set that a rule fills by itself.
+    pub fn is_meter(&self) -> bool {
+        self.is_anonymous() && self.flags & set::DYNAMIC != 0
+    }
+
+    /// Whether nft merges neighbouring intervals (libnftnl's userdata 2).
+    pub fn merges(&self) -> bool {
+        self.userdata.value(2).is_some_and(|bytes| bytes.first() == Some(&1))
+    }
+
     /// `{ a, b }` of nft type `key_type` as a rule writes it; `name` is what the rule's lookup says.
     pub fn anonymous(name: &str, key_type: u32, keys: Vec<Vec<u8>>) -> Self {
         Self {
@@ -281,121 +350,6 @@ impl Rule {
 impl Ruleset {
     pub fn table(&self, family: Family, name: &str) -> Option<&Table> {
         self.tables.iter().find(|table| table.family == family && table.name == name)
-    }
-
-    /// The form in which wanted and found are compared: sorted where order means nothing, counters at zero,
-    /// anonymous sets named after their first use.
-    #[must_use]
-    pub fn canonical(&self) -> Self {
-        let mut tables: Vec<Table> = self.tables.iter().map(Table::canonical).collect();
-        tables.sort_by(|a, b| (a.family, &a.name).cmp(&(b.family, &b.name)));
-        Self { tables }
-    }
-}
-
-impl Table {
-    fn canonical(&self) -> Self {
-        let mut table = self.clone();
-        table.chains.sort_by(|a, b| a.name.cmp(&b.name));
-        let names = table.canonical_set_names();
-        for expr in
-            table.chains.iter_mut().flat_map(|chain| &mut chain.rules).flat_map(|rule| &mut rule.exprs)
-        {
-            match expr {
-                Expr::Lookup { set, .. } => {
-                    if let Some(name) = names.get(set) {
-                        set.clone_from(name);
-                    }
-                }
-                _ => expr.reset_state(),
-            }
-        }
-        for set in &mut table.sets {
-            if let Some(name) = names.get(&set.name) {
-                set.name.clone_from(name);
-            }
-            set.make_canonical();
-        }
-        table.objects.iter_mut().for_each(|object| object.kind.reset_state());
-        table.sets.sort_by(|a, b| a.name.cmp(&b.name));
-        table.objects.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
-        table
-    }
-
-    /// Old name → `__set0`, `__map1`, … in the order the rules first use them.
-    fn canonical_set_names(&self) -> HashMap<String, String> {
-        let anonymous = self.sets.iter().filter(|set| set.is_anonymous());
-        let anonymous: HashMap<&str, &Set> = anonymous.map(|set| (set.name.as_str(), set)).collect();
-        let mut names = HashMap::new();
-        for expr in self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs) {
-            let Expr::Lookup { set: used, .. } = expr else {
-                continue;
-            };
-            let Some(set) = anonymous.get(used.as_str()) else {
-                continue;
-            };
-            let number = names.len();
-            names.entry(used.clone()).or_insert_with(|| format!("__{}{number}", set.noun()));
-        }
-        names
-    }
-}
-
-impl Set {
-    fn canonical(&self) -> Self {
-        let mut set = self.clone();
-        set.make_canonical();
-        set
-    }
-
-    /// What packets put there, and what will go by itself, is not part of what is wanted.
-    fn make_canonical(&mut self) {
-        let (dynamic, expires) = (self.flags & set::DYNAMIC != 0, self.timeout.is_some());
-        self.elements.retain(|element| !dynamic && !expires && element.timeout.is_none());
-        let exprs = self.elements.iter_mut().flat_map(|element| &mut element.exprs);
-        exprs.for_each(Expr::reset_state);
-        self.elements.sort();
-    }
-}
-
-impl Object {
-    /// Names are unique within a kind.
-    fn id(&self) -> (u32, &str) {
-        (self.kind.number(), &self.name)
-    }
-
-    fn canonical(&self) -> Self {
-        let mut object = self.clone();
-        object.kind.reset_state();
-        object
-    }
-}
-
-impl ObjectKind {
-    /// NFT_OBJECT_*.
-    fn number(&self) -> u32 {
-        match self {
-            Self::Counter { .. } => OBJECT_COUNTER,
-            Self::Other { kind, .. } => *kind,
-        }
-    }
-
-    fn reset_state(&mut self) {
-        match self {
-            Self::Counter { packets, bytes } => (*packets, *bytes) = (0, 0),
-            Self::Other { kind: OBJECT_QUOTA, bytes } => *bytes = expr::quota(bytes, false),
-            Self::Other { .. } => {}
-        }
-    }
-
-    /// What goes on counting where this one is.
-    fn for_reuse(&self) -> Self {
-        match self {
-            Self::Other { kind: OBJECT_QUOTA, bytes } => {
-                Self::Other { kind: OBJECT_QUOTA, bytes: expr::quota(bytes, true) }
-            }
-            other => other.clone(),
-        }
     }
 }
 

@@ -44,6 +44,7 @@ fn dnat_rule() -> Rule {
 fn one_rule(rule: Rule) -> Ruleset {
     let chain = Chain {
         name: "prerouting".to_owned(),
+        handle: Handle::default(),
         hook: None,
         flags: 0,
         userdata: Userdata::default(),
@@ -56,8 +57,10 @@ fn table(chains: Vec<Chain>, sets: Vec<Set>) -> Table {
     Table {
         family: Family::INET,
         name: "berth".to_owned(),
+        handle: Handle::default(),
         flags: 0,
         userdata: Userdata::default(),
+        flowtables: Vec::new(),
         sets,
         objects: Vec::new(),
         chains,

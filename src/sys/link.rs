@@ -4,6 +4,7 @@
 //! at any point, ends in the same state. Needs CAP_NET_ADMIN and nothing writable under /proc/sys: forwarding
 //! is set per device by `IFLA_INET_CONF` (linux/ip.h IPV4_DEVCONF_FORWARDING).
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -211,6 +212,24 @@ impl Links {
         let spec = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]);
         let message = LinkUnspec::new_with_index(index).append_extra_attribute(spec).build();
         let _ = self.handle.link().set(message).execute().await;
+    }
+
+    /// The names of all links, by index.
+    pub async fn names(&self) -> Result<BTreeMap<u32, String>, Error> {
+        let every = "the links";
+        let found: Vec<_> =
+            self.handle.link().get().execute().try_collect().await.map_err(|source| Error::Step {
+                link: every.to_owned(),
+                step: "listing them",
+                source,
+            })?;
+        let named = |link: &LinkMessage| {
+            link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some((link.header.index, name.clone())),
+                _ => None,
+            })
+        };
+        Ok(found.iter().filter_map(named).collect())
     }
 
     async fn find(&self, name: &IfName) -> Result<Option<LinkMessage>, Error> {

@@ -214,9 +214,7 @@ fn name_of_rule(table: &Table, chain: &Chain, rule: &Rule) -> String {
 
 /// An anonymous set has no name that says anything: the rule that uses it does.
 fn name_of_set(table: &Table, set: &Set) -> String {
-    let uses = |rule: &&Rule| {
-        rule.exprs.iter().any(|expr| matches!(expr, Expr::Lookup { set: used, .. } if *used == set.name))
-    };
+    let uses = |rule: &&Rule| rule.exprs.iter().any(|expr| expr.set_name() == Some(&set.name));
     let user = || {
         let chains = table.chains.iter();
         chains

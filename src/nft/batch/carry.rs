@@ -61,8 +61,8 @@ fn key(rule: &Rule, sets: &BTreeMap<&str, &Set>) -> Vec<u8> {
     let mut writer = Writer::new();
     for expr in &rule.exprs {
         let mut expr = expr.clone();
-        expr.reset_state();
-        if let Expr::Lookup { set, .. } = &mut expr
+        expr.reset_counter();
+        if let Some(set) = expr.set_name_mut()
             && let Some(used) = sets.get(set.as_str())
         {
             set.clear();
@@ -121,6 +121,6 @@ fn id(element: &Element) -> (&[u8], Option<&[u8]>, u32) {
 
 fn stateless(exprs: &[Expr]) -> Vec<Expr> {
     let mut exprs = exprs.to_vec();
-    exprs.iter_mut().for_each(Expr::reset_state);
+    exprs.iter_mut().for_each(Expr::reset_counter);
     exprs
 }

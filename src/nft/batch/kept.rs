@@ -21,7 +21,10 @@ pub struct Kept<'a> {
 impl<'a> Kept<'a> {
     /// None when the table has to be made anew: what the kernel cannot change in place differs.
     pub fn of(wanted: &Table, found: &'a Table) -> Option<Self> {
-        if wanted.flags != found.flags || wanted.userdata != found.userdata {
+        if wanted.flags != found.flags
+            || wanted.userdata != found.userdata
+            || wanted.flowtables != found.flowtables
+        {
             return None;
         }
         let mut kept = Self::default();
