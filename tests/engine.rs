@@ -8,6 +8,8 @@
     reason = "a test may stop"
 )]
 
+#[path = "support/collection.rs"]
+mod collection;
 #[path = "support/sample.rs"]
 mod sample;
 #[path = "support/site.rs"]
@@ -202,6 +204,29 @@ fn any_table_becomes_any_other() {
             assert_eq!(found.canonical(), second.canonical(), "{from} to {to}:\n{found}");
             assert!(!pod.nft("list ruleset").is_empty());
         }
+    }
+}
+
+/// Every rule there is a listing test of, committed by us where it was loaded by nft.
+#[test]
+fn what_nft_loads_is_the_same_when_we_commit_it() {
+    for collection in collection::collections() {
+        let wanted = compiled(&collection::script(&collection).0);
+        let pod = Netns::new("pod");
+        let firewall = firewall(&pod);
+        if let Err(error) = block_on(firewall.commit(wanted.clone())) {
+            panic!("{}: {error}: {:?}", collection.display(), std::error::Error::source(&error));
+        }
+        let found = block_on(firewall.dump(Filter::default())).unwrap().1;
+        let (wanted, found) = (wanted.canonical(), found.canonical());
+        for (wanted, found) in wanted.tables.iter().zip(&found.tables) {
+            let rules =
+                |table: &Table| table.chains.iter().flat_map(|chain| chain.rules.clone()).collect::<Vec<_>>();
+            for (wanted_rule, found_rule) in rules(wanted).iter().zip(&rules(found)) {
+                assert_eq!(wanted_rule, found_rule, "{}", wanted.rule_text(wanted_rule));
+            }
+        }
+        assert_eq!(found, wanted, "{}", collection.display());
     }
 }
 
