@@ -230,6 +230,24 @@ fn what_nft_loads_is_the_same_when_we_commit_it() {
     }
 }
 
+/// Chains without a name live with the rule that goes there.
+#[test]
+fn chains_inside_rules_are_made_again() {
+    let script = "table inet t { chain in { type filter hook input priority 0; tcp dport 22 jump { counter; \
+                  ip saddr 10.0.0.1 drop; accept; }; udp dport 53 jump { drop; }; }; }";
+    let wanted = compiled(script);
+    let pod = Netns::new("pod");
+    let firewall = firewall(&pod);
+    for _ in 0..2 {
+        if let Err(error) = block_on(firewall.commit(wanted.clone())) {
+            panic!("{error}: {:?}", std::error::Error::source(&error));
+        }
+        let found = block_on(firewall.dump(Filter::default())).unwrap().1;
+        assert_eq!(found.canonical(), wanted.canonical(), "{found}");
+        pod.nft("insert rule inet t in accept");
+    }
+}
+
 #[test]
 fn what_packets_put_into_a_set_is_no_difference_and_stays() {
     let script = "table ip t {\nset seen { type ipv4_addr; size 99; flags dynamic; }

@@ -199,7 +199,10 @@ impl Builder {
                 self.set((at, index), table, set, id, &sets);
             }
         }
-        for (index, chain) in table.chains.iter().enumerate() {
+        // A chain that a rule has to itself is closed to more rules once that rule is there.
+        let (bound, open): (Vec<_>, Vec<_>) =
+            table.chains.iter().enumerate().partition(|(_, chain)| chain.flags & kept::BOUND != 0);
+        for (index, chain) in bound.into_iter().rev().chain(open) {
             self.rules((at, index), table, chain, &sets);
         }
     }

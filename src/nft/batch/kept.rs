@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::{Chain, DataType, Object, Set, Table};
 
 /// NFT_CHAIN_BINDING: the chain lives and dies with a rule.
-const BOUND: u32 = 4;
+pub const BOUND: u32 = 4;
 
 /// Both what stays as it is and what is deleted. Rules are always flushed.
 #[derive(Debug, Default)]
