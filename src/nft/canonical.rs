@@ -6,6 +6,12 @@ use super::attr::{Attributes, Writer};
 use super::expr::Expr;
 use super::{OBJECT_QUOTA, Object, ObjectKind, Ruleset, Set, Table, set};
 
+/// NFT_SET_ELEM_INTERVAL_END.
+const INTERVAL_END: u32 = 1;
+
+/// LOGLEVEL_WARNING.
+const LOG_WARNING: u32 = 4;
+
 impl Ruleset {
     /// The form in which wanted and found are compared: sorted where order means nothing, counters at zero,
     /// anonymous sets named after their first use.
@@ -26,6 +32,7 @@ impl Table {
             table.chains.iter_mut().flat_map(|chain| &mut chain.rules).flat_map(|rule| &mut rule.exprs)
         {
             expr.reset_counter();
+            expr.fill_in();
             if let Some(set) = expr.set_name_mut()
                 && let Some(name) = names.get(set)
             {
@@ -74,8 +81,14 @@ impl Set {
     fn make_canonical(&mut self) {
         let (dynamic, expires) = (self.flags & set::DYNAMIC != 0, self.timeout.is_some());
         self.elements.retain(|element| !dynamic && !expires && element.timeout.is_none());
-        let exprs = self.elements.iter_mut().flat_map(|element| &mut element.exprs);
-        exprs.chain(&mut self.exprs).for_each(Expr::reset_counter);
+        self.exprs.iter_mut().for_each(Expr::reset_counter);
+        for element in &mut self.elements {
+            element.exprs.iter_mut().for_each(Expr::reset_counter);
+            // The kernel gives every element what the set is declared with.
+            if element.exprs.is_empty() && element.flags & INTERVAL_END == 0 {
+                element.exprs.clone_from(&self.exprs);
+            }
+        }
         self.elements.sort();
     }
 }
@@ -126,6 +139,13 @@ impl Expr {
             *flags &= 1;
         }
         expr
+    }
+
+    /// What the kernel takes where nothing was said, and tells as if it had been.
+    fn fill_in(&mut self) {
+        if let Self::Log { group: None, level: level @ None, .. } = self {
+            *level = Some(LOG_WARNING);
+        }
     }
 
     /// What counts by itself back to nothing.
