@@ -7,7 +7,7 @@ use crate::cli::Output;
 use crate::cli::nft::List;
 use crate::exit::Code;
 use crate::nft::dump::Filter;
-use crate::nft::json::{Release, document};
+use crate::nft::json::{Document, Release};
 use crate::nft::text::{Style, object_word};
 use crate::nft::{Family, Ruleset, Table};
 use crate::sys::link::Links;
@@ -49,13 +49,13 @@ pub async fn run(wanted: &List, out: &mut impl Write) -> Result<Code, Error> {
         ..Style::default()
     };
     let text = if wanted.json || wanted.output == Some(Output::Json) {
-        let mut document = document(objects(&what, &ruleset, &style)?, &Release::of(&wanted.nft_version));
-        document.push('\n');
-        document
+        let mut document = Document::new(&Release::of(&wanted.nft_version));
+        objects(&what, &ruleset, &style, &mut document)?;
+        document.finish()
     } else {
-        text(&what, &ruleset, &style)?
+        text(&what, &ruleset, &style)?.into_bytes()
     };
-    written(out.write_all(text.as_bytes()))?;
+    written(out.write_all(&text))?;
     Ok(Code::Success)
 }
 
@@ -166,9 +166,7 @@ fn text(what: &What, ruleset: &Ruleset, style: &Style) -> Result<String, Error> 
         }
         What::Chain(family, name, chain) => {
             let table = table(ruleset, *family, name)?;
-            let found = table.chains.iter().find(|found| found.name == *chain);
-            let absent = || Error::Absent(format!("there is no chain {chain} in table {family} {name}"));
-            style.one_chain(table, found.ok_or_else(absent)?)
+            style.one_chain(table, chain_of(table, chain)?)
         }
         What::Every(kind, _) => {
             // As nft does: a table without objects is not worth a word when objects are asked for.
@@ -217,38 +215,37 @@ fn sets(table: &Table, kind: Kind) -> impl Iterator<Item = &crate::nft::Set> {
     })
 }
 
-fn objects(what: &What, ruleset: &Ruleset, style: &Style) -> Result<Vec<serde_json::Value>, Error> {
+fn objects(what: &What, ruleset: &Ruleset, style: &Style, out: &mut Document) -> Result<(), Error> {
     let tables = &ruleset.tables;
-    Ok(match what {
-        What::Ruleset(_) => ruleset.json(style),
-        What::Tables(_) => tables.iter().map(|table| style.table_head_json(table)).collect(),
-        What::Table(family, name) => style.table_json(table(ruleset, *family, name)?),
-        What::Chains(_) => tables
-            .iter()
-            .flat_map(|table| table.chains.iter().map(|chain| style.chain_json(table, chain)))
-            .collect(),
+    match what {
+        What::Ruleset(_) => ruleset.json(style, out),
+        What::Tables(_) => tables.iter().for_each(|table| out.add(&style.table_head_json(table))),
+        What::Table(family, name) => style.table_json(table(ruleset, *family, name)?, out),
+        What::Chains(_) => {
+            let chains = tables.iter().flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
+            chains.for_each(|(table, chain)| out.add(&style.chain_json(table, chain)));
+        }
         What::Chain(family, name, chain) => {
             let table = table(ruleset, *family, name)?;
-            let found = table.chains.iter().find(|found| found.name == *chain);
-            let absent = || Error::Absent(format!("there is no chain {chain} in table {family} {name}"));
-            let found = found.ok_or_else(absent)?;
-            let mut objects = vec![style.chain_json(table, found)];
-            objects.extend(found.rules.iter().map(|rule| style.rule_json(table, found, rule)));
-            objects
+            let found = chain_of(table, chain)?;
+            out.add(&style.chain_json(table, found));
+            style.in_table(table).rules_json(table, found, out);
         }
         What::Every(kind, _) => {
-            tables.iter().flat_map(|table| every_json(style, table, *kind, None)).collect()
+            tables
+                .iter()
+                .flat_map(|table| every_json(style, table, *kind, None))
+                .for_each(|object| out.add(&object));
         }
         What::One(kind, family, name, object) => {
             let found = every_json(style, table(ruleset, *family, name)?, *kind, Some(object));
             if found.is_empty() {
-                return Err(Error::Absent(format!(
-                    "there is no such thing as {object} in table {family} {name}"
-                )));
+                return Err(no_such(object, *family, name));
             }
-            found
+            found.iter().for_each(|object| out.add(object));
         }
-    })
+    }
+    Ok(())
 }
 
 fn every_json(style: &Style, table: &Table, kind: Kind, name: Option<&String>) -> Vec<serde_json::Value> {
@@ -270,4 +267,14 @@ fn every_json(style: &Style, table: &Table, kind: Kind, name: Option<&String>) -
             found.map(|set| style.set_json(table, set, true)).collect()
         }
     }
+}
+
+fn no_such(name: &str, family: Family, table: &str) -> Error {
+    Error::Absent(format!("there is no such thing as {name} in table {family} {table}"))
+}
+
+fn chain_of<'a>(table: &'a Table, name: &str) -> Result<&'a crate::nft::Chain, Error> {
+    let absent =
+        || Error::Absent(format!("there is no chain {name} in table {} {}", table.family, table.name));
+    table.chains.iter().find(|found| found.name == name).ok_or_else(absent)
 }

@@ -33,17 +33,36 @@ impl Release {
     }
 }
 
-/// A document of these objects, on one line.
-pub fn document(objects: Vec<Json>, release: &Release) -> String {
-    let head = json!({"metainfo": {
-        "version": release.version, "release_name": release.name, "json_schema_version": 1}});
-    let mut all = vec![head];
-    all.extend(objects);
-    let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, Spaced);
-    // A Vec takes all that is written to it.
-    let _ = serde::Serialize::serialize(&json!({"nftables": all}), &mut serializer);
-    String::from_utf8_lossy(&bytes).into_owned()
+/// A document, made object by object, on one line.
+#[derive(Debug)]
+pub struct Document {
+    bytes: Vec<u8>,
+}
+
+impl Document {
+    pub fn new(release: &Release) -> Self {
+        let mut document = Self { bytes: b"{\"nftables\": [".to_vec() };
+        document.write(&json!({"metainfo": {
+            "version": release.version, "release_name": release.name, "json_schema_version": 1}}));
+        document
+    }
+
+    pub fn add(&mut self, object: &Json) {
+        self.bytes.extend_from_slice(b", ");
+        self.write(object);
+    }
+
+    fn write(&mut self, object: &Json) {
+        let mut serializer = Serializer::with_formatter(&mut self.bytes, Spaced);
+        // A Vec takes all that is written to it.
+        let _ = serde::Serialize::serialize(object, &mut serializer);
+    }
+
+    /// With the end of its line.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.bytes.extend_from_slice(b"]}\n");
+        self.bytes
+    }
 }
 
 /// A blank after each comma and colon, as jansson writes.
@@ -65,8 +84,8 @@ impl Formatter for Spaced {
 
 impl Ruleset {
     /// Every object of every table.
-    pub fn json(&self, style: &Style) -> Vec<Json> {
-        self.tables.iter().flat_map(|table| style.table_json(table)).collect()
+    pub fn json(&self, style: &Style, out: &mut Document) {
+        self.tables.iter().for_each(|table| style.table_json(table, out));
     }
 }
 
@@ -91,17 +110,20 @@ pub(super) fn one_or_list(words: &[&str]) -> Json {
 
 impl Style {
     /// A table, what is in it, and all rules after that.
-    pub fn table_json(&self, table: &Table) -> Vec<Json> {
-        let mut objects = vec![self.table_head_json(table)];
-        objects.extend(table.objects.iter().map(|object| self.object_json(table, object)));
+    pub fn table_json(&self, table: &Table, out: &mut Document) {
+        let style = self.in_table(table);
+        out.add(&style.table_head_json(table));
+        table.objects.iter().for_each(|object| out.add(&style.object_json(table, object)));
         let named = table.sets.iter().filter(|set| !set.is_anonymous());
-        objects.extend(named.map(|set| self.set_json(table, set, true)));
-        objects.extend(table.flowtables.iter().map(|flowtable| self.flowtable_json(table, flowtable)));
-        objects.extend(table.chains.iter().map(|chain| self.chain_json(table, chain)));
-        for chain in &table.chains {
-            objects.extend(chain.rules.iter().map(|rule| self.rule_json(table, chain, rule)));
-        }
-        objects
+        named.for_each(|set| out.add(&style.set_json(table, set, true)));
+        table.flowtables.iter().for_each(|flowtable| out.add(&style.flowtable_json(table, flowtable)));
+        table.chains.iter().for_each(|chain| out.add(&style.chain_json(table, chain)));
+        table.chains.iter().for_each(|chain| style.rules_json(table, chain, out));
+    }
+
+    /// The rules of a chain.
+    pub fn rules_json(&self, table: &Table, chain: &Chain, out: &mut Document) {
+        chain.rules.iter().for_each(|rule| out.add(&self.rule_json(table, chain, rule)));
     }
 
     pub fn table_head_json(&self, table: &Table) -> Json {
@@ -133,7 +155,6 @@ impl Style {
     }
 
     pub fn rule_json(&self, table: &Table, chain: &Chain, rule: &Rule) -> Json {
-        let style = Self { family: Some(table.family), ..self.clone() };
         let mut fields = Map::new();
         fields.insert("family".to_owned(), json!(table.family.to_string()));
         fields.insert("table".to_owned(), json!(table.name));
@@ -143,7 +164,7 @@ impl Style {
             fields.insert("comment".to_owned(), json!(comment));
         }
         let parts = statements(table, rule);
-        fields.insert("expr".to_owned(), parts.iter().map(|part| style.statement_json(part)).collect());
+        fields.insert("expr".to_owned(), parts.iter().map(|part| self.statement_json(part)).collect());
         named("rule", fields)
     }
 

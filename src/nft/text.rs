@@ -88,7 +88,8 @@ impl Table {
 }
 
 impl Style {
-    fn in_table(&self, table: &Table) -> Self {
+    /// For what is in a table.
+    pub fn in_table(&self, table: &Table) -> Self {
         Self { family: Some(table.family), ..self.clone() }
     }
 
