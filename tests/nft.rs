@@ -21,7 +21,7 @@ use berth::nft::dump::Filter;
 use berth::nft::{Family, Ruleset};
 use berth::sys::netlink::{Error, Firewall};
 use site::{
-    GATEWAY, GUEST, PEER, POD, Site, ask, block_on, dial, firewall, ours, plan, rich_plan, serve, talk,
+    GATEWAY, GUEST, PEER, POD, Site, ask, block_on, dial, firewall, ours, plan, rich_plan, said, serve, talk,
     udp_socket, within,
 };
 use support::Netns;
@@ -326,10 +326,6 @@ fn tcp(from: &Netns, host: &str, port: u16) -> Option<String> {
 
 fn udp(from: &Netns, host: &str, port: u16) -> Option<String> {
     ask(&udp_socket(from, "0.0.0.0"), host, port)
-}
-
-fn said(name: &str, source: &str) -> Option<String> {
-    Some(format!("{name} {source}"))
 }
 
 /// Packets counted by the rule whose comment holds `comment`, in all chains.

@@ -163,3 +163,7 @@ pub fn ask(socket: &UdpSocket, host: &str, port: u16) -> Option<String> {
     let length = socket.recv(&mut answer).ok()?;
     Some(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
+
+pub fn said(name: &str, source: &str) -> Option<String> {
+    Some(format!("{name} {source}"))
+}
