@@ -168,7 +168,9 @@ fn what_is_not_there_or_not_known_is_said() {
 fn our_text_loaded_by_nft_is_the_same_ruleset() {
     use berth::nft::dump::Filter;
     use berth::sys::netlink::Firewall;
-    for collection in collections() {
+    // Rules put into families they hardly belong to list, in nft as here, in a way that nft does not read.
+    let readable = collections().into_iter().filter(|path| !path.ends_with("families.rules"));
+    for collection in readable {
         let (first, second) = (Netns::new("first"), Netns::new("second"));
         load(&first, &script(&collection).0);
         let dump = |netns: &Netns| {

@@ -226,6 +226,12 @@ fn extension_json(found: &Extension, trimmed: Option<(u32, u32)>) -> Json {
                 fields.insert("field".to_owned(), json!(field));
             }
         }
+        (None, _)
+            if found.space == extension::TCP && extension::name_of(found.space, found.kind).is_some() =>
+        {
+            fields.insert("name".to_owned(), json!(extension::name_of(found.space, found.kind)));
+            fields.insert("field".to_owned(), json!("unknown"));
+        }
         (None, _) => {
             fields.insert("base".to_owned(), json!(found.kind));
             fields.insert("offset".to_owned(), json!(found.offset.saturating_mul(8)));

@@ -40,10 +40,11 @@ impl<'a> Rebuild<'a> {
                     let tags = self.link.iter().filter(|(header, _)| header.name == "vlan").count();
                     let tags = u32::try_from(tags).unwrap_or(0);
                     self.link.push((&header::VLAN, ETHER_BITS + TAG_BITS * tags));
+                    self.remember(base::LINK);
                 } else {
                     self.network = above;
+                    self.remember(base::NETWORK);
                 }
-                self.remember(base::NETWORK);
             }
             FAMILY => {
                 self.network = match number {
@@ -64,14 +65,36 @@ impl<'a> Rebuild<'a> {
         }
     }
 
+    /// That it is an echo, either way, tells what an ICMP header is.
+    pub(super) fn told_echo(&mut self, field: &Field<'a>, set: &super::super::Set) {
+        let Source::Header { header, field } = &field.source else { return };
+        let echo = match (header.name, field.name) {
+            ("icmp", "type") => header::ECHO,
+            ("icmpv6", "type") => header::ECHO6,
+            _ => return,
+        };
+        if set.elements.iter().all(|element| matches!(element.key.as_slice(), [kind] if echo.contains(kind)))
+        {
+            self.icmp = echo.first().copied();
+        }
+    }
+
     /// ICMP is in IPv4 only, ICMPv6 in IPv6 only: the match on the network's protocol says nothing more.
     fn implied_by(&self, protocol: u8) -> bool {
         let needed = match protocol {
+            _ if self.table.family == Family::IP => "ip",
+            _ if self.table.family == Family::IP6 => "ip6",
+            _ if !self.is_wide() => return true,
             ICMP => "ip",
             ICMPV6 => "ip6",
-            _ => return !matches!(self.table.family, Family::INET | Family::BRIDGE | Family::NETDEV),
+            _ => return false,
         };
         self.network.is_none_or(|header| header.name == needed)
+    }
+
+    /// Whether tables of the family see several network protocols.
+    fn is_wide(&self) -> bool {
+        matches!(self.table.family, Family::INET | Family::BRIDGE | Family::NETDEV)
     }
 
     pub(super) fn remember(&mut self, layer: u32) {
@@ -97,40 +120,35 @@ impl<'a> Rebuild<'a> {
 
     /// A field of a layer was used: a match that only told the layer's protocol goes.
     pub(super) fn used(&mut self, layer: u32, field: &Value<'a>) {
-        if let Value::Field(Field { source: Source::Header { header, field }, .. }) = field {
-            self.used_tag(header, field);
-            if let [kind] = canonical_type(header, field)
-                && self.icmp == Some(*kind)
-            {
-                self.drop_pending(INSIDE);
-            }
+        if let Value::Field(Field { source: Source::Header { header, field }, .. }) = field
+            && let [kind] = canonical_type(header, field)
+            && self.icmp == Some(*kind)
+        {
+            self.drop_pending(INSIDE);
         }
-        let stays = match self.pending_at(layer) {
-            // `ip protocol` restricts to IPv4 where the family does not.
-            Some(Statement::Match { left: Value::Field(dependency), .. }) if layer == base::TRANSPORT => {
-                let wide = matches!(self.table.family, Family::INET | Family::BRIDGE | Family::NETDEV);
-                wide && matches!(&dependency.source, Source::Header { header, .. } if ["ip", "ip6"].contains(&header.name))
-            }
-            _ => false,
-        };
-        if !stays {
+        if !(self.is_wide() && self.restricts(layer, field)) {
             self.drop_pending(layer);
         }
     }
 
-    /// A VLAN tag's own bits need the tag; that it is an 802.1Q one goes without saying.
-    fn used_tag(&mut self, header: &Header, field: &header::Field) {
-        let plain = match self.pending_at(base::NETWORK) {
-            Some(Statement::Match {
-                left: Value::Field(dependency), right: Value::Constant(value), ..
-            }) => {
-                value.number == 0x8100
-                    && matches!(&dependency.source, Source::Header { header, .. } if header.name == "ether")
+    /// Whether the match that is pending says more than the field does, where the family says nothing: `ip protocol`
+    /// that it is IPv4, the type of the link's payload that there is a tag. That a tag is an 802.1Q one goes without
+    /// saying when its own bits are looked at.
+    fn restricts(&self, layer: u32, field: &Value<'a>) -> bool {
+        let Some(Statement::Match { left: Value::Field(dependency), right, .. }) = self.pending_at(layer)
+        else {
+            return false;
+        };
+        let Source::Header { header: told, .. } = &dependency.source else { return false };
+        match layer {
+            base::TRANSPORT => ["ip", "ip6"].contains(&told.name),
+            base::LINK => {
+                let tag = matches!(field, Value::Field(Field { source: Source::Header { header, field }, .. })
+                    if header.name == "vlan" && field.name != "type");
+                let usual = matches!(right, Value::Constant(value) if value.number == 0x8100);
+                !(tag && usual && told.name == "ether")
             }
             _ => false,
-        };
-        if header.name == "vlan" && field.name != "type" && plain {
-            self.drop_pending(base::NETWORK);
         }
     }
 }

@@ -99,8 +99,8 @@ pub static IP6: Header = Header {
 };
 
 /// Types of ICMP that carry an identifier and a sequence number.
-const ECHO: &[u8] = &[0, 8];
-const ECHO6: &[u8] = &[128, 129];
+pub const ECHO: &[u8] = &[0, 8];
+pub const ECHO6: &[u8] = &[128, 129];
 
 pub static ICMP: Header = Header {
     name: "icmp",

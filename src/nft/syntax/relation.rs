@@ -95,6 +95,9 @@ impl<'a> Rebuild<'a> {
 
     pub(super) fn matched_set(&mut self, left: Value<'a>, inverted: bool, set: Value<'a>) {
         let relation = if inverted { Relation::NotEqual } else { Relation::Equal };
+        if let (Value::Field(field), Value::Elements(elements), false) = (&left, &set, inverted) {
+            self.told_echo(field, elements.set);
+        }
         self.matched(left, relation, set);
     }
 
@@ -116,7 +119,7 @@ impl<'a> Rebuild<'a> {
             return;
         }
         let value = match single(right) {
-            Value::Flags(flags, _) => Value::Flags(flags, Join::Whole),
+            Value::Flags(flags, _) if flags.number.count_ones() <= 1 => Value::Flags(flags, Join::Whole),
             value => value,
         };
         let tells = match (&left, relation) {
@@ -225,13 +228,13 @@ impl<'a> Rebuild<'a> {
         }
     }
 
-    /// The field that begins there and either fits, or is an address of which only the beginning is compared.
+    /// The field that begins there, all of it or, if there is none so short, one of which only the beginning is
+    /// compared.
     fn field_at(&self, base: u32, offset: u32, bits: u32) -> Option<(&'static Header, header::Field)> {
         let (header, start) = self.header_at(base, offset)?;
         let offset = offset.checked_sub(start)?;
-        let fits = header.fields_at(offset, self.icmp).find(|field| field.bits <= bits);
-        let begins = |field: &&header::Field| field.kind.has_prefixes() && bits.is_multiple_of(8);
-        let field = fits.or_else(|| header.fields_at(offset, self.icmp).find(begins))?;
+        let mut fits = header.fields_at(offset, self.icmp).filter(|field| field.bits <= bits);
+        let field = fits.next().or_else(|| header.fields_at(offset, self.icmp).next())?;
         Some((header, *field))
     }
 
@@ -244,10 +247,13 @@ impl<'a> Rebuild<'a> {
                     let field = header.fields_at(offset, self.icmp).find(|field| field.bits == bits)?;
                     Some(header_field(header, *field))
                 });
+                let known = found.is_some();
                 let mut field = found.unwrap_or_else(|| super::field::payload(base, offset, bits));
                 field.order = order;
                 let value = Value::Field(field);
-                self.used(base, &value);
+                if known {
+                    self.used(base, &value);
+                }
                 value
             }
             Value::Field(field) => {

@@ -141,7 +141,7 @@ impl<'a> Rebuild<'a> {
         let port = port.filter(|_| !with_port);
         let addr = addr.map(|addr| self.bounds(addr, addr_max, kind));
         let port = port.map(|port| self.bounds(port, *port_max, Type::InetService));
-        let said = if flags & NETMAP != 0 || with_port {
+        let said = if flags & NETMAP != 0 || with_port || with_last {
             Some(u8::try_from(*family).unwrap_or(0))
         } else {
             addr.as_ref().and_then(|_| self.said(u8::try_from(*family).unwrap_or(0)))

@@ -314,6 +314,13 @@ fn extension_text(out: &mut String, found: &super::super::expr::Extension, trimm
         None => match extension::name_of(found.space, found.kind).filter(|_| presence || bits.1 == 0) {
             Some(name) => write!(out, "{space} {name}"),
             None if presence || bits.1 == 0 => write!(out, "{space} {}", found.kind),
+            // nft's word for a part of an option it knows otherwise.
+            None if found.space == extension::TCP
+                && extension::name_of(found.space, found.kind).is_some() =>
+            {
+                let name = extension::name_of(found.space, found.kind).unwrap_or_default();
+                write!(out, "{space} {name} unknown")
+            }
             None => write!(out, "{space} @{},{},{}", found.kind, bits.0, bits.1),
         },
     };
