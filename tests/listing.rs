@@ -1,8 +1,5 @@
 //! What `berth nft list` prints is what the system's `nft` prints, as text and as JSON, for rules of every family;
 //! and what it prints can be loaded again.
-//!
-//! `tests/listing/*.rules`: `= FAMILY TYPE HOOK` begins a table with a chain `c` (and a chain `sub` to jump to), `+`
-//! adds something to the table called T, every other line is a rule for the chain.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,59 +9,17 @@
     reason = "a test may stop"
 )]
 
+#[path = "support/collection.rs"]
+mod collection;
 mod support;
 
-use std::fmt::Write;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use collection::{collections, directory, script};
 use support::{Netns, checked};
 
 /// nft 1.0.6 shows these wrongly: a prefix of a connection's address without its family as an address.
 const WRONG_IN_NFT: [&str; 1] = ["ct reply ip daddr 0.0.0.10"];
-
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/listing")
-}
-
-fn collections() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> =
-        entries.filter(|path| path.extension().is_some_and(|end| end == "rules")).collect();
-    paths.sort();
-    assert!(paths.len() >= 7, "{paths:?}");
-    paths
-}
-
-/// A collection as a script for `nft -f`, and how many rules it has.
-fn script(collection: &Path) -> (String, usize) {
-    let text = std::fs::read_to_string(collection).unwrap();
-    let (mut script, mut rules, mut tables) = (String::new(), 0, 0);
-    let (mut family, mut table) = (String::new(), String::new());
-    for line in text.lines() {
-        if let Some(head) = line.strip_prefix("= ") {
-            let words: Vec<&str> = head.split_whitespace().collect();
-            (family, table) = (words[0].to_owned(), format!("t{tables}"));
-            tables += 1;
-            let device = if family == "netdev" { "device \"lo\" " } else { "" };
-            let priority = if words[1] == "route" { -150 } else { 0 };
-            writeln!(script, "add table {family} {table}").unwrap();
-            writeln!(script, "add chain {family} {table} sub").unwrap();
-            writeln!(
-                script,
-                "add chain {family} {table} c {{ type {} hook {} {device}priority {priority}; }}",
-                words[1], words[2]
-            )
-            .unwrap();
-        } else if let Some(more) = line.strip_prefix("+ ") {
-            writeln!(script, "{}", more.replacen(" T ", &format!(" {table} "), 1)).unwrap();
-        } else if !line.is_empty() {
-            rules += 1;
-            writeln!(script, "add rule {family} {table} c {line}").unwrap();
-        }
-    }
-    (script, rules)
-}
 
 fn load(netns: &Netns, script: &str) {
     let file = tempfile::NamedTempFile::new().unwrap();

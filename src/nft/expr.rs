@@ -371,17 +371,6 @@ impl Expr {
         Self::Counter { packets: 0, bytes: 0 }
     }
 
-    /// What counts by itself back to nothing.
-    pub(super) fn reset_counter(&mut self) {
-        match self {
-            Self::Counter { packets, bytes } => (*packets, *bytes) = (0, 0),
-            Self::Quota { consumed, .. } => *consumed = 0,
-            Self::Last { set, milliseconds } => (*set, *milliseconds) = (false, 0),
-            Self::Dynset { exprs, .. } => exprs.iter_mut().for_each(Self::reset_counter),
-            _ => {}
-        }
-    }
-
     /// The set or map it uses, by name.
     pub fn set_name(&self) -> Option<&String> {
         match self {

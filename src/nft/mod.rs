@@ -10,6 +10,7 @@
 
 pub mod attr;
 pub mod batch;
+mod canonical;
 pub mod conntrack;
 pub mod dump;
 pub mod expr;
@@ -18,7 +19,6 @@ pub mod syntax;
 pub mod text;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -290,16 +290,19 @@ pub enum ObjectKind {
     },
 }
 
+/// NFT_OBJECT_COUNTER, _QUOTA.
+const OBJECT_COUNTER: u32 = 1;
+const OBJECT_QUOTA: u32 = 2;
+
 impl ObjectKind {
     /// NFT_OBJECT_*.
     pub fn number(&self) -> u32 {
         match self {
-            Self::Counter { .. } => 1,
+            Self::Counter { .. } => OBJECT_COUNTER,
             Self::Other { kind, .. } => *kind,
         }
     }
 }
-
 impl Set {
     pub fn is_map(&self) -> bool {
         self.flags & (set::MAP | set::OBJECT) != 0
@@ -331,6 +334,11 @@ impl Set {
     pub fn is_anonymous(&self) -> bool {
         self.flags & set::ANONYMOUS != 0
     }
+
+    /// What it is called.
+    fn noun(&self) -> &'static str {
+        if self.data.is_some() || self.object.is_some() { "map" } else { "set" }
+    }
 }
 
 impl Rule {
@@ -342,70 +350,6 @@ impl Rule {
 impl Ruleset {
     pub fn table(&self, family: Family, name: &str) -> Option<&Table> {
         self.tables.iter().find(|table| table.family == family && table.name == name)
-    }
-
-    /// The form in which wanted and found are compared: sorted where order means nothing, counters at zero,
-    /// anonymous sets named after their first use.
-    #[must_use]
-    pub fn canonical(&self) -> Self {
-        let mut tables: Vec<Table> = self.tables.iter().map(Table::canonical).collect();
-        tables.sort_by(|a, b| (a.family, &a.name).cmp(&(b.family, &b.name)));
-        Self { tables }
-    }
-}
-
-impl Table {
-    fn canonical(&self) -> Self {
-        let mut table = self.clone();
-        table.chains.sort_by(|a, b| a.name.cmp(&b.name));
-        let names = table.canonical_set_names();
-        for expr in
-            table.chains.iter_mut().flat_map(|chain| &mut chain.rules).flat_map(|rule| &mut rule.exprs)
-        {
-            expr.reset_counter();
-            if let Some(set) = expr.set_name_mut()
-                && let Some(name) = names.get(set)
-            {
-                set.clone_from(name);
-            }
-        }
-        for set in &mut table.sets {
-            if let Some(name) = names.get(&set.name) {
-                set.name.clone_from(name);
-            }
-            for element in &mut set.elements {
-                element.expiration = None;
-                element.exprs.iter_mut().for_each(Expr::reset_counter);
-            }
-            set.elements.sort();
-        }
-        for object in &mut table.objects {
-            if let ObjectKind::Counter { packets, bytes } = &mut object.kind {
-                (*packets, *bytes) = (0, 0);
-            }
-        }
-        table.sets.sort_by(|a, b| a.name.cmp(&b.name));
-        table.objects.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
-        table
-    }
-
-    /// Old name → `__set0`, `__map1`, … in the order the rules first use them.
-    fn canonical_set_names(&self) -> BTreeMap<String, String> {
-        let mut names = BTreeMap::new();
-        for expr in self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs) {
-            let Some(used) = expr.set_name() else { continue };
-            let Some(set) = self.sets.iter().find(|set| set.name == *used && set.is_anonymous()) else {
-                continue;
-            };
-            // A meter has a name of its own.
-            if set.flags & set::DYNAMIC != 0 {
-                continue;
-            }
-            let kind = if set.data.is_some() { "map" } else { "set" };
-            let number = names.len();
-            names.entry(used.clone()).or_insert_with(|| format!("__{kind}{number}"));
-        }
-        names
     }
 }
 

@@ -6,8 +6,8 @@
 use super::attr::{Attributes, Writer};
 use super::expr::{Data, Expr, SetIds};
 use super::{
-    Chain, DataType, Element, Family, Flowtable, Handle, Hook, Object, ObjectKind, Policy, Rule, Set, Table,
-    Userdata, set,
+    Chain, DataType, Element, Family, Flowtable, Handle, Hook, OBJECT_COUNTER, Object, ObjectKind, Policy,
+    Rule, Set, Table, Userdata, set,
 };
 
 /// Message types (`enum nf_tables_msg_types`).
@@ -17,16 +17,20 @@ pub mod kind {
     pub const DEL_TABLE: u8 = 2;
     pub const NEW_CHAIN: u8 = 3;
     pub const GET_CHAIN: u8 = 4;
+    pub const DEL_CHAIN: u8 = 5;
     pub const NEW_RULE: u8 = 6;
     pub const GET_RULE: u8 = 7;
+    pub const DEL_RULE: u8 = 8;
     pub const NEW_SET: u8 = 9;
     pub const GET_SET: u8 = 10;
+    pub const DEL_SET: u8 = 11;
     pub const NEW_ELEMENT: u8 = 12;
     pub const GET_ELEMENT: u8 = 13;
     pub const NEW_GENERATION: u8 = 15;
     pub const GET_GENERATION: u8 = 16;
     pub const NEW_OBJECT: u8 = 18;
     pub const GET_OBJECT: u8 = 19;
+    pub const DEL_OBJECT: u8 = 20;
     pub const NEW_FLOWTABLE: u8 = 22;
     pub const GET_FLOWTABLE: u8 = 23;
 }
@@ -35,8 +39,6 @@ pub mod kind {
 const DATA_VERDICT: u32 = 0xffff_ff00;
 /// NFT_CHAIN_BASE: follows from the hook.
 const CHAIN_BASE: u32 = 1;
-/// NFT_OBJECT_COUNTER.
-const COUNTER: u32 = 1;
 /// NFTA_SET_USERDATA.
 const SET_USERDATA: u16 = 13;
 
@@ -294,7 +296,7 @@ impl Object {
         w.text(2, &self.name);
         match &self.kind {
             ObjectKind::Counter { packets, bytes } => {
-                w.u32(3, COUNTER);
+                w.u32(3, OBJECT_COUNTER);
                 w.nest(4, |w| {
                     w.u64(1, *bytes);
                     w.u64(2, *packets);
@@ -311,7 +313,7 @@ impl Object {
     pub(super) fn decode(a: Attributes<'_>) -> Option<Self> {
         let data = a.nest(4).unwrap_or(Attributes(&[]));
         let kind = match (a.u32(3)?, data.u64(1), data.u64(2)) {
-            (COUNTER, Some(bytes), Some(packets)) => ObjectKind::Counter { packets, bytes },
+            (OBJECT_COUNTER, Some(bytes), Some(packets)) => ObjectKind::Counter { packets, bytes },
             (kind, ..) => ObjectKind::Other { kind, bytes: data.0.to_vec() },
         };
         Some(Self { name: a.text(2)?, handle: Handle(a.u64(6)), kind, userdata: Userdata::decode(a, 8) })

@@ -172,7 +172,7 @@ impl Kernel {
             if found.canonical() == canonical {
                 return Ok((generation, false));
             }
-            let batch = Batch::replace(wanted, Some(generation), self.socket.next_sequence())?;
+            let batch = Batch::replace(wanted, &found, Some(generation), self.socket.next_sequence())?;
             match self.transact(&batch, wanted) {
                 Err(Error::Refused { source, .. }) if restart(&source) => {}
                 Err(error) => return Err(error),

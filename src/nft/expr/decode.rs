@@ -62,7 +62,15 @@ impl Expr {
 
     fn decode_more_loads(name: &str, a: Attributes<'_>) -> Option<Self> {
         Some(match name {
-            "exthdr" if a.only(&[2, 3, 4, 5, 6]) => Self::ExthdrReset { field: Extension::decode(a)? },
+            "exthdr" if a.only(&[2, 3, 4, 5, 6]) => Self::ExthdrReset {
+                field: Extension {
+                    space: a.u32(6).unwrap_or(0),
+                    kind: a.u8(2)?,
+                    offset: 0,
+                    len: 0,
+                    flags: 0,
+                },
+            },
             "socket" if a.only(&[1, 2, 3]) => {
                 Self::Socket { key: a.u32(1)?, dreg: a.u32(2)?, level: a.u32(3) }
             }
@@ -219,7 +227,8 @@ impl Expr {
                 operation: a.u32(3)?,
                 key: a.u32(4)?,
                 data: a.u32(5),
-                timeout: a.u64(6),
+                // Told as 0 where there is none; refused as 0 where the set has none.
+                timeout: a.u64(6).filter(|timeout| *timeout != 0),
                 exprs: match (a.nest(7), a.nest(10)) {
                     (Some(one), _) => vec![Self::decode(one)],
                     (None, Some(list)) => Self::decode_list(list),

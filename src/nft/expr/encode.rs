@@ -83,7 +83,11 @@ impl Expr {
                 w.u32(7, *sreg);
                 field.encode(w);
             }
-            Self::ExthdrReset { field } => field.encode(w),
+            // The kernel refuses the place of what it is to take out.
+            Self::ExthdrReset { field } => {
+                w.u8(2, field.kind);
+                w.u32(6, field.space);
+            }
             Self::Dynset { .. } | Self::ObjrefMap { .. } => self.encode_with_set(sets, w),
             _ => {
                 self.encode_load(w);

@@ -364,12 +364,12 @@ impl<'a> Rebuild<'a> {
         match &field.source {
             Source::Payload(layer, offset, _) => {
                 let (header, start) = self.header_at(*layer, *offset)?;
-                let at = (offset + skipped).checked_sub(start)?;
+                let at = offset.checked_add(skipped)?.checked_sub(start)?;
                 let found = header.fields_at(at, self.icmp).find(|found| found.bits == bits)?;
                 Some((header_field(header, *found), *layer, shift))
             }
             Source::Extension(found, None) => {
-                let at = found.offset.saturating_mul(8) + skipped;
+                let at = found.offset.saturating_mul(8).saturating_add(skipped);
                 extension::named(found, Some((at, bits)))?;
                 let layer = if found.space == extension::IPV6 { base::NETWORK } else { base::TRANSPORT };
                 Some((super::rebuild::extension(*found, Some((at, bits))), layer, shift))
