@@ -27,8 +27,8 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 /// Changes of links come in swarms; one look serves all that come so close together.
 const SWARM: Duration = Duration::from_millis(20);
 /// Repairs that may follow one another at once, and how long it takes until there is one more.
-const BURST: u32 = 20;
-const REFILL: Duration = Duration::from_millis(200);
+const BURST: u32 = 50;
+const REFILL: Duration = Duration::from_millis(20);
 
 /// The rules as they should be, and whom they are for.
 #[derive(Debug, Clone, PartialEq, Eq)]
