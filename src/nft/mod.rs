@@ -14,6 +14,7 @@ pub mod conntrack;
 pub mod dump;
 pub mod expr;
 mod text;
+pub mod trace;
 mod wire;
 
 use std::collections::BTreeMap;

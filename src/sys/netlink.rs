@@ -7,6 +7,7 @@
 //! Replies are all queued when `sendmsg` returns; reading until the queue is empty gets them.
 
 mod socket;
+pub mod trace;
 
 use std::io;
 use std::net::Ipv4Addr;
