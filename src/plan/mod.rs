@@ -3,6 +3,7 @@
 //! A pure function of (Config, Facts). A Plan that exists can be applied; `apply` twice equals once.
 
 pub mod disk;
+pub mod extra;
 pub mod guest;
 pub mod link;
 pub mod machine;
@@ -28,6 +29,8 @@ use crate::nft::Ruleset;
 pub enum Error {
     #[error(transparent)]
     Disk(#[from] disk::Error),
+    #[error(transparent)]
+    Extra(#[from] extra::Error),
     #[error(transparent)]
     Link(#[from] link::Error),
     #[error(transparent)]
