@@ -8,6 +8,8 @@
     reason = "a test may stop"
 )]
 
+#[path = "support/sample.rs"]
+mod sample;
 mod support;
 
 use std::io::Write;
@@ -16,7 +18,7 @@ use std::process::Stdio;
 use berth::plan::extra::compile;
 use berth::sys::netlink::Firewall;
 use serde_json::{Value, json};
-use support::Netns;
+use support::{Netns, veth};
 
 fn firewall(netns: &Netns) -> Firewall {
     let path = netns.path();
@@ -416,4 +418,183 @@ fn our_rules_list_as_those_that_nft_makes_of_the_same_document() {
     }
     println!("{} of {} rules list identically", rules.len() - wrong.len(), rules.len());
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rules.len(), wrong.join("\n"));
+}
+
+/// Whole documents: (name, objects).
+fn documents() -> Vec<(&'static str, Value)> {
+    let of = |more: Value| {
+        let mut object = json!({ "family": "inet", "table": "t" });
+        for (key, value) in more.as_object().unwrap() {
+            object[key] = value.clone();
+        }
+        object
+    };
+    let table = json!({ "table": { "family": "inet", "name": "t" } });
+    let chain = json!({ "chain": of(json!({ "name": "c", "type": "filter", "hook": "forward", "prio": -150, "policy": "drop" })) });
+    let port = payload("tcp", "dport");
+    let rule = |expr: Value, comment: &str| json!({ "rule": of(json!({ "chain": "c", "expr": expr, "comment": comment })) });
+    vec![
+        (
+            "bare objects, with metainfo, comments and an insert",
+            json!([
+                { "metainfo": { "json_schema_version": 1 } }, table, chain,
+                rule(json!([test(&port, "==", json!(1)), { "accept": null }]), "first"),
+                { "add": rule(json!([test(&port, "==", json!(2)), { "accept": null }]), "second") },
+                { "insert": rule(json!([test(&port, "==", json!(3)), { "accept": null }]), "third, at the head") },
+            ]),
+        ),
+        (
+            "a chain that is jumped to before it is there",
+            json!([
+                table, chain, { "chain": of(json!({ "name": "later" })) },
+                rule(json!([{ "jump": { "target": "later" } }]), "x"),
+            ]),
+        ),
+        (
+            "sets of all kinds",
+            json!([
+                table,
+                { "set": of(json!({ "name": "a", "type": "ipv6_addr", "elem": ["fd00::2", "fd00::1"]})) },
+                { "set": of(json!({ "name": "b", "type": "ether_addr", "elem": ["02:00:00:00:00:01"] })) },
+                { "set": of(json!({ "name": "d", "type": "inet_proto", "elem": ["tcp", "udp"] })) },
+                { "set": of(json!({ "name": "e", "type": "mark", "elem": [1, 0x10000] })) },
+                { "set": of(json!({ "name": "f", "type": "ifname", "elem": ["eth0", "br0"] })) },
+                { "set": of(json!({ "name": "g", "type": "ipv4_addr", "flags": ["timeout"], "timeout": 3600, "gc-interval": 12, "size": 1000 })) },
+                { "set": of(json!({ "name": "h", "type": "inet_service", "flags": ["interval"], "policy": "memory",
+                    "elem": [{ "range": [0, 10] }, { "range": [65_000, 65_535] }, 100] })) },
+                { "set": of(json!({ "name": "i", "type": ["ipv4_addr", "inet_service"], "flags": ["interval"],
+                    "elem": [{ "concat": [{ "prefix": { "addr": "10.0.0.0", "len": 8 } }, { "range": [80, 90] }] },
+                             { "concat": ["192.168.0.1", 443] }] })) },
+                { "set": of(json!({ "name": "j", "type": "mark", "flags": ["interval"], "elem": [{ "range": [1, 9] }] })) },
+                { "set": of(json!({ "name": "k", "type": "ipv4_addr", "flags": ["constant"],
+                    "elem": [{ "elem": { "val": "10.0.0.1", "comment": "the router" } }] })) },
+            ]),
+        ),
+        (
+            "elements added later, between others",
+            json!([
+                table,
+                { "set": of(json!({ "name": "s", "type": "inet_service", "flags": ["interval"], "elem": [{ "range": [10, 20] }] })) },
+                { "map": of(json!({ "name": "m", "type": "inet_service", "map": "mark" })) },
+                { "add": { "element": of(json!({ "name": "s", "elem": [5, { "range": [21, 30] }] })) } },
+                { "add": { "element": of(json!({ "name": "m", "elem": [[80, 1], [81, 0x20]] })) } },
+            ]),
+        ),
+        (
+            "maps of all kinds",
+            json!([
+                table, chain, { "chain": of(json!({ "name": "web" })) },
+                { "map": of(json!({ "name": "v", "type": "inet_service", "map": "verdict", "flags": ["interval"],
+                    "elem": [[{ "range": [80, 89] }, { "jump": { "target": "web" } }], [443, { "accept": null }]] })) },
+                { "map": of(json!({ "name": "n", "type": "ifname", "map": "verdict", "elem": [["eth0", { "goto": { "target": "web" } }], ["*", { "drop": null }]] })) },
+                { "map": of(json!({ "name": "p", "type": "ipv4_addr", "map": "inet_service", "elem": [["10.0.0.1", 80]] })) },
+                rule(json!([{ "vmap": { "key": port, "data": "@v" } }]), "by port"),
+                rule(json!([{ "vmap": { "key": meta("iifname"), "data": "@n" } }]), "by interface"),
+            ]),
+        ),
+        (
+            "counters that have counted",
+            json!([
+                table, chain,
+                { "counter": of(json!({ "name": "hits", "packets": 7, "bytes": 700 })) },
+                rule(json!([{ "counter": "hits" }]), "named"),
+            ]),
+        ),
+        (
+            "several tables, of all families",
+            json!([
+                { "table": { "family": "ip", "name": "t" } }, { "table": { "family": "ip6", "name": "t" } }, table,
+                { "table": { "family": "arp", "name": "t" } }, { "table": { "family": "bridge", "name": "t" } },
+                { "table": { "family": "netdev", "name": "t" } },
+                { "chain": { "family": "netdev", "table": "t", "name": "c", "type": "filter", "hook": "ingress", "dev": "lo", "prio": -10 } },
+                { "rule": { "family": "netdev", "table": "t", "chain": "c", "expr":
+                    [test(&payload("ip", "saddr"), "==", json!("10.0.0.1")), { "drop": null }] } },
+                { "chain": { "family": "ip", "table": "t", "name": "c", "type": "route", "hook": "output", "prio": -150 } },
+                { "rule": { "family": "ip", "table": "t", "chain": "c", "expr": [{ "mangle": { "key": meta("mark"), "value": 1 } }] } },
+            ]),
+        ),
+    ]
+}
+
+#[test]
+fn whole_documents_list_as_nft_lists_them() {
+    let bench = Bench::new();
+    let mut wrong = Vec::new();
+    for (name, objects) in documents() {
+        if let Err(why) = bench.compare(&json!({ "nftables": objects })) {
+            wrong.push(format!("{name}\n{why}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// `berth plan` in a pod, with the file as an operator gives it.
+#[test]
+fn the_plan_has_the_rules_of_the_file_or_says_what_is_wrong_with_it() {
+    let pod = Netns::new("pod");
+    let peer = Netns::new("peer");
+    veth(&pod, "eth0", &peer, "eth0");
+    pod.ip("addr add 10.1.1.2/24 dev eth0");
+    pod.ip("route add default via 10.1.1.1");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules.json");
+    let plan = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let mut berth = pod.command(env!("CARGO_BIN_EXE_berth"));
+        berth.args(["plan", "--qemu", "/bin/true", "--image-target", "x.img", "--image-dir"]).arg(dir.path());
+        berth.env("BERTH_EXTRA_RULES", &file).env("BERTH_STATE_DIR", dir.path()).output().unwrap()
+    };
+    let good = plan(
+        &rule("ip", &filter(), &json!([test(&payload("tcp", "dport"), "==", json!(22)), { "drop": null }]))
+            .to_string(),
+    );
+    let text = String::from_utf8_lossy(&good.stdout);
+    assert!(good.status.success(), "{good:?}");
+    assert!(text.contains("table inet berth {") && text.contains("table ip t {"), "{text}");
+    assert!(text.contains("\t\ttcp dport 22 drop\n"), "{text}");
+
+    let bad =
+        plan(&rule("ip", &filter(), &json!([{ "counter": null }, { "queue": { "num": 1 } }])).to_string());
+    let said = String::from_utf8_lossy(&bad.stderr);
+    assert_eq!(bad.status.code(), Some(12), "{bad:?}");
+    assert!(
+        said.contains(
+            "object 9 (rule in chain ip t c): statement 2 (queue): this statement is not supported"
+        ),
+        "{said}"
+    );
+
+    std::fs::remove_file(&file).unwrap();
+    let mut berth = pod.command(env!("CARGO_BIN_EXE_berth"));
+    let none = berth.args(["plan", "--qemu", "/bin/true", "--extra-rules", "/nowhere"]).output().unwrap();
+    assert_eq!(none.status.code(), Some(11), "{none:?}");
+    assert!(String::from_utf8_lossy(&none.stderr).contains("reading /nowhere"), "{none:?}");
+}
+
+fn plan(extra: &Value) -> berth::plan::Plan {
+    let (mut config, mut facts) = (sample::config(), sample::facts());
+    config.image.target = Some("x.img".to_owned());
+    facts.extra_rules = Some(extra.to_string());
+    berth::plan::Plan::new(&config, &facts).unwrap()
+}
+
+#[test]
+fn ours_and_theirs_are_loaded_in_one_transaction_or_neither() {
+    let bench = Bench::new();
+    let dump = || block_on(bench.firewall.dump(berth::nft::dump::Filter::default())).unwrap();
+    let bad = plan(&rule("ip", &filter(), &json!([{ "masquerade": null }])));
+    let error = block_on(bench.firewall.commit(bad.nat)).unwrap_err().to_string();
+    assert!(error.contains("rule `masquerade` in chain ip t c"), "{error}");
+    assert_eq!(bench.ours.nft("list ruleset"), "");
+
+    let good = plan(&rule("ip", &nat("postrouting"), &json!([{ "masquerade": null }])));
+    let before = dump().0;
+    let after = block_on(bench.firewall.commit(good.nat.clone())).unwrap();
+    assert_eq!(after, before + 1);
+    let listed = bench.ours.nft("list ruleset");
+    assert!(listed.contains("table inet berth {") && listed.contains("table ip t {"), "{listed}");
+    assert_eq!(block_on(bench.firewall.commit(good.nat.clone())).unwrap(), after);
+    bench.ours.nft("flush chain ip t c");
+    block_on(bench.firewall.commit(good.nat)).unwrap();
+    assert_eq!(bench.ours.nft("list ruleset"), listed);
 }

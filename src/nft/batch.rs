@@ -100,6 +100,15 @@ impl Batch {
         }
     }
 
+    /// The table that the message with this sequence number makes or deletes.
+    pub fn table<'a>(&self, ruleset: &'a Ruleset, sequence: u32) -> Option<&'a Table> {
+        let index = usize::try_from(sequence.wrapping_sub(self.first_sequence)).ok()?;
+        match *self.subjects.get(index)? {
+            Subject::Table(at) => ruleset.tables.get(at),
+            _ => None,
+        }
+    }
+
     /// What this kernel lacks, when ENOENT came back for the message: an expression, or a type of chain, that no
     /// loaded module provides. None when it is something the rules themselves name.
     pub fn missing(&self, ruleset: &Ruleset, sequence: u32, offset: Option<u32>) -> Option<String> {

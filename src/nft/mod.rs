@@ -58,12 +58,21 @@ impl Family {
 pub struct Table {
     pub family: Family,
     pub name: String,
-    /// 1 dormant, 2 owner, 4 persist.
+    /// See [`table`].
     pub flags: u32,
     pub userdata: Userdata,
     pub sets: Vec<Set>,
     pub objects: Vec<Object>,
     pub chains: Vec<Chain>,
+}
+
+/// Flags of a table.
+pub mod table {
+    pub const DORMANT: u32 = 1;
+    /// Nobody but the socket that made it may change it; it goes when that is closed.
+    pub const OWNER: u32 = 2;
+    /// It stays then, and whoever replaces it next owns it (Linux 6.9).
+    pub const PERSIST: u32 = 4;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

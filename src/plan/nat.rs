@@ -20,7 +20,7 @@ use crate::facts::Facts;
 use crate::net::{IfName, Ipv4Prefix, Port, Transport};
 use crate::nft::expr::{CmpOp, Extension, NatKind, base, ct, meta};
 use crate::nft::{
-    Chain, Data, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set,
+    Chain, Data, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set, table,
 };
 
 use super::LinkPlan;
@@ -47,7 +47,8 @@ const RT_TCPMSS: u32 = 3;
 
 /// The rules for this pod and guest. There is always an answer: what could be wrong was refused before.
 pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan) -> Ruleset {
-    let mut build = Build { table: empty_table(), names: Names::new(config, facts, link) };
+    let mut build =
+        Build { table: empty_table(config.network.nft_owner), names: Names::new(config, facts, link) };
     build.prerouting();
     build.output();
     build.forward();
@@ -98,11 +99,11 @@ impl Names {
     }
 }
 
-fn empty_table() -> Table {
+fn empty_table(owned: bool) -> Table {
     Table {
         family: FAMILY,
         name: TABLE.to_owned(),
-        flags: 0,
+        flags: if owned { table::OWNER | table::PERSIST } else { 0 },
         userdata: Userdata::comment("the pod's address is the guest's; replaced as a whole by berth"),
         sets: Vec::new(),
         objects: Vec::new(),

@@ -7,15 +7,15 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::super::expr::{CmpOp, Data, Expr, Verdict, base, meta};
-use super::super::{Chain, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, hook, set as kinds};
+use super::super::{
+    Chain, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, hook, set as kinds, table as flags,
+};
 use super::packet::protocol_number;
 use crate::net::{IfName, Transport};
 
 /// Before `raw` (-300) and after defragmentation (-400).
 pub const PRIORITY: i32 = -350;
 
-/// NFT_TABLE_F_OWNER: the table goes when the socket that made it is closed, whatever becomes of us.
-const OWNED: u32 = 2;
 /// NFT_META_NFTRACE.
 const NFTRACE: u32 = 12;
 const UDPLITE: u8 = 136;
@@ -85,7 +85,8 @@ pub fn ruleset(name: &str, filter: &Filter) -> Ruleset {
     let mut table = Table {
         family: Family::INET,
         name: name.to_owned(),
-        flags: OWNED,
+        // It goes when the socket that made it is closed, whatever becomes of us.
+        flags: flags::OWNER,
         userdata: Userdata::comment("marks packets for berth nft trace; gone when it ends"),
         sets: Vec::new(),
         objects: Vec::new(),

@@ -83,7 +83,7 @@ impl Field {
         let octets = (offset + len).div_ceil(8) - first;
         let load = Expr::Payload { base, offset: first, len: octets, dreg: 1 };
         let shift = octets * 8 - offset % 8 - len;
-        let partial = offset % 8 != 0 || len % 8 != 0;
+        let partial = !offset.is_multiple_of(8) || !len.is_multiple_of(8);
         let bits = partial.then(|| {
             let mask = ((1u64 << len) - 1) << shift;
             let bytes = mask.to_be_bytes();
@@ -178,7 +178,7 @@ impl Field {
     }
 
     /// The load, into this register.
-    pub fn into_register(&self, register: u32) -> Expr {
+    pub fn load_into(&self, register: u32) -> Expr {
         let mut load = self.load.clone();
         if let Expr::Payload { dreg, .. }
         | Expr::Meta { dreg, .. }

@@ -49,7 +49,7 @@ impl Draft<'_> {
             at += field.octets.next_multiple_of(4);
         }
         if let ([kind], true) = (kinds.as_slice(), set_flags & flags::INTERVAL != 0) {
-            self.to_network_order(*kind, 1);
+            self.in_network_order(*kind, 1);
         }
         self.exprs.push(Expr::Lookup { set: name, sreg: 1, dreg, inverted });
         Ok(())

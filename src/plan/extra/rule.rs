@@ -144,16 +144,16 @@ impl<'t> Draft<'t> {
                 self.cmp(op, kind.stored(span.low));
             }
             (_, true) => {
-                self.to_network_order(kind, 1);
+                self.in_network_order(kind, 1);
                 self.cmp(op, span.low);
             }
             (CmpOp::Eq, false) => {
-                self.to_network_order(kind, 1);
+                self.in_network_order(kind, 1);
                 self.cmp(CmpOp::Gte, span.low);
                 self.cmp(CmpOp::Lte, span.high);
             }
             (CmpOp::Neq, false) => {
-                self.to_network_order(kind, 1);
+                self.in_network_order(kind, 1);
                 self.exprs.push(Expr::Range { sreg: 1, inverted: true, from: span.low, to: span.high });
             }
             (_, false) => return Err("a range compared by order".into()),
@@ -181,7 +181,7 @@ impl<'t> Draft<'t> {
         }
         let octets = usize::try_from(length / 8).unwrap_or(0);
         if let Expr::Payload { base, offset, .. } = field.load
-            && length % 8 == 0
+            && length.is_multiple_of(8)
             && length > 0
         {
             let load = Expr::Payload { base, offset, len: length / 8, dreg: 1 };
@@ -253,7 +253,7 @@ impl<'t> Draft<'t> {
     }
 
     pub fn load(&mut self, field: &Field, register: Register) {
-        self.exprs.push(field.into_register(register));
+        self.exprs.push(field.load_into(register));
     }
 
     fn cmp(&mut self, op: CmpOp, data: Vec<u8>) {
@@ -266,7 +266,7 @@ impl<'t> Draft<'t> {
     }
 
     /// Numbers compare as octets in network order only.
-    pub fn to_network_order(&mut self, kind: Kind, register: Register) {
+    pub fn in_network_order(&mut self, kind: Kind, register: Register) {
         if kind.is_host() {
             let len = u32::try_from(kind.octets()).unwrap_or(0);
             self.exprs.push(Expr::Byteorder { sreg: register, dreg: register, hton: true, len, size: len });
