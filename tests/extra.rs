@@ -40,29 +40,43 @@ struct Bench {
     ours: Netns,
     theirs: Netns,
     firewall: Firewall,
+    /// Reads theirs.
+    other: Firewall,
+}
+
+/// Rules and sets of a table.
+type Instructions = (Vec<Vec<berth::nft::Expr>>, Vec<Vec<berth::nft::Element>>);
+
+/// What the kernel was told: rules and elements, without what only nft reads (user data, sizes of sets).
+fn instructions(firewall: &Firewall) -> Vec<Instructions> {
+    let (_, ruleset) = block_on(firewall.dump(berth::nft::dump::Filter::default())).unwrap();
+    let of_table = |table: &berth::nft::Table| {
+        let rules = table.chains.iter().flat_map(|chain| &chain.rules).map(|rule| rule.exprs.clone());
+        let sets = table.sets.iter().map(|set| set.elements.clone());
+        (rules.collect(), sets.collect())
+    };
+    ruleset.canonical().tables.iter().map(of_table).collect()
 }
 
 impl Bench {
     fn new() -> Self {
         let (ours, theirs) = (Netns::new("ours"), Netns::new("nft"));
-        let firewall = firewall(&ours);
-        Self { ours, theirs, firewall }
+        let (firewall, other) = (firewall(&ours), firewall(&theirs));
+        Self { ours, theirs, firewall, other }
     }
 
     /// What is wrong with our version of the document, if anything.
     fn compare(&self, document: &Value) -> Result<(), String> {
         let text = document.to_string();
-        self.ours.nft("flush ruleset");
         self.theirs.nft("flush ruleset");
-        let mut nft = self.theirs.command("nft");
-        nft.args(["-j", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut nft = nft.spawn().unwrap();
-        nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        let output = nft.wait_with_output().unwrap();
-        if !output.status.success() {
-            return Err(format!("nft refuses it: {}", String::from_utf8_lossy(&output.stderr)));
-        }
-        let wanted = compile(&text).map_err(|error| error.to_string())?;
+        nft_loads(&self.theirs, &text)?;
+        self.compare_loaded(&text)
+    }
+
+    /// The same, with what nft has loaded already.
+    fn compare_loaded(&self, text: &str) -> Result<(), String> {
+        self.ours.nft("flush ruleset");
+        let wanted = compile(text).map_err(|error| error.to_string())?;
         let first = block_on(self.firewall.commit(wanted.clone()))
             .map_err(|error| format!("{}\n{wanted}", berth::exit::story(&error)))?;
         let (ours, theirs) = (self.ours.nft("list ruleset"), self.theirs.nft("list ruleset"));
@@ -73,6 +87,10 @@ impl Bench {
                 lines.join("\n")
             };
             return Err(format!("ours:\n{}\nnft's:\n{}", only(&ours, &theirs), only(&theirs, &ours)));
+        }
+        let (ours, theirs) = (instructions(&self.firewall), instructions(&self.other));
+        if ours != theirs {
+            return Err(format!("other instructions\nours {ours:?}\nnft's {theirs:?}"));
         }
         let again = block_on(self.firewall.commit(wanted.clone())).unwrap();
         if again != first {
@@ -85,6 +103,18 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+fn nft_loads(netns: &Netns, text: &str) -> Result<(), String> {
+    let mut nft = netns.command("nft");
+    nft.args(["-j", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut nft = nft.spawn().unwrap();
+    nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = nft.wait_with_output().unwrap();
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("nft refuses it: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
 /// A document with one chain and one rule of these statements.
@@ -129,6 +159,7 @@ fn ct(key: &str) -> Value {
     json!({ "ct": { "key": key } })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is made where it is given")]
 fn test(left: &Value, op: &str, right: Value) -> Value {
     json!({ "match": { "left": left, "op": op, "right": right } })
 }
@@ -597,4 +628,23 @@ fn ours_and_theirs_are_loaded_in_one_transaction_or_neither() {
     bench.ours.nft("flush chain ip t c");
     block_on(bench.firewall.commit(good.nat)).unwrap();
     assert_eq!(bench.ours.nft("list ruleset"), listed);
+}
+
+/// What an operator has: the JSON that nft prints of rules that are loaded. (nft itself does not take it back where
+/// a map jumps to a chain.)
+#[test]
+fn what_nft_prints_can_be_given_back() {
+    let bench = Bench::new();
+    let mut wrong = Vec::new();
+    let rules = rules();
+    for (family, chain, statements) in &rules {
+        let text = rule(family, chain, statements).to_string();
+        bench.theirs.nft("flush ruleset");
+        nft_loads(&bench.theirs, &text).unwrap();
+        if let Err(why) = bench.compare_loaded(&bench.theirs.nft("-j list ruleset")) {
+            wrong.push(format!("{family} {statements}\n{why}"));
+        }
+    }
+    println!("{} of {} are taken back", rules.len() - wrong.len(), rules.len());
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rules.len(), wrong.join("\n"));
 }

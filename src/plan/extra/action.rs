@@ -58,7 +58,8 @@ impl Draft<'_> {
             Some(single) => (addr, addr_max) = self.bounds(address.span(single)?, 1),
         }
         if let Some(wanted) = &nat.port {
-            (port, port_max) = self.bounds(Kind::Service.span(wanted)?, 3);
+            let free = addr_max.or(addr).unwrap_or(0) + 1;
+            (port, port_max) = self.bounds(Kind::Service.span(wanted)?, free);
         }
         if addr.is_none() && port.is_none() {
             return Err("neither an address nor a port to translate to".into());

@@ -134,6 +134,7 @@ impl Compiler {
     }
 
     fn rule(&mut self, command: &str, body: &Value) -> Result<(), Why> {
+        let body = &listed_flags(body);
         // One by one first: the type of the whole does not say which statement it does not know.
         let statements = body.get("expr").and_then(Value::as_array).ok_or("a rule without expr")?;
         for (number, statement) in (1..).zip(statements) {
@@ -344,6 +345,20 @@ fn counter(ruleset: &mut Ruleset, wanted: &schema::Counter<'_>) -> Result<(), Wh
         userdata: Userdata::default(),
     });
     Ok(())
+}
+
+/// nft prints the only flag of NAT as a word, which the crate's type does not take: made a list.
+fn listed_flags(rule: &Value) -> Value {
+    let mut rule = rule.clone();
+    let statements = rule.get_mut("expr").and_then(Value::as_array_mut).into_iter().flatten();
+    for statement in statements.filter_map(Value::as_object_mut) {
+        let nat = ["snat", "dnat", "masquerade", "redirect"];
+        let of_nat = statement.iter_mut().filter(|(key, _)| nat.contains(&key.as_str()));
+        for flags in of_nat.filter_map(|(_, nat)| nat.get_mut("flags")).filter(|flags| flags.is_string()) {
+            *flags = Value::Array(vec![flags.take()]);
+        }
+    }
+    rule
 }
 
 fn of_statement(number: usize, statement: &Value, why: &str) -> Why {

@@ -15,6 +15,9 @@ const CATCH_ALL: u32 = 2;
 /// Types of user data of sets (libnftnl): byte order of the key and of the values, comment.
 const KEY_BYTE_ORDER: u8 = 0;
 const DATA_BYTE_ORDER: u8 = 1;
+/// User data of elements: flags; the interval that has no end is one.
+const ELEMENT_FLAGS: u8 = 1;
+const INTERVAL_OPEN: u32 = 1;
 const HOST_ORDER: u32 = 1;
 const NETWORK_ORDER: u32 = 2;
 const COMMENT: u8 = 7;
@@ -351,9 +354,14 @@ fn intervals(made: &mut Set, mut wanted: Vec<(Span, Element)>, merge: bool) -> R
     {
         made.elements.push(end(vec![0; first.low.len()]));
     }
-    for (span, element) in disjoint {
+    for (span, mut element) in disjoint {
+        let past = next(&span.high);
+        if past.is_none() {
+            element.userdata.0.extend([ELEMENT_FLAGS, 4]);
+            element.userdata.0.extend(INTERVAL_OPEN.to_ne_bytes());
+        }
         made.elements.push(Element { key: span.low, ..element });
-        made.elements.extend(next(&span.high).map(end));
+        made.elements.extend(past.map(end));
     }
     Ok(())
 }
