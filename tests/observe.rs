@@ -216,7 +216,8 @@ fn our_rules_are_restored_whatever_is_done_to_them_and_nothing_leaks() {
     let disturber = firewall(&site.pod);
     let other = plan(&[Port { transport: Transport::Tcp, number: 22 }], &[]);
 
-    let by_netlink: [(&str, Box<dyn Fn()>); 2] = [
+    type Act<'a> = Box<dyn Fn() + 'a>;
+    let by_netlink: [(&str, Act<'_>); 2] = [
         (
             "table deleted",
             Box::new(|| {

@@ -4,6 +4,7 @@
 //! nothing; `trace` alone loads a table, one that is gone when its socket is.
 
 mod list;
+mod trace;
 
 use std::io::{self, Write};
 
@@ -23,6 +24,8 @@ pub enum Error {
     /// What was asked for is not loaded.
     #[error("{0}")]
     Absent(String),
+    #[error("listening for signals")]
+    Signals(#[source] io::Error),
     #[error("writing the result")]
     Write(#[source] io::Error),
 }
@@ -31,6 +34,7 @@ pub enum Error {
 pub async fn run(verb: &Nft, out: &mut impl Write) -> Result<Code, Error> {
     match verb {
         Nft::List(wanted) => list::run(wanted, out).await,
+        Nft::Trace(wanted) => trace::run(wanted, out).await,
     }
 }
 
