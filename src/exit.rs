@@ -37,6 +37,8 @@ pub enum Code {
     Machine,
     /// The start was ended by SIGTERM or SIGINT before there was a guest.
     Stopped,
+    /// `nft check`: the rules are not what the plan says.
+    Drifted,
     /// There was a guest: its end, or QEMU's own code.
     Guest(u8),
 }
@@ -46,6 +48,7 @@ impl Code {
     pub fn number(self) -> u8 {
         match self {
             Self::Success => 0,
+            Self::Drifted => 1,
             Self::ImageDirectory => 2,
             Self::Overlay => 3,
             Self::Network => 4,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::Output;
+use crate::config::Options;
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -25,6 +26,22 @@ ends. Rules that match are told with their verdict, and the policy where a chain
 silent. Packets are marked as they come in, or as this host sends them: what the netdev and bridge families do
 before that is not told. On a busy host say which packets.";
 
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  berth nft watch                    until Ctrl-C
+  berth nft watch --count 1          the next change, whoever makes it
+  berth nft watch --for 1m --pid 1   in another process's network namespace, for a minute
+
+Lines with - went, lines with + came. Packets that are counted are no change. The pid is that of the initial PID
+namespace, so in a container it is not the one that `ps` shows there.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  berth nft check                    with the environment of the launcher
+  berth nft check --reserve 22/tcp   with its flags
+
+Lines with - are planned and not loaded, lines with + are loaded and not planned.";
+
 /// What is loaded in nf_tables, read and explained; needs no other program.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Nft {
@@ -34,6 +51,22 @@ pub enum Nft {
     /// Show live which rules packets meet, and what becomes of them
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Trace),
+    /// Show every change of the rules as it happens: when, by whom, and the lines that went and came
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(Watch),
+    /// Compare berth's own rules with the plan: prints what differs; exit code 0 when nothing does, 1 when they drifted
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Box<Options>),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Watch {
+    /// End after this many changes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time: 10s, 500ms, 2m; a number is seconds
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub time: Option<Duration>,
 }
 
 /// Whose rules are looked at.

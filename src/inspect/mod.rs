@@ -3,8 +3,11 @@
 //! Each verb is a file of its own. They read the ruleset as it is, print to what they are given and change
 //! nothing; `trace` alone loads a table, one that is gone when its socket is.
 
+pub mod check;
+mod diff;
 mod list;
 mod trace;
+mod watch;
 
 use std::io::{self, Write};
 
@@ -35,6 +38,8 @@ pub async fn run(verb: &Nft, out: &mut impl Write) -> Result<Code, Error> {
     match verb {
         Nft::List(wanted) => list::run(wanted, out).await,
         Nft::Trace(wanted) => trace::run(wanted, out).await,
+        Nft::Watch(wanted) => watch::run(wanted, out).await,
+        Nft::Check(_) => Err(Error::Usage("check needs a plan".to_owned())),
     }
 }
 
