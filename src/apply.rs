@@ -185,6 +185,10 @@ pub async fn nat(plan: &Plan, firewall: &Firewall) -> Result<(), Error> {
         took_ms = started.elapsed().as_millis(),
         "pod address mapped"
     );
+    // Kernels before 5.12 have no owned tables: then a gap may cost connections.
+    if let Err(error) = firewall.commit(nat::anchor()).await {
+        tracing::debug!(error = %crate::exit::story(&error), "no anchor for connections that exist");
+    }
     let (firewall, pod, reserved) = (firewall.clone(), plan.pod.clone(), plan.reserved.clone());
     tokio::spawn(async move {
         match firewall.sweep(pod, reserved).await {

@@ -76,6 +76,7 @@ impl Observing {
             runtime.block_on(async {
                 let firewall = Firewall::start().unwrap();
                 firewall.commit(rules().nat).await.unwrap();
+                firewall.commit(berth::plan::nat::anchor()).await.unwrap();
                 let links = match links {
                     Some(plan) => {
                         let links = Links::open().unwrap();

@@ -40,10 +40,56 @@ const SADDR: u32 = 12;
 const DADDR: u32 = 16;
 /// IPS_DST_NAT, in the host's byte order.
 const STATUS_DNAT: u32 = 0x20;
+/// NF_CT_STATE_INVALID_BIT.
+const STATE_INVALID: u32 = 1;
 const TCP: u8 = 6;
 const TCP_SYN: u8 = 2;
 /// NFT_RT_TCPMSS.
 const RT_TCPMSS: u32 = 3;
+
+/// A second table, without rules that do anything: it belongs to the socket that made it, so nobody else's `flush
+/// ruleset` takes it away, and as long as it is there the kernel goes on tracking and translating connections that
+/// exist. Without it they meet the pod itself, and are reset, in the moment our own table is gone.
+pub const ANCHOR: &str = "berth-anchor";
+
+/// The table [`ANCHOR`]: chains of every NAT hook, and one rule that needs connection tracking.
+pub fn anchor() -> Ruleset {
+    let hooks = [
+        ("prerouting", hook::PREROUTING, PRIORITY_DSTNAT),
+        ("input", hook::INPUT, PRIORITY_SRCNAT),
+        ("output", hook::OUTPUT, PRIORITY_DSTNAT),
+        ("postrouting", hook::POSTROUTING, PRIORITY_SRCNAT),
+    ];
+    let chain = |(name, number, priority): (&str, u32, i32)| {
+        let hook =
+            Hook { kind: "nat".to_owned(), number, priority, devices: Vec::new(), policy: Policy::Accept };
+        Chain::new(name, Some(hook))
+    };
+    let mut chains: Vec<Chain> = hooks.into_iter().map(chain).collect();
+    if let Some(first) = chains.first_mut() {
+        let tracked = vec![
+            Expr::Ct { key: ct::STATE, dreg: 1, direction: None },
+            Expr::Bitwise {
+                sreg: 1,
+                dreg: 1,
+                len: 4,
+                mask: STATE_INVALID.to_ne_bytes().to_vec(),
+                xor: vec![0; 4],
+            },
+            Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: vec![0; 4] },
+            Expr::verdict(Verdict::Continue),
+        ];
+        first.rules.push(Rule::new(tracked, "changes nothing; what it asks keeps connections tracked"));
+    }
+    let comment = "keeps connections that exist translated while table berth is restored";
+    let table = Table {
+        flags: table::OWNER,
+        userdata: Userdata::comment(comment),
+        chains,
+        ..Table::new(FAMILY, ANCHOR)
+    };
+    Ruleset { tables: vec![table] }
+}
 
 /// The rules for this pod and guest. There is always an answer: what could be wrong was refused before.
 pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan) -> Ruleset {
