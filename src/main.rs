@@ -162,6 +162,7 @@ fn enter(place: &cli::nft::Where) -> Result<(), Failure> {
 fn from_inspect(error: inspect::Error) -> Failure {
     let code = match &error {
         inspect::Error::Usage(_) => Code::Usage,
+        inspect::Error::Links(_) | inspect::Error::Route(_) => Code::Network,
         inspect::Error::Absent(_) | inspect::Error::Netlink(_) | inspect::Error::Write(_) => Code::Nat,
     };
     Failure(code, story(&error))

@@ -3,18 +3,23 @@
 //! Each verb is a file of its own. They read the ruleset as it is, print to what they are given and change
 //! nothing; `trace` alone loads a table, one that is gone when its socket is.
 
+pub mod explain;
 mod list;
 
 use std::io::{self, Write};
 
 use crate::cli::nft::Nft;
 use crate::exit::Code;
-use crate::sys::netlink;
+use crate::sys::{link, netlink, route};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
+    #[error(transparent)]
+    Links(link::Error),
+    #[error(transparent)]
+    Route(#[from] route::Error),
     /// The words after the verb.
     #[error("{0}")]
     Usage(String),
@@ -29,6 +34,7 @@ pub enum Error {
 pub async fn run(verb: &Nft, out: &mut impl Write) -> Result<Code, Error> {
     match verb {
         Nft::List(wanted) => list::run(wanted, out).await,
+        Nft::Explain(wanted) => explain::run(wanted, out).await,
     }
 }
 

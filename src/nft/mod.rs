@@ -12,6 +12,7 @@ pub mod attr;
 pub mod batch;
 pub mod conntrack;
 pub mod dump;
+pub mod explain;
 pub mod expr;
 mod text;
 mod wire;
