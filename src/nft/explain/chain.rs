@@ -22,7 +22,7 @@ struct Base<'a> {
     table: &'a Table,
     chain: &'a Chain,
     hook: &'a super::super::Hook,
-    /// The later one comes first where priorities are equal.
+    /// The kernel runs the later one first where priorities are equal.
     order: usize,
 }
 
@@ -82,7 +82,11 @@ impl<'a> Walk<'a> {
             .into_iter()
             .map(|base| (base.hook.priority, Reverse(base.order), Call::Chain(base)))
             .collect();
-        if let Some(first) = nat.iter().map(|base| base.order).min() {
+        // Without a chain at this hook a connection is bound all the same, if there is nat at another.
+        let hooks = [Point::Prerouting, Point::Input, Point::Output, Point::Postrouting];
+        if hooks.contains(&self.point)
+            && let Some(first) = self.first_nat()
+        {
             let mut nat = nat;
             nat.sort_by_key(|base| (base.hook.priority, Reverse(base.order)));
             let priority =
@@ -95,18 +99,17 @@ impl<'a> Walk<'a> {
 
     /// The base chains that see the packet at this hook.
     fn bases(&self) -> Vec<Base<'a>> {
-        let mut bases = Vec::new();
-        for table in self.ruleset.tables.iter().filter(|table| table.flags & DORMANT == 0) {
-            for chain in &table.chains {
-                let order = bases.len();
-                if let Some(hook) = &chain.hook
-                    && self.sees(table.family, hook)
-                {
-                    bases.push(Base { table, chain, hook, order });
-                }
-            }
-        }
-        bases
+        self.all().filter(|base| self.sees(base.table.family, base.hook)).collect()
+    }
+
+    /// Every base chain, numbered in the order of their creation as far as a dump shows it.
+    fn all(&self) -> impl Iterator<Item = Base<'a>> {
+        let ruleset = self.ruleset;
+        let awake = ruleset.tables.iter().filter(|table| table.flags & DORMANT == 0);
+        let chains = awake.flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
+        chains.enumerate().filter_map(|(order, (table, chain))| {
+            Some(Base { table, chain, hook: chain.hook.as_ref()?, order })
+        })
     }
 
     fn sees(&self, family: Family, hook: &super::super::Hook) -> bool {
@@ -139,12 +142,12 @@ impl<'a> Walk<'a> {
         right && hook.number == number && (hook.devices.is_empty() || device.is_none() || on_device())
     }
 
-    /// Whether there are nat chains at any hook for this packet: then conntrack may have rewritten it.
-    fn has_nat(&self) -> bool {
-        let tables = self.ruleset.tables.iter().filter(|table| table.flags & DORMANT == 0);
+    /// The first nat chain at any hook for such packets: it brought nat to all hooks. None when there is no nat, so
+    /// that conntrack rewrites nothing.
+    fn first_nat(&self) -> Option<usize> {
         let sees = |family: Family| family == Family::INET || family == self.packet.family;
-        let mut chains = tables.filter(|table| sees(table.family)).flat_map(|table| &table.chains);
-        chains.any(|chain| chain.hook.as_ref().is_some_and(|hook| hook.kind == "nat"))
+        let mut chains = self.all().filter(|base| base.hook.kind == "nat" && sees(base.table.family));
+        chains.next().map(|base| base.order)
     }
 
     /// The nat chains, for the first packet; what they did to it holds for all later ones.
@@ -158,7 +161,7 @@ impl<'a> Walk<'a> {
         }
         if state != State::New {
             let translated = self.is_translated(destination != connection.reply);
-            if translated == Truth::No || !self.has_nat() {
+            if translated == Truth::No || self.first_nat().is_none() {
                 return Ok(());
             }
             if connection.reply {

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use super::super::Family;
 use super::super::expr::{ct, meta};
-use super::bits::Bits;
+use super::bits::{Bits, Truth};
 use super::machine::Effect;
 use super::packet::{Packet, State, address_of};
 use super::words::{self, Style, host, interface};
 use super::world::{Interface, Question, Route, kind};
-use super::{Stage, Walk};
+use super::{Point, Stage, Walk};
 
 /// What a register is given.
 #[derive(Debug)]
@@ -43,6 +43,10 @@ impl Walk<'_> {
             meta::OIF => device(&oif, |interface| known(interface.index.into(), 4), || known(0, 4)),
             meta::IIFNAME => name(&iif),
             meta::OIFNAME => name(&oif),
+            // It is that of the device the packet is at: the outgoing one after routing.
+            meta::IIFTYPE if self.point == Point::Postrouting => {
+                of_device(&oif, |interface| known(interface.arp_type.into(), 2))
+            }
             meta::IIFTYPE => of_device(&iif, |interface| known(interface.arp_type.into(), 2)),
             9 => of_device(&oif, |interface| known(interface.arp_type.into(), 2)),
             10 | 11 => match (packet.local, packet.connection.state) {
@@ -143,9 +147,18 @@ impl Walk<'_> {
             // A reply comes from where the packet goes now.
             (_, true, _) => part(&self.packet, source, port),
             (0, false, Some(original)) if !self.packet.connection.reply => part(original, !source, port),
+            // A reply that nobody rewrites is the other way round.
+            (0, false, Some(original)) if self.is_untranslated() => part(original, source, port),
+            (_, false, Some(original)) if self.is_untranslated() => {
+                part(original, source != self.packet.connection.reply, port)
+            }
             _ => Bits::unknown(len),
         };
         Loaded::Bits(bits)
+    }
+
+    fn is_untranslated(&self) -> bool {
+        [true, false].into_iter().all(|destination| self.is_translated(destination) == Truth::No)
     }
 
     pub(super) fn set_ct(&mut self, key: u32, bits: &Bits, certain: bool) -> Effect {

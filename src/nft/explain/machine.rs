@@ -52,22 +52,22 @@ pub(super) struct Machine<'w, 'a> {
     registers: Registers,
     /// Why the rule may not have matched up to here.
     doubt: Option<String>,
+    said: Vec<String>,
 }
 
 impl<'w, 'a> Machine<'w, 'a> {
     pub(super) fn new(walk: &'w mut Walk<'a>, table: &'a Table) -> Self {
-        Self { walk, table, registers: Registers::new(), doubt: None }
+        Self { walk, table, registers: Registers::new(), doubt: None, said: Vec::new() }
     }
 
     pub(super) fn run(mut self, exprs: &[Expr]) -> Result<Ruling, Question> {
-        let mut effects = Vec::new();
         let mut end = None;
         for expr in exprs {
             match self.step(expr)? {
                 Effect::Next => {}
-                Effect::Said(text) => effects.push(text),
+                Effect::Said(text) => self.said.push(text),
                 Effect::Break(why) => {
-                    return Ok(Ruling { outcome: Truth::No, why: Some(why), effects, end: None });
+                    return Ok(Ruling { outcome: Truth::No, why: Some(why), effects: self.said, end: None });
                 }
                 Effect::Doubt(why) => {
                     self.doubt.get_or_insert(why);
@@ -79,14 +79,14 @@ impl<'w, 'a> Machine<'w, 'a> {
             }
         }
         if let Some(End::Nat(said)) = &end {
-            effects.push(said.clone());
+            self.said.push(said.clone());
         }
         let why = match (&self.doubt, &end) {
             (None, Some(End::Stuck(why))) => Some(why.clone()),
             (doubt, _) => doubt.clone(),
         };
         let outcome = if why.is_some() { Truth::Maybe } else { Truth::Yes };
-        Ok(Ruling { outcome, why, effects, end })
+        Ok(Ruling { outcome, why, effects: self.said, end })
     }
 
     /// Whether the rule has matched for certain so far.
@@ -222,7 +222,13 @@ impl<'w, 'a> Machine<'w, 'a> {
         // Past the headers there may be more, or the end of the packet.
         let (offset, len) = (usize_of(offset), usize_of(len));
         let bits = layer.part(offset, len).unwrap_or_else(|| Bits::unknown(len));
-        self.loaded(dreg, Loaded::Bits(bits), text, style)
+        // Of a prefix only the first octets are read, but the whole address is told.
+        let raw = match style {
+            Style::Address => packet.address(text.contains("daddr")),
+            _ => bits.clone(),
+        };
+        self.registers.load(dreg, &bits, Origin::new(text, style, raw));
+        Effect::Next
     }
 
     /// No packet here has extension headers or IP options; a TCP header's options are nobody's knowledge.
@@ -294,7 +300,10 @@ impl<'w, 'a> Machine<'w, 'a> {
             self.doubt.get_or_insert_with(|| format!("the element of {shown} has a limit of its own"));
         }
         match (dreg, &element.data) {
-            (Some(VERDICT), Some(Data::Verdict(verdict))) => self.verdict(verdict),
+            (Some(VERDICT), Some(Data::Verdict(verdict))) => {
+                self.said.push(format!("{is}: {verdict}"));
+                self.verdict(verdict)
+            }
             (Some(dreg), _) => {
                 let bits = lookup::value(element).unwrap_or_else(|| Bits::unknown(16));
                 let text = format!("{} map {shown}", texts.join(" . "));

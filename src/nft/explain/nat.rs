@@ -10,7 +10,7 @@ use super::load::{STATUS_DNAT, STATUS_SNAT};
 use super::machine::{Effect, End, Machine};
 use super::packet::{ICMP, ICMP6, bits_of};
 use super::words::{host, number};
-use super::world::{Interface, Question, UNIVERSE, within};
+use super::world::{Address, Interface, Question, UNIVERSE, within};
 use super::{Point, Walk};
 
 /// `NF_NAT_RANGE_*` (linux/netfilter/nf_nat.h).
@@ -81,11 +81,18 @@ impl Walk<'_> {
         let next = self.gateway.or_else(|| self.packet.destination());
         let address = self.packet.oif.as_ref().and_then(|oif| match self.packet.family {
             Family::IP6 => only_global(oif),
-            _ => preferred(oif, next),
+            _ => preferred(oif, next).or_else(|| self.any_address()),
         });
         let len = if self.packet.family == Family::IP6 { 16 } else { 4 };
         let bits = address.map_or_else(|| Bits::unknown(len), bits_of);
         Change { destination: false, address: Some((bits.clone(), bits)), port, flags }
+    }
+
+    /// An address of another interface, for one that has none of its own: lo.
+    fn any_address(&self) -> Option<IpAddr> {
+        let mut addresses = self.world.interfaces.iter().flat_map(|interface| &interface.addresses);
+        let fits = |found: &&Address| found.address.is_ipv4() && !found.secondary && found.scope == UNIVERSE;
+        addresses.find(fits).map(|found| found.address)
     }
 
     /// To this machine: the first address of the interface it came by; None when that has none.

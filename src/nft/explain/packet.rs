@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::super::Family;
 use super::super::expr::base;
-use super::bits::Bits;
+use super::bits::{Bits, Truth};
 use super::words::{self, Style};
 use super::world::Interface;
 
@@ -157,6 +157,16 @@ impl Packet {
         } else {
             self.network.put(1, &Bits::known(&[tos]));
         }
+    }
+
+    /// Whether its type of service may be this one.
+    pub fn may_have_tos(&self, tos: u8) -> bool {
+        let mut other = self.clone();
+        other.set_tos(tos);
+        let len = if self.family == Family::IP6 { 2 } else { 1 };
+        let at = if self.family == Family::IP6 { 0 } else { 1 };
+        let (mine, its) = (self.network.part(at, len), other.network.part(at, len));
+        mine.zip(its).is_some_and(|(mine, its)| its.bytes().is_none_or(|its| mine.equals(&its) != Truth::No))
     }
 
     /// From the network header on.
