@@ -41,14 +41,14 @@ const SHOTS: usize = 12;
 
 /// peer ── pod ── guest, without rules.
 #[derive(Debug)]
-pub struct Site {
-    pub peer: Netns,
-    pub pod: Netns,
-    pub guest: Netns,
+struct Site {
+    peer: Netns,
+    pod: Netns,
+    guest: Netns,
 }
 
 impl Site {
-    pub fn new() -> Self {
+    fn new() -> Self {
         let (peer, pod, guest) = (Netns::new("peer"), Netns::new("pod"), Netns::new("guest"));
         support::veth(&peer, "eth0", &pod, "eth0");
         support::veth(&guest, "eth0", &pod, "inner");
@@ -100,7 +100,7 @@ impl Site {
 }
 
 /// Loads what `nft` takes of the text: a line it refuses (conflicting protocols, …) is left out. How many were.
-pub fn load(netns: &Netns, text: &str) -> usize {
+fn load(netns: &Netns, text: &str) -> usize {
     let mut lines: Vec<&str> = text.lines().collect();
     for refused in 0..200 {
         let mut child = netns

@@ -1,5 +1,7 @@
 //! Octets of which some bits may not be known, and answers that may be "maybe".
 
+use std::ops::Not;
+
 use serde::Serialize;
 
 /// Three values, because not everything about a packet is given.
@@ -12,15 +14,6 @@ pub enum Truth {
 }
 
 impl Truth {
-    #[must_use]
-    pub fn not(self) -> Self {
-        match self {
-            Self::Yes => Self::No,
-            Self::No => Self::Yes,
-            Self::Maybe => Self::Maybe,
-        }
-    }
-
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -35,6 +28,18 @@ impl Truth {
             (true, _) => Self::Yes,
             (false, true) => Self::Maybe,
             (false, false) => Self::No,
+        }
+    }
+}
+
+impl Not for Truth {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        match self {
+            Self::Yes => Self::No,
+            Self::No => Self::Yes,
+            Self::Maybe => Self::Maybe,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::super::{Chain, Family, Policy, Table, Verdict, hook};
-use super::bits::Truth;
+use super::bits::{Bits, Truth};
 use super::machine::{End, Machine, Ruling};
 use super::packet::State;
 use super::{Met, Outcome, Point, Stage, Step, Stop, Walk};
@@ -165,9 +165,8 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
             if connection.reply {
-                let why = "replies are rewritten back by conntrack: to what, depends on the first packet \
-                           (--ct-status without dnat and snat: not at all)";
-                return Err(Stop::Over(Outcome::CannotTell, why.into()));
+                self.rewrite_back(destination);
+                return Ok(());
             }
             self.note("conntrack repeats what nat did to the first packet; as the rules are now, that is:");
         }
@@ -178,6 +177,20 @@ impl<'a> Walk<'a> {
         }
         self.bind(destination);
         Ok(())
+    }
+
+    /// A reply gets back what the first packet had: nobody said what that was.
+    fn rewrite_back(&mut self, destination: bool) {
+        let what = if destination { "destination" } else { "source" };
+        let len = self.packet.address(destination).len();
+        self.packet.set_address(destination, &Bits::unknown(len));
+        if self.packet.has_ports() {
+            self.packet.set_port(destination, &Bits::unknown(2));
+        }
+        self.note(&format!(
+            "conntrack rewrites the {what} of replies back to what the first packet had \
+             (--ct-status without dnat and snat: it does not)"
+        ));
     }
 
     /// A base chain to its end; true when it was NAT that ended it.

@@ -133,8 +133,10 @@ mod tests {
         ];
         let set = Set { flags: set::INTERVAL, key_len: 2, elements, ..Set::default() };
         let keys: [&[u8]; 7] = [&[0, 9], &[0, 10], &[0, 20], &[0, 29], &[0, 30], &[0xfe, 255], &[255, 255]];
-        use Truth::{No, Yes};
-        assert_eq!(answers(&set, &keys), [No, Yes, Yes, Yes, No, No, Yes]);
+        assert_eq!(
+            answers(&set, &keys),
+            [Truth::No, Truth::Yes, Truth::Yes, Truth::Yes, Truth::No, Truth::No, Truth::Yes]
+        );
         assert_eq!(find(&set, &Bits::unknown(2)).truth(), Truth::Maybe);
         assert_eq!(find(&set, &Bits::partly(&[0xff, 0], &[0xff, 0])).truth(), Truth::Yes);
         assert_eq!(find(&set, &Bits::partly(&[0x01, 0], &[0xff, 0])).truth(), Truth::No);

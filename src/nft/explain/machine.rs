@@ -1,5 +1,7 @@
 //! One rule over one packet: its expressions run in order, until one says no or ends it.
 
+use std::ops::Not;
+
 use super::super::expr::{CmpOp, Data, Expr, Extension, Register, VERDICT};
 use super::super::{Family, Table, Verdict};
 use super::bits::{Bits, Truth};

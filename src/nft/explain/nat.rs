@@ -2,6 +2,7 @@
 //! (net/netfilter/nf_nat_core.c, nf_nat_masquerade.c, nf_nat_redirect.c).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Not;
 
 use super::super::expr::{Expr, NatKind, Register};
 use super::super::{Family, Verdict};

@@ -12,7 +12,6 @@ use super::words::number;
 use super::world::{Interface, Question, Route, kind};
 use super::{Outcome, Path, Point, Stage, Step, Stop, Walk};
 
-/// How deep a packet of this machine may come back to it.
 const LOOPBACK: &str = "lo";
 
 impl Walk<'_> {
@@ -47,7 +46,7 @@ impl Walk<'_> {
         if found == kind::UNICAST {
             self.forward(link)
         } else {
-            self.step_routing("this machine itself".into());
+            self.step_routing("this machine itself");
             self.hook(Point::Input)?;
             Ok(format!("delivered to this machine as {}", self.packet))
         }
@@ -57,7 +56,7 @@ impl Walk<'_> {
         let oif = self.leave_by(link)?;
         let ttl_at = if self.packet.family == Family::IP6 { 7 } else { 8 };
         let ttl = self.packet.network.part(ttl_at, 1).and_then(|bits| bits.bytes());
-        self.step_routing(format!("forwarded by {}", oif.name));
+        self.step_routing(&format!("forwarded by {}", oif.name));
         if let Some([ttl]) = ttl.as_deref() {
             if *ttl <= 1 {
                 return Err(Stop::Over(Outcome::Dropped, "its time to live ends here".into()));
@@ -77,14 +76,14 @@ impl Walk<'_> {
             self.packet.set_address(false, &bits_of(source));
         }
         let oif = self.leave_by(link)?;
-        self.step_routing(format!("leaves by {}", oif.name));
+        self.step_routing(&format!("leaves by {}", oif.name));
         let before = (self.packet.address(true), self.packet.mark.clone());
         self.hook(Point::Output)?;
         // Nat to another destination, or a mark set by a chain of type route, has it routed again.
         if before.0 != self.packet.address(true) || (before.1 != self.packet.mark && self.routes_again()) {
             let (_, link) = self.route(None)?;
             let oif = self.leave_by(link)?;
-            self.step_routing(format!("leaves by {}", oif.name));
+            self.step_routing(&format!("leaves by {}", oif.name));
         }
         if self.packet.oif.as_ref().is_some_and(|oif| oif.name == LOOPBACK) {
             self.hook(Point::Postrouting)?;
@@ -104,14 +103,13 @@ impl Walk<'_> {
         self.packet.set_ether(Some([0; 6]), Some([0; 6]));
         self.hook(Point::Ingress)?;
         self.hook(Point::Prerouting)?;
-        let iif = self.packet.iif.as_ref().map(|interface| interface.index);
-        self.route_again(iif)?;
+        self.is_still_ours()?;
         self.hook(Point::Input)?;
         Ok(format!("delivered to this machine as {}", self.packet))
     }
 
-    /// A packet that has come back by lo keeps its route unless NAT has taken it away.
-    fn route_again(&mut self, _iif: Option<u32>) -> Result<(), Stop> {
+    /// A packet that has come back by lo keeps its route; nat has decided before.
+    fn is_still_ours(&self) -> Result<(), Stop> {
         let to = self.packet.destination();
         match to.map(|to| self.world.kind_of(to, None)) {
             Some(kind::UNICAST) | None => {
@@ -164,7 +162,7 @@ impl Walk<'_> {
         }
     }
 
-    fn step_routing(&mut self, where_to: String) {
+    fn step_routing(&mut self, where_to: &str) {
         let to = self.packet.destination().map_or_else(|| "?".to_owned(), |to| to.to_string());
         let gateway = self.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
         self.steps.push(Step::Routing(format!("{to}: {where_to}{gateway}")));
