@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use berth::facts::Resolver;
+use berth::nft::Batch;
 use berth::nft::attr::Messages;
 use berth::nft::dump::{Dump, Filter};
 use berth::proto::{dhcp4, dns};
@@ -52,13 +53,26 @@ pub fn dns(now: Instant, data: &[u8]) {
     }
 }
 
-/// The kernel's answer to a dump of rules.
+/// The kernel's answers to the requests of a dump. The corpus is what Linux 6.18 said of rules that nft and iptables
+/// loaded: every kind of expression, every set of its attributes.
 pub fn nft_dump(data: &[u8]) {
     let mut dump = Dump::new(Filter::default());
     for message in Messages(data) {
         dump.add(&message);
     }
-    let _ = dump.finish().to_string();
+    let _ = dump.set_requests(1);
+    let found = dump.finish();
+    let _ = found.to_string();
+    let canonical = found.canonical();
+    // What was found can be sent, whatever it is, and is the same ruleset then; a rule may be too long for it.
+    if let Ok(batch) = Batch::replace(&found, &canonical, Some(1), 1) {
+        let _ = batch.describe(&found, 3, Some(40));
+        let mut dump = Dump::new(Filter::default());
+        for message in Messages(batch.bytes()) {
+            dump.add(&message);
+        }
+        let _ = dump.finish();
+    }
 }
 
 /// resolv.conf as somebody wrote it.

@@ -24,7 +24,7 @@ use crate::sys::route;
 const QUESTIONS: usize = 64;
 
 pub async fn run(wanted: &Explain, out: &mut impl Write) -> Result<Code, Error> {
-    let links = Links::open().map_err(Error::Links)?;
+    let links = Links::open()?;
     let mut world = route::world(links.handle()).await?;
     world.within_limits = wanted.within_limits;
     let request = wanted::request(wanted, &mut world, links.handle()).await?;

@@ -17,7 +17,7 @@ pub enum Error {
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
     #[error(transparent)]
-    Links(link::Error),
+    Link(#[from] link::Error),
     #[error(transparent)]
     Route(#[from] route::Error),
     /// The words after the verb.

@@ -1,14 +1,26 @@
 //! The transaction: one datagram of nfnetlink messages that the kernel takes whole or not at all
 //! (net/netfilter/nfnetlink.c, `nfnetlink_rcv_batch`).
 //!
-//! Each table of the ruleset is replaced: made if absent, deleted, made again. The kernel swaps old for new in one
-//! step, so no packet meets half of it; kernels without NFT_MSG_DESTROYTABLE (before 6.3) take it too. Other
-//! tables are not touched. Named counters start again at zero.
+//! ```text
+//! found and wanted hang on the same hooks ──► rules flushed, what differs deleted; what is new, and all rules, added
+//! anything else                            ──► the table made if absent, deleted, made again
+//! ```
+//!
+//! The kernel swaps old for new in one step, so no packet meets half of it; kernels without NFT_MSG_DESTROYTABLE
+//! (before 6.3) take it too. The first way leaves chains, their hooks, named objects and unchanged sets as they
+//! are, and with them what they have counted; both ways hand on what rules have counted. Other tables are not
+//! touched.
 
-use super::attr::{Attributes, HEADER_LEN, Header, Messages, Writer};
-use super::expr::{Expr, SetIds};
+mod blame;
+mod carry;
+mod kept;
+
+use super::attr::{Header, Writer};
+use super::expr::SetIds;
 use super::wire::kind;
 use super::{Chain, Element, Error, Family, Generation, Ruleset, Set, Table};
+use blame::Subject;
+use kept::Kept;
 
 /// NLM_F_REQUEST, _ACK, _CREATE, _APPEND.
 const REQUEST: u16 = 1;
@@ -29,34 +41,30 @@ pub struct Batch {
     bytes: Vec<u8>,
     first_sequence: u32,
     subjects: Vec<Subject>,
-}
-
-/// Which part of the ruleset a message carries: indices into it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subject {
-    Transaction,
-    Table(usize),
-    Set(usize, usize),
-    Object(usize, usize),
-    Chain(usize, usize),
-    Rule(usize, usize, usize),
+    /// Names of what is deleted, for blame.
+    deleted: Vec<String>,
 }
 
 impl Batch {
-    /// A transaction that replaces the tables of `ruleset`, refused with ERESTART when the kernel's generation is
-    /// not `generation` any more. Sequence numbers begin at `first_sequence`.
+    /// A transaction that replaces the tables of `wanted`, of which those in `found` are there. Refused with
+    /// ERESTART when the kernel's generation is not `generation` any more, the one that `found` is of. Sequence
+    /// numbers begin at `first_sequence`.
     pub fn replace(
-        ruleset: &Ruleset,
+        wanted: &Ruleset,
+        found: &Ruleset,
         generation: Option<Generation>,
         first_sequence: u32,
     ) -> Result<Self, Error> {
         let mut builder = Builder::begin(generation, first_sequence);
-        for (at, table) in ruleset.tables.iter().enumerate() {
-            builder.table(at, table);
+        for (at, table) in wanted.tables.iter().enumerate() {
+            match found.table(table.family, &table.name) {
+                Some(found) => builder.table(at, &carry::carried(table, found), Kept::of(table, found)),
+                None => builder.table(at, table, None),
+            }
         }
         let too_long = builder.writer.too_long();
         let batch = builder.end();
-        if too_long { Err(Error::TooLong(batch.longest(ruleset))) } else { Ok(batch) }
+        if too_long { Err(Error::TooLong(batch.longest(wanted))) } else { Ok(batch) }
     }
 
     /// A transaction that removes the tables named, if they are there.
@@ -86,136 +94,26 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.subjects.is_empty()
     }
-
-    /// What the message with this sequence number is about, as a person names it; `ruleset` is the one the batch
-    /// was made of. `offset` is the kernel's NLMSGERR_ATTR_OFFS, which singles out an expression of a rule.
-    pub fn describe(&self, ruleset: &Ruleset, sequence: u32, offset: Option<u32>) -> String {
-        let at = sequence.wrapping_sub(self.first_sequence);
-        let index = usize::try_from(at).unwrap_or(usize::MAX);
-        let subject = self.subjects.get(index).copied().unwrap_or(Subject::Transaction);
-        let name = describe(ruleset, subject);
-        match offset.and_then(|offset| self.expression_at(index, offset)) {
-            Some((number, expression)) => format!("{name}: at expression {number}, {expression}"),
-            None => name,
-        }
-    }
-
-    /// What this kernel lacks, when ENOENT came back for the message: an expression, or a type of chain, that no
-    /// loaded module provides. None when it is something the rules themselves name.
-    pub fn missing(&self, ruleset: &Ruleset, sequence: u32, offset: Option<u32>) -> Option<String> {
-        let index = usize::try_from(sequence.wrapping_sub(self.first_sequence)).ok()?;
-        match *self.subjects.get(index)? {
-            Subject::Rule(..) => {
-                let (_, name) = self.expression_at(index, offset?)?;
-                // These name chains, sets and objects.
-                let refers = matches!(name.as_str(), "immediate" | "lookup" | "objref" | "dynset");
-                (!refers).then(|| format!("expression {name} (module nft_{name})"))
-            }
-            Subject::Chain(table, chain) => {
-                let hook = ruleset.tables.get(table)?.chains.get(chain)?.hook.as_ref()?;
-                let named = hook.devices.is_empty();
-                named.then(|| format!("chains of type {0} (module nft_chain_{0})", hook.kind))
-            }
-            _ => None,
-        }
-    }
-
-    /// The expression that holds the octet at `offset` of a NEWRULE message, counted from 1.
-    fn expression_at(&self, index: usize, offset: u32) -> Option<(usize, String)> {
-        if !matches!(self.subjects.get(index)?, Subject::Rule(..)) {
-            return None;
-        }
-        let message = Messages(&self.bytes).nth(index)?;
-        let offset = usize::try_from(offset).ok()?;
-        let mut at = HEADER_LEN + 4;
-        let mut list = None;
-        for (kind, value) in message.attributes() {
-            if kind == 4 {
-                list = Some((at + 4, value));
-            }
-            at += 4 + value.len().next_multiple_of(4);
-        }
-        let (mut at, list) = list?;
-        for (number, (_, value)) in Attributes(list).enumerate() {
-            let end = at + 4 + value.len().next_multiple_of(4);
-            if (at..end).contains(&offset) {
-                return Some((number + 1, Expr::decode(Attributes(value)).name().to_owned()));
-            }
-            at = end;
-        }
-        None
-    }
-
-    fn longest(&self, ruleset: &Ruleset) -> String {
-        let rules = self.subjects.iter().filter(|subject| matches!(subject, Subject::Rule(..)));
-        let longest = rules.max_by_key(|subject| match subject {
-            Subject::Rule(table, chain, rule) => {
-                rule_at(ruleset, *table, *chain, *rule).map_or(0, |(.., rule)| {
-                    let mut writer = Writer::new();
-                    rule.encode("", "", &SetIds::new(), &mut writer);
-                    writer.len()
-                })
-            }
-            _ => 0,
-        });
-        longest.map_or_else(|| "a name".to_owned(), |subject| describe(ruleset, *subject))
-    }
-}
-
-fn rule_at(
-    ruleset: &Ruleset,
-    table: usize,
-    chain: usize,
-    rule: usize,
-) -> Option<(&Table, &Chain, &super::Rule)> {
-    let table = ruleset.tables.get(table)?;
-    let chain = table.chains.get(chain)?;
-    Some((table, chain, chain.rules.get(rule)?))
-}
-
-fn describe(ruleset: &Ruleset, subject: Subject) -> String {
-    let table = |at: usize| ruleset.tables.get(at);
-    let described = match subject {
-        Subject::Transaction => None,
-        Subject::Table(at) => table(at).map(|table| format!("table {} {}", table.family, table.name)),
-        Subject::Set(at, set) => table(at).and_then(|table| {
-            Some(format!("set {} of table {} {}", table.sets.get(set)?.name, table.family, table.name))
-        }),
-        Subject::Object(at, object) => table(at).and_then(|table| {
-            Some(format!(
-                "object {} of table {} {}",
-                table.objects.get(object)?.name,
-                table.family,
-                table.name
-            ))
-        }),
-        Subject::Chain(at, chain) => table(at).and_then(|table| {
-            Some(format!("chain {} {} {}", table.family, table.name, table.chains.get(chain)?.name))
-        }),
-        Subject::Rule(at, chain, rule) => rule_at(ruleset, at, chain, rule).map(|(table, chain, rule)| {
-            format!(
-                "rule `{}` in chain {} {} {}",
-                table.rule_text(rule),
-                table.family,
-                table.name,
-                chain.name
-            )
-        }),
-    };
-    described.unwrap_or_else(|| "the transaction".to_owned())
 }
 
 struct Builder {
     writer: Writer,
     first_sequence: u32,
     subjects: Vec<Subject>,
+    deleted: Vec<String>,
     /// Where the last message between begin and end starts.
     last: Option<usize>,
 }
 
 impl Builder {
     fn begin(generation: Option<Generation>, first_sequence: u32) -> Self {
-        let mut builder = Self { writer: Writer::new(), first_sequence, subjects: Vec::new(), last: None };
+        let mut builder = Self {
+            writer: Writer::new(),
+            first_sequence,
+            subjects: Vec::new(),
+            deleted: Vec::new(),
+            last: None,
+        };
         builder.control(BATCH_BEGIN, |w| w.some_u32(1, generation));
         builder
     }
@@ -226,7 +124,8 @@ impl Builder {
         if let Some(last) = self.last {
             acknowledge(&mut bytes, last);
         }
-        Batch { bytes, first_sequence: self.first_sequence, subjects: self.subjects }
+        let Self { first_sequence, subjects, deleted, .. } = self;
+        Batch { bytes, first_sequence, subjects, deleted }
     }
 
     fn control(&mut self, kind: u16, fill: impl FnOnce(&mut Writer)) {
@@ -266,50 +165,96 @@ impl Builder {
         });
     }
 
-    fn table(&mut self, at: usize, table: &Table) {
-        let family = table.family;
-        self.no_table(at, family, &table.name);
-        self.message(Subject::Table(at), kind::NEW_TABLE, CREATE, family, |w| {
-            table.encode(w);
-        });
-        for (index, chain) in table.chains.iter().enumerate() {
-            self.message(Subject::Chain(at, index), kind::NEW_CHAIN, CREATE, family, |w| {
-                chain.encode(&table.name, w);
-            });
-        }
-        for (index, object) in table.objects.iter().enumerate() {
-            let subject = Subject::Object(at, index);
-            self.message(subject, kind::NEW_OBJECT, CREATE, family, |w| {
-                object.encode(&table.name, w);
-            });
-        }
-        let mut sets = SetIds::new();
-        for (index, set) in table.sets.iter().enumerate() {
-            let id = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
-            sets.insert(set.name.clone(), (set.wire_name().to_owned(), id));
-            self.set(Subject::Set(at, index), table, set, id, &sets);
-        }
-        for (chain_index, chain) in table.chains.iter().enumerate() {
-            for (index, rule) in chain.rules.iter().enumerate() {
-                let subject = Subject::Rule(at, chain_index, index);
-                self.message(subject, kind::NEW_RULE, CREATE | APPEND, family, |w| {
-                    rule.encode(&table.name, &chain.name, &sets, w);
+    fn table(&mut self, at: usize, table: &Table, kept: Option<Kept<'_>>) {
+        match &kept {
+            Some(kept) => self.make_room(at, table, kept),
+            None => {
+                self.no_table(at, table.family, &table.name);
+                self.message(Subject::Table(at), kind::NEW_TABLE, CREATE, table.family, |w| {
+                    table.encode(w);
                 });
             }
         }
+        let kept = kept.unwrap_or_default();
+        for (index, chain) in table.chains.iter().enumerate() {
+            if !kept.chains.contains(chain.name.as_str()) {
+                self.message(Subject::Chain(at, index), kind::NEW_CHAIN, CREATE, table.family, |w| {
+                    chain.encode(&table.name, w);
+                });
+            }
+        }
+        for (index, object) in table.objects.iter().enumerate() {
+            if !kept.objects.contains(&object.id()) {
+                let subject = Subject::Object(at, index);
+                self.message(subject, kind::NEW_OBJECT, CREATE, table.family, |w| {
+                    object.encode(&table.name, w);
+                });
+            }
+        }
+        let mut sets = SetIds::new();
+        for (index, set) in table.sets.iter().enumerate() {
+            if !kept.sets.contains(set.name.as_str()) {
+                let id = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
+                sets.insert(set.name.clone(), (set.wire_name().to_owned(), id));
+                self.set((at, index), table, set, id, &sets);
+            }
+        }
+        // A chain that a rule has to itself is closed to more rules once that rule is there.
+        let (bound, open): (Vec<_>, Vec<_>) =
+            table.chains.iter().enumerate().partition(|(_, chain)| chain.flags & kept::BOUND != 0);
+        for (index, chain) in bound.into_iter().rev().chain(open) {
+            self.rules((at, index), table, chain, &sets);
+        }
     }
 
-    fn set(&mut self, subject: Subject, table: &Table, set: &Set, id: u32, sets: &SetIds) {
-        self.message(subject, kind::NEW_SET, CREATE, table.family, |w| {
+    /// Deletes what is in the way, users before what they use.
+    fn make_room(&mut self, at: usize, table: &Table, kept: &Kept<'_>) {
+        // Flushes every chain; named without a chain, it is the table's.
+        self.message(Subject::Table(at), kind::DEL_RULE, 0, table.family, |w| w.text(1, &table.name));
+        for set in &kept.deleted_sets {
+            self.delete(table, kind::DEL_SET, set.noun(), &set.name, |w| w.text(2, &set.name));
+        }
+        for object in &kept.deleted_objects {
+            self.delete(table, kind::DEL_OBJECT, "object", &object.name, |w| {
+                w.text(2, &object.name);
+                w.u32(3, object.kind.number());
+            });
+        }
+        for chain in &kept.deleted_chains {
+            self.delete(table, kind::DEL_CHAIN, "chain", &chain.name, |w| w.text(3, &chain.name));
+        }
+    }
+
+    fn delete(&mut self, table: &Table, kind: u8, noun: &str, name: &str, fill: impl FnOnce(&mut Writer)) {
+        let subject = Subject::Deleted(self.deleted.len());
+        self.deleted.push(format!("deleting {noun} {name} of table {} {}", table.family, table.name));
+        self.message(subject, kind, 0, table.family, |w| {
+            w.text(1, &table.name);
+            fill(w);
+        });
+    }
+
+    fn set(&mut self, (at, index): (usize, usize), table: &Table, set: &Set, id: u32, sets: &SetIds) {
+        self.message(Subject::Set(at, index), kind::NEW_SET, CREATE, table.family, |w| {
             set.encode(&table.name, id, w);
         });
         let mut rest = set.elements.as_slice();
         while !rest.is_empty() {
+            let subject = Subject::Elements(at, index, set.elements.len() - rest.len());
             self.message(subject, kind::NEW_ELEMENT, CREATE, table.family, |w| {
                 w.text(1, &table.name);
                 w.text(2, set.wire_name());
                 w.u32(4, id);
                 w.nest(3, |w| rest = encode_some(rest, sets, w));
+            });
+        }
+    }
+
+    fn rules(&mut self, (at, index): (usize, usize), table: &Table, chain: &Chain, sets: &SetIds) {
+        for (number, rule) in chain.rules.iter().enumerate() {
+            let subject = Subject::Rule(at, index, number);
+            self.message(subject, kind::NEW_RULE, CREATE | APPEND, table.family, |w| {
+                rule.encode(&table.name, &chain.name, sets, w);
             });
         }
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::attr::{Attributes, Header, Message, Writer};
 use super::batch::SUBSYSTEM;
 use super::wire::kind;
-use super::{Chain, Element, Family, Generation, Object, Rule, Ruleset, Set, Table};
+use super::{Chain, Element, Family, Flowtable, Generation, Object, Rule, Ruleset, Set, Table};
 
 /// NLM_F_REQUEST; with NLM_F_ROOT | NLM_F_MATCH for a dump.
 const REQUEST: u16 = 1;
@@ -36,7 +36,14 @@ impl Filter {
 
 /// The requests whose answers [`Dump::add`] takes before [`Dump::set_requests`], in this order.
 pub fn requests(filter: &Filter, first_sequence: u32) -> Vec<Vec<u8>> {
-    let kinds = [kind::GET_TABLE, kind::GET_CHAIN, kind::GET_SET, kind::GET_OBJECT, kind::GET_RULE];
+    let kinds = [
+        kind::GET_TABLE,
+        kind::GET_CHAIN,
+        kind::GET_SET,
+        kind::GET_OBJECT,
+        kind::GET_FLOWTABLE,
+        kind::GET_RULE,
+    ];
     let family = filter.family.unwrap_or(Family::UNSPEC);
     let mut requests = Vec::new();
     for (number, kind) in (0..).zip(kinds) {
@@ -58,6 +65,32 @@ pub fn generation_request(sequence: u32) -> Vec<u8> {
 pub fn generation(message: &Message<'_>) -> Option<Generation> {
     let wanted = message.kind == SUBSYSTEM << 8 | u16::from(kind::NEW_GENERATION);
     if wanted { message.attributes().u32(1) } else { None }
+}
+
+/// Message type of what ends a transaction.
+pub const TRANSACTION: u16 = SUBSYSTEM << 8 | kind::NEW_GENERATION as u16;
+
+/// A transaction that somebody made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    pub generation: Generation,
+    /// In the initial PID namespace.
+    pub pid: u32,
+    /// Name of the thread, at most fifteen octets.
+    pub process: String,
+}
+
+/// What ends a transaction (NFT_MSG_NEWGEN), as the multicast group hears it.
+pub fn transaction(message: &Message<'_>) -> Option<Transaction> {
+    if message.kind != TRANSACTION {
+        return None;
+    }
+    let attributes = message.attributes();
+    Some(Transaction {
+        generation: attributes.u32(1)?,
+        pid: attributes.u32(2).unwrap_or(0),
+        process: attributes.text(3).unwrap_or_default(),
+    })
 }
 
 fn request(kind: u8, flags: u16, family: Family, sequence: u32, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
@@ -104,6 +137,7 @@ impl Dump {
                     kind::NEW_CHAIN => table.add_chain(Chain::decode(attributes)),
                     kind::NEW_SET => table.add_set(Set::decode(attributes)),
                     kind::NEW_OBJECT => table.add_object(Object::decode(attributes)),
+                    kind::NEW_FLOWTABLE => table.add_flowtable(Flowtable::decode(attributes)),
                     kind::NEW_ELEMENT => table.add_elements(attributes),
                     _ => {}
                 }
@@ -179,6 +213,14 @@ impl Table {
             && self.objects.iter().all(|found| (&found.kind, &found.name) != (&object.kind, &object.name))
         {
             self.objects.push(object);
+        }
+    }
+
+    fn add_flowtable(&mut self, flowtable: Option<Flowtable>) {
+        if let Some(flowtable) = flowtable
+            && self.flowtables.iter().all(|found| found.name != flowtable.name)
+        {
+            self.flowtables.push(flowtable);
         }
     }
 

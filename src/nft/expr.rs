@@ -140,6 +140,14 @@ pub enum Expr {
         mask: Vec<u8>,
         xor: Vec<u8>,
     },
+    /// `dreg = sreg << bits`, or `>>`.
+    Shift {
+        sreg: Register,
+        dreg: Register,
+        len: u32,
+        right: bool,
+        bits: u32,
+    },
     Byteorder {
         sreg: Register,
         dreg: Register,
@@ -189,6 +197,10 @@ pub enum Expr {
         field: Extension,
         sreg: Register,
     },
+    /// Takes the option out.
+    ExthdrReset {
+        field: Extension,
+    },
     Nat {
         kind: NatKind,
         family: u32,
@@ -229,6 +241,112 @@ pub enum Expr {
         code: Option<u8>,
     },
     Notrack,
+    /// `key` 0 transparent, 1 mark, 2 wildcard, 3 cgroupv2 at a level.
+    Socket {
+        key: u32,
+        dreg: Register,
+        level: Option<u32>,
+    },
+    /// `flags` 1: the version, too.
+    Osf {
+        dreg: Register,
+        ttl: u8,
+        flags: u32,
+    },
+    Numgen {
+        dreg: Register,
+        modulus: u32,
+        random: bool,
+        offset: u32,
+    },
+    /// Jenkins' hash of a key; without one, the symmetric hash of the flow.
+    Hash {
+        sreg: Option<Register>,
+        dreg: Register,
+        len: u32,
+        modulus: u32,
+        seed: Option<u32>,
+        offset: u32,
+    },
+    /// `direction` 0 in, 1 out.
+    Xfrm {
+        dreg: Register,
+        key: u32,
+        direction: u8,
+        spnum: u32,
+    },
+    Tunnel {
+        key: u32,
+        dreg: Register,
+    },
+    /// `flags` 1: over.
+    Quota {
+        bytes: u64,
+        flags: u32,
+        consumed: u64,
+    },
+    /// `flags` 1: over.
+    Connlimit {
+        count: u32,
+        flags: u32,
+    },
+    /// When a packet came last, milliseconds ago.
+    Last {
+        set: bool,
+        milliseconds: u64,
+    },
+    Tproxy {
+        family: u32,
+        addr: Option<Register>,
+        port: Option<Register>,
+    },
+    /// `flags` 1 bypass, 2 fan out.
+    Queue {
+        from: u16,
+        total: u16,
+        flags: u16,
+        sreg: Option<Register>,
+    },
+    Dup {
+        addr: Option<Register>,
+        device: Option<Register>,
+    },
+    Fwd {
+        device: Register,
+        addr: Option<Register>,
+        family: Option<u32>,
+    },
+    /// `flags`: NF_SYNPROXY_OPT_*.
+    Synproxy {
+        mss: u16,
+        wscale: u8,
+        flags: u32,
+    },
+    /// Adds (0), updates (1) or deletes (2) an element; `timeout` in milliseconds.
+    Dynset {
+        set: String,
+        operation: u32,
+        key: Register,
+        data: Option<Register>,
+        timeout: Option<u64>,
+        exprs: Vec<Expr>,
+        flags: u32,
+    },
+    /// A match (or target) of x_tables, as iptables-nft loads them.
+    Xt {
+        target: bool,
+        name: String,
+        revision: u32,
+        info: Vec<u8>,
+    },
+    FlowOffload {
+        table: String,
+    },
+    /// The object that a map gives.
+    ObjrefMap {
+        set: String,
+        sreg: Register,
+    },
     /// A named counter (1), quota (2), ct helper (3), limit (4), …
     Objref {
         kind: u32,
@@ -253,9 +371,42 @@ impl Expr {
         Self::Counter { packets: 0, bytes: 0 }
     }
 
-    pub(super) fn reset_counter(&mut self) {
-        if let Self::Counter { packets, bytes } = self {
-            (*packets, *bytes) = (0, 0);
+    /// The set or map it uses, by name.
+    pub fn set_name(&self) -> Option<&String> {
+        match self {
+            Self::Lookup { set, .. } | Self::Dynset { set, .. } | Self::ObjrefMap { set, .. } => Some(set),
+            _ => None,
+        }
+    }
+
+    pub(super) fn set_name_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Lookup { set, .. } | Self::Dynset { set, .. } | Self::ObjrefMap { set, .. } => Some(set),
+            _ => None,
+        }
+    }
+
+    /// The register a load fills.
+    pub fn loads_into(&self) -> Option<Register> {
+        match self {
+            Self::Meta { dreg, .. }
+            | Self::Payload { dreg, .. }
+            | Self::Bitwise { dreg, .. }
+            | Self::Shift { dreg, .. }
+            | Self::Byteorder { dreg, .. }
+            | Self::Immediate { dreg, .. }
+            | Self::Ct { dreg, .. }
+            | Self::Fib { dreg, .. }
+            | Self::Rt { dreg, .. }
+            | Self::Exthdr { dreg, .. }
+            | Self::Socket { dreg, .. }
+            | Self::Osf { dreg, .. }
+            | Self::Numgen { dreg, .. }
+            | Self::Hash { dreg, .. }
+            | Self::Xfrm { dreg, .. }
+            | Self::Tunnel { dreg, .. } => Some(*dreg),
+            Self::Lookup { dreg, .. } => *dreg,
+            _ => None,
         }
     }
 
@@ -266,7 +417,7 @@ impl Expr {
             Self::Payload { .. } | Self::PayloadSet { .. } => "payload",
             Self::Cmp { .. } => "cmp",
             Self::Range { .. } => "range",
-            Self::Bitwise { .. } => "bitwise",
+            Self::Bitwise { .. } | Self::Shift { .. } => "bitwise",
             Self::Byteorder { .. } => "byteorder",
             Self::Lookup { .. } => "lookup",
             Self::Immediate { .. } => "immediate",
@@ -274,7 +425,7 @@ impl Expr {
             Self::Ct { .. } | Self::CtSet { .. } => "ct",
             Self::Fib { .. } => "fib",
             Self::Rt { .. } => "rt",
-            Self::Exthdr { .. } | Self::ExthdrSet { .. } => "exthdr",
+            Self::Exthdr { .. } | Self::ExthdrSet { .. } | Self::ExthdrReset { .. } => "exthdr",
             Self::Nat { .. } => "nat",
             Self::Masquerade { .. } => "masq",
             Self::Redirect { .. } => "redir",
@@ -282,7 +433,30 @@ impl Expr {
             Self::Log { .. } => "log",
             Self::Reject { .. } => "reject",
             Self::Notrack => "notrack",
-            Self::Objref { .. } => "objref",
+            Self::Socket { .. } => "socket",
+            Self::Osf { .. } => "osf",
+            Self::Numgen { .. } => "numgen",
+            Self::Hash { .. } => "hash",
+            Self::Xfrm { .. } => "xfrm",
+            Self::Tunnel { .. } => "tunnel",
+            Self::Quota { .. } => "quota",
+            Self::Connlimit { .. } => "connlimit",
+            Self::Last { .. } => "last",
+            Self::Tproxy { .. } => "tproxy",
+            Self::Queue { .. } => "queue",
+            Self::Dup { .. } => "dup",
+            Self::Fwd { .. } => "fwd",
+            Self::Synproxy { .. } => "synproxy",
+            Self::Dynset { .. } => "dynset",
+            Self::Xt { target, .. } => {
+                if *target {
+                    "target"
+                } else {
+                    "match"
+                }
+            }
+            Self::FlowOffload { .. } => "flow_offload",
+            Self::Objref { .. } | Self::ObjrefMap { .. } => "objref",
             Self::Unknown { name, .. } => name,
         }
     }

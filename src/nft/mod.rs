@@ -6,18 +6,20 @@
 //! ```
 //!
 //! Everything the kernel reports about tables, chains, rules, sets and objects has a place here; what has no name
-//! is kept as bytes. Flow tables are not modelled. Pure: sockets are `sys::netlink`'s.
+//! is kept as bytes. Flow tables are told, not made. Pure: sockets are `sys::netlink`'s.
 
 pub mod attr;
 pub mod batch;
+mod canonical;
 pub mod conntrack;
 pub mod dump;
 pub mod explain;
 pub mod expr;
-mod text;
+pub mod json;
+pub mod syntax;
+pub mod text;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -58,10 +60,12 @@ impl Family {
 pub struct Table {
     pub family: Family,
     pub name: String,
+    pub handle: Handle,
     /// 1 dormant, 2 owner, 4 persist.
     pub flags: u32,
     pub userdata: Userdata,
     pub sets: Vec<Set>,
+    pub flowtables: Vec<Flowtable>,
     pub objects: Vec<Object>,
     pub chains: Vec<Chain>,
 }
@@ -69,6 +73,7 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     pub name: String,
+    pub handle: Handle,
     /// None for a chain that is only jumped to.
     pub hook: Option<Hook>,
     /// Besides what follows from `hook`: 2 hardware offload, 4 bound to a rule.
@@ -116,6 +121,18 @@ pub struct Rule {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Handle(pub Option<u64>);
 
+impl PartialOrd for Handle {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Handle {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
 impl PartialEq for Handle {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -141,12 +158,23 @@ impl Userdata {
 
     /// The comment of a table, chain, rule, object or element (type 0).
     pub fn as_comment(&self) -> Option<String> {
+        self.comment_at(0)
+    }
+
+    /// The comment under another type, as sets have it (7).
+    pub fn comment_at(&self, kind: u8) -> Option<String> {
+        let value = self.value(kind)?;
+        let text = value.strip_suffix(&[0]).unwrap_or(value);
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// The value of a type.
+    pub fn value(&self, wanted: u8) -> Option<&[u8]> {
         let mut rest = self.0.as_slice();
         while let [kind, length, tail @ ..] = rest {
             let value = tail.get(..usize::from(*length))?;
-            if *kind == 0 {
-                let text = value.strip_suffix(&[0]).unwrap_or(value);
-                return Some(String::from_utf8_lossy(text).into_owned());
+            if *kind == wanted {
+                return Some(value);
             }
             rest = tail.get(usize::from(*length)..)?;
         }
@@ -159,6 +187,7 @@ impl Userdata {
 pub struct Set {
     /// Within the table. Of an anonymous set: any name that the rules of the same ruleset use for it.
     pub name: String,
+    pub handle: Handle,
     /// See [`set`].
     pub flags: u32,
     /// nft's number of the type, six bits for each part of a concatenation; opaque to the kernel.
@@ -177,6 +206,8 @@ pub struct Set {
     /// Milliseconds.
     pub timeout: Option<u64>,
     pub gc_interval: Option<u32>,
+    /// What every element is made with.
+    pub exprs: Vec<Expr>,
     pub userdata: Userdata,
     pub elements: Vec<Element>,
 }
@@ -220,14 +251,29 @@ pub struct Element {
     pub object: Option<String>,
     /// Milliseconds.
     pub timeout: Option<u64>,
+    /// Milliseconds that are left, as the kernel tells; never sent.
+    pub expiration: Option<u64>,
     pub exprs: Vec<Expr>,
     pub userdata: Userdata,
+}
+
+/// Where forwarded flows may pass by the rest of the stack.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flowtable {
+    pub name: String,
+    pub handle: Handle,
+    pub hook: u32,
+    pub priority: i32,
+    pub devices: Vec<String>,
+    /// 1 hardware offload, 2 counters.
+    pub flags: u32,
 }
 
 /// A named counter, quota, limit, …
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     pub name: String,
+    pub handle: Handle,
     pub kind: ObjectKind,
     pub userdata: Userdata,
 }
@@ -245,7 +291,34 @@ pub enum ObjectKind {
     },
 }
 
+/// NFT_OBJECT_COUNTER, _QUOTA.
+const OBJECT_COUNTER: u32 = 1;
+const OBJECT_QUOTA: u32 = 2;
+
+impl ObjectKind {
+    /// NFT_OBJECT_*.
+    pub fn number(&self) -> u32 {
+        match self {
+            Self::Counter { .. } => OBJECT_COUNTER,
+            Self::Other { kind, .. } => *kind,
+        }
+    }
+}
 impl Set {
+    pub fn is_map(&self) -> bool {
+        self.flags & (set::MAP | set::OBJECT) != 0
+    }
+
+    /// A set that a rule fills by itself.
+    pub fn is_meter(&self) -> bool {
+        self.is_anonymous() && self.flags & set::DYNAMIC != 0
+    }
+
+    /// Whether nft merges neighbouring intervals (libnftnl's userdata 2).
+    pub fn merges(&self) -> bool {
+        self.userdata.value(2).is_some_and(|bytes| bytes.first() == Some(&1))
+    }
+
     /// `{ a, b }` of nft type `key_type` as a rule writes it; `name` is what the rule's lookup says.
     pub fn anonymous(name: &str, key_type: u32, keys: Vec<Vec<u8>>) -> Self {
         Self {
@@ -262,6 +335,11 @@ impl Set {
     pub fn is_anonymous(&self) -> bool {
         self.flags & set::ANONYMOUS != 0
     }
+
+    /// What it is called.
+    fn noun(&self) -> &'static str {
+        if self.data.is_some() || self.object.is_some() { "map" } else { "set" }
+    }
 }
 
 impl Rule {
@@ -273,69 +351,6 @@ impl Rule {
 impl Ruleset {
     pub fn table(&self, family: Family, name: &str) -> Option<&Table> {
         self.tables.iter().find(|table| table.family == family && table.name == name)
-    }
-
-    /// The form in which wanted and found are compared: sorted where order means nothing, counters at zero,
-    /// anonymous sets named after their first use.
-    #[must_use]
-    pub fn canonical(&self) -> Self {
-        let mut tables: Vec<Table> = self.tables.iter().map(Table::canonical).collect();
-        tables.sort_by(|a, b| (a.family, &a.name).cmp(&(b.family, &b.name)));
-        Self { tables }
-    }
-}
-
-impl Table {
-    fn canonical(&self) -> Self {
-        let mut table = self.clone();
-        table.chains.sort_by(|a, b| a.name.cmp(&b.name));
-        let names = table.canonical_set_names();
-        for expr in
-            table.chains.iter_mut().flat_map(|chain| &mut chain.rules).flat_map(|rule| &mut rule.exprs)
-        {
-            match expr {
-                Expr::Counter { .. } => expr.reset_counter(),
-                Expr::Lookup { set, .. } => {
-                    if let Some(name) = names.get(set) {
-                        set.clone_from(name);
-                    }
-                }
-                _ => {}
-            }
-        }
-        for set in &mut table.sets {
-            if let Some(name) = names.get(&set.name) {
-                set.name.clone_from(name);
-            }
-            let exprs = set.elements.iter_mut().flat_map(|element| &mut element.exprs);
-            exprs.for_each(Expr::reset_counter);
-            set.elements.sort();
-        }
-        for object in &mut table.objects {
-            if let ObjectKind::Counter { packets, bytes } = &mut object.kind {
-                (*packets, *bytes) = (0, 0);
-            }
-        }
-        table.sets.sort_by(|a, b| a.name.cmp(&b.name));
-        table.objects.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
-        table
-    }
-
-    /// Old name → `__set0`, `__map1`, … in the order the rules first use them.
-    fn canonical_set_names(&self) -> BTreeMap<String, String> {
-        let mut names = BTreeMap::new();
-        for expr in self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs) {
-            let Expr::Lookup { set: used, .. } = expr else {
-                continue;
-            };
-            let Some(set) = self.sets.iter().find(|set| set.name == *used && set.is_anonymous()) else {
-                continue;
-            };
-            let kind = if set.data.is_some() { "map" } else { "set" };
-            let number = names.len();
-            names.entry(used.clone()).or_insert_with(|| format!("__{kind}{number}"));
-        }
-        names
     }
 }
 

@@ -44,6 +44,7 @@ fn dnat_rule() -> Rule {
 fn one_rule(rule: Rule) -> Ruleset {
     let chain = Chain {
         name: "prerouting".to_owned(),
+        handle: Handle::default(),
         hook: None,
         flags: 0,
         userdata: Userdata::default(),
@@ -56,8 +57,10 @@ fn table(chains: Vec<Chain>, sets: Vec<Set>) -> Table {
     Table {
         family: Family::INET,
         name: "berth".to_owned(),
+        handle: Handle::default(),
         flags: 0,
         userdata: Userdata::default(),
+        flowtables: Vec::new(),
         sets,
         objects: Vec::new(),
         chains,
@@ -86,7 +89,7 @@ fn a_dnat_rule_has_the_bytes_nft_sends() {
     let mut ruleset = one_rule(dnat_rule());
     // The last message asks for an answer; nft's did not.
     ruleset.tables[0].chains[0].rules.push(Rule::default());
-    let batch = Batch::replace(&ruleset, None, 0).unwrap();
+    let batch = Batch::replace(&ruleset, &Ruleset::default(), None, 0).unwrap();
     let sent: String = batch.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let wanted: String = wanted.split_whitespace().collect();
     assert!(sent.contains(&wanted), "{sent}\nhas no\n{wanted}");
@@ -94,7 +97,7 @@ fn a_dnat_rule_has_the_bytes_nft_sends() {
 
 #[test]
 fn a_transaction_begins_ends_and_asks_for_one_answer() {
-    let batch = Batch::replace(&one_rule(dnat_rule()), Some(7), 100).unwrap();
+    let batch = Batch::replace(&one_rule(dnat_rule()), &Ruleset::default(), Some(7), 100).unwrap();
     let messages: Vec<_> = Messages(batch.bytes()).collect();
     let kinds: Vec<u16> = messages.iter().map(|message| message.kind).collect();
     assert_eq!(kinds, [0x10, 0xa00, 0xa02, 0xa00, 0xa03, 0xa06, 0x11]);
@@ -111,7 +114,7 @@ fn a_transaction_begins_ends_and_asks_for_one_answer() {
 #[test]
 fn an_answer_names_what_it_is_about() {
     let ruleset = one_rule(dnat_rule());
-    let batch = Batch::replace(&ruleset, None, 100).unwrap();
+    let batch = Batch::replace(&ruleset, &Ruleset::default(), None, 100).unwrap();
     let rule = "rule `iifname \"eth0\" ip daddr 10.1.1.2 counter packets 0 bytes 0 dnat ip to 10.99.0.2` \
                 in chain inet berth prerouting";
     assert_eq!(batch.describe(&ruleset, 100, None), "the transaction");
@@ -127,7 +130,7 @@ fn an_answer_names_what_it_is_about() {
 #[test]
 fn a_rule_too_long_for_a_message_is_told_before_it_is_sent() {
     let rule = Rule::new(vec![Expr::counter(); 2000], "endless");
-    let error = Batch::replace(&one_rule(rule), None, 1).unwrap_err();
+    let error = Batch::replace(&one_rule(rule), &Ruleset::default(), None, 1).unwrap_err();
     assert!(
         error.to_string().contains("comment \"endless\"` in chain inet berth prerouting does not fit"),
         "{error}"
@@ -164,7 +167,7 @@ fn a_long_set_is_sent_in_several_messages_and_read_back_whole() {
     let mut long = Set::anonymous("long", set::IPV4_ADDR, keys);
     long.flags = 0;
     let ruleset = Ruleset { tables: vec![table(Vec::new(), vec![long])] };
-    let batch = Batch::replace(&ruleset, None, 1).unwrap();
+    let batch = Batch::replace(&ruleset, &Ruleset::default(), None, 1).unwrap();
     assert!(Messages(batch.bytes()).filter(|message| message.kind == 0xa0c).count() > 1);
     assert_eq!(read_back(&batch), ruleset);
 }
@@ -320,7 +323,7 @@ proptest! {
     #[test]
     fn what_is_sent_is_what_is_read(rule in rules()) {
         let ruleset = one_rule(rule);
-        let batch = Batch::replace(&ruleset, Some(1), 1).unwrap();
+        let batch = Batch::replace(&ruleset, &Ruleset::default(), Some(1), 1).unwrap();
         prop_assert_eq!(read_back(&batch), ruleset);
     }
 
@@ -342,18 +345,18 @@ proptest! {
             message[at] = byte;
         }
         let skeleton = one_rule(Rule::default());
-        let batch = Batch::replace(&skeleton, None, 1).unwrap();
+        let batch = Batch::replace(&skeleton, &Ruleset::default(), None, 1).unwrap();
         let mut dump = Dump::new(Filter::default());
         Messages(batch.bytes()).chain(Messages(&message)).for_each(|message| dump.add(&message));
         let found = dump.finish();
         let _ = (found.to_string(), found.canonical());
-        let again = Batch::replace(&found, None, 1).unwrap();
+        let again = Batch::replace(&found, &Ruleset::default(), None, 1).unwrap();
         prop_assert_eq!(read_back(&again), found);
     }
 
     #[test]
     fn any_attributes_can_be_read_as_any_object(kind in 0u8..32, attributes in bytes(0..300)) {
-        let batch = Batch::replace(&one_rule(dnat_rule()), None, 1).unwrap();
+        let batch = Batch::replace(&one_rule(dnat_rule()), &Ruleset::default(), None, 1).unwrap();
         let mut writer = Writer::new();
         let header = Header { kind: 0xa00 | u16::from(kind), family: 1, ..Header::default() };
         writer.message(header, |w| {
@@ -365,7 +368,7 @@ proptest! {
         Messages(batch.bytes()).chain(Messages(&message)).for_each(|message| dump.add(&message));
         let _ = dump.set_requests(1);
         let found = dump.finish();
-        let _ = (found.to_string(), found.canonical(), Batch::replace(&found, None, 1));
+        let _ = (found.to_string(), found.canonical(), Batch::replace(&found, &Ruleset::default(), None, 1));
         let _ = Expr::decode(Attributes(&attributes)) == Expr::verdict(Verdict::Drop);
         let _ = Userdata(attributes).as_comment();
         prop_assert!(VERDICT == 0);

@@ -1,19 +1,42 @@
-//! Rulesets in the syntax of nft(8), as `nft list table` of nft 1.0.6 prints them.
+//! Rulesets in the syntax of nft(8), as `nft list` of nft 1.0.6 prints them.
 //!
-//! Byte for byte the same for what berth itself writes; what is outside that vocabulary is shown in a raw form
-//! (`@nh,64,8`, `<name hex>`) rather than left out.
+//! Byte for byte the same for what nft has words for; what it has none for is shown raw (`@nh,64,8`,
+//! `<name 0x…>`) rather than left out.
 
-mod action;
-mod elements;
-mod field;
-mod rule;
+mod object;
+mod statement;
 mod value;
 
-use std::fmt;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 
 use super::expr::Verdict;
-use super::{Chain, DataType, Family, Hook, Object, ObjectKind, Policy, Rule, Set, Table, hook, set};
-use value::Kind;
+use super::syntax::{Field, declared, elements_of, key_parts, statements};
+use super::{Chain, DataType, Family, Flowtable, Hook, Policy, Rule, Ruleset, Set, Table, hook, set};
+
+pub use object::{ct_timeout_states, family_name, protocol_word};
+pub use statement::{
+    LOG_ALL, LOG_LEVELS, NETMAP, SYNPROXY_FLAGS, SYNPROXY_MSS, SYNPROXY_WSCALE, WARN, byte_unit, log_flags,
+    nat_flags, object_word, operation_word, queue_flags, reject_words, time_unit,
+};
+pub use value::{
+    base_name, extension_space, fib_flags, fib_result, flag_names, hex, nameless, osf_ttl, raw, words,
+};
+
+/// How a listing is written.
+#[derive(Debug, Clone, Default)]
+pub struct Style {
+    /// With handles (`-a`).
+    pub handles: bool,
+    /// Numbers instead of words (`-n`).
+    pub numeric: bool,
+    /// Without what counts (`-s`).
+    pub stateless: bool,
+    /// Names of interfaces by index; one that is not here is a number.
+    pub interfaces: BTreeMap<u32, String>,
+    /// Of the table that is being written.
+    pub family: Option<Family>,
+}
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,65 +69,306 @@ impl fmt::Display for Verdict {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "table {} {} {{", self.family, self.name)?;
-        if let Some(comment) = self.userdata.as_comment() {
-            writeln!(f, "\tcomment \"{comment}\"")?;
-        }
-        self.write_flags(f)?;
-        let mut between = "";
-        for object in &self.objects {
-            write!(f, "{between}")?;
-            write_object(f, object)?;
-            between = "\n";
-        }
-        for set in self.sets.iter().filter(|set| !set.is_anonymous()) {
-            write!(f, "{between}")?;
-            write_set(f, set)?;
-            between = "\n";
-        }
-        for chain in &self.chains {
-            write!(f, "{between}")?;
-            self.write_chain(f, chain)?;
-            between = "\n";
-        }
-        writeln!(f, "}}")
+        f.write_str(&Style::default().table(self))
+    }
+}
+
+impl Ruleset {
+    /// All tables, as `nft list ruleset` prints them.
+    pub fn text(&self, style: &Style) -> String {
+        self.tables.iter().map(|table| style.table(table)).collect()
     }
 }
 
 impl Table {
     /// One rule as a line of nft.
     pub fn rule_text(&self, rule: &Rule) -> String {
-        let mut text = rule::text(self, rule);
-        if let Some(comment) = rule.userdata.as_comment() {
-            text.push_str(&format!(" comment \"{comment}\""));
-        }
-        text
-    }
-
-    fn write_flags(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [(1, "dormant"), (2, "owner"), (4, "persist")];
-        let set: Vec<&str> =
-            names.iter().filter(|(bit, _)| self.flags & bit != 0).map(|(_, name)| *name).collect();
-        if set.is_empty() { Ok(()) } else { writeln!(f, "\tflags {}", set.join(",")) }
-    }
-
-    fn write_chain(&self, f: &mut fmt::Formatter<'_>, chain: &Chain) -> fmt::Result {
-        writeln!(f, "\tchain {} {{", chain.name)?;
-        if let Some(comment) = chain.userdata.as_comment() {
-            writeln!(f, "\t\tcomment \"{comment}\"")?;
-        }
-        if let Some(hook) = &chain.hook {
-            writeln!(f, "\t\t{}", hook_text(self.family, hook))?;
-        }
-        for rule in &chain.rules {
-            writeln!(f, "\t\t{}", self.rule_text(rule))?;
-        }
-        writeln!(f, "\t}}")
+        Style::default().rule(self, rule)
     }
 }
 
-fn hook_text(family: Family, hook: &Hook) -> String {
-    let name = match (family, hook.number) {
+impl Style {
+    /// For what is in a table.
+    pub fn in_table(&self, table: &Table) -> Self {
+        Self { family: Some(table.family), ..self.clone() }
+    }
+
+    /// One rule as a line, without its handle.
+    pub fn rule(&self, table: &Table, rule: &Rule) -> String {
+        let mut out = String::new();
+        self.in_table(table).rule_into(&mut out, table, rule);
+        out
+    }
+
+    fn rule_into(&self, out: &mut String, table: &Table, rule: &Rule) {
+        for (at, statement) in statements(table, rule).iter().enumerate() {
+            out.push_str(if at == 0 { "" } else { " " });
+            self.statement(out, statement);
+        }
+        if let Some(comment) = rule.userdata.as_comment() {
+            let _ = write!(out, " comment \"{comment}\"");
+        }
+    }
+
+    fn handle(&self, out: &mut String, handle: super::Handle) {
+        if let Some(handle) = handle.0.filter(|_| self.handles) {
+            let _ = write!(out, " # handle {handle}");
+        }
+        out.push('\n');
+    }
+
+    /// A whole table.
+    pub fn table(&self, table: &Table) -> String {
+        let style = self.in_table(table);
+        let mut out = String::new();
+        style.open(&mut out, table);
+        flag_line(&mut out, "\tflags", table.flags, &TABLE_FLAGS);
+        if let Some(comment) = table.userdata.as_comment() {
+            let _ = writeln!(out, "\tcomment \"{comment}\"");
+        }
+        let mut between = "";
+        let mut separate = |out: &mut String| {
+            out.push_str(between);
+            between = "\n";
+        };
+        for found in &table.objects {
+            separate(&mut out);
+            style.object(&mut out, found);
+        }
+        for found in table.sets.iter().filter(|set| !set.is_anonymous()) {
+            separate(&mut out);
+            style.set(&mut out, found, true);
+        }
+        for found in &table.flowtables {
+            separate(&mut out);
+            style.flowtable(&mut out, found);
+        }
+        for found in &table.chains {
+            separate(&mut out);
+            style.chain(&mut out, table, found);
+        }
+        out.push_str("}\n");
+        out
+    }
+
+    pub(super) fn open(&self, out: &mut String, table: &Table) {
+        let _ = write!(out, "table {} {} {{", table.family, table.name);
+        self.handle(out, table.handle);
+    }
+
+    /// A table with one chain, as `nft list chain` prints it.
+    pub fn one_chain(&self, table: &Table, chain: &Chain) -> String {
+        self.one(table, |style, out| style.chain(out, table, chain))
+    }
+
+    /// A table with one set or map, as `nft list set` prints it.
+    pub fn one_set(&self, table: &Table, set: &Set) -> String {
+        self.one(table, |style, out| style.set(out, set, true))
+    }
+
+    /// A table with some of what is in it.
+    pub fn one(&self, table: &Table, fill: impl FnOnce(&Self, &mut String)) -> String {
+        let style = self.in_table(table);
+        let mut out = String::new();
+        let quiet = Self { handles: false, ..style.clone() };
+        quiet.open(&mut out, table);
+        fill(&style, &mut out);
+        out.push_str("}\n");
+        out
+    }
+
+    pub(super) fn chain(&self, out: &mut String, table: &Table, chain: &Chain) {
+        let _ = write!(out, "\tchain {} {{", chain.name);
+        self.handle(out, chain.handle);
+        if let Some(comment) = chain.userdata.as_comment() {
+            let _ = writeln!(out, "\t\tcomment \"{comment}\"");
+        }
+        if let Some(hook) = &chain.hook {
+            let _ = writeln!(out, "\t\t{}", hook_text(table.family, hook, chain.flags, self.numeric));
+        }
+        for rule in &chain.rules {
+            out.push_str("\t\t");
+            self.rule_into(out, table, rule);
+            self.handle(out, rule.handle);
+        }
+        out.push_str("\t}\n");
+    }
+
+    /// The chains without their rules, as `nft list chains` prints them.
+    pub fn chain_heads(&self, out: &mut String, table: &Table) {
+        for chain in &table.chains {
+            let head = Chain { rules: Vec::new(), ..chain.clone() };
+            self.chain(out, table, &head);
+        }
+    }
+
+    pub fn flowtable(&self, out: &mut String, flowtable: &Flowtable) {
+        let _ = write!(out, "\tflowtable {} {{", flowtable.name);
+        self.handle(out, flowtable.handle);
+        let hook = Hook {
+            kind: String::new(),
+            number: flowtable.hook,
+            priority: flowtable.priority,
+            devices: Vec::new(),
+            policy: Policy::Accept,
+        };
+        let priority = priority_text(Family::NETDEV, &hook, self.numeric);
+        let _ = writeln!(out, "\t\thook ingress priority {priority}");
+        if !flowtable.devices.is_empty() {
+            let _ = writeln!(out, "\t\tdevices = {{ {} }}", flowtable.devices.join(", "));
+        }
+        if flowtable.flags & 1 != 0 {
+            out.push_str("\t\tflags offload\n");
+        }
+        if flowtable.flags & 2 != 0 {
+            out.push_str("\t\tcounter\n");
+        }
+        out.push_str("\t}\n");
+    }
+
+    /// A set or map; `whole`: with its elements.
+    pub fn set(&self, out: &mut String, found: &Set, whole: bool) {
+        let _ = write!(out, "\t{} {} {{", set_word(found), found.name);
+        self.handle(out, found.handle);
+        self.types(out, found);
+        if found.policy == 1 {
+            out.push_str("\t\tpolicy memory\n");
+        }
+        // Of a constant set it is the number of its elements.
+        if let Some(size) = found.size.filter(|_| found.flags & set::CONSTANT == 0) {
+            let _ = writeln!(out, "\t\tsize {size}");
+        }
+        // That elements time out follows from how long they stay.
+        let implied = found.timeout.is_some() && found.flags & (set::DYNAMIC | set::INTERVAL) == 0;
+        let flags = if implied { found.flags & !set::TIMEOUT } else { found.flags };
+        flag_line(out, "\t\tflags", flags, &SET_FLAGS);
+        if let Some(timeout) = found.timeout {
+            let _ = writeln!(out, "\t\ttimeout {}", value::duration(timeout, self.numeric));
+        }
+        if let Some(interval) = found.gc_interval {
+            let _ = writeln!(out, "\t\tgc-interval {}", value::duration(u64::from(interval), self.numeric));
+        }
+        for (at, expr) in found.exprs.iter().enumerate() {
+            out.push_str(if at == 0 { "\t\t" } else { " " });
+            statement::plain(out, expr, true);
+        }
+        if !found.exprs.is_empty() {
+            out.push('\n');
+        }
+        if found.merges() {
+            out.push_str("\t\tauto-merge\n");
+        }
+        if let Some(comment) = found.userdata.comment_at(SET_COMMENT) {
+            let _ = writeln!(out, "\t\tcomment \"{comment}\"");
+        }
+        let hidden = !whole || self.stateless && found.flags & set::DYNAMIC != 0;
+        if !found.elements.is_empty() && !hidden {
+            self.elements(out, found);
+        }
+        out.push_str("\t}\n");
+    }
+
+    /// `type …`, or `typeof …` where that is what was said.
+    fn types(&self, out: &mut String, found: &Set) {
+        let (key, data) = declared(found);
+        let names = type_names(found);
+        let join = |fields: Vec<Field<'_>>| {
+            let texts = fields.iter().map(|field| {
+                let mut text = String::new();
+                self.field(&mut text, field);
+                text
+            });
+            texts.collect::<Vec<_>>().join(" . ")
+        };
+        let word = if key.is_some() { "typeof" } else { "type" };
+        let key = key.map_or(names.0, join);
+        let data = match (data.map(join), names.1) {
+            (Some(fields), _) if elements_of(found).has_data_intervals() => format!(" : interval {fields}"),
+            (Some(text), _) | (None, Some(text)) => format!(" : {text}"),
+            (None, None) => String::new(),
+        };
+        let _ = writeln!(out, "\t\t{word} {key}{data}");
+    }
+
+    fn elements(&self, out: &mut String, found: &Set) {
+        out.push_str("\t\telements = { ");
+        let per_line = per_line(found);
+        for (at, entry) in elements_of(found).entries().iter().enumerate() {
+            if at > 0 {
+                out.push_str(if at % per_line == 0 { ",\n\t\t\t     " } else { ", " });
+            }
+            self.entry(out, entry);
+        }
+        out.push_str(" }\n");
+    }
+}
+
+/// Type of a set's userdata that is its comment.
+const SET_COMMENT: u8 = 7;
+
+pub const TABLE_FLAGS: [(u32, &str); 3] = [(1, "dormant"), (2, "owner"), (4, "persist")];
+
+pub const SET_FLAGS: [(u32, &str); 4] = [
+    (set::CONSTANT, "constant"),
+    (set::DYNAMIC, "dynamic"),
+    (set::INTERVAL, "interval"),
+    (set::TIMEOUT, "timeout"),
+];
+
+pub fn set_word(found: &Set) -> &'static str {
+    if found.flags & (set::MAP | set::OBJECT) == 0 { "set" } else { "map" }
+}
+
+/// Names of the types of keys, and of data.
+pub fn type_names(found: &Set) -> (String, Option<String>) {
+    let key = key_parts(found).iter().map(|part| part.kind.name()).collect::<Vec<_>>().join(" . ");
+    let data = match (found.data, found.object) {
+        (Some(DataType::Verdict), _) => Some("verdict".to_owned()),
+        (Some(DataType::Value { .. }), _) => {
+            let elements = elements_of(found);
+            let names = elements.data.iter().map(|part| part.kind.name()).collect::<Vec<_>>().join(" . ");
+            Some(if elements.has_data_intervals() { format!("interval {names}") } else { names })
+        }
+        (None, Some(object)) => Some(object_word(object).to_owned()),
+        (None, None) => None,
+    };
+    (key, data)
+}
+
+/// How many elements nft writes before it begins a line.
+fn per_line(found: &Set) -> usize {
+    use super::syntax::Type as T;
+    match key_parts(found).as_slice() {
+        [part] => match part.kind {
+            T::NfProto
+            | T::Integer
+            | T::ArpOp
+            | T::InetProto
+            | T::InetService
+            | T::TcpFlag
+            | T::DccpType
+            | T::Mark
+            | T::IfIndex
+            | T::ClassId
+            | T::Uid
+            | T::Gid
+            | T::CtDir => 5,
+            T::Ipv4 | T::CtState | T::CtStatus | T::PktType => 2,
+            _ => 1,
+        },
+        _ => 1,
+    }
+}
+
+fn flag_line(out: &mut String, word: &str, flags: u32, names: &[(u32, &str)]) {
+    let set: Vec<&str> = names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
+    if !set.is_empty() {
+        let _ = writeln!(out, "{word} {}", set.join(","));
+    }
+}
+
+pub fn hook_name(family: Family, number: u32) -> &'static str {
+    match (family, number) {
         (Family::NETDEV, 0) | (Family::INET, 5) => "ingress",
         (Family::NETDEV, 1) => "egress",
         (Family::ARP, 0) => "input",
@@ -115,22 +379,34 @@ fn hook_text(family: Family, hook: &Hook) -> String {
         (_, hook::OUTPUT) => "output",
         (_, hook::POSTROUTING) => "postrouting",
         _ => "unknown",
-    };
+    }
+}
+
+pub fn policy_word(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Accept => "accept",
+        Policy::Drop => "drop",
+    }
+}
+
+/// NFT_CHAIN_HW_OFFLOAD.
+pub const CHAIN_OFFLOAD: u32 = 2;
+
+fn hook_text(family: Family, hook: &Hook, flags: u32, numeric: bool) -> String {
+    let name = hook_name(family, hook.number);
     let devices = match hook.devices.as_slice() {
         [] => String::new(),
         [device] => format!("device \"{device}\" "),
         devices => format!("devices = {{ {} }} ", devices.join(", ")),
     };
-    let policy = match hook.policy {
-        Policy::Accept => "accept",
-        Policy::Drop => "drop",
-    };
-    let priority = priority_text(family, hook);
-    format!("type {} hook {name} {devices}priority {priority}; policy {policy};", hook.kind)
+    let policy = policy_word(hook.policy);
+    let priority = priority_text(family, hook, numeric);
+    let offload = if flags & CHAIN_OFFLOAD == 0 { "" } else { " flags offload;" };
+    format!("type {} hook {name} {devices}priority {priority};{offload} policy {policy};", hook.kind)
 }
 
 /// The named priorities of nft(8), and ten on either side of them.
-fn priority_text(family: Family, hook: &Hook) -> String {
+fn priority_text(family: Family, hook: &Hook, numeric: bool) -> String {
     let ip = [
         ("raw", -300, true),
         ("mangle", -150, true),
@@ -151,7 +427,7 @@ fn priority_text(family: Family, hook: &Hook) -> String {
         _ => &[("filter", 0, true)],
     };
     let near = names.iter().find(|(_, value, valid)| *valid && hook.priority.abs_diff(*value) <= 10);
-    match near {
+    match near.filter(|_| !numeric) {
         Some((name, value, _)) => match hook.priority - value {
             0 => (*name).to_owned(),
             more if more > 0 => format!("{name} + {more}"),
@@ -159,72 +435,4 @@ fn priority_text(family: Family, hook: &Hook) -> String {
         },
         None => hook.priority.to_string(),
     }
-}
-
-fn write_object(f: &mut fmt::Formatter<'_>, object: &Object) -> fmt::Result {
-    match &object.kind {
-        ObjectKind::Counter { packets, bytes } => {
-            writeln!(f, "\tcounter {} {{", object.name)?;
-            if let Some(comment) = object.userdata.as_comment() {
-                writeln!(f, "\t\tcomment \"{comment}\"")?;
-            }
-            writeln!(f, "\t\tpackets {packets} bytes {bytes}")?;
-        }
-        ObjectKind::Other { kind, bytes } => {
-            writeln!(f, "\tobject {} {{", object.name)?;
-            writeln!(f, "\t\t<kind {kind} {}>", value::hex(bytes))?;
-        }
-    }
-    writeln!(f, "\t}}")
-}
-
-fn write_set(f: &mut fmt::Formatter<'_>, set: &Set) -> fmt::Result {
-    let word = if set.flags & (set::MAP | set::OBJECT) == 0 { "set" } else { "map" };
-    writeln!(f, "\t{word} {} {{", set.name)?;
-    let kinds = Kind::of_set_type(set.key_type, set.key_len);
-    let mut kind = kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" . ");
-    match set.data {
-        Some(DataType::Verdict) => kind.push_str(" : verdict"),
-        Some(DataType::Value { kind: data, len }) => {
-            let data =
-                Kind::of_set_type(data, len).iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" . ");
-            kind.push_str(&format!(" : {data}"));
-        }
-        None => {}
-    }
-    writeln!(f, "\t\ttype {kind}")?;
-    if let Some(size) = set.size {
-        writeln!(f, "\t\tsize {size}")?;
-    }
-    let names = [
-        (set::CONSTANT, "constant"),
-        (set::DYNAMIC, "dynamic"),
-        (set::INTERVAL, "interval"),
-        (set::TIMEOUT, "timeout"),
-    ];
-    let flags: Vec<&str> =
-        names.iter().filter(|(bit, _)| set.flags & bit != 0).map(|(_, name)| *name).collect();
-    if !flags.is_empty() {
-        writeln!(f, "\t\tflags {}", flags.join(","))?;
-    }
-    if let Some(timeout) = set.timeout {
-        writeln!(f, "\t\ttimeout {}", duration(timeout))?;
-    }
-    if !set.elements.is_empty() {
-        writeln!(f, "\t\telements = {}", elements::elements_text(set, &kinds))?;
-    }
-    writeln!(f, "\t}}")
-}
-
-/// `1d2h3m4s5ms`, without the parts that are nothing.
-fn duration(milliseconds: u64) -> String {
-    let mut rest = milliseconds;
-    let mut text = String::new();
-    for (unit, length) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
-        if rest >= length {
-            text.push_str(&format!("{}{unit}", rest / length));
-            rest %= length;
-        }
-    }
-    if text.is_empty() { "0s".to_owned() } else { text }
 }

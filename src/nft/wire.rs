@@ -6,8 +6,8 @@
 use super::attr::{Attributes, Writer};
 use super::expr::{Data, Expr, SetIds};
 use super::{
-    Chain, DataType, Element, Family, Handle, Hook, Object, ObjectKind, Policy, Rule, Set, Table, Userdata,
-    set,
+    Chain, DataType, Element, Family, Flowtable, Handle, Hook, OBJECT_COUNTER, Object, ObjectKind, Policy,
+    Rule, Set, Table, Userdata, set,
 };
 
 /// Message types (`enum nf_tables_msg_types`).
@@ -17,24 +17,28 @@ pub mod kind {
     pub const DEL_TABLE: u8 = 2;
     pub const NEW_CHAIN: u8 = 3;
     pub const GET_CHAIN: u8 = 4;
+    pub const DEL_CHAIN: u8 = 5;
     pub const NEW_RULE: u8 = 6;
     pub const GET_RULE: u8 = 7;
+    pub const DEL_RULE: u8 = 8;
     pub const NEW_SET: u8 = 9;
     pub const GET_SET: u8 = 10;
+    pub const DEL_SET: u8 = 11;
     pub const NEW_ELEMENT: u8 = 12;
     pub const GET_ELEMENT: u8 = 13;
     pub const NEW_GENERATION: u8 = 15;
     pub const GET_GENERATION: u8 = 16;
     pub const NEW_OBJECT: u8 = 18;
     pub const GET_OBJECT: u8 = 19;
+    pub const DEL_OBJECT: u8 = 20;
+    pub const NEW_FLOWTABLE: u8 = 22;
+    pub const GET_FLOWTABLE: u8 = 23;
 }
 
 /// NFTA_DATA type of a verdict in `NFTA_SET_DATA_TYPE`.
 const DATA_VERDICT: u32 = 0xffff_ff00;
 /// NFT_CHAIN_BASE: follows from the hook.
 const CHAIN_BASE: u32 = 1;
-/// NFT_OBJECT_COUNTER.
-const COUNTER: u32 = 1;
 /// NFTA_SET_USERDATA.
 const SET_USERDATA: u16 = 13;
 
@@ -61,9 +65,11 @@ impl Table {
         Some(Self {
             family,
             name: a.text(1)?,
+            handle: Handle(a.u64(4)),
             flags: a.u32(2).unwrap_or(0),
             userdata: Userdata::decode(a, 6),
             sets: Vec::new(),
+            flowtables: Vec::new(),
             objects: Vec::new(),
             chains: Vec::new(),
         })
@@ -92,6 +98,7 @@ impl Chain {
         };
         Some(Self {
             name: a.text(3)?,
+            handle: Handle(a.u64(2)),
             hook,
             flags: a.u32(10).unwrap_or(0) & !CHAIN_BASE,
             userdata: Userdata::decode(a, 12),
@@ -152,6 +159,8 @@ impl Set {
     pub(super) fn wire_name(&self) -> &str {
         match (self.is_anonymous(), self.data.is_some()) {
             (false, _) => &self.name,
+            // A meter.
+            (true, _) if self.flags & set::DYNAMIC != 0 => &self.name,
             (true, false) => "__set%d",
             (true, true) => "__map%d",
         }
@@ -191,6 +200,11 @@ impl Set {
         w.some_u32(12, self.gc_interval);
         self.userdata.encode(SET_USERDATA, w);
         w.some_u32(15, self.object);
+        match self.exprs.as_slice() {
+            [] => {}
+            [one] => w.nest(17, |w| one.encode_bare(&SetIds::new(), w)),
+            several => w.nest(18, |w| several.iter().for_each(|expr| expr.encode(&SetIds::new(), w))),
+        }
     }
 
     pub(super) fn decode(a: Attributes<'_>) -> Option<Self> {
@@ -205,6 +219,7 @@ impl Set {
             description.nest(2).map(|list| list.filter_map(|(_, field)| Attributes(field).u32(1)).collect());
         Some(Self {
             name: a.text(2)?,
+            handle: Handle(a.u64(16)),
             flags,
             key_type: a.u32(4).unwrap_or(0),
             key_len: a.u32(5)?,
@@ -215,6 +230,11 @@ impl Set {
             fields: fields.unwrap_or_default(),
             timeout: a.u64(11),
             gc_interval: a.u32(12),
+            exprs: match (a.nest(17), a.nest(18)) {
+                (Some(one), _) => vec![Expr::decode(one)],
+                (None, Some(list)) => Expr::decode_list(list),
+                (None, None) => Vec::new(),
+            },
             userdata: Userdata::decode(a, SET_USERDATA),
             elements: Vec::new(),
         })
@@ -263,6 +283,7 @@ impl Element {
             data: a.nest(2).and_then(Data::decode),
             object: a.text(9),
             timeout: a.u64(4),
+            expiration: a.u64(5),
             exprs,
             userdata: Userdata::decode(a, 6),
         }
@@ -275,7 +296,7 @@ impl Object {
         w.text(2, &self.name);
         match &self.kind {
             ObjectKind::Counter { packets, bytes } => {
-                w.u32(3, COUNTER);
+                w.u32(3, OBJECT_COUNTER);
                 w.nest(4, |w| {
                     w.u64(1, *bytes);
                     w.u64(2, *packets);
@@ -292,9 +313,24 @@ impl Object {
     pub(super) fn decode(a: Attributes<'_>) -> Option<Self> {
         let data = a.nest(4).unwrap_or(Attributes(&[]));
         let kind = match (a.u32(3)?, data.u64(1), data.u64(2)) {
-            (COUNTER, Some(bytes), Some(packets)) => ObjectKind::Counter { packets, bytes },
+            (OBJECT_COUNTER, Some(bytes), Some(packets)) => ObjectKind::Counter { packets, bytes },
             (kind, ..) => ObjectKind::Other { kind, bytes: data.0.to_vec() },
         };
-        Some(Self { name: a.text(2)?, kind, userdata: Userdata::decode(a, 8) })
+        Some(Self { name: a.text(2)?, handle: Handle(a.u64(6)), kind, userdata: Userdata::decode(a, 8) })
+    }
+}
+
+impl Flowtable {
+    pub(super) fn decode(a: Attributes<'_>) -> Option<Self> {
+        let hook = a.nest(3).unwrap_or(Attributes(&[]));
+        let devices = hook.nest(3).map(|list| list.map(|(_, name)| until_nul(name)).collect());
+        Some(Self {
+            name: a.text(2)?,
+            handle: Handle(a.u64(5)),
+            hook: hook.u32(1).unwrap_or(0),
+            priority: hook.i32(2).unwrap_or(0),
+            devices: devices.unwrap_or_default(),
+            flags: a.u32(7).unwrap_or(0),
+        })
     }
 }

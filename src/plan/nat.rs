@@ -20,7 +20,7 @@ use crate::facts::Facts;
 use crate::net::{IfName, Ipv4Prefix, Port, Transport};
 use crate::nft::expr::{CmpOp, Extension, NatKind, base, ct, meta};
 use crate::nft::{
-    Chain, Data, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set,
+    Chain, Data, Expr, Family, Handle, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set,
 };
 
 use super::LinkPlan;
@@ -102,9 +102,11 @@ fn empty_table() -> Table {
     Table {
         family: FAMILY,
         name: TABLE.to_owned(),
+        handle: Handle::default(),
         flags: 0,
         userdata: Userdata::comment("the pod's address is the guest's; replaced as a whole by berth"),
         sets: Vec::new(),
+        flowtables: Vec::new(),
         objects: Vec::new(),
         chains: Vec::new(),
     }
@@ -217,6 +219,7 @@ impl Build {
     fn chain(&mut self, name: &str, kind: &str, number: u32, priority: i32, rules: Vec<Rule>) {
         self.table.chains.push(Chain {
             name: name.to_owned(),
+            handle: Handle::default(),
             hook: Some(Hook {
                 kind: kind.to_owned(),
                 number,

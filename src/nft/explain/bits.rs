@@ -146,6 +146,37 @@ impl Bits {
         Self(self.0.chunks(size.max(1)).flat_map(|group| group.iter().rev().copied()).collect())
     }
 
+    /// As the kernel shifts a register: words of four octets in host order, the first the most significant.
+    #[must_use]
+    pub fn shifted(&self, right: bool, bits: u32) -> Self {
+        let Some(bytes) = self.bytes() else { return Self::unknown(self.len()) };
+        let word = |chunk: &[u8]| {
+            let mut word = [0; 4];
+            word.iter_mut().zip(chunk).for_each(|(octet, byte)| *octet = *byte);
+            u32::from_ne_bytes(word)
+        };
+        let mut words: Vec<u32> = bytes.chunks(4).map(word).collect();
+        let rest = 32_u32.saturating_sub(bits);
+        let mut carry = 0;
+        let mut shift = |word: &mut u32| {
+            let (kept, out) = if right {
+                (word.checked_shr(bits), word.checked_shl(rest))
+            } else {
+                (word.checked_shl(bits), word.checked_shr(rest))
+            };
+            *word = carry | kept.unwrap_or(0);
+            carry = out.unwrap_or(0);
+        };
+        if right {
+            words.iter_mut().for_each(&mut shift);
+        } else {
+            words.iter_mut().rev().for_each(&mut shift);
+        }
+        let mut shifted: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
+        shifted.truncate(self.len());
+        Self::known(&shifted)
+    }
+
     /// The same, or less known, so that it fits `other` too: for an assignment that may not have happened.
     #[must_use]
     pub fn or(&self, other: &Self) -> Self {
@@ -202,6 +233,14 @@ mod tests {
         assert_eq!(status.masked(&[0x20, 0], &[0, 0]).bytes(), Some(vec![0x20, 0]));
         assert_eq!(status.masked(&[0x60, 0], &[0, 0]).bytes(), None);
         assert_eq!(status.masked(&[0x60, 0], &[0, 0]).equals(&[0, 0]), Truth::No);
+    }
+
+    #[test]
+    fn shifts_carry_from_word_to_word() {
+        let words = |a: u32, b: u32| Bits::known(&[a.to_ne_bytes(), b.to_ne_bytes()].concat());
+        assert_eq!(words(1, 0x8000_0001).shifted(false, 4), words(0x18, 0x10));
+        assert_eq!(words(0x18, 0x10).shifted(true, 4), words(1, 0x8000_0001));
+        assert_eq!(Bits::unknown(4).shifted(true, 4), Bits::unknown(4));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::packet::TCP;
 use super::registers::{Origin, Registers};
 use super::words::Style;
 use super::world::Question;
-use super::{Walk, nat, words};
+use super::{Walk, words};
 
 /// What an expression does.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub(super) struct Ruling {
 pub(super) struct Machine<'w, 'a> {
     pub(super) walk: &'w mut Walk<'a>,
     pub(super) table: &'a Table,
-    registers: Registers,
+    pub(super) registers: Registers,
     /// Why the rule may not have matched up to here.
     doubt: Option<String>,
     said: Vec<String>,
@@ -158,48 +158,19 @@ impl<'w, 'a> Machine<'w, 'a> {
                     format!("{} is {}, {not}in {from}-{to}", origin.text, origin.value())
                 })
             }
+            Expr::Shift { sreg, dreg, len, right, bits } => {
+                let mut origin = self.registers.origin(*sreg);
+                let shifted = self.registers.get(*sreg, usize_of(*len)).shifted(*right, *bits);
+                origin.raw = shifted.clone();
+                self.registers.load(*dreg, &shifted, origin);
+                Effect::Next
+            }
             Expr::Lookup { set, sreg, dreg, inverted } => self.lookup(set, *sreg, *dreg, *inverted),
             other => return self.act(other),
         })
     }
 
-    fn act(&mut self, expr: &Expr) -> Result<Effect, Question> {
-        Ok(match expr {
-            Expr::Counter { .. } | Expr::Log { .. } => Effect::Next,
-            Expr::MetaSet { key, sreg } => {
-                let bits = self.registers.get(*sreg, 4);
-                self.walk.set_meta(*key, &bits, self.doubt.is_none())
-            }
-            Expr::CtSet { key, sreg, .. } => {
-                let bits = self.registers.get(*sreg, 4);
-                self.walk.set_ct(*key, &bits, self.doubt.is_none())
-            }
-            Expr::PayloadSet { base, offset, len, sreg, .. } => self.rewrite(*base, *offset, *len, *sreg),
-            Expr::ExthdrSet { field, .. } => match (field.space, self.walk.packet.protocol) {
-                (1, protocol) if protocol != TCP => Effect::Break("not a TCP packet".into()),
-                _ => Effect::Next,
-            },
-            Expr::Nat { .. } | Expr::Masquerade { .. } | Expr::Redirect { .. } => nat::apply(self, expr)?,
-            Expr::Reject { kind, .. } => Effect::End(End::Reject(self.rejection(*kind).into())),
-            Expr::Notrack => self.walk.no_track(self.doubt.is_none()),
-            Expr::Limit { .. } => self.limited("rate limit"),
-            Expr::Objref { kind: 2, name } => self.limited(&format!("quota {name}")),
-            Expr::Objref { kind: 4, name } => self.limited(&format!("rate limit {name}")),
-            Expr::Objref { kind: 10, name } => stuck(&format!("synproxy {name} answers for the server")),
-            Expr::Objref { .. } => Effect::Next,
-            other => self.unknown(other),
-        })
-    }
-
-    pub(super) fn limited(&self, what: &str) -> Effect {
-        if self.walk.world.within_limits {
-            Effect::Next
-        } else {
-            Effect::Doubt(format!("the {what} may be exceeded or not (--within-limits: it is not)"))
-        }
-    }
-
-    fn loaded(&mut self, dreg: Register, loaded: Loaded, text: String, style: Style) -> Effect {
+    pub(super) fn loaded(&mut self, dreg: Register, loaded: Loaded, text: String, style: Style) -> Effect {
         match loaded {
             Loaded::Bits(bits) => {
                 self.registers.load(dreg, &bits, Origin::new(text, style, bits.clone()));
@@ -325,65 +296,6 @@ impl<'w, 'a> Machine<'w, 'a> {
             }
             Verdict::Code(code) => stuck(&format!("verdict {code}")),
             verdict => Effect::End(End::Verdict(verdict.clone())),
-        }
-    }
-
-    fn rewrite(&mut self, base: u32, offset: u32, len: u32, sreg: Register) -> Effect {
-        let bits = self.registers.get(sreg, usize_of(len));
-        let certain = self.certain();
-        let packet = &mut self.walk.packet;
-        let (text, style) = words::payload_field(packet.ether_type(), packet.protocol, (base, offset, len));
-        let Some(layer) = packet.layer_mut(base) else {
-            return Effect::Break(format!("{text}: the packet has no such header"));
-        };
-        let offset = usize_of(offset);
-        let before = layer.part(offset, bits.len()).unwrap_or_else(|| Bits::unknown(bits.len()));
-        let after = if certain { bits } else { before.or(&bits) };
-        layer.put(offset, &after);
-        let value = after.bytes().map_or_else(|| "?".to_owned(), |bytes| style.text(&bytes));
-        Effect::Said(format!("{text} is {value} from here on"))
-    }
-
-    fn rejection(&self, kind: u32) -> &'static str {
-        match (kind, self.walk.packet.protocol) {
-            (1, TCP) => "with a TCP reset",
-            _ => "with an ICMP error",
-        }
-    }
-
-    fn unknown(&mut self, expr: &Expr) -> Effect {
-        let name = expr.name();
-        match name {
-            // No effect on this packet, or none that a rule sees.
-            "last" | "dup" | "flow_offload" => Effect::Next,
-            "quota" => self.limited("quota"),
-            "connlimit" => self.limited("number of connections"),
-            "dynset" => self.dynamic(expr),
-            "queue" => stuck("a program in user space decides (queue)"),
-            "fwd" => stuck("the packet is handed to another interface (fwd)"),
-            "tproxy" => stuck("the packet goes to a proxy's socket, if there is one (tproxy)"),
-            "synproxy" => stuck("synproxy answers for the server"),
-            // They put something into a register, or say yes or no.
-            "numgen" | "hash" | "osf" | "socket" | "tunnel" | "xfrm" | "inner" | "bitwise" | "byteorder"
-            | "range" | "cmp" | "meta" | "ct" | "rt" | "fib" | "payload" | "exthdr" | "lookup" => {
-                self.registers.forget(&format!("{name} …"));
-                Effect::Doubt(format!("expression {name} depends on more than is given"))
-            }
-            name => stuck(&format!("expression {name} is not understood")),
-        }
-    }
-
-    /// Adds to, or removes from, a set; a rate of the element's own may say no.
-    fn dynamic(&mut self, expr: &Expr) -> Effect {
-        let Expr::Unknown { bytes, .. } = expr else { return Effect::Doubt("dynset".into()) };
-        let attributes = super::super::attr::Attributes(bytes);
-        let Some(set) = attributes.text(1) else { return Effect::Doubt("dynset".into()) };
-        self.walk.changed.insert((self.table.family, self.table.name.clone(), set.clone()));
-        let inverted = attributes.u32(9).unwrap_or(0) & 1 != 0;
-        match (attributes.value(7).or_else(|| attributes.value(10)), inverted) {
-            (None, false) => Effect::Next,
-            _ if self.walk.world.within_limits => Effect::Next,
-            _ => Effect::Doubt(format!("the element's own limit in @{set} may be exceeded or not")),
         }
     }
 

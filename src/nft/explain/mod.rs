@@ -13,6 +13,7 @@
 //! Not modelled: fragments, IP options and extension headers, VLAN tags, bridges between the hooks, rules of the
 //! legacy xtables, and what happens to a packet outside netfilter (sockets, traffic control, XFRM).
 
+mod action;
 mod bits;
 mod chain;
 mod load;
@@ -25,6 +26,7 @@ mod text;
 mod walk;
 mod words;
 mod world;
+mod xt;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::super::expr::{CmpOp, NatKind, base, ct, meta};
 use super::super::{
-    Chain, Data, Element, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook,
+    Chain, Data, Element, Expr, Family, Handle, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict,
+    hook,
 };
 use super::*;
 
@@ -20,7 +21,14 @@ fn chain(name: &str, kind: &str, number: u32, priority: i32, rules: Vec<Vec<Expr
 
 fn plain(name: &str, rules: Vec<Vec<Expr>>) -> Chain {
     let rules = rules.into_iter().map(|exprs| Rule { exprs, ..Rule::default() }).collect();
-    Chain { name: name.into(), hook: None, flags: 0, userdata: Userdata::default(), rules }
+    Chain {
+        name: name.into(),
+        hook: None,
+        flags: 0,
+        handle: Handle::default(),
+        userdata: Userdata::default(),
+        rules,
+    }
 }
 
 fn table(chains: Vec<Chain>) -> Ruleset {
@@ -31,6 +39,8 @@ fn table(chains: Vec<Chain>) -> Ruleset {
         userdata: Userdata::default(),
         sets: Vec::new(),
         objects: Vec::new(),
+        flowtables: Vec::new(),
+        handle: Handle::default(),
         chains,
     };
     Ruleset { tables: vec![table] }
@@ -145,7 +155,7 @@ fn a_doubt_is_nothing_where_another_part_of_the_rule_says_no() {
     let mut exprs = sport(1024);
     exprs.extend(dport(81));
     assert_eq!(outcome(&input(vec![with(exprs, Verdict::Drop)]), &packet()).0, Outcome::Accepted);
-    let mut exprs = vec![unknown("xfrm")];
+    let mut exprs = vec![Expr::Socket { key: 0, dreg: 1, level: None }];
     exprs.extend(dport(81));
     assert_eq!(outcome(&input(vec![with(exprs, Verdict::Drop)]), &packet()).0, Outcome::Accepted);
 }

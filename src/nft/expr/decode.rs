@@ -1,6 +1,6 @@
 //! Bytes to expressions.
 
-use super::super::attr::Attributes;
+use super::super::attr::{Attributes, array};
 use super::{CmpOp, Data, Expr, Extension, NatKind, Verdict};
 
 /// Flags the kernel derives from the registers given: NF_NAT_RANGE_MAP_IPS and _PROTO_SPECIFIED.
@@ -21,8 +21,10 @@ impl Expr {
     }
     fn decode_known(name: &str, attributes: Attributes<'_>) -> Option<Self> {
         Self::decode_load(name, attributes)
+            .or_else(|| Self::decode_more_loads(name, attributes))
             .or_else(|| Self::decode_match(name, attributes))
             .or_else(|| Self::decode_action(name, attributes))
+            .or_else(|| Self::decode_more_actions(name, attributes))
     }
 
     fn decode_load(name: &str, a: Attributes<'_>) -> Option<Self> {
@@ -58,6 +60,52 @@ impl Expr {
         })
     }
 
+    fn decode_more_loads(name: &str, a: Attributes<'_>) -> Option<Self> {
+        Some(match name {
+            "exthdr" if a.only(&[2, 3, 4, 5, 6]) => Self::ExthdrReset {
+                field: Extension {
+                    space: a.u32(6).unwrap_or(0),
+                    kind: a.u8(2)?,
+                    offset: 0,
+                    len: 0,
+                    flags: 0,
+                },
+            },
+            "socket" if a.only(&[1, 2, 3]) => {
+                Self::Socket { key: a.u32(1)?, dreg: a.u32(2)?, level: a.u32(3) }
+            }
+            "osf" if a.only(&[1, 2, 3]) => {
+                Self::Osf { dreg: a.u32(1)?, ttl: a.u8(2).unwrap_or(0), flags: a.u32(3).unwrap_or(0) }
+            }
+            "numgen" if a.only(&[1, 2, 3, 4]) => Self::Numgen {
+                dreg: a.u32(1)?,
+                modulus: a.u32(2)?,
+                random: flag(a.u32(3))?,
+                offset: a.u32(4).unwrap_or(0),
+            },
+            "hash" if a.only(&[1, 2, 3, 4, 5, 6, 7]) => {
+                let symmetric = flag(a.u32(7))?;
+                let sreg = if symmetric { None } else { Some(a.u32(1)?) };
+                Self::Hash {
+                    sreg,
+                    dreg: a.u32(2)?,
+                    len: a.u32(3).unwrap_or(0),
+                    modulus: a.u32(4)?,
+                    seed: a.u32(5),
+                    offset: a.u32(6).unwrap_or(0),
+                }
+            }
+            "xfrm" if a.only(&[1, 2, 3, 4]) => Self::Xfrm {
+                dreg: a.u32(1)?,
+                key: a.u32(2)?,
+                direction: a.u8(3)?,
+                spnum: a.u32(4).unwrap_or(0),
+            },
+            "tunnel" if a.only(&[1, 2]) => Self::Tunnel { key: a.u32(1)?, dreg: a.u32(2)? },
+            _ => return None,
+        })
+    }
+
     fn decode_match(name: &str, a: Attributes<'_>) -> Option<Self> {
         Some(match name {
             "cmp" if a.only(&[1, 2, 3]) => Self::Cmp {
@@ -77,6 +125,13 @@ impl Expr {
                 len: a.u32(3)?,
                 mask: value_of(a, 4)?,
                 xor: value_of(a, 5)?,
+            },
+            "bitwise" if a.only(&[1, 2, 3, 6, 7]) && matches!(a.u32(6), Some(1 | 2)) => Self::Shift {
+                sreg: a.u32(1)?,
+                dreg: a.u32(2)?,
+                len: a.u32(3)?,
+                right: a.u32(6) == Some(2),
+                bits: u32::from_ne_bytes(array(&value_of(a, 7)?, 0)?),
             },
             "byteorder" if a.only(&[1, 2, 3, 4, 5]) => Self::Byteorder {
                 sreg: a.u32(1)?,
@@ -132,6 +187,63 @@ impl Expr {
             "reject" if a.only(&[1, 2]) => Self::Reject { kind: a.u32(1)?, code: a.u8(2) },
             "notrack" if a.only(&[]) => Self::Notrack,
             "objref" if a.only(&[1, 2]) => Self::Objref { kind: a.u32(1)?, name: a.text(2)? },
+            "objref" if a.only(&[3, 4, 5]) => Self::ObjrefMap { set: a.text(4)?, sreg: a.u32(3)? },
+            _ => return None,
+        })
+    }
+
+    fn decode_more_actions(name: &str, a: Attributes<'_>) -> Option<Self> {
+        Some(match name {
+            "quota" if a.only(&[1, 2, 3, 4]) => Self::Quota {
+                bytes: a.u64(1)?,
+                // The kernel's own note that it is used up is left out.
+                flags: a.u32(2).unwrap_or(0) & 1,
+                consumed: a.u64(4).unwrap_or(0),
+            },
+            "connlimit" if a.only(&[1, 2]) => {
+                Self::Connlimit { count: a.u32(1)?, flags: a.u32(2).unwrap_or(0) }
+            }
+            "last" if a.only(&[1, 2, 3]) => {
+                Self::Last { set: flag(a.u32(1))?, milliseconds: a.u64(2).unwrap_or(0) }
+            }
+            "tproxy" if a.only(&[1, 2, 3]) => {
+                Self::Tproxy { family: a.u32(1)?, addr: a.u32(2), port: a.u32(3) }
+            }
+            "queue" if a.only(&[1, 2, 3, 4]) => Self::Queue {
+                from: a.u16(1).unwrap_or(0),
+                total: a.u16(2).unwrap_or(0),
+                flags: a.u16(3).unwrap_or(0),
+                sreg: a.u32(4),
+            },
+            "dup" if a.only(&[1, 2]) => Self::Dup { addr: a.u32(1), device: a.u32(2) },
+            "fwd" if a.only(&[1, 2, 3]) => Self::Fwd { device: a.u32(1)?, addr: a.u32(2), family: a.u32(3) },
+            "synproxy" if a.only(&[1, 2, 3]) => Self::Synproxy {
+                mss: a.u16(1).unwrap_or(0),
+                wscale: a.u8(2).unwrap_or(0),
+                flags: a.u32(3).unwrap_or(0),
+            },
+            "dynset" if a.only(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]) => Self::Dynset {
+                set: a.text(1)?,
+                operation: a.u32(3)?,
+                key: a.u32(4)?,
+                data: a.u32(5),
+                // Told as 0 where there is none; refused as 0 where the set has none.
+                timeout: a.u64(6).filter(|timeout| *timeout != 0),
+                exprs: match (a.nest(7), a.nest(10)) {
+                    (Some(one), _) => vec![Self::decode(one)],
+                    (None, Some(list)) => Self::decode_list(list),
+                    (None, None) => Vec::new(),
+                },
+                // That there are expressions follows from them.
+                flags: a.u32(9).unwrap_or(0) & 1,
+            },
+            "match" | "target" if a.only(&[1, 2, 3]) => Self::Xt {
+                target: name == "target",
+                name: a.text(1)?,
+                revision: a.u32(2)?,
+                info: a.value(3)?.to_vec(),
+            },
+            "flow_offload" if a.only(&[1]) => Self::FlowOffload { table: a.text(1)? },
             _ => return None,
         })
     }

@@ -3,6 +3,9 @@
 use super::super::attr::Writer;
 use super::{Data, Expr, Extension, SetIds, Verdict};
 
+/// NFT_DYNSET_F_EXPR: the expressions come as a list.
+const DYNSET_EXPRESSIONS: u32 = 2;
+
 impl Expr {
     /// One NFTA_LIST_ELEM of an expression list.
     pub fn encode(&self, sets: &SetIds, w: &mut Writer) {
@@ -19,6 +22,7 @@ impl Expr {
             Self::Cmp { .. }
             | Self::Range { .. }
             | Self::Bitwise { .. }
+            | Self::Shift { .. }
             | Self::Byteorder { .. }
             | Self::Lookup { .. } => self.encode_match(sets, w),
             Self::Meta { key, dreg } => {
@@ -79,7 +83,92 @@ impl Expr {
                 w.u32(7, *sreg);
                 field.encode(w);
             }
-            _ => self.encode_action(w),
+            // The kernel refuses the place of what it is to take out.
+            Self::ExthdrReset { field } => {
+                w.u8(2, field.kind);
+                w.u32(6, field.space);
+            }
+            Self::Dynset { .. } | Self::ObjrefMap { .. } => self.encode_with_set(sets, w),
+            _ => {
+                self.encode_load(w);
+                self.encode_action(w);
+                self.encode_more_actions(w);
+            }
+        }
+    }
+
+    fn encode_load(&self, w: &mut Writer) {
+        match self {
+            Self::Socket { key, dreg, level } => {
+                w.u32(1, *key);
+                w.u32(2, *dreg);
+                w.some_u32(3, *level);
+            }
+            Self::Osf { dreg, ttl, flags } => {
+                w.u32(1, *dreg);
+                w.u8(2, *ttl);
+                nonzero(3, *flags, w);
+            }
+            Self::Numgen { dreg, modulus, random, offset } => {
+                w.u32(1, *dreg);
+                w.u32(2, *modulus);
+                w.u32(3, u32::from(*random));
+                w.u32(4, *offset);
+            }
+            Self::Hash { sreg, dreg, len, modulus, seed, offset } => {
+                w.some_u32(1, *sreg);
+                w.u32(2, *dreg);
+                nonzero(3, *len, w);
+                w.u32(4, *modulus);
+                w.some_u32(5, *seed);
+                w.u32(6, *offset);
+                w.u32(7, u32::from(sreg.is_none()));
+            }
+            Self::Xfrm { dreg, key, direction, spnum } => {
+                w.u32(1, *dreg);
+                w.u32(2, *key);
+                w.u8(3, *direction);
+                w.u32(4, *spnum);
+            }
+            Self::Tunnel { key, dreg } => {
+                w.u32(1, *key);
+                w.u32(2, *dreg);
+            }
+            _ => {}
+        }
+    }
+
+    fn encode_with_set(&self, sets: &SetIds, w: &mut Writer) {
+        match self {
+            Self::Dynset { set, operation, key, data, timeout, exprs, flags } => {
+                let found = sets.get(set);
+                w.text(1, found.map_or(set, |(name, _)| name));
+                w.some_u32(2, found.map(|(_, id)| *id));
+                w.u32(3, *operation);
+                w.u32(4, *key);
+                w.some_u32(5, *data);
+                if let Some(timeout) = timeout {
+                    w.u64(6, *timeout);
+                }
+                match exprs.as_slice() {
+                    [] => nonzero(9, *flags, w),
+                    [one] => {
+                        w.nest(7, |w| one.encode_bare(sets, w));
+                        nonzero(9, *flags, w);
+                    }
+                    several => {
+                        w.nest(10, |w| several.iter().for_each(|expr| expr.encode(sets, w)));
+                        w.u32(9, *flags | DYNSET_EXPRESSIONS);
+                    }
+                }
+            }
+            Self::ObjrefMap { set, sreg } => {
+                let found = sets.get(set);
+                w.u32(3, *sreg);
+                w.text(4, found.map_or(set, |(name, _)| name));
+                w.some_u32(5, found.map(|(_, id)| *id));
+            }
+            _ => {}
         }
     }
 
@@ -102,6 +191,13 @@ impl Expr {
                 w.u32(3, *len);
                 value(4, mask, w);
                 value(5, xor, w);
+            }
+            Self::Shift { sreg, dreg, len, right, bits } => {
+                w.u32(1, *sreg);
+                w.u32(2, *dreg);
+                w.u32(3, *len);
+                w.u32(6, if *right { 2 } else { 1 });
+                value(7, &bits.to_ne_bytes(), w);
             }
             Self::Byteorder { sreg, dreg, hton, len, size } => {
                 w.u32(1, *sreg);
@@ -182,6 +278,62 @@ impl Expr {
                 w.text(2, name);
             }
             Self::Unknown { bytes, .. } => w.raw(bytes),
+            _ => {}
+        }
+    }
+}
+
+impl Expr {
+    fn encode_more_actions(&self, w: &mut Writer) {
+        match self {
+            Self::Quota { bytes, flags, consumed } => {
+                w.u64(1, *bytes);
+                w.u32(2, *flags);
+                if *consumed != 0 {
+                    w.u64(4, *consumed);
+                }
+            }
+            Self::Connlimit { count, flags } => {
+                w.u32(1, *count);
+                nonzero(2, *flags, w);
+            }
+            Self::Last { set: true, milliseconds } => {
+                w.u32(1, 1);
+                w.u64(2, *milliseconds);
+            }
+            Self::Tproxy { family, addr, port } => {
+                w.u32(1, *family);
+                w.some_u32(2, *addr);
+                w.some_u32(3, *port);
+            }
+            Self::Queue { from, total, flags, sreg } => {
+                if sreg.is_none() {
+                    w.u16(1, *from);
+                    w.u16(2, *total);
+                }
+                w.u16(3, *flags);
+                w.some_u32(4, *sreg);
+            }
+            Self::Dup { addr, device } => {
+                w.some_u32(1, *addr);
+                w.some_u32(2, *device);
+            }
+            Self::Fwd { device, addr, family } => {
+                w.u32(1, *device);
+                w.some_u32(2, *addr);
+                w.some_u32(3, *family);
+            }
+            Self::Synproxy { mss, wscale, flags } => {
+                w.u16(1, *mss);
+                w.u8(2, *wscale);
+                w.u32(3, *flags);
+            }
+            Self::Xt { name, revision, info, .. } => {
+                w.text(1, name);
+                w.u32(2, *revision);
+                w.bytes(3, info);
+            }
+            Self::FlowOffload { table } => w.text(1, table),
             _ => {}
         }
     }

@@ -1,0 +1,274 @@
+//! Statements as JSON.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::super::expr::Expr;
+use super::super::syntax::{Join, Nat, Relation, Statement, Update, Value};
+use super::super::text::{
+    LOG_ALL, LOG_LEVELS, NETMAP, SYNPROXY_FLAGS, SYNPROXY_MSS, SYNPROXY_WSCALE, Style, WARN, byte_unit,
+    log_flags, nat_flags, object_word, operation_word, queue_flags, raw, reject_words, time_unit,
+};
+use super::one_or_list;
+use super::value::verdict;
+
+impl Style {
+    pub(super) fn statement_json(&self, statement: &Statement<'_>) -> Json {
+        match statement {
+            Statement::Match { left, relation, right } => json!({"match": {
+                "op": relation_word(*relation),
+                "left": self.value_json(left),
+                "right": self.value_json(right)}}),
+            Statement::Masked { left, not, value, mask } => json!({"match": {
+                "op": if *not { "!=" } else { "==" },
+                "left": {"&": [self.value_json(left), self.value_json(&Value::Flags(*mask, Join::List))]},
+                "right": self.value_json(&Value::Flags(*value, Join::List))}}),
+            Statement::VerdictMap(key, set) => {
+                json!({"vmap": {"key": self.value_json(key), "data": self.value_json(set)}})
+            }
+            Statement::Verdict(found) => verdict(found),
+            Statement::Mangle(field, value) => {
+                json!({"mangle": {"key": self.value_json(field), "value": self.value_json(value)}})
+            }
+            Statement::Nat(nat) => self.nat_json(nat),
+            Statement::Reject { expr, family } => self.reject_json(expr, *family),
+            Statement::Tproxy { family, addr, port } => {
+                let mut fields = Map::new();
+                self.endpoint_json(&mut fields, *family, addr.as_ref(), port.as_ref());
+                json!({"tproxy": fields})
+            }
+            Statement::Queue { to, flags } => self.queue_json(to.as_ref(), *flags),
+            Statement::Dup { addr, device } => {
+                let mut fields = Map::new();
+                if let Some(to) = addr.as_ref().or(device.as_ref()) {
+                    fields.insert("addr".to_owned(), self.value_json(to));
+                }
+                if let (Some(_), Some(device)) = (addr, device) {
+                    fields.insert("dev".to_owned(), self.value_json(device));
+                }
+                json!({"dup": fields})
+            }
+            Statement::Fwd { family, addr, device } => {
+                let mut fields = Map::new();
+                fields.insert("dev".to_owned(), self.value_json(device));
+                if let Some(addr) = addr {
+                    let family = family.map_or("ip", |family| if family == 10 { "ip6" } else { "ip" });
+                    fields.insert("family".to_owned(), json!(family));
+                    fields.insert("addr".to_owned(), self.value_json(addr));
+                }
+                json!({"fwd": fields})
+            }
+            Statement::Update(update) => self.update_json(statement, update),
+            Statement::ObjectMap(kind, map) => under(object_word(*kind), self.value_json(map)),
+            Statement::Reset(field) => json!({"reset": self.field_json(field)}),
+            Statement::Plain(expr) => plain_json(expr, self.stateless),
+        }
+    }
+
+    fn endpoint_json(
+        &self,
+        fields: &mut Map<String, Json>,
+        family: Option<u8>,
+        addr: Option<&Value<'_>>,
+        port: Option<&Value<'_>>,
+    ) {
+        if let Some(family) = family {
+            fields.insert("family".to_owned(), json!(if family == 10 { "ip6" } else { "ip" }));
+        }
+        if let Some(addr) = addr {
+            fields.insert("addr".to_owned(), self.value_json(addr));
+        }
+        if let Some(port) = port {
+            fields.insert("port".to_owned(), self.value_json(port));
+        }
+    }
+
+    fn nat_json(&self, nat: &Nat<'_>) -> Json {
+        let mut fields = Map::new();
+        self.endpoint_json(&mut fields, nat.family, nat.addr.as_ref(), nat.port.as_ref());
+        let mut flags = nat_flags(nat.flags);
+        if nat.flags & NETMAP != 0 {
+            flags.push("netmap");
+        }
+        if !flags.is_empty() {
+            fields.insert("flags".to_owned(), one_or_list(&flags));
+        }
+        if nat.flags & NETMAP != 0 {
+            fields.insert("type_flags".to_owned(), json!("prefix"));
+        }
+        let fields = if fields.is_empty() { Json::Null } else { Json::Object(fields) };
+        under(nat.verb, fields)
+    }
+
+    fn reject_json(&self, expr: &Expr, family: Option<u8>) -> Json {
+        let Some((with, code, _)) = reject_words(expr, family) else { return json!({"reject": null}) };
+        let mut fields = Map::new();
+        fields.insert("type".to_owned(), json!(with));
+        if let Some(code) = code {
+            fields.insert("expr".to_owned(), self.constant_json(code, false));
+        }
+        json!({"reject": fields})
+    }
+
+    fn queue_json(&self, to: Option<&Value<'_>>, flags: u16) -> Json {
+        let mut fields = Map::new();
+        if let Some(to) = to {
+            fields.insert("num".to_owned(), self.value_json(to));
+        }
+        let names = queue_flags(flags);
+        if !names.is_empty() {
+            fields.insert("flags".to_owned(), one_or_list(&names));
+        }
+        if fields.is_empty() { json!({"queue": null}) } else { json!({"queue": fields}) }
+    }
+
+    fn update_json(&self, statement: &Statement<'_>, update: &Update<'_>) -> Json {
+        let key = self.value_json(&update.key);
+        let key = match update.timeout {
+            Some(timeout) => json!({"elem": {"val": key, "timeout": timeout / 1000}}),
+            None => key,
+        };
+        let mut statements: Vec<Json> = update.exprs.iter().map(|expr| plain_json(expr, true)).collect();
+        if update.data.is_some() {
+            // nft has no JSON for it and falls back to its text.
+            let mut text = String::new();
+            self.statement(&mut text, statement);
+            return json!(text);
+        }
+        let mut fields = Map::new();
+        if let Some(size) = update.meter {
+            fields.insert("key".to_owned(), key);
+            if !statements.is_empty() {
+                fields.insert("stmt".to_owned(), statements.swap_remove(0));
+            }
+            fields.insert("size".to_owned(), json!(size.unwrap_or(0)));
+            fields.insert("name".to_owned(), json!(update.name));
+            return json!({"meter": fields});
+        }
+        fields.insert("op".to_owned(), json!(operation_word(update.operation)));
+        fields.insert("elem".to_owned(), key);
+        fields.insert("set".to_owned(), json!(format!("@{}", update.name)));
+        if !statements.is_empty() {
+            fields.insert("stmt".to_owned(), json!(statements));
+        }
+        json!({"set": fields})
+    }
+}
+
+fn relation_word(relation: Relation) -> &'static str {
+    match relation {
+        Relation::Equal => "==",
+        Relation::NotEqual => "!=",
+        Relation::Less => "<",
+        Relation::LessEqual => "<=",
+        Relation::Greater => ">",
+        Relation::GreaterEqual => ">=",
+        Relation::Any => "in",
+        Relation::None => "!",
+    }
+}
+
+fn under(word: &str, value: Json) -> Json {
+    let mut object = Map::new();
+    object.insert(word.to_owned(), value);
+    Json::Object(object)
+}
+
+/// Statements that need nothing from around them.
+pub fn plain_json(expr: &Expr, stateless: bool) -> Json {
+    match expr {
+        Expr::Counter { .. } if stateless => json!({"counter": null}),
+        Expr::Counter { packets, bytes } => json!({"counter": {"packets": packets, "bytes": bytes}}),
+        Expr::Limit { .. } => limit_json(expr),
+        Expr::Quota { bytes, flags, consumed } => {
+            let (number, unit) = byte_unit(*bytes);
+            let mut fields = Map::new();
+            fields.insert("val".to_owned(), json!(number));
+            fields.insert("val_unit".to_owned(), json!(unit));
+            if flags & 1 != 0 {
+                fields.insert("inv".to_owned(), json!(true));
+            }
+            let (used, unit) = byte_unit(*consumed);
+            if used != 0 && !stateless {
+                fields.insert("used".to_owned(), json!(used));
+                fields.insert("used_unit".to_owned(), json!(unit));
+            }
+            json!({"quota": fields})
+        }
+        Expr::Connlimit { count, flags } if flags & 1 != 0 => {
+            json!({"ct count": {"val": count, "inv": true}})
+        }
+        Expr::Connlimit { count, .. } => json!({"ct count": {"val": count}}),
+        Expr::Last { set, .. } if stateless || !set => json!({"last": null}),
+        Expr::Last { milliseconds, .. } => json!({"last": {"used": milliseconds}}),
+        Expr::Log { .. } => log_json(expr),
+        Expr::Notrack => json!({"notrack": null}),
+        Expr::Synproxy { mss, wscale, flags } => synproxy_json(*mss, *wscale, *flags),
+        Expr::Objref { kind, name } => under(object_word(*kind), json!(name)),
+        Expr::FlowOffload { table } => json!({"flow": {"op": "add", "flowtable": format!("@{table}")}}),
+        Expr::Xt { target, name, .. } => {
+            json!({"xt": {"type": if *target { "target" } else { "match" }, "name": name}})
+        }
+        other => json!(raw(other)),
+    }
+}
+
+fn limit_json(expr: &Expr) -> Json {
+    let Expr::Limit { rate, unit_secs, burst, by_bytes, over } = expr else { return Json::Null };
+    let (rate, rate_unit) = if *by_bytes { byte_unit(*rate) } else { (*rate, "") };
+    let (burst, burst_unit) = if *by_bytes { byte_unit(u64::from(*burst)) } else { (u64::from(*burst), "") };
+    let mut fields = Map::new();
+    fields.insert("rate".to_owned(), json!(rate));
+    fields.insert("burst".to_owned(), json!(burst));
+    fields.insert("per".to_owned(), json!(time_unit(*unit_secs)));
+    if *over {
+        fields.insert("inv".to_owned(), json!(true));
+    }
+    if *by_bytes {
+        fields.insert("rate_unit".to_owned(), json!(rate_unit));
+        fields.insert("burst_unit".to_owned(), json!(burst_unit));
+    }
+    json!({"limit": fields})
+}
+
+fn log_json(expr: &Expr) -> Json {
+    let Expr::Log { prefix, group, snaplen, threshold, level, flags } = expr else { return Json::Null };
+    let mut fields = Map::new();
+    if let Some(prefix) = prefix {
+        fields.insert("prefix".to_owned(), json!(prefix));
+    }
+    if let Some(group) = group {
+        fields.insert("group".to_owned(), json!(group));
+    }
+    if let Some(snaplen) = snaplen {
+        fields.insert("snaplen".to_owned(), json!(snaplen));
+    }
+    if let Some(threshold) = threshold {
+        fields.insert("queue-threshold".to_owned(), json!(threshold));
+    }
+    if let Some(level) = level.filter(|level| *level != WARN) {
+        let word = LOG_LEVELS.get(usize::try_from(level).unwrap_or(99)).copied();
+        fields.insert("level".to_owned(), json!(word.unwrap_or("unknown")));
+    }
+    match flags.unwrap_or(0) {
+        0 => {}
+        LOG_ALL => drop(fields.insert("flags".to_owned(), json!("all"))),
+        flags => drop(fields.insert("flags".to_owned(), one_or_list(&log_flags(flags)))),
+    }
+    if fields.is_empty() { json!({"log": null}) } else { json!({"log": fields}) }
+}
+
+fn synproxy_json(mss: u16, wscale: u8, flags: u32) -> Json {
+    let mut fields = Map::new();
+    if flags & SYNPROXY_MSS != 0 {
+        fields.insert("mss".to_owned(), json!(mss));
+    }
+    if flags & SYNPROXY_WSCALE != 0 {
+        fields.insert("wscale".to_owned(), json!(wscale));
+    }
+    let names: Vec<&str> =
+        SYNPROXY_FLAGS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
+    if !names.is_empty() {
+        fields.insert("flags".to_owned(), json!(names));
+    }
+    if fields.is_empty() { json!({"synproxy": null}) } else { json!({"synproxy": fields}) }
+}

@@ -1,0 +1,244 @@
+//! Values as JSON.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::super::expr::{Extension, Verdict};
+use super::super::syntax::{Constant, Entry, Field, Join, Source, Type, Value, extension};
+use super::super::text::{
+    Style, base_name, extension_space, fib_flags, fib_result, flag_names, hex, nameless, osf_ttl, words,
+};
+use super::statement::plain_json;
+
+pub fn verdict(verdict: &Verdict) -> Json {
+    match verdict {
+        Verdict::Drop => json!({"drop": null}),
+        Verdict::Accept => json!({"accept": null}),
+        Verdict::Continue => json!({"continue": null}),
+        Verdict::Return => json!({"return": null}),
+        Verdict::Jump(chain) => json!({"jump": {"target": chain}}),
+        Verdict::Goto(chain) => json!({"goto": {"target": chain}}),
+        Verdict::Code(code) => json!({"verdict": code}),
+    }
+}
+
+/// A number; what JSON's readers may not take whole is hexadecimal.
+fn number(number: u128) -> Json {
+    u64::try_from(number).map_or_else(|_| json!(format!("0x{number:x}")), |number| json!(number))
+}
+
+impl Style {
+    pub(super) fn constant_json(&self, constant: Constant, in_range: bool) -> Json {
+        let numeric = self.numeric || in_range && constant.kind == Type::InetProto;
+        match constant.kind {
+            Type::Boolean => match constant.number {
+                0 => json!(false),
+                1 => json!(true),
+                other => number(other),
+            },
+            Type::Time => number(constant.number / 1000),
+            Type::CtLabel => json!(constant.number.trailing_zeros() % 128),
+            _ => match words(constant, self, numeric) {
+                Some((text, _)) => json!(text),
+                None => number(constant.number),
+            },
+        }
+    }
+
+    pub(super) fn value_json(&self, value: &Value<'_>) -> Json {
+        match value {
+            Value::Field(field) => self.field_json(field),
+            Value::Constant(constant) => self.constant_json(*constant, false),
+            Value::Flags(flags, join) => flags_json(*flags, *join),
+            Value::Beginning(name) => json!(format!("{}*", name.name())),
+            Value::Prefix(first, len) => {
+                json!({"prefix": {"addr": self.constant_json(*first, false), "len": len}})
+            }
+            Value::Range(first, last) => {
+                json!({"range": [self.constant_json(*first, true), self.constant_json(*last, true)]})
+            }
+            Value::Long(bytes) => json!(hex(bytes)),
+            Value::Elements(elements) => {
+                let entries: Vec<Json> =
+                    elements.entries().iter().map(|entry| self.entry_json(entry)).collect();
+                json!({"set": entries})
+            }
+            Value::Named(name) => json!(format!("@{name}")),
+            Value::Verdict(found) => verdict(found),
+            Value::Object(name) => json!(name),
+            Value::Any => json!("*"),
+            Value::Concat(values) => {
+                let values: Vec<Json> = values.iter().map(|value| self.value_json(value)).collect();
+                json!({"concat": values})
+            }
+            Value::Binary(sign, left, right) => {
+                let mut object = Map::new();
+                object.insert((*sign).to_owned(), json!([self.value_json(left), self.value_json(right)]));
+                Json::Object(object)
+            }
+            Value::Map(key, set) => {
+                json!({"map": {"key": self.value_json(key), "data": self.value_json(set)}})
+            }
+        }
+    }
+
+    pub(super) fn entry_json(&self, entry: &Entry<'_>) -> Json {
+        let element = entry.element;
+        let key = self.value_json(&entry.key);
+        let mut fields = Map::new();
+        if let Some(timeout) = element.timeout.filter(|timeout| *timeout != 0) {
+            fields.insert("timeout".to_owned(), json!(timeout / 1000));
+        }
+        if let Some(left) = element.expiration.filter(|left| *left != 0) {
+            fields.insert("expires".to_owned(), json!(left / 1000));
+        }
+        if let Some(comment) = element.userdata.as_comment() {
+            fields.insert("comment".to_owned(), json!(comment));
+        }
+        for expr in &element.exprs {
+            if let Json::Object(statement) = plain_json(expr, self.stateless) {
+                fields.extend(statement);
+            }
+        }
+        let key = if fields.is_empty() {
+            key
+        } else {
+            let mut whole = Map::new();
+            whole.insert("val".to_owned(), key);
+            whole.extend(fields);
+            json!({"elem": whole})
+        };
+        match &entry.data {
+            Some(data) => json!([key, self.value_json(data)]),
+            None => key,
+        }
+    }
+
+    pub(super) fn field_json(&self, field: &Field<'_>) -> Json {
+        match &field.source {
+            Source::Meta { name, .. } => json!({"meta": {"key": name}}),
+            Source::Ct { name, direction } => {
+                let mut fields = Map::new();
+                fields.insert("key".to_owned(), json!(name));
+                match direction {
+                    Some(0) => drop(fields.insert("dir".to_owned(), json!("original"))),
+                    Some(1) => drop(fields.insert("dir".to_owned(), json!("reply"))),
+                    _ => {}
+                }
+                json!({"ct": fields})
+            }
+            Source::Header { header, field } => {
+                json!({"payload": {"protocol": header.name, "field": field.name}})
+            }
+            Source::Payload(base, offset, bits) => {
+                json!({"payload": {"base": base_name(*base), "offset": offset, "len": bits}})
+            }
+            Source::Extension(found, trimmed) => extension_json(found, *trimmed),
+            Source::Rt { name, family } => {
+                let mut fields = Map::new();
+                fields.insert("key".to_owned(), json!(name));
+                if let Some(family) = family {
+                    fields.insert("family".to_owned(), json!(family));
+                }
+                json!({"rt": fields})
+            }
+            Source::Fib { flags, result } => {
+                json!({"fib": {"result": fib_result(*result), "flags": fib_flags(*flags)}})
+            }
+            Source::Socket { name, .. } => json!({"socket": {"key": name}}),
+            Source::Osf { ttl, version } => {
+                let mut fields = Map::new();
+                fields.insert("key".to_owned(), json!(if *version { "version" } else { "name" }));
+                if let Some(ttl) = osf_ttl(*ttl) {
+                    fields.insert("ttl".to_owned(), json!(ttl));
+                }
+                json!({"osf": fields})
+            }
+            Source::Numgen { random, modulus, offset } => {
+                let mode = if *random { "random" } else { "inc" };
+                json!({"numgen": {"mode": mode, "mod": modulus, "offset": offset}})
+            }
+            Source::Hash { key, modulus, seed, offset } => {
+                let mut fields = Map::new();
+                fields.insert("mod".to_owned(), json!(modulus));
+                if let Some(seed) = seed.filter(|_| key.is_some()) {
+                    fields.insert("seed".to_owned(), json!(seed));
+                }
+                if *offset != 0 {
+                    fields.insert("offset".to_owned(), json!(offset));
+                }
+                match key {
+                    Some(key) => {
+                        fields.insert("expr".to_owned(), self.value_json(key));
+                        json!({"jhash": fields})
+                    }
+                    None => json!({"symhash": fields}),
+                }
+            }
+            Source::Xfrm { name, family, direction, spnum } => {
+                let mut fields = Map::new();
+                fields.insert("key".to_owned(), json!(name));
+                if let Some(family) = family {
+                    fields.insert("family".to_owned(), json!(family));
+                }
+                fields.insert("dir".to_owned(), json!(if *direction == 1 { "out" } else { "in" }));
+                fields.insert("spnum".to_owned(), json!(spnum));
+                json!({"ipsec": fields})
+            }
+            Source::Tunnel(name) => json!({"tunnel": {"key": name}}),
+            Source::Unknown(text) => json!(text),
+        }
+    }
+}
+
+fn flags_json(flags: Constant, join: Join) -> Json {
+    let (names, rest) = (flag_names(flags), nameless(flags));
+    if names.is_empty() || join == Join::Whole && names.len() > 1 {
+        return number(flags.number);
+    }
+    let mut words: Vec<Json> = names.iter().map(|name| json!(name)).collect();
+    if rest != 0 {
+        words.push(number(rest));
+    }
+    match (words.len(), join) {
+        (1, _) => words.swap_remove(0),
+        (_, Join::Or) => {
+            let mut words = words.into_iter();
+            let first = words.next().unwrap_or(Json::Null);
+            words.fold(first, |left, right| json!({"|": [left, right]}))
+        }
+        _ => json!(words),
+    }
+}
+
+fn extension_json(found: &Extension, trimmed: Option<(u32, u32)>) -> Json {
+    let space = extension_space(found.space);
+    let named = extension::named(found, trimmed);
+    let whole = extension::is_presence(found) || found.len == 0;
+    let name = named.map(|named| named.name).or_else(|| {
+        let name = extension::name_of(found.space, found.kind);
+        name.filter(|_| whole)
+    });
+    let mut fields = Map::new();
+    match (name, named.and_then(|named| named.field)) {
+        (Some(name), field) => {
+            fields.insert("name".to_owned(), json!(name));
+            if let Some((field, ..)) = field {
+                fields.insert("field".to_owned(), json!(field));
+            }
+        }
+        (None, _)
+            if found.space == extension::TCP && extension::name_of(found.space, found.kind).is_some() =>
+        {
+            fields.insert("name".to_owned(), json!(extension::name_of(found.space, found.kind)));
+            fields.insert("field".to_owned(), json!("unknown"));
+        }
+        (None, _) => {
+            fields.insert("base".to_owned(), json!(found.kind));
+            fields.insert("offset".to_owned(), json!(found.offset.saturating_mul(8)));
+            fields.insert("len".to_owned(), json!(found.len.saturating_mul(8)));
+        }
+    }
+    let mut object = Map::new();
+    object.insert(space.to_owned(), Json::Object(fields));
+    Json::Object(object)
+}

@@ -1,0 +1,130 @@
+//! `typeof`: what nft stored with a set of the expressions its keys and data were declared with.
+//!
+//! nft's own numbers (src/expression.c, proto.c of nftables 1.0.6), libnftl's type-length-values, numbers in host
+//! order. What is not understood leaves the set with the plain types the kernel knows.
+
+use super::super::attr::array;
+use super::super::expr::Extension;
+use super::super::{Set, Userdata};
+use super::datatype::Order;
+use super::extension as options;
+use super::field::{self, Field};
+use super::header::{self, Header};
+use super::rebuild::extension;
+
+/// Userdata of a set.
+const KEY: u8 = 3;
+const DATA: u8 = 4;
+
+/// The fields the keys were declared with.
+pub fn key<'a>(set: &Set) -> Option<Vec<Field<'a>>> {
+    declared(set.userdata.value(KEY)?)
+}
+
+/// The fields the data was declared with.
+pub fn data<'a>(set: &Set) -> Option<Vec<Field<'a>>> {
+    declared(set.userdata.value(DATA)?)
+}
+
+fn declared<'a>(bytes: &[u8]) -> Option<Vec<Field<'a>>> {
+    let outer = Userdata(bytes.to_vec());
+    let inner = Userdata(outer.value(1)?.to_vec());
+    match number(&outer, 0)? {
+        // A concatenation.
+        13 => {
+            let part = |at: u8| {
+                let part = Userdata(inner.value(at)?.to_vec());
+                one(number(&part, 0)?, &Userdata(part.value(1)?.to_vec()))
+            };
+            let count = (0..16).take_while(|at| inner.value(*at).is_some()).count();
+            if count == 0 { None } else { (0..u8::try_from(count).ok()?).map(part).collect() }
+        }
+        kind => Some(vec![one(kind, &inner)?]),
+    }
+}
+
+fn number(userdata: &Userdata, kind: u8) -> Option<u32> {
+    Some(u32::from_ne_bytes(array(userdata.value(kind)?, 0)?))
+}
+
+fn one<'a>(kind: u32, inner: &Userdata) -> Option<Field<'a>> {
+    match kind {
+        7 => payload(inner),
+        8 => option(inner),
+        9 => field::meta(number(inner, 0)?),
+        10 => field::socket(number(inner, 0)?, Some(number(inner, 1).unwrap_or(0))),
+        11 => Some(Field {
+            source: super::Source::Osf { ttl: 0, version: false },
+            kind: super::Type::Text,
+            order: Order::Host,
+            bits: 128,
+        }),
+        12 => {
+            let direction = number(inner, 1).and_then(|direction| u8::try_from(direction).ok());
+            field::ct(number(inner, 0)?, direction, false)
+        }
+        23 => Some(Field {
+            source: super::Source::Numgen {
+                random: number(inner, 0)? == 1,
+                modulus: number(inner, 1)?,
+                offset: number(inner, 2)?,
+            },
+            kind: super::Type::Integer,
+            order: Order::Host,
+            bits: 32,
+        }),
+        25 => field::rt(number(inner, 0)?),
+        26 => field::fib(number(inner, 0)?, number(inner, 1)?),
+        27 => field::xfrm(number(inner, 0)?, u8::try_from(number(inner, 2)?).ok()?, number(inner, 1)?),
+        _ => None,
+    }
+}
+
+fn payload<'a>(inner: &Userdata) -> Option<Field<'a>> {
+    let headers: [&Header; 17] = [
+        &header::AH,
+        &header::ESP,
+        &header::COMP,
+        &header::ICMP,
+        &header::IGMP,
+        &header::UDP,
+        &header::UDPLITE,
+        &header::TCP,
+        &header::DCCP,
+        &header::SCTP,
+        &header::TH,
+        &header::IP,
+        &header::IP6,
+        &header::ICMPV6,
+        &header::ARP,
+        &header::VLAN,
+        &header::ETHER,
+    ];
+    let Some(at) = number(inner, 0)?.checked_sub(1) else {
+        let base = number(inner, 2)?.checked_sub(1)?;
+        return Some(field::payload(base, number(inner, 3)?, number(inner, 4)?));
+    };
+    let header = *headers.get(usize::try_from(at).ok()?)?;
+    let mut index = usize::try_from(number(inner, 1)?.checked_sub(1)?).ok()?;
+    if header.name == "vlan" && index >= 2 {
+        // nft has a second name for the third field.
+        index -= 1;
+    }
+    Some(field::header_field(header, *header.fields.get(index)?))
+}
+
+fn option<'a>(inner: &Userdata) -> Option<Field<'a>> {
+    let (kind, index, space) = (number(inner, 0)?, number(inner, 1)?, number(inner, 2).unwrap_or(0));
+    let (kind, index) = match space {
+        options::IPV6 => {
+            let kinds = [0u32, 43, 43, 43, 43, 44, 60, 135];
+            (*kinds.get(usize::try_from(kind.checked_sub(1)?).ok()?)?, index.checked_sub(1)?)
+        }
+        options::TCP | options::SCTP => (kind, index),
+        _ => return None,
+    };
+    let kind = u8::try_from(kind).ok()?;
+    let (offset, bits) = options::place(space, kind, usize::try_from(index).ok()?)?;
+    let found = Extension { space, kind, offset: offset / 8, len: bits.div_ceil(8), flags: 0 };
+    Some(extension(found, Some((offset, bits))))
+}
