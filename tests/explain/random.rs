@@ -244,3 +244,112 @@ fn nat_rule(dice: &mut Dice, family: &str, place: Place, out: &mut String) {
     };
     writeln!(out, "  {guard} {action}").unwrap();
 }
+
+/// For iptables-restore: what iptables-nft makes of it are modules of x_tables among nf_tables' own expressions.
+pub fn iptables(seed: u64) -> String {
+    let mut dice = Dice::new(seed);
+    let mut text = String::new();
+    for (name, hooks) in [
+        ("raw", ["PREROUTING", "OUTPUT"].as_slice()),
+        ("mangle", &["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]),
+        ("nat", &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"]),
+        ("filter", &["INPUT", "FORWARD", "OUTPUT"]),
+    ] {
+        writeln!(text, "*{name}").unwrap();
+        for hook in hooks {
+            let policy = if name == "filter" && dice.chance(15) { "DROP" } else { "ACCEPT" };
+            writeln!(text, ":{hook} {policy} [0:0]").unwrap();
+        }
+        writeln!(text, ":SUB1 - [0:0]\n:SUB2 - [0:0]").unwrap();
+        for hook in hooks {
+            for _ in 0..dice.below(4) {
+                let (guard, protocol) = xt_match(&mut dice);
+                let target = xt_target(&mut dice, name, hook, protocol);
+                writeln!(text, "-A {hook} {guard} -j {target}").unwrap();
+            }
+        }
+        for sub in ["SUB1", "SUB2"] {
+            for _ in 0..dice.below(3) {
+                let (guard, _) = xt_match(&mut dice);
+                let target = dice.one(&["RETURN", "ACCEPT", "MARK --set-mark 2", "CONNMARK --save-mark"]);
+                let target = if sub == "SUB1" && dice.chance(20) { "SUB2" } else { target };
+                writeln!(text, "-A {sub} {guard} -j {target}").unwrap();
+            }
+        }
+        writeln!(text, "COMMIT").unwrap();
+    }
+    text
+}
+
+/// A match, and the protocol it says when it says one.
+fn xt_match(dice: &mut Dice) -> (String, Option<&'static str>) {
+    let not = dice.one(&["", "", "! "]);
+    let port = dice.one(&PORTS);
+    let peer = dice.one(&PEERS);
+    let l4 = dice.one(&["tcp", "udp"]);
+    let protocol = Some(if l4 == "tcp" { "tcp" } else { "udp" });
+    match dice.below(26) {
+        0 => (format!("{not}-s {peer}"), None),
+        1 => (format!("{not}-d 10.1.1.0/25"), None),
+        2 => (format!("{not}-d {}", dice.one(&GUESTS)), None),
+        3 => (format!("-p {l4} -m {l4} {not}--dport {port}"), protocol),
+        4 => (format!("-p {l4} -m {l4} --sport 20000:20300"), protocol),
+        5 => (format!("-p {l4} -m multiport {not}--dports 22,80:443,8080"), protocol),
+        6 => (format!("-p {l4} -m multiport {not}--ports 53,{port}"), protocol),
+        7 => (format!("-p {l4} -m multiport {not}--sports 20000:20100,20200:20300"), protocol),
+        8 => (format!("-p tcp -m tcp {not}--syn"), Some("tcp")),
+        9 => ("-p tcp -m tcp --tcp-flags SYN,ACK ACK".into(), Some("tcp")),
+        10 => (format!("-p icmp -m icmp {not}--icmp-type echo-request"), Some("icmp")),
+        11 => ("-p icmp -m icmp --icmp-type any".into(), Some("icmp")),
+        12 => (format!("-m conntrack {not}--ctstate NEW"), None),
+        13 => (format!("-m conntrack {not}--ctstate RELATED,ESTABLISHED"), None),
+        14 => (
+            format!("-m conntrack {not}--ctstate {}", dice.one(&["INVALID", "DNAT", "SNAT", "UNTRACKED"])),
+            None,
+        ),
+        15 => (format!("-m conntrack --ctdir {}", dice.one(&["ORIGINAL", "REPLY"])), None),
+        16 => {
+            (format!("-m state --state {}", dice.one(&["NEW", "ESTABLISHED", "INVALID", "UNTRACKED"])), None)
+        }
+        17 => (format!("-m addrtype {not}--dst-type LOCAL"), None),
+        18 => (format!("-m addrtype {not}--src-type {}", dice.one(&["LOCAL", "UNICAST"])), None),
+        19 => (format!("-m mark {not}--mark 0x1/0x3"), None),
+        20 => (format!("-m connmark {not}--mark {}", dice.one(&["0", "1", "2"])), None),
+        21 => (format!("-m iprange {not}--src-range 10.1.1.1-10.1.1.9"), None),
+        22 => (format!("-m iprange {not}--dst-range 192.168.254.2-192.168.254.3"), None),
+        23 => ("-m comment --comment \"for everybody\"".into(), None),
+        _ => (String::new(), None),
+    }
+}
+
+fn xt_target(dice: &mut Dice, table: &str, hook: &str, protocol: Option<&str>) -> String {
+    let ports = matches!(protocol, Some("tcp" | "udp"));
+    let (guest, port) = (dice.one(&GUESTS), dice.one(&PORTS));
+    let plain = match dice.below(16) {
+        0..=2 => "ACCEPT".into(),
+        3 if table != "nat" => "DROP".into(),
+        4 | 5 => "SUB1".into(),
+        6 => "RETURN".into(),
+        7 => format!(
+            "MARK {}",
+            dice.one(&["--set-mark 1", "--or-mark 0x4", "--and-mark 0x6", "--xor-mark 0x1"])
+        ),
+        8 => "MARK --set-xmark 0x2/0x3".into(),
+        9 => format!("CONNMARK {}", dice.one(&["--save-mark", "--restore-mark", "--set-mark 2"])),
+        10 if table == "filter" => "REJECT".into(),
+        11 if table == "filter" && protocol == Some("tcp") => "REJECT --reject-with tcp-reset".into(),
+        12 if table == "raw" => "CT --notrack".into(),
+        13 if table == "mangle" && protocol == Some("tcp") => "LOG --log-prefix x".into(),
+        _ => "SUB2".into(),
+    };
+    if table != "nat" || dice.chance(30) {
+        return plain;
+    }
+    match (hook, dice.below(4)) {
+        ("PREROUTING" | "OUTPUT", 0) if ports => format!("REDIRECT --to-ports {port}"),
+        ("PREROUTING" | "OUTPUT", 1) if ports => format!("DNAT --to-destination {guest}:{port}"),
+        ("PREROUTING" | "OUTPUT", _) => format!("DNAT --to-destination {guest}"),
+        ("POSTROUTING", 0 | 1) => "MASQUERADE".into(),
+        _ => format!("SNAT --to-source {}", dice.one(&["10.77.0.1", "10.1.1.3"])),
+    }
+}
