@@ -41,6 +41,8 @@ pub enum Code {
     Machine,
     /// The start was ended by SIGTERM or SIGINT before there was a guest.
     Stopped,
+    /// `nft check`: the rules are not what the plan says.
+    Drifted,
     /// There was a guest: its end, or QEMU's own code.
     Guest(u8),
 }
@@ -50,7 +52,7 @@ impl Code {
     pub fn number(self) -> u8 {
         match self {
             Self::Success => 0,
-            Self::Dropped => 1,
+            Self::Dropped | Self::Drifted => 1,
             Self::ImageDirectory => 2,
             Self::Overlay | Self::CannotTell => 3,
             Self::Network => 4,

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         match &command {
             Command::Run { options, .. } => run(options).await,
             Command::Plan { options, output, .. } => show_plan(options, *output).await,
+            Command::Nft { verb: cli::nft::Nft::Check(options), .. } => check(options).await,
             Command::Nft { verb, .. } => {
                 inspect::run(verb, &mut std::io::stdout().lock()).await.map_err(from_inspect)
             }
@@ -198,6 +199,7 @@ fn from_inspect(error: inspect::Error) -> Failure {
     let code = match &error {
         inspect::Error::Usage(_) => Code::Usage,
         inspect::Error::Route(_) => Code::Network,
+        inspect::Error::Signals(_) => Code::Machine,
         _ => Code::Nat,
     };
     Failure(code, story(&error))
@@ -222,6 +224,12 @@ fn from_apply(error: apply::Error) -> Failure {
         apply::Error::Task(_) => Code::Machine,
     };
     Failure(code, story(&error))
+}
+
+async fn check(options: &Options) -> Result<Code, Failure> {
+    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let plan = make_plan(&configure(options)?, &links).await?;
+    inspect::check::run(&plan.nat, &mut std::io::stdout().lock()).await.map_err(from_inspect)
 }
 
 async fn show_plan(options: &Options, output: Output) -> Result<Code, Failure> {

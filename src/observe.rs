@@ -168,7 +168,7 @@ impl Observer<'_> {
             Ok(0) => {}
             Ok(flows) => tracing::info!(flows, "flows that began without our rules forgotten"),
             Err(error) => {
-                tracing::warn!(error = %story(&error), "flows that began without our rules not forgotten")
+                tracing::warn!(error = %story(&error), "flows that began without our rules not forgotten");
             }
         }
     }

@@ -216,7 +216,8 @@ fn our_rules_are_restored_whatever_is_done_to_them_and_nothing_leaks() {
     let disturber = firewall(&site.pod);
     let other = plan(&[Port { transport: Transport::Tcp, number: 22 }], &[]);
 
-    let by_netlink: [(&str, Box<dyn Fn()>); 2] = [
+    type Act<'a> = Box<dyn Fn() + 'a>;
+    let by_netlink: [(&str, Act<'_>); 2] = [
         (
             "table deleted",
             Box::new(|| {
@@ -335,4 +336,75 @@ fn connections_of_an_address_that_is_gone_are_forgotten() {
     assert_eq!(forget("10.9.9.9"), 0);
     assert_eq!(forget(POD), 1);
     assert_eq!(forget(POD), 0);
+}
+
+/// `berth nft` in the pod, with what `plan` needs to be told there.
+fn berth_nft(pod: &Netns, words: &[&str]) -> std::process::Command {
+    let mut command = pod.command(env!("CARGO_BIN_EXE_berth"));
+    command.args(["nft"]).args(words);
+    command
+}
+
+#[test]
+fn watch_tells_who_changed_what() {
+    let site = Site::with_rules();
+    let mut watching = berth_nft(&site.pod, &["watch", "--count", "3"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(400));
+    for words in [
+        "add rule inet berth forward tcp dport 25 drop",
+        "add table ip other { set s { type ipv4_addr; elements = { 1.1.1.1 }; }; }",
+        "delete table inet berth",
+    ] {
+        site.pod.nft(words);
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    let ended = watching.wait().unwrap();
+    assert!(ended.success());
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut watching.stdout.unwrap(), &mut text).unwrap();
+    let wanted = [
+        ": nft (pid ",
+        "  table inet berth {\n  \tchain forward {\n+ \t\ttcp dport 25 drop\n",
+        "+ table ip other {\n",
+        "+ \t\telements = { 1.1.1.1 }\n",
+        "- table inet berth {\n",
+    ];
+    for wanted in wanted {
+        assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+    }
+    assert_eq!(text.matches("generation ").count(), 3, "{text}");
+    assert!(!text.contains('\u{1b}'), "colours are for terminals\n{text}");
+}
+
+#[test]
+fn check_tells_drift_and_its_exit_code_too() {
+    let site = Site::new();
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path().join("base.qcow2");
+    support::run("qemu-img", &["create", "-q", "-f", "qcow2", base.to_str().unwrap(), "8M"]);
+    let check = |more: &[&str]| {
+        let mut command = berth_nft(&site.pod, &["check"]);
+        command.env("IMG_TARGET", &base).env("BERTH_IMAGE_DIR", directory.path());
+        let out = command.env("HOSTNAME", "web").args(more).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+        (out.status.code().unwrap(), String::from_utf8(out.stdout).unwrap())
+    };
+    let (code, text) = check(&[]);
+    assert_eq!(code, 1);
+    assert!(text.starts_with("- table inet berth {\n"), "{text}");
+    site.commit(&[]);
+    assert_eq!(check(&[]), (0, String::new()));
+    site.pod.nft("insert rule inet berth postrouting counter accept");
+    let (code, text) = check(&[]);
+    assert_eq!(code, 1);
+    assert_eq!(text, "  table inet berth {\n  \tchain postrouting {\n+ \t\tcounter accept\n");
+    site.pod.nft("flush chain inet berth forward");
+    let (code, text) = check(&[]);
+    assert!(
+        code == 1 && text.contains("- \t\tiifname \"br0\" ip saddr != 192.168.254.2 counter drop"),
+        "{text}"
+    );
 }

@@ -1,10 +1,16 @@
 //! The words of `berth nft`.
 
-use std::path::PathBuf;
+mod explain;
 
-use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
 
 use super::Output;
+use crate::config::Options;
+
+pub use explain::{Explain, Track};
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -13,28 +19,32 @@ Examples:
   berth nft list chain ip nat POSTROUTING   one chain
   berth nft list -j --pid 4711              JSON, of another process's network namespace";
 
-const EXPLAIN_EXAMPLES: &str = "\
+const TRACE_EXAMPLES: &str = "\
 Examples:
-  # Does a connection from a peer reach port 22, and which rules does it meet on its way?
-  berth nft explain --from 10.0.0.9 --to pod:22/tcp
+  berth nft trace --to 10.1.1.2 --port 22 --count 3     three packets to or from port 22
+  berth nft trace --from 10.0.0.0/8 --protocol icmp     pings of a network, until Ctrl-C
+  berth nft trace --iif eth0 --for 10s --output json    what comes in there, one JSON object a packet
 
-  # A ping that comes by eth0; a DNS query made on this machine by user 101
-  berth nft explain --from 10.0.0.9 --iif eth0 --to 10.1.1.2/icmp
-  berth nft explain --local --uid 101 --to 10.96.0.10:53/udp
+Marks the packets with a rule in a table of its own, which the kernel removes when this process ends, however it
+ends. Rules that match are told with their verdict, and the policy where a chain ends; rules that do not match are
+silent. Packets are marked as they come in, or as this host sends them: what the netdev and bridge families do
+before that is not told. On a busy host say which packets.";
 
-  # A later packet of a connection; only the chains of one hook
-  berth nft explain --from 10.0.0.9:4711 --to 10.1.1.2:80/tcp --ct-state established --ct-status seen-reply
-  berth nft explain --from 10.0.0.9 --to 10.1.1.2:80/tcp --hook forward --iif eth0 --oif br0
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  berth nft watch                    until Ctrl-C
+  berth nft watch --count 1          the next change, whoever makes it
+  berth nft watch --for 1m --pid 1   in another process's network namespace, for a minute
 
-  # The rules that another pod's process sees; does the packet pass?
-  berth nft explain --pid 4711 --from 10.0.0.9 --to 10.1.1.2:80/tcp >/dev/null && echo passes
+Lines with - went, lines with + came. Packets that are counted are no change. The pid is that of the initial PID
+namespace, so in a container it is not the one that `ps` shows there.";
 
-How to read it: one paragraph for each chain in the order the kernel runs them, one line for each rule:
-  +  the rule matched           -  it did not, and why
-  ?  cannot tell: it depends on something that was not said (the line below says what, and with which flag)
-An address may be `pod`: the one this machine uses towards its default route.
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  berth nft check                    with the environment of the launcher
+  berth nft check --reserve 22/tcp   with its flags
 
-Exit codes: 0 accepted; 1 dropped or rejected; 3 cannot tell; 4, 10 and 17 as in the README.";
+Lines with - are planned and not loaded, lines with + are loaded and not planned.";
 
 /// What is loaded in nf_tables, read and explained; needs no other program.
 #[derive(Debug, Clone, Subcommand)]
@@ -43,8 +53,27 @@ pub enum Nft {
     #[command(after_help = LIST_EXAMPLES)]
     List(List),
     /// Tell what would happen to a packet: every rule it meets, and the verdict
-    #[command(after_help = EXPLAIN_EXAMPLES)]
+    #[command(after_help = explain::EXAMPLES)]
     Explain(Box<Explain>),
+    /// Show live which rules packets meet, and what becomes of them
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(Trace),
+    /// Show every change of the rules as it happens: when, by whom, and the lines that went and came
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(Watch),
+    /// Compare berth's own rules with the plan: prints what differs; exit code 0 when nothing does, 1 when they drifted
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Box<Options>),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Watch {
+    /// End after this many changes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time: 10s, 500ms, 2m; a number is seconds
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub time: Option<Duration>,
 }
 
 /// Whose rules are looked at.
@@ -83,86 +112,67 @@ pub struct List {
     pub nft_version: String,
 }
 
-/// How conntrack sees a packet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Track {
-    #[default]
-    New,
-    Established,
-    Related,
-    Invalid,
-    Untracked,
-}
-
 #[derive(Debug, Clone, Args)]
-pub struct Explain {
-    /// Where it comes from
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
+pub struct Trace {
+    /// Source address, or network
+    #[arg(long, value_name = "ADDRESS")]
     pub from: Option<String>,
-    /// Where it goes, as in 10.1.1.2:22/tcp, [fd00::1]:53/udp or 10.1.1.2/icmp
-    #[arg(long, value_name = "ADDRESS[:PORT]/PROTOCOL")]
-    pub to: String,
-    /// Interface it comes by [default: where the route back to its source leads]
-    #[arg(long, value_name = "NAME", conflicts_with = "local")]
-    pub iif: Option<String>,
-    /// It is made on this machine
-    #[arg(long)]
-    pub local: bool,
-    /// Look at this hook only: ingress, prerouting, input, forward, output, postrouting or egress
-    #[arg(long, value_name = "HOOK")]
-    pub hook: Option<String>,
-    /// Interface it leaves by; with --hook
+    /// Destination address, or network, as the packet has it when it comes in (before NAT)
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Option<String>,
+    /// tcp, udp, icmp, icmpv6, sctp, …, or a number
+    #[arg(long, value_name = "PROTOCOL")]
+    pub protocol: Option<String>,
+    /// Source or destination port
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Interface it comes in by; packets of this host's own are then left out
     #[arg(long, value_name = "NAME")]
-    pub oif: Option<String>,
-    /// Look at the rules of this family only: ip, ip6, inet, arp, bridge or netdev
-    #[arg(long, value_name = "FAMILY")]
-    pub family: Option<String>,
-    /// How conntrack sees it
-    #[arg(long, value_enum, value_name = "STATE", default_value_t, help_heading = "Connection")]
-    pub ct_state: Track,
-    /// It goes against the direction of its connection's first packet
-    #[arg(long, help_heading = "Connection")]
-    pub reply: bool,
-    /// What else conntrack knows: seen-reply, assured, confirmed, snat, dnat; none for nothing
-    #[arg(long, value_name = "WORDS", help_heading = "Connection")]
-    pub ct_status: Option<String>,
-    /// Mark of its connection
-    #[arg(long, value_name = "N", help_heading = "Connection")]
-    pub ct_mark: Option<String>,
-    /// Mark of the packet [default: 0]
-    #[arg(long, value_name = "N", help_heading = "Packet")]
-    pub mark: Option<String>,
-    /// As in syn,ack; none for none
-    #[arg(long, value_name = "WORDS", help_heading = "Packet")]
-    pub tcp_flags: Option<String>,
-    /// By name or number
-    #[arg(long, value_name = "TYPE[/CODE]", help_heading = "Packet")]
-    pub icmp_type: Option<String>,
-    /// Octets from the IP header on
-    #[arg(long, value_name = "N", help_heading = "Packet")]
-    pub length: Option<u16>,
-    /// Time to live, or hop limit
-    #[arg(long, value_name = "N", help_heading = "Packet")]
-    pub ttl: Option<u8>,
-    /// Type of service, or traffic class: DSCP and ECN together
-    #[arg(long, value_name = "N", help_heading = "Packet")]
-    pub tos: Option<u8>,
-    /// User whose socket made it
-    #[arg(long, value_name = "N", help_heading = "Packet")]
-    pub uid: Option<u32>,
-    /// Group whose socket made it
-    #[arg(long, value_name = "N", help_heading = "Packet")]
-    pub gid: Option<u32>,
-    /// Ethernet address it comes from
-    #[arg(long, value_name = "MAC", help_heading = "Packet")]
-    pub ether_from: Option<String>,
-    /// Ethernet address it goes to [default: the interface's own]
-    #[arg(long, value_name = "MAC", help_heading = "Packet")]
-    pub ether_to: Option<String>,
-    /// Take rates, quotas and numbers of connections as not exceeded
-    #[arg(long)]
-    pub within_limits: bool,
-    /// How the result is printed
+    pub iif: Option<String>,
+    /// End after this many packets
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time: 10s, 500ms, 2m; a number is seconds
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub time: Option<Duration>,
+    /// How packets are printed: text, or one JSON object a line
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     pub output: Output,
+}
+
+/// `500ms`, `10s`, `2m`, `1h`; without a unit, seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "a time such as 10s, 500ms or 2m".to_owned())?;
+    let millis = match unit {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => None,
+    };
+    let longest = Duration::from_secs(366 * 86_400);
+    millis
+        .map(Duration::from_millis)
+        .filter(|time| !time.is_zero() && *time <= longest)
+        .ok_or_else(|| "a time such as 10s, 500ms or 2m, more than nothing and at most a year".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_with_a_unit() {
+        let millis = |text| duration(text).map(|time| time.as_millis());
+        assert_eq!(millis("10s"), Ok(10_000));
+        assert_eq!(millis("10"), Ok(10_000));
+        assert_eq!(millis("500ms"), Ok(500));
+        assert_eq!(millis("2m"), Ok(120_000));
+        assert_eq!(millis("1h"), Ok(3_600_000));
+        for wrong in ["", "0s", "s", "1d", "-1s", "1.5s", "99999999999999999999s", "9000000h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -3,8 +3,12 @@
 //! Each verb is a file of its own. They read the ruleset as it is, print to what they are given and change
 //! nothing; `trace` alone loads a table, one that is gone when its socket is.
 
+pub mod check;
+mod diff;
 pub mod explain;
 mod list;
+mod trace;
+mod watch;
 
 use std::io::{self, Write};
 
@@ -26,6 +30,8 @@ pub enum Error {
     /// What was asked for is not loaded.
     #[error("{0}")]
     Absent(String),
+    #[error("listening for signals")]
+    Signals(#[source] io::Error),
     #[error("writing the result")]
     Write(#[source] io::Error),
 }
@@ -35,6 +41,9 @@ pub async fn run(verb: &Nft, out: &mut impl Write) -> Result<Code, Error> {
     match verb {
         Nft::List(wanted) => list::run(wanted, out).await,
         Nft::Explain(wanted) => explain::run(wanted, out).await,
+        Nft::Trace(wanted) => trace::run(wanted, out).await,
+        Nft::Watch(wanted) => watch::run(wanted, out).await,
+        Nft::Check(_) => Err(Error::Usage("check needs a plan".to_owned())),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::facts::Facts;
 use crate::net::{IfName, Ipv4Prefix, Port, Transport};
 use crate::nft::expr::{CmpOp, Extension, NatKind, base, ct, meta};
 use crate::nft::{
-    Chain, Data, Expr, Family, Handle, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set,
+    Chain, Data, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set, table,
 };
 
 use super::LinkPlan;
@@ -47,7 +47,8 @@ const RT_TCPMSS: u32 = 3;
 
 /// The rules for this pod and guest. There is always an answer: what could be wrong was refused before.
 pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan) -> Ruleset {
-    let mut build = Build { table: empty_table(), names: Names::new(config, facts, link) };
+    let mut build =
+        Build { table: empty_table(config.network.nft_owner), names: Names::new(config, facts, link) };
     build.prerouting();
     build.output();
     build.forward();
@@ -98,17 +99,11 @@ impl Names {
     }
 }
 
-fn empty_table() -> Table {
+fn empty_table(owned: bool) -> Table {
     Table {
-        family: FAMILY,
-        name: TABLE.to_owned(),
-        handle: Handle::default(),
-        flags: 0,
+        flags: if owned { table::OWNER | table::PERSIST } else { 0 },
         userdata: Userdata::comment("the pod's address is the guest's; replaced as a whole by berth"),
-        sets: Vec::new(),
-        flowtables: Vec::new(),
-        objects: Vec::new(),
-        chains: Vec::new(),
+        ..Table::new(FAMILY, TABLE)
     }
 }
 
@@ -217,20 +212,9 @@ impl Build {
     }
 
     fn chain(&mut self, name: &str, kind: &str, number: u32, priority: i32, rules: Vec<Rule>) {
-        self.table.chains.push(Chain {
-            name: name.to_owned(),
-            handle: Handle::default(),
-            hook: Some(Hook {
-                kind: kind.to_owned(),
-                number,
-                priority,
-                devices: Vec::new(),
-                policy: Policy::Accept,
-            }),
-            flags: 0,
-            userdata: Userdata::default(),
-            rules,
-        });
+        let hook =
+            Hook { kind: kind.to_owned(), number, priority, devices: Vec::new(), policy: Policy::Accept };
+        self.table.chains.push(Chain { rules, ..Chain::new(name, Some(hook)) });
     }
 }
 

@@ -7,6 +7,7 @@
 //! Replies are all queued when `sendmsg` returns; reading until the queue is empty gets them.
 
 mod socket;
+pub mod trace;
 pub mod watch;
 
 use std::io;
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::net::Port;
 use crate::nft::attr::Message;
 use crate::nft::dump::Filter;
-use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, conntrack, dump};
+use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, conntrack, dump, table};
 use socket::{Refusal, Socket};
 
 /// Requests that wait for the thread.
@@ -47,6 +48,12 @@ pub enum Error {
     Conntrack(#[source] io::Error),
     #[error("this kernel has no {missing}, which {subject} needs: load the module on the node")]
     Missing { missing: String, subject: String, source: io::Error },
+    #[error(
+        "this kernel cannot keep {subject} with an owner (BERTH_NFT_OWNER=on): it needs Linux 6.9 or later"
+    )]
+    Owner { subject: String, source: io::Error },
+    #[error("{subject} belongs to another process (table flag owner), which alone may change it")]
+    Owned { subject: String, source: io::Error },
     #[error(transparent)]
     Ruleset(#[from] nft::Error),
 }
@@ -341,6 +348,17 @@ impl Kernel {
 /// The part of the ruleset that the kernel did not like.
 fn blame(batch: &Batch, ruleset: &Ruleset, sequence: u32, refusal: Refusal) -> Error {
     let Refusal { error: source, offset, message } = refusal;
+    if let Some(table) = batch.table(ruleset, sequence) {
+        let subject = batch.describe(ruleset, sequence, None);
+        match source.raw_os_error() {
+            Some(libc::EPERM) => return Error::Owned { subject, source },
+            // Flags it does not know.
+            Some(libc::EOPNOTSUPP | libc::EINVAL) if table.flags & table::PERSIST != 0 => {
+                return Error::Owner { subject, source };
+            }
+            _ => {}
+        }
+    }
     let unknown = source.raw_os_error() == Some(libc::ENOENT);
     let missing = if unknown { batch.missing(ruleset, sequence, offset) } else { None };
     match missing {
