@@ -198,6 +198,7 @@ fn enter(place: &cli::nft::Where) -> Result<(), Failure> {
 fn from_inspect(error: inspect::Error) -> Failure {
     let code = match &error {
         inspect::Error::Usage(_) => Code::Usage,
+        inspect::Error::Route(_) => Code::Network,
         inspect::Error::Signals(_) => Code::Machine,
         _ => Code::Nat,
     };

@@ -1,5 +1,7 @@
 //! The words of `berth nft`.
 
+mod explain;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use clap::{Args, Subcommand};
 
 use super::Output;
 use crate::config::Options;
+
+pub use explain::{Explain, Track};
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -48,6 +52,9 @@ pub enum Nft {
     /// Print what is loaded, as `nft list` does
     #[command(after_help = LIST_EXAMPLES)]
     List(List),
+    /// Tell what would happen to a packet: every rule it meets, and the verdict
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(Box<Explain>),
     /// Show live which rules packets meet, and what becomes of them
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Trace),

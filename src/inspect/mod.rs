@@ -5,6 +5,7 @@
 
 pub mod check;
 mod diff;
+pub mod explain;
 mod list;
 mod trace;
 mod watch;
@@ -13,7 +14,7 @@ use std::io::{self, Write};
 
 use crate::cli::nft::Nft;
 use crate::exit::Code;
-use crate::sys::{link, netlink};
+use crate::sys::{link, netlink, route};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -21,6 +22,8 @@ pub enum Error {
     Netlink(#[from] netlink::Error),
     #[error(transparent)]
     Link(#[from] link::Error),
+    #[error(transparent)]
+    Route(#[from] route::Error),
     /// The words after the verb.
     #[error("{0}")]
     Usage(String),
@@ -37,6 +40,7 @@ pub enum Error {
 pub async fn run(verb: &Nft, out: &mut impl Write) -> Result<Code, Error> {
     match verb {
         Nft::List(wanted) => list::run(wanted, out).await,
+        Nft::Explain(wanted) => explain::run(wanted, out).await,
         Nft::Trace(wanted) => trace::run(wanted, out).await,
         Nft::Watch(wanted) => watch::run(wanted, out).await,
         Nft::Check(_) => Err(Error::Usage("check needs a plan".to_owned())),

@@ -13,6 +13,7 @@ pub mod batch;
 mod canonical;
 pub mod conntrack;
 pub mod dump;
+pub mod explain;
 pub mod expr;
 pub mod json;
 pub mod syntax;
