@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "it starts the programs it measures and reads the clock")]
 
 mod netns;
+mod nft;
 mod startup;
 mod stats;
 
@@ -22,6 +23,8 @@ struct Cli {
 enum Bench {
     /// From start to QEMU's exec: berth and the seed's tools in the seed's order; then RSS and binary size
     Startup(startup::Options),
+    /// nf_tables: commit of our table and listings of any, beside nft and iptables
+    Nft(nft::Options),
 }
 
 /// What ends a measurement: it names the step, so that a missing program is told by its name.
@@ -42,8 +45,11 @@ fn main() -> ExitCode {
     if startup::is_qemu_stand_in() {
         return startup::stand_in();
     }
-    let Cli { bench: Bench::Startup(options) } = Cli::parse();
-    match startup::run(&options) {
+    let report = match Cli::parse().bench {
+        Bench::Startup(options) => startup::run(&options).map(|report| report.to_string()),
+        Bench::Nft(options) => nft::run(&options).map(|report| report.to_string().trim_end().to_owned()),
+    };
+    match report {
         Ok(report) => {
             println!("{report}");
             ExitCode::SUCCESS
