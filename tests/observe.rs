@@ -409,3 +409,52 @@ fn check_tells_drift_and_its_exit_code_too() {
         "{text}"
     );
 }
+
+/// The kernel's own tale of each transaction, retold, is what a dump finds.
+#[test]
+fn what_is_replayed_is_what_is_loaded() {
+    use berth::nft::dump::Filter;
+    use berth::sys::netlink::watch::Changes;
+    let pod = Netns::new("pod");
+    let script = [
+        "add table inet t { chain c { type filter hook input priority 0; }; }",
+        "add rule inet t c tcp dport 1",
+        "add rule inet t c tcp dport 3",
+        "insert rule inet t c tcp dport 0",
+        "add rule inet t c index 1 tcp dport 2",
+        "add rule inet t c tcp dport { 4, 5 } accept",
+        "add set inet t s { type ipv4_addr; }",
+        "add element inet t s { 1.1.1.1, 2.2.2.2 }",
+        "delete element inet t s { 1.1.1.1 }",
+        "add map inet t m { type ipv4_addr : verdict; }",
+        "add element inet t m { 1.1.1.1 : drop }",
+        "add rule inet t c ip saddr vmap @m",
+        "add counter inet t n",
+        "add chain inet t c { policy drop; }",
+        "add chain inet t d",
+        "add rule inet t d ip saddr @s accept",
+        "flush chain inet t d",
+        "delete chain inet t d",
+        "delete counter inet t n",
+        "add table ip u { chain a { }; chain b { jump a; }; }",
+        "flush chain inet t c",
+        "delete map inet t m",
+        "delete table ip u",
+        "flush ruleset",
+    ];
+    let name = pod.name.clone();
+    pod.enter(async move || {
+        let firewall = Firewall::start().unwrap();
+        let mut changes = Changes::open().unwrap();
+        let mut ruleset = berth::nft::Ruleset::default();
+        for words in script {
+            let mut nft = std::process::Command::new("nft");
+            let status = nft.args(words.split(' ')).status().unwrap();
+            assert!(status.success(), "{name}: {words}");
+            let transaction = changes.next(&mut ruleset).await.unwrap().expect("nothing is lost");
+            assert_eq!(transaction.process, "nft");
+            let found = firewall.dump(Filter::default()).await.unwrap().1;
+            assert_eq!(ruleset.to_string(), found.to_string(), "{words}");
+        }
+    });
+}

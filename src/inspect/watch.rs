@@ -13,17 +13,18 @@ use crate::nft::dump::{Filter, Transaction};
 use crate::nft::text::{Style, date};
 use crate::sys::link::Links;
 use crate::sys::netlink::Firewall;
-use crate::sys::netlink::watch::Transactions;
+use crate::sys::netlink::watch::Changes;
 
 pub async fn run(wanted: &Watch, out: &mut impl Write) -> Result<Code, Error> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let firewall = Firewall::start()?;
     // Heard before it is read: no change is missed.
-    let mut transactions = Transactions::open()?;
+    let mut changes = Changes::open()?;
     let links = Links::open()?;
-    let mut watching = Watching { before: String::new(), colour: io::stdout().is_terminal() };
-    watching.before = text(&dump(&firewall).await?, &links).await?;
+    let mut ruleset = dump(&firewall).await?;
+    let before = text(&ruleset, &links).await?;
+    let mut watching = Watching { before, colour: io::stdout().is_terminal() };
     let over = async {
         match wanted.time {
             Some(time) => tokio::time::sleep(time).await,
@@ -37,9 +38,12 @@ pub async fn run(wanted: &Watch, out: &mut impl Write) -> Result<Code, Error> {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             () = &mut over => break,
-            transaction = transactions.next() => transaction?,
+            transaction = changes.next(&mut ruleset) => transaction?,
         };
-        let after = text(&dump(&firewall).await?, &links).await?;
+        if transaction.is_none() {
+            ruleset = dump(&firewall).await?;
+        }
+        let after = text(&ruleset, &links).await?;
         match watching.tell(transaction.as_ref(), after, out) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             result => result.map_err(Error::Write)?,
@@ -74,7 +78,7 @@ impl Watching {
             None => writeln!(out, "{bold}{} several changes, faster than they could be heard{plain}", now())?,
         }
         if self.before == after {
-            writeln!(out, "  nothing that a listing shows, or undone since")?;
+            writeln!(out, "  nothing that a listing shows")?;
         }
         diff::write(out, &self.before, &after, self.colour)?;
         self.before = after;

@@ -16,6 +16,7 @@ pub mod dump;
 pub mod explain;
 pub mod expr;
 pub mod json;
+mod replay;
 pub mod syntax;
 pub mod text;
 pub mod trace;

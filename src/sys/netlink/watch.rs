@@ -8,9 +8,11 @@ use std::io;
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
+use rustix::net::sockopt;
 use socket2::{SockFilter, SockRef};
 
 use super::Error;
+use crate::nft::Ruleset;
 use crate::nft::attr::Messages;
 use crate::nft::dump::{self, Transaction};
 
@@ -20,6 +22,8 @@ const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
 const DATAGRAM_LEN: usize = 64 * 1024;
+/// Octets of the receive buffer where all changes are heard: transactions of some ten thousand rules.
+const RECEIVE_BUFFER_LEN: usize = 16 << 20;
 
 struct Listener {
     netlink: TokioSocket,
@@ -27,12 +31,15 @@ struct Listener {
 }
 
 impl Listener {
-    fn open(protocol: isize, groups: &[u32]) -> io::Result<Self> {
+    fn open(protocol: isize, groups: &[u32], filter: &[SockFilter]) -> io::Result<Self> {
         let mut netlink = TokioSocket::new(protocol)?;
         let socket = netlink.socket_mut();
         socket.bind_auto()?;
-        if protocol == NETLINK_NETFILTER {
-            SockRef::from(&*socket).attach_filter(&transactions_only())?;
+        if filter.is_empty() {
+            // Without the privilege the default has to do.
+            let _ = sockopt::set_socket_recv_buffer_size_force(&*socket, RECEIVE_BUFFER_LEN);
+        } else {
+            SockRef::from(&*socket).attach_filter(filter)?;
         }
         groups.iter().try_for_each(|group| socket.add_membership(*group))?;
         Ok(Self { netlink, buffer: Vec::with_capacity(DATAGRAM_LEN) })
@@ -81,7 +88,8 @@ pub struct Transactions(Listener);
 impl Transactions {
     /// Listens in the calling thread's network namespace.
     pub fn open() -> Result<Self, Error> {
-        Listener::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]).map(Self).map_err(Error::Open)
+        let listener = Listener::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES], &transactions_only());
+        listener.map(Self).map_err(Error::Open)
     }
 
     /// Waits for the next; None when there were more than could be heard.
@@ -99,6 +107,31 @@ impl Transactions {
     }
 }
 
+/// Transactions of nf_tables with all that they change.
+#[derive(Debug)]
+pub struct Changes(Listener);
+
+impl Changes {
+    /// Listens in the calling thread's network namespace.
+    pub fn open() -> Result<Self, Error> {
+        Listener::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES], &[]).map(Self).map_err(Error::Open)
+    }
+
+    /// Waits for the next transaction and makes its changes in `ruleset`; None when some could not be heard, and
+    /// `ruleset` is not what is loaded any more. What was heard before it is dropped is kept.
+    pub async fn next(&mut self, ruleset: &mut Ruleset) -> Result<Option<Transaction>, Error> {
+        loop {
+            let Some(datagram) = self.0.hear().await.map_err(Error::Talk)? else { return Ok(None) };
+            for message in Messages(datagram) {
+                if let Some(transaction) = dump::transaction(&message) {
+                    return Ok(Some(transaction));
+                }
+                ruleset.replay(&message);
+            }
+        }
+    }
+}
+
 /// That a link, an IPv4 address or a route changed.
 #[derive(Debug)]
 pub struct LinkChanges(Listener);
@@ -107,7 +140,7 @@ impl LinkChanges {
     /// Listens in the calling thread's network namespace.
     pub fn open() -> Result<Self, Error> {
         let groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE];
-        Listener::open(NETLINK_ROUTE, &groups).map(Self).map_err(Error::Open)
+        Listener::open(NETLINK_ROUTE, &groups, &[]).map(Self).map_err(Error::Open)
     }
 
     pub async fn next(&mut self) -> Result<(), Error> {
