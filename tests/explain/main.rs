@@ -163,6 +163,23 @@ impl Range {
         }
     }
 
+    /// What came of the packets, by number; on a busy machine those that are told to come are waited for.
+    fn wait_for(&self, told: &[(Try, Explanation)]) -> BTreeMap<u32, Vec<(Who, Sight)>> {
+        let accepted = told.iter().filter(|(_, explanation)| explanation.outcome == Outcome::Accepted);
+        let wanted: Vec<u32> = accepted.map(|(attempt, _)| attempt.shot.number).collect();
+        let mut seen: BTreeMap<u32, Vec<(Who, Sight)>> = BTreeMap::new();
+        for _ in 0..30 {
+            std::thread::sleep(SETTLE);
+            for (who, sight) in self.seen() {
+                seen.entry(sight.number).or_default().push((who, sight));
+            }
+            if wanted.iter().all(|number| seen.contains_key(number)) {
+                break;
+            }
+        }
+        seen
+    }
+
     fn seen(&self) -> Vec<(Who, Sight)> {
         let of = |who| self.post(who).seen().into_iter().map(move |sight| (who, sight));
         [Who::Peer, Who::Pod, Who::Guest].into_iter().flat_map(of).collect()
@@ -254,8 +271,14 @@ fn known_flows(site: &Site, range: &Range, dice: &mut Dice, count: u32) -> Flows
             range.post(who).send(&back);
         }
     }
-    std::thread::sleep(SETTLE);
-    let seen = range.seen().len();
+    let mut seen = 0;
+    for _ in 0..30 {
+        std::thread::sleep(SETTLE);
+        seen += range.seen().len();
+        if seen == count as usize * 2 {
+            break;
+        }
+    }
     assert_eq!(seen, count as usize * 2, "the flows are not what the test takes them to be");
     Flows { spare }
 }
@@ -393,11 +416,7 @@ fn agree(rulesets: u64, load: impl Fn(&Netns, u64) -> usize) -> Tally {
         }
         send_from(&site.pod, own.into_iter().map(|attempt| attempt.shot.clone()).collect());
         let (ruleset, told) = predictions(&site.pod, tries);
-        std::thread::sleep(SETTLE);
-        let mut seen: BTreeMap<u32, Vec<(Who, Sight)>> = BTreeMap::new();
-        for (who, sight) in range.seen() {
-            seen.entry(sight.number).or_default().push((who, sight));
-        }
+        let seen = range.wait_for(&told);
         for (attempt, explanation) in told {
             let sights: Vec<&(Who, Sight)> = seen.get(&attempt.shot.number).into_iter().flatten().collect();
             tally.pairs += 1;

@@ -59,7 +59,7 @@ pub async fn request(wanted: &Explain, world: &mut World, handle: &Handle) -> Re
     }
     let mut assumed = Vec::new();
     let path = place(wanted, &mut packet, hook, world, handle, &mut assumed).await?;
-    if let Some(text) = connection_text(&packet) {
+    if let Some(text) = connection_text(wanted, &packet) {
         assumed.insert(0, text);
     }
     let legacy = route::legacy_tables();
@@ -222,11 +222,11 @@ fn connection(wanted: &Explain, packet: &mut Packet) -> Result<(), Error> {
     Ok(())
 }
 
-fn connection_text(packet: &Packet) -> Option<String> {
+fn connection_text(wanted: &Explain, packet: &Packet) -> Option<String> {
     let first = packet.connection.state == State::New && packet.family != Family::ARP;
     let kind = match packet.protocol {
-        TCP => ", a TCP SYN unless --tcp-flags says otherwise",
-        ICMP | ICMP6 => ", an echo request unless --icmp-type says otherwise",
+        TCP if wanted.tcp_flags.is_none() => ": a TCP SYN",
+        ICMP | ICMP6 if wanted.icmp_type.is_none() => ": an echo request",
         _ => "",
     };
     first.then(|| format!("the first packet of its connection (ct state new){kind}"))
