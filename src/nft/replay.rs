@@ -43,7 +43,7 @@ impl Table {
     fn replay(&mut self, kind: u8, last: bool, a: Attributes<'_>) {
         match kind {
             kind::NEW_CHAIN => self.new_chain(a),
-            kind::DEL_CHAIN => gone(&mut self.chains, a.text(3), |chain| &chain.name),
+            kind::DEL_CHAIN => gone(&mut self.chains, a.text(3).as_ref(), |chain| &chain.name),
             kind::NEW_RULE => self.new_rule(last, a),
             kind::DEL_RULE => {
                 let (chain, handle) = (a.text(2), a.u64(3));
@@ -58,7 +58,7 @@ impl Table {
                     self.sets.push(set);
                 }
             }
-            kind::DEL_SET => gone(&mut self.sets, a.text(2), |set| &set.name),
+            kind::DEL_SET => gone(&mut self.sets, a.text(2).as_ref(), |set| &set.name),
             kind::NEW_ELEMENT => self.elements(a, |set, element| {
                 set.elements.retain(|found| (&found.key, found.flags) != (&element.key, element.flags));
                 set.elements.push(element);
@@ -68,13 +68,15 @@ impl Table {
             }),
             kind::NEW_OBJECT => {
                 if let Some(object) = Object::decode(a) {
-                    gone(&mut self.objects, Some(object.name.clone()), |found| &found.name);
+                    gone(&mut self.objects, Some(&object.name), |found| &found.name);
                     self.objects.push(object);
                 }
             }
-            kind::DEL_OBJECT => gone(&mut self.objects, a.text(2), |object| &object.name),
+            kind::DEL_OBJECT => gone(&mut self.objects, a.text(2).as_ref(), |object| &object.name),
             kind::NEW_FLOWTABLE => self.flowtables.extend(Flowtable::decode(a)),
-            kind::DEL_FLOWTABLE => gone(&mut self.flowtables, a.text(2), |flowtable| &flowtable.name),
+            kind::DEL_FLOWTABLE => {
+                gone(&mut self.flowtables, a.text(2).as_ref(), |flowtable| &flowtable.name)
+            }
             _ => {}
         }
     }
@@ -111,6 +113,6 @@ impl Table {
     }
 }
 
-fn gone<T>(things: &mut Vec<T>, name: Option<String>, named: impl Fn(&T) -> &String) {
-    things.retain(|thing| Some(named(thing)) != name.as_ref());
+fn gone<T>(things: &mut Vec<T>, name: Option<&String>, named: impl Fn(&T) -> &String) {
+    things.retain(|thing| Some(named(thing)) != name);
 }
