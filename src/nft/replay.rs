@@ -75,7 +75,7 @@ impl Table {
             kind::DEL_OBJECT => gone(&mut self.objects, a.text(2).as_ref(), |object| &object.name),
             kind::NEW_FLOWTABLE => self.flowtables.extend(Flowtable::decode(a)),
             kind::DEL_FLOWTABLE => {
-                gone(&mut self.flowtables, a.text(2).as_ref(), |flowtable| &flowtable.name)
+                gone(&mut self.flowtables, a.text(2).as_ref(), |flowtable| &flowtable.name);
             }
             _ => {}
         }
