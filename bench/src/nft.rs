@@ -31,6 +31,10 @@ pub struct Options {
     /// Sizes of the rulesets that are listed
     #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 10_000])]
     rules: Vec<usize>,
+    /// One of so many rules has a set of its own; all but the first for the largest size only. For each set the kernel
+    /// walks its list of all of them, which costs both sides the same: with many sets that is most of a listing
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 4])]
+    sets: Vec<usize>,
     /// Also write the report as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -59,9 +63,11 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         )?;
     }
     let commit = Pod::new()?.inside(|| commit::run(options.runs.max(1)))?;
+    let usual = options.rules.iter().zip(options.sets.iter().take(1).cycle());
+    let many = options.rules.iter().max().into_iter().cycle().zip(options.sets.iter().skip(1));
     let mut listing = Vec::new();
-    for rules in &options.rules {
-        listing.push(Pod::new()?.inside(|| listing::run(*rules))?);
+    for (rules, sets) in usual.chain(many) {
+        listing.push(Pod::new()?.inside(|| listing::run(*rules, (*sets).max(1)))?);
     }
     let heal = Pod::new()?.inside(|| heal::run(options.runs.max(1)))?;
     let report = Report { commit, listing, heal };

@@ -217,9 +217,13 @@ impl<'a> Attributes<'a> {
 
     /// Text up to its NUL; bytes that are not UTF-8 are replaced.
     pub fn text(self, kind: u16) -> Option<String> {
+        Some(String::from_utf8_lossy(self.name(kind)?).into_owned())
+    }
+
+    /// The bytes of a text.
+    pub fn name(self, kind: u16) -> Option<&'a [u8]> {
         let bytes = self.value(kind)?;
-        let text = bytes.split(|byte| *byte == 0).next().unwrap_or(bytes);
-        Some(String::from_utf8_lossy(text).into_owned())
+        bytes.split(|byte| *byte == 0).next()
     }
 
     /// Whether there is nothing but the given types.

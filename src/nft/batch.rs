@@ -2,25 +2,26 @@
 //! (net/netfilter/nfnetlink.c, `nfnetlink_rcv_batch`).
 //!
 //! ```text
-//! found and wanted hang on the same hooks ──► rules flushed, what differs deleted; what is new, and all rules, added
-//! anything else                            ──► the table made if absent, deleted, made again
+//! found and wanted hang on the same hooks ──► what differs is deleted, what is new is added
+//! anything else                           ──► the table made if absent, deleted, made again
 //! ```
 //!
 //! The kernel swaps old for new in one step, so no packet meets half of it; kernels without NFT_MSG_DESTROYTABLE
-//! (before 6.3) take it too. The first way leaves chains, their hooks, named objects and unchanged sets as they
-//! are, and with them what they have counted; both ways hand on what rules have counted. Other tables are not
-//! touched.
+//! (before 6.3) take it too. The first way leaves chains, their hooks, objects, sets and rules that are as wanted
+//! alone, and with them what they have counted; both ways hand on what was counted to what is made again. Other
+//! tables are not touched.
 
 mod blame;
 mod carry;
 mod kept;
+mod same;
 
 use super::attr::{Header, Writer};
 use super::expr::SetIds;
 use super::wire::kind;
 use super::{Chain, Element, Error, Family, Generation, Ruleset, Set, Table};
 use blame::Subject;
-use kept::Kept;
+use kept::{Kept, KeptRules};
 
 /// NLM_F_REQUEST, _ACK, _CREATE, _APPEND.
 const REQUEST: u16 = 1;
@@ -58,7 +59,10 @@ impl Batch {
         let mut builder = Builder::begin(generation, first_sequence);
         for (at, table) in wanted.tables.iter().enumerate() {
             match found.table(table.family, &table.name) {
-                Some(found) => builder.table(at, &carry::carried(table, found), Kept::of(table, found)),
+                Some(found) => {
+                    let kept = Kept::of(table, found);
+                    builder.table(at, &carry::carried(table, found, kept.as_ref()), kept);
+                }
                 None => builder.table(at, table, None),
             }
         }
@@ -91,8 +95,9 @@ impl Batch {
         self.subjects.len()
     }
 
+    /// Whether there is nothing between begin and end, as in a barrier: nothing is answered then.
     pub fn is_empty(&self) -> bool {
-        self.subjects.is_empty()
+        self.subjects.len() <= 2
     }
 
     /// The table that the message with this sequence number makes or deletes.
@@ -212,14 +217,22 @@ impl Builder {
         let (bound, open): (Vec<_>, Vec<_>) =
             table.chains.iter().enumerate().partition(|(_, chain)| chain.flags & kept::BOUND != 0);
         for (index, chain) in bound.into_iter().rev().chain(open) {
-            self.rules((at, index), table, chain, &sets);
+            let rules = kept.rules.get(chain.name.as_str());
+            self.rules((at, index), table, chain, &sets, rules.unwrap_or(&KeptRules::default()));
         }
     }
 
     /// Deletes what is in the way, users before what they use.
     fn make_room(&mut self, at: usize, table: &Table, kept: &Kept<'_>) {
-        // Flushes every chain; named without a chain, it is the table's.
-        self.message(Subject::Table(at), kind::DEL_RULE, 0, table.family, |w| w.text(1, &table.name));
+        for (index, chain) in table.chains.iter().enumerate() {
+            if let Some(rules) = kept.rules.get(chain.name.as_str()) {
+                self.delete_rules(Subject::Chain(at, index), table, chain, rules);
+            }
+        }
+        // Named without a rule, it is the chain's; without a chain, it is the table's.
+        for chain in &kept.deleted_chains {
+            self.delete(table, kind::DEL_RULE, "rules of chain", &chain.name, |w| w.text(2, &chain.name));
+        }
         for set in &kept.deleted_sets {
             self.delete(table, kind::DEL_SET, set.noun(), &set.name, |w| w.text(2, &set.name));
         }
@@ -231,6 +244,25 @@ impl Builder {
         }
         for chain in &kept.deleted_chains {
             self.delete(table, kind::DEL_CHAIN, "chain", &chain.name, |w| w.text(3, &chain.name));
+        }
+    }
+
+    fn delete_rules(&mut self, subject: Subject, table: &Table, chain: &Chain, rules: &KeptRules) {
+        let KeptRules { first: 0, last: 0, deleted, .. } = rules else {
+            for handle in &rules.deleted {
+                self.message(subject, kind::DEL_RULE, 0, table.family, |w| {
+                    w.text(1, &table.name);
+                    w.text(2, &chain.name);
+                    w.u64(3, *handle);
+                });
+            }
+            return;
+        };
+        if !deleted.is_empty() {
+            self.message(subject, kind::DEL_RULE, 0, table.family, |w| {
+                w.text(1, &table.name);
+                w.text(2, &chain.name);
+            });
         }
     }
 
@@ -259,11 +291,25 @@ impl Builder {
         }
     }
 
-    fn rules(&mut self, (at, index): (usize, usize), table: &Table, chain: &Chain, sets: &SetIds) {
+    fn rules(
+        &mut self,
+        (at, index): (usize, usize),
+        table: &Table,
+        chain: &Chain,
+        sets: &SetIds,
+        kept: &KeptRules,
+    ) {
+        // At the end, or before what stays there.
+        let flags = if kept.before.is_some() { CREATE } else { CREATE | APPEND };
         for (number, rule) in chain.rules.iter().enumerate() {
-            let subject = Subject::Rule(at, index, number);
-            self.message(subject, kind::NEW_RULE, CREATE | APPEND, table.family, |w| {
+            if kept.has(number, chain.rules.len()) {
+                continue;
+            }
+            self.message(Subject::Rule(at, index, number), kind::NEW_RULE, flags, table.family, |w| {
                 rule.encode(&table.name, &chain.name, sets, w);
+                if let Some(handle) = kept.before {
+                    w.u64(6, handle);
+                }
             });
         }
     }

@@ -142,7 +142,7 @@ impl Expr {
     }
 
     /// What the kernel takes where nothing was said, and tells as if it had been.
-    fn fill_in(&mut self) {
+    pub(super) fn fill_in(&mut self) {
         if let Self::Log { group: None, level: level @ None, .. } = self {
             *level = Some(LOG_WARNING);
         }

@@ -3,7 +3,7 @@
 //! A dump may tell an object twice when a transaction passes by; repeats are dropped (rules by handle, the rest by
 //! name). Whether the answers belong to one generation is for the caller to check.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 
 use super::attr::{Attributes, Header, Message, Writer};
 use super::batch::SUBSYSTEM;
@@ -105,13 +105,25 @@ fn request(kind: u8, flags: u16, family: Family, sequence: u32, fill: impl FnOnc
 pub struct Dump {
     filter: Filter,
     ruleset: Ruleset,
-    /// Family, table, chain and handle of the rules seen.
-    rules: BTreeSet<(Family, String, String, u64)>,
+    /// Places in the ruleset, by the bytes of the names.
+    tables: HashMap<Vec<u8>, Vec<usize>>,
+    indices: Vec<Index>,
+}
+
+/// What a table has so far, and where.
+#[derive(Debug, Default)]
+struct Index {
+    chains: HashMap<Vec<u8>, usize>,
+    sets: HashMap<Vec<u8>, usize>,
+    objects: HashSet<(u32, Vec<u8>)>,
+    flowtables: HashSet<Vec<u8>>,
+    /// By handle.
+    rules: HashSet<u64>,
 }
 
 impl Dump {
     pub fn new(filter: Filter) -> Self {
-        Self { filter, ruleset: Ruleset::default(), rules: BTreeSet::new() }
+        Self { filter, ruleset: Ruleset::default(), tables: HashMap::new(), indices: Vec::new() }
     }
 
     /// Takes one message of an answer; what is not part of a ruleset, or of no table seen, is passed over.
@@ -122,26 +134,24 @@ impl Dump {
         }
         let family = Family(message.family());
         let attributes = message.attributes();
-        let Some(name) = attributes.text(1) else { return };
-        if !self.filter.takes(family, &name) {
+        let Some(name) = attributes.name(1) else { return };
+        if kind == kind::NEW_TABLE {
+            self.add_table(family, name, attributes);
             return;
         }
+        // Tables that are not wanted are not there.
+        let Some(at) = self.table_at(family, name) else { return };
+        let (Some(table), Some(index)) = (self.ruleset.tables.get_mut(at), self.indices.get_mut(at)) else {
+            return;
+        };
         match kind {
-            kind::NEW_TABLE => self.add_table(Table::decode(family, attributes)),
-            kind::NEW_RULE => self.add_rule(family, &name, attributes),
-            _ => {
-                let Some(table) = self.table_mut(family, &name) else {
-                    return;
-                };
-                match kind {
-                    kind::NEW_CHAIN => table.add_chain(Chain::decode(attributes)),
-                    kind::NEW_SET => table.add_set(Set::decode(attributes)),
-                    kind::NEW_OBJECT => table.add_object(Object::decode(attributes)),
-                    kind::NEW_FLOWTABLE => table.add_flowtable(Flowtable::decode(attributes)),
-                    kind::NEW_ELEMENT => table.add_elements(attributes),
-                    _ => {}
-                }
-            }
+            kind::NEW_CHAIN => index.add_chain(table, attributes),
+            kind::NEW_SET => index.add_set(table, attributes),
+            kind::NEW_OBJECT => index.add_object(table, attributes),
+            kind::NEW_FLOWTABLE => index.add_flowtable(table, attributes),
+            kind::NEW_RULE => index.add_rule(table, attributes),
+            kind::NEW_ELEMENT => index.add_elements(table, attributes),
+            _ => {}
         }
     }
 
@@ -163,72 +173,70 @@ impl Dump {
         self.ruleset
     }
 
-    fn table_mut(&mut self, family: Family, name: &str) -> Option<&mut Table> {
-        self.ruleset.tables.iter_mut().find(|table| table.family == family && table.name == name)
+    fn table_at(&self, family: Family, name: &[u8]) -> Option<usize> {
+        let found = |at: &&usize| self.ruleset.tables.get(**at).is_some_and(|table| table.family == family);
+        self.tables.get(name)?.iter().find(found).copied()
     }
 
-    fn add_table(&mut self, table: Option<Table>) {
-        if let Some(table) = table
-            && self.ruleset.table(table.family, &table.name).is_none()
+    fn add_table(&mut self, family: Family, name: &[u8], attributes: Attributes<'_>) {
+        if let Some(table) = Table::decode(family, attributes)
+            && self.filter.takes(family, &table.name)
+            && self.table_at(family, name).is_none()
         {
+            self.tables.entry(name.to_vec()).or_default().push(self.ruleset.tables.len());
             self.ruleset.tables.push(table);
-        }
-    }
-
-    fn add_rule(&mut self, family: Family, table: &str, attributes: Attributes<'_>) {
-        let Some(chain) = attributes.text(2) else { return };
-        let rule = Rule::decode(attributes);
-        let repeated = rule
-            .handle
-            .0
-            .is_some_and(|handle| !self.rules.insert((family, table.to_owned(), chain.clone(), handle)));
-        let found = self.table_mut(family, table);
-        if let Some(chain) = found.and_then(|table| table.chains.iter_mut().find(|found| found.name == chain))
-            && !repeated
-        {
-            chain.rules.push(rule);
+            self.indices.push(Index::default());
         }
     }
 }
 
-impl Table {
-    fn add_chain(&mut self, chain: Option<Chain>) {
-        if let Some(chain) = chain
-            && self.chains.iter().all(|found| found.name != chain.name)
+impl Index {
+    fn add_chain(&mut self, table: &mut Table, attributes: Attributes<'_>) {
+        if let (Some(name), Some(chain)) = (attributes.name(3), Chain::decode(attributes))
+            && !self.chains.contains_key(name)
         {
-            self.chains.push(chain);
+            self.chains.insert(name.to_vec(), table.chains.len());
+            table.chains.push(chain);
         }
     }
 
-    fn add_set(&mut self, set: Option<Set>) {
-        if let Some(set) = set
-            && self.sets.iter().all(|found| found.name != set.name)
+    fn add_set(&mut self, table: &mut Table, attributes: Attributes<'_>) {
+        if let (Some(name), Some(set)) = (attributes.name(2), Set::decode(attributes))
+            && !self.sets.contains_key(name)
         {
-            self.sets.push(set);
+            self.sets.insert(name.to_vec(), table.sets.len());
+            table.sets.push(set);
         }
     }
 
-    fn add_object(&mut self, object: Option<Object>) {
-        if let Some(object) = object
-            && self.objects.iter().all(|found| (&found.kind, &found.name) != (&object.kind, &object.name))
+    fn add_object(&mut self, table: &mut Table, attributes: Attributes<'_>) {
+        if let (Some(name), Some(object)) = (attributes.name(2), Object::decode(attributes))
+            && self.objects.insert((object.kind.number(), name.to_vec()))
         {
-            self.objects.push(object);
+            table.objects.push(object);
         }
     }
 
-    fn add_flowtable(&mut self, flowtable: Option<Flowtable>) {
-        if let Some(flowtable) = flowtable
-            && self.flowtables.iter().all(|found| found.name != flowtable.name)
+    fn add_flowtable(&mut self, table: &mut Table, attributes: Attributes<'_>) {
+        if let (Some(name), Some(flowtable)) = (attributes.name(2), Flowtable::decode(attributes))
+            && self.flowtables.insert(name.to_vec())
         {
-            self.flowtables.push(flowtable);
+            table.flowtables.push(flowtable);
         }
     }
 
-    fn add_elements(&mut self, attributes: Attributes<'_>) {
-        let (Some(name), Some(list)) = (attributes.text(2), attributes.nest(3)) else {
-            return;
-        };
-        let Some(set) = self.sets.iter_mut().find(|set| set.name == name) else {
+    fn add_rule(&mut self, table: &mut Table, attributes: Attributes<'_>) {
+        let at = attributes.name(2).and_then(|name| self.chains.get(name));
+        let Some(chain) = at.and_then(|at| table.chains.get_mut(*at)) else { return };
+        let rule = Rule::decode(attributes);
+        if rule.handle.0.is_none_or(|handle| self.rules.insert(handle)) {
+            chain.rules.push(rule);
+        }
+    }
+
+    fn add_elements(&mut self, table: &mut Table, attributes: Attributes<'_>) {
+        let at = attributes.name(2).and_then(|name| self.sets.get(name));
+        let (Some(set), Some(list)) = (at.and_then(|at| table.sets.get_mut(*at)), attributes.nest(3)) else {
             return;
         };
         for (_, element) in list {

@@ -223,7 +223,11 @@ impl Kernel {
                 Some(refusal) => return Err(blame(batch, ruleset, answer.sequence, refusal)),
             }
         }
-        if acknowledged { Ok(()) } else { Err(Error::Talk(io::ErrorKind::UnexpectedEof.into())) }
+        if acknowledged || batch.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Talk(io::ErrorKind::UnexpectedEof.into()))
+        }
     }
 
     fn generation(&mut self) -> Result<Generation, Error> {

@@ -53,7 +53,9 @@ fn what_is_committed_is_what_is_dumped() {
             return Err(TestCaseError::fail("the second commit found something to do".to_owned()));
         }
         // The same chains with other rules: replaced in place, and back.
-        for other in [reversed(&wanted), wanted] {
+        for other in
+            [reversed(&wanted), thinned(&wanted), wanted.clone(), thinned(&reversed(&wanted)), wanted]
+        {
             block_on(firewall.commit(other.clone()))
                 .map_err(|error| TestCaseError::fail(format!("{error}")))?;
             let found = block_on(firewall.dump(Filter::default())).unwrap().1;
@@ -125,6 +127,19 @@ fn only(mut found: Ruleset, wanted: &Ruleset) -> Ruleset {
 fn reversed(ruleset: &Ruleset) -> Ruleset {
     let mut ruleset = ruleset.clone();
     ruleset.tables.iter_mut().flat_map(|table| &mut table.chains).for_each(|chain| chain.rules.reverse());
+    ruleset
+}
+
+/// Without the rule in the middle of each chain, and its anonymous sets.
+fn thinned(ruleset: &Ruleset) -> Ruleset {
+    let mut ruleset = ruleset.clone();
+    for table in &mut ruleset.tables {
+        for chain in table.chains.iter_mut().filter(|chain| !chain.rules.is_empty()) {
+            let gone = chain.rules.remove(chain.rules.len() / 2);
+            let used = |name: &String| gone.exprs.iter().any(|expr| expr.set_name() == Some(name));
+            table.sets.retain(|set| !set.is_anonymous() || !used(&set.name));
+        }
+    }
     ruleset
 }
 

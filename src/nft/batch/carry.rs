@@ -1,35 +1,40 @@
 //! What has been counted goes on to what replaces it: a rule that stays the same rule keeps its counters.
 //!
-//! The same rule is one in the chain of the same name with the same expressions, but for what the kernel counts in
-//! them, the same contents of anonymous sets, and the same comment. Packets that arrive between dump and commit
-//! are not counted (a fraction of a millisecond).
+//! This is for rules that have to be made again: those that can stay where they are were left alone. Packets that
+//! arrive between dump and commit are not counted (a fraction of a millisecond).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::super::attr::Writer;
-use super::super::expr::{Expr, SetIds};
-use super::super::{Chain, Element, Rule, Set, Table};
+use super::super::expr::Expr;
+use super::super::{Element, Rule, Table};
+use super::kept::Kept;
+use super::same::{Anonymous, anonymous, key};
 
-/// `wanted`, with what `found` has counted.
-pub fn carried<'a>(wanted: &'a Table, found: &Table) -> Cow<'a, Table> {
+/// `wanted`, with what `found` has counted in all that is not kept.
+pub fn carried<'a>(wanted: &'a Table, found: &Table, kept: Option<&Kept<'_>>) -> Cow<'a, Table> {
     let mut table = Cow::Borrowed(wanted);
-    rules(&mut table, wanted, found);
+    rules(&mut table, wanted, found, kept);
     objects(&mut table, wanted, found);
     elements(&mut table, wanted, found);
     table
 }
 
-fn rules(table: &mut Cow<'_, Table>, wanted: &Table, found: &Table) {
+fn rules(table: &mut Cow<'_, Table>, wanted: &Table, found: &Table, kept: Option<&Kept<'_>>) {
+    let found_chains: HashMap<_, _> = found.chains.iter().map(|chain| (chain.name.as_str(), chain)).collect();
     let (wanted_sets, found_sets) = (anonymous(wanted), anonymous(found));
     for (at, chain) in wanted.chains.iter().enumerate() {
-        let Some(found) = found.chains.iter().find(|found| found.name == chain.name) else { continue };
-        let mut counted = counted(found, &found_sets);
+        let Some(found) = found_chains.get(chain.name.as_str()) else { continue };
+        let kept = kept.and_then(|kept| kept.rules.get(chain.name.as_str()));
+        let stays = |at: usize, rules: &[Rule]| kept.is_some_and(|kept| kept.has(at, rules.len()));
+        let gone = found.rules.iter().enumerate().filter(|(at, _)| !stays(*at, &found.rules));
+        let mut counted = counted(gone.map(|(_, rule)| rule), &found_sets);
         if counted.is_empty() {
             continue;
         }
         for (number, rule) in chain.rules.iter().enumerate() {
-            if rule.exprs.iter().any(Expr::is_stateful)
+            if !stays(number, &chain.rules)
+                && rule.exprs.iter().any(Expr::is_stateful)
                 && let Some(same) = counted.get_mut(&key(rule, &wanted_sets)).and_then(VecDeque::pop_front)
                 && let Some(chain) = table.to_mut().chains.get_mut(at)
                 && let Some(rule) = chain.rules.get_mut(number)
@@ -40,40 +45,16 @@ fn rules(table: &mut Cow<'_, Table>, wanted: &Table, found: &Table) {
     }
 }
 
-/// The rules that have counted something; equal ones in their order.
-fn counted<'a>(chain: &'a Chain, sets: &BTreeMap<&str, &Set>) -> BTreeMap<Vec<u8>, VecDeque<&'a Rule>> {
-    let mut rules: BTreeMap<_, VecDeque<_>> = BTreeMap::new();
-    for rule in chain.rules.iter().filter(|rule| rule.exprs.iter().any(Expr::is_stateful)) {
-        rules.entry(key(rule, sets)).or_default().push_back(rule);
+/// The rules that count something; equal ones in their order.
+fn counted<'a>(
+    rules: impl Iterator<Item = &'a Rule>,
+    sets: &Anonymous<'_>,
+) -> BTreeMap<Vec<u8>, VecDeque<&'a Rule>> {
+    let mut counted: BTreeMap<_, VecDeque<_>> = BTreeMap::new();
+    for rule in rules.filter(|rule| rule.exprs.iter().any(Expr::is_stateful)) {
+        counted.entry(key(rule, sets)).or_default().push_back(rule);
     }
-    rules
-}
-
-fn anonymous(table: &Table) -> BTreeMap<&str, &Set> {
-    let sets = table.sets.iter().filter(|set| set.is_anonymous());
-    sets.map(|set| (set.name.as_str(), set)).collect()
-}
-
-/// What makes a rule the same: the bytes that would be sent for it, without counts, names of anonymous sets and
-/// the order of their elements.
-fn key(rule: &Rule, sets: &BTreeMap<&str, &Set>) -> Vec<u8> {
-    let ids = SetIds::new();
-    let mut writer = Writer::new();
-    for expr in &rule.exprs {
-        let mut expr = expr.clone();
-        expr.reset_counter();
-        if let Some(set) = expr.set_name_mut()
-            && let Some(used) = sets.get(set.as_str())
-        {
-            set.clear();
-            let contents = Set { name: String::new(), ..used.canonical() };
-            contents.encode("", 0, &mut writer);
-            contents.elements.iter().for_each(|element| writer.nest(0, |w| element.encode(&ids, w)));
-        }
-        expr.encode(&ids, &mut writer);
-    }
-    writer.bytes(0, &rule.userdata.0);
-    writer.into_bytes()
+    counted
 }
 
 /// Hands on what was counted; the expressions are otherwise the same.
