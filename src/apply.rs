@@ -136,19 +136,42 @@ fn write_seed(seed: &Seed) -> Result<(), Error> {
     Ok(())
 }
 
-/// Bridge, tap, forwarding.
+/// Bridge, tap, forwarding; returns the bridge's index.
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-pub async fn links(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
+pub async fn links(plan: &LinkPlan, links: &Links) -> Result<u32, Error> {
     let started = Instant::now();
-    let LinkPlan { uplink, bridge, tap } = plan;
-    let wanted = Bridge { name: &bridge.name, mac: bridge.mac, mtu: bridge.mtu, address: bridge.address };
-    let index = links.ensure_bridge(&wanted).await?;
-    let wanted = Tap { name: &tap.name, mtu: bridge.mtu, queues: tap.queues, owner: tap.owner };
-    links.ensure_tap(&wanted, index).await?;
-    links.ensure_forwarding(&bridge.name).await?;
-    links.ensure_forwarding(uplink).await?;
+    let index = links.ensure_bridge(&bridge_of(plan)).await?;
+    links.ensure_tap(&tap_of(plan), index).await?;
+    forwarding(plan, links).await?;
+    let LinkPlan { bridge, tap, .. } = plan;
     tracing::info!(bridge = %bridge.name, tap = %tap.name, mtu = bridge.mtu, took_ms = started.elapsed().as_millis(), "links ready");
+    Ok(index)
+}
+
+/// The same while a guest runs, without a word: only what is missing or different is touched.
+pub async fn mend_links(plan: &LinkPlan, links: &Links) -> Result<u32, Error> {
+    let index = links.ensure_bridge(&bridge_of(plan)).await?;
+    if links.mend_tap(&tap_of(plan), index).await? {
+        tracing::error!(tap = %plan.tap.name, "the tap was removed: a guest that was attached to it has no network until it is started again");
+    }
+    forwarding(plan, links).await?;
+    Ok(index)
+}
+
+async fn forwarding(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
+    links.ensure_forwarding(&plan.bridge.name).await?;
+    links.ensure_forwarding(&plan.uplink).await?;
     Ok(())
+}
+
+fn bridge_of(plan: &LinkPlan) -> Bridge<'_> {
+    let bridge = &plan.bridge;
+    Bridge { name: &bridge.name, mac: bridge.mac, mtu: bridge.mtu, address: bridge.address }
+}
+
+fn tap_of(plan: &LinkPlan) -> Tap<'_> {
+    let LinkPlan { bridge, tap, .. } = plan;
+    Tap { name: &tap.name, mtu: bridge.mtu, queues: tap.queues, owner: tap.owner }
 }
 
 /// The NAT, in one transaction; then, off the critical path, flows that began before it was there.
@@ -162,6 +185,10 @@ pub async fn nat(plan: &Plan, firewall: &Firewall) -> Result<(), Error> {
         took_ms = started.elapsed().as_millis(),
         "pod address mapped"
     );
+    // Kernels before 5.12 have no owned tables: then a gap may cost connections.
+    if let Err(error) = firewall.commit(nat::anchor()).await {
+        tracing::debug!(error = %crate::exit::story(&error), "no anchor for connections that exist");
+    }
     let (firewall, pod, reserved) = (firewall.clone(), plan.pod.clone(), plan.reserved.clone());
     tokio::spawn(async move {
         match firewall.sweep(pod, reserved).await {

@@ -9,6 +9,10 @@ use std::process::ExitCode;
 pub enum Code {
     /// Nothing was wrong.
     Success,
+    /// `nft explain`: the packet is dropped or rejected.
+    Dropped,
+    /// `nft explain`: what happens depends on something that is not known.
+    CannotTell,
     /// The image directory is missing.
     ImageDirectory,
     /// The VM's disk (overlay) could not be made or adopted.
@@ -37,6 +41,8 @@ pub enum Code {
     Machine,
     /// The start was ended by SIGTERM or SIGINT before there was a guest.
     Stopped,
+    /// `nft check`: the rules are not what the plan says.
+    Drifted,
     /// There was a guest: its end, or QEMU's own code.
     Guest(u8),
 }
@@ -46,8 +52,9 @@ impl Code {
     pub fn number(self) -> u8 {
         match self {
             Self::Success => 0,
+            Self::Dropped | Self::Drifted => 1,
             Self::ImageDirectory => 2,
-            Self::Overlay => 3,
+            Self::Overlay | Self::CannotTell => 3,
             Self::Network => 4,
             Self::Usage => 10,
             Self::Facts => 11,

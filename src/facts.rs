@@ -14,6 +14,8 @@ pub struct Facts {
     pub resolver: Resolver,
     pub disks: Disks,
     pub host: Host,
+    /// Content of `BERTH_EXTRA_RULES`.
+    pub extra_rules: Option<String>,
 }
 
 /// The pod's own interface: the one with the default route, or the one the user named.

@@ -20,6 +20,7 @@ pub mod plan;
 
 pub mod apply;
 pub mod inspect;
+pub mod observe;
 pub mod serve;
 pub mod supervise;
 

@@ -5,9 +5,8 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use berth::cli::{self, Command, Log, Output};
-use berth::config::{Ambient, LogFormat, Options};
+use berth::config::{Ambient, Config, LogFormat, Options};
 use berth::exit::{Code, story};
-use berth::facts::Facts;
 use berth::plan::Plan;
 use berth::plan::machine::BaseFormat;
 use berth::supervise::{Console, Signals};
@@ -15,7 +14,7 @@ use berth::sys::image::Format;
 use berth::sys::link::{Links, open_tap};
 use berth::sys::netlink::Firewall;
 use berth::sys::{child, netns, probe};
-use berth::{apply, inspect, plan, serve, supervise, sys};
+use berth::{apply, inspect, observe, plan, serve, supervise, sys};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -52,6 +51,7 @@ fn main() -> ExitCode {
         match &command {
             Command::Run { options, .. } => run(options).await,
             Command::Plan { options, output, .. } => show_plan(options, *output).await,
+            Command::Nft { verb: cli::nft::Nft::Check(options), .. } => check(options).await,
             Command::Nft { verb, .. } => {
                 inspect::run(verb, &mut std::io::stdout().lock()).await.map_err(from_inspect)
             }
@@ -77,7 +77,8 @@ fn fail(Failure(code, text): Failure) -> Code {
 async fn run(options: &Options) -> Result<Code, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
     let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
-    let mut plan = make_plan(options, &links).await?;
+    let config = configure(options)?;
+    let mut plan = make_plan(&config, &links).await?;
     let ready = tokio::select! {
         ready = prepare(&plan, &links) => ready?,
         () = signals.asked_to_stop() => return Err(Failure(Code::Stopped, "stopped before the guest was started".into())),
@@ -93,18 +94,22 @@ async fn run(options: &Options) -> Result<Code, Failure> {
         None => BaseFormat::Raw,
     };
     let (stop, stopping) = watch::channel(false);
-    let serving = tokio::spawn(async move {
-        if let Some(bound) = ready.bound {
-            bound.run(stopping).await;
-        }
-    });
+    let (bridge, bridges) = watch::channel(ready.bridge);
+    let serving = tokio::spawn(serve::run(ready.bound, stopping.clone(), bridges));
+    let rules = rules_of(&plan);
+    let here = Here { config: &config, links: &links, plan: &plan.link, bridge };
     let tap = plan.link.tap.clone();
     let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
     let mut console = Console::stdio(false);
-    let outcome = supervise::run(&plan.machine, base, &plan.lifecycle, open, &mut console, &mut signals)
-        .await
-        .map_err(|error| Failure(Code::Machine, story(&error)));
-    let _ = stop.send(true);
+    let supervising = async {
+        let outcome =
+            supervise::run(&plan.machine, base, &plan.lifecycle, open, &mut console, &mut signals).await;
+        let _ = stop.send(true);
+        outcome.map_err(|error| Failure(Code::Machine, story(&error)))
+    };
+    let (counts, _) = watch::channel(observe::Counts::default());
+    let observing = observe::run(&ready.firewall, rules, &here, counts, stopping);
+    let (outcome, ()) = tokio::join!(supervising, observing);
     let _ = serving.await;
     console.close().await;
     let outcome = outcome?;
@@ -117,30 +122,61 @@ async fn run(options: &Options) -> Result<Code, Failure> {
 struct Ready {
     disks: apply::Disks,
     bound: Option<serve::Bound>,
-    /// The rules stay without it; closing its socket would cost the kernel time.
-    _firewall: Firewall,
+    /// The bridge's index.
+    bridge: u32,
+    firewall: Firewall,
+}
+
+/// What the observer needs of this pod.
+struct Here<'a> {
+    config: &'a Config,
+    links: &'a Links,
+    plan: &'a plan::LinkPlan,
+    /// Told to those who are bound to the bridge.
+    bridge: watch::Sender<u32>,
+}
+
+impl observe::Pod for Here<'_> {
+    async fn mend_links(&self) -> Result<bool, String> {
+        let before = self.links.changes();
+        let index = apply::mend_links(self.plan, self.links).await.map_err(|error| story(&error))?;
+        self.bridge.send_if_modified(|bridge| std::mem::replace(bridge, index) != index);
+        Ok(self.links.changes() != before)
+    }
+
+    async fn rules(&self) -> Result<observe::Rules, String> {
+        let facts = probe::facts(self.config, self.links).await.map_err(|error| story(&error))?;
+        Plan::new(self.config, &facts).map(|plan| rules_of(&plan)).map_err(|error| story(&error))
+    }
+}
+
+fn rules_of(plan: &Plan) -> observe::Rules {
+    observe::Rules { nat: plan.nat.clone(), pod: plan.pod.clone(), reserved: plan.reserved.clone() }
 }
 
 async fn prepare(plan: &Plan, links: &Links) -> Result<Ready, Failure> {
     let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
     let lock = apply::fetch(plan).await.map_err(from_apply)?;
     let (disks, network) = tokio::join!(apply::disks(&plan.disk, lock), async {
-        apply::links(&plan.link, links).await.map_err(from_apply)?;
+        let bridge = apply::links(&plan.link, links).await.map_err(from_apply)?;
         apply::nat(plan, &firewall).await.map_err(from_apply)?;
-        serve::bind(&plan.guest).map_err(|error| Failure(Code::Serve, story(&error)))
+        let bound = serve::bind(&plan.guest).map_err(|error| Failure(Code::Serve, story(&error)))?;
+        Ok((bridge, bound))
     });
-    Ok(Ready { disks: disks.map_err(from_apply)?, bound: network?, _firewall: firewall })
+    let (bridge, bound) = network?;
+    Ok(Ready { disks: disks.map_err(from_apply)?, bound, bridge, firewall })
 }
 
-async fn make_plan(options: &Options, links: &Links) -> Result<Plan, Failure> {
-    let config =
-        options.parse(&Ambient::read()).map_err(|errors| Failure(Code::Usage, errors.to_string()))?;
-    let facts: Facts =
-        probe::facts(&config, links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
+fn configure(options: &Options) -> Result<Config, Failure> {
+    options.parse(&Ambient::read()).map_err(|errors| Failure(Code::Usage, errors.to_string()))
+}
+
+async fn make_plan(config: &Config, links: &Links) -> Result<Plan, Failure> {
+    let facts = probe::facts(config, links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
     for word in &facts.resolver.skipped {
         tracing::warn!("resolv.conf: {word}, skipped");
     }
-    Plan::new(&config, &facts).map_err(|error| {
+    Plan::new(config, &facts).map_err(|error| {
         let code = match &error {
             plan::Error::Disk(plan::disk::Error::NoImageDirectory(_)) => Code::ImageDirectory,
             plan::Error::Disk(plan::disk::Error::Data { .. }) => Code::Seed,
@@ -162,6 +198,8 @@ fn enter(place: &cli::nft::Where) -> Result<(), Failure> {
 fn from_inspect(error: inspect::Error) -> Failure {
     let code = match &error {
         inspect::Error::Usage(_) => Code::Usage,
+        inspect::Error::Route(_) => Code::Network,
+        inspect::Error::Signals(_) => Code::Machine,
         _ => Code::Nat,
     };
     Failure(code, story(&error))
@@ -188,9 +226,15 @@ fn from_apply(error: apply::Error) -> Failure {
     Failure(code, story(&error))
 }
 
+async fn check(options: &Options) -> Result<Code, Failure> {
+    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let plan = make_plan(&configure(options)?, &links).await?;
+    inspect::check::run(&plan.nat, &mut std::io::stdout().lock()).await.map_err(from_inspect)
+}
+
 async fn show_plan(options: &Options, output: Output) -> Result<Code, Failure> {
     let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
-    let plan = make_plan(options, &links).await?;
+    let plan = make_plan(&configure(options)?, &links).await?;
     let text = match output {
         Output::Text => plan.to_string(),
         Output::Json => {

@@ -53,6 +53,7 @@ fn facts() -> Facts {
             can_setuid: true,
             kvm_gid: None,
         },
+        extra_rules: None,
     }
 }
 

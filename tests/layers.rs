@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for the verbs.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("net", &[]),
     ("iso", &[]),
     ("exit", &[]),
@@ -26,6 +26,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("sys", &["config", "facts", "net", "nft"]),
     ("apply", &["config", "exit", "iso", "net", "nft", "plan", "sys"]),
     ("inspect", &["cli", "exit", "net", "nft", "plan", "sys"]),
+    ("observe", &["exit", "net", "nft", "plan", "sys"]),
     ("serve", &["exit", "facts", "net", "plan", "proto", "sys"]),
     ("supervise", &["config", "exit", "net", "plan", "proto", "sys"]),
 ];

@@ -5,6 +5,7 @@
 //! until a table that somebody spoiled is whole again. The sides take turns within a round.
 
 mod commit;
+mod heal;
 mod listing;
 
 use std::fmt;
@@ -43,12 +44,14 @@ pub struct Options {
 pub struct Report {
     commit: commit::Report,
     listing: Vec<listing::Report>,
+    heal: heal::Report,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.commit)?;
-        self.listing.iter().try_for_each(|listing| write!(f, "{listing}"))
+        self.listing.iter().try_for_each(|listing| write!(f, "{listing}"))?;
+        write!(f, "{}", self.heal)
     }
 }
 
@@ -66,7 +69,8 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     for (rules, sets) in usual.chain(many) {
         listing.push(Pod::new()?.inside(|| listing::run(*rules, (*sets).max(1)))?);
     }
-    let report = Report { commit, listing };
+    let heal = Pod::new()?.inside(|| heal::run(options.runs.max(1)))?;
+    let report = Report { commit, listing, heal };
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&report).map_err(|error| Error::Step(error.to_string()))?;
         at(format!("writing {}", path.display()), fs::write(path, text))?;

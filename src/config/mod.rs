@@ -120,6 +120,10 @@ pub struct Network {
     pub serve: bool,
     /// `BERTH_DNS`: whether the guest is told our responder or the pod's own name servers.
     pub dns: Dns,
+    /// `BERTH_EXTRA_RULES`: nft's JSON, whose tables are loaded beside ours.
+    pub extra_rules: Option<PathBuf>,
+    /// `BERTH_NFT_OWNER`: our table belongs to our socket, and stays when that is closed.
+    pub nft_owner: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -84,6 +84,14 @@ pub struct Options {
     /// Name servers the guest is told: gateway (our responder) or pod (the pod's own) [default: gateway]
     #[arg(long, env = "BERTH_DNS", value_name = "WHOSE", help_heading = "Network")]
     pub dns: Option<String>,
+    /// Rules of your own, in nft's JSON (`nft -j list ruleset`), loaded in one transaction with ours; their tables
+    /// are replaced as a whole
+    #[arg(long, env = "BERTH_EXTRA_RULES", value_name = "FILE", help_heading = "Network")]
+    pub extra_rules: Option<PathBuf>,
+    /// Let nobody else change our nf_tables table: on or off; needs Linux 6.9 [default: off]
+    #[arg(long, env = "BERTH_NFT_OWNER", value_name = "SWITCH", num_args = 0..=1, default_missing_value = "on",
+          require_equals = true, help_heading = "Network")]
+    pub nft_owner: Option<String>,
 
     /// QEMU: a program in PATH or a path [default: qemu-system-x86_64]
     #[arg(long, env = "BERTH_QEMU", value_name = "PROGRAM", help_heading = "Machine")]

@@ -163,6 +163,8 @@ impl Options {
                 Dns::Gateway,
                 &[("gateway", Dns::Gateway), ("pod", Dns::Pod)],
             ),
+            extra_rules: path(&self.extra_rules),
+            nft_owner: wrong.word("BERTH_NFT_OWNER", &self.nft_owner, false, &[("on", true), ("off", false)]),
         }
     }
 

@@ -153,3 +153,17 @@ proptest::proptest! {
         });
     }
 }
+
+#[test]
+fn rules_of_the_operators_own_and_the_owner_flag() {
+    let plain = parse(|_| {}).unwrap().network;
+    assert_eq!((plain.extra_rules, plain.nft_owner), (None, false));
+    let asked = parse(|o| {
+        o.extra_rules = Some("/rules.json".into());
+        o.nft_owner = Some("on".into());
+    });
+    let asked = asked.unwrap().network;
+    assert_eq!((asked.extra_rules, asked.nft_owner), (Some("/rules.json".into()), true));
+    assert!(parse(|o| o.extra_rules = Some("".into())).unwrap().network.extra_rules.is_none());
+    assert!(wrong(|o| o.nft_owner = Some("maybe".into())).contains("BERTH_NFT_OWNER=\"maybe\": on or off"));
+}

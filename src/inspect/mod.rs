@@ -3,13 +3,18 @@
 //! Each verb is a file of its own. They read the ruleset as it is, print to what they are given and change
 //! nothing; `trace` alone loads a table, one that is gone when its socket is.
 
+pub mod check;
+mod diff;
+pub mod explain;
 mod list;
+mod trace;
+mod watch;
 
 use std::io::{self, Write};
 
 use crate::cli::nft::Nft;
 use crate::exit::Code;
-use crate::sys::{link, netlink};
+use crate::sys::{link, netlink, route};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,12 +22,16 @@ pub enum Error {
     Netlink(#[from] netlink::Error),
     #[error(transparent)]
     Link(#[from] link::Error),
+    #[error(transparent)]
+    Route(#[from] route::Error),
     /// The words after the verb.
     #[error("{0}")]
     Usage(String),
     /// What was asked for is not loaded.
     #[error("{0}")]
     Absent(String),
+    #[error("listening for signals")]
+    Signals(#[source] io::Error),
     #[error("writing the result")]
     Write(#[source] io::Error),
 }
@@ -31,6 +40,10 @@ pub enum Error {
 pub async fn run(verb: &Nft, out: &mut impl Write) -> Result<Code, Error> {
     match verb {
         Nft::List(wanted) => list::run(wanted, out).await,
+        Nft::Explain(wanted) => explain::run(wanted, out).await,
+        Nft::Trace(wanted) => trace::run(wanted, out).await,
+        Nft::Watch(wanted) => watch::run(wanted, out).await,
+        Nft::Check(_) => Err(Error::Usage("check needs a plan".to_owned())),
     }
 }
 

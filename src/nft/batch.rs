@@ -99,6 +99,15 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.subjects.len() <= 2
     }
+
+    /// The table that the message with this sequence number makes or deletes.
+    pub fn table<'a>(&self, ruleset: &'a Ruleset, sequence: u32) -> Option<&'a Table> {
+        let index = usize::try_from(sequence.wrapping_sub(self.first_sequence)).ok()?;
+        match *self.subjects.get(index)? {
+            Subject::Table(at) => ruleset.tables.get(at),
+            _ => None,
+        }
+    }
 }
 
 struct Builder {

@@ -69,16 +69,40 @@ pub fn stale(message: &Message<'_>, pod: Ipv4Addr, reserved: &[Port]) -> Option<
     let protocol = original.nest(2)?.u8(1)?;
     let port = original.nest(2)?.u16(3).unwrap_or(0);
     let kept = reserved.iter().any(|kept| kept.transport.number() == protocol && kept.number == port);
-    (!kept).then(|| Stale {
-        original: original.0.to_vec(),
-        id: attributes.value(ID).map(<[u8]>::to_vec),
-        zone: attributes.value(ZONE).map(<[u8]>::to_vec),
-        protocol,
-        port,
-    })
+    (!kept).then(|| Stale::of(attributes, original))
+}
+
+/// Asks for every IPv4 entry.
+pub fn all_request(sequence: u32) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.message(header(GET, DUMP, sequence), |_| {});
+    writer.into_bytes()
+}
+
+/// The entry in an answer, when it came to one of the addresses, or is answered at one: what was mapped from it or
+/// onto it.
+pub fn translated(message: &Message<'_>, addresses: &[Ipv4Addr]) -> Option<Stale> {
+    if message.kind != SUBSYSTEM << 8 | NEW || message.family() != AF_INET {
+        return None;
+    }
+    let attributes = message.attributes();
+    let original = attributes.nest(TUPLE_ORIG)?;
+    let reply = attributes.nest(TUPLE_REPLY)?;
+    let concerned = addresses.contains(&address(original, 2)?) || addresses.contains(&address(reply, 2)?);
+    concerned.then(|| Stale::of(attributes, original))
 }
 
 impl Stale {
+    fn of(attributes: Attributes<'_>, original: Attributes<'_>) -> Self {
+        Self {
+            original: original.0.to_vec(),
+            id: attributes.value(ID).map(<[u8]>::to_vec),
+            zone: attributes.value(ZONE).map(<[u8]>::to_vec),
+            protocol: original.nest(2).and_then(|ports| ports.u8(1)).unwrap_or(0),
+            port: original.nest(2).and_then(|ports| ports.u16(3)).unwrap_or(0),
+        }
+    }
+
     /// The message that deletes the entry; answered with ENOENT when it is gone already.
     pub fn delete_request(&self, sequence: u32) -> Vec<u8> {
         let mut writer = Writer::new();

@@ -64,6 +64,32 @@ pub fn generation(message: &Message<'_>) -> Option<Generation> {
     if wanted { message.attributes().u32(1) } else { None }
 }
 
+/// Message type of what ends a transaction.
+pub const TRANSACTION: u16 = SUBSYSTEM << 8 | kind::NEW_GENERATION as u16;
+
+/// A transaction that somebody made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    pub generation: Generation,
+    /// In the initial PID namespace.
+    pub pid: u32,
+    /// Name of the thread, at most fifteen octets.
+    pub process: String,
+}
+
+/// What ends a transaction (NFT_MSG_NEWGEN), as the multicast group hears it.
+pub fn transaction(message: &Message<'_>) -> Option<Transaction> {
+    if message.kind != TRANSACTION {
+        return None;
+    }
+    let attributes = message.attributes();
+    Some(Transaction {
+        generation: attributes.u32(1)?,
+        pid: attributes.u32(2).unwrap_or(0),
+        process: attributes.text(3).unwrap_or_default(),
+    })
+}
+
 fn request(kind: u8, flags: u16, family: Family, sequence: u32, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut writer = Writer::new();
     let kind = SUBSYSTEM << 8 | u16::from(kind);

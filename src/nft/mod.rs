@@ -13,10 +13,13 @@ pub mod batch;
 mod canonical;
 pub mod conntrack;
 pub mod dump;
+pub mod explain;
 pub mod expr;
 pub mod json;
+mod replay;
 pub mod syntax;
 pub mod text;
+pub mod trace;
 mod wire;
 
 use std::fmt;
@@ -60,13 +63,22 @@ pub struct Table {
     pub family: Family,
     pub name: String,
     pub handle: Handle,
-    /// 1 dormant, 2 owner, 4 persist.
+    /// See [`table`].
     pub flags: u32,
     pub userdata: Userdata,
     pub sets: Vec<Set>,
     pub flowtables: Vec<Flowtable>,
     pub objects: Vec<Object>,
     pub chains: Vec<Chain>,
+}
+
+/// Flags of a table.
+pub mod table {
+    pub const DORMANT: u32 = 1;
+    /// Nobody but the socket that made it may change it; it goes when that is closed.
+    pub const OWNER: u32 = 2;
+    /// It stays then, and whoever replaces it next owns it (Linux 6.9).
+    pub const PERSIST: u32 = 4;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -293,6 +305,37 @@ pub enum ObjectKind {
 /// NFT_OBJECT_COUNTER, _QUOTA.
 const OBJECT_COUNTER: u32 = 1;
 const OBJECT_QUOTA: u32 = 2;
+
+impl Table {
+    /// An empty table.
+    pub fn new(family: Family, name: &str) -> Self {
+        Self {
+            family,
+            name: name.to_owned(),
+            handle: Handle::default(),
+            flags: 0,
+            userdata: Userdata::default(),
+            sets: Vec::new(),
+            flowtables: Vec::new(),
+            objects: Vec::new(),
+            chains: Vec::new(),
+        }
+    }
+}
+
+impl Chain {
+    /// A chain without rules; `hook` for a base chain.
+    pub fn new(name: &str, hook: Option<Hook>) -> Self {
+        Self {
+            name: name.to_owned(),
+            handle: Handle::default(),
+            hook,
+            flags: 0,
+            userdata: Userdata::default(),
+            rules: Vec::new(),
+        }
+    }
+}
 
 impl ObjectKind {
     /// NFT_OBJECT_*.

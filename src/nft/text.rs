@@ -20,7 +20,7 @@ pub use statement::{
     nat_flags, object_word, operation_word, queue_flags, reject_words, time_unit,
 };
 pub use value::{
-    base_name, extension_space, fib_flags, fib_result, flag_names, hex, nameless, osf_ttl, raw, words,
+    base_name, date, extension_space, fib_flags, fib_result, flag_names, hex, nameless, osf_ttl, raw, words,
 };
 
 /// How a listing is written.

@@ -28,9 +28,12 @@ pub mod kind {
     pub const GET_ELEMENT: u8 = 13;
     pub const NEW_GENERATION: u8 = 15;
     pub const GET_GENERATION: u8 = 16;
+    pub const TRACE: u8 = 17;
     pub const NEW_OBJECT: u8 = 18;
     pub const GET_OBJECT: u8 = 19;
     pub const DEL_OBJECT: u8 = 20;
+    pub const DEL_ELEMENT: u8 = 14;
+    pub const DEL_FLOWTABLE: u8 = 24;
     pub const NEW_FLOWTABLE: u8 = 22;
     pub const GET_FLOWTABLE: u8 = 23;
 }

@@ -3,6 +3,7 @@
 //! A pure function of (Config, Facts). A Plan that exists can be applied; `apply` twice equals once.
 
 pub mod disk;
+pub mod extra;
 pub mod guest;
 pub mod link;
 pub mod machine;
@@ -29,6 +30,8 @@ pub enum Error {
     #[error(transparent)]
     Disk(#[from] disk::Error),
     #[error(transparent)]
+    Extra(#[from] extra::Error),
+    #[error(transparent)]
     Link(#[from] link::Error),
     #[error(transparent)]
     Machine(#[from] machine::Error),
@@ -39,6 +42,7 @@ pub enum Error {
 pub struct Plan {
     pub name: String,
     pub link: LinkPlan,
+    /// Our table, and those of the operator's own rules.
     pub nat: Ruleset,
     /// Addresses mapped onto the guest, and the ports that stay with the pod: flows that began before the
     /// rules were there are told by them.
@@ -55,9 +59,13 @@ impl Plan {
     pub fn new(config: &Config, facts: &Facts) -> Result<Self, Error> {
         let link = link::plan(config, facts)?;
         let disk = disk::plan(config, facts)?;
+        let mut nat = nat::plan(config, facts, &link);
+        if let Some(text) = &facts.extra_rules {
+            nat.tables.extend(extra::compile(text)?.tables);
+        }
         Ok(Self {
             name: config.name.clone(),
-            nat: nat::plan(config, facts, &link),
+            nat,
             pod: nat::pod_addresses(facts),
             reserved: nat::reserved(config),
             guest: guest::plan(config, facts, &link),

@@ -20,7 +20,7 @@ use crate::facts::Facts;
 use crate::net::{IfName, Ipv4Prefix, Port, Transport};
 use crate::nft::expr::{CmpOp, Extension, NatKind, base, ct, meta};
 use crate::nft::{
-    Chain, Data, Expr, Family, Handle, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set,
+    Chain, Data, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set, table,
 };
 
 use super::LinkPlan;
@@ -40,14 +40,61 @@ const SADDR: u32 = 12;
 const DADDR: u32 = 16;
 /// IPS_DST_NAT, in the host's byte order.
 const STATUS_DNAT: u32 = 0x20;
+/// NF_CT_STATE_INVALID_BIT.
+const STATE_INVALID: u32 = 1;
 const TCP: u8 = 6;
 const TCP_SYN: u8 = 2;
 /// NFT_RT_TCPMSS.
 const RT_TCPMSS: u32 = 3;
 
+/// A second table, without rules that do anything: it belongs to the socket that made it, so nobody else's `flush
+/// ruleset` takes it away, and as long as it is there the kernel goes on tracking and translating connections that
+/// exist. Without it they meet the pod itself, and are reset, in the moment our own table is gone.
+pub const ANCHOR: &str = "berth-anchor";
+
+/// The table [`ANCHOR`]: chains of every NAT hook, and one rule that needs connection tracking.
+pub fn anchor() -> Ruleset {
+    let hooks = [
+        ("prerouting", hook::PREROUTING, PRIORITY_DSTNAT),
+        ("input", hook::INPUT, PRIORITY_SRCNAT),
+        ("output", hook::OUTPUT, PRIORITY_DSTNAT),
+        ("postrouting", hook::POSTROUTING, PRIORITY_SRCNAT),
+    ];
+    let chain = |(name, number, priority): (&str, u32, i32)| {
+        let hook =
+            Hook { kind: "nat".to_owned(), number, priority, devices: Vec::new(), policy: Policy::Accept };
+        Chain::new(name, Some(hook))
+    };
+    let mut chains: Vec<Chain> = hooks.into_iter().map(chain).collect();
+    if let Some(first) = chains.first_mut() {
+        let tracked = vec![
+            Expr::Ct { key: ct::STATE, dreg: 1, direction: None },
+            Expr::Bitwise {
+                sreg: 1,
+                dreg: 1,
+                len: 4,
+                mask: STATE_INVALID.to_ne_bytes().to_vec(),
+                xor: vec![0; 4],
+            },
+            Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: vec![0; 4] },
+            Expr::verdict(Verdict::Continue),
+        ];
+        first.rules.push(Rule::new(tracked, "changes nothing; what it asks keeps connections tracked"));
+    }
+    let comment = "keeps connections that exist translated while table berth is restored";
+    let table = Table {
+        flags: table::OWNER,
+        userdata: Userdata::comment(comment),
+        chains,
+        ..Table::new(FAMILY, ANCHOR)
+    };
+    Ruleset { tables: vec![table] }
+}
+
 /// The rules for this pod and guest. There is always an answer: what could be wrong was refused before.
 pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan) -> Ruleset {
-    let mut build = Build { table: empty_table(), names: Names::new(config, facts, link) };
+    let mut build =
+        Build { table: empty_table(config.network.nft_owner), names: Names::new(config, facts, link) };
     build.prerouting();
     build.output();
     build.forward();
@@ -98,17 +145,11 @@ impl Names {
     }
 }
 
-fn empty_table() -> Table {
+fn empty_table(owned: bool) -> Table {
     Table {
-        family: FAMILY,
-        name: TABLE.to_owned(),
-        handle: Handle::default(),
-        flags: 0,
+        flags: if owned { table::OWNER | table::PERSIST } else { 0 },
         userdata: Userdata::comment("the pod's address is the guest's; replaced as a whole by berth"),
-        sets: Vec::new(),
-        flowtables: Vec::new(),
-        objects: Vec::new(),
-        chains: Vec::new(),
+        ..Table::new(FAMILY, TABLE)
     }
 }
 
@@ -217,20 +258,9 @@ impl Build {
     }
 
     fn chain(&mut self, name: &str, kind: &str, number: u32, priority: i32, rules: Vec<Rule>) {
-        self.table.chains.push(Chain {
-            name: name.to_owned(),
-            handle: Handle::default(),
-            hook: Some(Hook {
-                kind: kind.to_owned(),
-                number,
-                priority,
-                devices: Vec::new(),
-                policy: Policy::Accept,
-            }),
-            flags: 0,
-            userdata: Userdata::default(),
-            rules,
-        });
+        let hook =
+            Hook { kind: kind.to_owned(), number, priority, devices: Vec::new(), policy: Policy::Accept };
+        self.table.chains.push(Chain { rules, ..Chain::new(name, Some(hook)) });
     }
 }
 

@@ -35,6 +35,45 @@ pub fn bind(plan: &GuestPlan) -> Result<Option<Bound>, socket::Error> {
     Ok(Some(Bound { plan: plan.clone(), dhcp, dns }))
 }
 
+/// Serves until `stop` turns true or its sender is gone; anew whenever `bridge`, the link's index, changes: sockets
+/// stay with the link they were bound to, even when it is gone.
+pub async fn run(bound: Option<Bound>, mut stop: watch::Receiver<bool>, mut bridge: watch::Receiver<u32>) {
+    let Some(mut bound) = bound else { return };
+    loop {
+        let plan = bound.plan.clone();
+        let (end, ended) = watch::channel(false);
+        let serving = bound.run(ended);
+        tokio::pin!(serving);
+        let rebind = tokio::select! {
+            () = &mut serving => return,
+            () = stopped(&mut stop) => false,
+            changed = bridge.changed() => changed.is_ok(),
+        };
+        let _ = end.send(true);
+        serving.await;
+        if !rebind {
+            return;
+        }
+        tracing::warn!(interface = %plan.interface, "the bridge is another one now, binding DHCP and DNS anew");
+        let Some(again) = bind_again(&plan, &mut stop).await else { return };
+        bound = again;
+    }
+}
+
+/// Tries until it succeeds; None when told to stop meanwhile.
+async fn bind_again(plan: &GuestPlan, stop: &mut watch::Receiver<bool>) -> Option<Bound> {
+    loop {
+        match bind(plan) {
+            Ok(bound) => return bound,
+            Err(error) => tracing::error!(error = %crate::exit::story(&error), "binding DHCP and DNS"),
+        }
+        tokio::select! {
+            () = stopped(stop) => return None,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
 impl Bound {
     /// Serves until `stop` turns true or its sender is gone.
     pub async fn run(self, stop: watch::Receiver<bool>) {

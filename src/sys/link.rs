@@ -9,12 +9,13 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InetDevConf, InfoBridge, InfoData,
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InetDevConf, InfoBridge,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::{AddressMessageBuilder, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
@@ -77,6 +78,8 @@ pub struct Tap<'a> {
 #[derive(Debug)]
 pub struct Links {
     handle: Handle,
+    /// Steps that changed something.
+    changes: AtomicU64,
 }
 
 impl Links {
@@ -84,7 +87,16 @@ impl Links {
     pub fn open() -> Result<Self, Error> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, changes: AtomicU64::new(0) })
+    }
+
+    /// How many steps changed something so far.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// rtnetlink, for those who only look.
@@ -108,6 +120,7 @@ impl Links {
                 .build();
             let step = self.handle.link().add(message).execute().await;
             step.map_err(|source| failed(name, "making the bridge", source))?;
+            self.changed();
         }
         let link = match found {
             Some(link) => link,
@@ -123,6 +136,7 @@ impl Links {
                 .build();
             let step = self.handle.link().change(message).execute().await;
             step.map_err(|source| failed(name, "changing the bridge", source))?;
+            self.changed();
         }
         self.ensure_address(name, index, wanted.address).await?;
         Ok(index)
@@ -140,6 +154,7 @@ impl Links {
                 Some(_) => {
                     let step = self.handle.address().del(message).execute().await;
                     step.map_err(|source| failed(name, "removing a stale address", source))?;
+                    self.changed();
                 }
                 None => {}
             }
@@ -153,13 +168,33 @@ impl Links {
             .build();
         let mut request = self.handle.address().add(index, wanted.address.into(), wanted.length).replace();
         *request.message_mut() = message;
-        request.execute().await.map_err(|source| failed(name, "adding its address", source))
+        request.execute().await.map_err(|source| failed(name, "adding its address", source))?;
+        self.changed();
+        Ok(())
     }
 
     /// Makes or mends the tap: persistent, owned, a port of the bridge with hairpin on, up.
     pub async fn ensure_tap(&self, wanted: &Tap<'_>, bridge: u32) -> Result<(), Error> {
+        let found = self.find(wanted.name).await?;
+        self.ensure_tap_device(wanted, found).await?;
+        self.ensure_port(wanted, bridge).await
+    }
+
+    /// The same where a guest may be attached: a tap that is there is not touched, since attaching to it is heard of
+    /// as a change.
+    /// Returns whether there was none.
+    pub async fn mend_tap(&self, wanted: &Tap<'_>, bridge: u32) -> Result<bool, Error> {
+        let missing = self.find(wanted.name).await?.is_none();
+        if missing {
+            self.ensure_tap_device(wanted, None).await?;
+            self.changed();
+        }
+        self.ensure_port(wanted, bridge).await?;
+        Ok(missing)
+    }
+
+    async fn ensure_tap_device(&self, wanted: &Tap<'_>, found: Option<LinkMessage>) -> Result<(), Error> {
         let name = wanted.name;
-        let found = self.find(name).await?;
         if found.as_ref().is_some_and(|link| kind(link) != Some(&InfoKind::Tun)) {
             return Err(Error::NotATap { link: name.clone() });
         }
@@ -169,6 +204,7 @@ impl Links {
                 (Some(libc::EINVAL), Some(link)) => {
                     let step = self.handle.link().del(link.header.index).execute().await;
                     step.map_err(|source| failed(name, "removing a tap of another shape", source))?;
+                    self.changed();
                     make_tap(wanted)?;
                 }
                 // A running guest holds its queues: it is as it should be.
@@ -177,6 +213,12 @@ impl Links {
             },
             made => made?,
         }
+        Ok(())
+    }
+
+    /// The tap is up, a port of the bridge, with hairpin on.
+    async fn ensure_port(&self, wanted: &Tap<'_>, bridge: u32) -> Result<(), Error> {
+        let name = wanted.name;
         let link = self.find(name).await?.ok_or_else(|| Error::Vanished(name.clone()))?;
         let index = link.header.index;
         if !tap_is(&link, wanted, bridge) {
@@ -184,10 +226,16 @@ impl Links {
             let message = LinkUnspec::new_with_index(index).mtu(wanted.mtu).controller(bridge).up().build();
             let step = self.handle.link().set(message).execute().await;
             step.map_err(|source| failed(name, "putting the tap into the bridge", source))?;
+            self.changed();
+        }
+        if tap_is(&link, wanted, bridge) && has_hairpin(&link) {
+            return Ok(());
         }
         let step =
             self.handle.link().set_port(LinkBridgePort::new(index).hairpin(true).build()).execute().await;
-        step.map_err(|source| failed(name, "turning hairpin on", source))
+        step.map_err(|source| failed(name, "turning hairpin on", source))?;
+        self.changed();
+        Ok(())
     }
 
     /// Turns IPv4 forwarding on for one link.
@@ -202,7 +250,9 @@ impl Links {
             LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(on)])]);
         let message = LinkUnspec::new_with_index(link.header.index).append_extra_attribute(conf).build();
         let step = self.handle.link().set(message).execute().await;
-        step.map_err(|source| failed(name, "turning forwarding on", source))
+        step.map_err(|source| failed(name, "turning forwarding on", source))?;
+        self.changed();
+        Ok(())
     }
 
     /// Neither bridge nor tap shall get a link-local IPv6 address of its own. A kernel without IPv6 says no,
@@ -299,6 +349,13 @@ fn tap_is(link: &LinkMessage, wanted: &Tap<'_>, bridge: u32) -> bool {
     link.header.flags.contains(LinkFlags::Up)
         && link.attributes.contains(&LinkAttribute::Mtu(wanted.mtu))
         && link.attributes.contains(&LinkAttribute::Controller(bridge))
+}
+
+fn has_hairpin(link: &LinkMessage) -> bool {
+    infos(link).any(|info| {
+        matches!(info, LinkInfo::PortData(InfoPortData::BridgePort(port))
+            if port.contains(&InfoBridgePort::HairpinMode(true)))
+    })
 }
 
 fn forwards(link: &LinkMessage) -> bool {

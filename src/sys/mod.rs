@@ -7,5 +7,6 @@ pub mod link;
 pub mod netlink;
 pub mod netns;
 pub mod probe;
+pub mod route;
 pub mod socket;
 pub mod terminal;

@@ -7,6 +7,8 @@
 //! Replies are all queued when `sendmsg` returns; reading until the queue is empty gets them.
 
 mod socket;
+pub mod trace;
+pub mod watch;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -16,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::net::Port;
 use crate::nft::attr::Message;
 use crate::nft::dump::Filter;
-use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, conntrack, dump};
+use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, conntrack, dump, table};
 use socket::{Answers, Refusal, Socket};
 
 /// Requests that wait for the thread.
@@ -48,6 +50,12 @@ pub enum Error {
     Conntrack(#[source] io::Error),
     #[error("this kernel has no {missing}, which {subject} needs: load the module on the node")]
     Missing { missing: String, subject: String, source: io::Error },
+    #[error(
+        "this kernel cannot keep {subject} with an owner (BERTH_NFT_OWNER=on): it needs Linux 6.9 or later"
+    )]
+    Owner { subject: String, source: io::Error },
+    #[error("{subject} belongs to another process (table flag owner), which alone may change it")]
+    Owned { subject: String, source: io::Error },
     #[error(transparent)]
     Ruleset(#[from] nft::Error),
 }
@@ -60,7 +68,10 @@ enum Request {
     Commit(Ruleset, oneshot::Sender<Result<Generation, Error>>),
     Remove(Vec<(Family, String)>, oneshot::Sender<Result<Generation, Error>>),
     Dump(Filter, oneshot::Sender<Result<(Generation, Ruleset), Error>>),
+    Restore(Ruleset, oneshot::Sender<Result<(Generation, bool), Error>>),
+    Holds(Ruleset, oneshot::Sender<Result<bool, Error>>),
     Sweep(Vec<Ipv4Addr>, Vec<Port>, oneshot::Sender<Result<usize, Error>>),
+    Forget(Vec<Ipv4Addr>, oneshot::Sender<Result<usize, Error>>),
 }
 
 /// A handle on the thread that owns the socket. The thread ends when the last handle is gone.
@@ -85,6 +96,16 @@ impl Firewall {
         self.ask(|answer| Request::Commit(wanted, answer)).await
     }
 
+    /// Like [`Firewall::commit`], and whether anything had to be done.
+    pub async fn restore(&self, wanted: Ruleset) -> Result<(Generation, bool), Error> {
+        self.ask(|answer| Request::Restore(wanted, answer)).await
+    }
+
+    /// Whether the tables of `wanted` are as they are there.
+    pub async fn holds(&self, wanted: Ruleset) -> Result<bool, Error> {
+        self.ask(|answer| Request::Holds(wanted, answer)).await
+    }
+
     /// Removes tables; those that are not there are as wanted.
     pub async fn remove(&self, tables: Vec<(Family, String)>) -> Result<Generation, Error> {
         self.ask(|answer| Request::Remove(tables, answer)).await
@@ -100,6 +121,11 @@ impl Firewall {
     /// commit and after every one that healed. Takes some 20 ms: the kernel's table is shared by all namespaces.
     pub async fn sweep(&self, pod: Vec<Ipv4Addr>, reserved: Vec<Port>) -> Result<usize, Error> {
         self.ask(|answer| Request::Sweep(pod, reserved, answer)).await
+    }
+
+    /// Forgets every connection that was translated to or from these addresses. Returns how many.
+    pub async fn forget(&self, addresses: Vec<Ipv4Addr>) -> Result<usize, Error> {
+        self.ask(|answer| Request::Forget(addresses, answer)).await
     }
 
     async fn ask<T>(
@@ -124,7 +150,12 @@ impl Kernel {
         // An asker that is gone wants no answer.
         while let Some(request) = inbox.blocking_recv() {
             match request {
-                Request::Commit(wanted, answer) => drop(answer.send(self.commit(&wanted))),
+                Request::Commit(wanted, answer) => {
+                    drop(answer.send(self.commit(&wanted).map(|(generation, _)| generation)));
+                }
+                Request::Restore(wanted, answer) => drop(answer.send(self.commit(&wanted))),
+                Request::Holds(wanted, answer) => drop(answer.send(self.holds(&wanted))),
+                Request::Forget(addresses, answer) => drop(answer.send(self.forget(&addresses))),
                 Request::Remove(tables, answer) => drop(answer.send(self.remove(&tables))),
                 Request::Dump(filter, answer) => drop(answer.send(self.dump(&filter))),
                 Request::Sweep(pod, reserved, answer) => drop(answer.send(self.sweep(&pod, &reserved))),
@@ -132,20 +163,31 @@ impl Kernel {
         }
     }
 
-    fn commit(&mut self, wanted: &Ruleset) -> Result<Generation, Error> {
+    fn holds(&mut self, wanted: &Ruleset) -> Result<bool, Error> {
+        let canonical = wanted.canonical();
+        for _ in 0..ATTEMPTS {
+            if let Some((_, found)) = self.find(wanted)? {
+                return Ok(found.canonical() == canonical);
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// The generation in which they hold, and whether they did not before.
+    fn commit(&mut self, wanted: &Ruleset) -> Result<(Generation, bool), Error> {
         let canonical = wanted.canonical();
         for _ in 0..ATTEMPTS {
             let Some((generation, found)) = self.find(wanted)? else {
                 continue;
             };
             if found.canonical() == canonical {
-                return Ok(generation);
+                return Ok((generation, false));
             }
             let batch = Batch::replace(wanted, &found, Some(generation), self.socket.next_sequence())?;
             match self.transact(&batch, wanted) {
                 Err(Error::Refused { source, .. }) if restart(&source) => {}
                 Err(error) => return Err(error),
-                Ok(()) => return self.generation(),
+                Ok(()) => return Ok((self.generation()?, true)),
             }
         }
         Err(Error::Busy)
@@ -269,20 +311,33 @@ impl Kernel {
     fn sweep(&mut self, pod: &[Ipv4Addr], reserved: &[Port]) -> Result<usize, Error> {
         let mut deleted = 0;
         for pod in pod {
-            let sequence = self.socket.next_sequence();
-            self.socket.used(1);
-            let answers =
-                self.socket.dump(&conntrack::stale_request(*pod, sequence)).map_err(Error::Conntrack)?;
-            if let Some(refusal) = answers.outcomes().find_map(|answer| answer.refusal) {
-                return Err(Error::Conntrack(refusal.error));
-            }
-            let stale: Vec<_> =
-                answers.messages().filter_map(|message| conntrack::stale(&message, *pod, reserved)).collect();
-            for some in stale.chunks(DELETIONS) {
-                deleted += self.delete(some)?;
-            }
+            let request = |sequence| conntrack::stale_request(*pod, sequence);
+            deleted += self.delete_of(request, |message| conntrack::stale(message, *pod, reserved))?;
         }
         Ok(deleted)
+    }
+
+    fn forget(&mut self, addresses: &[Ipv4Addr]) -> Result<usize, Error> {
+        if addresses.is_empty() {
+            return Ok(0);
+        }
+        self.delete_of(conntrack::all_request, |message| conntrack::translated(message, addresses))
+    }
+
+    /// Deletes those of the entries asked for that are chosen.
+    fn delete_of(
+        &mut self,
+        request: impl FnOnce(u32) -> Vec<u8>,
+        choose: impl Fn(&Message<'_>) -> Option<conntrack::Stale>,
+    ) -> Result<usize, Error> {
+        let sequence = self.socket.next_sequence();
+        self.socket.used(1);
+        let answers = self.socket.dump(&request(sequence)).map_err(Error::Conntrack)?;
+        if let Some(refusal) = answers.outcomes().find_map(|answer| answer.refusal) {
+            return Err(Error::Conntrack(refusal.error));
+        }
+        let chosen: Vec<_> = answers.messages().filter_map(|message| choose(&message)).collect();
+        chosen.chunks(DELETIONS).map(|some| self.delete(some)).sum()
     }
 
     fn delete(&mut self, stale: &[conntrack::Stale]) -> Result<usize, Error> {
@@ -344,6 +399,17 @@ fn answers_to(socket: &mut Socket, requests: &[Vec<u8>]) -> impl Iterator<Item =
 /// The part of the ruleset that the kernel did not like.
 fn blame(batch: &Batch, ruleset: &Ruleset, sequence: u32, refusal: Refusal) -> Error {
     let Refusal { error: source, offset, message } = refusal;
+    if let Some(table) = batch.table(ruleset, sequence) {
+        let subject = batch.describe(ruleset, sequence, None);
+        match source.raw_os_error() {
+            Some(libc::EPERM) => return Error::Owned { subject, source },
+            // Flags it does not know.
+            Some(libc::EOPNOTSUPP | libc::EINVAL) if table.flags & table::PERSIST != 0 => {
+                return Error::Owner { subject, source };
+            }
+            _ => {}
+        }
+    }
     let unknown = source.raw_os_error() == Some(libc::ENOENT);
     let missing = if unknown { batch.missing(ruleset, sequence, offset) } else { None };
     match missing {

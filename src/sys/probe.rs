@@ -48,7 +48,7 @@ pub enum Error {
     Read { path: PathBuf, source: io::Error },
     #[error("more than {MOST_DISKS} extra disks in {} and {}", volumes.display(), devices.display())]
     TooManyDisks { volumes: PathBuf, devices: PathBuf },
-    #[error("{} is larger than {} MiB, too large for cloud-init data", .0.display(), LARGEST_FILE_BYTES >> 20)]
+    #[error("{} is larger than {} MiB, too large for what it is", .0.display(), LARGEST_FILE_BYTES >> 20)]
     TooLarge(PathBuf),
 }
 
@@ -60,6 +60,7 @@ pub async fn facts(config: &Config, links: &Links) -> Result<Facts, Error> {
         host: host(config)?,
         resolver: Resolver::parse(&resolv_conf),
         uplink: uplink(config, links.handle()).await?,
+        extra_rules: config.network.extra_rules.as_deref().map(text).transpose()?,
     })
 }
 
@@ -261,6 +262,15 @@ fn required(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     } else {
         Ok(Some(content))
     }
+}
+
+/// A file that must be there, and text.
+fn text(path: &Path) -> Result<String, Error> {
+    let content = required(path)?.unwrap_or_default();
+    String::from_utf8(content).map_err(|error| Error::Read {
+        path: path.to_owned(),
+        source: io::Error::new(io::ErrorKind::InvalidData, error),
+    })
 }
 
 // ── devices ──

@@ -84,6 +84,8 @@ impl Wanted {
                 reserved: vec![],
                 serve: true,
                 dns: config::Dns::Gateway,
+                extra_rules: None,
+                nft_owner: false,
             },
             machine: config::Machine {
                 vcpu: u32::from(self.queues),
@@ -158,6 +160,7 @@ impl Wanted {
                 can_setuid: true,
                 kvm_gid: None,
             },
+            extra_rules: None,
         }
     }
 

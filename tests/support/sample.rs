@@ -29,6 +29,8 @@ pub fn config() -> Config {
             reserved: Vec::new(),
             serve: true,
             dns: Dns::Gateway,
+            extra_rules: None,
+            nft_owner: false,
         },
         machine: Machine {
             vcpu: 1,
@@ -99,5 +101,6 @@ pub fn facts() -> Facts {
             can_setuid: true,
             kvm_gid: None,
         },
+        extra_rules: None,
     }
 }

@@ -121,7 +121,7 @@ pub fn run(runs: usize) -> Result<Report, Error> {
 }
 
 /// The rules of a plain pod, with VNC's and these ports reserved.
-fn plan(reserved: &[u16]) -> Ruleset {
+pub(super) fn plan(reserved: &[u16]) -> Ruleset {
     let (mut config, facts) = (sample::config(), sample::facts());
     let port = |number: &u16| Port { transport: Transport::Tcp, number: *number };
     config.network.reserved = reserved.iter().map(port).collect();

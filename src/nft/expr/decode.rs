@@ -250,7 +250,7 @@ impl Expr {
 }
 
 impl Verdict {
-    fn decode(attributes: Attributes<'_>) -> Option<Self> {
+    pub fn decode(attributes: Attributes<'_>) -> Option<Self> {
         Some(match attributes.i32(1)? {
             0 => Self::Drop,
             1 => Self::Accept,

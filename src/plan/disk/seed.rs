@@ -183,6 +183,7 @@ mod tests {
                 networkdata: None,
             },
             host: Host { qemu: "/q".into(), kvm: false, vhost_net: false, can_setuid: true, kvm_gid: None },
+            extra_rules: None,
         }
     }
 

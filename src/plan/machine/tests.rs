@@ -60,6 +60,8 @@ fn pod() -> Pod {
             reserved: vec![],
             serve: true,
             dns: config::Dns::Gateway,
+            extra_rules: None,
+            nft_owner: false,
         },
         machine: config::Machine {
             vcpu: 1,
@@ -127,6 +129,7 @@ fn pod() -> Pod {
             can_setuid: true,
             kvm_gid: Some(104),
         },
+        extra_rules: None,
     };
     let volume = Volume { label: "config-2".to_owned(), files: vec![] };
     let disk = DiskPlan {

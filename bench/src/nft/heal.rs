@@ -1,0 +1,132 @@
+//! Our table spoiled by somebody, and how long until it is whole again: from the one transaction to the other, as a
+//! third party hears them.
+
+use std::fmt;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use berth::observe::{self, Counts, Pod, Rules};
+use berth::sys::netlink::Firewall;
+use berth::sys::netlink::watch::Transactions;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::program;
+use crate::Error;
+use crate::stats::Summary;
+
+/// Longer than the observer's ration asks for, so that none is put off.
+const PAUSE: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The table deleted over netlink, by a process that stays.
+    netlink: Summary,
+    /// `nft flush ruleset`: the process ends, and the kernel cleans up after it.
+    process: Summary,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "our table gone, from the other's transaction to ours")?;
+        writeln!(f, "  {:<22}{}", "deleted over netlink", self.netlink)?;
+        writeln!(f, "  {:<22}{}", "nft flush ruleset", self.process)
+    }
+}
+
+/// Rules alone: nobody touches the links here.
+struct Here(Rules);
+
+impl Pod for Here {
+    async fn mend_links(&self) -> Result<bool, String> {
+        Ok(false)
+    }
+
+    async fn rules(&self) -> Result<Rules, String> {
+        Ok(self.0.clone())
+    }
+}
+
+pub fn run(runs: usize) -> Result<Report, Error> {
+    let nat = super::commit::plan(&[]);
+    let rules = Rules { nat, pod: Vec::new(), reserved: Vec::new() };
+    let (stop, stopping) = watch::channel(false);
+    let (tell, ready) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let observing = scope.spawn(|| observe(rules.clone(), stopping, &tell));
+        let measured = ready
+            .recv_timeout(PATIENCE)
+            .map_err(|_| Error::Step("the observer did not start".into()))
+            .and_then(|()| measure(&rules, runs));
+        let _ = stop.send(true);
+        let ended = observing.join().map_err(|_| Error::Step("the observer stopped".into()))?;
+        ended.and(measured)
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Error::Step(format!("starting a runtime: {error}")))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn step(error: berth::sys::netlink::Error) -> Error {
+    Error::Step(berth::exit::story(&error))
+}
+
+fn observe(rules: Rules, stopping: watch::Receiver<bool>, ready: &mpsc::Sender<()>) -> Result<(), Error> {
+    runtime()?.block_on(async {
+        let firewall = Firewall::start().map_err(step)?;
+        firewall.commit(rules.nat.clone()).await.map_err(step)?;
+        let (counts, _) = watch::channel(Counts::default());
+        let here = Here(rules.clone());
+        let observing = observe::run(&firewall, rules, &here, counts, stopping);
+        tokio::pin!(observing);
+        tokio::select! {
+            () = &mut observing => return Ok(()),
+            () = tokio::time::sleep(Duration::from_millis(100)) => drop(ready.send(())),
+        }
+        observing.await;
+        Ok(())
+    })
+}
+
+fn measure(rules: &Rules, runs: usize) -> Result<Report, Error> {
+    runtime()?.block_on(async {
+        let disturber = Firewall::start().map_err(step)?;
+        let mut heard = Transactions::open().map_err(step)?;
+        let (mut netlink, mut process) = (Vec::new(), Vec::new());
+        let tables: Vec<_> =
+            rules.nat.tables.iter().map(|table| (table.family, table.name.clone())).collect();
+        for _ in 0..runs {
+            // Heard while it happens, not when it is over.
+            let (removed, time) = tokio::join!(disturber.remove(tables.clone()), between(&mut heard));
+            removed.map_err(step)?;
+            netlink.push(time?);
+            let flush = tokio::task::spawn_blocking(|| program(&["nft", "flush", "ruleset"]));
+            let (flushed, time) = tokio::join!(flush, between(&mut heard));
+            flushed.map_err(|error| Error::Step(error.to_string()))??;
+            process.push(time?);
+        }
+        let of = |samples: &[Duration]| {
+            Summary::of(samples).ok_or_else(|| Error::Step("nothing was measured".into()))
+        };
+        Ok(Report { netlink: of(&netlink)?, process: of(&process)? })
+    })
+}
+
+/// The time between the next two transactions.
+async fn between(heard: &mut Transactions) -> Result<Duration, Error> {
+    let mut times = Vec::new();
+    while times.len() < 2 {
+        let next = tokio::time::timeout(PATIENCE, heard.next());
+        next.await.map_err(|_| Error::Step("our table was not restored".into()))?.map_err(step)?;
+        times.push(Instant::now());
+    }
+    tokio::time::sleep(PAUSE).await;
+    match times.as_slice() {
+        [disturbed, restored] => Ok(*restored - *disturbed),
+        _ => Err(Error::Step("nothing was heard".into())),
+    }
+}

@@ -1,0 +1,171 @@
+//! Expressions that do something, or ask what only the kernel knows at the time.
+
+use super::super::expr::{Expr, Register};
+use super::super::{Object, ObjectKind, attr::Attributes};
+use super::bits::Bits;
+use super::load::Loaded;
+use super::lookup::{self, Found};
+use super::machine::{Effect, End, Machine, stuck, usize_of};
+use super::nat;
+use super::packet::TCP;
+use super::words::{self, Style};
+use super::world::Question;
+
+/// NFT_OBJECT_*.
+mod object {
+    pub const QUOTA: u32 = 2;
+    pub const LIMIT: u32 = 4;
+    pub const CONNLIMIT: u32 = 5;
+    pub const SYNPROXY: u32 = 10;
+}
+
+impl Machine<'_, '_> {
+    pub(super) fn act(&mut self, expr: &Expr) -> Result<Effect, Question> {
+        Ok(match expr {
+            // No effect on this packet, or none that a rule sees.
+            Expr::Counter { .. }
+            | Expr::Log { .. }
+            | Expr::Last { .. }
+            | Expr::Dup { .. }
+            | Expr::FlowOffload { .. } => Effect::Next,
+            Expr::MetaSet { key, sreg } => {
+                let bits = self.registers.get(*sreg, 4);
+                self.walk.set_meta(*key, &bits, self.certain())
+            }
+            Expr::CtSet { key, sreg, .. } => {
+                let bits = self.registers.get(*sreg, 4);
+                self.walk.set_ct(*key, &bits, self.certain())
+            }
+            Expr::PayloadSet { base, offset, len, sreg, .. } => self.rewrite(*base, *offset, *len, *sreg),
+            Expr::ExthdrSet { field, .. } | Expr::ExthdrReset { field } => {
+                match (field.space, self.walk.packet.protocol) {
+                    (1, protocol) if protocol != TCP => Effect::Break("not a TCP packet".into()),
+                    _ => Effect::Next,
+                }
+            }
+            Expr::Nat { .. } | Expr::Masquerade { .. } | Expr::Redirect { .. } => nat::apply(self, expr)?,
+            Expr::Reject { kind, .. } => self.reject(*kind == 1),
+            Expr::Notrack => self.walk.no_track(self.certain()),
+            Expr::Limit { over, .. } => self.limited("rate", *over),
+            Expr::Quota { flags, .. } => self.limited("quota", flags & 1 != 0),
+            Expr::Connlimit { flags, .. } => self.limited("number of connections", flags & 1 != 0),
+            Expr::Objref { kind, name } => {
+                let objects = &self.table.objects;
+                let found = objects.iter().find(|found| found.name == *name && found.kind.number() == *kind);
+                self.object(*kind, name, found)
+            }
+            Expr::ObjrefMap { set, sreg } => self.object_of(set, *sreg),
+            Expr::Dynset { set, exprs, flags, .. } => self.dynamic(set, exprs, flags & 1 != 0),
+            Expr::Xt { target, name, revision, info } => self.xt(*target, name, *revision, info)?,
+            other => self.ask_kernel(other),
+        })
+    }
+
+    fn ask_kernel(&mut self, expr: &Expr) -> Effect {
+        match expr {
+            Expr::Queue { from, .. } => stuck(&format!("a program in user space decides (queue {from})")),
+            Expr::Fwd { .. } => stuck("the packet is handed to another interface (fwd)"),
+            Expr::Tproxy { .. } => stuck("the packet goes to a proxy's socket, if there is one (tproxy)"),
+            Expr::Synproxy { .. } => stuck("synproxy answers for the server"),
+            Expr::Numgen { dreg, .. } => self.open(*dreg, "the generated number"),
+            Expr::Hash { dreg, .. } => self.open(*dreg, "the hash"),
+            Expr::Socket { dreg, .. } => self.perhaps(*dreg, "the packet's socket"),
+            Expr::Osf { dreg, .. } => self.perhaps(*dreg, "the sender's operating system"),
+            Expr::Xfrm { dreg, .. } => self.perhaps(*dreg, "the packet's IPsec state"),
+            Expr::Tunnel { dreg, .. } => self.perhaps(*dreg, "the packet's tunnel"),
+            other => stuck(&format!("expression {} is not understood", other.name())),
+        }
+    }
+
+    /// A value that is there, but nobody knows which.
+    fn open(&mut self, dreg: Register, what: &str) -> Effect {
+        self.loaded(dreg, Loaded::Bits(Bits::unknown(16)), what.to_owned(), Style::Hex)
+    }
+
+    /// The same, where the rule fails if there is none.
+    fn perhaps(&mut self, dreg: Register, what: &str) -> Effect {
+        self.open(dreg, what);
+        Effect::Doubt(format!("{what} is not known"))
+    }
+
+    /// A match on how much came before; `over` matches when it was too much.
+    pub(super) fn limited(&self, what: &str, over: bool) -> Effect {
+        match (self.walk.world.within_limits, over) {
+            (true, false) => Effect::Next,
+            (true, true) => Effect::Break(format!("the {what} is taken as within its limit")),
+            (false, _) => {
+                Effect::Doubt(format!("the {what} may be over its limit or not (--within-limits: it is not)"))
+            }
+        }
+    }
+
+    fn object(&self, kind: u32, name: &str, found: Option<&Object>) -> Effect {
+        let flag = |number| match found.map(|object| &object.kind) {
+            Some(ObjectKind::Other { bytes, .. }) => Attributes(bytes).u32(number).unwrap_or(0) & 1 != 0,
+            _ => false,
+        };
+        match kind {
+            object::QUOTA => self.limited(&format!("quota {name}"), flag(2)),
+            object::LIMIT => self.limited(&format!("rate of {name}"), flag(5)),
+            object::CONNLIMIT => self.limited(&format!("number of connections of {name}"), flag(2)),
+            object::SYNPROXY => stuck(&format!("synproxy {name} answers for the server")),
+            _ => Effect::Next,
+        }
+    }
+
+    fn object_of(&self, name: &str, sreg: Register) -> Effect {
+        let Some(set) = self.table.sets.iter().find(|set| set.name == name) else {
+            return stuck(&format!("map {name} is not there"));
+        };
+        let kind = set.object.unwrap_or(0);
+        match lookup::find(set, &self.registers.get(sreg, usize_of(set.key_len))) {
+            Found::Nothing => {
+                Effect::Break(format!("{} is not in @{name}", self.registers.origin(sreg).text))
+            }
+            Found::Perhaps => Effect::Doubt(self.registers.origin(sreg).doubt()),
+            Found::Element(element) => {
+                let name = element.object.as_deref().unwrap_or(name);
+                let mut objects = self.table.objects.iter();
+                let found = objects.find(|found| found.name == name && found.kind.number() == kind);
+                self.object(kind, name, found)
+            }
+        }
+    }
+
+    /// Adds to, or removes from, a set; a rate of the element's own may say no.
+    fn dynamic(&mut self, set: &str, exprs: &[Expr], inverted: bool) -> Effect {
+        self.walk.changed.insert((self.table.family, self.table.name.clone(), set.to_owned()));
+        let limits = exprs.iter().any(|expr| !matches!(expr, Expr::Counter { .. } | Expr::Last { .. }));
+        let over = exprs.iter().any(|expr| match expr {
+            Expr::Limit { over, .. } => *over,
+            Expr::Quota { flags, .. } | Expr::Connlimit { flags, .. } => flags & 1 != 0,
+            _ => false,
+        });
+        match (limits, inverted) {
+            (false, false) => Effect::Next,
+            _ => self.limited(&format!("element's own rate in @{set}"), over != inverted),
+        }
+    }
+
+    fn rewrite(&mut self, base: u32, offset: u32, len: u32, sreg: Register) -> Effect {
+        let bits = self.registers.get(sreg, usize_of(len));
+        let certain = self.certain();
+        let packet = &mut self.walk.packet;
+        let (text, style) = words::payload_field(packet.ether_type(), packet.protocol, (base, offset, len));
+        let Some(layer) = packet.layer_mut(base) else {
+            return Effect::Break(format!("{text}: the packet has no such header"));
+        };
+        let offset = usize_of(offset);
+        let before = layer.part(offset, bits.len()).unwrap_or_else(|| Bits::unknown(bits.len()));
+        let after = if certain { bits } else { before.or(&bits) };
+        layer.put(offset, &after);
+        let value = after.bytes().map_or_else(|| "?".to_owned(), |bytes| style.text(&bytes));
+        Effect::Said(format!("{text} is {value} from here on"))
+    }
+
+    pub(super) fn reject(&self, reset: bool) -> Effect {
+        let how =
+            if reset && self.walk.packet.protocol == TCP { "with a TCP reset" } else { "with an ICMP error" };
+        Effect::End(End::Reject(how.to_owned()))
+    }
+}

@@ -1,0 +1,259 @@
+//! What would happen to a packet: the rules it meets, hook by hook, and how it leaves them.
+//!
+//! The packet is as true as it was described: header octets, interfaces, conntrack. What was not described is not
+//! known, and where the outcome depends on it the answer is "cannot tell", never a guess. Expressions are run as
+//! the kernel runs them, over registers that know which of their bits are known.
+//!
+//! ```text
+//! Ruleset, World, Packet, Path ──► walk (hooks, routing) ──► chain (rules, jumps) ──► machine (expressions)
+//!       ▲                                │ a question about a route that has no answer yet
+//!       └──── the caller finds it out ◄──┘ and begins anew
+//! ```
+//!
+//! Not modelled: fragments, IP options and extension headers, VLAN tags, bridges between the hooks, rules of the
+//! legacy xtables, and what happens to a packet outside netfilter (sockets, traffic control, XFRM).
+
+mod action;
+mod bits;
+mod chain;
+mod load;
+mod lookup;
+mod machine;
+mod nat;
+mod packet;
+mod registers;
+mod text;
+mod walk;
+mod words;
+mod world;
+mod xt;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::{Family, Ruleset};
+
+pub use bits::{Bits, Truth};
+pub use packet::{Connection, ICMP, ICMP6, Packet, State, TCP, UDP};
+pub use text::Paint;
+pub use words::{icmp_type, protocol, status_bits, tcp_flags};
+pub use world::{Address, Interface, LocalRoute, Question, Route, UNIVERSE, World, kind};
+
+/// Where packets meet rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Point {
+    Ingress,
+    Prerouting,
+    Input,
+    Forward,
+    Output,
+    Postrouting,
+    Egress,
+}
+
+impl Point {
+    pub const ALL: [Self; 7] = [
+        Self::Ingress,
+        Self::Prerouting,
+        Self::Input,
+        Self::Forward,
+        Self::Output,
+        Self::Postrouting,
+        Self::Egress,
+    ];
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ingress => "ingress",
+            Self::Prerouting => "prerouting",
+            Self::Input => "input",
+            Self::Forward => "forward",
+            Self::Output => "output",
+            Self::Postrouting => "postrouting",
+            Self::Egress => "egress",
+        })
+    }
+}
+
+/// Where the packet begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// On an interface.
+    Arriving,
+    /// In a socket of this machine.
+    Local,
+    /// At one hook, which is all that is walked.
+    Hook(Point),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Accepted,
+    Dropped,
+    Rejected,
+    CannotTell,
+}
+
+/// A rule that was met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Met {
+    /// Jumps below the base chain.
+    pub depth: usize,
+    pub chain: String,
+    pub handle: Option<u64>,
+    pub rule: String,
+    #[serde(rename = "matched")]
+    pub outcome: Truth,
+    /// Why it did not match, or why that cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    Chain {
+        hook: Point,
+        family: String,
+        table: String,
+        chain: String,
+        #[serde(rename = "type")]
+        kind: String,
+        priority: i32,
+        rules: Vec<Met>,
+        result: String,
+        /// As it is now, if that chain has changed it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        packet: Option<String>,
+    },
+    Routing(String),
+    Note(String),
+}
+
+/// The whole story.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// As it began.
+    pub packet: String,
+    /// What was not said of it and is taken to be so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assumed: Vec<String>,
+    pub steps: Vec<Step>,
+    pub outcome: Outcome,
+    pub why: String,
+    /// As it ended.
+    #[serde(serialize_with = "as_text")]
+    pub end: Packet,
+}
+
+fn as_text<S: serde::Serializer>(packet: &Packet, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(packet)
+}
+
+/// Walks the packet through the rules. An error is a question to be answered in `world` before trying again.
+/// `family` narrows the rules to those of one family, which bridge, arp and netdev need.
+pub fn explain(
+    ruleset: &Ruleset,
+    world: &World,
+    packet: &Packet,
+    path: Path,
+    family: Option<Family>,
+) -> Result<Explanation, Question> {
+    let mut walk = Walk {
+        ruleset,
+        world,
+        packet: packet.clone(),
+        family,
+        point: Point::Prerouting,
+        stage: Stage::Before,
+        original: None,
+        destination_bound: false,
+        source_bound: false,
+        changed: BTreeSet::new(),
+        gateway: None,
+        preferred: None,
+        steps: Vec::new(),
+    };
+    let (outcome, why) = walk.go(path)?;
+    Ok(Explanation {
+        packet: packet.to_string(),
+        assumed: Vec::new(),
+        steps: walk.steps,
+        outcome,
+        why,
+        end: walk.packet,
+    })
+}
+
+/// Whether conntrack has seen the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Before,
+    Tracked,
+    Untracked,
+}
+
+/// Why a walk does not go on.
+enum Stop {
+    Ask(Question),
+    Over(Outcome, String),
+}
+
+impl From<Question> for Stop {
+    fn from(question: Question) -> Self {
+        Self::Ask(question)
+    }
+}
+
+/// A packet on its way.
+struct Walk<'a> {
+    ruleset: &'a Ruleset,
+    world: &'a World,
+    packet: Packet,
+    /// Only chains of this family.
+    family: Option<Family>,
+    point: Point,
+    stage: Stage,
+    /// As conntrack saw it first.
+    original: Option<Packet>,
+    /// NAT has decided about this side of the connection.
+    destination_bound: bool,
+    source_bound: bool,
+    /// Sets that rules have added to on the way.
+    changed: BTreeSet<(Family, String, String)>,
+    /// Of the last route found: next hop, and the address packets from here get.
+    gateway: Option<IpAddr>,
+    preferred: Option<IpAddr>,
+    steps: Vec<Step>,
+}
+
+impl Walk<'_> {
+    fn incoming(&self) -> load::Device<'_> {
+        match (self.point, self.packet.local, &self.packet.iif) {
+            (Point::Output | Point::Egress, ..) => load::Device::None,
+            (Point::Postrouting, true, _) => load::Device::None,
+            (_, _, Some(interface)) => load::Device::Is(interface),
+            (_, _, None) => load::Device::Unknown,
+        }
+    }
+
+    fn outgoing(&self) -> load::Device<'_> {
+        match (self.point, &self.packet.oif) {
+            (Point::Ingress | Point::Prerouting | Point::Input, _) => load::Device::None,
+            (_, Some(interface)) => load::Device::Is(interface),
+            (_, None) => load::Device::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

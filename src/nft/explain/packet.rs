@@ -1,0 +1,350 @@
+//! A packet as far as it is described: true header octets, and what the kernel keeps beside them.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::super::Family;
+use super::super::expr::base;
+use super::bits::{Bits, Truth};
+use super::words::{self, Style};
+use super::world::Interface;
+
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const ICMP: u8 = 1;
+pub const ICMP6: u8 = 58;
+
+/// What there is of a TCP header for certain, and of an IPv6 one, an Ethernet one.
+const TCP_LEN: usize = 20;
+const IP6_LEN: usize = 40;
+const ETHER_LEN: usize = 14;
+const ARP_LEN: usize = 28;
+
+/// What conntrack says of a packet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum State {
+    #[default]
+    New,
+    Established,
+    Related,
+    Invalid,
+    Untracked,
+}
+
+/// The packet's connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    pub state: State,
+    /// In the direction opposite to the first packet's.
+    pub reply: bool,
+    /// Host order, as all that follows.
+    pub status: Bits,
+    pub mark: Bits,
+}
+
+/// Starts as the first packet of its connection, without options or payload that anybody knows of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// ip, ip6 or arp.
+    pub family: Family,
+    /// None for one that no link has carried yet.
+    pub link: Option<Bits>,
+    pub network: Bits,
+    pub transport: Bits,
+    pub protocol: u8,
+    /// Of the whole, from the network header on.
+    pub length: Option<u32>,
+    pub mark: Bits,
+    /// 0 host, 1 broadcast, 2 multicast.
+    pub kind: Option<u8>,
+    /// Made on this machine.
+    pub local: bool,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub iif: Option<Interface>,
+    pub oif: Option<Interface>,
+    pub connection: Connection,
+}
+
+impl Packet {
+    /// An IP packet to `to`; the protocol is IANA's number.
+    pub fn ip(from: Option<IpAddr>, to: IpAddr, protocol: u8) -> Self {
+        let (family, network) = match to {
+            IpAddr::V4(_) => (Family::IP, ipv4(protocol)),
+            IpAddr::V6(_) => (Family::IP6, ipv6(protocol)),
+        };
+        let mut packet = Self::new(family, network, transport(protocol), protocol);
+        packet.set_address(true, &bits_of(to));
+        if let Some(from) = from {
+            packet.set_address(false, &bits_of(from));
+        }
+        packet
+    }
+
+    /// An ARP request (1) or reply (2) for IPv4 on Ethernet (RFC 826).
+    pub fn arp(from: Option<IpAddr>, to: IpAddr, operation: u16) -> Self {
+        let mut network = Bits::unknown(ARP_LEN);
+        network.put(0, &Bits::known(&[0, 1, 8, 0, 6, 4]));
+        network.put(6, &Bits::known(&operation.to_be_bytes()));
+        network.put(24, &bits_of(to));
+        if let Some(from) = from {
+            network.put(14, &bits_of(from));
+        }
+        Self::new(Family::ARP, network, Bits::default(), 0)
+    }
+
+    fn new(family: Family, network: Bits, transport: Bits, protocol: u8) -> Self {
+        let zero = || Bits::known(&words::host(0, 4));
+        let connection = Connection { state: State::New, reply: false, status: zero(), mark: zero() };
+        Self {
+            family,
+            link: None,
+            network,
+            transport,
+            protocol,
+            length: None,
+            mark: zero(),
+            kind: None,
+            local: false,
+            uid: None,
+            gid: None,
+            iif: None,
+            oif: None,
+            connection,
+        }
+    }
+
+    pub fn has_ports(&self) -> bool {
+        matches!(self.protocol, TCP | UDP | 33 | 132 | 136)
+    }
+
+    pub fn set_ports(&mut self, source: Option<u16>, destination: Option<u16>) {
+        for (offset, port) in [(0, source), (2, destination)] {
+            if let Some(port) = port {
+                self.transport.put(offset, &Bits::known(&port.to_be_bytes()));
+            }
+        }
+    }
+
+    pub fn set_tcp_flags(&mut self, flags: u8) {
+        self.transport.put(13, &Bits::known(&[flags]));
+    }
+
+    /// They may be any.
+    pub fn forget_tcp_flags(&mut self) {
+        self.transport.put(13, &Bits::unknown(1));
+    }
+
+    pub fn set_icmp(&mut self, kind: u8, code: u8) {
+        self.transport.put(0, &Bits::known(&[kind, code]));
+    }
+
+    pub fn set_mark(&mut self, mark: u32) {
+        self.mark = Bits::known(&mark.to_ne_bytes());
+    }
+
+    /// TTL or hop limit.
+    pub fn set_ttl(&mut self, ttl: u8) {
+        let offset = if self.family == Family::IP6 { 7 } else { 8 };
+        self.network.put(offset, &Bits::known(&[ttl]));
+    }
+
+    /// Type of service or traffic class, both eight bits.
+    pub fn set_tos(&mut self, tos: u8) {
+        if self.family == Family::IP6 {
+            let [high, low] = (u16::from(tos) << 4 | 0x6000).to_be_bytes();
+            self.network.put(0, &Bits::partly(&[high, low], &[0xff, 0xf0]));
+        } else {
+            self.network.put(1, &Bits::known(&[tos]));
+        }
+    }
+
+    /// Whether its type of service may be this one.
+    pub fn may_have_tos(&self, tos: u8) -> bool {
+        let mut other = self.clone();
+        other.set_tos(tos);
+        let len = if self.family == Family::IP6 { 2 } else { 1 };
+        let at = if self.family == Family::IP6 { 0 } else { 1 };
+        let (mine, its) = (self.network.part(at, len), other.network.part(at, len));
+        mine.zip(its).is_some_and(|(mine, its)| its.bytes().is_none_or(|its| mine.equals(&its) != Truth::No))
+    }
+
+    /// From the network header on.
+    pub fn set_length(&mut self, length: u16) {
+        self.length = Some(length.into());
+        match self.family {
+            Family::IP => self.network.put(2, &Bits::known(&length.to_be_bytes())),
+            Family::IP6 => {
+                let rest = length.saturating_sub(u16::try_from(IP6_LEN).unwrap_or(0));
+                self.network.put(4, &Bits::known(&rest.to_be_bytes()));
+            }
+            _ => {}
+        }
+    }
+
+    /// The Ethernet header it came with.
+    pub fn set_ether(&mut self, from: Option<[u8; 6]>, to: Option<[u8; 6]>) {
+        let mut link = self.link.take().unwrap_or_else(|| Bits::unknown(ETHER_LEN));
+        for (offset, address) in [(0, to), (6, from)] {
+            if let Some(address) = address {
+                link.put(offset, &Bits::known(&address));
+                if self.family == Family::ARP && offset == 6 {
+                    self.network.put(8, &Bits::known(&address));
+                }
+            }
+        }
+        link.put(12, &Bits::known(&self.ether_type().to_be_bytes()));
+        self.link = Some(link);
+    }
+
+    pub(super) fn ether_type(&self) -> u16 {
+        match self.family {
+            Family::IP6 => 0x86dd,
+            Family::ARP => 0x0806,
+            _ => 0x0800,
+        }
+    }
+
+    pub(super) fn layer(&self, number: u32) -> Option<&Bits> {
+        match number {
+            base::LINK => self.link.as_ref(),
+            base::NETWORK => Some(&self.network),
+            base::TRANSPORT => Some(&self.transport),
+            _ => None,
+        }
+    }
+
+    pub(super) fn layer_mut(&mut self, number: u32) -> Option<&mut Bits> {
+        match number {
+            base::LINK => self.link.as_mut(),
+            base::NETWORK => Some(&mut self.network),
+            base::TRANSPORT => Some(&mut self.transport),
+            _ => None,
+        }
+    }
+
+    fn address_at(&self, destination: bool) -> (usize, usize) {
+        match (self.family, destination) {
+            (Family::IP6, false) => (8, 16),
+            (Family::IP6, true) => (24, 16),
+            (Family::ARP, false) => (14, 4),
+            (Family::ARP, true) => (24, 4),
+            (_, false) => (12, 4),
+            (_, true) => (16, 4),
+        }
+    }
+
+    /// Source or destination address.
+    pub(super) fn address(&self, destination: bool) -> Bits {
+        let (offset, len) = self.address_at(destination);
+        self.network.part(offset, len).unwrap_or_else(|| Bits::unknown(len))
+    }
+
+    pub(super) fn set_address(&mut self, destination: bool, address: &Bits) {
+        let (offset, _) = self.address_at(destination);
+        self.network.put(offset, address);
+    }
+
+    /// Source or destination port.
+    pub(super) fn port(&self, destination: bool) -> Bits {
+        let offset = if destination { 2 } else { 0 };
+        self.transport.part(offset, 2).unwrap_or_else(|| Bits::unknown(2))
+    }
+
+    pub(super) fn set_port(&mut self, destination: bool, port: &Bits) {
+        let offset = if destination { 2 } else { 0 };
+        self.transport.put(offset, port);
+    }
+
+    pub fn source(&self) -> Option<IpAddr> {
+        address_of(&self.address(false))
+    }
+
+    pub fn destination(&self) -> Option<IpAddr> {
+        address_of(&self.address(true))
+    }
+
+    /// None where there are none or they are not known.
+    pub fn source_port(&self) -> Option<u16> {
+        self.known_port(false)
+    }
+
+    pub fn destination_port(&self) -> Option<u16> {
+        self.known_port(true)
+    }
+
+    fn known_port(&self, destination: bool) -> Option<u16> {
+        let bytes = self.has_ports().then(|| self.port(destination).bytes())??;
+        Some(u16::from_be_bytes(bytes.try_into().ok()?))
+    }
+
+    /// `10.0.0.9:?`
+    pub(super) fn end(&self, destination: bool) -> String {
+        let host = address_of(&self.address(destination));
+        let text = host.map_or_else(|| "?".to_owned(), |address| address.to_string());
+        if !self.has_ports() {
+            return text;
+        }
+        let port = self.known_port(destination).map_or_else(|| "?".to_owned(), |port| port.to_string());
+        if text.contains(':') { format!("[{text}]:{port}") } else { format!("{text}:{port}") }
+    }
+}
+
+/// `10.0.0.9:40000 -> 10.1.1.2:22/tcp`
+impl fmt::Display for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.family {
+            Family::ARP => "arp".to_owned(),
+            _ => Style::Protocol.text(&[self.protocol]),
+        };
+        write!(f, "{} -> {}/{protocol}", self.end(false), self.end(true))
+    }
+}
+
+pub(super) fn bits_of(address: IpAddr) -> Bits {
+    match address {
+        IpAddr::V4(address) => Bits::known(&address.octets()),
+        IpAddr::V6(address) => Bits::known(&address.octets()),
+    }
+}
+
+pub(super) fn address_of(bits: &Bits) -> Option<IpAddr> {
+    let bytes = bits.bytes()?;
+    let v4 = <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from);
+    v4.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
+}
+
+/// Version and length of the header, no fragment, the protocol; the rest is nobody's knowledge.
+fn ipv4(protocol: u8) -> Bits {
+    let mut header = Bits::unknown(20);
+    header.put(0, &Bits::known(&[0x45]));
+    // DF may be set or not; there is no offset and nothing follows.
+    header.put(6, &Bits::partly(&[0, 0], &[0xbf, 0xff]));
+    header.put(9, &Bits::known(&[protocol]));
+    header
+}
+
+fn ipv6(protocol: u8) -> Bits {
+    let mut header = Bits::unknown(IP6_LEN);
+    header.put(0, &Bits::partly(&[0x60], &[0xf0]));
+    header.put(6, &Bits::known(&[protocol]));
+    header
+}
+
+/// The first packet's header: a SYN, an echo request.
+fn transport(protocol: u8) -> Bits {
+    match protocol {
+        TCP => {
+            let mut header = Bits::unknown(TCP_LEN);
+            header.put(13, &Bits::known(&[2]));
+            header
+        }
+        ICMP | ICMP6 => {
+            let mut header = Bits::unknown(8);
+            header.put(0, &Bits::known(&[if protocol == ICMP { 8 } else { 128 }, 0]));
+            header
+        }
+        132 => Bits::unknown(12),
+        _ => Bits::unknown(8),
+    }
+}

@@ -1,0 +1,277 @@
+//! Watch the kernel for what others change of ours, and put it right by the code that made it.
+//!
+//! ```text
+//! nf_tables: a transaction ─┐
+//! rtnetlink: link, address ─┼─► compare found with wanted ─► one transaction ─► forget flows of the gap
+//! every half minute ────────┘            (equal: nothing)
+//! ```
+//!
+//! A change that is not ours costs one look at our table. Repairs are rationed: two that fight must not burn the
+//! processor, and a pause of the ration's length is the longest our rules are wrong then.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::exit::story;
+use crate::net::Port;
+use crate::nft::dump::Transaction;
+use crate::nft::{Generation, Ruleset};
+use crate::sys::netlink::watch::{LinkChanges, Transactions};
+use crate::sys::netlink::{self, Firewall};
+
+/// A look without being told, should a message have gone astray.
+const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+/// Changes of links come in swarms; one look serves all that come so close together.
+const SWARM: Duration = Duration::from_millis(20);
+/// Repairs that may follow one another at once, and how long it takes until there is one more.
+const BURST: u32 = 50;
+const REFILL: Duration = Duration::from_millis(20);
+
+/// The rules as they should be, and whom they are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    pub nat: Ruleset,
+    pub pod: Vec<Ipv4Addr>,
+    pub reserved: Vec<Port>,
+}
+
+/// What only the verb can do: it knows plan and links.
+pub trait Pod {
+    /// Makes the links be as planned; whether anything had to be done. The error is told.
+    fn mend_links(&self) -> impl Future<Output = Result<bool, String>>;
+    /// The rules for the pod as it is now.
+    fn rules(&self) -> impl Future<Output = Result<Rules, String>>;
+}
+
+/// How often what had to be done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub rules_restored: u64,
+    pub links_mended: u64,
+    pub addresses_changed: u64,
+    /// Repairs put off because there were too many.
+    pub put_off: u64,
+}
+
+/// Watches until told to stop, and tells what it did on `counts`.
+pub async fn run(
+    firewall: &Firewall,
+    rules: Rules,
+    pod: &impl Pod,
+    counts: watch::Sender<Counts>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut observer = Observer { firewall, rules, ration: Ration::new(), counts, seen: None, quiet: false };
+    loop {
+        let watched = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            watched = observer.watch(pod) => watched,
+        };
+        let Err(error) = watched;
+        tracing::error!(error = %story(&error), "watching failed, beginning anew");
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+struct Observer<'a> {
+    firewall: &'a Firewall,
+    rules: Rules,
+    ration: Ration,
+    counts: watch::Sender<Counts>,
+    /// The generation in which our rules were last known to hold.
+    seen: Option<Generation>,
+    /// That repairs are put off was said.
+    quiet: bool,
+}
+
+/// Never returns without an error.
+enum Never {}
+
+impl Observer<'_> {
+    async fn watch(&mut self, pod: &impl Pod) -> Result<Never, netlink::Error> {
+        let mut transactions = Transactions::open()?;
+        let mut links = LinkChanges::open()?;
+        let mut anyway = interval(LOOK_ANYWAY);
+        anyway.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // The first tick is at once: what happened while nobody listened is seen then.
+            tokio::select! {
+                transaction = transactions.next() => {
+                    let transaction = transaction?;
+                    let known = transaction.as_ref().is_some_and(|found| Some(found.generation) == self.seen);
+                    if !known {
+                        self.restore(transaction.as_ref()).await?;
+                    }
+                }
+                change = links.next() => {
+                    change?;
+                    let calm = sleep_until(Instant::now() + SWARM);
+                    tokio::pin!(calm);
+                    loop {
+                        tokio::select! {
+                            () = &mut calm => break,
+                            change = links.next() => change?,
+                        }
+                    }
+                    self.links(pod).await?;
+                }
+                _ = anyway.tick() => {
+                    self.restore(None).await?;
+                    self.links(pod).await?;
+                }
+            }
+        }
+    }
+
+    /// Our table as it should be, whatever was done to it.
+    async fn restore(&mut self, by: Option<&Transaction>) -> Result<(), netlink::Error> {
+        if !self.ration.has_one() {
+            if self.firewall.holds(self.rules.nat.clone()).await? {
+                return Ok(());
+            }
+            self.counts.send_modify(|counts| counts.put_off += 1);
+            if !self.quiet {
+                self.quiet = true;
+                let (process, pid) = who(by);
+                tracing::warn!(
+                    process,
+                    pid,
+                    "our rules are changed again and again: restoring them less often"
+                );
+            }
+            self.ration.next().await;
+        } else if self.ration.is_full() {
+            self.quiet = false;
+        }
+        let (generation, changed) = self.firewall.restore(self.rules.nat.clone()).await?;
+        self.seen = Some(generation);
+        if changed {
+            self.ration.take();
+            self.counts.send_modify(|counts| counts.rules_restored += 1);
+            if !self.quiet {
+                let (process, pid) = who(by);
+                tracing::warn!(process, pid, generation, "our rules were changed, restored");
+            }
+            self.sweep().await;
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self) {
+        match self.firewall.sweep(self.rules.pod.clone(), self.rules.reserved.clone()).await {
+            Ok(0) => {}
+            Ok(flows) => tracing::info!(flows, "flows that began without our rules forgotten"),
+            Err(error) => {
+                tracing::warn!(error = %story(&error), "flows that began without our rules not forgotten");
+            }
+        }
+    }
+
+    /// Links as planned, then the rules for whatever addresses there are now.
+    async fn links(&mut self, pod: &impl Pod) -> Result<(), netlink::Error> {
+        match pod.mend_links().await {
+            Ok(false) => {}
+            Ok(true) => {
+                self.counts.send_modify(|counts| counts.links_mended += 1);
+                tracing::warn!("our links were changed, mended");
+            }
+            Err(error) => tracing::error!(error, "our links could not be mended"),
+        }
+        let now = match pod.rules().await {
+            Ok(now) => now,
+            // Between two addresses there may be none: the rules stay until there is one.
+            Err(error) => {
+                tracing::warn!(error, "the pod's address is not clear, rules stay as they are");
+                return Ok(());
+            }
+        };
+        if now == self.rules {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.rules, now);
+        let (generation, _) = self.firewall.restore(self.rules.nat.clone()).await?;
+        self.seen = Some(generation);
+        self.counts.send_modify(|counts| counts.addresses_changed += 1);
+        tracing::warn!(from = ?before.pod, to = ?self.rules.pod, "the pod's address changed, mapped anew");
+        let gone: Vec<Ipv4Addr> =
+            before.pod.iter().filter(|address| !self.rules.pod.contains(address)).copied().collect();
+        match self.firewall.forget(gone).await {
+            Ok(flows) => tracing::info!(flows, "flows of the old address forgotten"),
+            Err(error) => tracing::warn!(error = %story(&error), "flows of the old address not forgotten"),
+        }
+        self.sweep().await;
+        Ok(())
+    }
+}
+
+fn who(by: Option<&Transaction>) -> (&str, u32) {
+    by.map_or(("unknown", 0), |by| (by.process.as_str(), by.pid))
+}
+
+/// So many repairs at once, and one more every so often (a token bucket).
+struct Ration {
+    left: u32,
+    since: Instant,
+}
+
+impl Ration {
+    fn new() -> Self {
+        Self { left: BURST, since: Instant::now() }
+    }
+
+    fn refill(&mut self) {
+        let more = u32::try_from(self.since.elapsed().as_millis() / REFILL.as_millis()).unwrap_or(BURST);
+        if more > 0 {
+            self.left = self.left.saturating_add(more).min(BURST);
+            self.since += REFILL * more;
+        }
+    }
+
+    fn has_one(&mut self) -> bool {
+        self.refill();
+        self.left > 0
+    }
+
+    fn is_full(&mut self) -> bool {
+        self.refill();
+        self.left == BURST
+    }
+
+    fn take(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
+    async fn next(&mut self) {
+        while !self.has_one() {
+            sleep_until(self.since + REFILL).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn repairs_are_rationed_and_the_ration_fills_up_again() {
+        let mut ration = Ration::new();
+        for _ in 0..BURST {
+            assert!(ration.has_one());
+            ration.take();
+        }
+        assert!(!ration.has_one());
+        let before = Instant::now();
+        ration.next().await;
+        assert_eq!(before.elapsed(), REFILL);
+        ration.take();
+        assert!(!ration.has_one());
+        tokio::time::sleep(REFILL * (BURST + 5)).await;
+        assert!(ration.is_full());
+    }
+}
