@@ -207,6 +207,28 @@ impl Dump {
         numbered.map(request).collect()
     }
 
+    /// To take the answers to another part of the rule requests elsewhere; they come back by [`Dump::join`].
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let indices =
+            self.indices.iter().map(|index| Index { chains: index.chains.clone(), ..Index::default() });
+        let without = |table: &Table| Table { sets: Vec::new(), objects: Vec::new(), ..table.clone() };
+        Self {
+            filter: self.filter.clone(),
+            ruleset: Ruleset { tables: self.ruleset.tables.iter().map(without).collect() },
+            tables: self.tables.clone(),
+            indices: indices.collect(),
+        }
+    }
+
+    pub fn join(&mut self, fork: Self) {
+        for (table, fork) in self.ruleset.tables.iter_mut().zip(fork.ruleset.tables) {
+            for (chain, fork) in table.chains.iter_mut().zip(fork.chains) {
+                chain.rules.extend(fork.rules);
+            }
+        }
+    }
+
     pub fn finish(self) -> Ruleset {
         self.ruleset
     }

@@ -19,7 +19,7 @@ use crate::net::Port;
 use crate::nft::attr::Message;
 use crate::nft::dump::Filter;
 use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, conntrack, dump, table};
-use socket::{Answers, Refusal, Socket};
+use socket::{Refusal, Socket};
 
 /// Requests that wait for the thread.
 const QUEUE: usize = 8;
@@ -298,14 +298,13 @@ impl Kernel {
             Some(second) => second,
             none => none.insert(Socket::open().map_err(Error::Open)?),
         };
+        let mut fork = dump.fork();
         let (first, rest) = std::thread::scope(|scope| {
-            let rest = scope.spawn(|| answers(second, &theirs));
-            let first = collect(&mut self.socket, &ours, &mut |message| dump.add(message));
-            (first, rest.join())
+            let rest = scope.spawn(|| collect(second, &theirs, &mut |message| fork.add(message)));
+            (collect(&mut self.socket, &ours, &mut |message| dump.add(message)), rest.join())
         });
-        let (complete, rest) = (first?, rest.map_err(|_| Error::Gone)??);
-        rest.iter().flat_map(Answers::messages).for_each(|message| dump.add(&message));
-        Ok(complete && !rest.iter().any(Answers::interrupted))
+        dump.join(fork);
+        Ok(first? & rest.map_err(|_| Error::Gone)??)
     }
 
     fn sweep(&mut self, pod: &[Ipv4Addr], reserved: &[Port]) -> Result<usize, Error> {
@@ -359,41 +358,26 @@ impl Kernel {
     }
 }
 
-/// Gives away the answers to dumps as they come; false when what they tell changed meanwhile.
+/// Asks for one dump after another and gives away what they tell; false when that changed meanwhile. The table, chain
+/// or set that is gone, or was never there, has nothing to tell.
 fn collect(
     socket: &mut Socket,
     requests: &[Vec<u8>],
     take: &mut dyn FnMut(&Message<'_>),
 ) -> Result<bool, Error> {
-    for answers in answers_to(socket, requests) {
-        let answers = answers?;
+    socket.used(requests.len());
+    for request in requests {
+        let answers = socket.dump(request).map_err(Error::Talk)?;
         if answers.interrupted() {
             return Ok(false);
         }
-        answers.messages().for_each(|message| take(&message));
+        match answers.outcomes().find_map(|answer| answer.refusal) {
+            Some(refusal) if refusal.error.raw_os_error() == Some(libc::ENOENT) => {}
+            Some(refusal) => return Err(Error::Talk(refusal.error)),
+            None => answers.messages().for_each(|message| take(&message)),
+        }
     }
     Ok(true)
-}
-
-fn answers(socket: &mut Socket, requests: &[Vec<u8>]) -> Result<Vec<Answers>, Error> {
-    answers_to(socket, requests).collect()
-}
-
-/// Asks for one dump after another. The table, chain or set that is gone, or was never there, has nothing to tell.
-fn answers_to(socket: &mut Socket, requests: &[Vec<u8>]) -> impl Iterator<Item = Result<Answers, Error>> {
-    socket.used(requests.len());
-    requests.iter().filter_map(|request| {
-        let answers = match socket.dump(request) {
-            Ok(answers) => answers,
-            Err(error) => return Some(Err(Error::Talk(error))),
-        };
-        let refusal = answers.outcomes().find_map(|answer| answer.refusal);
-        match refusal {
-            Some(refusal) if refusal.error.raw_os_error() == Some(libc::ENOENT) => None,
-            Some(refusal) => Some(Err(Error::Talk(refusal.error))),
-            None => Some(Ok(answers)),
-        }
-    })
 }
 
 /// The part of the ruleset that the kernel did not like.

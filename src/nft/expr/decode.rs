@@ -9,15 +9,17 @@ const NAT_DERIVED: u32 = 3;
 impl Expr {
     /// An expression list, NFTA_RULE_EXPRESSIONS or NFTA_SET_ELEM_EXPRESSIONS.
     pub fn decode_list(list: Attributes<'_>) -> Vec<Self> {
-        list.filter(|(kind, _)| *kind == 1).map(|(_, bytes)| Self::decode(Attributes(bytes))).collect()
+        let mut exprs = Vec::with_capacity(list.count());
+        exprs.extend(list.filter(|(kind, _)| *kind == 1).map(|(_, bytes)| Self::decode(Attributes(bytes))));
+        exprs
     }
 
     /// Never fails: what is not understood is [`Expr::Unknown`].
     pub fn decode(attributes: Attributes<'_>) -> Self {
-        let name = attributes.text(1).unwrap_or_default();
+        let name = String::from_utf8_lossy(attributes.name(1).unwrap_or_default());
         let data = attributes.value(2).unwrap_or(&[]);
         Self::decode_known(&name, Attributes(data))
-            .unwrap_or_else(|| Self::Unknown { name, bytes: data.to_vec() })
+            .unwrap_or_else(|| Self::Unknown { name: name.into_owned(), bytes: data.to_vec() })
     }
     fn decode_known(name: &str, attributes: Attributes<'_>) -> Option<Self> {
         Self::decode_load(name, attributes)
