@@ -14,6 +14,9 @@ use super::{Chain, Element, Family, Flowtable, Generation, Object, Rule, Ruleset
 const REQUEST: u16 = 1;
 const DUMP: u16 = 0x301;
 
+/// NFTA_CHAIN_USE.
+const CHAIN_USE: u16 = 6;
+
 /// Which tables to tell about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -34,22 +37,16 @@ impl Filter {
     }
 }
 
-/// The requests whose answers [`Dump::add`] takes before [`Dump::set_requests`], in this order.
+/// The requests whose answers [`Dump::add`] takes before those to [`Dump::rule_requests`] and
+/// [`Dump::set_requests`], in this order.
 pub fn requests(filter: &Filter, first_sequence: u32) -> Vec<Vec<u8>> {
-    let kinds = [
-        kind::GET_TABLE,
-        kind::GET_CHAIN,
-        kind::GET_SET,
-        kind::GET_OBJECT,
-        kind::GET_FLOWTABLE,
-        kind::GET_RULE,
-    ];
+    let kinds = [kind::GET_TABLE, kind::GET_CHAIN, kind::GET_SET, kind::GET_OBJECT, kind::GET_FLOWTABLE];
     let family = filter.family.unwrap_or(Family::UNSPEC);
     let mut requests = Vec::new();
     for (number, kind) in (0..).zip(kinds) {
         requests.push(request(kind, DUMP, family, first_sequence.wrapping_add(number), |w| {
             // A dump of tables and chains has no filter; others stop early at an unknown table.
-            if let (Some(table), kind::GET_SET | kind::GET_OBJECT | kind::GET_RULE) = (&filter.table, kind) {
+            if let (Some(table), kind::GET_SET | kind::GET_OBJECT) = (&filter.table, kind) {
                 w.text(1, table);
             }
         }));
@@ -114,6 +111,8 @@ pub struct Dump {
 #[derive(Debug, Default)]
 struct Index {
     chains: HashMap<Vec<u8>, usize>,
+    /// How many rules are in each chain or go there.
+    uses: Vec<u32>,
     sets: HashMap<Vec<u8>, usize>,
     objects: HashSet<(u32, Vec<u8>)>,
     flowtables: HashSet<Vec<u8>>,
@@ -153,6 +152,45 @@ impl Dump {
             kind::NEW_ELEMENT => index.add_elements(table, attributes),
             _ => {}
         }
+    }
+
+    /// Requests for the rules: one for all while they are `few`; else one for each chain, since the kernel goes on
+    /// with a long answer by counting through all it has told, and in as many equal parts as can be asked for at once.
+    pub fn rule_requests(&self, few: u32, parts: usize, first_sequence: u32) -> Vec<Vec<Vec<u8>>> {
+        let uses = self.indices.iter().flat_map(|index| &index.uses);
+        let all: u32 = uses.fold(0, |all, uses| all.saturating_add(*uses));
+        if all <= few {
+            let family = self.filter.family.unwrap_or(Family::UNSPEC);
+            let request = request(kind::GET_RULE, DUMP, family, first_sequence, |w| {
+                if let Some(table) = &self.filter.table {
+                    w.text(1, table);
+                }
+            });
+            return vec![vec![request]];
+        }
+        let mut requests: Vec<_> = (0..parts.max(1)).map(|_| Vec::new()).collect();
+        let share = all / u32::try_from(requests.len()).unwrap_or(1) + 1;
+        let tables = self.ruleset.tables.iter().zip(&self.indices);
+        let chains = tables
+            .flat_map(|(table, index)| table.chains.iter().zip(&index.uses).map(move |chain| (table, chain)));
+        let mut before: u32 = 0;
+        for (number, (table, (chain, uses))) in (0..).zip(chains) {
+            let part = usize::try_from(before / share).unwrap_or(0);
+            before = before.saturating_add(*uses);
+            if let Some(part) = requests.get_mut(part) {
+                part.push(request(
+                    kind::GET_RULE,
+                    DUMP,
+                    table.family,
+                    first_sequence.wrapping_add(number),
+                    |w| {
+                        w.text(1, &table.name);
+                        w.text(2, &chain.name);
+                    },
+                ));
+            }
+        }
+        requests
     }
 
     /// Requests for the elements of the sets seen so far.
@@ -197,6 +235,7 @@ impl Index {
         {
             self.chains.insert(name.to_vec(), table.chains.len());
             table.chains.push(chain);
+            self.uses.push(attributes.u32(CHAIN_USE).unwrap_or(0));
         }
     }
 

@@ -19,12 +19,14 @@ use crate::net::Port;
 use crate::nft::attr::Message;
 use crate::nft::dump::Filter;
 use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, conntrack, dump, table};
-use socket::{Refusal, Socket};
+use socket::{Answers, Refusal, Socket};
 
 /// Requests that wait for the thread.
 const QUEUE: usize = 8;
 /// How often a commit or dump begins anew because somebody else changed the ruleset meanwhile.
 const ATTEMPTS: usize = 32;
+/// Rules that are asked for with one request.
+const FEW_RULES: u32 = 500;
 /// Entries deleted per datagram.
 const DELETIONS: usize = 200;
 
@@ -81,7 +83,7 @@ pub struct Firewall {
 impl Firewall {
     /// Opens the socket in the calling thread's network namespace.
     pub fn start() -> Result<Self, Error> {
-        let kernel = Kernel { socket: Socket::open().map_err(Error::Open)? };
+        let kernel = Kernel { socket: Socket::open().map_err(Error::Open)?, second: None };
         let (requests, inbox) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("berth-nft".to_owned());
         thread.spawn(move || kernel.serve(inbox)).map_err(Error::Thread)?;
@@ -139,6 +141,8 @@ impl Firewall {
 /// The thread's side.
 struct Kernel {
     socket: Socket,
+    /// For the other half of a large dump; as long-lived.
+    second: Option<Socket>,
 }
 
 impl Kernel {
@@ -273,29 +277,35 @@ impl Kernel {
     fn dump_once(&mut self, filter: &Filter) -> Result<Option<Ruleset>, Error> {
         let mut dump = Dump::new(filter.clone());
         let requests = dump::requests(filter, self.socket.next_sequence());
-        if !self.collect(&requests, &mut dump)? {
+        let complete = collect(&mut self.socket, &requests, &mut |message| dump.add(message))?
+            && self.dump_rules(&mut dump)?;
+        if !complete {
             return Ok(None);
         }
         let requests = dump.set_requests(self.socket.next_sequence());
-        let complete = self.collect(&requests, &mut dump)?;
+        let complete = collect(&mut self.socket, &requests, &mut |message| dump.add(message))?;
         Ok(complete.then(|| dump.finish()))
     }
 
-    fn collect(&mut self, requests: &[Vec<u8>], dump: &mut Dump) -> Result<bool, Error> {
-        self.socket.used(requests.len());
-        for request in requests {
-            let answers = self.socket.dump(request).map_err(Error::Talk)?;
-            if answers.interrupted() {
-                return Ok(false);
-            }
-            match answers.outcomes().find_map(|answer| answer.refusal) {
-                // The table or set is gone, or was never there.
-                Some(refusal) if refusal.error.raw_os_error() == Some(libc::ENOENT) => {}
-                Some(refusal) => return Err(Error::Talk(refusal.error)),
-                None => answers.messages().for_each(|message| dump.add(&message)),
-            }
+    /// Most of a large dump is the kernel's work, which two sockets can ask for at a time.
+    fn dump_rules(&mut self, dump: &mut Dump) -> Result<bool, Error> {
+        let mut parts = dump.rule_requests(FEW_RULES, 2, self.socket.next_sequence()).into_iter();
+        let (ours, theirs) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        if theirs.is_empty() {
+            return collect(&mut self.socket, &ours, &mut |message| dump.add(message));
         }
-        Ok(true)
+        let second = match &mut self.second {
+            Some(second) => second,
+            none => none.insert(Socket::open().map_err(Error::Open)?),
+        };
+        let (first, rest) = std::thread::scope(|scope| {
+            let rest = scope.spawn(|| answers(second, &theirs));
+            let first = collect(&mut self.socket, &ours, &mut |message| dump.add(message));
+            (first, rest.join())
+        });
+        let (complete, rest) = (first?, rest.map_err(|_| Error::Gone)??);
+        rest.iter().flat_map(Answers::messages).for_each(|message| dump.add(&message));
+        Ok(complete && !rest.iter().any(Answers::interrupted))
     }
 
     fn sweep(&mut self, pod: &[Ipv4Addr], reserved: &[Port]) -> Result<usize, Error> {
@@ -347,6 +357,43 @@ impl Kernel {
         }
         Ok(deleted)
     }
+}
+
+/// Gives away the answers to dumps as they come; false when what they tell changed meanwhile.
+fn collect(
+    socket: &mut Socket,
+    requests: &[Vec<u8>],
+    take: &mut dyn FnMut(&Message<'_>),
+) -> Result<bool, Error> {
+    for answers in answers_to(socket, requests) {
+        let answers = answers?;
+        if answers.interrupted() {
+            return Ok(false);
+        }
+        answers.messages().for_each(|message| take(&message));
+    }
+    Ok(true)
+}
+
+fn answers(socket: &mut Socket, requests: &[Vec<u8>]) -> Result<Vec<Answers>, Error> {
+    answers_to(socket, requests).collect()
+}
+
+/// Asks for one dump after another. The table, chain or set that is gone, or was never there, has nothing to tell.
+fn answers_to(socket: &mut Socket, requests: &[Vec<u8>]) -> impl Iterator<Item = Result<Answers, Error>> {
+    socket.used(requests.len());
+    requests.iter().filter_map(|request| {
+        let answers = match socket.dump(request) {
+            Ok(answers) => answers,
+            Err(error) => return Some(Err(Error::Talk(error))),
+        };
+        let refusal = answers.outcomes().find_map(|answer| answer.refusal);
+        match refusal {
+            Some(refusal) if refusal.error.raw_os_error() == Some(libc::ENOENT) => None,
+            Some(refusal) => Some(Err(Error::Talk(refusal.error))),
+            None => Some(Ok(answers)),
+        }
+    })
 }
 
 /// The part of the ruleset that the kernel did not like.
