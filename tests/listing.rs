@@ -163,6 +163,17 @@ fn what_is_not_there_or_not_known_is_said() {
     assert!(fails(&["tables", "ipx"]).contains("allowed: ip, ip6, inet, arp, bridge or netdev"));
 }
 
+/// What iptables-nft loads: modules of x_tables, in the words nft finds for them.
+#[test]
+fn rules_of_iptables_read_as_nft_shows_them() {
+    let netns = Netns::new("iptables");
+    netns.run(&format!("sh {}", directory().join("iptables.sh").display()));
+    let nft = netns.nft("list ruleset");
+    assert_eq!(berth(&netns, ""), nft);
+    assert_eq!(berth(&netns, "-j"), netns.nft("-j list ruleset"));
+    assert!(nft.matches("counter").count() > 100 && !nft.contains("comment \""), "{nft}");
+}
+
 /// Ours read by nft: the rules are the same ones afterwards.
 #[test]
 fn our_text_loaded_by_nft_is_the_same_ruleset() {

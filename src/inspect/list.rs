@@ -1,6 +1,6 @@
 //! `berth nft list`: what `nft list …` and `nft -j list …` print, for whatever is loaded.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use super::{Error, written};
 use crate::cli::Output;
@@ -41,6 +41,15 @@ pub async fn run(wanted: &List, out: &mut impl Write) -> Result<Code, Error> {
     let what = parse(&wanted.what)?;
     let firewall = Firewall::start()?;
     let (_, ruleset) = firewall.dump(filter(&what)).await?;
+    for table in ruleset.tables.iter().filter(|table| table.is_foreign()) {
+        // As nft says it: what it shows of them is no more than an image.
+        let family = table.family;
+        let _ = writeln!(
+            io::stderr(),
+            "# Warning: table {family} {} is managed by iptables-nft, do not touch!",
+            table.name
+        );
+    }
     let style = Style {
         handles: wanted.handle,
         numeric: wanted.numeric,

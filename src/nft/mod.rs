@@ -323,6 +323,14 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Whether iptables-nft keeps it: rules carry modules of x_tables.
+    pub fn is_foreign(&self) -> bool {
+        let mut exprs = self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs);
+        exprs.any(|expr| matches!(expr, Expr::Xt { .. }))
+    }
+}
+
 impl Chain {
     /// A chain without rules; `hook` for a base chain.
     pub fn new(name: &str, hook: Option<Hook>) -> Self {

@@ -134,6 +134,11 @@ pub enum Statement<'a> {
     ObjectMap(u32, Value<'a>),
     /// `reset OPTION`
     Reset(Field<'a>),
+    /// A module of x_tables, and the transport protocol that a match before it told.
+    Xt {
+        expr: &'a Expr,
+        transport: Option<&'static str>,
+    },
     /// What needs nothing from around it.
     Plain(&'a Expr),
 }

@@ -74,7 +74,10 @@ impl Style {
                 out.push_str("reset ");
                 self.field(out, field);
             }
-            Statement::Plain(expr) => plain(out, expr, self.stateless),
+            Statement::Xt { expr: Expr::Xt { target, name, revision, info }, transport } => {
+                out.push_str(&super::xt::text(*target, name, *revision, info, self.family, *transport));
+            }
+            Statement::Xt { expr, .. } | Statement::Plain(expr) => plain(out, expr, self.stateless),
         }
     }
 
