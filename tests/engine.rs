@@ -284,6 +284,37 @@ fn chains_inside_rules_are_made_again() {
     }
 }
 
+/// Large enough to be asked for chain by chain over two sockets: every rule once, in its place, with its set.
+#[test]
+fn a_large_ruleset_is_found_whole() {
+    let mut script = String::new();
+    for table in ["ip t", "inet t", "inet empty"] {
+        script.push_str(&format!("table {table} {{\nchain none {{ }}\n"));
+        for chain in 0..if table == "inet empty" { 0 } else { 9 } {
+            script.push_str(&format!("chain c{chain} {{\n"));
+            for rule in 0..50 + 20 * chain {
+                let set = if rule % 7 == 0 {
+                    format!("{{ {rule}, {} }}", rule + 1000)
+                } else {
+                    (rule + 1).to_string()
+                };
+                script.push_str(&format!("tcp dport {set} counter accept\n"));
+            }
+            script.push_str("}\n");
+        }
+        script.push_str("}\n");
+    }
+    let pod = Netns::new("pod");
+    load(&pod, &script);
+    let firewall = firewall(&pod);
+    for _ in 0..3 {
+        let found = block_on(firewall.dump(Filter::default())).unwrap().1;
+        assert!(found.to_string() == pod.nft("list ruleset"), "{} and nft differ", found.tables.len());
+        let found = block_on(firewall.dump(Filter::table(Family::IP, "t"))).unwrap().1;
+        assert_eq!(found.to_string(), pod.nft("list table ip t"));
+    }
+}
+
 #[test]
 fn what_packets_put_into_a_set_is_no_difference_and_stays() {
     let script = "table ip t {\nset seen { type ipv4_addr; size 99; flags dynamic; }

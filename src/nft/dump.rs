@@ -193,7 +193,7 @@ impl Dump {
         requests
     }
 
-    /// Requests for the elements of the sets seen so far.
+    /// Requests for the elements of the sets seen so far; none is told of yet.
     pub fn set_requests(&self, first_sequence: u32) -> Vec<Vec<u8>> {
         let sets =
             self.ruleset.tables.iter().flat_map(|table| table.sets.iter().map(move |set| (table, set)));
@@ -207,24 +207,40 @@ impl Dump {
         numbered.map(request).collect()
     }
 
-    /// To take the answers to another part of the rule requests elsewhere; they come back by [`Dump::join`].
+    /// To take the answers to another part of the requests elsewhere; they come back by [`Dump::join`].
     #[must_use]
     pub fn fork(&self) -> Self {
-        let indices =
-            self.indices.iter().map(|index| Index { chains: index.chains.clone(), ..Index::default() });
-        let without = |table: &Table| Table { sets: Vec::new(), objects: Vec::new(), ..table.clone() };
+        let chain = |chain: &Chain| Chain { rules: Vec::new(), ..chain.clone() };
+        let table = |table: &Table| Table {
+            chains: table.chains.iter().map(chain).collect(),
+            sets: table.sets.clone(),
+            userdata: table.userdata.clone(),
+            name: table.name.clone(),
+            flowtables: Vec::new(),
+            objects: Vec::new(),
+            ..*table
+        };
+        let index = |index: &Index| Index {
+            chains: index.chains.clone(),
+            sets: index.sets.clone(),
+            ..Index::default()
+        };
         Self {
             filter: self.filter.clone(),
-            ruleset: Ruleset { tables: self.ruleset.tables.iter().map(without).collect() },
+            ruleset: Ruleset { tables: self.ruleset.tables.iter().map(table).collect() },
             tables: self.tables.clone(),
-            indices: indices.collect(),
+            indices: self.indices.iter().map(index).collect(),
         }
     }
 
+    /// Rules and elements of a fork, which were asked for there only.
     pub fn join(&mut self, fork: Self) {
         for (table, fork) in self.ruleset.tables.iter_mut().zip(fork.ruleset.tables) {
             for (chain, fork) in table.chains.iter_mut().zip(fork.chains) {
                 chain.rules.extend(fork.rules);
+            }
+            for (set, fork) in table.sets.iter_mut().zip(fork.sets) {
+                set.elements.extend(fork.elements);
             }
         }
     }

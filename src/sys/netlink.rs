@@ -27,6 +27,8 @@ const QUEUE: usize = 8;
 const ATTEMPTS: usize = 32;
 /// Rules that are asked for with one request.
 const FEW_RULES: u32 = 500;
+/// Sets whose elements one socket asks for.
+const FEW_SETS: usize = 100;
 /// Entries deleted per datagram.
 const DELETIONS: usize = 200;
 
@@ -277,22 +279,27 @@ impl Kernel {
     fn dump_once(&mut self, filter: &Filter) -> Result<Option<Ruleset>, Error> {
         let mut dump = Dump::new(filter.clone());
         let requests = dump::requests(filter, self.socket.next_sequence());
-        let complete = collect(&mut self.socket, &requests, &mut |message| dump.add(message))?
-            && self.dump_rules(&mut dump)?;
+        let complete = collect(&mut self.socket, &requests, &mut dump)? && self.dump_rules(&mut dump)?;
         if !complete {
             return Ok(None);
         }
-        let requests = dump.set_requests(self.socket.next_sequence());
-        let complete = collect(&mut self.socket, &requests, &mut |message| dump.add(message))?;
+        let mut requests = dump.set_requests(self.socket.next_sequence());
+        let half = if requests.len() > FEW_SETS { requests.len() / 2 } else { requests.len() };
+        let theirs = requests.split_off(half);
+        let complete = self.collect_both(&requests, &theirs, &mut dump)?;
         Ok(complete.then(|| dump.finish()))
     }
 
-    /// Most of a large dump is the kernel's work, which two sockets can ask for at a time.
     fn dump_rules(&mut self, dump: &mut Dump) -> Result<bool, Error> {
         let mut parts = dump.rule_requests(FEW_RULES, 2, self.socket.next_sequence()).into_iter();
         let (ours, theirs) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        self.collect_both(&ours, &theirs, dump)
+    }
+
+    /// Most of a large dump is the kernel's work, which two sockets can ask for at a time.
+    fn collect_both(&mut self, ours: &[Vec<u8>], theirs: &[Vec<u8>], dump: &mut Dump) -> Result<bool, Error> {
         if theirs.is_empty() {
-            return collect(&mut self.socket, &ours, &mut |message| dump.add(message));
+            return collect(&mut self.socket, ours, dump);
         }
         let second = match &mut self.second {
             Some(second) => second,
@@ -300,8 +307,8 @@ impl Kernel {
         };
         let mut fork = dump.fork();
         let (first, rest) = std::thread::scope(|scope| {
-            let rest = scope.spawn(|| collect(second, &theirs, &mut |message| fork.add(message)));
-            (collect(&mut self.socket, &ours, &mut |message| dump.add(message)), rest.join())
+            let rest = scope.spawn(|| collect(second, theirs, &mut fork));
+            (collect(&mut self.socket, ours, dump), rest.join())
         });
         dump.join(fork);
         Ok(first? & rest.map_err(|_| Error::Gone)??)
@@ -358,13 +365,9 @@ impl Kernel {
     }
 }
 
-/// Asks for one dump after another and gives away what they tell; false when that changed meanwhile. The table, chain
+/// Asks for one dump after another and adds what they tell; false when that changed meanwhile. The table, chain
 /// or set that is gone, or was never there, has nothing to tell.
-fn collect(
-    socket: &mut Socket,
-    requests: &[Vec<u8>],
-    take: &mut dyn FnMut(&Message<'_>),
-) -> Result<bool, Error> {
+fn collect(socket: &mut Socket, requests: &[Vec<u8>], dump: &mut Dump) -> Result<bool, Error> {
     socket.used(requests.len());
     for request in requests {
         let answers = socket.dump(request).map_err(Error::Talk)?;
@@ -374,7 +377,7 @@ fn collect(
         match answers.outcomes().find_map(|answer| answer.refusal) {
             Some(refusal) if refusal.error.raw_os_error() == Some(libc::ENOENT) => {}
             Some(refusal) => return Err(Error::Talk(refusal.error)),
-            None => answers.messages().for_each(|message| take(&message)),
+            None => answers.messages().for_each(|message| dump.add(&message)),
         }
     }
     Ok(true)

@@ -36,6 +36,8 @@ struct Side {
 pub struct Report {
     rules: usize,
     berth: Side,
+    /// Where there was no table before: nothing to compare with, everything to make.
+    first: Summary,
     nft: Side,
     iptables: Side,
     /// Spawning a program that does nothing.
@@ -44,12 +46,13 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rules, berth, nft, iptables, floor } = self;
+        let Self { rules, berth, first, nft, iptables, floor } = self;
         writeln!(f, "our table of {rules} rules, committed: from the call or spawn to its end")?;
         let row = |f: &mut fmt::Formatter<'_>, name, summary: &Summary, ours: &Summary| {
             writeln!(f, "  {name:<22}{summary}  {:>6.1} x", summary.median_ms / ours.median_ms)
         };
         row(f, "berth", &berth.done, &berth.done)?;
+        row(f, "berth, no table before", first, &berth.done)?;
         row(f, "nft -f", &nft.done, &berth.done)?;
         row(f, "iptables-restore", &iptables.done, &berth.done)?;
         row(f, "/bin/true", floor, &berth.done)?;
@@ -72,11 +75,12 @@ struct Samples {
 
 impl Samples {
     fn summary(&self) -> Result<Side, Error> {
-        let of = |samples: &[Duration]| {
-            Summary::of(samples).ok_or_else(|| Error::Step("nothing was measured".into()))
-        };
-        Ok(Side { done: of(&self.done)?, live: of(&self.live)? })
+        Ok(Side { done: summary(&self.done)?, live: summary(&self.live)? })
     }
+}
+
+fn summary(samples: &[Duration]) -> Result<Summary, Error> {
+    Summary::of(samples).ok_or_else(|| Error::Step("nothing was measured".into()))
 }
 
 pub fn run(runs: usize) -> Result<Report, Error> {
@@ -84,14 +88,15 @@ pub fn run(runs: usize) -> Result<Report, Error> {
     let engine = Engine::start()?;
     let mut listener = Listener::new()?;
     let (plain, more) = (plan(&[]), plan(&[22]));
-    let (mut ours, mut nft, mut iptables, mut floor) =
-        (Samples::default(), Samples::default(), Samples::default(), Vec::new());
+    let (mut ours, mut nft, mut iptables) = (Samples::default(), Samples::default(), Samples::default());
+    let (mut first, mut floor) = (Vec::new(), Vec::new());
+    let tables = || plain.tables.iter().map(|table| (table.family, table.name.clone())).collect();
     for round in 0..runs + 2 {
         let variant = round % 2;
         let (wanted, other) = if variant == 0 { (&plain, &more) } else { (&more, &plain) };
         let commit = || engine.wait(engine.firewall.commit(wanted.clone())).map(drop);
         let script = files.nft(variant);
-        let tables = files.iptables(variant);
+        let like = files.iptables(variant);
         let one = |listener: &mut Listener, samples: &mut Samples, run: &dyn Fn() -> Result<(), Error>| {
             // Something to change, else a commit finds everything done.
             engine.wait(engine.firewall.commit(other.clone()))?;
@@ -102,11 +107,14 @@ pub fn run(runs: usize) -> Result<Report, Error> {
         };
         one(&mut listener, &mut ours, &commit)?;
         one(&mut listener, &mut nft, &|| program(&["nft", "-f", &script]))?;
-        one(&mut listener, &mut iptables, &|| program(&["iptables-restore", &tables]))?;
+        one(&mut listener, &mut iptables, &|| program(&["iptables-restore", &like]))?;
+        engine.wait(engine.firewall.remove(tables()))?;
+        first.push(timed(commit)?.0);
         floor.push(timed(|| program(&["/bin/true"]))?.0);
         // The first rounds load modules and warm caches.
         if round == 1 {
             (ours, nft, iptables) = Default::default();
+            first.clear();
             floor.clear();
         }
     }
@@ -114,9 +122,10 @@ pub fn run(runs: usize) -> Result<Report, Error> {
     Ok(Report {
         rules,
         berth: ours.summary()?,
+        first: summary(&first)?,
         nft: nft.summary()?,
         iptables: iptables.summary()?,
-        floor: Summary::of(&floor).ok_or_else(|| Error::Step("nothing was measured".into()))?,
+        floor: summary(&floor)?,
     })
 }
 
