@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use berth::observe::{self, Counts, Pod, Rules};
 use berth::sys::netlink::Firewall;
 use berth::sys::netlink::watch::Transactions;
+use rustix::process::setpriority_process;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -93,40 +94,54 @@ fn observe(rules: Rules, stopping: watch::Receiver<bool>, ready: &mpsc::Sender<(
 }
 
 fn measure(rules: &Rules, runs: usize) -> Result<Report, Error> {
+    let (hearing, heard) = mpsc::channel();
+    let (stop, stopping) = watch::channel(false);
+    std::thread::scope(|scope| {
+        let listener = scope.spawn(|| listen(&hearing, stopping));
+        let measured = disturb(rules, runs, &heard);
+        let _ = stop.send(true);
+        let ended = listener.join().map_err(|_| Error::Step("the listener stopped".into()))?;
+        ended.and(measured)
+    })
+}
+
+fn disturb(rules: &Rules, runs: usize, heard: &mpsc::Receiver<Instant>) -> Result<Report, Error> {
+    let runtime = runtime()?;
+    let disturber = runtime.block_on(async { Firewall::start() }).map_err(step)?;
+    let tables: Vec<_> = rules.nat.tables.iter().map(|table| (table.family, table.name.clone())).collect();
+    let (mut netlink, mut process) = (Vec::new(), Vec::new());
+    heard.recv_timeout(PATIENCE).map_err(|_| Error::Step("the listener did not start".into()))?;
+    for _ in 0..runs {
+        runtime.block_on(disturber.remove(tables.clone())).map_err(step)?;
+        netlink.push(between(heard)?);
+        program(&["nft", "flush", "ruleset"])?;
+        process.push(between(heard)?);
+    }
+    let of =
+        |samples: &[Duration]| Summary::of(samples).ok_or_else(|| Error::Step("nothing was measured".into()));
+    Ok(Report { netlink: of(&netlink)?, process: of(&process)? })
+}
+
+/// Tells when transactions are heard. Comes first on its processor: woken late, it would hear two at once.
+fn listen(tell: &mpsc::Sender<Instant>, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+    setpriority_process(None, -20).map_err(|error| Error::Step(format!("raising the priority: {error}")))?;
     runtime()?.block_on(async {
-        let disturber = Firewall::start().map_err(step)?;
-        let mut heard = Transactions::open().map_err(step)?;
-        let (mut netlink, mut process) = (Vec::new(), Vec::new());
-        let tables: Vec<_> =
-            rules.nat.tables.iter().map(|table| (table.family, table.name.clone())).collect();
-        for _ in 0..runs {
-            // Heard while it happens, not when it is over.
-            let (removed, time) = tokio::join!(disturber.remove(tables.clone()), between(&mut heard));
-            removed.map_err(step)?;
-            netlink.push(time?);
-            let flush = tokio::task::spawn_blocking(|| program(&["nft", "flush", "ruleset"]));
-            let (flushed, time) = tokio::join!(flush, between(&mut heard));
-            flushed.map_err(|error| Error::Step(error.to_string()))??;
-            process.push(time?);
+        let mut transactions = Transactions::open().map_err(step)?;
+        loop {
+            // The first says that it listens.
+            let _ = tell.send(Instant::now());
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                heard = transactions.next() => heard.map_err(step)?,
+            };
         }
-        let of = |samples: &[Duration]| {
-            Summary::of(samples).ok_or_else(|| Error::Step("nothing was measured".into()))
-        };
-        Ok(Report { netlink: of(&netlink)?, process: of(&process)? })
     })
 }
 
 /// The time between the next two transactions.
-async fn between(heard: &mut Transactions) -> Result<Duration, Error> {
-    let mut times = Vec::new();
-    while times.len() < 2 {
-        let next = tokio::time::timeout(PATIENCE, heard.next());
-        next.await.map_err(|_| Error::Step("our table was not restored".into()))?.map_err(step)?;
-        times.push(Instant::now());
-    }
-    tokio::time::sleep(PAUSE).await;
-    match times.as_slice() {
-        [disturbed, restored] => Ok(*restored - *disturbed),
-        _ => Err(Error::Step("nothing was heard".into())),
-    }
+fn between(heard: &mpsc::Receiver<Instant>) -> Result<Duration, Error> {
+    let next = || heard.recv_timeout(PATIENCE).map_err(|_| Error::Step("our table was not restored".into()));
+    let (disturbed, restored) = (next()?, next()?);
+    std::thread::sleep(PAUSE);
+    Ok(restored - disturbed)
 }
