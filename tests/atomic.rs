@@ -99,6 +99,36 @@ fn nothing_is_lost_while_the_table_is_made_anew() {
     replaced_under_traffic("anew", &[ports(&[]), moved()]);
 }
 
+/// What the other tests would show if the table were gone for the moment between two transactions.
+#[test]
+fn the_same_in_two_transactions_is_noticed() {
+    let site = Site::with_rules();
+    serve(&site.guest, "guest", PORT);
+    serve(&site.pod, "pod", PORT);
+    let (over, tally) = (AtomicBool::new(false), Tally::default());
+    std::thread::scope(|scope| {
+        repeat(scope, &site.peer, &over, &tally, || {
+            ask(&udp_socket(&site.peer, "0.0.0.0"), POD, PORT) == said("guest", PEER)
+        });
+        let wanted = ports(&[]);
+        let tables: Vec<_> = wanted.tables.iter().map(|table| (table.family, table.name.clone())).collect();
+        while tally.numbers().0 < 20 && tally.numbers().1 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for _ in 0..2000 {
+            block_on(site.firewall.remove(tables.clone())).unwrap();
+            block_on(site.firewall.commit(wanted.clone())).unwrap();
+            if tally.numbers().1 > 0 {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let (good, lost) = tally.numbers();
+    println!("two transactions: {good} answered, {lost} lost");
+    assert!(good >= 20 && lost > 0, "{good} answered, {lost} lost: the other tests would not see it either");
+}
+
 fn replaced_under_traffic(how: &str, variants: &[Ruleset; 2]) {
     let site = Site::new();
     block_on(site.firewall.commit(variants[0].clone())).unwrap();
