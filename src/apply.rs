@@ -189,9 +189,9 @@ pub async fn nat(plan: &Plan, firewall: &Firewall) -> Result<(), Error> {
     if let Err(error) = firewall.commit(nat::anchor()).await {
         tracing::debug!(error = %crate::exit::story(&error), "no anchor for connections that exist");
     }
-    let (firewall, pod, reserved) = (firewall.clone(), plan.pod.clone(), plan.reserved.clone());
+    let (firewall, mapping) = (firewall.clone(), plan.mapping.clone());
     tokio::spawn(async move {
-        match firewall.sweep(pod, reserved).await {
+        match firewall.sweep(mapping).await {
             Ok(0) => {}
             Ok(flows) => tracing::info!(flows, "flows from before the mapping forgotten"),
             Err(error) => tracing::warn!(error = %crate::exit::story(&error), "old flows not forgotten"),

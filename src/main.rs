@@ -151,7 +151,7 @@ impl observe::Pod for Here<'_> {
 }
 
 fn rules_of(plan: &Plan) -> observe::Rules {
-    observe::Rules { nat: plan.nat.clone(), pod: plan.pod.clone(), reserved: plan.reserved.clone() }
+    observe::Rules { nat: plan.nat.clone(), mapping: plan.mapping.clone() }
 }
 
 async fn prepare(plan: &Plan, links: &Links) -> Result<Ready, Failure> {

@@ -183,6 +183,18 @@ pub struct Port {
     pub number: u16,
 }
 
+/// Who is reached at the pod's addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mapping {
+    /// Addresses mapped onto the guest, the primary first.
+    pub pod: Vec<Ipv4Addr>,
+    pub guest: Ipv4Addr,
+    /// The pod as the guest sees it.
+    pub gateway: Ipv4Addr,
+    /// Ports that stay with the pod.
+    pub reserved: Vec<Port>,
+}
+
 impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let transport = match self.transport {

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::exit::story;
-use crate::net::Port;
+use crate::net::Mapping;
 use crate::nft::dump::Transaction;
 use crate::nft::{Generation, Ruleset};
 use crate::sys::netlink::watch::{LinkChanges, Transactions};
@@ -34,8 +34,7 @@ const REFILL: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     pub nat: Ruleset,
-    pub pod: Vec<Ipv4Addr>,
-    pub reserved: Vec<Port>,
+    pub mapping: Mapping,
 }
 
 /// What only the verb can do: it knows plan and links.
@@ -164,7 +163,7 @@ impl Observer<'_> {
     }
 
     async fn sweep(&self) {
-        match self.firewall.sweep(self.rules.pod.clone(), self.rules.reserved.clone()).await {
+        match self.firewall.sweep(self.rules.mapping.clone()).await {
             Ok(0) => {}
             Ok(flows) => tracing::info!(flows, "flows that began without our rules forgotten"),
             Err(error) => {
@@ -198,9 +197,9 @@ impl Observer<'_> {
         let (generation, _) = self.firewall.restore(self.rules.nat.clone()).await?;
         self.seen = Some(generation);
         self.counts.send_modify(|counts| counts.addresses_changed += 1);
-        tracing::warn!(from = ?before.pod, to = ?self.rules.pod, "the pod's address changed, mapped anew");
-        let gone: Vec<Ipv4Addr> =
-            before.pod.iter().filter(|address| !self.rules.pod.contains(address)).copied().collect();
+        let (before, now) = (before.mapping.pod, &self.rules.mapping.pod);
+        tracing::warn!(from = ?before, to = ?now, "the pod's address changed, mapped anew");
+        let gone: Vec<Ipv4Addr> = before.iter().filter(|address| !now.contains(address)).copied().collect();
         match self.firewall.forget(gone).await {
             Ok(flows) => tracing::info!(flows, "flows of the old address forgotten"),
             Err(error) => tracing::warn!(error = %story(&error), "flows of the old address not forgotten"),

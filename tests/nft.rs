@@ -21,8 +21,8 @@ use berth::nft::dump::Filter;
 use berth::nft::{Family, Ruleset};
 use berth::sys::netlink::{Error, Firewall};
 use site::{
-    GATEWAY, GUEST, PEER, POD, Site, ask, block_on, dial, firewall, ours, plan, rich_plan, said, serve, talk,
-    udp_socket, within,
+    GATEWAY, GUEST, PEER, POD, Site, ask, block_on, dial, firewall, mapping, ours, plan, rich_plan, said,
+    serve, talk, udp_socket, within,
 };
 use support::Netns;
 
@@ -495,17 +495,27 @@ fn flows_that_began_before_the_rules_reach_the_guest_after_a_sweep() {
     let (probe, kept) = (udp_socket(&site.peer, "0.0.0.0"), udp_socket(&site.peer, "0.0.0.0"));
     assert_eq!(ask(&probe, POD, 4000), said("pod", PEER));
     assert_eq!(ask(&kept, POD, 5353), said("pod", PEER));
+    // As if the node knew the way to the guest: it is answered without any translation.
+    site.peer.ip("route add 192.168.254.0/30 via 10.1.1.2");
+    serve(&site.peer, "peer", 4001);
+    serve(&site.pod, "pod", 4001);
+    let (outbound, to_gateway) = (udp_socket(&site.guest, "0.0.0.0"), udp_socket(&site.guest, "0.0.0.0"));
+    assert_eq!(ask(&outbound, PEER, 4001), said("peer", GUEST));
+    assert_eq!(ask(&to_gateway, GATEWAY, 4001), said("pod", GUEST));
     site.commit(&reserved);
+    assert_eq!(ask(&outbound, PEER, 4001), said("peer", GUEST), "the flow is not sticky here");
     assert_eq!(
         ask(&probe, POD, 4000),
         said("pod", PEER),
         "the flow is not sticky here: this test proves nothing"
     );
 
-    let sweep = || block_on(site.firewall.sweep(vec![POD.parse().unwrap()], reserved.to_vec())).unwrap();
-    assert_eq!(sweep(), 1);
+    let sweep = || block_on(site.firewall.sweep(mapping(&reserved))).unwrap();
+    assert_eq!(sweep(), 2);
     assert_eq!(ask(&probe, POD, 4000), said("guest", PEER));
+    assert_eq!(ask(&outbound, PEER, 4001), said("peer", POD));
     assert_eq!(ask(&kept, POD, 5353), said("pod", PEER));
+    assert_eq!(ask(&to_gateway, GATEWAY, 4001), said("pod", GUEST));
     assert_eq!(sweep(), 0);
 }
 

@@ -27,7 +27,7 @@ use berth::plan::LinkPlan;
 use berth::sys::link::Links;
 use berth::sys::netlink::Firewall;
 use berth::sys::netlink::watch::Transactions;
-use site::{PEER, POD, Site, block_on, dial, firewall, ours, plan, said, serve, talk};
+use site::{PEER, POD, Site, block_on, dial, firewall, mapping, ours, plan, said, serve, talk};
 use support::Netns;
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ const ROUNDS: usize = 200;
 const PAUSE: Duration = Duration::from_millis(22);
 
 fn rules() -> Rules {
-    Rules { nat: plan(&[], &[]), pod: vec![POD.parse().unwrap()], reserved: vec![] }
+    Rules { nat: plan(&[], &[]), mapping: mapping(&[]) }
 }
 
 /// The observer at work in a thread inside the pod.

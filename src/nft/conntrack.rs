@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 
 use super::attr::{Attributes, Header, Message, Writer, array};
-use crate::net::Port;
+use crate::net::{Mapping, Port};
 
 /// NFNL_SUBSYS_CTNETLINK.
 const SUBSYSTEM: u16 = 1;
@@ -22,12 +22,15 @@ const TUPLE_REPLY: u16 = 2;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 const FILTER: u16 = 25;
+/// CTA_IP_V4_SRC and _DST.
+const SOURCE: u16 = 1;
+const DESTINATION: u16 = 2;
 /// CTA_FILTER flags, in host order: compare the source, the destination address.
 const FILTER_SOURCE: u32 = 1;
 const FILTER_DESTINATION: u32 = 2;
 
-/// An entry whose first packet came to an address of the pod and was answered from it: nobody rewrote it, and
-/// nobody will before the entry is gone (a connection meets the nat chains once).
+/// An entry that should have been translated and was not: nobody will before it is gone (a connection meets the nat
+/// chains once).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stale {
     /// The entry's own attributes, for its deletion.
@@ -40,36 +43,50 @@ pub struct Stale {
 }
 
 /// Asks for the entries that came to `pod` and are answered from it.
-pub fn stale_request(pod: Ipv4Addr, sequence: u32) -> Vec<u8> {
+pub fn inbound_request(pod: Ipv4Addr, sequence: u32) -> Vec<u8> {
+    filtered_request((FILTER_DESTINATION, FILTER_SOURCE), pod, sequence)
+}
+
+/// Asks for the entries that came from `guest` and are answered to it.
+pub fn outbound_request(guest: Ipv4Addr, sequence: u32) -> Vec<u8> {
+    filtered_request((FILTER_SOURCE, FILTER_DESTINATION), guest, sequence)
+}
+
+/// The entries that have `address` at this place of the original direction, and at that of the reply.
+fn filtered_request((original, reply): (u32, u32), address: Ipv4Addr, sequence: u32) -> Vec<u8> {
     let mut writer = Writer::new();
-    let header = header(GET, DUMP, sequence);
-    writer.message(header, |w| {
-        w.nest(TUPLE_ORIG, |w| w.nest(1, |w| w.bytes(2, &pod.octets())));
-        w.nest(TUPLE_REPLY, |w| w.nest(1, |w| w.bytes(1, &pod.octets())));
+    writer.message(header(GET, DUMP, sequence), |w| {
+        for (tuple, place) in [(TUPLE_ORIG, original), (TUPLE_REPLY, reply)] {
+            let kind = if place == FILTER_SOURCE { SOURCE } else { DESTINATION };
+            w.nest(tuple, |w| w.nest(1, |w| w.bytes(kind, &address.octets())));
+        }
         w.nest(FILTER, |w| {
-            w.bytes(1, &FILTER_DESTINATION.to_ne_bytes());
-            w.bytes(2, &FILTER_SOURCE.to_ne_bytes());
+            w.bytes(1, &original.to_ne_bytes());
+            w.bytes(2, &reply.to_ne_bytes());
         });
     });
     writer.into_bytes()
 }
 
-/// The entry in an answer, when it is what [`stale_request`] asked for (older kernels filter nothing) and not one
-/// of the `reserved` ports, which stay with the pod.
-pub fn stale(message: &Message<'_>, pod: Ipv4Addr, reserved: &[Port]) -> Option<Stale> {
+/// The entry in an answer, when its first packet came to the pod and the pod answers, though not at a reserved
+/// port; or came from the guest and is answered to the guest's own address, though not by its gateway. (Older kernels
+/// filter nothing.)
+pub fn stale(message: &Message<'_>, mapping: &Mapping) -> Option<Stale> {
     if message.kind != SUBSYSTEM << 8 | NEW || message.family() != AF_INET {
         return None;
     }
     let attributes = message.attributes();
     let original = attributes.nest(TUPLE_ORIG)?;
     let reply = attributes.nest(TUPLE_REPLY)?;
-    if address(original, 2)? != pod || address(reply, 1)? != pod {
-        return None;
-    }
-    let protocol = original.nest(2)?.u8(1)?;
-    let port = original.nest(2)?.u16(3).unwrap_or(0);
-    let kept = reserved.iter().any(|kept| kept.transport.number() == protocol && kept.number == port);
-    (!kept).then(|| Stale::of(attributes, original))
+    let (from, to) = (address(original, SOURCE)?, address(original, DESTINATION)?);
+    let found = Stale::of(attributes, original);
+    let kept = |port: &Port| (port.transport.number(), port.number) == (found.protocol, found.port);
+    let stale = if mapping.pod.contains(&to) {
+        address(reply, SOURCE)? == to && !mapping.reserved.iter().any(kept)
+    } else {
+        from == mapping.guest && address(reply, DESTINATION)? == from && to != mapping.gateway
+    };
+    stale.then_some(found)
 }
 
 /// Asks for every IPv4 entry.
@@ -88,7 +105,8 @@ pub fn translated(message: &Message<'_>, addresses: &[Ipv4Addr]) -> Option<Stale
     let attributes = message.attributes();
     let original = attributes.nest(TUPLE_ORIG)?;
     let reply = attributes.nest(TUPLE_REPLY)?;
-    let concerned = addresses.contains(&address(original, 2)?) || addresses.contains(&address(reply, 2)?);
+    let concerned = addresses.contains(&address(original, DESTINATION)?)
+        || addresses.contains(&address(reply, DESTINATION)?);
     concerned.then(|| Stale::of(attributes, original))
 }
 
@@ -134,12 +152,17 @@ mod tests {
     use super::*;
     use crate::net::Transport;
 
-    fn entry(pod: Ipv4Addr, answered_from: Ipv4Addr, port: u16) -> Vec<u8> {
-        let peer = Ipv4Addr::new(10, 9, 9, 9);
+    const PEER: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
+    const POD: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 2);
+    const GUEST: Ipv4Addr = Ipv4Addr::new(192, 168, 254, 2);
+    const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 254, 1);
+
+    /// From the first to the second, at this port; answered from the third to the fourth.
+    fn entry([from, to, back_from, back_to]: [Ipv4Addr; 4], port: u16) -> Vec<u8> {
         let tuple = |w: &mut Writer, source: Ipv4Addr, destination: Ipv4Addr| {
             w.nest(1, |w| {
-                w.bytes(1, &source.octets());
-                w.bytes(2, &destination.octets());
+                w.bytes(SOURCE, &source.octets());
+                w.bytes(DESTINATION, &destination.octets());
             });
             w.nest(2, |w| {
                 w.u8(1, 6);
@@ -149,27 +172,30 @@ mod tests {
         };
         let mut writer = Writer::new();
         writer.message(header(NEW, 0, 7), |w| {
-            w.nest(TUPLE_ORIG, |w| tuple(w, peer, pod));
-            w.nest(TUPLE_REPLY, |w| tuple(w, answered_from, peer));
+            w.nest(TUPLE_ORIG, |w| tuple(w, from, to));
+            w.nest(TUPLE_REPLY, |w| tuple(w, back_from, back_to));
             w.u32(ID, 77);
         });
         writer.into_bytes()
     }
 
     #[test]
-    fn only_unrewritten_entries_outside_the_reserved_ports_are_stale() {
-        let (pod, guest) = (Ipv4Addr::new(10, 1, 1, 2), Ipv4Addr::new(192, 168, 254, 2));
-        let reserved = [Port { transport: Transport::Tcp, number: 5900 }];
-        let look = |bytes: &[u8]| stale(&Messages(bytes).next().unwrap(), pod, &reserved);
-        let found = look(&entry(pod, pod, 80)).unwrap();
+    fn what_nobody_translated_is_stale() {
+        let vnc = Port { transport: Transport::Tcp, number: 5900 };
+        let mapping = Mapping { pod: vec![POD], guest: GUEST, gateway: GATEWAY, reserved: vec![vnc] };
+        let look = |bytes: &[u8]| stale(&Messages(bytes).next().unwrap(), &mapping);
+        let found = look(&entry([PEER, POD, POD, PEER], 80)).unwrap();
         assert_eq!((found.protocol, found.port), (6, 80));
-        assert_eq!(look(&entry(pod, guest, 80)), None);
-        assert_eq!(look(&entry(pod, pod, 5900)), None);
-        assert_eq!(look(&entry(guest, guest, 80)), None);
+        assert_eq!(look(&entry([PEER, POD, GUEST, PEER], 80)), None);
+        assert_eq!(look(&entry([PEER, POD, POD, PEER], 5900)), None);
+        assert_eq!(look(&entry([PEER, GATEWAY, GATEWAY, PEER], 80)), None);
+        assert!(look(&entry([GUEST, PEER, PEER, GUEST], 5900)).is_some());
+        assert_eq!(look(&entry([GUEST, PEER, PEER, POD], 80)), None);
+        assert_eq!(look(&entry([GUEST, GATEWAY, GATEWAY, GUEST], 53)), None);
 
         let bytes = found.delete_request(1);
         let message = Messages(&bytes).next().unwrap();
         assert_eq!(message.attributes().u32(ID), Some(77));
-        assert_eq!(address(message.attributes().nest(TUPLE_ORIG).unwrap(), 2), Some(pod));
+        assert_eq!(address(message.attributes().nest(TUPLE_ORIG).unwrap(), DESTINATION), Some(POD));
     }
 }

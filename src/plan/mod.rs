@@ -15,13 +15,11 @@ pub use guest::GuestPlan;
 pub use link::LinkPlan;
 pub use machine::MachinePlan;
 
-use std::net::Ipv4Addr;
-
 use serde::Serialize;
 
 use crate::config::{Config, Lifecycle};
 use crate::facts::Facts;
-use crate::net::Port;
+use crate::net::Mapping;
 use crate::nft::Ruleset;
 
 /// What cannot be planned: the user's wish and the pod do not fit together.
@@ -44,10 +42,8 @@ pub struct Plan {
     pub link: LinkPlan,
     /// Our table, and those of the operator's own rules.
     pub nat: Ruleset,
-    /// Addresses mapped onto the guest, and the ports that stay with the pod: flows that began before the
-    /// rules were there are told by them.
-    pub pod: Vec<Ipv4Addr>,
-    pub reserved: Vec<Port>,
+    /// What the NAT is for: flows that began before it was there are told by it.
+    pub mapping: Mapping,
     pub guest: GuestPlan,
     pub disk: DiskPlan,
     pub machine: MachinePlan,
@@ -66,8 +62,7 @@ impl Plan {
         Ok(Self {
             name: config.name.clone(),
             nat,
-            pod: nat::pod_addresses(facts),
-            reserved: nat::reserved(config),
+            mapping: nat::mapping(config, facts),
             guest: guest::plan(config, facts, &link),
             machine: machine::plan(config, facts, &link, &disk)?,
             link,

@@ -17,7 +17,7 @@ use std::net::Ipv4Addr;
 
 use crate::config::Config;
 use crate::facts::Facts;
-use crate::net::{IfName, Ipv4Prefix, Port, Transport};
+use crate::net::{IfName, Ipv4Prefix, Mapping, Port, Transport};
 use crate::nft::expr::{CmpOp, Extension, NatKind, base, ct, meta};
 use crate::nft::{
     Chain, Data, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set, table,
@@ -102,8 +102,18 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan) -> Ruleset {
     Ruleset { tables: vec![build.table] }
 }
 
+/// Whose addresses are mapped onto whom.
+pub fn mapping(config: &Config, facts: &Facts) -> Mapping {
+    Mapping {
+        pod: pod_addresses(facts),
+        guest: config.network.vm.address,
+        gateway: config.network.gateway,
+        reserved: reserved(config),
+    }
+}
+
 /// Ports that stay with the pod: VNC unless it was given away, and what the user reserved. Sorted, no repeats.
-pub fn reserved(config: &Config) -> Vec<Port> {
+fn reserved(config: &Config) -> Vec<Port> {
     let vnc = Port { transport: Transport::Tcp, number: 5900 };
     let vnc = (config.machine.vnc && config.machine.reserve_vnc).then_some(vnc);
     let mut ports: Vec<Port> = config.network.reserved.iter().copied().chain(vnc).collect();
@@ -113,7 +123,7 @@ pub fn reserved(config: &Config) -> Vec<Port> {
 }
 
 /// Addresses that are the guest's now, the primary first.
-pub fn pod_addresses(facts: &Facts) -> Vec<Ipv4Addr> {
+fn pod_addresses(facts: &Facts) -> Vec<Ipv4Addr> {
     let mut addresses = vec![facts.uplink.address.address];
     for Ipv4Prefix { address, .. } in &facts.uplink.others {
         if !addresses.contains(address) {
@@ -124,23 +134,19 @@ pub fn pod_addresses(facts: &Facts) -> Vec<Ipv4Addr> {
 }
 
 struct Names {
-    pod: Vec<Ipv4Addr>,
+    mapping: Mapping,
     primary: Ipv4Addr,
-    guest: Ipv4Addr,
     uplink: IfName,
     bridge: IfName,
-    reserved: Vec<Port>,
 }
 
 impl Names {
     fn new(config: &Config, facts: &Facts, link: &LinkPlan) -> Self {
         Self {
-            pod: pod_addresses(facts),
+            mapping: mapping(config, facts),
             primary: facts.uplink.address.address,
-            guest: config.network.vm.address,
             uplink: link.uplink.clone(),
             bridge: link.bridge.name.clone(),
-            reserved: reserved(config),
         }
     }
 }
@@ -163,7 +169,7 @@ impl Build {
         let mut rules = self.reserved_rules();
         let mut exprs = self.addressed_to_pod();
         exprs.push(Expr::counter());
-        exprs.extend(nat(NatKind::Dnat, self.names.guest));
+        exprs.extend(nat(NatKind::Dnat, self.names.mapping.guest));
         rules.push(Rule::new(exprs, "to the pod: every protocol and port is the guest's"));
         self.chain("prerouting", "nat", hook::PREROUTING, PRIORITY_DSTNAT, rules);
     }
@@ -173,7 +179,7 @@ impl Build {
         let mut rules = self.reserved_rules();
         let mut exprs = self.addressed_to_pod();
         exprs.push(Expr::counter());
-        exprs.extend(nat(NatKind::Dnat, self.names.guest));
+        exprs.extend(nat(NatKind::Dnat, self.names.mapping.guest));
         rules.push(Rule::new(exprs, "from the pod to its own address: the guest's too"));
         self.chain("output", "nat", hook::OUTPUT, PRIORITY_DSTNAT, rules);
     }
@@ -181,7 +187,7 @@ impl Build {
     fn forward(&mut self) {
         let bridge = &self.names.bridge;
         let mut spoofed = interface(meta::IIFNAME, CmpOp::Eq, bridge);
-        spoofed.extend(address(SADDR, CmpOp::Neq, self.names.guest));
+        spoofed.extend(address(SADDR, CmpOp::Neq, self.names.mapping.guest));
         spoofed.extend([Expr::counter(), Expr::verdict(Verdict::Drop)]);
         let rules = vec![
             clamp(meta::IIFNAME, bridge, "from the guest: TCP segments no larger than the route takes"),
@@ -192,7 +198,7 @@ impl Build {
     }
 
     fn postrouting(&mut self) {
-        let Names { guest, primary, uplink, bridge, .. } = &self.names;
+        let Names { mapping: Mapping { guest, .. }, primary, uplink, bridge } = &self.names;
         let from_guest = || address(SADDR, CmpOp::Eq, *guest);
 
         let mut hairpin = from_guest();
@@ -222,7 +228,7 @@ impl Build {
         let mut rules = Vec::new();
         for (transport, word) in [(Transport::Tcp, "TCP"), (Transport::Udp, "UDP"), (Transport::Sctp, "SCTP")]
         {
-            let reserved = self.names.reserved.iter().filter(|port| port.transport == transport);
+            let reserved = self.names.mapping.reserved.iter().filter(|port| port.transport == transport);
             let ports: Vec<Vec<u8>> = reserved.map(|port| port.number.to_be_bytes().to_vec()).collect();
             if ports.is_empty() {
                 continue;
@@ -239,7 +245,8 @@ impl Build {
 
     /// `ip daddr POD`
     fn addressed_to_pod(&mut self) -> Vec<Expr> {
-        let pod: Vec<Vec<u8>> = self.names.pod.iter().map(|address| address.octets().to_vec()).collect();
+        let pod: Vec<Vec<u8>> =
+            self.names.mapping.pod.iter().map(|address| address.octets().to_vec()).collect();
         let mut exprs = nfproto();
         exprs.push(Expr::Payload { base: base::NETWORK, offset: DADDR, len: 4, dreg: 1 });
         exprs.push(self.one_of(set::IPV4_ADDR, pod));

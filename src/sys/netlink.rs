@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::net::Port;
+use crate::net::Mapping;
 use crate::nft::attr::Message;
 use crate::nft::dump::Filter;
 use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, conntrack, dump, table};
@@ -72,7 +72,7 @@ enum Request {
     Dump(Filter, oneshot::Sender<Result<(Generation, Ruleset), Error>>),
     Restore(Ruleset, oneshot::Sender<Result<(Generation, bool), Error>>),
     Holds(Ruleset, oneshot::Sender<Result<bool, Error>>),
-    Sweep(Vec<Ipv4Addr>, Vec<Port>, oneshot::Sender<Result<usize, Error>>),
+    Sweep(Mapping, oneshot::Sender<Result<usize, Error>>),
     Forget(Vec<Ipv4Addr>, oneshot::Sender<Result<usize, Error>>),
 }
 
@@ -118,11 +118,11 @@ impl Firewall {
         self.ask(|answer| Request::Dump(filter, answer)).await
     }
 
-    /// Forgets the connections to the `pod`'s addresses that began before the rules were there and would stay with
-    /// the pod for ever; those to `reserved` ports are meant to. Returns how many. To be called after the first
-    /// commit and after every one that healed. Takes some 20 ms: the kernel's table is shared by all namespaces.
-    pub async fn sweep(&self, pod: Vec<Ipv4Addr>, reserved: Vec<Port>) -> Result<usize, Error> {
-        self.ask(|answer| Request::Sweep(pod, reserved, answer)).await
+    /// Forgets the connections of pod and guest that began when the rules were not there and would stay untranslated
+    /// for ever. Returns how many. To be called after the first commit and after every one that healed. Takes some
+    /// 20 ms for each address: the kernel's table is shared by all namespaces.
+    pub async fn sweep(&self, mapping: Mapping) -> Result<usize, Error> {
+        self.ask(|answer| Request::Sweep(mapping, answer)).await
     }
 
     /// Forgets every connection that was translated to or from these addresses. Returns how many.
@@ -160,7 +160,7 @@ impl Kernel {
                 Request::Forget(addresses, answer) => drop(answer.send(self.forget(&addresses))),
                 Request::Remove(tables, answer) => drop(answer.send(self.remove(&tables))),
                 Request::Dump(filter, answer) => drop(answer.send(self.dump(&filter))),
-                Request::Sweep(pod, reserved, answer) => drop(answer.send(self.sweep(&pod, &reserved))),
+                Request::Sweep(mapping, answer) => drop(answer.send(self.sweep(&mapping))),
             }
         }
     }
@@ -189,7 +189,7 @@ impl Kernel {
             match self.transact(&batch, wanted) {
                 Err(Error::Refused { source, .. }) if restart(&source) => {}
                 Err(error) => return Err(error),
-                Ok(()) => return Ok((self.generation()?, true)),
+                Ok(()) => return Ok((after(generation), true)),
             }
         }
         Err(Error::Busy)
@@ -314,11 +314,12 @@ impl Kernel {
         Ok(first? & rest.map_err(|_| Error::Gone)??)
     }
 
-    fn sweep(&mut self, pod: &[Ipv4Addr], reserved: &[Port]) -> Result<usize, Error> {
-        let mut deleted = 0;
-        for pod in pod {
-            let request = |sequence| conntrack::stale_request(*pod, sequence);
-            deleted += self.delete_of(request, |message| conntrack::stale(message, *pod, reserved))?;
+    fn sweep(&mut self, mapping: &Mapping) -> Result<usize, Error> {
+        let stale = |message: &Message<'_>| conntrack::stale(message, mapping);
+        let outbound = |sequence| conntrack::outbound_request(mapping.guest, sequence);
+        let mut deleted = self.delete_of(outbound, stale)?;
+        for pod in &mapping.pod {
+            deleted += self.delete_of(|sequence| conntrack::inbound_request(*pod, sequence), stale)?;
         }
         Ok(deleted)
     }
@@ -381,6 +382,12 @@ fn collect(socket: &mut Socket, requests: &[Vec<u8>], dump: &mut Dump) -> Result
         }
     }
     Ok(true)
+}
+
+/// The generation that a transaction makes of this one (net/netfilter/nf_tables_api.c, `nf_tables_commit`). To ask
+/// for it would be too late: another may have followed, and its rules are not known to be right.
+fn after(generation: Generation) -> Generation {
+    generation.wrapping_add(1).max(1)
 }
 
 /// The part of the ruleset that the kernel did not like.

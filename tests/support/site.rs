@@ -7,8 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use berth::net::Port;
-use berth::net::Transport;
+use berth::net::{Mapping, Port, Transport};
 use berth::nft::dump::Filter;
 use berth::nft::{Family, Ruleset};
 use berth::sys::netlink::Firewall;
@@ -48,6 +47,12 @@ pub fn plan(also: &[Port], others: &[&str]) -> Ruleset {
     facts.uplink.others = others.iter().map(|prefix| prefix.parse().unwrap()).collect();
     let link = berth::plan::link::plan(&config, &facts).unwrap();
     berth::plan::nat::plan(&config, &facts, &link)
+}
+
+pub fn mapping(also: &[Port]) -> Mapping {
+    let mut config = sample::config();
+    config.network.reserved = also.to_vec();
+    berth::plan::nat::mapping(&config, &sample::facts())
 }
 
 pub fn rich_plan() -> Ruleset {

@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use berth::net::{Port, Transport};
+use berth::net::{Mapping, Port, Transport};
 use berth::nft::Ruleset;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
@@ -138,6 +138,11 @@ pub(super) fn plan(reserved: &[u16]) -> Ruleset {
         Ok(link) => berth::plan::nat::plan(&config, &facts, &link),
         Err(_) => Ruleset::default(),
     }
+}
+
+/// Whom they are for.
+pub(super) fn mapping() -> Mapping {
+    berth::plan::nat::mapping(&sample::config(), &sample::facts())
 }
 
 /// The two variants as the programs want them.

@@ -51,7 +51,7 @@ impl Pod for Here {
 
 pub fn run(runs: usize) -> Result<Report, Error> {
     let nat = super::commit::plan(&[]);
-    let rules = Rules { nat, pod: Vec::new(), reserved: Vec::new() };
+    let rules = Rules { nat, mapping: super::commit::mapping() };
     let (stop, stopping) = watch::channel(false);
     let (tell, ready) = mpsc::channel();
     std::thread::scope(|scope| {
