@@ -7,6 +7,7 @@ use crate::cli::Output;
 use crate::cli::nft::List;
 use crate::exit::Code;
 use crate::nft::dump::Filter;
+use crate::nft::expr::Expr;
 use crate::nft::json::{Release, document};
 use crate::nft::text::{Style, object_word};
 use crate::nft::{Family, Ruleset, Table};
@@ -48,7 +49,11 @@ pub async fn run(wanted: &List, out: &mut impl Write) -> Result<Code, Error> {
         interfaces: Links::open()?.names().await?,
         ..Style::default()
     };
-    let text = if wanted.json || wanted.output == Some(Output::Json) {
+    let json = wanted.json || wanted.output == Some(Output::Json);
+    if !json {
+        warn(&what, &ruleset);
+    }
+    let text = if json {
         let mut document = document(objects(&what, &ruleset, &style)?, &Release::of(&wanted.nft_version));
         document.push('\n');
         document
@@ -57,6 +62,20 @@ pub async fn run(wanted: &List, out: &mut impl Write) -> Result<Code, Error> {
     };
     written(out.write_all(text.as_bytes()))?;
     Ok(Code::Success)
+}
+
+/// As nft does, wherever it lists the rules of a table that iptables-nft (or its like) filled.
+fn warn(what: &What, ruleset: &Ruleset) {
+    if !matches!(what, What::Ruleset(_) | What::Table(..) | What::Chain(..)) {
+        return;
+    }
+    for table in &ruleset.tables {
+        let mut exprs = table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs);
+        if exprs.any(|expr| matches!(expr, Expr::Xt { .. })) {
+            let (family, name) = (table.family, &table.name);
+            eprintln!("# Warning: table {family} {name} is managed by iptables-nft, do not touch!");
+        }
+    }
 }
 
 fn filter(what: &What) -> Filter {
