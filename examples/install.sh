@@ -16,11 +16,11 @@ run=(
     fdisk dosfstools e2fsprogs gcc libc6-dev make
 )
 test=(
-    nftables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 dnsutils
+    nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 dnsutils
     strace ethtool tcpdump openssl python3 jq util-linux shellcheck
 )
 full=(mmdebstrap grub-pc-bin grub-common openssh-client)
-bench=(iptables bridge-utils)
+bench=(bridge-utils)
 
 say() { printf 'install: %s\n' "$*" >&2; }
 die() {

@@ -6,6 +6,7 @@
 mod object;
 mod statement;
 mod value;
+mod xt;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};

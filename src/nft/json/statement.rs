@@ -60,7 +60,7 @@ impl Style {
             Statement::Update(update) => self.update_json(statement, update),
             Statement::ObjectMap(kind, map) => under(object_word(*kind), self.value_json(map)),
             Statement::Reset(field) => json!({"reset": self.field_json(field)}),
-            Statement::Plain(expr) => plain_json(expr, self.stateless),
+            Statement::Xt { expr, .. } | Statement::Plain(expr) => plain_json(expr, self.stateless),
         }
     }
 

@@ -134,6 +134,11 @@ pub enum Statement<'a> {
     ObjectMap(u32, Value<'a>),
     /// `reset OPTION`
     Reset(Field<'a>),
+    /// An extension of x_tables, with the transport's protocol as far as matches before it told.
+    Xt {
+        expr: &'a Expr,
+        transport: Option<&'static str>,
+    },
     /// What needs nothing from around it.
     Plain(&'a Expr),
 }

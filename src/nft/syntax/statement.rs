@@ -62,6 +62,7 @@ impl<'a> Rebuild<'a> {
             }
             Expr::Dynset { .. } => self.update(expr),
             Expr::ObjrefMap { set, sreg } => self.object_map(set, *sreg),
+            Expr::Xt { .. } => Statement::Xt { expr, transport: self.transport.map(|header| header.name) },
             plain => Statement::Plain(plain),
         };
         self.push(statement);

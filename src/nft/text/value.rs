@@ -24,7 +24,7 @@ pub fn duration(milliseconds: u64, numeric: bool) -> String {
 }
 
 /// `2020-01-31 10:00:00` of so many nanoseconds since 1970, UTC.
-fn date(nanoseconds: u128) -> String {
+pub fn date(nanoseconds: u128) -> String {
     let seconds = i64::try_from(nanoseconds / 1_000_000_000).unwrap_or(i64::MAX);
     let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Days since 0000-03-01, in 400-year cycles, so that leap days come last.
