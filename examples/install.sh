@@ -20,7 +20,7 @@ test=(
     strace ethtool tcpdump openssl python3 jq util-linux shellcheck
 )
 full=(mmdebstrap grub-pc-bin grub-common openssh-client)
-bench=(iptables bridge-utils)
+bench=(bridge-utils)
 
 say() { printf 'install: %s\n' "$*" >&2; }
 die() {

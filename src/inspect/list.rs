@@ -41,8 +41,10 @@ pub async fn run(wanted: &List, out: &mut impl Write) -> Result<Code, Error> {
     let what = parse(&wanted.what)?;
     let firewall = Firewall::start()?;
     let (_, ruleset) = firewall.dump(filter(&what)).await?;
-    for table in ruleset.tables.iter().filter(|table| table.is_foreign()) {
-        // As nft says it: what it shows of them is no more than an image.
+    let json = wanted.json || wanted.output == Some(Output::Json);
+    let rules = !json && matches!(what, What::Ruleset(_) | What::Table(..) | What::Chain(..));
+    for table in ruleset.tables.iter().filter(|table| rules && table.is_foreign()) {
+        // As nft says it, wherever it shows rules: of these it shows no more than an image.
         let family = table.family;
         let _ = writeln!(
             io::stderr(),
@@ -57,7 +59,7 @@ pub async fn run(wanted: &List, out: &mut impl Write) -> Result<Code, Error> {
         interfaces: Links::open()?.names().await?,
         ..Style::default()
     };
-    let text = if wanted.json || wanted.output == Some(Output::Json) {
+    let text = if json {
         let mut document = Document::new(&Release::of(&wanted.nft_version));
         objects(&what, &ruleset, &style, &mut document)?;
         document.finish()

@@ -74,10 +74,8 @@ impl Style {
                 out.push_str("reset ");
                 self.field(out, field);
             }
-            Statement::Xt { expr: Expr::Xt { target, name, revision, info }, transport } => {
-                out.push_str(&super::xt::text(*target, name, *revision, info, self.family, *transport));
-            }
-            Statement::Xt { expr, .. } | Statement::Plain(expr) => plain(out, expr, self.stateless),
+            Statement::Xt { expr, transport } => super::xt::statement(out, expr, self.family, *transport),
+            Statement::Plain(expr) => plain(out, expr, self.stateless),
         }
     }
 
@@ -307,9 +305,6 @@ pub fn plain(out: &mut String, expr: &Expr, stateless: bool) {
             kind => write!(out, "{} name \"{name}\"", object_word(*kind)),
         },
         Expr::FlowOffload { table } => write!(out, "flow add @{table}"),
-        Expr::Xt { target, name, .. } => {
-            write!(out, "xt {} \"{name}\"", if *target { "target" } else { "match" })
-        }
         other => write!(out, "{}", raw(other)),
     };
 }
