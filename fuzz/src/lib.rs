@@ -6,6 +6,8 @@ use berth::facts::Resolver;
 use berth::nft::Batch;
 use berth::nft::attr::Messages;
 use berth::nft::dump::{Dump, Filter};
+use berth::nft::json::{Document, Release};
+use berth::nft::text::Style;
 use berth::proto::{dhcp4, dns};
 
 /// A datagram to the DHCP server.
@@ -63,6 +65,9 @@ pub fn nft_dump(data: &[u8]) {
     let _ = dump.set_requests(1);
     let found = dump.finish();
     let _ = found.to_string();
+    let mut document = Document::new(&Release::of("1.0.6"));
+    found.json(&Style::default(), &mut document);
+    let _ = document.finish();
     let canonical = found.canonical();
     // What was found can be sent, whatever it is, and is the same ruleset then; a rule may be too long for it.
     if let Ok(batch) = Batch::replace(&found, &canonical, Some(1), 1) {
