@@ -10,7 +10,7 @@ use berth::proto::{dhcp4, dns};
 
 /// A datagram to the DHCP server.
 pub fn dhcp4(now: Instant, data: &[u8]) {
-    let mut responder = dhcp4::Responder::new(dhcp4::Settings {
+    let mut responder = dhcp4::Responder::new(dhcp4::OneGuest {
         server: [192, 168, 254, 1].into(),
         guest: "192.168.254.2/30".parse().expect("a prefix"),
         dns: vec![[192, 168, 254, 1].into()],

@@ -6,8 +6,14 @@
 //! BOOTP are not served.
 
 mod options;
+mod settings;
 #[cfg(test)]
 mod tests;
+
+pub use settings::{
+    Addresses, Boot, BootClient, INFINITE, LeaseTime, Limits, OneGuest, Parameters, Reservation, ReservedFor,
+    Settings, Subnet,
+};
 
 use std::net::Ipv4Addr;
 use std::time::Instant;
@@ -15,7 +21,7 @@ use std::time::Instant;
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable};
 
-use crate::net::{Ipv4Prefix, MacAddr};
+use crate::net::MacAddr;
 
 pub const SERVER_PORT: u16 = 67;
 pub const CLIENT_PORT: u16 = 68;
@@ -27,20 +33,6 @@ const FIXED: usize = 240;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// What every client takes (RFC 2131 §2): 576 octets of IP datagram, less IP and UDP headers.
 const LEAST_SIZE: usize = 576 - 28;
-
-/// What the guest is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Our address: server identifier and router.
-    pub server: Ipv4Addr,
-    pub guest: Ipv4Prefix,
-    pub dns: Vec<Ipv4Addr>,
-    pub search: Vec<String>,
-    pub hostname: String,
-    /// Octets.
-    pub mtu: u32,
-    pub lease_secs: u32,
-}
 
 /// Where a reply goes (RFC 2131 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,11 +96,11 @@ impl Reason {
 /// The server core.
 #[derive(Debug)]
 pub struct Responder {
-    settings: Settings,
+    settings: OneGuest,
 }
 
 impl Responder {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: OneGuest) -> Self {
         Self { settings }
     }
 

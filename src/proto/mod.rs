@@ -8,5 +8,6 @@
 pub mod dhcp4;
 pub mod dns;
 pub mod frame;
+pub mod leases;
 pub mod lifecycle;
 pub mod qmp;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use dhcproto::v4::MessageType;
 
 use crate::plan::GuestPlan;
-use crate::proto::dhcp4::{CLIENT_PORT, Destination, Reason, Responder, SERVER_PORT, Settings, Transmit};
+use crate::proto::dhcp4::{CLIENT_PORT, Destination, OneGuest, Reason, Responder, SERVER_PORT, Transmit};
 use crate::proto::frame::{Endpoint, udp4};
 use crate::sys::socket::Dhcp;
 
@@ -52,8 +52,8 @@ pub(super) async fn serve(sockets: Dhcp, plan: GuestPlan) -> io::Error {
     }
 }
 
-fn settings(plan: &GuestPlan) -> Settings {
-    Settings {
+fn settings(plan: &GuestPlan) -> OneGuest {
+    OneGuest {
         server: plan.gateway,
         guest: plan.address,
         dns: plan.dns.clone(),

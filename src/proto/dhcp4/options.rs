@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use dhcproto::v4::MessageType;
 
-use super::{FIXED, Request, Settings};
+use super::{FIXED, OneGuest, Request};
 
 const MASK: u8 = 1;
 const ROUTER: u8 = 3;
@@ -73,7 +73,7 @@ const USUAL: [u8; 8] = [MASK, ROUTER, DNS, HOST_NAME, DOMAIN_NAME, BROADCAST, MT
 
 /// Options of OFFER and ACK. Without a lease time it is the answer to an INFORM (RFC 2131 §4.3.5).
 pub(super) fn parameters(
-    settings: &Settings,
+    settings: &OneGuest,
     request: &Request,
     kind: MessageType,
     lease_secs: Option<u32>,
@@ -100,7 +100,7 @@ pub(super) fn parameters(
 }
 
 /// RFC 2131 table 3: a NAK carries no parameters.
-pub(super) fn nak(settings: &Settings, request: &Request, message: &str) -> Vec<u8> {
+pub(super) fn nak(settings: &OneGuest, request: &Request, message: &str) -> Vec<u8> {
     let mut out = Options::new(settings, request, MessageType::Nak);
     out.may(MESSAGE, message.as_bytes());
     out.finish()
@@ -114,7 +114,7 @@ struct Options {
 }
 
 impl Options {
-    fn new(settings: &Settings, request: &Request, kind: MessageType) -> Self {
+    fn new(settings: &OneGuest, request: &Request, kind: MessageType) -> Self {
         let room = request.most.saturating_sub(FIXED + 1);
         let mut out = Self { bytes: Vec::with_capacity(256), sent: Vec::new(), room };
         out.must(MESSAGE_TYPE, &[kind.into()]);
@@ -143,7 +143,7 @@ impl Options {
         }
     }
 
-    fn value(&mut self, settings: &Settings, code: u8) {
+    fn value(&mut self, settings: &OneGuest, code: u8) {
         let value = match code {
             MASK => settings.guest.mask().octets().to_vec(),
             ROUTER => settings.server.octets().to_vec(),

@@ -7,8 +7,8 @@ use super::*;
 const XID: [u8; 4] = [0xde, 0xad, 0xbe, 0xef];
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> OneGuest {
+    OneGuest {
         server: Ipv4Addr::new(192, 168, 254, 1),
         guest: "192.168.254.2/30".parse().unwrap(),
         dns: vec![Ipv4Addr::new(192, 168, 254, 1)],
@@ -233,7 +233,7 @@ fn d19_secs_and_hops_change_nothing() {
 #[test]
 fn d20_d22_what_does_not_fit_is_left_out_whole() {
     let long =
-        Settings { search: (0..60).map(|n| format!("domain-number-{n}.example")).collect(), ..settings() };
+        OneGuest { search: (0..60).map(|n| format!("domain-number-{n}.example")).collect(), ..settings() };
     for (size, whole) in [(576u16, false), (1500, true)] {
         let option = [&[57, 2][..], &size.to_be_bytes()].concat();
         let packet = Packet::new(&[DISCOVER, &option, &[55, 3, 119, 1, 3]]);
@@ -321,7 +321,7 @@ fn d44_a_small_mtu_is_told_unasked() {
         Packet::new(&[DISCOVER, &[55, 1, 3]]).reply().option(26),
         Some(1450u16.to_be_bytes().to_vec())
     );
-    let usual = Settings { mtu: 1500, ..settings() };
+    let usual = OneGuest { mtu: 1500, ..settings() };
     let packet = Packet::new(&[DISCOVER, &[55, 1, 3]]);
     let transmit = Responder::new(usual).answer(Instant::now(), &packet.bytes).unwrap().unwrap();
     let reply = Reply { destination: transmit.destination, bytes: transmit.payload };
