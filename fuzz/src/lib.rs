@@ -1,16 +1,17 @@
 //! What each fuzz target does with its bytes. `tests/corpus.rs` does the same with the committed corpus.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use berth::facts::Resolver;
 use berth::nft::Batch;
 use berth::nft::attr::Messages;
 use berth::nft::dump::{Dump, Filter};
-use berth::proto::{dhcp4, dns};
+use berth::proto::leases::Leases;
+use berth::proto::{Now, dhcp4, dns};
 
 /// A datagram to the DHCP server.
 pub fn dhcp4(now: Instant, data: &[u8]) {
-    let mut responder = dhcp4::Responder::new(dhcp4::OneGuest {
+    let guest = dhcp4::OneGuest {
         server: [192, 168, 254, 1].into(),
         guest: "192.168.254.2/30".parse().expect("a prefix"),
         dns: vec![[192, 168, 254, 1].into()],
@@ -18,7 +19,9 @@ pub fn dhcp4(now: Instant, data: &[u8]) {
         hostname: "web".into(),
         mtu: 1450,
         lease_secs: 86_400,
-    });
+    };
+    let mut responder = dhcp4::Responder::new(guest.into(), Leases::new(1));
+    let now = Now { monotonic: now, wall: SystemTime::UNIX_EPOCH };
     if let Ok(Some(transmit)) = responder.answer(now, data) {
         assert!((300..=1472).contains(&transmit.payload.len()));
     }

@@ -3,20 +3,22 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use dhcproto::v4::MessageType;
 
 use crate::plan::GuestPlan;
+use crate::proto::Now;
 use crate::proto::dhcp4::{CLIENT_PORT, Destination, OneGuest, Reason, Responder, SERVER_PORT, Transmit};
 use crate::proto::frame::{Endpoint, udp4};
+use crate::proto::leases::Leases;
 use crate::sys::socket::Dhcp;
 
 /// Serves until the socket fails; the error is why.
 #[expect(clippy::disallowed_methods, reason = "a verb: the clock is read here and handed to the core")]
 pub(super) async fn serve(sockets: Dhcp, plan: GuestPlan) -> io::Error {
     let started = Instant::now();
-    let mut responder = Responder::new(settings(&plan));
+    let mut responder = Responder::new(settings(&plan).into(), Leases::new(1));
     let mut dropped: BTreeMap<Reason, u64> = BTreeMap::new();
     let mut acked = false;
     let mut buffer = vec![0; 4096];
@@ -27,11 +29,11 @@ pub(super) async fn serve(sockets: Dhcp, plan: GuestPlan) -> io::Error {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
             Err(error) => return error,
         };
-        match responder.answer(Instant::now(), received) {
+        match responder.answer(Now { monotonic: Instant::now(), wall: SystemTime::now() }, received) {
             Ok(Some(transmit)) => {
                 if let Err(error) = send(&sockets, &plan, &transmit).await {
                     tracing::warn!(client = %transmit.client, %error, "DHCP reply not sent");
-                } else if transmit.kind == MessageType::Ack && !acked {
+                } else if transmit.kind == Some(MessageType::Ack) && !acked {
                     acked = true;
                     let (client, address) = (transmit.client, plan.address);
                     tracing::info!(%client, %address, after_ms = started.elapsed().as_millis(), "guest has its address");

@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "some instant to count from")]
 
+use std::time::{Instant, SystemTime};
+
 use super::*;
 
 const XID: [u8; 4] = [0xde, 0xad, 0xbe, 0xef];
@@ -17,6 +19,14 @@ fn settings() -> OneGuest {
         mtu: 1450,
         lease_secs: 86_400,
     }
+}
+
+fn now() -> Now {
+    Now { monotonic: Instant::now(), wall: SystemTime::UNIX_EPOCH }
+}
+
+fn responder(guest: OneGuest) -> Responder {
+    Responder::new(guest.into(), Leases::new(1))
 }
 
 /// A request: fixed part with these fields, then options as given.
@@ -51,7 +61,7 @@ impl Packet {
     }
 
     fn answer(&self) -> Result<Option<Transmit>, Reason> {
-        Responder::new(settings()).answer(Instant::now(), &self.bytes)
+        responder(settings()).answer(now(), &self.bytes)
     }
 
     fn reply(&self) -> Reply {
@@ -237,13 +247,13 @@ fn d20_d22_what_does_not_fit_is_left_out_whole() {
     for (size, whole) in [(576u16, false), (1500, true)] {
         let option = [&[57, 2][..], &size.to_be_bytes()].concat();
         let packet = Packet::new(&[DISCOVER, &option, &[55, 3, 119, 1, 3]]);
-        let transmit = Responder::new(long.clone()).answer(Instant::now(), &packet.bytes).unwrap().unwrap();
+        let transmit = responder(long.clone()).answer(now(), &packet.bytes).unwrap().unwrap();
         assert!(transmit.payload.len() + 28 <= usize::from(size));
         let reply = Reply { destination: transmit.destination, bytes: transmit.payload };
         assert_eq!(reply.option(119).is_some(), whole);
         assert!(reply.option(3).is_some() && reply.option(1).is_some());
         if whole {
-            assert_eq!(reply.option(119), Some(options::search_list(&long.search)));
+            assert_eq!(reply.option(119), Some(value::search_list(&long.search)));
         }
     }
 }
@@ -323,7 +333,7 @@ fn d44_a_small_mtu_is_told_unasked() {
     );
     let usual = OneGuest { mtu: 1500, ..settings() };
     let packet = Packet::new(&[DISCOVER, &[55, 1, 3]]);
-    let transmit = Responder::new(usual).answer(Instant::now(), &packet.bytes).unwrap().unwrap();
+    let transmit = responder(usual).answer(now(), &packet.bytes).unwrap().unwrap();
     let reply = Reply { destination: transmit.destination, bytes: transmit.payload };
     assert_eq!(reply.option(26), None);
 }
@@ -338,7 +348,7 @@ proptest::proptest! {
 
     #[test]
     fn random_bytes_end_nothing(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..700)) {
-        let _ = Responder::new(settings()).answer(Instant::now(), &bytes);
+        let _ = responder(settings()).answer(now(), &bytes);
     }
 
     #[test]
