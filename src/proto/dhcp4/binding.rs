@@ -91,8 +91,11 @@ impl Responder {
             let subnet = client.on.first().copied().unwrap_or_default();
             let tell = request.has(code::AUTO_CONFIGURE)
                 && self.link.values(subnet).is_some_and(|values| values.no_auto_configure);
+            if !tell {
+                return Err(Reason::Exhausted);
+            }
             self.count(Reason::Exhausted);
-            return if tell { Ok(Decision::new(MessageType::Offer, subnet)) } else { Err(Reason::Exhausted) };
+            return Ok(Decision::new(MessageType::Offer, subnet));
         };
         let is_new = standing.is_none();
         let decision = if self.settings.rapid_commit && request.has(code::RAPID_COMMIT) {
