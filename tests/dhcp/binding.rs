@@ -24,6 +24,7 @@ cases! {
         d12_replies_go_where_the_client_can_hear,
         d13_clients_are_told_apart_by_identifier_then_hardware,
         d13_two_machines_with_one_identifier_get_two_addresses,
+        d13_nobody_gets_another_s_address_by_naming_its_hardware,
         d13_a_reservation_by_mac_is_for_the_machine,
         d14_a_client_gets_its_address_again,
         d14_a_new_client_gets_what_it_asks_for_if_free,
@@ -211,6 +212,16 @@ fn d13_two_machines_with_one_identifier_get_two_addresses(wire: &mut dyn Wire) {
         let ack = wire.reply(&Packet::new(mac, &[REQUEST, id]).ciaddr(own));
         assert_eq!((ack.kind(), ack.yiaddr()), (ACK, own));
     }
+}
+
+fn d13_nobody_gets_another_s_address_by_naming_its_hardware(wire: &mut dyn Wire) {
+    let named = [&[61, 7, 1][..], &mac(1)].concat();
+    let thief = wire.lease(mac(2), &[&named]);
+    let own = wire.lease(mac(1), &[]);
+    assert_ne!(thief, own);
+    assert_eq!(wire.renew(mac(1), own).kind(), ACK);
+    wire.silence(&Packet::new(mac(2), &[RELEASE, US, &named]).ciaddr(own));
+    assert_eq!(wire.renew(mac(1), own).kind(), ACK);
 }
 
 fn d13_a_reservation_by_mac_is_for_the_machine(wire: &mut dyn Wire) {
