@@ -63,11 +63,12 @@ impl Leases {
     pub fn new(limit: usize) -> Self {
         Self { all: BTreeMap::new(), limit, journal: Vec::new() }
     }
-    pub fn of_client(&self, _now: Now, client: &ClientId, within: &[Range]) -> Option<Lease> {
+    pub fn of_client(&self, now: Now, client: &ClientId, within: &[Range]) -> Option<Lease> {
         let inside = |a: Ipv4Addr| within.iter().any(|r| (r.first..=r.last).contains(&a));
         self.all
             .values()
-            .rfind(|l| l.client == *client && l.state != State::Declined && inside(l.address))
+            .filter(|l| l.client == *client && l.state != State::Declined && inside(l.address))
+            .max_by_key(|l| l.live(now))
             .cloned()
     }
     pub fn of_address(&self, _now: Now, address: Ipv4Addr) -> Option<Lease> {

@@ -17,6 +17,7 @@ mod binding;
 mod boot;
 mod config;
 mod malformed;
+mod model;
 mod options;
 mod oracle;
 mod packet;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, SystemTime};
 
 use berth::proto::Now;
-use berth::proto::dhcp4::{Destination, Reason, Responder, Transmit};
+use berth::proto::dhcp4::{Destination, Reason, Responder, Settings, Transmit};
 use berth::proto::leases::Leases;
 
 use crate::config::Config;
@@ -62,9 +62,13 @@ pub struct Core {
 
 impl Core {
     pub fn new(config: Config) -> Self {
+        Self::with(config.settings())
+    }
+
+    pub fn with(settings: Settings) -> Self {
         let now =
             Now { monotonic: Instant::now(), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) };
-        Self { responder: Responder::new(config.settings(), Leases::new(100_000)), now }
+        Self { responder: Responder::new(settings, Leases::new(100_000)), now }
     }
 
     pub fn answer(&mut self, packet: &Packet) -> Result<Option<Transmit>, Reason> {
