@@ -6,10 +6,10 @@ use berth::facts::Resolver;
 use berth::nft::Batch;
 use berth::nft::attr::Messages;
 use berth::nft::dump::{Dump, Filter};
-use berth::proto::leases::Leases;
+use berth::proto::leases::{Leases, Range};
 use berth::proto::{Now, dhcp4, dns};
 
-/// A datagram to the DHCP server.
+/// A datagram to the DHCP server of one guest, and to one with a pool and everything allowed: twice, as clients do.
 pub fn dhcp4(now: Instant, data: &[u8]) {
     let guest = dhcp4::OneGuest {
         server: [192, 168, 254, 1].into(),
@@ -20,10 +20,29 @@ pub fn dhcp4(now: Instant, data: &[u8]) {
         mtu: 1450,
         lease_secs: 86_400,
     };
-    let mut responder = dhcp4::Responder::new(guest.into(), Leases::new(1));
+    let one_guest = dhcp4::Settings::from(guest);
+    let mut pool = dhcp4::Settings {
+        rapid_commit: true,
+        bootp: true,
+        subnet_selection: true,
+        probe: true,
+        limits: dhcp4::Limits { per_client: Some(5), total: Some(50) },
+        ..one_guest.clone()
+    };
+    for subnet in &mut pool.subnets {
+        let last = [192, 168, 254, 2].into();
+        subnet.addresses = dhcp4::Addresses::Pool(vec![Range { first: last, last }]);
+        let file = "http://192.168.254.1/boot.efi".into();
+        subnet.parameters.boot = vec![dhcp4::Boot { client: dhcp4::BootClient::Any, file }];
+    }
     let now = Now { monotonic: now, wall: SystemTime::UNIX_EPOCH };
-    if let Ok(Some(transmit)) = responder.answer(now, data) {
-        assert!((300..=1472).contains(&transmit.payload.len()));
+    for settings in [one_guest, pool] {
+        let mut responder = dhcp4::Responder::new(settings, Leases::new(4));
+        for _ in 0..2 {
+            if let Ok(Some(transmit)) = responder.answer(now, data) {
+                assert!((300..=1472).contains(&transmit.payload.len()));
+            }
+        }
     }
 }
 

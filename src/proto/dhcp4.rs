@@ -67,8 +67,8 @@ pub struct Transmit {
     pub client: MacAddr,
     /// What the client is given; unspecified in a NAK or the answer to an INFORM.
     pub address: Ipv4Addr,
-    /// Look for this address on the link first, for less than a second. When somebody has it, say so to
-    /// `Responder::conflict` and hand in the same request again; else send.
+    /// Look for this address on the link first, for less than a second; what else goes to this client waits as long.
+    /// When somebody has it, say so to `Responder::conflict` and hand in the same request again; else send.
     pub probe: Option<Ipv4Addr>,
 }
 

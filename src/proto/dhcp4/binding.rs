@@ -17,7 +17,7 @@ use dhcproto::v4::MessageType;
 use super::reply::{Fixed, Options};
 use super::request::Request;
 use super::value::host_label;
-use super::{Decision, Destination, INFINITE, Reason, Responder, Transmit, code, fqdn};
+use super::{Decision, Destination, INFINITE, Reason, ReservedFor, Responder, Transmit, code, fqdn};
 use crate::proto::Now;
 use crate::proto::leases::{ClientId, Hardware, Lease, State};
 
@@ -44,40 +44,48 @@ pub(super) struct Client {
 type Place = (usize, Ipv4Addr);
 
 impl Responder {
-    /// RFC 2131 §4.2: by client identifier, else by hardware address. A reservation by MAC is for the machine,
-    /// whatever it calls itself. Two machines with one identifier, as images copied after their first boot have,
-    /// are told apart by MAC as long as the first one holds its lease.
+    /// Who asks; not more often than it may.
     pub(super) fn client(&mut self, now: Now, request: &Request) -> Result<Client, Reason> {
         let on = self.link.subnets(&self.settings, request)?;
+        let reservation =
+            self.link.reservation(&self.settings, &on, request.mac, request.option(code::CLIENT_ID));
         let hardware = Hardware { kind: ETHERNET, address: request.mac };
-        let given = request.option(code::CLIENT_ID);
-        let reservation = self.link.reservation(&self.settings, &on, request.mac, given);
-        let by_mac = || [&[ETHERNET], request.mac.0.as_slice()].concat();
-        let reserved_by_mac = reservation.is_some_and(|(at, _)| {
-            let reservation = self.settings.reservations.get(at);
-            reservation.is_some_and(|it| it.client == super::ReservedFor::Mac(request.mac))
-        });
-        let own = given.filter(|_| !reserved_by_mac).map_or_else(by_mac, <[u8]>::to_vec);
-        let own = ClientId::new(&own);
-        let mut client = Client { id: own, hardware, on, reservation };
-        if client.reservation.is_none() && given.is_some() {
-            let both = ClientId::new(&[given.unwrap_or_default(), &request.mac.0].concat());
-            let other = |lease: Lease| is_live(now, &lease) && lease.hardware != hardware;
-            let is_copy = self.records(now, &client.on, &both).any(|lease| is_live(now, &lease))
-                || self.records(now, &client.on, &client.id).any(other);
-            if is_copy {
-                client.id = both;
-            }
-        }
+        let id = self.identity(now, request, &on, reservation, hardware);
+        let client = Client { id, hardware, on, reservation };
         let renews = request.server.is_none()
             && request.address.is_none()
-            && request.ciaddr.and_then(|ciaddr| self.leases.of_address(now, ciaddr)).is_some_and(|lease| {
-                lease.client == client.id && lease.state == State::Bound && is_live(now, &lease)
-            });
+            && request.ciaddr.is_some_and(|ciaddr| self.is_bound(now, &client, ciaddr));
         if self.limiter.admits(now.monotonic, request.mac, renews) {
             Ok(client)
         } else {
             Err(Reason::TooMany)
+        }
+    }
+
+    /// RFC 2131 §4.2: by client identifier, else by hardware address. A reservation by MAC is for the machine,
+    /// whatever it calls itself. Two machines with one identifier, as images copied after their first boot have,
+    /// are told apart by MAC as long as the first one holds its lease.
+    fn identity(
+        &self,
+        now: Now,
+        request: &Request,
+        on: &[usize],
+        reservation: Option<(usize, usize)>,
+        hardware: Hardware,
+    ) -> ClientId {
+        let reserved = reservation.and_then(|(at, _)| self.settings.reservations.get(at));
+        let machine = [&[ETHERNET], request.mac.0.as_slice()].concat();
+        match (reserved.map(|reservation| &reservation.client), request.option(code::CLIENT_ID)) {
+            (Some(ReservedFor::Mac(_)), _) => ClientId::new(&machine),
+            (Some(ReservedFor::ClientId(id)), _) => ClientId::new(id),
+            (None, given) => {
+                let said = given.unwrap_or(&machine);
+                let (id, both) = (ClientId::new(said), ClientId::new(&[said, &request.mac.0].concat()));
+                let others = |lease: &Lease| is_live(now, lease) && lease.hardware != hardware;
+                let is_copy = self.records(now, on, &both).any(|lease| is_live(now, &lease))
+                    || self.records(now, on, &id).any(|lease| others(&lease));
+                if is_copy { both } else { id }
+            }
         }
     }
 
@@ -91,8 +99,11 @@ impl Responder {
             let subnet = client.on.first().copied().unwrap_or_default();
             let tell = request.has(code::AUTO_CONFIGURE)
                 && self.link.values(subnet).is_some_and(|values| values.no_auto_configure);
+            if !tell {
+                return Err(Reason::Exhausted);
+            }
             self.count(Reason::Exhausted);
-            return if tell { Ok(Decision::new(MessageType::Offer, subnet)) } else { Err(Reason::Exhausted) };
+            return Ok(Decision::new(MessageType::Offer, subnet));
         };
         let is_new = standing.is_none();
         let decision = if self.settings.rapid_commit && request.has(code::RAPID_COMMIT) {
@@ -252,6 +263,13 @@ impl Responder {
         lease.is_some_and(|lease| lease.client == client.id && is_live(now, &lease))
     }
 
+    fn is_bound(&self, now: Now, client: &Client, address: Ipv4Addr) -> bool {
+        let lease = self.leases.of_address(now, address);
+        lease.is_some_and(|lease| {
+            lease.state == State::Bound && lease.client == client.id && is_live(now, &lease)
+        })
+    }
+
     /// The address a DECLINE or RELEASE is about.
     fn held(
         &self,
@@ -268,11 +286,10 @@ impl Responder {
 
     /// Keeps what is offered from others for a while. A binding the client has stays as it is.
     fn hold(&mut self, now: Now, client: &Client, address: Ipv4Addr) -> Result<(), Reason> {
-        let bound = self.leases.of_address(now, address).is_some_and(|lease| {
-            lease.state == State::Bound && lease.client == client.id && is_live(now, &lease)
-        });
         let hold = self.settings.offer_hold.min(LONGEST_HOLD);
-        if bound || self.leases.offer(now, address, &client.id, client.hardware, hold) {
+        if self.is_bound(now, client, address)
+            || self.leases.offer(now, address, &client.id, client.hardware, hold)
+        {
             Ok(())
         } else {
             Err(Reason::Exhausted)

@@ -1,9 +1,8 @@
 //! What a client of a subnet is told besides its lease: what it asked for, in its order, of what is configured.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::reply::Options;
+use super::reply::{Options, Value};
 use super::request::Request;
 use super::value::{domain, prepared};
 use super::{Reservation, Subnet, boot, code, fqdn};
@@ -84,7 +83,7 @@ impl Values {
         }
         let asked = request.option(code::FQDN);
         if let Some(answer) = asked.and_then(|asked| fqdn::reply(asked, name, domain(subnet))) {
-            options.may(code::FQDN, answer);
+            options.may(code::FQDN, Value::Owned(answer));
         }
         match boot.map(|boot| boot.file.as_bytes()) {
             Some(file) if file.len() <= LONGEST_FILE => file,
@@ -98,7 +97,7 @@ impl Values {
 
     fn constant<'a>(&'a self, options: &mut Options<'a>, code: u8) {
         if let Some(value) = self.constant.get(&code) {
-            let value = Cow::Borrowed(value.as_slice());
+            let value = value.as_slice();
             if code == code::MASK { options.must(code, value) } else { options.may(code, value) }
         }
     }

@@ -1,8 +1,8 @@
 //! A reply's bytes: what is always said, then what was asked for in its order, within the client's size; what does
 //! not fit goes into the fields `file` and `sname` (RFC 2132 §9.3), and then nowhere.
 
-use std::borrow::Cow;
 use std::net::Ipv4Addr;
+use std::ops::Deref;
 
 use dhcproto::v4::MessageType;
 
@@ -40,8 +40,35 @@ pub(super) struct Options<'a>(Vec<Item<'a>>);
 #[derive(Debug)]
 struct Item<'a> {
     code: u8,
-    value: Cow<'a, [u8]>,
+    value: Value<'a>,
     must: bool,
+}
+
+/// Most are laid out already, or small.
+#[derive(Debug)]
+pub(super) enum Value<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Vec<u8>),
+    Word([u8; 4]),
+    Octet([u8; 1]),
+}
+
+impl Deref for Value<'_> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(value) => value,
+            Self::Owned(value) => value,
+            Self::Word(value) => value,
+            Self::Octet(value) => value,
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Value<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Self::Borrowed(value)
+    }
 }
 
 impl Item<'_> {
@@ -64,8 +91,8 @@ impl Item<'_> {
 impl<'a> Options<'a> {
     pub fn new(request: &'a Request, kind: MessageType, server: Ipv4Addr) -> Self {
         let mut options = Self(Vec::with_capacity(24));
-        options.must(code::MESSAGE_TYPE, vec![kind.into()]);
-        options.must(code::SERVER, server.octets().to_vec());
+        options.must(code::MESSAGE_TYPE, Value::Octet([kind.into()]));
+        options.must(code::SERVER, Value::Word(server.octets()));
         // RFC 6842.
         if let Some(id) = request.option(code::CLIENT_ID) {
             options.must(code::CLIENT_ID, id);
@@ -80,23 +107,23 @@ impl<'a> Options<'a> {
 
     /// 51, 58 and 59 (RFC 2131 §4.4.5: half of it, and seven eighths).
     pub fn lease(&mut self, secs: u32) {
-        self.must(code::LEASE_TIME, secs.to_be_bytes().to_vec());
+        self.must(code::LEASE_TIME, Value::Word(secs.to_be_bytes()));
         if secs != INFINITE {
-            self.must(code::T1, (secs / 2).to_be_bytes().to_vec());
-            self.must(code::T2, (secs - secs.div_ceil(8)).to_be_bytes().to_vec());
+            self.must(code::T1, Value::Word((secs / 2).to_be_bytes()));
+            self.must(code::T2, Value::Word((secs - secs.div_ceil(8)).to_be_bytes()));
         }
     }
 
-    pub fn must(&mut self, code: u8, value: impl Into<Cow<'a, [u8]>>) {
+    pub fn must(&mut self, code: u8, value: impl Into<Value<'a>>) {
         self.add(code, value.into(), true);
     }
 
-    pub fn may(&mut self, code: u8, value: impl Into<Cow<'a, [u8]>>) {
+    pub fn may(&mut self, code: u8, value: impl Into<Value<'a>>) {
         self.add(code, value.into(), false);
     }
 
     /// The first one of a code counts.
-    fn add(&mut self, code: u8, value: Cow<'a, [u8]>, must: bool) {
+    fn add(&mut self, code: u8, value: Value<'a>, must: bool) {
         if !self.0.iter().any(|item| item.code == code) {
             self.0.push(Item { code, value, must });
         }

@@ -368,4 +368,54 @@ proptest::proptest! {
             assert_eq!(transmit.payload[0], 2);
         }
     }
+
+    /// dhcproto is the judge of our own reading of well-formed requests, split options among them.
+    #[test]
+    fn requests_are_read_as_dhcproto_reads_them(
+        header in proptest::collection::vec(proptest::num::u8::ANY, 232),
+        kind in 1u8..9,
+        words in proptest::collection::vec((0usize..9, proptest::array::uniform4(proptest::num::u8::ANY)), 0..9),
+        wanted in proptest::collection::vec(1u8..255, 2..40),
+        id in proptest::collection::vec(proptest::num::u8::ANY, 2..80),
+    ) {
+        use dhcproto::v4::{DhcpOption, Message, OptionCode};
+        use dhcproto::{Decodable, Decoder};
+        let mut bytes = [&[1, 1, 6, 0][..], &header, &COOKIE, &[53, 1, kind, 61], &[id.len() as u8], &id].concat();
+        let mut said = Vec::new();
+        for (which, value) in words {
+            let code = [50, 51, 54, 0, 224, 2, 118, 28, 35][which];
+            if code == 0 {
+                bytes.push(0);
+            } else if !said.contains(&code) {
+                said.push(code);
+                bytes.extend([code, 4]);
+                bytes.extend(value);
+            }
+        }
+        let (first, second) = wanted.split_at(wanted.len() / 2);
+        for part in [first, second] {
+            bytes.extend([55, part.len() as u8]);
+            bytes.extend(part);
+        }
+        bytes.push(255);
+        let theirs = Message::decode(&mut Decoder::new(&bytes)).unwrap();
+        let ours = Request::parse(&bytes).unwrap();
+        let options = theirs.opts();
+        let some = |address: Ipv4Addr| Some(address).filter(|address| !address.is_unspecified());
+        let address = |code| match options.get(code) {
+            Some(DhcpOption::RequestedIpAddress(it) | DhcpOption::ServerIdentifier(it)) => Some(*it),
+            _ => None,
+        };
+        proptest::prop_assert_eq!(ours.kind, options.msg_type());
+        proptest::prop_assert_eq!((ours.ciaddr, ours.giaddr), (some(theirs.ciaddr()), some(theirs.giaddr())));
+        proptest::prop_assert_eq!(ours.broadcast, theirs.flags().broadcast());
+        proptest::prop_assert_eq!(&ours.mac.0[..], theirs.chaddr());
+        proptest::prop_assert_eq!(ours.address, address(OptionCode::RequestedIpAddress));
+        proptest::prop_assert_eq!(ours.server, address(OptionCode::ServerIdentifier));
+        let lease = options.get(OptionCode::AddressLeaseTime);
+        let lease = lease.cloned();
+        proptest::prop_assert_eq!(ours.lease_secs.map(DhcpOption::AddressLeaseTime), lease);
+        proptest::prop_assert_eq!(ours.option(code::CLIENT_ID), Some(&id[..]));
+        proptest::prop_assert_eq!(ours.option(code::REQUEST_LIST), Some(&wanted[..]));
+    }
 }

@@ -218,4 +218,41 @@ mod tests {
             assert_eq!(host_label(bad), None, "{bad:?}");
         }
     }
+
+    /// As a client reads it: labels, pointers back.
+    fn read_names(list: &[u8]) -> Vec<String> {
+        let (mut names, mut at) = (Vec::new(), 0);
+        while at < list.len() {
+            let (mut labels, mut here, mut end) = (Vec::new(), at, None);
+            while list[here] != 0 {
+                if list[here] & 0xc0 == 0xc0 {
+                    end = end.or(Some(here + 2));
+                    let back = usize::from(u16::from_be_bytes([list[here] & 0x3f, list[here + 1]]));
+                    assert!(back < here, "a pointer goes back");
+                    here = back;
+                } else {
+                    let next = here + 1 + usize::from(list[here]);
+                    labels.push(std::str::from_utf8(&list[here + 1..next]).unwrap());
+                    here = next;
+                }
+            }
+            names.push(labels.join("."));
+            at = end.unwrap_or(here + 1);
+        }
+        names
+    }
+
+    proptest::proptest! {
+        /// Search domains come from resolv.conf as somebody wrote it.
+        #[test]
+        fn search_lists_hold_the_names_that_can_be(domains in proptest::collection::vec("[a-cä.]{0,9}|[a-z]{60,66}\\.[a-c]", 0..40)) {
+            let can_be = |name: &&String| {
+                let name = name.trim_end_matches('.');
+                name.split('.').all(|label| (1..64).contains(&label.len()))
+            };
+            let expected: Vec<String> =
+                domains.iter().filter(can_be).map(|name| name.trim_end_matches('.').to_owned()).collect();
+            proptest::prop_assert_eq!(read_names(&search_list(&domains)), expected);
+        }
+    }
 }
