@@ -1,5 +1,9 @@
 //! Whatever is sent: nothing panics, replies stay in bounds, memory does too.
 
+use std::time::Duration;
+
+use berth::proto::dhcp4::{Addresses, Responder};
+use berth::proto::leases::{Leases, Range};
 use proptest::prelude::*;
 
 use crate::config::Config;
@@ -57,4 +61,30 @@ fn the_most_demanding_packets_are_answered_in_bounds() {
         assert_eq!(replies.len(), 1);
         assert!(replies[0].bytes.len() <= 1472);
     }
+}
+
+/// As many names as packets: what is remembered has its limit, and ends.
+#[test]
+fn a_flood_of_hardware_addresses_fills_no_more_than_the_limit_and_passes() {
+    let mut settings = Config::Office.settings();
+    settings.subnets[0].network = "10.0.0.1/8".parse().unwrap();
+    let pool = Range { first: [10, 2, 0, 0].into(), last: [10, 2, 255, 255].into() };
+    settings.subnets[0].addresses = Addresses::Pool(vec![pool]);
+    settings.subnets.truncate(1);
+    let now = Core::new(Config::Office).now;
+    let mut core = Core { responder: Responder::new(settings, Leases::new(1000)), now };
+    let mut offered = 0;
+    for number in 0..20_000u16 {
+        let replies = core.send(&Packet::new(mac(number), &[DISCOVER]));
+        offered += replies.len();
+        for reply in replies {
+            core.send(&Packet::new(mac(number), &[REQUEST, US, &asks_for(reply.yiaddr())]));
+        }
+    }
+    // As many bound, as many offered.
+    assert_eq!((offered, core.responder.leases().len()), (2000, 1000));
+    core.advance(Duration::from_secs(3601));
+    let wire: &mut dyn Wire = &mut core;
+    wire.lease(mac(30_000), &[]);
+    assert_eq!(core.responder.leases().len(), 1000);
 }

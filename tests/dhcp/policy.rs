@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use berth::proto::dhcp4::Reason;
+use berth::proto::dhcp4::{Reason, Responder};
+use berth::proto::leases::{HEADER, Leases};
 
 use crate::config::Config;
 use crate::packet::*;
@@ -43,6 +44,41 @@ fn d52_an_empty_pool_is_counted() {
         core.send(&Packet::new(mac(client), &[DISCOVER]));
     }
     assert_eq!(core.responder.counts().get(&Reason::Exhausted), Some(&7));
+}
+
+#[test]
+fn d53_every_ack_has_its_record_and_no_other_reply() {
+    let mut core = Core::new(Config::Office);
+    let journal = |core: &mut Core, packet: &Packet| {
+        let kind = core.answer(packet).ok().flatten().and_then(|transmit| transmit.kind).map(u8::from);
+        (kind, core.responder.leases().journal().len() > 20)
+    };
+    let asked = asks_for([10, 0, 0, 100].into());
+    assert_eq!(journal(&mut core, &Packet::new(mac(1), &[DISCOVER])), (Some(OFFER), false));
+    assert_eq!(journal(&mut core, &Packet::new(mac(1), &[REQUEST, US, &asked])), (Some(ACK), true));
+    assert_eq!(journal(&mut core, &Packet::new(mac(2), &[REQUEST, US, &asked])), (Some(NAK), false));
+    assert_eq!(
+        journal(&mut core, &Packet::new(mac(1), &[REQUEST]).ciaddr([10, 0, 0, 100].into())),
+        (Some(ACK), true)
+    );
+    assert_eq!(journal(&mut core, &Packet::new(mac(1), &[DECLINE, US, &asked])), (None, true));
+}
+
+#[test]
+fn d55_a_restarted_server_knows_its_clients() {
+    let mut core = Core::new(Config::Small);
+    let (first, second) = {
+        let wire: &mut dyn Wire = &mut core;
+        (wire.lease(mac(1), &[]), wire.lease(mac(2), &[&[61, 2, 0, 9]]))
+    };
+    let file = [HEADER.as_bytes(), &core.responder.leases().journal()].concat();
+    let (leases, _) = Leases::recover(core.now, &file, 100);
+    let mut again = Core { responder: Responder::new(Config::Small.settings(), leases), now: core.now };
+    let wire: &mut dyn Wire = &mut again;
+    assert_eq!(wire.renew(mac(1), first).kind(), ACK);
+    let rebooted = wire.reply(&Packet::new(mac(2), &[REQUEST, &asks_for(second), &[61, 2, 0, 9]]));
+    assert_eq!((rebooted.kind(), rebooted.yiaddr()), (ACK, second));
+    wire.silence(&Packet::new(mac(3), &[DISCOVER]));
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Link {
 
     /// Which of these subnets gives the address to anyone.
     pub fn giving(&self, on: &[usize], address: Ipv4Addr) -> Option<usize> {
-        let inside = |range: &Range| (range.first..=range.last).contains(&address);
+        let inside = |range: &Range| range.contains(address);
         on.iter()
             .copied()
             .find(|&subnet| self.pool(subnet).iter().any(inside))
