@@ -28,10 +28,12 @@ impl Config {
                 "--address=10.0.0.1/24",
                 "--range=10.0.0.100,10.0.0.199",
                 "--router=10.0.0.254",
-                "--relay-subnet=10.1.0.0/24,10.1.0.50,10.1.0.99,10.1.0.1",
+                "--relayed=10.1.0.0/24,10.1.0.50,10.1.0.99,10.1.0.1",
                 "--reserve=52:54:00:00:00:77,10.0.0.77,printer",
                 "--reserve=id:ff00000078,10.0.0.78,laptop",
                 "--lease-time=3600",
+                "--least-lease-time=300",
+                "--no-dns",
                 "--dns=10.0.0.53",
                 "--domain=example.org",
                 "--search=lab.example.org",
@@ -50,15 +52,17 @@ impl Config {
                 "--boot-file=16=http://10.0.0.69/grubx64.efi",
                 "--boot-file=ipxe=http://10.0.0.69/script.ipxe",
                 "--next-server=10.0.0.69",
-                "--authoritative",
                 "--bootp",
             ],
             Self::Small => &[
                 "--address=10.0.0.1/24",
                 "--range=10.0.0.10,10.0.0.11",
                 "--router=169.254.1.1",
-                "--relay-subnet=10.1.0.0/24,10.1.0.50,10.1.0.99,10.1.0.1",
+                "--relayed=10.1.0.0/24,10.1.0.50,10.1.0.99,10.1.0.1",
                 "--lease-time=infinite",
+                "--least-lease-time=300",
+                "--no-dns",
+                "--not-authoritative",
                 "--option=116=0",
                 "--rapid-commit",
                 "--subnet-selection",
@@ -66,9 +70,11 @@ impl Config {
             Self::Careful => &[
                 "--address=10.0.0.1/24",
                 "--range=10.0.0.100,10.0.0.199",
+                "--router=none",
                 "--reserve=52:54:00:00:00:77,10.0.0.77",
                 "--lease-time=3600",
-                "--authoritative",
+                "--least-lease-time=300",
+                "--no-dns",
                 "--probe",
                 "--client-rate=2",
                 "--rate=20",
@@ -138,6 +144,7 @@ fn office() -> Settings {
             boot(BootClient::Ipxe, "http://10.0.0.69/script.ipxe"),
         ],
         next_server: Some([10, 0, 0, 69].into()),
+        mtu: Some(1500),
         ..Parameters::default()
     };
     let reserve = |client, last, name: &str| Reservation {
@@ -160,6 +167,7 @@ fn small() -> Settings {
     let parameters = Parameters {
         router: Some([169, 254, 1, 1].into()),
         options: [(116, vec![0])].into(),
+        mtu: Some(1500),
         ..Parameters::default()
     };
     let lease = LeaseTime { usual: INFINITE, least: 300, most: INFINITE };
@@ -173,7 +181,8 @@ fn small() -> Settings {
 }
 
 fn careful() -> Settings {
-    let near = subnet(range([10, 0, 0, 100], [10, 0, 0, 199]), Parameters::default());
+    let parameters = Parameters { mtu: Some(1500), ..Parameters::default() };
+    let near = subnet(range([10, 0, 0, 100], [10, 0, 0, 199]), parameters);
     Settings {
         reservations: vec![Reservation {
             client: ReservedFor::Mac(MacAddr([0x52, 0x54, 0, 0, 0, 0x77])),
