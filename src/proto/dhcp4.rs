@@ -242,7 +242,7 @@ impl Responder {
                 fixed.file = values.fill(&mut options, subnet, request, reservation);
             }
         }
-        let (payload, echoed) = options.lay_out(request, fixed, request.most);
+        let (payload, echoed) = options.lay_out(request, fixed, request.most, values.most());
         let destination = destination(request, kind, fixed.yiaddr);
         let address = fixed.yiaddr;
         let probe = decision.address.filter(|_| decision.probe);

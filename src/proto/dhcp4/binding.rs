@@ -200,7 +200,7 @@ impl Responder {
             ..Fixed::of(request)
         };
         let options = if request.cookie { options } else { Options::bare() };
-        let (payload, _) = options.lay_out(request, fixed, BOOTP_SIZE);
+        let (payload, _) = options.lay_out(request, fixed, BOOTP_SIZE, values.most());
         let destination = match super::destination(request, MessageType::Ack, reservation.address) {
             // RFC 951 §4: ciaddr is for a client that can answer ARP.
             Destination::Client(_) if request.broadcast => Destination::Broadcast,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::reply::{Options, Value};
-use super::request::Request;
+use super::request::{LEAST_SIZE, MOST_SIZE, Request};
 use super::value::{domain, prepared};
 use super::{Reservation, Subnet, boot, code, fqdn};
 
@@ -21,13 +21,16 @@ const USUAL: [u8; 8] = [
 /// Longest name in `file` (RFC 2131 §2: ends with a NUL).
 const LONGEST_FILE: usize = 127;
 
+const ETHERNET_MTU: u16 = 1500;
+
 /// Of one subnet, laid out.
 #[derive(Debug)]
 pub(super) struct Values {
     constant: BTreeMap<u8, Vec<u8>>,
     usual: Vec<u8>,
     boot_server: String,
-    small_mtu: bool,
+    /// Of the clients' link.
+    mtu: u16,
     /// RFC 2563: a client that gets no address is to stay without one.
     pub no_auto_configure: bool,
 }
@@ -36,14 +39,13 @@ impl Values {
     pub fn new(subnet: &Subnet) -> Self {
         let mut constant = prepared(subnet);
         let auto_configure = constant.remove(&code::AUTO_CONFIGURE);
+        let mtu = constant.get(&code::MTU).and_then(|mtu| mtu.as_slice().try_into().ok());
         let configured = subnet.parameters.options.keys().copied().filter(|code| *code != code::V6_ONLY);
         Self {
             usual: USUAL.into_iter().chain(configured).collect(),
             boot_server: subnet.parameters.next_server.unwrap_or(subnet.server).to_string(),
             no_auto_configure: auto_configure.is_some_and(|value| value == [0]),
-            small_mtu: constant
-                .get(&code::MTU)
-                .is_some_and(|mtu| mtu.as_slice() < &1500u16.to_be_bytes()[..]),
+            mtu: mtu.map_or(ETHERNET_MTU, u16::from_be_bytes),
             constant,
         }
     }
@@ -77,7 +79,7 @@ impl Values {
                 _ => self.constant(options, code),
             }
         }
-        if self.small_mtu {
+        if self.mtu < ETHERNET_MTU {
             // Told unasked: a guest with too large an MTU loses its large packets and nothing says why.
             self.constant(options, code::MTU);
         }
@@ -93,6 +95,11 @@ impl Values {
             }
             None => &[],
         }
+    }
+
+    /// Octets of UDP payload that reach a client in one piece.
+    pub fn most(&self) -> usize {
+        usize::from(self.mtu).saturating_sub(28).clamp(LEAST_SIZE, MOST_SIZE)
     }
 
     fn constant<'a>(&'a self, options: &mut Options<'a>, code: u8) {

@@ -129,9 +129,10 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// The reply, of at most `most` octets without what the relay gets back. And whether it gets it back: 82 comes
-    /// last, and not out of the client's share (RFC 3046 §2.2).
-    pub fn lay_out(self, request: &Request, fixed: Fixed, most: usize) -> (Vec<u8>, bool) {
+    /// The reply, of at most `most` octets without what the relay gets back, and `whole` with it. And whether it gets
+    /// it back: 82 comes last, and not out of the client's share (RFC 3046 §2.2).
+    pub fn lay_out(self, request: &Request, fixed: Fixed, most: usize, whole: usize) -> (Vec<u8>, bool) {
+        let most = most.min(whole);
         let areas =
             self.place(most.saturating_sub(FIXED + 1), !fixed.file.is_empty() || request.kind.is_none());
         let mut out = Vec::with_capacity(most.clamp(LEAST_SIZE, MOST_SIZE));
@@ -143,7 +144,7 @@ impl<'a> Options<'a> {
             must: false,
         });
         let echoed = match &relayed {
-            Some(item) if out.len() + item.length() < MOST_SIZE => {
+            Some(item) if out.len() + item.length() < whole => {
                 item.write(&mut out);
                 true
             }

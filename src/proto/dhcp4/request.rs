@@ -13,7 +13,7 @@ use crate::net::MacAddr;
 /// Largest request looked at, in octets of UDP payload: nothing real comes near it.
 const LARGEST: usize = 4096;
 /// What every client takes (RFC 2131 §2): 576 octets of IP datagram, less IP and UDP headers.
-const LEAST_SIZE: usize = 576 - 28;
+pub(super) const LEAST_SIZE: usize = 576 - 28;
 /// What Ethernet takes.
 pub(super) const MOST_SIZE: usize = 1500 - 28;
 const SNAME: usize = 44;
