@@ -145,6 +145,7 @@ fn d43_the_fqdn_is_answered_in_the_client_s_form(wire: &mut dyn Wire) {
     assert_eq!(fqdn(mac(1), b"\x04\0\0\x03web\x03lab\0").unwrap(), b"\x0c\xff\xff\x03web\x03lab\0");
     assert_eq!(fqdn(mac(1), b"\x00\0\0web").unwrap(), b"\x08\xff\xffweb.example.org");
     assert_eq!(fqdn(mac(1), b"\x01\0\0web.lab").unwrap(), b"\x0a\xff\xffweb.lab");
+    assert_eq!(fqdn(mac(1), b"\x01\0\0web.lab\0").unwrap(), b"\x0a\xff\xffweb.lab");
     // Reserved names win; what is no name is not repeated.
     assert_eq!(
         fqdn([0x52, 0x54, 0, 0, 0, 0x77], b"\x00\0\0web").unwrap(),

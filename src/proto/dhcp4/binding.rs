@@ -17,7 +17,7 @@ use dhcproto::v4::MessageType;
 use super::reply::{Fixed, Options};
 use super::request::Request;
 use super::value::host_label;
-use super::{Decision, Destination, INFINITE, Reason, ReservedFor, Responder, Transmit, code, fqdn};
+use super::{Decision, INFINITE, Reason, ReservedFor, Responder, Transmit, code, fqdn};
 use crate::proto::Now;
 use crate::proto::leases::{ClientId, Hardware, Lease, State};
 
@@ -187,7 +187,11 @@ impl Responder {
             return Err(Reason::NoMessageType);
         }
         let client = self.client(now, request)?;
-        let (at, on) = client.reservation.ok_or(Reason::UnknownClient)?;
+        let free = |&(at, _): &(usize, usize)| {
+            let reservation = self.settings.reservations.get(at);
+            reservation.is_some_and(|it| self.leases.is_free_for(now, it.address, &client.id))
+        };
+        let (at, on) = client.reservation.filter(free).ok_or(Reason::UnknownClient)?;
         let reservation = self.settings.reservations.get(at).ok_or(Reason::UnknownClient)?;
         let subnet = self.settings.subnets.get(on).ok_or(Reason::NoSubnet)?;
         let values = self.link.values(on).ok_or(Reason::NoSubnet)?;
@@ -201,11 +205,7 @@ impl Responder {
         };
         let options = if request.cookie { options } else { Options::bare() };
         let (payload, _) = options.lay_out(request, fixed, BOOTP_SIZE, values.most());
-        let destination = match super::destination(request, MessageType::Ack, reservation.address) {
-            // RFC 951 §4: ciaddr is for a client that can answer ARP.
-            Destination::Client(_) if request.broadcast => Destination::Broadcast,
-            destination => destination,
-        };
+        let destination = super::destination(request, MessageType::Ack, reservation.address);
         let (client, address) = (request.mac, reservation.address);
         Ok(Transmit { destination, payload, kind: None, client, address, probe: None })
     }

@@ -23,7 +23,13 @@ pub(super) fn label(option: &[u8]) -> Option<&str> {
 /// The reply to a client's option: its name, or the one reserved for it, completed with the domain.
 pub(super) fn reply(option: &[u8], name: Option<&str>, domain: Option<&str>) -> Option<Vec<u8>> {
     let &[flags, _, _, ..] = option else { return None };
-    let given = option.get(3..).unwrap_or_default();
+    let mut given = option.get(3..).unwrap_or_default();
+    while flags & CANONICAL == 0
+        && let Some((0, name)) = given.split_last()
+    {
+        // Windows ends it so.
+        given = name;
+    }
     let overridden = if flags & SERVER_UPDATES != 0 { OVERRIDDEN } else { 0 };
     let mut out = vec![flags & CANONICAL | NO_UPDATE | overridden, RCODE, RCODE];
     let is_whole = match flags & CANONICAL {

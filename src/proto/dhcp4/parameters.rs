@@ -59,6 +59,7 @@ impl Values {
         reservation: Option<&'a Reservation>,
     ) -> &'a [u8] {
         let name = reservation.and_then(|reservation| reservation.name.as_deref());
+        let host_name = name.or(subnet.parameters.host_name.as_deref());
         let boot = boot::select(&subnet.parameters, request);
         if let Some(class) = boot.and_then(|boot| boot.class) {
             options.must(code::VENDOR_CLASS, class);
@@ -69,13 +70,10 @@ impl Values {
             self.constant(options, code::MASK);
         }
         for &code in wanted {
-            match (code, boot) {
-                (code::HOST_NAME, _) if name.or(subnet.parameters.host_name.as_deref()).is_some() => {
-                    let name = name.or(subnet.parameters.host_name.as_deref()).unwrap_or_default();
-                    options.may(code, name.as_bytes());
-                }
-                (code::BOOT_FILE, Some(boot)) => options.may(code, boot.file.as_bytes()),
-                (code::BOOT_SERVER, Some(_)) => options.may(code, self.boot_server.as_bytes()),
+            match (code, host_name, boot) {
+                (code::HOST_NAME, Some(name), _) => options.may(code, name.as_bytes()),
+                (code::BOOT_FILE, _, Some(boot)) => options.may(code, boot.file.as_bytes()),
+                (code::BOOT_SERVER, _, Some(_)) => options.may(code, self.boot_server.as_bytes()),
                 _ => self.constant(options, code),
             }
         }
