@@ -16,6 +16,8 @@ mod abuse;
 mod binding;
 mod boot;
 mod config;
+#[cfg(feature = "e2e")]
+mod link;
 mod malformed;
 mod model;
 mod options;
@@ -23,3 +25,14 @@ mod oracle;
 mod packet;
 mod policy;
 mod relay;
+
+#[cfg(feature = "e2e")]
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(feature = "e2e")]
+fn all_cases() -> impl Iterator<Item = &'static wire::Case> {
+    [binding::CASES, boot::CASES, malformed::CASES, options::CASES, policy::CASES, relay::CASES]
+        .into_iter()
+        .flatten()
+}

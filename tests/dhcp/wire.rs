@@ -94,7 +94,7 @@ impl Wire for Core {
     }
 }
 
-#[allow(dead_code, reason = "for another wire")]
+#[cfg_attr(not(feature = "e2e"), allow(dead_code, reason = "for a real link"))]
 pub struct Case {
     pub name: &'static str,
     pub config: Config,
@@ -105,7 +105,7 @@ pub struct Case {
 #[macro_export]
 macro_rules! cases {
     ($($config:ident: $($name:ident),+;)+) => {
-        #[allow(dead_code, reason = "for another wire")]
+        #[cfg_attr(not(feature = "e2e"), allow(dead_code, reason = "for a real link"))]
         pub const CASES: &[$crate::wire::Case] = &[$($($crate::wire::Case {
             name: stringify!($name),
             config: $crate::config::Config::$config,
