@@ -127,7 +127,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if text == "-" {
         return Some(Vec::new());
     }
-    if text.len() % 2 != 0 || text.len() > LONGEST_ID * 2 {
+    if !text.len().is_multiple_of(2) || text.len() > LONGEST_ID * 2 {
         return None;
     }
     let pairs = text.as_bytes().chunks_exact(2);
