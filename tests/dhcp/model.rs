@@ -1,12 +1,12 @@
 //! Random conversations of more clients than addresses against a simple model: no two clients ever hold one
-//! address, who holds one keeps it, a declined one is nobody's.
+//! address, who holds one keeps it, a declined one is nobody's; also when the server is killed and started again.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use berth::proto::dhcp4::Addresses;
-use berth::proto::leases::Range;
+use berth::proto::dhcp4::{Addresses, Responder};
+use berth::proto::leases::{HEADER, Leases, Range};
 use proptest::prelude::*;
 
 use crate::config::Config;
@@ -29,6 +29,8 @@ enum Step {
     Decline,
     OtherServer,
     Wait(u16),
+    /// The server is killed in the middle of a line; before that, perhaps, the file was written anew.
+    Kill(bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<(u16, Step)>> {
@@ -44,6 +46,7 @@ fn steps() -> impl Strategy<Value = Vec<(u16, Step)>> {
         1 => Just(Step::Decline),
         1 => Just(Step::OtherServer),
         3 => (1u16..2000).prop_map(Step::Wait),
+        1 => any::<bool>().prop_map(Step::Kill),
     ];
     proptest::collection::vec((1..=CLIENTS, step), 1..200)
 }
@@ -55,6 +58,8 @@ struct Model {
     held: HashMap<Ipv4Addr, (u16, u64)>,
     offered: HashMap<u16, Ipv4Addr>,
     declined: HashMap<Ipv4Addr, u64>,
+    /// Lines that were cut.
+    kills: usize,
 }
 
 impl Model {
@@ -105,7 +110,7 @@ fn packet(model: &mut Model, client: u16, step: &Step) -> Option<Packet> {
             Packet::new(hardware, &[DECLINE, US, &asks_for(own)])
         }
         Step::OtherServer => Packet::new(hardware, &[REQUEST, OTHER, &asks_for(address(9))]),
-        Step::Wait(_) => return None,
+        Step::Wait(_) | Step::Kill(_) => return None,
     })
 }
 
@@ -117,16 +122,33 @@ proptest! {
         let mut settings = Config::Office.settings();
         settings.subnets[0].addresses =
             Addresses::Pool(vec![Range { first: [10, 0, 0, 100].into(), last: [10, 0, 0, 107].into() }]);
-        let mut core = Core::with(settings);
+        let mut core = Core::with(settings.clone());
         let mut model = Model::default();
+        let mut file = HEADER.as_bytes().to_vec();
         for (client, step) in steps {
             if let Step::Wait(secs) = step {
                 model.time += u64::from(secs);
                 core.advance(Duration::from_secs(secs.into()));
             }
+            if let Step::Kill(anew) = step {
+                if anew {
+                    file = [HEADER.as_bytes(), &core.responder.leases().snapshot(core.now, 0, usize::MAX).0].concat();
+                }
+                file.extend(b"bound 10.0.0.10");
+                let (leases, recovered) = Leases::recover(core.now, &file, 100);
+                if anew {
+                    model.kills = 0;
+                }
+                prop_assert_eq!(recovered.damaged, model.kills);
+                core.responder = Responder::new(settings.clone(), leases);
+                file.push(b'\n');
+                model.kills += 1;
+            }
             let Some(packet) = packet(&mut model, client, &step) else { continue };
             let own = model.own(client);
             let replies = core.send(&packet);
+            // Written before the reply leaves.
+            file.extend(core.responder.leases().journal());
             for reply in &replies {
                 model.check(client, reply);
             }
