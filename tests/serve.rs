@@ -247,6 +247,101 @@ fn perfdhcp_loses_nothing_and_gives_no_address_twice() {
     assert_eq!(site.listed().len(), acked);
 }
 
+/// A dnsmasq in the client's namespace as the upstream, and `berth serve` for names alone.
+fn names() -> (Site, Running) {
+    let mut site = Site::new("");
+    drop(site.serving.take());
+    site.client.ip("addr add 10.0.0.2/16 dev c0");
+    let mut upstream = site.client.command("dnsmasq");
+    upstream.args([
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--port=5300",
+    ]);
+    upstream.args([
+        "--address=/example.org/192.0.2.7",
+        "--txt-record=text.example.org,hello",
+        "--local-ttl=60",
+    ]);
+    upstream.args(["--cname=alias.example.org,www.example.org", "--user=root", "--pid-file"]);
+    let upstream = Running(upstream.stderr(Stdio::null()).spawn().unwrap());
+    let mut command = site.server.command(env!("CARGO_BIN_EXE_berth"));
+    command.args(["serve", "--interface=s0", "--no-dhcp", "--upstream=10.0.0.2:5300", "--domain=lan"]);
+    command.args(["--host=printer=10.0.0.9", "--host=printer=fd00::9"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("serving DNS") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "berth serve has ended");
+    }
+    site.serving = Some(Running(child));
+    let answers = || site.client.run("dig @10.0.0.2 -p 5300 +short +tries=1 +time=1 www.example.org");
+    until("upstream", || std::panic::catch_unwind(answers).is_ok_and(|answer| answer.contains("192.0.2.7")));
+    (site, upstream)
+}
+
+#[test]
+fn dig_asks_for_our_names_and_others_and_hears_them_when_the_upstream_is_gone() {
+    let (site, upstream) = names();
+    let dig = |words: &str| site.client.run(&format!("dig @10.0.0.1 +tries=1 +time=5 {words}"));
+    assert_eq!(dig("+short printer.lan"), "10.0.0.9\n");
+    assert_eq!(dig("+short printer.lan AAAA"), "fd00::9\n");
+    assert_eq!(dig("+short -x 10.0.0.9"), "printer.lan.\n");
+    assert_eq!(dig("+short -x fd00::9"), "printer.lan.\n");
+    assert!(dig("nobody.lan").contains("status: NXDOMAIN"));
+    for words in ["+notcp", "+tcp", "+noedns", "+dnssec +bufsize=1232", "+cdflag"] {
+        let answer = dig(&format!("{words} wWw.Example.org"));
+        assert!(answer.contains("status: NOERROR") && answer.contains("192.0.2.7"), "{words}: {answer}");
+        assert!(answer.contains("wWw.Example.org."), "{words}: {answer}");
+    }
+    assert_eq!(dig("+short TXT text.example.org"), "\"hello\"\n");
+    assert!(dig("ANY www.example.org").contains("RFC8482"));
+    assert!(dig("CH TXT version.bind").contains("status: REFUSED"));
+    drop(upstream);
+    for words in ["+noedns", "+tcp +noedns"] {
+        let answer = dig(&format!("{words} www.example.org"));
+        assert!(answer.contains("192.0.2.7"), "{answer}");
+    }
+}
+
+#[test]
+fn glibc_finds_names_through_us_with_ndots_5() {
+    let (site, _upstream) = names();
+    let conf = site.dir.path().join("resolv.conf");
+    fs::write(&conf, "nameserver 10.0.0.1\nsearch a.lan lan\noptions ndots:5\n").unwrap();
+    let line = format!(
+        "mount --bind {} /etc/resolv.conf && getent ahostsv4 printer && getent ahostsv4 www.example.org",
+        conf.display()
+    );
+    let found = checked(site.client.command("unshare").args(["--mount", "sh", "-c", &line]));
+    assert!(found.contains("10.0.0.9") && found.contains("192.0.2.7"), "{found}");
+}
+
+#[test]
+fn dnsperf_loses_no_answer() {
+    let (site, _upstream) = names();
+    let queries: String =
+        (0..200).map(|number| format!("n{number}.example.org A\nprinter.lan AAAA\n")).collect();
+    let file = site.dir.path().join("queries");
+    fs::write(&file, queries).unwrap();
+    let words = format!("dnsperf -s 10.0.0.1 -d {} -c 4 -q 50 -l 3", file.display());
+    let report = site.client.run(&words);
+    let lost = report.lines().find(|line| line.contains("Queries lost")).unwrap();
+    assert!(lost.contains(" 0 (0.00%)"), "{report}");
+    let rate: f64 = report
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Queries per second:"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    println!("{rate} answers a second");
+    assert!(rate > 100.0, "{report}");
+}
+
 #[test]
 fn one_lease_file_one_server() {
     let site = Site::new("");

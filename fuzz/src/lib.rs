@@ -56,6 +56,9 @@ pub fn dns(now: Instant, data: &[u8]) {
             upstreams: vec!["10.96.0.10:53".parse().expect("an address")],
             search: vec!["svc.cluster.local".into()],
             ndots: 5,
+            hosts: vec![("printer.lan".into(), [10, 0, 0, 9].into())],
+            domain: Some("lan".into()),
+            aaaa: true,
         },
         7,
     );

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::guest::{GuestPlan, upstreams};
-use crate::config::serve::{BootFor, Relayed, Reserve, ServeOptions, Span, Whose};
+use crate::config::serve::{Aaaa, BootFor, Relayed, Reserve, ServeOptions, Span, Whose};
 use crate::facts::{Interface, Resolver};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 use crate::proto::dhcp4::{
@@ -89,6 +89,9 @@ impl DnsPlan {
             upstreams: servers(&plan.upstreams),
             search: plan.search.clone(),
             ndots: plan.ndots,
+            hosts: Vec::new(),
+            domain: None,
+            aaaa: true,
         };
         let (fixed_upstreams, fixed_search) = (false, false);
         Self {
@@ -262,6 +265,9 @@ fn dns(options: &ServeOptions, address: Ipv4Addr, resolver: &Resolver) -> DnsPla
         upstreams: told,
         search: options.search.clone(),
         ndots: 1,
+        hosts: options.host.iter().map(|host| (host.name.clone(), host.address)).collect(),
+        domain: options.domain.as_ref().map(|domain| domain.trim_matches('.').to_lowercase()),
+        aaaa: options.aaaa == Aaaa::Pass,
     };
     let mut plan = DnsPlan {
         address,
