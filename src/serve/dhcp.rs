@@ -19,7 +19,8 @@ use crate::plan::serve::{DhcpPlan, ServePlan};
 use crate::proto::Now;
 use crate::proto::dhcp4::{CLIENT_PORT, Destination, OneGuest, Reason, Responder, SERVER_PORT, Transmit};
 use crate::proto::frame::{Endpoint, arp_probe, arp_sender, udp4};
-use crate::sys::lease_file;
+use crate::proto::leases::HEADER;
+use crate::sys::lease_file::{self, LeaseFile};
 use crate::sys::socket::Dhcp;
 
 /// Datagrams answered with one access to the disk.
@@ -99,7 +100,7 @@ impl fmt::Display for End {
 
 /// Opens and closes the lease file: whether it can be had is known before anything is served.
 pub fn check(task: &Task) -> Result<(), lease_file::Error> {
-    Store::open(&task.plan, now()).map(drop)
+    task.plan.lease_file.as_ref().map_or(Ok(()), |path| LeaseFile::open(path, HEADER).map(drop))
 }
 
 /// Serves until the socket fails; the end is why.
