@@ -16,7 +16,7 @@ run=(
     fdisk dosfstools e2fsprogs gcc libc6-dev make
 )
 test=(
-    nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 dnsutils
+    nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 kea-admin dnsutils dnsperf
     strace ethtool tcpdump openssl python3 jq util-linux shellcheck
 )
 full=(mmdebstrap grub-pc-bin grub-common openssh-client)

@@ -6,10 +6,11 @@
 pub mod nft;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::serve::{LEASE_FILE, ServeOptions};
 use crate::config::{LogFormat, Options};
 
 const EXAMPLES: &str = "\
@@ -25,6 +26,22 @@ Examples:
 
 Exit codes: 0 the guest powered off; 2 no image directory; 3 no overlay; 4 no network; 10 and up see the README;
 QEMU's own code when QEMU ended by itself.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  # A pool, and an address of its own for one machine; names are asked of the servers in resolv.conf.
+  berth serve --interface br1 --range 10.0.0.100,10.0.0.200 --reserve 52:54:00:12:34:56,10.0.0.5,web
+
+  # DHCP alone, two networks behind a relay, leases of a day.
+  berth serve --interface eth1 --no-dns --lease-time 86400 \\
+    --relayed 10.2.0.0/16,10.2.0.10,10.2.255.250,10.2.0.1 --relayed 10.3.0.0/24,10.3.0.10,10.3.0.250,10.3.0.1
+
+  # Network boot: a file for old ROMs, one for UEFI (architecture 7), one for iPXE.
+  berth serve --interface eth1 --range 10.0.0.100,10.0.0.200 --next-server 10.0.0.2 \\
+    --boot-file pxelinux.0 --boot-file 7=grubx64.efi --boot-file ipxe=http://10.0.0.2/boot.ipxe
+
+  # DNS alone, with two names of our own.
+  berth serve --interface br1 --no-dhcp --host printer.lan=10.0.0.9 --host nas.lan=10.0.0.8 --domain lan";
 
 /// Run a virtual machine in a container or pod and make it be the pod on the network.
 #[derive(Debug, Parser)]
@@ -47,6 +64,23 @@ enum Verb {
         #[command(flatten)]
         common: Common,
         /// How the plan is printed
+        #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
+        output: Output,
+    },
+    /// DHCP and DNS on an interface that exists, with pools and reservations
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve {
+        #[command(flatten)]
+        options: Box<ServeOptions>,
+        #[command(flatten)]
+        log: Log,
+    },
+    /// The leases of berth serve, running or not
+    Leases {
+        /// Where they are kept
+        #[arg(long, env = "BERTH_SERVE_LEASE_FILE", value_name = "PATH", default_value = LEASE_FILE)]
+        lease_file: PathBuf,
+        /// How they are printed
         #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
         output: Output,
     },
@@ -105,6 +139,14 @@ pub enum Command {
         log: Log,
         output: Output,
     },
+    Serve {
+        options: Box<ServeOptions>,
+        log: Log,
+    },
+    Leases {
+        lease_file: PathBuf,
+        output: Output,
+    },
     Nft {
         place: nft::Where,
         log: Log,
@@ -126,6 +168,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     Ok(match cli.verb {
         None => run(cli.run),
         Some(Verb::Run(common)) => run(common),
+        Some(Verb::Serve { options, log }) => Command::Serve { options, log },
+        Some(Verb::Leases { lease_file, output }) => Command::Leases { lease_file, output },
         Some(Verb::Nft { place, log, verb }) => Command::Nft { place, log, verb },
         Some(Verb::Plan { common, output }) => {
             Command::Plan { options: Box::new(common.options), log: common.log, output }

@@ -35,6 +35,17 @@ pub struct Uplink {
     pub gateway: Option<Ipv4Addr>,
 }
 
+/// A link that DHCP and DNS are served on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    pub name: IfName,
+    pub mac: MacAddr,
+    /// Octets.
+    pub mtu: u32,
+    /// With their prefix lengths.
+    pub addresses: Vec<Ipv4Prefix>,
+}
+
 /// `resolv.conf(5)`, as far as a forwarder needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Resolver {

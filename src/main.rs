@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use berth::cli::{self, Command, Log, Output};
+use berth::config::serve::ServeOptions;
 use berth::config::{Ambient, Config, LogFormat, Options};
 use berth::exit::{Code, story};
 use berth::plan::Plan;
@@ -29,7 +30,11 @@ fn main() -> ExitCode {
     };
     let log = match &command {
         Command::Bash(arguments) => return shell(arguments),
-        Command::Run { log, .. } | Command::Plan { log, .. } | Command::Nft { log, .. } => log,
+        Command::Run { log, .. }
+        | Command::Plan { log, .. }
+        | Command::Serve { log, .. }
+        | Command::Nft { log, .. } => log,
+        Command::Leases { .. } => &Log::default(),
     };
     if let Err(error) = start_log(log) {
         eprintln!("berth: {error}");
@@ -51,6 +56,12 @@ fn main() -> ExitCode {
         match &command {
             Command::Run { options, .. } => run(options).await,
             Command::Plan { options, output, .. } => show_plan(options, *output).await,
+            Command::Serve { options, .. } => standing(options).await,
+            Command::Leases { lease_file, output } => {
+                let json = *output == Output::Json;
+                let listed = serve::leases::list(lease_file, json, &mut std::io::stdout().lock());
+                listed.map(|()| Code::Success).map_err(|error| Failure(Code::Serve, error))
+            }
             Command::Nft { verb: cli::nft::Nft::Check(options), .. } => check(options).await,
             Command::Nft { verb, .. } => {
                 inspect::run(verb, &mut std::io::stdout().lock()).await.map_err(from_inspect)
@@ -224,6 +235,28 @@ fn from_apply(error: apply::Error) -> Failure {
         apply::Error::Task(_) => Code::Machine,
     };
     Failure(code, story(&error))
+}
+
+/// `berth serve`: config → facts → plan → serve.
+async fn standing(options: &ServeOptions) -> Result<Code, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
+    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let facts = |error: probe::Error| Failure(Code::Facts, story(&error));
+    let interface = probe::interface(&options.interface, &links).await.map_err(facts)?;
+    let resolver = probe::resolver(&options.resolv_conf).map_err(facts)?;
+    let plan = plan::serve::plan(options, &interface, &resolver)
+        .map_err(|error| Failure(Code::Plan, story(&error)))?;
+    let (stop, stopping) = watch::channel(false);
+    let serving = serve::standing(&plan, stopping);
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = signals.asked_to_stop() => {
+            let _ = stop.send(true);
+            serving.await
+        }
+    };
+    ended.map(|()| Code::Success).map_err(|error| Failure(Code::Serve, story(&error)))
 }
 
 async fn check(options: &Options) -> Result<Code, Failure> {

@@ -46,9 +46,33 @@ fn dhcp4() {
 }
 
 #[test]
-fn dns() {
+fn dhcp4_options() {
     let now = Instant::now();
-    replay("dns", |bytes| targets::dns(now, bytes));
+    replay("dhcp4_options", |bytes| targets::dhcp4_options(now, bytes));
+}
+
+#[test]
+fn dns_query() {
+    let now = Instant::now();
+    replay("dns_query", |bytes| targets::dns_query(now, bytes));
+}
+
+#[test]
+fn dns_response() {
+    let now = Instant::now();
+    replay("dns_response", |bytes| targets::dns_response(now, bytes));
+}
+
+#[test]
+fn leases_file() {
+    let now = Instant::now();
+    replay("leases_file", |bytes| targets::leases_file(now, bytes));
+}
+
+#[test]
+fn search_list() {
+    let now = Instant::now();
+    replay("search_list", |bytes| targets::search_list(now, bytes));
 }
 
 #[test]

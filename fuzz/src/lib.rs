@@ -1,6 +1,6 @@
 //! What each fuzz target does with its bytes. `tests/corpus.rs` does the same with the committed corpus.
 
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use berth::facts::Resolver;
 use berth::nft::Batch;
@@ -8,11 +8,13 @@ use berth::nft::attr::Messages;
 use berth::nft::dump::{Dump, Filter};
 use berth::nft::json::{Document, Release};
 use berth::nft::text::Style;
-use berth::proto::{dhcp4, dns};
+use berth::proto::leases::{HEADER, Leases, Range};
+use berth::proto::{Now, dhcp4, dns};
+use dhcproto::v4::{DhcpOption, Message, OptionCode};
+use dhcproto::{Decodable, Decoder};
 
-/// A datagram to the DHCP server.
-pub fn dhcp4(now: Instant, data: &[u8]) {
-    let mut responder = dhcp4::Responder::new(dhcp4::Settings {
+fn one_guest() -> dhcp4::Settings {
+    dhcp4::OneGuest {
         server: [192, 168, 254, 1].into(),
         guest: "192.168.254.2/30".parse().expect("a prefix"),
         dns: vec![[192, 168, 254, 1].into()],
@@ -20,15 +22,107 @@ pub fn dhcp4(now: Instant, data: &[u8]) {
         hostname: "web".into(),
         mtu: 1450,
         lease_secs: 86_400,
-    });
-    if let Ok(Some(transmit)) = responder.answer(now, data) {
-        assert!((300..=1472).contains(&transmit.payload.len()));
+    }
+    .into()
+}
+
+/// One address for whoever comes first, and everything allowed.
+fn pool() -> dhcp4::Settings {
+    let mut pool = dhcp4::Settings {
+        rapid_commit: true,
+        bootp: true,
+        subnet_selection: true,
+        probe: true,
+        limits: dhcp4::Limits { per_client: Some(5), total: Some(50) },
+        ..one_guest()
+    };
+    for subnet in &mut pool.subnets {
+        let last = [192, 168, 254, 2].into();
+        subnet.addresses = dhcp4::Addresses::Pool(vec![Range { first: last, last }]);
+        let file = "http://192.168.254.1/boot.efi".into();
+        subnet.parameters.boot = vec![dhcp4::Boot { client: dhcp4::BootClient::Any, file }];
+    }
+    pool
+}
+
+fn at(now: Instant) -> Now {
+    Now { monotonic: now, wall: SystemTime::UNIX_EPOCH }
+}
+
+/// A datagram to the DHCP server of one guest, and to one with a pool and everything allowed: twice, as clients do.
+pub fn dhcp4(now: Instant, data: &[u8]) {
+    for settings in [one_guest(), pool()] {
+        let mut responder = dhcp4::Responder::new(settings, Leases::new(4));
+        for _ in 0..2 {
+            if let Ok(Some(transmit)) = responder.answer(at(now), data) {
+                assert!((300..=1472).contains(&transmit.payload.len()));
+            }
+        }
     }
 }
 
-/// A question from the guest, then the same bytes as the answer of every server asked.
-pub fn dns(now: Instant, data: &[u8]) {
-    let mut forwarder = dns::Forwarder::new(
+fn request(options: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![1, 1, 6, 0, 0xde, 0xad, 0, 1];
+    bytes.resize(28, 0);
+    bytes.extend([0x52, 0x54, 0, 1, 2, 3]);
+    bytes.resize(236, 0);
+    bytes.extend([99, 130, 83, 99]);
+    bytes.extend(options);
+    bytes
+}
+
+/// Options of an otherwise right request: whatever is answered, another library can read. And a person's words for an
+/// option: the first octet is its code.
+pub fn dhcp4_options(now: Instant, data: &[u8]) {
+    let mut responder = dhcp4::Responder::new(pool(), Leases::new(4));
+    for kind in [&[53, 1, 1][..], &[53, 1, 3], &[]] {
+        if let Ok(Some(transmit)) = responder.answer(at(now), &request(&[kind, data].concat())) {
+            Message::decode(&mut Decoder::new(&transmit.payload)).expect("a reply that can be read");
+        }
+    }
+    if let Some((code, words)) = data.split_first()
+        && let Ok(words) = std::str::from_utf8(words)
+        && let Ok(value) = dhcp4::encode(*code, words)
+    {
+        assert!(value.len() <= 1024);
+    }
+}
+
+/// A search list, a domain a line: option 119 as another library reads it has the domains that are some, in order.
+pub fn search_list(now: Instant, data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut settings = one_guest();
+    for subnet in &mut settings.subnets {
+        subnet.parameters.search = text.lines().take(40).map(str::to_owned).collect();
+    }
+    let mut responder = dhcp4::Responder::new(settings, Leases::new(4));
+    let asked = request(&[53, 1, 1, 55, 1, 119, 57, 2, 5, 0xdc, 255]);
+    let answer = responder.answer(at(now), &asked);
+    assert!(matches!(answer, Ok(Some(_))), "no offer: {answer:?}");
+    let Ok(Some(transmit)) = answer else { return };
+    let Ok(message) = Message::decode(&mut Decoder::new(&transmit.payload)) else { return };
+    if let Some(DhcpOption::DomainSearch(found)) = message.opts().get(OptionCode::DomainSearch) {
+        assert!(found.len() <= text.lines().count());
+    }
+}
+
+/// A lease file, however spoilt; what was read is written and read again.
+pub fn leases_file(now: Instant, data: &[u8]) {
+    let now = at(now);
+    let (leases, recovered) = Leases::recover(now, data, 64);
+    assert!(leases.len() <= recovered.lines.min(64));
+    let lasting = leases.snapshot(now, 0, usize::MAX).0;
+    let (again, second) = Leases::recover(now, &[HEADER.as_bytes(), &lasting].concat(), 64);
+    assert_eq!((second.damaged, second.torn), (0, 0));
+    let listed = |leases: &Leases| {
+        leases.iter().map(|lease| (lease.address, lease.client, lease.state)).collect::<Vec<_>>()
+    };
+    let (first, second) = (listed(&leases), listed(&again));
+    assert!(second.iter().all(|lease| first.contains(lease)));
+}
+
+fn forwarder() -> dns::Forwarder {
+    dns::Forwarder::new(
         dns::Settings {
             hostname: "web".into(),
             guest: [192, 168, 254, 2].into(),
@@ -36,22 +130,70 @@ pub fn dns(now: Instant, data: &[u8]) {
             upstreams: vec!["10.96.0.10:53".parse().expect("an address")],
             search: vec!["svc.cluster.local".into()],
             ndots: 5,
+            hosts: vec![("printer.lan".into(), [10, 0, 0, 9].into())],
+            domain: Some("lan".into()),
+            aaaa: true,
         },
         7,
-    );
-    let _ = forwarder.handle(now, dns::Input::Query { client: 1, over: dns::Over::Udp, bytes: data });
+    )
+}
+
+/// Everything that is asked of servers gets `reply`, with the right id; how many answers came of it.
+fn converse(
+    forwarder: &mut dns::Forwarder,
+    now: Instant,
+    query: &[u8],
+    reply: impl Fn(&[u8]) -> Vec<u8>,
+) -> usize {
+    let _ = forwarder.handle(now, dns::Input::Query { client: 1, over: dns::Over::Udp, bytes: query });
+    let mut answers = 0;
     for _ in 0..64 {
-        let Some(output) = forwarder.poll() else { break };
-        if let dns::Output::Ask { ask, bytes, .. } = output {
-            let mut reply = data.to_vec();
-            if let (Some(head), Some(id)) = (reply.get_mut(..2), bytes.get(..2)) {
-                head.copy_from_slice(id);
+        match forwarder.poll() {
+            None => break,
+            Some(dns::Output::Ask { ask, bytes, .. }) => {
+                let mut reply = reply(&bytes);
+                if let (Some(head), Some(id)) = (reply.get_mut(..2), bytes.get(..2)) {
+                    head.copy_from_slice(id);
+                }
+                if let Some(flags) = reply.get_mut(2) {
+                    *flags |= 0x80;
+                }
+                let _ = forwarder.handle(now, dns::Input::Reply { ask, bytes: &reply });
             }
-            if let Some(flags) = reply.get_mut(2) {
-                *flags |= 0x80;
+            Some(dns::Output::Answer { bytes, .. }) => {
+                assert!(bytes.len() <= 4096);
+                answers += 1;
             }
-            let _ = forwarder.handle(now, dns::Input::Reply { ask, bytes: &reply });
+            Some(dns::Output::Forget { .. }) => {}
         }
+    }
+    assert!(answers <= 1, "one question, {answers} answers");
+    answers
+}
+
+/// A question, answered with itself and an address; then once more.
+pub fn dns_query(now: Instant, data: &[u8]) {
+    let mut forwarder = forwarder();
+    let found = |asked: &[u8]| {
+        let mut reply = asked.to_vec();
+        if let Some(count) = reply.get_mut(7) {
+            *count = 1;
+        }
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 0, 0, 4, 10, 0, 0, 1]);
+        reply
+    };
+    for seconds in [0, 10, 300] {
+        converse(&mut forwarder, now + Duration::from_secs(seconds), data, found);
+    }
+}
+
+/// What a server answers to a right question; asked again while that is remembered, and when it is over.
+pub fn dns_response(now: Instant, data: &[u8]) {
+    const QUERY: &[u8] =
+        b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\x01b\x01c\x01d\x01e\x07example\0\0\x01\0\x01";
+    let mut forwarder = forwarder();
+    for seconds in [0, 1, 60, 100_000] {
+        converse(&mut forwarder, now + Duration::from_secs(seconds), QUERY, |_| data.to_vec());
     }
 }
 

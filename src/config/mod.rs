@@ -6,6 +6,7 @@
 
 mod options;
 mod parse;
+pub mod serve;
 
 pub use options::{LogFormat, Options};
 pub use parse::{Ambient, Errors, Invalid};

@@ -8,6 +8,7 @@ pub mod guest;
 pub mod link;
 pub mod machine;
 pub mod nat;
+pub mod serve;
 mod text;
 
 pub use disk::DiskPlan;

@@ -1,46 +1,49 @@
-//! DHCPv4 (RFC 2131, 2132) for the one guest behind a tap: whoever asks there gets the one address.
+//! DHCPv4 server (RFC 2131, 2132): datagrams in, replies (or silence) out, under a clock that is handed in.
 //!
-//! Nothing is filtered by MAC or client identifier: only the guest can be there, and a server that insisted on a
-//! MAC has left many a guest without a network. Requests are decoded by dhcproto; replies are laid out here,
-//! because options go out in the order the client asked for (RFC 2131 §3.5). Pools, relays of other subnets and
-//! BOOTP are not served.
+//! One `Responder` serves one interface and what relays send to it. Requests are read where they lie, replies laid
+//! out here, because options go out in the order the client asked for (RFC 2131 §3.5). Who has which address is in
+//! `leases`; its journal must be on disk before a reply leaves. Not served: lease queries, forced renewals,
+//! authentication (RFC 3118).
 
-mod options;
+mod binding;
+mod boot;
+mod code;
+mod fqdn;
+mod limits;
+mod link;
+mod parameters;
+mod reply;
+mod request;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod value;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::time::Instant;
 
-use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
-use dhcproto::{Decodable, Decoder, Encodable};
+use dhcproto::v4::MessageType;
 
-use crate::net::{Ipv4Prefix, MacAddr};
+pub use self::settings::{
+    Addresses, Boot, BootClient, INFINITE, LeaseTime, Limits, OneGuest, Parameters, Reservation, ReservedFor,
+    Settings, Subnet,
+};
+pub use self::value::{OptionError, encode};
+use super::Now;
+use super::leases::Leases;
+use crate::net::MacAddr;
+
+use self::limits::Limiter;
+use self::link::Link;
+use self::reply::{Fixed, Options};
+use self::request::Request;
 
 pub const SERVER_PORT: u16 = 67;
 pub const CLIENT_PORT: u16 = 68;
 
-/// Largest request looked at, in octets of UDP payload: nothing real comes near it.
-const LARGEST: usize = 4096;
 /// Header and magic cookie (RFC 2131 §2).
 const FIXED: usize = 240;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
-/// What every client takes (RFC 2131 §2): 576 octets of IP datagram, less IP and UDP headers.
-const LEAST_SIZE: usize = 576 - 28;
-
-/// What the guest is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Our address: server identifier and router.
-    pub server: Ipv4Addr,
-    pub guest: Ipv4Prefix,
-    pub dns: Vec<Ipv4Addr>,
-    pub search: Vec<String>,
-    pub hostname: String,
-    /// Octets.
-    pub mtu: u32,
-    pub lease_secs: u32,
-}
 
 /// Where a reply goes (RFC 2131 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +62,17 @@ pub enum Destination {
 pub struct Transmit {
     pub destination: Destination,
     pub payload: Vec<u8>,
-    /// OFFER, ACK or NAK, for the log.
-    pub kind: MessageType,
+    /// OFFER, ACK or NAK, for the log. None: a BOOTP reply.
+    pub kind: Option<MessageType>,
     pub client: MacAddr,
+    /// What the client is given; unspecified in a NAK or the answer to an INFORM.
+    pub address: Ipv4Addr,
+    /// Look for this address on the link first, for less than a second; what else goes to this client waits as long.
+    /// When somebody has it, say so to `Responder::conflict` and hand in the same request again; else send.
+    pub probe: Option<Ipv4Addr>,
 }
 
-/// Why there is no answer. Counted, never fatal.
+/// Why there is no answer, or less of one. Counted, never fatal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     TooLong,
@@ -75,10 +83,25 @@ pub enum Reason {
     Malformed,
     NoMessageType,
     UnknownMessageType,
+    /// Option 90.
+    Authentication,
     OtherServer,
     BadMix,
+    /// No subnet for the relay's or client's address.
+    NoSubnet,
+    /// No address is left.
+    Exhausted,
+    /// Nothing is known of the client, and this server does not speak for all.
+    UnknownClient,
+    /// RELEASE or DECLINE of what the client does not have.
+    NotHeld,
+    TooMany,
     Declined,
     Released,
+    /// Answered, but without option 82: it did not fit.
+    RelayInformationDropped,
+    /// Somebody already uses an address that was to be offered.
+    Conflict,
 }
 
 impl Reason {
@@ -93,10 +116,18 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::NoMessageType => "no_message_type",
             Self::UnknownMessageType => "unknown_message_type",
+            Self::Authentication => "authentication",
             Self::OtherServer => "other_server",
             Self::BadMix => "bad_mix",
+            Self::NoSubnet => "no_subnet",
+            Self::Exhausted => "exhausted",
+            Self::UnknownClient => "unknown_client",
+            Self::NotHeld => "not_held",
+            Self::TooMany => "too_many",
             Self::Declined => "declined",
             Self::Released => "released",
+            Self::RelayInformationDropped => "relay_information_dropped",
+            Self::Conflict => "conflict",
         }
     }
 }
@@ -105,220 +136,129 @@ impl Reason {
 #[derive(Debug)]
 pub struct Responder {
     settings: Settings,
+    link: Link,
+    leases: Leases,
+    limiter: Limiter,
+    counts: BTreeMap<Reason, u64>,
+}
+
+/// What the policy decides; the rest of a reply follows from it.
+#[derive(Debug, Clone, Copy)]
+struct Decision {
+    kind: MessageType,
+    /// Which subnet's parameters.
+    subnet: usize,
+    address: Option<Ipv4Addr>,
+    lease_secs: Option<u32>,
+    /// Which reservation's name.
+    reservation: Option<usize>,
+    rapid: bool,
+    probe: bool,
 }
 
 impl Responder {
-    pub fn new(settings: Settings) -> Self {
-        Self { settings }
+    pub fn new(settings: Settings, leases: Leases) -> Self {
+        let limiter = Limiter::new(settings.limits);
+        Self { link: Link::new(&settings), settings, leases, limiter, counts: BTreeMap::new() }
     }
 
-    /// Answers one datagram from the client side. A binding of one guest does not expire, so `now` does not
-    /// matter yet; it is part of the contract of every core.
-    pub fn answer(&mut self, _now: Instant, datagram: &[u8]) -> Result<Option<Transmit>, Reason> {
-        let request = Request::parse(datagram)?;
-        match request.kind {
-            MessageType::Discover => Ok(Some(self.lease(&request, MessageType::Offer))),
-            MessageType::Request => self.request(&request),
-            MessageType::Inform => self.inform(&request),
-            MessageType::Decline => Err(Reason::Declined),
-            MessageType::Release => Err(Reason::Released),
-            _ => Err(Reason::UnknownMessageType),
+    /// Answers one datagram that came to the server port.
+    pub fn answer(&mut self, now: Now, datagram: &[u8]) -> Result<Option<Transmit>, Reason> {
+        let answer = Request::parse(datagram).and_then(|request| self.respond(now, &request));
+        if let Err(reason) = &answer {
+            self.count(*reason);
         }
+        answer
     }
 
-    /// RFC 2131 §4.3.2, by what tells the client's state (table 4).
-    fn request(&self, request: &Request) -> Result<Option<Transmit>, Reason> {
-        let ciaddr = Some(request.message.ciaddr()).filter(|address| !address.is_unspecified());
-        let asked = match (request.server, request.address, ciaddr) {
-            (Some(server), _, _) if server != self.settings.server => return Err(Reason::OtherServer),
-            // SELECTING
-            (Some(_), Some(address), None) => address,
-            // INIT-REBOOT
-            (None, Some(address), None) => address,
-            // RENEWING, REBINDING
-            (None, None, Some(address)) => address,
-            _ => return Err(Reason::BadMix),
-        };
-        if asked == self.settings.guest.address {
-            Ok(Some(self.lease(request, MessageType::Ack)))
-        } else {
-            Ok(Some(self.nak(request, asked)))
-        }
+    /// Somebody answered the probe for this address: nobody gets it for a while.
+    pub fn conflict(&mut self, now: Now, address: Ipv4Addr) {
+        self.count(Reason::Conflict);
+        self.leases.decline(now, address, self.settings.quarantine);
     }
 
-    /// RFC 2131 §4.3.5: parameters only, to the address the client has.
-    fn inform(&self, request: &Request) -> Result<Option<Transmit>, Reason> {
-        let ciaddr = request.message.ciaddr();
-        if ciaddr.is_unspecified() {
-            return Err(Reason::BadMix);
-        }
-        let mut reply = request.reply();
-        reply.set_ciaddr(ciaddr);
-        let options = options::parameters(&self.settings, request, MessageType::Ack, None);
-        Ok(Some(self.transmit(request, &reply, MessageType::Ack, &options)))
+    /// To take the journal, list, or compact.
+    pub fn leases(&mut self) -> &mut Leases {
+        &mut self.leases
     }
 
-    fn lease(&self, request: &Request, kind: MessageType) -> Transmit {
-        let mut reply = request.reply();
-        reply.set_yiaddr(self.settings.guest.address).set_siaddr(self.settings.server);
-        if kind == MessageType::Ack {
-            reply.set_ciaddr(request.message.ciaddr());
-        }
-        let options = options::parameters(&self.settings, request, kind, Some(self.lease_secs(request)));
-        self.transmit(request, &reply, kind, &options)
+    /// Since the start.
+    pub fn counts(&self) -> &BTreeMap<Reason, u64> {
+        &self.counts
     }
 
-    /// What the client asks for, within reason; never infinite.
-    fn lease_secs(&self, request: &Request) -> u32 {
-        let most = self.settings.lease_secs;
-        request.lease_secs.map_or(most, |asked| asked.clamp(most.min(300), most))
+    fn count(&mut self, reason: Reason) {
+        *self.counts.entry(reason).or_default() += 1;
     }
 
-    fn nak(&self, request: &Request, asked: Ipv4Addr) -> Transmit {
-        let mut reply = request.reply();
-        if !request.message.giaddr().is_unspecified() {
-            // The relay must broadcast it: the client has no address that is right (§4.3.2).
-            reply.set_flags(Flags::default().set_broadcast());
-        }
-        let message = format!("{asked} is not this network's: it is {}", self.settings.guest);
-        let options = options::nak(&self.settings, request, &message);
-        self.transmit(request, &reply, MessageType::Nak, &options)
-    }
-
-    fn transmit(&self, request: &Request, reply: &Message, kind: MessageType, options: &[u8]) -> Transmit {
-        // dhcproto writes the header and the cookie, then the end option of an empty list, which gives way.
-        let mut payload = reply.to_vec().unwrap_or_default();
-        payload.truncate(FIXED);
-        payload.extend_from_slice(options);
-        // BOOTP's size (RFC 1542 §2.1): some clients drop what is shorter.
-        payload.resize(payload.len().max(300), 0);
-        Transmit {
-            destination: request.destination(kind, reply.yiaddr()),
-            payload,
-            kind,
-            client: request.mac,
-        }
-    }
-}
-
-/// A request that makes sense so far.
-struct Request {
-    message: Message,
-    kind: MessageType,
-    mac: MacAddr,
-    /// Option 54.
-    server: Option<Ipv4Addr>,
-    /// Option 50.
-    address: Option<Ipv4Addr>,
-    /// Option 51.
-    lease_secs: Option<u32>,
-    /// Option 55, by number.
-    wanted: Option<Vec<u8>>,
-    /// Option 61, to be echoed (RFC 6842).
-    client_id: Option<Vec<u8>>,
-    /// Octets a reply may have: option 57 less the IP and UDP headers, at least 548.
-    most: usize,
-}
-
-impl Request {
-    /// Looks at the fixed part and the options' lengths first, so that only sane messages reach the decoder.
-    fn parse(datagram: &[u8]) -> Result<Self, Reason> {
-        if datagram.len() > LARGEST {
-            return Err(Reason::TooLong);
-        }
-        let Some(&[op, htype, hlen, _]) = datagram.first_chunk::<4>() else { return Err(Reason::Truncated) };
-        if datagram.len() < FIXED {
-            return Err(Reason::Truncated);
-        }
-        if op != 1 {
-            return Err(Reason::NotARequest);
-        }
-        if htype != 1 || hlen != 6 {
-            return Err(Reason::HardwareAddress);
-        }
-        if datagram.get(FIXED - 4..FIXED) != Some(&COOKIE) {
+    fn respond(&mut self, now: Now, request: &Request) -> Result<Option<Transmit>, Reason> {
+        if !request.cookie && !self.settings.bootp {
             return Err(Reason::NoCookie);
         }
-        let plain = options::known_only(datagram).ok_or(Reason::Malformed)?;
-        let message = Message::decode(&mut Decoder::new(&plain)).map_err(|_| Reason::Malformed)?;
-        if message.opcode() != Opcode::BootRequest {
-            return Err(Reason::NotARequest);
+        if request.has(code::AUTHENTICATION) {
+            return Err(Reason::Authentication);
         }
-        Self::read(message)
+        let Some(kind) = request.kind else { return self.bootp(now, request).map(Some) };
+        let decide = match kind {
+            MessageType::Discover => Self::discover,
+            MessageType::Request => Self::request,
+            MessageType::Decline => Self::decline,
+            MessageType::Release => Self::release,
+            MessageType::Inform => Self::inform,
+            _ => return Err(Reason::UnknownMessageType),
+        };
+        let client = self.client(now, request)?;
+        let decision = decide(self, now, request, &client)?;
+        Ok(self.reply(request, decision))
     }
 
-    fn read(message: Message) -> Result<Self, Reason> {
-        let options = message.opts();
-        let kind = options.msg_type().ok_or(Reason::NoMessageType)?;
-        let mac = message.chaddr().first_chunk().copied().map(MacAddr).ok_or(Reason::HardwareAddress)?;
-        let address = |code| match options.get(code) {
-            Some(DhcpOption::RequestedIpAddress(address) | DhcpOption::ServerIdentifier(address)) => {
-                Some(*address)
-            }
-            _ => None,
-        };
-        let lease_secs = match options.get(OptionCode::AddressLeaseTime) {
-            Some(DhcpOption::AddressLeaseTime(seconds)) => Some(*seconds),
-            _ => None,
-        };
-        let wanted = match options.get(OptionCode::ParameterRequestList) {
-            Some(DhcpOption::ParameterRequestList(codes)) => {
-                Some(codes.iter().map(|&code| code.into()).collect())
-            }
-            _ => None,
-        };
-        let client_id = match options.get(OptionCode::ClientIdentifier) {
-            Some(DhcpOption::ClientIdentifier(bytes)) => Some(bytes.clone()),
-            _ => None,
-        };
-        let most = match options.get(OptionCode::MaxMessageSize) {
-            Some(DhcpOption::MaxMessageSize(size)) => {
-                usize::from(*size).saturating_sub(28).clamp(LEAST_SIZE, 1472)
-            }
-            _ => LEAST_SIZE,
-        };
-        Ok(Self {
-            server: address(OptionCode::ServerIdentifier),
-            address: address(OptionCode::RequestedIpAddress),
-            kind,
-            mac,
-            lease_secs,
-            wanted,
-            client_id,
-            most,
-            message,
-        })
-    }
-
-    /// Header of the reply: what is copied from the request (RFC 2131 table 3).
-    fn reply(&self) -> Message {
-        let request = &self.message;
-        let mut reply = Message::default();
-        reply
-            .clear_addrs()
-            .set_opcode(Opcode::BootReply)
-            .set_htype(request.htype())
-            .set_xid(request.xid())
-            .set_hops(request.hops())
-            .set_flags(request.flags())
-            .set_giaddr(request.giaddr())
-            .set_chaddr(request.chaddr());
-        reply
-    }
-
-    fn destination(&self, kind: MessageType, yiaddr: Ipv4Addr) -> Destination {
-        let request = &self.message;
-        let (giaddr, ciaddr) = (request.giaddr(), request.ciaddr());
-        if !giaddr.is_unspecified() {
-            Destination::Relay(giaddr)
-        } else if kind == MessageType::Nak {
-            Destination::Broadcast
-        } else if !ciaddr.is_unspecified() {
-            Destination::Client(ciaddr)
-        } else if request.flags().broadcast() {
-            Destination::Broadcast
+    fn reply(&mut self, request: &Request, decision: Decision) -> Option<Transmit> {
+        let subnet = self.settings.subnets.get(decision.subnet)?;
+        let values = self.link.values(decision.subnet)?;
+        let reservation = decision.reservation.and_then(|at| self.settings.reservations.get(at));
+        let kind = decision.kind;
+        let mut fixed = Fixed::of(request);
+        let server = request.relay(code::SERVER_OVERRIDE).unwrap_or(subnet.server);
+        let mut options = Options::new(request, kind, server);
+        if kind == MessageType::Nak {
+            // The relay must broadcast it: the client has no address that is right (RFC 2131 §4.3.2).
+            fixed.broadcast |= request.giaddr.is_some();
+            options.may(code::MESSAGE, &b"this address is not for this client here"[..]);
         } else {
-            Destination::Unicast { address: yiaddr, mac: self.mac }
+            fixed.yiaddr = decision.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+            if let Some(secs) = decision.lease_secs {
+                options.lease(secs);
+            }
+            if kind == MessageType::Ack {
+                fixed.ciaddr = request.ciaddr.unwrap_or(Ipv4Addr::UNSPECIFIED);
+            }
+            if decision.rapid {
+                options.must(code::RAPID_COMMIT, &[][..]);
+            }
+            if kind == MessageType::Offer && decision.address.is_none() {
+                options.must(code::AUTO_CONFIGURE, &[0][..]);
+            } else {
+                fixed.siaddr = subnet.parameters.next_server.unwrap_or(subnet.server);
+                fixed.file = values.fill(&mut options, subnet, request, reservation);
+            }
         }
+        let (payload, echoed) = options.lay_out(request, fixed, request.most, values.most());
+        let destination = destination(request, kind, fixed.yiaddr);
+        let address = fixed.yiaddr;
+        let probe = decision.address.filter(|_| decision.probe);
+        if !echoed {
+            self.count(Reason::RelayInformationDropped);
+        }
+        Some(Transmit { destination, payload, kind: Some(kind), client: request.mac, address, probe })
+    }
+}
+
+fn destination(request: &Request, kind: MessageType, yiaddr: Ipv4Addr) -> Destination {
+    match (request.giaddr, request.ciaddr) {
+        (Some(relay), _) => Destination::Relay(relay),
+        _ if kind == MessageType::Nak => Destination::Broadcast,
+        (None, Some(ciaddr)) => Destination::Client(ciaddr),
+        _ if request.broadcast || yiaddr.is_unspecified() => Destination::Broadcast,
+        _ => Destination::Unicast { address: yiaddr, mac: request.mac },
     }
 }

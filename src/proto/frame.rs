@@ -5,6 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use pnet_packet::arp::{ArpHardwareTypes, ArpOperations, ArpPacket, MutableArpPacket};
 use pnet_packet::ethernet::{EtherTypes, MutableEthernetPacket};
 use pnet_packet::ip::IpNextHeaderProtocols;
 use pnet_packet::ipv4::{self, Ipv4Flags, MutableIpv4Packet};
@@ -15,6 +16,7 @@ use crate::net::MacAddr;
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
 const UDP: usize = 8;
+const ARP: usize = 28;
 
 /// One side of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,32 @@ pub fn udp4(from: Endpoint, to: Endpoint, payload: &[u8]) -> Option<Vec<u8>> {
     let checksum = ipv4::checksum(&ip.to_immutable());
     ip.set_checksum(checksum);
     Some(frame)
+}
+
+/// Who has this address? Asked from no address, as one that looks for conflicts does (RFC 5227 §2.1.1).
+pub fn arp_probe(mac: MacAddr, address: Ipv4Addr) -> Option<Vec<u8>> {
+    let mut frame = vec![0; ETHERNET + ARP];
+    let mut ethernet = MutableEthernetPacket::new(&mut frame)?;
+    ethernet.set_destination(MacAddr([0xff; 6]).0.into());
+    ethernet.set_source(mac.0.into());
+    ethernet.set_ethertype(EtherTypes::Arp);
+    let mut arp = MutableArpPacket::new(frame.get_mut(ETHERNET..)?)?;
+    arp.set_hardware_type(ArpHardwareTypes::Ethernet);
+    arp.set_protocol_type(EtherTypes::Ipv4);
+    arp.set_hw_addr_len(6);
+    arp.set_proto_addr_len(4);
+    arp.set_operation(ArpOperations::Request);
+    arp.set_sender_hw_addr(mac.0.into());
+    arp.set_target_proto_addr(address);
+    Some(frame)
+}
+
+/// Whose address an ARP frame says it comes from.
+pub fn arp_sender(frame: &[u8]) -> Option<Ipv4Addr> {
+    let arp = ArpPacket::new(frame.get(ETHERNET..)?)?;
+    let right =
+        arp.get_hardware_type() == ArpHardwareTypes::Ethernet && arp.get_protocol_type() == EtherTypes::Ipv4;
+    right.then(|| arp.get_sender_proto_addr())
 }
 
 #[cfg(test)]

@@ -8,5 +8,13 @@
 pub mod dhcp4;
 pub mod dns;
 pub mod frame;
+pub mod leases;
 pub mod lifecycle;
 pub mod qmp;
+
+/// Both clocks: the monotonic one decides, the wall clock is only written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    pub monotonic: std::time::Instant,
+    pub wall: std::time::SystemTime,
+}

@@ -1,85 +1,286 @@
-//! The DHCP task: datagrams from the bridge, replies where RFC 2131 §4.1 sends them.
+//! The DHCP task: datagrams in, replies where RFC 2131 §4.1 sends them.
+//!
+//! Requests are taken in batches: all that wait are answered, what has to be remembered is written once, then the
+//! replies leave. One disk access serves them all.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use dhcproto::v4::MessageType;
+use tokio::time::interval;
 
+use super::store::Store;
+use crate::net::{IfName, MacAddr};
 use crate::plan::GuestPlan;
-use crate::proto::dhcp4::{CLIENT_PORT, Destination, Reason, Responder, SERVER_PORT, Settings, Transmit};
-use crate::proto::frame::{Endpoint, udp4};
+use crate::plan::serve::{DhcpPlan, ServePlan};
+use crate::proto::Now;
+use crate::proto::dhcp4::{CLIENT_PORT, Destination, OneGuest, Reason, Responder, SERVER_PORT, Transmit};
+use crate::proto::frame::{Endpoint, arp_probe, arp_sender, udp4};
+use crate::proto::leases::HEADER;
+use crate::sys::lease_file::{self, LeaseFile};
 use crate::sys::socket::Dhcp;
 
-/// Serves until the socket fails; the error is why.
-#[expect(clippy::disallowed_methods, reason = "a verb: the clock is read here and handed to the core")]
-pub(super) async fn serve(sockets: Dhcp, plan: GuestPlan) -> io::Error {
-    let started = Instant::now();
-    let mut responder = Responder::new(settings(&plan));
-    let mut dropped: BTreeMap<Reason, u64> = BTreeMap::new();
-    let mut acked = false;
-    let mut buffer = vec![0; 4096];
-    loop {
-        let received = match sockets.udp.recv_from(&mut buffer).await {
-            Ok((length, _)) => buffer.get(..length).unwrap_or_default(),
-            // What a broken peer's ICMP error leaves behind is not the socket's end.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
-            Err(error) => return error,
+/// Datagrams answered with one access to the disk.
+const BATCH: usize = 128;
+/// An offer waits so long for somebody who has its address already (RFC 2131 §2.2; less than a second).
+const PROBE: Duration = Duration::from_millis(500);
+/// Offers that wait at once; more leave without.
+const MOST_PROBES: usize = 256;
+/// How often what waits is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+/// Between two words in the log about the same trouble.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Who serves what, from where.
+#[derive(Debug, Clone)]
+pub struct Task {
+    interface: IfName,
+    mac: MacAddr,
+    address: Ipv4Addr,
+    plan: DhcpPlan,
+    /// The guest's address and MAC, whose first ACK is worth a word.
+    guest: Option<(Ipv4Addr, MacAddr)>,
+}
+
+impl Task {
+    /// The one guest of `berth run`.
+    pub fn one_guest(plan: &GuestPlan) -> Self {
+        let guest = OneGuest {
+            server: plan.gateway,
+            guest: plan.address,
+            dns: plan.dns.clone(),
+            search: plan.search.clone(),
+            hostname: plan.hostname.clone(),
+            mtu: plan.mtu,
+            lease_secs: plan.lease_secs,
         };
-        match responder.answer(Instant::now(), received) {
-            Ok(Some(transmit)) => {
-                if let Err(error) = send(&sockets, &plan, &transmit).await {
-                    tracing::warn!(client = %transmit.client, %error, "DHCP reply not sent");
-                } else if transmit.kind == MessageType::Ack && !acked {
-                    acked = true;
-                    let (client, address) = (transmit.client, plan.address);
-                    tracing::info!(%client, %address, after_ms = started.elapsed().as_millis(), "guest has its address");
-                    if client != plan.mac {
-                        tracing::warn!(%client, planned = %plan.mac, "the guest has another MAC than it was given");
+        Self {
+            interface: plan.interface.clone(),
+            mac: plan.gateway_mac,
+            address: plan.gateway,
+            plan: DhcpPlan { settings: guest.into(), lease_file: None, sync: false, limit: 1 },
+            guest: Some((plan.address.address, plan.mac)),
+        }
+    }
+
+    /// `berth serve`, when it serves DHCP.
+    pub fn standing(plan: &ServePlan) -> Option<Self> {
+        Some(Self {
+            interface: plan.interface.clone(),
+            mac: plan.mac,
+            address: plan.address.address,
+            plan: plan.dhcp.clone()?,
+            guest: None,
+        })
+    }
+
+    pub fn interface(&self) -> &IfName {
+        &self.interface
+    }
+}
+
+/// Why the task ended.
+#[derive(Debug)]
+pub enum End {
+    Socket(io::Error),
+    Leases(lease_file::Error),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(error) => error.fmt(f),
+            Self::Leases(error) => f.write_str(&crate::exit::story(error)),
+        }
+    }
+}
+
+/// Opens and closes the lease file: whether it can be had is known before anything is served.
+pub fn check(task: &Task) -> Result<(), lease_file::Error> {
+    task.plan.lease_file.as_ref().map_or(Ok(()), |path| LeaseFile::open(path, HEADER).map(drop))
+}
+
+/// Serves until the socket fails; the end is why.
+pub(super) async fn serve(mut sockets: Dhcp, task: Task) -> End {
+    let (store, leases) = match Store::open(&task.plan, now()) {
+        Ok(opened) => opened,
+        Err(error) => return End::Leases(error),
+    };
+    if task.plan.settings.probe {
+        sockets.listen_to_arp(&task.interface);
+    }
+    let responder = Responder::new(task.plan.settings.clone(), leases);
+    let desk = Desk {
+        sockets,
+        responder,
+        store,
+        probes: VecDeque::new(),
+        started: now().monotonic,
+        acked: false,
+        warned: None,
+        task,
+    };
+    End::Socket(desk.run().await)
+}
+
+/// The clock is read here and handed to the cores.
+#[expect(clippy::disallowed_methods, reason = "a verb")]
+fn now() -> Now {
+    Now { monotonic: Instant::now(), wall: SystemTime::now() }
+}
+
+struct Desk {
+    task: Task,
+    sockets: Dhcp,
+    responder: Responder,
+    store: Option<Store>,
+    probes: VecDeque<Probe>,
+    started: Instant,
+    acked: bool,
+    /// When the log was last told that addresses ran out.
+    warned: Option<Instant>,
+}
+
+/// An offer that waits for somebody to object.
+struct Probe {
+    until: Instant,
+    address: Ipv4Addr,
+    offer: Transmit,
+    request: Vec<u8>,
+}
+
+impl Desk {
+    async fn run(mut self) -> io::Error {
+        let mut buffer = vec![0; 4097];
+        let mut look = interval(LOOK);
+        let mut replies = Vec::new();
+        loop {
+            let rewriting = self.store.as_ref().is_some_and(Store::is_rewriting);
+            tokio::select! {
+                ready = self.sockets.udp.readable() => if let Err(error) = ready {
+                    return error;
+                },
+                _ = look.tick(), if rewriting || !self.probes.is_empty() => {}
+            }
+            self.look_for_conflicts(&mut replies);
+            for _ in 0..BATCH {
+                match self.sockets.udp.try_recv_from(&mut buffer) {
+                    Ok((length, _)) => {
+                        let request = buffer.get(..length).unwrap_or_default();
+                        replies.extend(self.answer(request));
                     }
-                } else {
-                    tracing::debug!(kind = ?transmit.kind, client = %transmit.client, "DHCP reply");
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // What a broken peer's ICMP error leaves behind is not the socket's end.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                    Err(error) => return error,
                 }
             }
-            Ok(None) => {}
+            self.send(&mut replies).await;
+        }
+    }
+
+    fn answer(&mut self, request: &[u8]) -> Option<Transmit> {
+        let now = now();
+        match self.responder.answer(now, request) {
+            Ok(Some(reply)) => match reply.probe.filter(|_| self.probes.len() < MOST_PROBES) {
+                Some(address) => {
+                    let frame = arp_probe(self.task.mac, address);
+                    let _ = frame.is_some_and(|frame| self.sockets.send_frame(&frame).unwrap_or(false));
+                    let until = now.monotonic + PROBE;
+                    self.probes.push_back(Probe { until, address, offer: reply, request: request.to_vec() });
+                    None
+                }
+                None => Some(reply),
+            },
+            Ok(None) => None,
             Err(reason) => {
-                let count = dropped.entry(reason).or_default();
-                *count += 1;
-                tracing::debug!(reason = reason.label(), count, "DHCP request without an answer");
+                self.note(reason, now.monotonic);
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, reason: Reason, now: Instant) {
+        let count = self.responder.counts().get(&reason).copied().unwrap_or_default();
+        tracing::debug!(reason = reason.label(), count, "DHCP request without an answer");
+        let quiet = self.warned.is_some_and(|warned| now.duration_since(warned) < QUIET);
+        if reason == Reason::Exhausted && !quiet {
+            self.warned = Some(now);
+            tracing::warn!(interface = %self.task.interface, count, "no address is left for a client that asks for one");
+        }
+    }
+
+    /// Offers whose address somebody has are made anew; those nobody objects to leave.
+    fn look_for_conflicts(&mut self, replies: &mut Vec<Transmit>) {
+        let mut buffer = [0; 64];
+        let mut taken = Vec::new();
+        while let Some(frame) = self.sockets.heard_arp(&mut buffer) {
+            taken.extend(arp_sender(frame));
+        }
+        let now = now();
+        for probe in std::mem::take(&mut self.probes) {
+            if taken.contains(&probe.address) {
+                tracing::warn!(address = %probe.address, "somebody uses an address that was to be offered");
+                self.responder.conflict(now, probe.address);
+                replies.extend(self.answer(&probe.request));
+            } else if probe.until <= now.monotonic {
+                replies.push(probe.offer);
+            } else {
+                self.probes.push_back(probe);
+            }
+        }
+    }
+
+    /// Sends what the disk has taken; what it has not, clients will ask for again.
+    async fn send(&mut self, replies: &mut Vec<Transmit>) {
+        if let Some(store) = &mut self.store {
+            let written = store.write(self.responder.leases()).await;
+            if !written {
+                replies.clear();
+            }
+            store.tidy(self.responder.leases(), now()).await;
+        }
+        for reply in replies.drain(..) {
+            match transmit(&self.sockets, &self.task, &reply).await {
+                Ok(()) => self.tell(&reply),
+                Err(error) => tracing::warn!(client = %reply.client, %error, "DHCP reply not sent"),
+            }
+        }
+    }
+
+    fn tell(&mut self, reply: &Transmit) {
+        tracing::debug!(kind = ?reply.kind, client = %reply.client, address = %reply.address, "DHCP reply");
+        let Some((address, planned)) = self.task.guest.filter(|_| !self.acked) else { return };
+        if reply.kind == Some(MessageType::Ack) {
+            self.acked = true;
+            let client = reply.client;
+            let after = now().monotonic.duration_since(self.started);
+            tracing::info!(%client, %address, after_ms = after.as_millis(), "guest has its address");
+            if client != planned {
+                tracing::warn!(%client, %planned, "the guest has another MAC than it was given");
             }
         }
     }
 }
 
-fn settings(plan: &GuestPlan) -> Settings {
-    Settings {
-        server: plan.gateway,
-        guest: plan.address,
-        dns: plan.dns.clone(),
-        search: plan.search.clone(),
-        hostname: plan.hostname.clone(),
-        mtu: plan.mtu,
-        lease_secs: plan.lease_secs,
-    }
-}
-
-async fn send(sockets: &Dhcp, plan: &GuestPlan, transmit: &Transmit) -> io::Result<()> {
+async fn transmit(sockets: &Dhcp, task: &Task, reply: &Transmit) -> io::Result<()> {
     let to = |address: Ipv4Addr, port| SocketAddr::from((address, port));
-    let destination = match transmit.destination {
+    let destination = match reply.destination {
         Destination::Broadcast => to(Ipv4Addr::BROADCAST, CLIENT_PORT),
         Destination::Client(address) => to(address, CLIENT_PORT),
         Destination::Relay(address) => to(address, SERVER_PORT),
         Destination::Unicast { address, mac } => {
-            let from =
-                Endpoint { mac: plan.gateway_mac, socket: SocketAddrV4::new(plan.gateway, SERVER_PORT) };
-            let to_guest = Endpoint { mac, socket: SocketAddrV4::new(address, CLIENT_PORT) };
-            let frame = udp4(from, to_guest, &transmit.payload);
+            let from = Endpoint { mac: task.mac, socket: SocketAddrV4::new(task.address, SERVER_PORT) };
+            let client = Endpoint { mac, socket: SocketAddrV4::new(address, CLIENT_PORT) };
+            let frame = udp4(from, client, &reply.payload);
             if frame.is_some_and(|frame| sockets.send_frame(&frame).unwrap_or(false)) {
                 return Ok(());
             }
             to(Ipv4Addr::BROADCAST, CLIENT_PORT)
         }
     };
-    sockets.udp.send_to(&transmit.payload, destination).await.map(|_| ())
+    sockets.udp.send_to(&reply.payload, destination).await.map(drop)
 }

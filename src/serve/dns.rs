@@ -13,9 +13,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 
 use crate::facts::Resolver;
-use crate::plan::GuestPlan;
-use crate::plan::guest::upstreams;
-use crate::proto::dns::{Forwarder, Input, MOST_FLIGHTS, Output, Over, Reason, Settings};
+use crate::plan::serve::DnsPlan;
+use crate::proto::dns::{Forwarder, Input, MOST_FLIGHTS, Output, Over, Reason};
 use crate::sys::socket::{Dns, upstream};
 
 /// TCP connections of the guest at once, and how long one may be idle (RFC 7766 §6.2.3).
@@ -57,17 +56,14 @@ struct Desk {
 
 /// Serves until a socket fails; the error is why.
 #[expect(clippy::disallowed_methods, reason = "a verb: the clock is read here and handed to the core")]
-pub(super) async fn serve(sockets: Dns, plan: GuestPlan) -> io::Error {
+pub(super) async fn serve(sockets: Dns, plan: DnsPlan) -> io::Error {
     let (tell, mut told) = mpsc::channel(MOST_FLIGHTS);
     let mut seed = [0; 8];
     if let Err(error) = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()) {
         return error.into();
     }
     let mut desk = Desk {
-        forwarder: Forwarder::new(
-            settings(&plan, &plan.upstreams, &plan.search, plan.ndots),
-            u64::from_ne_bytes(seed),
-        ),
+        forwarder: Forwarder::new(plan.settings.clone(), u64::from_ne_bytes(seed)),
         ways: BTreeMap::new(),
         asks: BTreeMap::new(),
         next: 0,
@@ -98,22 +94,10 @@ pub(super) async fn serve(sockets: Dns, plan: GuestPlan) -> io::Error {
             () = sleep_until(due.into()), if deadline.is_some() => desk.input(Instant::now(), Input::Tick),
             _ = look.tick() => if let Some(resolver) = resolv_conf.changed() {
                 tracing::info!(nameservers = ?resolver.nameservers, search = ?resolver.search, "resolv.conf changed");
-                let servers = upstreams(&resolver.nameservers, plan.gateway);
-                desk.forwarder.reconfigure(settings(&plan, &servers, &resolver.search, resolver.ndots));
+                desk.forwarder.reconfigure(plan.settings(&resolver));
             },
         }
         desk.drain(&sockets).await;
-    }
-}
-
-fn settings(plan: &GuestPlan, servers: &[std::net::IpAddr], search: &[String], ndots: u8) -> Settings {
-    Settings {
-        hostname: plan.hostname.clone(),
-        guest: plan.address.address,
-        gateway: plan.gateway,
-        upstreams: servers.iter().map(|address| SocketAddr::new(*address, 53)).collect(),
-        search: search.to_vec(),
-        ndots,
     }
 }
 

@@ -3,8 +3,10 @@
 //! Each service is a task of its own. One that ends or panics is started again, with a pause and a line in the
 //! log; the guest notices at most a question asked twice.
 
-mod dhcp;
+pub mod dhcp;
 mod dns;
+pub mod leases;
+mod store;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::plan::GuestPlan;
+use crate::plan::serve::{DnsPlan, ServePlan};
 use crate::sys::socket;
 
 /// Longest pause before a service that keeps ending is started again.
@@ -78,21 +81,65 @@ impl Bound {
     /// Serves until `stop` turns true or its sender is gone.
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let Self { plan, dhcp, dns } = self;
-        let dhcp = keep("dhcp", stop.clone(), dhcp, &plan, |plan| socket::dhcp(&plan.interface), dhcp::serve);
-        let dns =
-            keep("dns", stop, dns, &plan, |plan| socket::dns(&plan.interface, plan.gateway), dns::serve);
+        let task = dhcp::Task::one_guest(&plan);
+        let dhcp =
+            keep("dhcp", stop.clone(), dhcp, &task, |task| socket::dhcp(task.interface()), dhcp::serve);
+        let (interface, names) = (plan.interface.clone(), DnsPlan::one_guest(&plan));
+        let dns = keep("dns", stop, dns, &names, |names| socket::dns(&interface, names.address), dns::serve);
         tokio::join!(dhcp, dns);
     }
 }
 
+/// What can keep `berth serve` from serving.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Socket(#[from] socket::Error),
+    #[error(transparent)]
+    Leases(#[from] crate::sys::lease_file::Error),
+}
+
+/// `berth serve`: DHCP, DNS or both on one interface, until `stop` turns true or its sender is gone.
+pub async fn standing(plan: &ServePlan, stop: watch::Receiver<bool>) -> Result<(), Error> {
+    let dhcp = match dhcp::Task::standing(plan) {
+        Some(task) => {
+            dhcp::check(&task)?;
+            Some((socket::dhcp(task.interface())?, task))
+        }
+        None => None,
+    };
+    let names = match &plan.dns {
+        Some(names) => Some((socket::dns(&plan.interface, names.address)?, names)),
+        None => None,
+    };
+    let serving =
+        |what| tracing::info!(interface = %plan.interface, address = %plan.address, "serving {what}");
+    let leases = async {
+        if let Some((sockets, task)) = dhcp {
+            serving("DHCP");
+            keep("dhcp", stop.clone(), sockets, &task, |task| socket::dhcp(task.interface()), dhcp::serve)
+                .await;
+        }
+    };
+    let answers = async {
+        if let Some((sockets, names)) = names {
+            serving("DNS");
+            let bind = |names: &DnsPlan| socket::dns(&plan.interface, names.address);
+            keep("dns", stop.clone(), sockets, names, bind, dns::serve).await;
+        }
+    };
+    tokio::join!(leases, answers);
+    Ok(())
+}
+
 /// Runs a service until told to stop, however often it ends.
-async fn keep<S, F, E>(
+async fn keep<S, P: Clone, F, E>(
     name: &'static str,
     mut stop: watch::Receiver<bool>,
     sockets: S,
-    plan: &GuestPlan,
-    bind: impl Fn(&GuestPlan) -> Result<S, socket::Error>,
-    serve: impl Fn(S, GuestPlan) -> F,
+    plan: &P,
+    bind: impl Fn(&P) -> Result<S, socket::Error>,
+    serve: impl Fn(S, P) -> F,
 ) where
     F: Future<Output = E> + Send + 'static,
     E: fmt::Display + Send + 'static,

@@ -73,11 +73,13 @@ pub fn set_no_check(socket: &impl AsRawFd) -> io::Result<()> {
     })
 }
 
-/// Binds a packet socket to one link (packet(7)), to send whole frames and to receive none.
-pub fn bind_packet(socket: &impl AsRawFd, link: u32) -> io::Result<()> {
+/// Binds a packet socket to one link (packet(7)), to send whole frames and to receive those of one protocol; with 0
+/// none.
+pub fn bind_packet(socket: &impl AsRawFd, link: u32, protocol: u16) -> io::Result<()> {
     // SAFETY: every field of sockaddr_ll is a number; all zero is a valid value.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or(0);
+    address.sll_protocol = protocol.to_be();
     address.sll_ifindex = i32::try_from(link).unwrap_or(0);
     let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or(0);
     // SAFETY: `address` is initialised and lives through the call; its true length is given.

@@ -3,6 +3,7 @@
 pub mod child;
 pub mod ffi;
 pub mod image;
+pub mod lease_file;
 pub mod link;
 pub mod netlink;
 pub mod netns;

@@ -18,7 +18,7 @@ use rtnetlink::Handle;
 
 use super::link::{Links, address_of};
 use crate::config::Config;
-use crate::facts::{Disks, Facts, Host, Resolver, Uplink, dictionary_order};
+use crate::facts::{Disks, Facts, Host, Interface, Resolver, Uplink, dictionary_order};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 /// cloud-init data beyond this is refused: a config drive holds small files.
@@ -40,6 +40,8 @@ pub enum Error {
     NoSuchLink(IfName),
     #[error("{0} has no IPv4 address that could be mapped onto the guest")]
     NoAddress(IfName),
+    #[error("no interface {0}: --interface must name one that exists here")]
+    NoInterface(IfName),
     #[error("{link} is not usable: {why}")]
     Unusable { link: String, why: String },
     #[error("no {} in PATH: install QEMU, or name it with BERTH_QEMU", .0.display())]
@@ -107,6 +109,24 @@ async fn uplink(config: &Config, handle: &Handle) -> Result<Uplink, Error> {
     let (address, others) = pick(&addresses, route.and_then(|route| route.source))
         .ok_or_else(|| Error::NoAddress(name.clone()))?;
     Ok(Uplink { name, index, mac, mtu, address, others, gateway: route.and_then(|route| route.gateway) })
+}
+
+/// An interface that exists, as DHCP and DNS are served on it.
+pub async fn interface(name: &IfName, links: &Links) -> Result<Interface, Error> {
+    let handle = links.handle();
+    let link = Box::pin(handle.link().get().match_name(name.as_str()).execute()).try_next().await;
+    let Ok(Some(link)) = link else { return Err(Error::NoInterface(name.clone())) };
+    let (name, mac, mtu) = link_words(&link.attributes)?;
+    let request = handle.address().get().set_link_index_filter(link.header.index).execute();
+    let addresses: Result<Vec<AddressMessage>, _> = request.try_collect().await;
+    let addresses = addresses.map_err(|source| Error::Netlink { what: "addresses", source })?;
+    let addresses = pick(&addresses, None).map(|(first, others)| [vec![first], others].concat());
+    Ok(Interface { name, mac, mtu, addresses: addresses.unwrap_or_default() })
+}
+
+/// The resolver's settings as they are now.
+pub fn resolver(path: &Path) -> Result<Resolver, Error> {
+    Ok(Resolver::parse(&read(path)?.unwrap_or_default()))
 }
 
 fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {

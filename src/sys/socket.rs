@@ -4,7 +4,7 @@
 //! Ports 53 and 67 need CAP_NET_BIND_SERVICE or `net.ipv4.ip_unprivileged_port_start`; whole frames need CAP_NET_RAW,
 //! and where that is missing replies to a client without an address are broadcast (RFC 2131 §4.1 allows it).
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use rustix::net::netdevice::name_to_index;
@@ -16,6 +16,8 @@ use crate::net::IfName;
 
 const DHCP_SERVER: u16 = 67;
 const DNS: u16 = 53;
+/// linux/if_ether.h.
+const ETH_P_ARP: u16 = 0x0806;
 
 /// A socket that could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,7 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Dhcp {
     pub udp: UdpSocket,
     frames: Option<Socket>,
+    arp: Option<Socket>,
 }
 
 impl Dhcp {
@@ -49,6 +52,20 @@ impl Dhcp {
     }
 }
 
+impl Dhcp {
+    /// Listens to ARP from now on, to see who has an address. Without CAP_NET_RAW nothing is heard.
+    pub fn listen_to_arp(&mut self, interface: &IfName) {
+        self.arp = frames(interface, ETH_P_ARP).ok();
+    }
+
+    /// The next ARP frame that came in; None when there is none.
+    pub fn heard_arp<'a>(&self, buffer: &'a mut [u8; 64]) -> Option<&'a [u8]> {
+        let mut socket = self.arp.as_ref()?;
+        let length = socket.read(buffer).ok()?;
+        buffer.get(..length)
+    }
+}
+
 /// Port 67 of one link.
 pub fn dhcp(interface: &IfName) -> Result<Dhcp, Error> {
     let bind = || -> io::Result<Dhcp> {
@@ -58,15 +75,16 @@ pub fn dhcp(interface: &IfName) -> Result<Dhcp, Error> {
         socket.bind_device(Some(interface.as_str().as_bytes()))?;
         ffi::set_no_check(&socket)?;
         socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, DHCP_SERVER)).into())?;
-        Ok(Dhcp { udp: UdpSocket::from_std(socket.into())?, frames: frames(interface).ok() })
+        let udp = UdpSocket::from_std(socket.into())?;
+        Ok(Dhcp { udp, frames: frames(interface, 0).ok(), arp: None })
     };
     bind().map_err(|source| Error::Bind { what: "DHCP, port 67/udp", place: interface.to_string(), source })
 }
 
-fn frames(interface: &IfName) -> io::Result<Socket> {
+fn frames(interface: &IfName, protocol: u16) -> io::Result<Socket> {
     let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
     let index = name_to_index(&socket, interface.as_str())?;
-    ffi::bind_packet(&socket, index)?;
+    ffi::bind_packet(&socket, index, protocol)?;
     Ok(socket)
 }
 

@@ -2,13 +2,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "some instant to count from")]
 
+use std::time::{Instant, SystemTime};
+
 use super::*;
 
 const XID: [u8; 4] = [0xde, 0xad, 0xbe, 0xef];
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> OneGuest {
+    OneGuest {
         server: Ipv4Addr::new(192, 168, 254, 1),
         guest: "192.168.254.2/30".parse().unwrap(),
         dns: vec![Ipv4Addr::new(192, 168, 254, 1)],
@@ -17,6 +19,14 @@ fn settings() -> Settings {
         mtu: 1450,
         lease_secs: 86_400,
     }
+}
+
+fn now() -> Now {
+    Now { monotonic: Instant::now(), wall: SystemTime::UNIX_EPOCH }
+}
+
+fn responder(guest: OneGuest) -> Responder {
+    Responder::new(guest.into(), Leases::new(1))
 }
 
 /// A request: fixed part with these fields, then options as given.
@@ -51,7 +61,7 @@ impl Packet {
     }
 
     fn answer(&self) -> Result<Option<Transmit>, Reason> {
-        Responder::new(settings()).answer(Instant::now(), &self.bytes)
+        responder(settings()).answer(now(), &self.bytes)
     }
 
     fn reply(&self) -> Reply {
@@ -233,17 +243,18 @@ fn d19_secs_and_hops_change_nothing() {
 #[test]
 fn d20_d22_what_does_not_fit_is_left_out_whole() {
     let long =
-        Settings { search: (0..60).map(|n| format!("domain-number-{n}.example")).collect(), ..settings() };
+        OneGuest { search: (0..55).map(|n| format!("domain-number-{n}.example")).collect(), ..settings() };
+    // The link takes 1450 octets, whatever the client would.
     for (size, whole) in [(576u16, false), (1500, true)] {
         let option = [&[57, 2][..], &size.to_be_bytes()].concat();
         let packet = Packet::new(&[DISCOVER, &option, &[55, 3, 119, 1, 3]]);
-        let transmit = Responder::new(long.clone()).answer(Instant::now(), &packet.bytes).unwrap().unwrap();
-        assert!(transmit.payload.len() + 28 <= usize::from(size));
+        let transmit = responder(long.clone()).answer(now(), &packet.bytes).unwrap().unwrap();
+        assert!(transmit.payload.len() + 28 <= usize::from(size.min(1450)));
         let reply = Reply { destination: transmit.destination, bytes: transmit.payload };
         assert_eq!(reply.option(119).is_some(), whole);
         assert!(reply.option(3).is_some() && reply.option(1).is_some());
         if whole {
-            assert_eq!(reply.option(119), Some(options::search_list(&long.search)));
+            assert_eq!(reply.option(119), Some(value::search_list(&long.search)));
         }
     }
 }
@@ -321,9 +332,9 @@ fn d44_a_small_mtu_is_told_unasked() {
         Packet::new(&[DISCOVER, &[55, 1, 3]]).reply().option(26),
         Some(1450u16.to_be_bytes().to_vec())
     );
-    let usual = Settings { mtu: 1500, ..settings() };
+    let usual = OneGuest { mtu: 1500, ..settings() };
     let packet = Packet::new(&[DISCOVER, &[55, 1, 3]]);
-    let transmit = Responder::new(usual).answer(Instant::now(), &packet.bytes).unwrap().unwrap();
+    let transmit = responder(usual).answer(now(), &packet.bytes).unwrap().unwrap();
     let reply = Reply { destination: transmit.destination, bytes: transmit.payload };
     assert_eq!(reply.option(26), None);
 }
@@ -338,7 +349,7 @@ proptest::proptest! {
 
     #[test]
     fn random_bytes_end_nothing(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..700)) {
-        let _ = Responder::new(settings()).answer(Instant::now(), &bytes);
+        let _ = responder(settings()).answer(now(), &bytes);
     }
 
     #[test]
@@ -357,5 +368,55 @@ proptest::proptest! {
             assert!((300..=1472).contains(&transmit.payload.len()));
             assert_eq!(transmit.payload[0], 2);
         }
+    }
+
+    /// dhcproto is the judge of our own reading of well-formed requests, split options among them.
+    #[test]
+    fn requests_are_read_as_dhcproto_reads_them(
+        header in proptest::collection::vec(proptest::num::u8::ANY, 232),
+        kind in 1u8..9,
+        words in proptest::collection::vec((0usize..9, proptest::array::uniform4(proptest::num::u8::ANY)), 0..9),
+        wanted in proptest::collection::vec(1u8..255, 2..40),
+        id in proptest::collection::vec(proptest::num::u8::ANY, 2..80),
+    ) {
+        use dhcproto::v4::{DhcpOption, Message, OptionCode};
+        use dhcproto::{Decodable, Decoder};
+        let mut bytes = [&[1, 1, 6, 0][..], &header, &COOKIE, &[53, 1, kind, 61], &[id.len() as u8], &id].concat();
+        let mut said = Vec::new();
+        for (which, value) in words {
+            let code = [50, 51, 54, 0, 224, 2, 118, 28, 35][which];
+            if code == 0 {
+                bytes.push(0);
+            } else if !said.contains(&code) {
+                said.push(code);
+                bytes.extend([code, 4]);
+                bytes.extend(value);
+            }
+        }
+        let (first, second) = wanted.split_at(wanted.len() / 2);
+        for part in [first, second] {
+            bytes.extend([55, part.len() as u8]);
+            bytes.extend(part);
+        }
+        bytes.push(255);
+        let theirs = Message::decode(&mut Decoder::new(&bytes)).unwrap();
+        let ours = Request::parse(&bytes).unwrap();
+        let options = theirs.opts();
+        let some = |address: Ipv4Addr| Some(address).filter(|address| !address.is_unspecified());
+        let address = |code| match options.get(code) {
+            Some(DhcpOption::RequestedIpAddress(it) | DhcpOption::ServerIdentifier(it)) => Some(*it),
+            _ => None,
+        };
+        proptest::prop_assert_eq!(ours.kind, options.msg_type());
+        proptest::prop_assert_eq!((ours.ciaddr, ours.giaddr), (some(theirs.ciaddr()), some(theirs.giaddr())));
+        proptest::prop_assert_eq!(ours.broadcast, theirs.flags().broadcast());
+        proptest::prop_assert_eq!(&ours.mac.0[..], theirs.chaddr());
+        proptest::prop_assert_eq!(ours.address, address(OptionCode::RequestedIpAddress));
+        proptest::prop_assert_eq!(ours.server, address(OptionCode::ServerIdentifier));
+        let lease = options.get(OptionCode::AddressLeaseTime);
+        let lease = lease.cloned();
+        proptest::prop_assert_eq!(ours.lease_secs.map(DhcpOption::AddressLeaseTime), lease);
+        proptest::prop_assert_eq!(ours.option(code::CLIENT_ID), Some(&id[..]));
+        proptest::prop_assert_eq!(ours.option(code::REQUEST_LIST), Some(&wanted[..]));
     }
 }

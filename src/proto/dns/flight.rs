@@ -5,14 +5,15 @@ use std::time::Instant;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Name;
 
+use super::cache::Key;
 use super::message::{Answer, Query};
 use super::{BUDGET, Over, PATIENCE, Settings};
 
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub client: u64,
-    /// How the guest asked.
-    pub over: Over,
+    /// What the answer is remembered by.
+    pub key: Option<Key>,
+    pub waiting: Vec<Waiting>,
     /// How the server is asked: UDP until an answer was cut.
     pub upstream: Over,
     pub query: Query,
@@ -30,6 +31,14 @@ pub(super) struct Flight {
     asked: Instant,
 }
 
+/// Who asked, how, and in which words.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub client: u64,
+    pub over: Over,
+    pub question: Vec<u8>,
+}
+
 /// What becomes of a flight.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -41,8 +50,8 @@ pub(super) enum Step {
 impl Flight {
     pub fn new(
         now: Instant,
-        client: u64,
-        over: Over,
+        key: Option<Key>,
+        waiting: Vec<Waiting>,
         query: Query,
         settings: &Settings,
         server: usize,
@@ -51,8 +60,8 @@ impl Flight {
         candidates.reverse();
         let current = candidates.pop().flatten();
         Self {
-            client,
-            over,
+            key,
+            waiting,
             upstream: Over::Udp,
             query,
             server,

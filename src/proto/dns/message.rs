@@ -1,9 +1,9 @@
 //! Messages: what is read of a question and of an answer, and the few that are made here.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode};
-use hickory_proto::rr::rdata::{A, CNAME, HINFO, PTR, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, PTR, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::{Over, Reason, Settings};
@@ -202,6 +202,12 @@ pub(super) fn local(query: &Query, settings: &Settings) -> Option<Vec<u8>> {
             _ => query.own(&[]),
         });
     }
+    if let Some(answer) = host(text, query, settings) {
+        return Some(answer);
+    }
+    if kind == RecordType::AAAA && !settings.aaaa {
+        return Some(query.own(&[]));
+    }
     if let Some(name) = own_pointer(text, settings) {
         return Some(match (kind, Name::from_ascii(name)) {
             (RecordType::PTR, Ok(name)) => query.own(&[RData::PTR(PTR(name))]),
@@ -212,6 +218,11 @@ pub(super) fn local(query: &Query, settings: &Settings) -> Option<Vec<u8>> {
     let never = ["local", "invalid", "onion"]
         .iter()
         .any(|top| text == *top || text.strip_suffix(top).is_some_and(|rest| rest.ends_with('.')));
+    if let Some(domain) = &settings.domain
+        && (text == domain || text.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.')))
+    {
+        return Some(query.no_such_name());
+    }
     let cluster =
         settings.search.iter().any(|domain| text == domain || text.ends_with(&format!(".{domain}")));
     (never && !cluster).then(|| query.refusal(ResponseCode::NXDomain))
@@ -225,10 +236,37 @@ fn own_address(text: &str, settings: &Settings) -> Option<Ipv4Addr> {
     let hostname = settings.hostname.to_ascii_lowercase();
     let first = settings.search.first();
     let is = |name: &str| text == name || first.is_some_and(|domain| text == format!("{name}.{domain}"));
-    if is(&hostname) {
+    if !hostname.is_empty() && is(&hostname) {
         return Some(settings.guest);
     }
     (text == "gateway").then_some(settings.gateway)
+}
+
+/// What `hosts` say of a name, bare or in our domain, or of an address.
+fn host(text: &str, query: &Query, settings: &Settings) -> Option<Vec<u8>> {
+    let whole = |name: &str| match &settings.domain {
+        Some(domain) if !name.contains('.') => format!("{name}.{domain}"),
+        _ => name.to_owned(),
+    };
+    let kind = query.question.query_type();
+    let addresses: Vec<IpAddr> = settings
+        .hosts
+        .iter()
+        .filter(|(name, _)| text == name || text == whole(name))
+        .map(|(_, address)| *address)
+        .collect();
+    if !addresses.is_empty() {
+        let of_kind = |address: &IpAddr| match (address, kind) {
+            (IpAddr::V4(address), RecordType::A) => Some(RData::A(A(*address))),
+            (IpAddr::V6(address), RecordType::AAAA) => Some(RData::AAAA(AAAA(*address))),
+            _ => None,
+        };
+        return Some(query.own(&addresses.iter().filter_map(of_kind).collect::<Vec<_>>()));
+    }
+    let reverse = |address: &IpAddr| Name::from(*address).to_ascii().trim_end_matches('.').to_owned();
+    let (name, _) = settings.hosts.iter().find(|(_, address)| text == reverse(address))?;
+    let data = Name::from_ascii(format!("{}.", whole(name))).ok().filter(|_| kind == RecordType::PTR);
+    Some(query.own(&data.map(|name| RData::PTR(PTR(name))).into_iter().collect::<Vec<_>>()))
 }
 
 fn own_pointer(text: &str, settings: &Settings) -> Option<String> {
@@ -236,7 +274,7 @@ fn own_pointer(text: &str, settings: &Settings) -> Option<String> {
         let [a, b, c, d] = address.octets();
         format!("{d}.{c}.{b}.{a}.in-addr.arpa")
     };
-    if text == reverse(settings.guest) {
+    if !settings.hostname.is_empty() && text == reverse(settings.guest) {
         let domain = settings.search.first().map(|domain| format!(".{domain}")).unwrap_or_default();
         return Some(format!("{}{domain}.", settings.hostname));
     }
@@ -253,10 +291,23 @@ impl Query {
             message.add_answer(Record::from_rdata(self.name().clone(), LOCAL_TTL, rdata.clone()));
         }
         if data.is_empty() {
-            let root = Name::root();
-            let soa = SOA::new(root.clone(), root, 1, 3600, 600, 86_400, LOCAL_TTL);
-            message.add_authority(Record::from_rdata(self.name().clone(), LOCAL_TTL, RData::SOA(soa)));
+            message.add_authority(self.soa());
         }
         self.encode(&message)
+    }
+
+    /// That a name of our own domain does not exist.
+    fn no_such_name(&self) -> Vec<u8> {
+        let mut message = self.answer();
+        message.metadata.authoritative = true;
+        message.metadata.response_code = ResponseCode::NXDomain;
+        message.add_authority(self.soa());
+        self.encode(&message)
+    }
+
+    fn soa(&self) -> Record {
+        let root = Name::root();
+        let soa = SOA::new(root.clone(), root, 1, 3600, 600, 86_400, LOCAL_TTL);
+        Record::from_rdata(self.name().clone(), LOCAL_TTL, RData::SOA(soa))
     }
 }

@@ -2,31 +2,36 @@
 //!
 //! Answers of the pod's name servers pass untouched but for the message id, so that types and DNSSEC data nobody
 //! here knows stay what they are. The guest's own names are answered here; names that do not exist are tried in
-//! the pod's search domains, for guests that know no search list. Nothing is cached yet.
+//! the pod's search domains, for guests that know no search list. Answers are remembered for their time, and longer
+//! when no server answers any more; who asks what somebody is already asking waits for the same answer.
 //!
 //! ```text
-//!  Query ──► local answer ──────────────────────────────► Answer
-//!     └────► flight: candidate name × server ──► Ask ──► Reply ──► Answer
+//!  Query ──► remembered, or local answer ───────────────► Answer
+//!     └────► flight: candidate name × server ──► Ask ──► Reply ──► Answer, to all who wait
 //!                     ▲ next candidate: NXDOMAIN   │
 //!                     └ next server: SERVFAIL, time-out (1.2 s), 4.5 s in all
 //! ```
 
+mod cache;
 mod flight;
 mod message;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
 
-use flight::{Flight, Step};
+use cache::{Cache, Found, Key, plain};
+use flight::{Flight, Step, Waiting};
 use message::{Query, local};
 
 /// Most questions under way at once; more are answered SERVFAIL.
 pub const MOST_FLIGHTS: usize = 256;
+/// Most who wait for one answer; more are answered SERVFAIL.
+const MOST_WAITING: usize = 256;
 /// A server that has not answered for this long is passed over.
 const PATIENCE: Duration = Duration::from_millis(1200);
 /// Below the five seconds after which a stub resolver asks again.
@@ -35,6 +40,7 @@ const BUDGET: Duration = Duration::from_millis(4500);
 /// What the forwarder knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// Empty: there is no guest.
     pub hostname: String,
     pub guest: Ipv4Addr,
     pub gateway: Ipv4Addr,
@@ -43,6 +49,12 @@ pub struct Settings {
     /// The pod's search domains, lower-case, without a dot at the end.
     pub search: Vec<String>,
     pub ndots: u8,
+    /// More names that are answered here, lower-case, without a dot at the end.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// A domain that is ours alone: `hosts` are in it, and nothing else is.
+    pub domain: Option<String>,
+    /// Whether IPv6 addresses of names are passed on; else there are none.
+    pub aaaa: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +129,9 @@ pub struct Forwarder {
     /// Where the next question begins among the upstreams.
     preferred: usize,
     ids: Ids,
+    cache: Cache,
+    /// The flight that will answer the question.
+    under_way: HashMap<Key, u64>,
 }
 
 impl Forwarder {
@@ -129,13 +144,20 @@ impl Forwarder {
             next: 0,
             preferred: 0,
             ids: Ids(seed | 1),
+            cache: Cache::default(),
+            under_way: HashMap::new(),
         }
     }
 
     /// New upstreams and search domains; questions under way go on as they were.
     pub fn reconfigure(&mut self, settings: Settings) {
-        self.settings = settings;
-        self.preferred = 0;
+        if self.settings != settings {
+            self.settings = settings;
+            self.preferred = 0;
+            self.cache.clear();
+            // Who asks from now on asks the new servers.
+            self.under_way.clear();
+        }
     }
 
     /// Takes one thing in. The error says why it was dropped.
@@ -165,6 +187,23 @@ impl Forwarder {
     }
 
     fn query(&mut self, now: Instant, client: u64, over: Over, bytes: &[u8]) -> Result<(), Reason> {
+        let plain = plain(bytes);
+        let found = plain.as_ref().map_or(Found::Nothing, |plain| self.cache.get(now, &plain.key));
+        let ageing = matches!(found, Found::Ageing(_));
+        if let Found::Answer(answer) | Found::Ageing(answer) = found {
+            self.tell(&Waiting { client, over, question: bytes.to_vec() }, &answer);
+            if !ageing {
+                return Ok(());
+            }
+        }
+        let key = plain.map(|plain| plain.key);
+        let ask = key.as_ref().and_then(|key| self.under_way.get(key));
+        if let Some(flight) = ask.and_then(|ask| self.flights.get_mut(ask)).filter(|_| !ageing)
+            && flight.waiting.len() < MOST_WAITING
+        {
+            flight.waiting.push(Waiting { client, over, question: bytes.to_vec() });
+            return Ok(());
+        }
         let query = match Query::parse(bytes)? {
             Ok(query) => query,
             Err(refusal) => {
@@ -177,13 +216,37 @@ impl Forwarder {
             return Ok(());
         }
         if self.settings.upstreams.is_empty() || self.flights.len() >= MOST_FLIGHTS {
-            let bytes = query.refusal(ResponseCode::ServFail);
-            self.out.push_back(Output::Answer { client, bytes });
+            if !ageing {
+                let bytes = query.refusal(ResponseCode::ServFail);
+                self.out.push_back(Output::Answer { client, bytes });
+            }
             return Ok(());
         }
-        let flight = Flight::new(now, client, over, query, &self.settings, self.preferred);
+        // A newer answer is for nobody in particular.
+        let waiting =
+            if ageing { Vec::new() } else { vec![Waiting { client, over, question: bytes.to_vec() }] };
+        let flight = Flight::new(now, key, waiting, query, &self.settings, self.preferred);
         self.ask(now, flight);
         Ok(())
+    }
+
+    /// The answer to everybody who waits for it; remembered, if it may be.
+    fn land(&mut self, now: Instant, flight: &Flight, answer: &[u8]) {
+        if let Some(key) = &flight.key {
+            self.cache.put(now, key, answer);
+        }
+        flight.waiting.iter().for_each(|waiting| self.tell(waiting, answer));
+    }
+
+    fn tell(&mut self, waiting: &Waiting, answer: &[u8]) {
+        let Waiting { client, over, question } = waiting;
+        let Some(bytes) = cache::readdressed(answer, question) else { return };
+        let fits = *over == Over::Tcp || plain(question).is_some_and(|plain| bytes.len() <= plain.most);
+        let bytes = match (fits, Query::parse(question)) {
+            (false, Ok(Ok(query))) => query.fit(*over, bytes),
+            _ => bytes,
+        };
+        self.out.push_back(Output::Answer { client: *client, bytes });
     }
 
     fn reply(&mut self, now: Instant, ask: u64, bytes: &[u8]) -> Result<(), Reason> {
@@ -221,26 +284,38 @@ impl Forwarder {
         decide: impl FnOnce(&mut Flight, &Settings, &mut usize) -> Step,
     ) {
         let Some(mut flight) = self.flights.remove(&ask) else { return };
-        let client = flight.client;
-        let bytes = match decide(&mut flight, &self.settings, &mut self.preferred) {
-            Step::Ask => return self.ask(now, flight),
-            Step::Answer(bytes) => flight.query.fit(flight.over, bytes),
-            Step::Fail => flight.give_up(),
-        };
-        self.out.push_back(Output::Answer { client, bytes });
+        if let Some(key) = flight.key.as_ref().filter(|key| self.under_way.get(*key) == Some(&ask)) {
+            self.under_way.remove(key);
+        }
+        match decide(&mut flight, &self.settings, &mut self.preferred) {
+            Step::Ask => self.ask(now, flight),
+            Step::Answer(bytes) => self.land(now, &flight, &bytes),
+            Step::Fail => self.fail(now, flight),
+        }
+    }
+
+    /// No server answers: what was known before is better than nothing (RFC 8767).
+    fn fail(&mut self, now: Instant, mut flight: Flight) {
+        let stale = flight.key.as_ref().and_then(|key| self.cache.stale(now, key));
+        let answer = stale.clone().unwrap_or_else(|| flight.give_up());
+        if stale.is_some() {
+            flight.key = None;
+        }
+        self.land(now, &flight, &answer);
     }
 
     fn ask(&mut self, now: Instant, mut flight: Flight) {
         let server =
             self.settings.upstreams.get(flight.server % self.settings.upstreams.len().max(1)).copied();
         let (Some(server), Some(bytes)) = (server, flight.message(self.ids.next())) else {
-            let (client, bytes) = (flight.client, flight.give_up());
-            self.out.push_back(Output::Answer { client, bytes });
-            return;
+            return self.fail(now, flight);
         };
         self.next += 1;
         flight.asked_at(now);
         self.out.push_back(Output::Ask { ask: self.next, server, over: flight.upstream, bytes });
+        if let Some(key) = &flight.key {
+            self.under_way.insert(key.clone(), self.next);
+        }
         self.flights.insert(self.next, flight);
     }
 }

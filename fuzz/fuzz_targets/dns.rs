@@ -1,3 +1,0 @@
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| berth_fuzz::dns(std::time::Instant::now(), data));

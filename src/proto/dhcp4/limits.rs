@@ -1,0 +1,79 @@
+//! Requests per second, in memory of fixed size.
+//!
+//! A slot belongs to the client that used it last: clients never pay for each other, and one that floods under many
+//! names meets the total limit.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use super::Limits;
+use crate::net::MacAddr;
+
+const SLOTS: usize = 1024;
+/// Seconds' worth of requests that may come at once.
+const BURST_SECS: u32 = 3;
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    tokens: f64,
+    since: Instant,
+}
+
+impl Bucket {
+    fn take(&mut self, now: Instant, rate: u32) -> bool {
+        let (rate, most) = (f64::from(rate), f64::from(rate.saturating_mul(BURST_SECS)));
+        let passed: Duration = now.saturating_duration_since(self.since);
+        self.tokens = (self.tokens + passed.as_secs_f64() * rate).min(most);
+        self.since = now;
+        let has = self.tokens >= 1.0;
+        if has {
+            self.tokens -= 1.0;
+        }
+        has
+    }
+
+    fn full(now: Instant, rate: u32) -> Self {
+        Self { tokens: f64::from(rate.saturating_mul(BURST_SECS)), since: now }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Limiter {
+    limits: Limits,
+    hash: RandomState,
+    /// Renewals have slots of their own: whoever forges requests in a client's name does not keep it from renewing.
+    clients: Vec<Option<(MacAddr, bool, Bucket)>>,
+    total: Option<Bucket>,
+}
+
+impl Limiter {
+    pub fn new(limits: Limits) -> Self {
+        let slots = if limits.per_client.is_some() { SLOTS } else { 0 };
+        Self { limits, hash: RandomState::new(), clients: vec![None; slots], total: None }
+    }
+
+    /// Whether a request may be answered; `renews` says that the client holds the address it comes from.
+    pub fn admits(&mut self, now: Instant, mac: MacAddr, renews: bool) -> bool {
+        self.admits_client(now, mac, renews) && (renews || self.admits_in_all(now))
+    }
+
+    fn admits_client(&mut self, now: Instant, mac: MacAddr, renews: bool) -> bool {
+        let Some(rate) = self.limits.per_client else { return true };
+        let at = usize::try_from(self.hash.hash_one((mac, renews)) % SLOTS as u64).unwrap_or(0);
+        let Some(slot) = self.clients.get_mut(at) else { return true };
+        match slot {
+            Some((owner, renewal, bucket)) if *owner == mac && *renewal == renews => bucket.take(now, rate),
+            _ => {
+                let mut bucket = Bucket::full(now, rate);
+                let has = bucket.take(now, rate);
+                *slot = Some((mac, renews, bucket));
+                has
+            }
+        }
+    }
+
+    fn admits_in_all(&mut self, now: Instant) -> bool {
+        let Some(rate) = self.limits.total else { return true };
+        self.total.get_or_insert_with(|| Bucket::full(now, rate)).take(now, rate)
+    }
+}

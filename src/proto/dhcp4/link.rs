@@ -1,0 +1,155 @@
+//! The settings by what they are looked up by: which subnets a request is about, what is reserved for whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use super::parameters::Values;
+use super::request::Request;
+use super::{Addresses, Reason, ReservedFor, Settings, code};
+use crate::net::{Ipv4Prefix, MacAddr};
+use crate::proto::leases::Range;
+
+#[derive(Debug)]
+pub(super) struct Link {
+    places: Vec<Place>,
+    /// Indices of reservations.
+    by_mac: BTreeMap<MacAddr, Vec<usize>>,
+    by_id: BTreeMap<Vec<u8>, Vec<usize>>,
+    /// Addresses that no client gets from a pool: reserved ones and our own.
+    kept: BTreeSet<Ipv4Addr>,
+}
+
+#[derive(Debug)]
+struct Place {
+    network: Ipv4Prefix,
+    relayed: bool,
+    one_guest: Option<Ipv4Addr>,
+    /// Without the network's own and its broadcast address.
+    pool: Vec<Range>,
+    whole: [Range; 1],
+    values: Values,
+}
+
+impl Link {
+    pub fn new(settings: &Settings) -> Self {
+        let mut link = Self {
+            places: settings.subnets.iter().map(Place::new).collect(),
+            by_mac: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            kept: BTreeSet::new(),
+        };
+        for (at, reservation) in settings.reservations.iter().enumerate() {
+            link.kept.insert(reservation.address);
+            match &reservation.client {
+                ReservedFor::Mac(mac) => link.by_mac.entry(*mac).or_default().push(at),
+                ReservedFor::ClientId(id) => link.by_id.entry(id.clone()).or_default().push(at),
+            }
+        }
+        for subnet in &settings.subnets {
+            link.kept.extend([Some(subnet.server), subnet.parameters.router].into_iter().flatten());
+        }
+        link
+    }
+
+    /// Where the client is: what the relay says of the link (RFC 3527), what is selected (RFC 3011), the relay's own
+    /// address, the client's; else the link this server is on.
+    pub fn subnets(&self, settings: &Settings, request: &Request) -> Result<Vec<usize>, Reason> {
+        if let Some(only) = self.places.iter().position(|place| place.one_guest.is_some()) {
+            return Ok(vec![only]);
+        }
+        let selected = || request.subnet_selection().filter(|_| settings.subnet_selection);
+        let that = |is: &dyn Fn(&Place) -> bool| -> Vec<usize> {
+            self.places.iter().enumerate().filter(|(_, place)| is(place)).map(|(at, _)| at).collect()
+        };
+        let found = match request.relay(code::LINK_SELECTION).or_else(selected).or(request.giaddr) {
+            Some(address) => that(&|place| place.network.contains(address)),
+            None => {
+                let own = request.ciaddr.map(|ciaddr| that(&|place| place.network.contains(ciaddr)));
+                own.filter(|own| !own.is_empty()).unwrap_or_else(|| that(&|place| !place.relayed))
+            }
+        };
+        if found.is_empty() { Err(Reason::NoSubnet) } else { Ok(found) }
+    }
+
+    pub fn values(&self, subnet: usize) -> Option<&Values> {
+        Some(&self.places.get(subnet)?.values)
+    }
+
+    pub fn one_guest(&self, subnet: usize) -> Option<Ipv4Addr> {
+        self.places.get(subnet)?.one_guest
+    }
+
+    /// Addresses for anyone.
+    pub fn pool(&self, subnet: usize) -> &[Range] {
+        self.places.get(subnet).map(|place| place.pool.as_slice()).unwrap_or_default()
+    }
+
+    /// All addresses of a subnet.
+    pub fn whole(&self, subnet: usize) -> &[Range] {
+        self.places.get(subnet).map(|place| place.whole.as_slice()).unwrap_or_default()
+    }
+
+    pub fn is_kept(&self, address: Ipv4Addr) -> bool {
+        self.kept.contains(&address)
+    }
+
+    /// Which of these subnets gives the address to anyone.
+    pub fn giving(&self, on: &[usize], address: Ipv4Addr) -> Option<usize> {
+        let inside = |range: &Range| range.contains(address);
+        on.iter()
+            .copied()
+            .find(|&subnet| self.pool(subnet).iter().any(inside))
+            .filter(|_| !self.is_kept(address))
+    }
+
+    /// Which of these subnets the address is in.
+    pub fn holding(&self, on: &[usize], address: Ipv4Addr) -> Option<usize> {
+        let inside =
+            |&subnet: &usize| self.places.get(subnet).is_some_and(|place| place.network.contains(address));
+        on.iter().copied().find(inside)
+    }
+
+    /// The reservation for a client in one of these subnets: with its subnet. By identifier first, it says more.
+    pub fn reservation(
+        &self,
+        settings: &Settings,
+        on: &[usize],
+        mac: MacAddr,
+        id: Option<&[u8]>,
+    ) -> Option<(usize, usize)> {
+        let by_id = id.and_then(|id| self.by_id.get(id));
+        by_id.into_iter().chain(self.by_mac.get(&mac)).flatten().find_map(|&at| {
+            let reservation = settings.reservations.get(at)?;
+            Some((at, self.holding(on, reservation.address)?))
+        })
+    }
+}
+
+impl Place {
+    fn new(subnet: &super::Subnet) -> Self {
+        let (first, last) = (subnet.network.network(), subnet.network.broadcast());
+        // RFC 3021: in a /31 both are hosts, as is the one of a /32.
+        let hosts = if subnet.network.length < 31 {
+            (first.to_bits() + 1, last.to_bits() - 1)
+        } else {
+            (first.to_bits(), last.to_bits())
+        };
+        let inner = |range: &Range| {
+            let first = Ipv4Addr::from_bits(range.first.to_bits().max(hosts.0));
+            let last = Ipv4Addr::from_bits(range.last.to_bits().min(hosts.1));
+            (first <= last).then_some(Range { first, last })
+        };
+        let (one_guest, pool) = match &subnet.addresses {
+            Addresses::OneGuest(address) => (Some(*address), Vec::new()),
+            Addresses::Pool(ranges) => (None, ranges.iter().filter_map(inner).collect()),
+        };
+        Self {
+            network: subnet.network,
+            relayed: subnet.relayed,
+            one_guest,
+            pool,
+            whole: [Range { first, last }],
+            values: Values::new(subnet),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! What is remembered, for how long, and who waits for whom.
+
+use std::net::Ipv6Addr;
+
+use hickory_proto::rr::rdata::{AAAA, SOA};
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What the servers say to the first question of a name, with a TTL.
+fn taught(bench: &mut Bench, ttl: u32) {
+    let asked = bench.asks(&ask_for(PLAIN));
+    let mut reply = asked.found();
+    reply.answers[0].ttl = ttl;
+    bench.reply(&asked, &reply).unwrap();
+    bench.answer();
+}
+
+fn soa(ttl: u32, minimum: u32) -> Record {
+    let soa = SOA::new(name("ns.example."), name("me.example."), 1, 2, 3, 4, minimum);
+    Record::from_rdata(name("example."), ttl, RData::SOA(soa))
+}
+
+/// Whether the next question of this kind is answered from memory.
+fn remembers(bench: &mut Bench, bytes: &[u8]) -> bool {
+    bench.query(Over::Udp, bytes).unwrap();
+    let answered = matches!(bench.forwarder.poll(), Some(Output::Answer { .. }));
+    while bench.forwarder.poll().is_some() {}
+    answered
+}
+
+#[test]
+fn n09_an_answer_is_remembered_for_its_time_with_its_ttl_counted_down() {
+    let mut bench = Bench::new();
+    taught(&mut bench, 300);
+    bench.now += Duration::from_secs(100);
+    let answer = bench.local(&ask_for(PLAIN));
+    assert_eq!((answer.metadata.id, answer.answers[0].ttl), (ID, 200));
+    assert_eq!(answer.answers[0].data, RData::A(A(FOUND)));
+    bench.now += Duration::from_secs(200);
+    bench.asks(&ask_for(PLAIN));
+}
+
+#[test]
+fn n09_a_ttl_of_zero_is_not_remembered_and_none_longer_than_a_day() {
+    let mut bench = Bench::new();
+    taught(&mut bench, 0);
+    bench.asks(&ask_for(PLAIN));
+    let mut bench = Bench::new();
+    taught(&mut bench, 30 * 86_400);
+    bench.now += HOUR * 21;
+    assert!(remembers(&mut bench, &ask_for(PLAIN)));
+    bench.now += HOUR * 3;
+    bench.asks(&ask_for(PLAIN));
+}
+
+#[test]
+fn n09_another_type_or_other_bits_are_another_question() {
+    let mut bench = Bench::new();
+    taught(&mut bench, 300);
+    bench.asks(&question(PLAIN, RecordType::TXT).to_vec().unwrap());
+    let mut edns = question(PLAIN, RecordType::A);
+    edns.set_edns(Edns::new());
+    bench.asks(&edns.to_vec().unwrap());
+    let mut signed = Edns::new();
+    signed.set_dnssec_ok(true);
+    edns.set_edns(signed);
+    bench.asks(&edns.to_vec().unwrap());
+    let mut unchecked = question(PLAIN, RecordType::A);
+    unchecked.metadata.checking_disabled = true;
+    bench.asks(&unchecked.to_vec().unwrap());
+}
+
+#[test]
+fn n10_that_there_is_nothing_is_remembered_as_long_as_the_soa_says() {
+    let negative = |code, record: Option<Record>| {
+        let mut bench = Bench::new();
+        let asked = bench.asks(&ask_for(PLAIN));
+        let mut reply = asked.reply(code);
+        if let Some(record) = record {
+            reply.add_authority(record);
+        }
+        bench.reply(&asked, &reply).unwrap();
+        bench.answer();
+        bench
+    };
+    for code in [ResponseCode::NXDomain, ResponseCode::NoError] {
+        for (record, seconds) in [(soa(900, 60), 60), (soa(60, 900), 60), (soa(90_000, 90_000), 10_800)] {
+            let mut bench = negative(code, Some(record));
+            bench.now += Duration::from_secs(seconds - 1);
+            assert!(remembers(&mut bench, &ask_for(PLAIN)), "{code} {seconds}");
+            bench.now += Duration::from_secs(1);
+            assert!(!remembers(&mut bench, &ask_for(PLAIN)), "{code} {seconds}");
+        }
+        assert!(!remembers(&mut negative(code, None), &ask_for(PLAIN)), "{code}: no SOA");
+    }
+}
+
+#[test]
+fn n11_a_failure_is_remembered_for_a_second() {
+    let mut bench = Bench::with(Settings { upstreams: settings().upstreams[..1].to_vec(), ..settings() });
+    let asked = bench.asks(&ask_for(PLAIN));
+    bench.reply(&asked, &asked.reply(ResponseCode::ServFail)).unwrap();
+    let asked = bench.asked();
+    bench.reply(&asked, &asked.reply(ResponseCode::ServFail)).unwrap();
+    assert_eq!(code(&bench.answer()), ResponseCode::ServFail);
+    assert_eq!(code(&bench.local(&ask_for(PLAIN))), ResponseCode::ServFail);
+    bench.now += Duration::from_secs(1);
+    bench.asks(&ask_for(PLAIN));
+}
+
+#[test]
+fn n12_what_was_known_is_told_for_a_day_when_no_server_answers() {
+    let mut bench = Bench::new();
+    taught(&mut bench, 300);
+    bench.now += HOUR;
+    bench.asks(&ask_for(PLAIN));
+    while bench.forwarder.deadline().is_some() {
+        bench.wait();
+        while let Some(Output::Ask { .. } | Output::Forget { .. }) = bench.forwarder.out.front() {
+            bench.forwarder.poll();
+        }
+    }
+    let answer = bench.answer();
+    assert_eq!((code(&answer), answer.answers[0].ttl), (ResponseCode::NoError, 30));
+    bench.now += HOUR * 25;
+    let asked = bench.asks(&ask_for(PLAIN));
+    for _ in 0..4 {
+        bench.forwarder.handle(bench.now, Input::Failed { ask: bench.forwarder.next }).unwrap();
+    }
+    drop(asked);
+    while let Some(Output::Ask { .. } | Output::Forget { .. }) = bench.forwarder.out.front() {
+        bench.forwarder.poll();
+    }
+    assert_eq!(code(&bench.answer()), ResponseCode::ServFail);
+}
+
+#[test]
+fn n12_an_answer_that_is_used_is_asked_for_again_before_it_ends() {
+    let mut bench = Bench::new();
+    taught(&mut bench, 300);
+    bench.now += Duration::from_secs(280);
+    bench.query(Over::Udp, &ask_for(PLAIN)).unwrap();
+    assert_eq!(bench.answer().answers[0].ttl, 20);
+    let renewal = bench.asked();
+    assert!(remembers(&mut bench, &ask_for(PLAIN)));
+    bench.reply(&renewal, &renewal.found()).unwrap();
+    assert_eq!(bench.forwarder.poll(), None, "nobody waits for it");
+    bench.now += Duration::from_secs(100);
+    assert_eq!(bench.local(&ask_for(PLAIN)).answers[0].ttl, 200);
+}
+
+#[test]
+fn n13_a_remembered_answer_has_the_case_and_the_id_of_who_asks() {
+    let mut bench = Bench::new();
+    taught(&mut bench, 300);
+    let mixed = PLAIN.to_uppercase();
+    let mut query = ask_for(&mixed);
+    query[..2].copy_from_slice(&[0xab, 0xcd]);
+    let answer = bench.local(&query);
+    assert_eq!((answer.metadata.id, answer.queries[0].name().to_ascii()), (0xabcd, mixed));
+}
+
+#[test]
+fn n15_the_same_question_is_asked_once_and_all_are_answered() {
+    let mut bench = Bench::new();
+    let asked = bench.asks(&ask_for(PLAIN));
+    for client in 1..=3 {
+        let bytes = ask_for(&PLAIN.to_uppercase());
+        bench.forwarder.handle(bench.now, Input::Query { client, over: Over::Tcp, bytes: &bytes }).unwrap();
+    }
+    assert_eq!(bench.forwarder.poll(), None);
+    bench.reply(&asked, &asked.found()).unwrap();
+    assert_eq!(bench.answer().answers.len(), 1);
+    for wanted in 1..=3 {
+        let Some(Output::Answer { client, bytes }) = bench.forwarder.poll() else { panic!("{wanted}") };
+        let answer = Message::from_vec(&bytes).unwrap();
+        assert_eq!((client, answer.queries[0].name().to_ascii()), (wanted, PLAIN.to_uppercase()));
+    }
+    assert_eq!(bench.forwarder.poll(), None);
+}
+
+#[test]
+fn n15_who_waits_is_bounded() {
+    let mut bench = Bench::new();
+    bench.asks(&ask_for(PLAIN));
+    let mut asked = 0;
+    for client in 0..4 * MOST_WAITING as u64 {
+        let input = Input::Query { client, over: Over::Udp, bytes: &ask_for(PLAIN) };
+        bench.forwarder.handle(bench.now, input).unwrap();
+        while let Some(output) = bench.forwarder.poll() {
+            asked += usize::from(matches!(output, Output::Ask { .. }));
+        }
+    }
+    assert!(asked <= 4, "{asked}");
+}
+
+#[test]
+fn n22_records_of_unknown_types_are_remembered_as_they_are() {
+    let mut bench = Bench::new();
+    let query = question(PLAIN, RecordType::Unknown(65_400)).to_vec().unwrap();
+    let asked = bench.asks(&query);
+    let mut reply = asked.bytes.clone();
+    reply[2] |= 0x80;
+    reply[3] |= 0x80;
+    reply[7] = 1;
+    reply.extend([0xc0, 12, 0xff, 0x78, 0, 1, 0, 0, 1, 0, 0, 3, 0xc0, 12, 0xff]);
+    bench.forwarder.handle(bench.now, Input::Reply { ask: asked.ask, bytes: &reply }).unwrap();
+    let first = bench.answer_bytes();
+    bench.query(Over::Udp, &query).unwrap();
+    assert_eq!(bench.answer_bytes(), first);
+    assert_eq!(first[2..], reply[2..]);
+}
+
+#[test]
+fn n27_an_answer_about_another_name_is_not_remembered() {
+    let mut bench = Bench::new();
+    let asked = bench.asks(&ask_for(PLAIN));
+    let mut reply = asked.reply(ResponseCode::NoError);
+    reply.add_answer(Record::from_rdata(name("other.example."), 300, RData::A(A(FOUND))));
+    bench.reply(&asked, &reply).unwrap();
+    bench.answer();
+    bench.asks(&ask_for(PLAIN));
+    let mut bench = Bench::new();
+    taught(&mut bench, 300);
+    // Whatever came along with it is no answer to questions of its own.
+    bench.asks(&ask_for("other.example.a.b.c."));
+}
+
+#[test]
+fn n28_another_configuration_forgets_what_the_old_servers_said() {
+    let mut bench = Bench::new();
+    taught(&mut bench, 300);
+    bench.forwarder.reconfigure(settings());
+    assert!(remembers(&mut bench, &ask_for(PLAIN)));
+    bench.forwarder.reconfigure(Settings { ndots: 2, ..settings() });
+    bench.asks(&ask_for(PLAIN));
+}
+
+#[test]
+fn n29_memory_is_bounded_and_what_is_used_stays() {
+    let mut bench = Bench::new();
+    taught(&mut bench, 80_000);
+    for number in 0..30_000 {
+        let asked = bench.asks(&numbered(number));
+        let mut reply = asked.found();
+        reply.answers[0].ttl = 80_000;
+        bench.reply(&asked, &reply).unwrap();
+        bench.answer();
+        if number % 1000 == 0 {
+            assert!(remembers(&mut bench, &ask_for(PLAIN)), "{number}");
+        }
+    }
+    assert!(!remembers(&mut bench, &numbered(0)));
+    assert!(remembers(&mut bench, &numbered(29_999)));
+}
+
+#[test]
+fn n19_hosts_and_our_own_domain_are_answered_here() {
+    let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9);
+    let hosts = vec![("printer".into(), [10, 0, 0, 9].into()), ("printer".into(), v6.into())];
+    let mut bench = Bench::with(Settings { hosts, domain: Some("lan".into()), ..settings() });
+    for text in ["printer.", "PRINTER.lan."] {
+        let answer = bench.local(&ask_for(text));
+        assert_eq!(answer.answers[0].data, RData::A(A([10, 0, 0, 9].into())), "{text}");
+        assert!(answer.metadata.authoritative);
+    }
+    let answer = bench.local(&question("printer.lan.", RecordType::AAAA).to_vec().unwrap());
+    assert_eq!(answer.answers[0].data, RData::AAAA(AAAA(v6)));
+    let none = bench.local(&question("printer.lan.", RecordType::TXT).to_vec().unwrap());
+    assert_eq!((code(&none), none.answers.len(), none.authorities.len()), (ResponseCode::NoError, 0, 1));
+    for pointer in [
+        "9.0.0.10.in-addr.arpa.",
+        "9.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa.",
+    ] {
+        let answer = bench.local(&question(pointer, RecordType::PTR).to_vec().unwrap());
+        assert!(
+            matches!(&answer.answers[0].data, RData::PTR(to) if to.0 == name("printer.lan.")),
+            "{pointer}"
+        );
+    }
+    assert_eq!(code(&bench.local(&ask_for("nobody.lan."))), ResponseCode::NXDomain);
+    bench.asks(&ask_for("a.b.c.d.e.wlan."));
+}
+
+#[test]
+fn without_ipv6_there_are_no_ipv6_addresses_and_nobody_is_asked() {
+    let mut bench = Bench::with(Settings { aaaa: false, ..settings() });
+    let answer = bench.local(&question(PLAIN, RecordType::AAAA).to_vec().unwrap());
+    assert_eq!((code(&answer), answer.answers.len()), (ResponseCode::NoError, 0));
+    bench.asks(&ask_for(PLAIN));
+}
+
+proptest::proptest! {
+    /// Whatever comes back is remembered or not; what is told again is what was told, with smaller TTLs.
+    #[test]
+    fn what_is_remembered_is_what_was_told(
+        spoil in proptest::collection::vec((2usize..160, proptest::num::u8::ANY), 0..6),
+        wait in 0u64..400,
+    ) {
+        let mut bench = Bench::new();
+        let asked = bench.asks(&ask_for(PLAIN));
+        let mut reply = asked.found();
+        reply.add_authority(soa(300, 60));
+        let mut bytes = reply.to_vec().unwrap();
+        for (at, byte) in spoil {
+            if let Some(slot) = bytes.get_mut(at) { *slot = byte; }
+        }
+        let taken = bench.forwarder.handle(bench.now, Input::Reply { ask: asked.ask, bytes: &bytes });
+        if let (Ok(()), Some(Output::Answer { bytes: told, .. })) = (taken, bench.forwarder.poll()) {
+            bench.now += Duration::from_secs(wait);
+            bench.query(Over::Udp, &ask_for(PLAIN)).unwrap();
+            if let Some(Output::Answer { bytes: again, .. }) = bench.forwarder.poll() {
+                proptest::prop_assert_eq!(again.len(), told.len());
+                let (told, again) = (Message::from_vec(&told), Message::from_vec(&again));
+                if let (Ok(told), Ok(again)) = (told, again) {
+                    let both = told.answers.iter().zip(&again.answers);
+                    for (told, again) in both {
+                        proptest::prop_assert_eq!(&told.data, &again.data);
+                        proptest::prop_assert!(again.ttl <= told.ttl);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the short way takes for a plain question, the library reads as the same question.
+    #[test]
+    fn a_plain_question_is_what_the_library_reads(
+        text in "[a-zA-Z0-9]{1,20}(\\.[a-z]{1,10}){0,4}\\.",
+        kind in 1u16..300,
+        bits in proptest::bits::u8::masked(7),
+        spoil in proptest::option::of((0usize..60, proptest::num::u8::ANY)),
+    ) {
+        let mut query = question(&text, RecordType::from(kind));
+        query.metadata.recursion_desired = bits & 1 != 0;
+        if bits & 2 != 0 {
+            let mut edns = Edns::new();
+            edns.set_dnssec_ok(bits & 4 != 0);
+            edns.set_max_payload(1232);
+            query.set_edns(edns);
+        }
+        let mut bytes = query.to_vec().unwrap();
+        if let Some((at, byte)) = spoil && let Some(slot) = bytes.get_mut(at) {
+            *slot = byte;
+        }
+        let read = Message::from_vec(&bytes);
+        match plain(&bytes) {
+            Some(found) => {
+                let read = read.unwrap();
+                proptest::prop_assert_eq!(read.queries.len(), 1);
+                proptest::prop_assert_eq!((read.answers.len(), read.authorities.len()), (0, 0));
+                let most = read.edns.as_ref().map_or(512, |edns| usize::from(edns.max_payload()).clamp(512, 4096));
+                proptest::prop_assert_eq!(found.most, most);
+            }
+            None => proptest::prop_assert!(spoil.is_some(), "a plain question was not taken for one"),
+        }
+    }
+}

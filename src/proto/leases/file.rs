@@ -1,0 +1,135 @@
+//! The lease file: a line of text for each change, the last one of an address counts (docs/leases.md).
+//!
+//! ```text
+//! berth-leases 1
+//! bound 10.0.0.7 1764000000 1/02:00:00:00:00:07 01020000000007 laptop 5e2f8a31
+//! ```
+//!
+//! State, address, end in seconds since 1970 (`-`: none), hardware, client in hexadecimal, name, and the CRC-32 of
+//! what is before it with its space. A line that was cut or spoiled says nothing.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use super::book::{Entry, FOR_EVER};
+use super::{ClientId, Hardware, Leases, State, seconds};
+use crate::net::MacAddr;
+use crate::proto::Now;
+
+/// First line of the file, with its end.
+pub const HEADER: &str = "berth-leases 1\n";
+/// Octets of a client identifier: no request is longer.
+const LONGEST_ID: usize = 8192;
+const LONGEST_NAME: usize = 255;
+
+/// What was found in a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Lines that count.
+    pub lines: usize,
+    /// Lines that say nothing: spoiled, or cut in the middle of the file.
+    pub damaged: usize,
+    /// Octets behind the last whole line.
+    pub torn: usize,
+}
+
+impl Leases {
+    /// As the file tells, under the clock of now; no more than `limit` addresses, the last ones.
+    pub fn recover(now: Now, file: &[u8], limit: usize) -> (Self, Recovered) {
+        let mut leases = Self::new(limit);
+        leases.begin(now);
+        let mut recovered = Recovered::default();
+        let wall = seconds(now.wall);
+        for line in file.split_inclusive(|byte| *byte == b'\n') {
+            match line.strip_suffix(b"\n") {
+                None => recovered.torn = line.len(),
+                Some(line) if line == HEADER.trim_end().as_bytes() => {}
+                Some(line) => match parse(line, wall) {
+                    Some(entry) => {
+                        recovered.lines += 1;
+                        if leases.book.of_address(entry.address()).is_some() || leases.make_room(now) {
+                            leases.insert(entry);
+                        }
+                    }
+                    None => recovered.damaged += 1,
+                },
+            }
+        }
+        (leases, recovered)
+    }
+}
+
+/// The line of an entry, whose end `wall` translates.
+pub(super) fn line(entry: &Entry, wall: impl Fn(i64) -> Option<i64>) -> Vec<u8> {
+    let state = match entry.state {
+        State::Released => "released",
+        State::Declined => "declined",
+        State::Bound | State::Offered => "bound",
+    };
+    let until = wall(entry.until).map_or_else(|| "-".to_owned(), |seconds| seconds.to_string());
+    let Hardware { kind, address } = entry.hardware;
+    let name = entry.name.as_deref().filter(|name| is_plain(name)).unwrap_or("-");
+    let mut line =
+        format!("{state} {} {until} {kind}/{address} {} {name} ", entry.address(), hex(&entry.client));
+    let _ = writeln!(line, "{:08x}", crc32fast::hash(line.as_bytes()));
+    line.into_bytes()
+}
+
+fn parse(line: &[u8], wall: i64) -> Option<Entry> {
+    let line = std::str::from_utf8(line).ok()?;
+    let (before, sum) = line.split_at_checked(line.len().checked_sub(8)?)?;
+    if sum != format!("{:08x}", crc32fast::hash(before.as_bytes())) {
+        return None;
+    }
+    let mut words = before.strip_suffix(' ')?.split(' ');
+    let state = match words.next()? {
+        "bound" => State::Bound,
+        "released" => State::Released,
+        "declined" => State::Declined,
+        _ => return None,
+    };
+    let address: Ipv4Addr = words.next()?.parse().ok()?;
+    let until = match words.next()? {
+        "-" => FOR_EVER,
+        seconds => {
+            seconds.parse::<i64>().ok()?.saturating_sub(wall).saturating_mul(1000).clamp(-LONGEST, LONGEST)
+        }
+    };
+    let (kind, mac) = words.next()?.split_once('/')?;
+    // Whatever a client sent, no machine's address among it.
+    let mac = unhex(&mac.replace(':', ""))?.try_into().ok()?;
+    let hardware = Hardware { kind: kind.parse().ok()?, address: MacAddr(mac) };
+    let client = ClientId::new(&unhex(words.next()?)?);
+    let name = words.next()?;
+    let name = (name != "-" && is_plain(name)).then_some(name);
+    words.next().is_none().then(|| Entry::new(address, &client, hardware, name, state, until))
+}
+
+/// Milliseconds; longer than any lease that ends.
+const LONGEST: i64 = 1 << 50;
+
+fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic();
+    (1..=LONGEST_NAME).contains(&name.len()) && name != "-" && name.bytes().all(plain)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "-".to_owned();
+    }
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if text == "-" {
+        return Some(Vec::new());
+    }
+    if !text.len().is_multiple_of(2) || text.len() > LONGEST_ID * 2 {
+        return None;
+    }
+    let pairs = text.as_bytes().chunks_exact(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}

@@ -1,0 +1,405 @@
+//! Who has which address: what was offered, bound, released and declined, and the record of it on disk.
+//!
+//! A binding outlives its end: it is remembered until somebody else needs the address, so that a client that comes
+//! back gets it again (RFC 2131 §4.3.1). Offers lie above the bindings and never change them. Time is the monotonic
+//! clock's; the wall clock is only for the file (see `file`), so that its steps end no lease.
+
+mod book;
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Now;
+use crate::net::MacAddr;
+use book::{Book, Entry, FOR_EVER};
+
+pub use file::{HEADER, Recovered};
+
+/// Addresses from the first to the last, both of them included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    pub first: Ipv4Addr,
+    pub last: Ipv4Addr,
+}
+
+impl Range {
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+}
+
+/// Who a client is (RFC 2131 §4.2): whatever octets tell it from others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub Box<[u8]>);
+
+impl ClientId {
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+/// Hardware type (IANA's ARP parameters) and address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hardware {
+    pub kind: u8,
+    pub address: MacAddr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Offered,
+    Bound,
+    /// Given back: remembered, and anyone's.
+    Released,
+    /// In use by a stranger: nobody's for a while.
+    Declined,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub address: Ipv4Addr,
+    pub client: ClientId,
+    pub hardware: Hardware,
+    pub name: Option<String>,
+    pub state: State,
+    /// None: for ever.
+    pub until: Option<Instant>,
+}
+
+/// An address that waits for its REQUEST.
+#[derive(Debug, Clone)]
+struct Offer {
+    client: ClientId,
+    hardware: Hardware,
+    /// As in `Entry`.
+    until: i64,
+}
+
+/// All leases of a server.
+#[derive(Debug)]
+pub struct Leases {
+    book: Book,
+    offers: HashMap<Ipv4Addr, Offer>,
+    offered_to: HashMap<ClientId, Ipv4Addr>,
+    /// In the order they end, as all are held equally long; some were taken or withdrawn since.
+    offers_end: VecDeque<(i64, Ipv4Addr)>,
+    /// For each range: below this, every address was given away or is in `returned`.
+    fresh: HashMap<(Ipv4Addr, Ipv4Addr), u32>,
+    returned: BTreeSet<Ipv4Addr>,
+    limit: usize,
+    journal: Vec<u8>,
+    /// What times are counted from.
+    epoch: Option<Instant>,
+}
+
+impl Leases {
+    /// At most `limit` addresses are remembered, and as many offered.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            book: Book::default(),
+            offers: HashMap::new(),
+            offered_to: HashMap::new(),
+            offers_end: VecDeque::new(),
+            fresh: HashMap::new(),
+            returned: BTreeSet::new(),
+            limit,
+            journal: Vec::new(),
+            epoch: None,
+        }
+    }
+
+    /// The client's address within these ranges: bound, else offered, else the one it had.
+    pub fn of_client(&self, now: Now, client: &ClientId, within: &[Range]) -> Option<Lease> {
+        let inside = |address: Ipv4Addr| within.iter().any(|range| range.contains(address));
+        let time = self.time(now);
+        let own = self.book.of_client(client).filter(|entry| inside(entry.address()));
+        let latest = own.max_by_key(|entry| (entry.state == State::Bound && entry.until > time, entry.until));
+        let bound = latest.filter(|entry| entry.state == State::Bound && entry.until > time);
+        let offered = || {
+            let address = self.offered_to.get(client).copied().filter(|address| inside(*address))?;
+            self.offered(time, address)
+        };
+        let past = || latest.map(|entry| self.lease(entry));
+        bound.map(|entry| self.lease(entry)).or_else(offered).or_else(past)
+    }
+
+    /// Who has the address, is offered it, or had it last.
+    pub fn of_address(&self, now: Now, address: Ipv4Addr) -> Option<Lease> {
+        let time = self.time(now);
+        let entry = self.book.of_address(address);
+        let held = entry.filter(|entry| entry.holds(time)).map(|entry| self.lease(entry));
+        held.or_else(|| self.offered(time, address)).or_else(|| entry.map(|entry| self.lease(entry)))
+    }
+
+    /// Whether nobody else has the address or is offered it, and it is not in quarantine.
+    pub fn is_free_for(&self, now: Now, address: Ipv4Addr, client: &ClientId) -> bool {
+        let time = self.time(now);
+        let held = self.book.of_address(address).is_some_and(|entry| {
+            entry.holds(time) && (entry.state == State::Declined || *entry.client != *client.0)
+        });
+        let offered =
+            self.offers.get(&address).is_some_and(|offer| offer.until > time && offer.client != *client);
+        !held && !offered
+    }
+
+    /// An address nobody ever had, else the one that ended longest ago. Not those to `skip`, for good.
+    pub fn free(&mut self, now: Now, ranges: &[Range], skip: &dyn Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+        self.end_offers(now);
+        let time = self.time(now);
+        ranges.iter().find_map(|range| self.never_had(*range, skip)).or_else(|| {
+            let inside = |address: Ipv4Addr| ranges.iter().any(|range| range.contains(address));
+            self.book.ended(time).find(|address| inside(*address) && !skip(*address))
+        })
+    }
+
+    fn never_had(&mut self, range: Range, skip: &dyn Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+        let back = self.returned.range(range.first..=range.last).copied().find(|address| !skip(*address));
+        if back.is_some() {
+            return back;
+        }
+        let next = self.fresh.entry((range.first, range.last)).or_insert(range.first.to_bits());
+        while *next <= range.last.to_bits() {
+            let address = Ipv4Addr::from_bits(*next);
+            let known = self.book.of_address(address).is_some() || self.offers.contains_key(&address);
+            if !known && !skip(address) {
+                return Some(address);
+            }
+            // 255.255.255.255 is in no pool.
+            *next = next.saturating_add(1);
+        }
+        None
+    }
+
+    /// Keeps the address for the client for so long. What is bound stays bound. False when there are too many.
+    pub fn offer(
+        &mut self,
+        now: Now,
+        address: Ipv4Addr,
+        client: &ClientId,
+        hardware: Hardware,
+        hold: Duration,
+    ) -> bool {
+        self.end_offers(now);
+        if self.offers.len() >= self.limit && !self.offers.contains_key(&address)
+            || !self.is_free_for(now, address, client)
+        {
+            return false;
+        }
+        let until = self.time(now).saturating_add(milliseconds(hold));
+        // Asked again and again, it is not noted each time.
+        let half = milliseconds(hold) / 2;
+        if self
+            .offers
+            .get(&address)
+            .is_some_and(|offer| offer.client == *client && offer.until > until - half)
+        {
+            return true;
+        }
+        if let Some(before) = self.offered_to.insert(client.clone(), address)
+            && before != address
+        {
+            self.take_back(before);
+        }
+        self.returned.remove(&address);
+        self.book.park(address);
+        self.offers.insert(address, Offer { client: client.clone(), hardware, until });
+        self.offers_end.push_back((until, address));
+        true
+    }
+
+    /// The client's from now on, for so long or for ever; written into the journal. False when somebody else has it.
+    pub fn bind(
+        &mut self,
+        now: Now,
+        address: Ipv4Addr,
+        client: &ClientId,
+        hardware: Hardware,
+        name: Option<&str>,
+        lease: Option<Duration>,
+    ) -> bool {
+        self.begin(now);
+        let known = self.book.of_address(address).is_some();
+        if !self.is_free_for(now, address, client) || !known && !self.make_room(now) {
+            return false;
+        }
+        self.settle(client, address);
+        let until = match lease {
+            Some(lease) => self.time(now).saturating_add(milliseconds(lease)),
+            None => FOR_EVER,
+        };
+        self.put(now, Entry::new(address, client, hardware, name, State::Bound, until));
+        true
+    }
+
+    /// Given back before its end.
+    pub fn release(&mut self, now: Now, address: Ipv4Addr) {
+        let time = self.time(now);
+        if let Some(entry) = self.book.of_address(address).filter(|entry| entry.holds(time)) {
+            let entry = Entry { state: State::Released, until: time, ..entry.clone() };
+            self.put(now, entry);
+        }
+        self.withdraw(address);
+    }
+
+    /// Nobody's for so long.
+    pub fn decline(&mut self, now: Now, address: Ipv4Addr, quarantine: Duration) {
+        self.begin(now);
+        self.withdraw(address);
+        if self.book.of_address(address).is_none() && !self.make_room(now) {
+            return;
+        }
+        let until = self.time(now).saturating_add(milliseconds(quarantine));
+        let nobody = Hardware { kind: 0, address: MacAddr([0; 6]) };
+        self.put(now, Entry::new(address, &ClientId::new(&[]), nobody, None, State::Declined, until));
+    }
+
+    /// The offer of this address is none any more.
+    pub fn withdraw(&mut self, address: Ipv4Addr) {
+        if let Some(offer) = self.offers.get(&address) {
+            self.offered_to.remove(&offer.client);
+            self.take_back(address);
+        }
+    }
+
+    /// Bytes to be appended to the file before any reply made so far may leave.
+    pub fn journal(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.journal)
+    }
+
+    /// What the file would hold if it were written anew, some at a time: from this place on, and the place to go on
+    /// from. What changes meanwhile is in the journal, and has to follow in the new file as in the old one.
+    pub fn snapshot(&self, now: Now, from: usize, some: usize) -> (Vec<u8>, Option<usize>) {
+        let (time, wall) = (self.time(now), self.wall(now));
+        let lasting = |entry: &&Entry| entry.state != State::Declined || entry.holds(time);
+        let entries = self.book.slots(from, some).filter(lasting);
+        let bytes = entries.flat_map(|entry| file::line(entry, &wall)).collect();
+        (bytes, self.book.next_slot(from, some))
+    }
+
+    /// What is bound or remembered, by address.
+    pub fn iter(&self) -> impl Iterator<Item = Lease> {
+        self.book.entries().map(|entry| self.lease(entry))
+    }
+
+    /// Addresses remembered, those whose lease has ended among them.
+    pub fn len(&self) -> usize {
+        self.book.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn put(&mut self, now: Now, entry: Entry) {
+        self.journal.extend(file::line(&entry, self.wall(now)));
+        self.insert(entry);
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        self.returned.remove(&entry.address());
+        for address in self.book.put(entry) {
+            self.returned.insert(address);
+        }
+    }
+
+    /// The client is bound now: neither its offer of another address stands, nor the one of this address.
+    fn settle(&mut self, client: &ClientId, address: Ipv4Addr) {
+        if let Some(offered) = self.offered_to.remove(client) {
+            self.take_back(offered);
+        }
+        self.offers.remove(&address);
+    }
+
+    /// False when everything that is remembered is still held.
+    fn make_room(&mut self, now: Now) -> bool {
+        if self.book.len() < self.limit {
+            return true;
+        }
+        let oldest = self.book.ended(self.time(now)).next();
+        if let Some(address) = oldest {
+            self.book.remove(address);
+            self.returned.insert(address);
+        }
+        oldest.is_some()
+    }
+
+    fn begin(&mut self, now: Now) {
+        self.epoch.get_or_insert(now.monotonic);
+    }
+
+    fn end_offers(&mut self, now: Now) {
+        self.begin(now);
+        let time = self.time(now);
+        while let Some((until, address)) =
+            self.offers_end.front().copied().filter(|(until, _)| *until <= time)
+        {
+            self.offers_end.pop_front();
+            if self.offers.get(&address).is_some_and(|offer| offer.until == until) {
+                self.withdraw(address);
+            }
+        }
+    }
+
+    /// An address that is not offered any more.
+    fn take_back(&mut self, address: Ipv4Addr) {
+        if self.offers.remove(&address).is_some() && !self.book.unpark(address) {
+            self.returned.insert(address);
+        }
+    }
+
+    fn offered(&self, time: i64, address: Ipv4Addr) -> Option<Lease> {
+        let offer = self.offers.get(&address).filter(|offer| offer.until > time)?;
+        let until = self.instant(offer.until);
+        let (client, hardware) = (offer.client.clone(), offer.hardware);
+        Some(Lease { address, client, hardware, name: None, state: State::Offered, until })
+    }
+
+    fn lease(&self, entry: &Entry) -> Lease {
+        Lease {
+            address: entry.address(),
+            client: ClientId(entry.client.clone()),
+            hardware: entry.hardware,
+            name: entry.name.as_deref().map(str::to_owned),
+            state: entry.state,
+            until: self.instant(entry.until),
+        }
+    }
+
+    /// Milliseconds since the epoch, which is the first `now` of all.
+    fn time(&self, now: Now) -> i64 {
+        let Some(epoch) = self.epoch else { return 0 };
+        milliseconds(now.monotonic.saturating_duration_since(epoch))
+    }
+
+    fn instant(&self, time: i64) -> Option<Instant> {
+        let epoch = self.epoch?;
+        if time == FOR_EVER {
+            return None;
+        }
+        let distance = Duration::from_millis(time.unsigned_abs());
+        let moved = if time < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
+        Some(moved.unwrap_or(epoch))
+    }
+
+    /// From our times to those of the file.
+    fn wall(&self, now: Now) -> impl Fn(i64) -> Option<i64> + use<> {
+        let time = self.time(now);
+        let seconds = seconds(now.wall);
+        // Rounded up: the file must not end a lease before its client does.
+        move |until| (until != FOR_EVER).then(|| seconds.saturating_add((until - time).div_euclid(1000) + 2))
+    }
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+}
+
+/// Since 1970.
+fn seconds(wall: SystemTime) -> i64 {
+    let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX / 4)
+}

@@ -1,0 +1,249 @@
+use super::*;
+
+const POOL: [Range; 1] = [Range { first: Ipv4Addr::new(10, 0, 0, 1), last: Ipv4Addr::new(10, 0, 0, 4) }];
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A clock that is moved by hand; the wall clock jumps as it likes.
+struct Clock(Now);
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn new() -> Self {
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_000_000);
+        Self(Now { monotonic: Instant::now(), wall })
+    }
+
+    fn on(&mut self, duration: Duration) {
+        self.0.monotonic += duration;
+        self.0.wall += duration;
+    }
+}
+
+fn client(number: u32) -> ClientId {
+    ClientId::new(&number.to_be_bytes())
+}
+
+fn hardware(number: u32) -> Hardware {
+    let [a, b, c, d] = number.to_be_bytes();
+    Hardware { kind: 1, address: MacAddr([2, 0, a, b, c, d]) }
+}
+
+fn address(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, last)
+}
+
+fn none(_: Ipv4Addr) -> bool {
+    false
+}
+
+/// DISCOVER and REQUEST of one client.
+fn lease(leases: &mut Leases, now: Now, number: u32, time: Option<Duration>) -> Option<Ipv4Addr> {
+    let client = client(number);
+    let free = leases.of_client(now, &client, &POOL).map(|lease| lease.address);
+    let free = free.filter(|address| leases.is_free_for(now, *address, &client));
+    let address = free.or_else(|| leases.free(now, &POOL, &none))?;
+    assert!(leases.offer(now, address, &client, hardware(number), Duration::from_secs(60)));
+    assert!(leases.bind(now, address, &client, hardware(number), Some("web"), time));
+    Some(address)
+}
+
+#[test]
+fn d14_d15_each_client_has_its_own_address_and_gets_it_again() {
+    let (mut clock, mut leases) = (Clock::new(), Leases::new(100));
+    let given: Vec<_> = (1..=4).map(|number| lease(&mut leases, clock.0, number, Some(HOUR))).collect();
+    assert_eq!(given, [1, 2, 3, 4].map(|last| Some(address(last))));
+    assert_eq!(lease(&mut leases, clock.0, 5, Some(HOUR)), None);
+    assert!(!leases.bind(clock.0, address(2), &client(5), hardware(5), None, Some(HOUR)));
+    clock.on(HOUR / 2);
+    assert_eq!(lease(&mut leases, clock.0, 2, Some(HOUR)), Some(address(2)));
+    // The first one ended first; the second was renewed.
+    clock.on(HOUR / 2);
+    assert_eq!(lease(&mut leases, clock.0, 5, Some(HOUR)), Some(address(1)));
+    assert_eq!(lease(&mut leases, clock.0, 2, Some(HOUR)), Some(address(2)));
+}
+
+#[test]
+fn d16_an_offer_is_kept_for_its_time_and_no_longer() {
+    let (mut clock, mut leases) = (Clock::new(), Leases::new(100));
+    let hold = Duration::from_secs(60);
+    for number in 1..=4 {
+        let free = leases.free(clock.0, &POOL, &none).unwrap();
+        assert!(leases.offer(clock.0, free, &client(number), hardware(number), hold));
+    }
+    assert_eq!(leases.free(clock.0, &POOL, &none), None);
+    assert!(!leases.is_free_for(clock.0, address(1), &client(9)));
+    assert!(!leases.offer(clock.0, address(1), &client(9), hardware(9), hold));
+    leases.withdraw(address(3));
+    assert_eq!(leases.free(clock.0, &POOL, &none), Some(address(3)));
+    clock.on(hold);
+    assert_eq!(leases.free(clock.0, &POOL, &none), Some(address(1)));
+    assert!(leases.journal().is_empty(), "an offer is written nowhere");
+}
+
+#[test]
+fn an_offer_does_not_shorten_what_is_bound() {
+    let (mut clock, mut leases) = (Clock::new(), Leases::new(100));
+    lease(&mut leases, clock.0, 1, Some(HOUR));
+    assert!(leases.offer(clock.0, address(1), &client(1), hardware(1), Duration::from_secs(60)));
+    clock.on(Duration::from_secs(61));
+    let found = leases.of_client(clock.0, &client(1), &POOL).unwrap();
+    assert_eq!((found.state, found.address), (State::Bound, address(1)));
+    assert!(!leases.is_free_for(clock.0, address(1), &client(2)));
+}
+
+#[test]
+fn d09_d10_released_is_free_and_declined_is_nobodys() {
+    let (mut clock, mut leases) = (Clock::new(), Leases::new(100));
+    lease(&mut leases, clock.0, 1, None);
+    leases.release(clock.0, address(1));
+    assert!(leases.is_free_for(clock.0, address(1), &client(2)));
+    assert_eq!(leases.of_client(clock.0, &client(1), &POOL).unwrap().state, State::Released);
+    leases.decline(clock.0, address(2), HOUR);
+    assert!(!leases.is_free_for(clock.0, address(2), &client(1)));
+    clock.on(HOUR);
+    assert!(leases.is_free_for(clock.0, address(2), &client(1)));
+}
+
+#[test]
+fn a_client_that_collects_addresses_is_remembered_with_few() {
+    let (mut clock, mut leases) = (Clock::new(), Leases::new(1000));
+    for last in 1..=100 {
+        assert!(leases.bind(clock.0, address(last), &client(1), hardware(1), None, Some(HOUR)));
+        leases.release(clock.0, address(last));
+        clock.on(Duration::from_secs(1));
+    }
+    assert!(leases.len() < 20, "{}", leases.len());
+}
+
+#[test]
+fn no_more_is_remembered_than_the_limit() {
+    let (mut clock, mut leases) = (Clock::new(), Leases::new(2));
+    assert!(leases.bind(clock.0, address(1), &client(1), hardware(1), None, Some(HOUR)));
+    assert!(leases.bind(clock.0, address(2), &client(2), hardware(2), None, None));
+    assert!(!leases.bind(clock.0, address(3), &client(3), hardware(3), None, None));
+    clock.on(HOUR);
+    assert!(leases.bind(clock.0, address(3), &client(3), hardware(3), None, None));
+    assert_eq!(leases.len(), 2);
+}
+
+/// What a file holds after these operations, and when.
+fn written() -> (Clock, Vec<u8>) {
+    let (mut clock, mut leases) = (Clock::new(), Leases::new(100));
+    lease(&mut leases, clock.0, 1, Some(HOUR));
+    lease(&mut leases, clock.0, 2, None);
+    lease(&mut leases, clock.0, 3, Some(HOUR));
+    leases.release(clock.0, address(3));
+    leases.decline(clock.0, address(4), HOUR);
+    clock.on(HOUR / 2);
+    lease(&mut leases, clock.0, 1, Some(HOUR));
+    let mut file = HEADER.as_bytes().to_vec();
+    file.extend(leases.journal());
+    (clock, file)
+}
+
+#[test]
+fn the_file_is_text() {
+    let (_, file) = written();
+    let text = String::from_utf8(file).unwrap();
+    assert_eq!(
+        text.lines().next_back(),
+        Some("bound 10.0.0.1 1764005402 1/02:00:00:00:00:01 00000001 web c9cf1657"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 7);
+}
+
+#[test]
+fn d54_d55_what_was_written_is_known_after_a_restart_whatever_the_clocks() {
+    let (clock, file) = written();
+    // Another process, whose monotonic clock began anew; a minute was lost.
+    let mut then = Clock::new();
+    then.0.wall = clock.0.wall + Duration::from_secs(60);
+    let (leases, recovered) = Leases::recover(then.0, &file, 100);
+    assert_eq!(recovered, Recovered { lines: 6, damaged: 0, torn: 0 });
+    let states: Vec<_> = leases.iter().map(|lease| (lease.address, lease.state)).collect();
+    let (bound, released, declined) = (State::Bound, State::Released, State::Declined);
+    let wanted = [(1, bound), (2, bound), (3, released), (4, declined)];
+    assert_eq!(states, wanted.map(|(last, state)| (address(last), state)));
+    let until = leases.of_client(then.0, &client(1), &POOL).unwrap().until.unwrap();
+    let left = until - then.0.monotonic;
+    assert!(left > HOUR - Duration::from_secs(62) && left <= HOUR, "{left:?}");
+    assert_eq!(leases.of_client(then.0, &client(2), &POOL).unwrap().until, None);
+    // The wall clock jumps: nothing ends, nothing is immortal.
+    then.0.wall += HOUR * 1000;
+    assert!(!leases.is_free_for(then.0, address(1), &client(9)));
+    then.0.monotonic += HOUR;
+    assert!(leases.is_free_for(then.0, address(1), &client(9)));
+}
+
+#[test]
+fn a_file_cut_anywhere_loses_only_what_was_not_whole() {
+    let (clock, file) = written();
+    for cut in 0..file.len() {
+        let (leases, recovered) = Leases::recover(clock.0, &file[..cut], 100);
+        let whole = file[..cut].iter().filter(|byte| **byte == b'\n').count();
+        let header = usize::from(whole > 0);
+        assert_eq!((recovered.lines, recovered.damaged), (whole - header, 0), "cut at {cut}");
+        assert_eq!(
+            recovered.torn,
+            cut - file[..cut].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+        );
+        assert!(leases.len() <= recovered.lines);
+    }
+}
+
+#[test]
+fn a_spoiled_line_says_nothing_and_the_rest_counts() {
+    let (clock, file) = written();
+    for at in HEADER.len()..file.len() {
+        for flip in [1, 0x20, 0x80] {
+            let mut spoiled = file.clone();
+            spoiled[at] ^= flip;
+            let (_, recovered) = Leases::recover(clock.0, &spoiled, 100);
+            assert!(recovered.lines >= 4 && recovered.damaged <= 2, "{at}: {recovered:?}");
+            assert!(recovered.lines < 6, "{at} {flip}: nobody noticed");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_taken_in_slices_and_what_changed_meanwhile_are_all_there_is() {
+    let (mut clock, mut leases) = (Clock::new(), Leases::new(1000));
+    for last in 1..=200 {
+        assert!(leases.bind(clock.0, address(last), &client(last.into()), hardware(1), None, Some(HOUR)));
+    }
+    leases.journal();
+    let mut file = HEADER.as_bytes().to_vec();
+    let mut from = Some(0);
+    while let Some(at) = from {
+        let (slice, next) = leases.snapshot(clock.0, at, 30);
+        file.extend(slice);
+        from = next;
+        clock.on(Duration::from_secs(1));
+        leases.release(clock.0, address(u8::try_from(at + 1).unwrap()));
+        assert!(leases.bind(
+            clock.0,
+            address(201),
+            &client(u32::try_from(at).unwrap()),
+            hardware(1),
+            None,
+            Some(HOUR)
+        ));
+        leases.release(clock.0, address(201));
+    }
+    file.extend(leases.journal());
+    let (found, recovered) = Leases::recover(clock.0, &file, 1000);
+    assert_eq!(recovered.damaged, 0);
+    let listed = |leases: &Leases| {
+        leases.iter().map(|lease| (lease.address, lease.state, lease.client)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&found), listed(&leases));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_octets_stop_it(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
+        let (leases, recovered) = Leases::recover(Clock::new().0, &bytes, 4);
+        assert!(leases.len() <= recovered.lines.min(4));
+    }
+}

@@ -1,0 +1,97 @@
+//! `berth leases`: what the lease file says, whether its server runs or not. The file is only read.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::exit::story;
+use crate::proto::Now;
+use crate::proto::leases::{Lease, Leases, State};
+use crate::sys::lease_file::LeaseFile;
+
+/// Prints the leases by address, as a table or as JSON; the error is told.
+#[expect(clippy::disallowed_methods, reason = "a verb: the clock is read here")]
+pub fn list(path: &Path, json: bool, out: &mut impl Write) -> Result<(), String> {
+    let content = LeaseFile::peek(path).map_err(|error| story(&error))?;
+    let now = Now { monotonic: Instant::now(), wall: SystemTime::now() };
+    let (leases, recovered) = Leases::recover(now, &content, usize::MAX);
+    if recovered.damaged > 0 {
+        tracing::warn!(lines = recovered.damaged, "damaged lines passed over");
+    }
+    let text = if json { as_json(&leases, now) } else { as_table(&leases, now) };
+    match out.write_all(text.as_bytes()) {
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
+fn as_table(leases: &Leases, now: Now) -> String {
+    let mut text =
+        format!("{:<15}  {:<8}  {:<12}  {:<17}  {:<20}  CLIENT\n", "ADDRESS", "STATE", "ENDS", "MAC", "NAME");
+    for lease in leases.iter() {
+        let ends = match lease.until {
+            None => "never".to_owned(),
+            Some(until) if until > now.monotonic => format!("in {}", roughly(until - now.monotonic)),
+            Some(until) => format!("{} ago", roughly(now.monotonic.duration_since(until))),
+        };
+        let name = lease.name.as_deref().unwrap_or("-");
+        let client = hex(&lease.client.0);
+        let (address, mac) = (lease.address.to_string(), lease.hardware.address.to_string());
+        let _ = writeln!(
+            text,
+            "{address:<15}  {:<8}  {ends:<12}  {mac:<17}  {name:<20}  {client}",
+            state(&lease, now)
+        );
+    }
+    text
+}
+
+fn as_json(leases: &Leases, now: Now) -> String {
+    let one = |lease: Lease| -> Value {
+        let left = |until: Instant| until.saturating_duration_since(now.monotonic);
+        let since = |until: Instant| now.monotonic.saturating_duration_since(until);
+        let expires = lease.until.map(|until| now.wall + left(until) - since(until));
+        let seconds =
+            expires.and_then(|time| Some(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs()));
+        json!({
+            "address": lease.address,
+            "state": state(&lease, now),
+            "expires": seconds,
+            "mac": lease.hardware.address.to_string(),
+            "client_id": hex(&lease.client.0),
+            "name": lease.name,
+        })
+    };
+    let all: Vec<Value> = leases.iter().map(one).collect();
+    format!("{:#}\n", Value::Array(all))
+}
+
+fn state(lease: &Lease, now: Now) -> &'static str {
+    let over = lease.until.is_some_and(|until| until <= now.monotonic);
+    match lease.state {
+        State::Released => "released",
+        State::Bound | State::Declined if over => "ended",
+        State::Declined => "declined",
+        State::Bound | State::Offered => "bound",
+    }
+}
+
+/// The two largest units.
+fn roughly(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    if pairs.is_empty() { "-".to_owned() } else { pairs.join(":") }
+}
