@@ -257,7 +257,9 @@ fn range(span: Span) -> Range {
 }
 
 fn dns(options: &ServeOptions, address: Ipv4Addr, resolver: &Resolver) -> DnsPlan {
-    let told = options.upstream.iter().map(|upstream| upstream.0).collect();
+    let told = options.upstream.iter().map(|upstream| upstream.0);
+    // Ourselves would be asked for ever.
+    let told = told.filter(|server| *server != SocketAddr::new(address.into(), 53)).collect();
     let settings = dns::Settings {
         hostname: String::new(),
         guest: address,

@@ -27,7 +27,7 @@ const MOST_REPLIES: usize = 16;
 /// No server sends more over UDP: RFC 6891 §6.2.5 suggests 4096, most send 1232.
 const LARGEST_REPLY: usize = 16 << 10;
 /// How often resolv.conf is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What the tasks tell the loop.
 enum Told {

@@ -5,17 +5,22 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
 use crate::plan::serve::DhcpPlan;
 use crate::proto::Now;
-use crate::proto::leases::{HEADER, Leases};
+use crate::proto::leases::{HEADER, Leases, Recovered};
 use crate::sys::lease_file::{Draft, Error, LeaseFile};
 
 /// Octets for each lease that the file may have, and at least, before it is written anew; a line is some 70.
 const SPARE: u64 = 300;
 const LEAST: u64 = 256 << 10;
+/// What waits for a disk that refuses; more is left out. (Leases in it were told to nobody.)
+const MOST_UNWRITTEN: usize = 1 << 20;
+/// Steps of the wall clock that the file is written anew for: the ends in it are that clock's.
+const STEP: Duration = Duration::from_secs(10);
 /// Leases written at a time: less than a millisecond of work.
 const SLICE: usize = 500;
 
@@ -24,6 +29,11 @@ pub struct Store {
     file: LeaseFile,
     sync: bool,
     rewriting: Option<Rewriting>,
+    /// Octets after it was written anew.
+    shortest: u64,
+    /// When that was, by both clocks.
+    written: Now,
+    unwritten: Vec<u8>,
     /// That it cannot be written was said.
     failing: bool,
 }
@@ -45,20 +55,34 @@ impl Store {
         let Some(path) = &plan.lease_file else { return Ok((None, Leases::new(plan.limit))) };
         let (file, content) = LeaseFile::open(path, HEADER)?;
         let (leases, recovered) = Leases::recover(now, &content, plan.limit);
-        if recovered.damaged > 0 {
-            tracing::warn!(path = %path.display(), lines = recovered.damaged, "lines of the lease file are damaged, passed over");
+        let Recovered { damaged, left_out, .. } = recovered;
+        if damaged + left_out > 0 {
+            tracing::warn!(path = %path.display(), damaged, left_out, "lines of the lease file passed over");
         }
         tracing::info!(path = %path.display(), leases = leases.len(), "lease file read");
-        Ok((Some(Self { file, sync: plan.sync, rewriting: None, failing: false }), leases))
+        let store = Self {
+            file,
+            sync: plan.sync,
+            rewriting: None,
+            shortest: 0,
+            written: now,
+            unwritten: Vec::new(),
+            failing: false,
+        };
+        Ok((Some(store), leases))
     }
 
     /// Writes what the leases have to say. False: it is not on the disk, and the replies must not leave.
     pub async fn write(&mut self, leases: &mut Leases) -> bool {
-        let journal = leases.journal();
+        let mut journal = std::mem::take(&mut self.unwritten);
+        journal.extend(leases.journal());
         if journal.is_empty() {
             return true;
         }
         let written = self.append(&journal).await;
+        if written.is_err() && journal.len() <= MOST_UNWRITTEN {
+            self.unwritten.clone_from(&journal);
+        }
         match &written {
             Ok(()) if self.failing => tracing::info!("the lease file can be written again"),
             Err(error) if !self.failing => {
@@ -85,8 +109,9 @@ impl Store {
 
     /// Begins a shorter file when this one is long, or goes on with it.
     pub async fn tidy(&mut self, leases: &Leases, now: Now) {
-        let most = LEAST.max(SPARE * u64::try_from(leases.len()).unwrap_or(u64::MAX));
-        if self.rewriting.is_none() && self.file.len() <= most {
+        let spare = SPARE * u64::try_from(leases.len()).unwrap_or(u64::MAX);
+        let most = LEAST.max(spare).max(2 * self.shortest);
+        if self.rewriting.is_none() && self.file.len() <= most && !self.is_another_time(now) {
             return;
         }
         if let Err(error) = self.rewrite(leases, now).await {
@@ -95,9 +120,17 @@ impl Store {
         }
     }
 
+    /// Whether the wall clock was set since the file was written.
+    fn is_another_time(&self, now: Now) -> bool {
+        let expected = self.written.wall + now.monotonic.saturating_duration_since(self.written.monotonic);
+        let step = now.wall.duration_since(expected).unwrap_or_else(|earlier| earlier.duration());
+        step > STEP
+    }
+
     async fn rewrite(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
         let Some(rewriting) = &mut self.rewriting else {
             let draft = self.file.draft(HEADER)?;
+            self.written = now;
             self.rewriting = Some(Rewriting { draft, from: Some(0), syncing: None, since: Vec::new() });
             return Ok(());
         };
@@ -123,6 +156,7 @@ impl Store {
             on_disk(draft.handle()).await?;
         }
         self.file.replace(draft)?;
+        self.shortest = self.file.len();
         if self.sync {
             let path = self.file.path().to_owned();
             tokio::task::spawn_blocking(move || LeaseFile::sync_dir(&path))

@@ -34,6 +34,8 @@ pub struct LeaseFile {
     file: Arc<File>,
     /// Octets that are whole lines.
     len: u64,
+    /// Behind them is a part of one that could not be taken back.
+    torn: bool,
 }
 
 impl LeaseFile {
@@ -49,7 +51,7 @@ impl LeaseFile {
         if len > LARGEST {
             return Err(Error::TooLarge(path.to_owned()));
         }
-        let mut opened = Self { path: path.to_owned(), file: Arc::new(file), len };
+        let mut opened = Self { path: path.to_owned(), file: Arc::new(file), len, torn: false };
         if content.is_empty() {
             opened.append(header.as_bytes()).map_err(at("writing", path))?;
         } else if content.last() != Some(&b'\n') {
@@ -59,7 +61,7 @@ impl LeaseFile {
         Ok((opened, content))
     }
 
-    /// What is in the file of a server that may be running; nothing when there is none.
+    /// What is in the file of a server that may be running.
     pub fn peek(path: &Path) -> Result<Vec<u8>, Error> {
         let file = File::open(path).map_err(at("opening", path))?;
         let mut content = Vec::new();
@@ -77,11 +79,16 @@ impl LeaseFile {
 
     /// All of the bytes, or none as far as a reader is concerned.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.torn {
+            (&*self.file).write_all(b"\n")?;
+            self.torn = false;
+            self.len = self.file.metadata()?.len();
+        }
         let written = (&*self.file).write_all(bytes);
         match written {
             Ok(()) => self.len += u64::try_from(bytes.len()).unwrap_or(u64::MAX),
             // A full disk took half a line.
-            Err(_) => self.file.set_len(self.len)?,
+            Err(_) => self.torn = self.file.set_len(self.len).is_err(),
         }
         written
     }
@@ -107,6 +114,7 @@ impl LeaseFile {
         fs::rename(&draft.path, &self.path)?;
         self.file = draft.file;
         self.len = draft.len;
+        self.torn = false;
         Ok(())
     }
 

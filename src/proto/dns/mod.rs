@@ -30,7 +30,7 @@ use message::{Query, local};
 
 /// Most questions under way at once; more are answered SERVFAIL.
 pub const MOST_FLIGHTS: usize = 256;
-/// Most who wait for one answer; more are answered SERVFAIL.
+/// Most who wait for one answer; the next one begins another question.
 const MOST_WAITING: usize = 256;
 /// A server that has not answered for this long is passed over.
 const PATIENCE: Duration = Duration::from_millis(1200);
@@ -155,8 +155,9 @@ impl Forwarder {
             self.settings = settings;
             self.preferred = 0;
             self.cache.clear();
-            // Who asks from now on asks the new servers.
+            // Who asks from now on asks the new servers; what the old ones have yet to say is not remembered.
             self.under_way.clear();
+            self.flights.values_mut().for_each(|flight| flight.key = None);
         }
     }
 

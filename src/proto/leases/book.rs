@@ -1,4 +1,4 @@
-//! Bindings, compactly: some 170 octets each, all indices counted.
+//! Bindings, compactly: less than 300 octets of the process each, all indices counted.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,7 +95,7 @@ impl Book {
     }
 
     /// In the place of what is known of the address; returns addresses that are forgotten for it.
-    pub fn put(&mut self, entry: Entry) -> Vec<Ipv4Addr> {
+    pub fn put(&mut self, entry: Entry, time: i64) -> Vec<Ipv4Addr> {
         self.remove(entry.address());
         let hash = self.hash(&entry);
         let slot = self.empty.pop().unwrap_or_else(|| {
@@ -112,7 +112,7 @@ impl Book {
         match hash {
             Some(hash) => {
                 self.by_client.insert((hash, slot));
-                self.forget_past(hash, slot)
+                self.forget_past(hash, slot, time)
             }
             None => Vec::new(),
         }
@@ -160,15 +160,14 @@ impl Book {
         (entry.state != State::Declined).then(|| self.hasher.hash_one(&entry.client))
     }
 
-    /// The client's oldest addresses beyond those that are remembered, this one and what it still holds excepted.
-    fn forget_past(&mut self, hash: u64, latest: u32) -> Vec<Ipv4Addr> {
+    /// The client's oldest addresses beyond those that are remembered; what it holds or somebody is offered stays.
+    fn forget_past(&mut self, hash: u64, latest: u32, time: i64) -> Vec<Ipv4Addr> {
         let own = self.by_client.range((hash, 0)..=(hash, u32::MAX)).map(|(_, slot)| *slot);
         let mut past: Vec<(i64, Ipv4Addr)> = own
             .filter(|slot| *slot != latest)
-            .filter_map(|slot| self.entry(slot))
-            .map(|entry| {
-                (if entry.state == State::Released { i64::MIN } else { entry.until }, entry.address())
-            })
+            .filter_map(|slot| Some((slot, self.entry(slot)?)))
+            .filter(|(slot, entry)| entry.until <= time && self.ends.contains(&(entry.until, *slot)))
+            .map(|(_, entry)| (entry.until, entry.address()))
             .collect();
         if past.len() <= PAST_ADDRESSES {
             return Vec::new();

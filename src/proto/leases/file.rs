@@ -29,6 +29,8 @@ pub struct Recovered {
     pub lines: usize,
     /// Lines that say nothing: spoiled, or cut in the middle of the file.
     pub damaged: usize,
+    /// Lines of addresses for which there was no room.
+    pub left_out: usize,
     /// Octets behind the last whole line.
     pub torn: usize,
 }
@@ -48,7 +50,9 @@ impl Leases {
                     Some(entry) => {
                         recovered.lines += 1;
                         if leases.book.of_address(entry.address()).is_some() || leases.make_room(now) {
-                            leases.insert(entry);
+                            leases.insert(now, entry);
+                        } else {
+                            recovered.left_out += 1;
                         }
                     }
                     None => recovered.damaged += 1,

@@ -208,6 +208,11 @@ impl Leases {
         self.book.park(address);
         self.offers.insert(address, Offer { client: client.clone(), hardware, until });
         self.offers_end.push_back((until, address));
+        if self.offers_end.len() > 2 * self.offers.len() + 1024 {
+            let offers = &self.offers;
+            self.offers_end
+                .retain(|(until, address)| offers.get(address).is_some_and(|offer| offer.until == *until));
+        }
         true
     }
 
@@ -296,12 +301,12 @@ impl Leases {
 
     fn put(&mut self, now: Now, entry: Entry) {
         self.journal.extend(file::line(&entry, self.wall(now)));
-        self.insert(entry);
+        self.insert(now, entry);
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, now: Now, entry: Entry) {
         self.returned.remove(&entry.address());
-        for address in self.book.put(entry) {
+        for address in self.book.put(entry, self.time(now)) {
             self.returned.insert(address);
         }
     }

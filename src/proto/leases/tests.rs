@@ -115,6 +115,47 @@ fn a_client_that_collects_addresses_is_remembered_with_few() {
     assert!(leases.len() < 20, "{}", leases.len());
 }
 
+/// One client behind many relays.
+#[test]
+fn d15_a_client_may_hold_many_addresses_at_once_and_keeps_them() {
+    let (clock, mut leases) = (Clock::new(), Leases::new(1000));
+    for last in 1..=50 {
+        assert!(leases.bind(clock.0, address(last), &client(1), hardware(1), None, Some(HOUR)));
+    }
+    assert!((1..=50).all(|last| !leases.is_free_for(clock.0, address(last), &client(2))));
+}
+
+#[test]
+fn who_asks_and_withdraws_in_turns_takes_no_memory() {
+    let (clock, mut leases) = (Clock::new(), Leases::new(1000));
+    for _ in 0..100_000 {
+        assert!(leases.offer(clock.0, address(1), &client(1), hardware(1), Duration::from_secs(60)));
+        leases.withdraw(address(1));
+    }
+    assert!(leases.offers_end.len() < 2000, "{}", leases.offers_end.len());
+}
+
+/// The process's own memory: each test has one to itself.
+#[test]
+fn sixty_thousand_leases_take_some_three_hundred_octets_each() {
+    let resident = || -> usize {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let (clock, mut leases) = (Clock::new(), Leases::new(70_000));
+    let before = resident();
+    for number in 0..60_000u32 {
+        let address = Ipv4Addr::from_bits(0x0a00_0000 + number);
+        let [a, b, c, d] = number.to_be_bytes();
+        let id = ClientId::new(&[1, 2, 0, a, b, c, d]);
+        assert!(leases.bind(clock.0, address, &id, hardware(number), None, Some(HOUR)));
+        leases.journal();
+    }
+    let each = (resident() - before) / 60_000;
+    println!("{each} octets a lease");
+    assert!(each <= 330, "{each} octets a lease");
+}
+
 #[test]
 fn no_more_is_remembered_than_the_limit() {
     let (mut clock, mut leases) = (Clock::new(), Leases::new(2));
@@ -160,7 +201,7 @@ fn d54_d55_what_was_written_is_known_after_a_restart_whatever_the_clocks() {
     let mut then = Clock::new();
     then.0.wall = clock.0.wall + Duration::from_secs(60);
     let (leases, recovered) = Leases::recover(then.0, &file, 100);
-    assert_eq!(recovered, Recovered { lines: 6, damaged: 0, torn: 0 });
+    assert_eq!(recovered, Recovered { lines: 6, ..Recovered::default() });
     let states: Vec<_> = leases.iter().map(|lease| (lease.address, lease.state)).collect();
     let (bound, released, declined) = (State::Bound, State::Released, State::Declined);
     let wanted = [(1, bound), (2, bound), (3, released), (4, declined)];
