@@ -77,6 +77,7 @@ struct Offer {
     hardware: Hardware,
     /// As in `Entry`.
     until: i64,
+    number: u64,
 }
 
 /// All leases of a server.
@@ -86,7 +87,9 @@ pub struct Leases {
     offers: HashMap<Ipv4Addr, Offer>,
     offered_to: HashMap<ClientId, Ipv4Addr>,
     /// In the order they end, as all are held equally long; some were taken or withdrawn since.
-    offers_end: VecDeque<(i64, Ipv4Addr)>,
+    offers_end: VecDeque<(i64, Ipv4Addr, u64)>,
+    /// Offers made so far.
+    offered: u64,
     /// For each range: below this, every address was given away or is in `returned`.
     fresh: HashMap<(Ipv4Addr, Ipv4Addr), u32>,
     returned: BTreeSet<Ipv4Addr>,
@@ -104,6 +107,7 @@ impl Leases {
             offers: HashMap::new(),
             offered_to: HashMap::new(),
             offers_end: VecDeque::new(),
+            offered: 0,
             fresh: HashMap::new(),
             returned: BTreeSet::new(),
             limit,
@@ -206,12 +210,16 @@ impl Leases {
         }
         self.returned.remove(&address);
         self.book.park(address);
-        self.offers.insert(address, Offer { client: client.clone(), hardware, until });
-        self.offers_end.push_back((until, address));
+        self.offered += 1;
+        let number = self.offered;
+        self.offers.insert(address, Offer { client: client.clone(), hardware, until, number });
+        self.offers_end.push_back((until, address, number));
         if self.offers_end.len() > 2 * self.offers.len() + 1024 {
             let offers = &self.offers;
-            self.offers_end
-                .retain(|(until, address)| offers.get(address).is_some_and(|offer| offer.until == *until));
+            let stands = |(_, address, number): &(i64, Ipv4Addr, u64)| {
+                offers.get(address).is_some_and(|offer| offer.number == *number)
+            };
+            self.offers_end.retain(stands);
         }
         true
     }
@@ -339,11 +347,8 @@ impl Leases {
     fn end_offers(&mut self, now: Now) {
         self.begin(now);
         let time = self.time(now);
-        while let Some((until, address)) =
-            self.offers_end.front().copied().filter(|(until, _)| *until <= time)
-        {
-            self.offers_end.pop_front();
-            if self.offers.get(&address).is_some_and(|offer| offer.until == until) {
+        while let Some((_, address, number)) = self.offers_end.pop_front_if(|(until, ..)| *until <= time) {
+            if self.offers.get(&address).is_some_and(|offer| offer.number == number) {
                 self.withdraw(address);
             }
         }
