@@ -132,6 +132,7 @@ fn forwarder() -> dns::Forwarder {
             ndots: 5,
             hosts: vec![("printer.lan".into(), [10, 0, 0, 9].into())],
             domain: Some("lan".into()),
+            networks: vec!["10.0.0.1/24".parse().expect("a prefix")],
             aaaa: true,
         },
         7,

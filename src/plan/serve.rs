@@ -91,6 +91,7 @@ impl DnsPlan {
             ndots: plan.ndots,
             hosts: Vec::new(),
             domain: None,
+            networks: Vec::new(),
             aaaa: true,
         };
         let (fixed_upstreams, fixed_search) = (false, false);
@@ -129,7 +130,7 @@ pub fn plan(options: &ServeOptions, interface: &Interface, resolver: &Resolver) 
         return Err(Error::Nothing);
     }
     let dhcp = if options.no_dhcp { None } else { Some(dhcp(options, interface, address)?) };
-    let dns = (!options.no_dns).then(|| dns(options, address.address, resolver));
+    let dns = (!options.no_dns).then(|| dns(options, address, resolver));
     Ok(ServePlan { interface: interface.name.clone(), mac: interface.mac, address, dhcp, dns })
 }
 
@@ -256,7 +257,8 @@ fn range(span: Span) -> Range {
     Range { first: span.first, last: span.last }
 }
 
-fn dns(options: &ServeOptions, address: Ipv4Addr, resolver: &Resolver) -> DnsPlan {
+fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> DnsPlan {
+    let address = network.address;
     let told = options.upstream.iter().map(|upstream| upstream.0);
     // Ourselves would be asked for ever.
     let told = told.filter(|server| *server != SocketAddr::new(address.into(), 53)).collect();
@@ -269,6 +271,10 @@ fn dns(options: &ServeOptions, address: Ipv4Addr, resolver: &Resolver) -> DnsPla
         ndots: 1,
         hosts: options.host.iter().map(|host| (host.name.clone(), host.address)).collect(),
         domain: options.domain.as_ref().map(|domain| domain.trim_matches('.').to_lowercase()),
+        networks: [network]
+            .into_iter()
+            .chain(options.relayed.iter().map(|relayed| relayed.network))
+            .collect(),
         aaaa: options.aaaa == Aaaa::Pass,
     };
     let mut plan = DnsPlan {

@@ -108,7 +108,9 @@ impl Desk {
         let client = self.next;
         self.ways.insert(client, way);
         if let Err(reason) = self.forwarder.handle(now, Input::Query { client, over, bytes }) {
-            self.ways.remove(&client);
+            if !reason.is_answered() {
+                self.ways.remove(&client);
+            }
             self.count(reason);
         }
     }

@@ -1,13 +1,14 @@
 //! One question on its way: which name is tried, which server is asked, what was the best answer so far.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Name;
 
-use super::cache::Key;
 use super::message::{Answer, Query};
-use super::{BUDGET, Over, PATIENCE, Settings};
+use super::wire::{self, Key};
+use super::{BUDGET, Over, PATIENCE, Settings, TELL_STALE};
 
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -15,20 +16,32 @@ pub(super) struct Flight {
     pub key: Option<Key>,
     pub waiting: Vec<Waiting>,
     /// How the server is asked: UDP until an answer was cut.
-    pub upstream: Over,
+    pub over: Over,
     pub query: Query,
-    /// Index of the server, counted on from where it began.
-    pub server: usize,
-    first_server: usize,
+    /// Only to see whether a server answers again.
+    pub probe: bool,
+    /// What was known of it can be told; those who waited for long were told it.
+    pub stale: Option<Stale>,
+    /// Servers in the order they are asked, and which one it is; it begins with `first` for each name.
+    servers: Vec<SocketAddr>,
+    server: usize,
+    first: usize,
     /// Names still to try, the next one last; None is the name as it was asked.
     candidates: Vec<Option<Name>>,
     current: Option<Name>,
-    /// Message id of the last question sent.
-    id: u16,
-    /// First answer that said no, for the name as it was asked: it has the SOA.
+    /// The question as it was sent last.
+    sent: Vec<u8>,
+    /// First answer that said no: for the name as it was asked; and for a name that is there, but has nothing like it.
     negative: Option<Vec<u8>>,
+    without: Option<(Vec<u8>, Option<Name>)>,
     started: Instant,
     asked: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stale {
+    Known,
+    Told,
 }
 
 /// Who asked, how, and in which words.
@@ -37,6 +50,8 @@ pub(super) struct Waiting {
     pub client: u64,
     pub over: Over,
     pub question: Vec<u8>,
+    /// Octets of an answer by UDP.
+    pub most: usize,
 }
 
 /// What becomes of a flight.
@@ -54,7 +69,7 @@ impl Flight {
         waiting: Vec<Waiting>,
         query: Query,
         settings: &Settings,
-        server: usize,
+        servers: Vec<SocketAddr>,
     ) -> Self {
         let mut candidates = candidates(&query, settings);
         candidates.reverse();
@@ -62,63 +77,100 @@ impl Flight {
         Self {
             key,
             waiting,
-            upstream: Over::Udp,
+            over: Over::Udp,
             query,
-            server,
-            first_server: server,
+            probe: false,
+            stale: None,
+            servers,
+            server: 0,
+            first: 0,
             candidates,
             current,
-            id: 0,
+            sent: Vec::new(),
             negative: None,
+            without: None,
             started: now,
             asked: now,
         }
     }
 
-    /// The message to send, with this id.
-    pub fn message(&mut self, id: u16) -> Option<Vec<u8>> {
-        self.id = id;
-        self.query.upstream(id, self.current.as_ref())
+    pub fn server(&self) -> Option<SocketAddr> {
+        self.servers.get(self.server.checked_rem(self.servers.len())?).copied()
     }
 
-    pub fn asked_at(&mut self, now: Instant) {
+    /// The next message, with this id.
+    pub fn message(&mut self, now: Instant, id: u16) -> Option<Vec<u8>> {
         self.asked = now;
+        self.sent = self.query.upstream(id, self.current.as_ref())?;
+        Some(self.sent.clone())
     }
 
     pub fn deadline(&self) -> Instant {
-        (self.asked + PATIENCE).min(self.started + BUDGET)
+        let server = (self.asked + PATIENCE).min(self.started + BUDGET);
+        self.tells_stale().map_or(server, |told| server.min(told))
+    }
+
+    /// When who waits is told what was known (RFC 8767 §5, the client response timer).
+    fn tells_stale(&self) -> Option<Instant> {
+        (self.stale == Some(Stale::Known)).then(|| self.started + TELL_STALE)
+    }
+
+    pub fn is_time_for_stale(&self, now: Instant) -> bool {
+        self.tells_stale().is_some_and(|told| told <= now)
+    }
+
+    pub fn is_server_late(&self, now: Instant) -> bool {
+        self.asked + PATIENCE <= now || self.is_over(now)
     }
 
     pub fn is_over(&self, now: Instant) -> bool {
         now >= self.started + BUDGET
     }
 
-    /// The id and question we sent, from whom we asked: anything else is not an answer (RFC 5452 §9.1).
     pub fn is_answer(&self, bytes: &[u8]) -> bool {
-        self.query.is_answered_by(bytes, self.id, self.current.as_ref())
+        wire::answers(bytes, &self.sent)
     }
 
-    pub fn next_server(&mut self, servers: usize) -> Step {
-        self.server = self.server.wrapping_add(1);
-        self.upstream = Over::Udp;
+    /// Whether these are the very bytes that were sent: they have come back.
+    pub fn is_ours(&self, question: &[u8]) -> bool {
+        self.sent == question
+    }
+
+    pub fn next_server(&mut self) -> Step {
+        self.server += 1;
+        self.over = Over::Udp;
         // Twice round: a lost datagram is more likely than a dead server.
-        if self.server.wrapping_sub(self.first_server) >= 2 * servers.max(1) { Step::Fail } else { Step::Ask }
+        let all = self.server - self.first >= 2 * self.servers.len();
+        if all || self.probe { Step::Fail } else { Step::Ask }
     }
 
     /// Takes an answer that is one.
-    pub fn take(&mut self, bytes: &[u8], servers: usize) -> Step {
+    pub fn take(&mut self, bytes: &[u8]) -> Step {
+        if self.probe {
+            return Step::Fail;
+        }
         let answer = Answer::read(bytes);
-        if answer.cut && self.upstream == Over::Udp {
-            self.upstream = Over::Tcp;
+        if answer.cut && self.over == Over::Udp {
+            self.over = Over::Tcp;
             return Step::Ask;
         }
         match answer.code {
-            ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::NotImp => {
-                self.next_server(servers)
+            ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::NotImp => self.next_server(),
+            // Records that are not there: no better than none.
+            _ if !answer.cut && wire::records(bytes).is_none() => self.next_server(),
+            ResponseCode::NXDomain => {
+                if self.current.is_none() {
+                    self.negative = Some(bytes.to_vec());
+                }
+                self.next_name()
             }
-            ResponseCode::NXDomain => self.no_such_name(bytes),
             // The name is there but has nothing of this type: the next name may.
-            ResponseCode::NoError if answer.empty && self.current.is_some() => self.no_such_name(bytes),
+            ResponseCode::NoError if answer.empty && self.current.is_some() => {
+                if self.without.is_none() {
+                    self.without = Some((bytes.to_vec(), self.current.clone()));
+                }
+                self.next_name()
+            }
             _ => match self.query.under_its_own_name(bytes, self.current.as_ref()) {
                 Some(bytes) => Step::Answer(bytes),
                 None => Step::Fail,
@@ -126,48 +178,58 @@ impl Flight {
         }
     }
 
-    fn no_such_name(&mut self, bytes: &[u8]) -> Step {
-        if self.current.is_none() {
-            self.negative = Some(bytes.to_vec());
-        }
+    fn next_name(&mut self) -> Step {
         match self.candidates.pop() {
             Some(next) => {
                 self.current = next;
-                self.first_server = self.server;
-                self.upstream = Over::Udp;
+                self.first = self.server;
+                self.over = Over::Udp;
                 Step::Ask
             }
-            None => {
-                match self.negative.take().and_then(|bytes| self.query.under_its_own_name(&bytes, None)) {
-                    Some(bytes) => Step::Answer(bytes),
-                    None => Step::Answer(self.query.refusal(ResponseCode::NXDomain)),
-                }
-            }
+            None => Step::Answer(self.denial().unwrap_or_else(|| self.query.refusal(ResponseCode::NXDomain))),
         }
     }
 
-    /// No server gave an answer: what the first name brought, else SERVFAIL.
+    /// That a name is there without this comes first: who is told that it is not there does not ask for its other types.
+    fn denial(&mut self) -> Option<Vec<u8>> {
+        let (bytes, name) =
+            self.without.take().or_else(|| self.negative.take().map(|bytes| (bytes, None)))?;
+        self.query.under_its_own_name(&bytes, name.as_ref())
+    }
+
+    /// No server gave an answer: what a name brought, else SERVFAIL.
     pub fn give_up(&mut self) -> Vec<u8> {
-        let kept = self.negative.take().and_then(|bytes| self.query.under_its_own_name(&bytes, None));
-        kept.unwrap_or_else(|| self.query.refusal(ResponseCode::ServFail))
+        self.denial().unwrap_or_else(|| self.query.refusal(ResponseCode::ServFail))
+    }
+
+    /// Whether what is said of this type holds for all: a name that is tried in domains is tried in all of them for
+    /// addresses only.
+    pub fn is_about_the_name(&self, settings: &Settings) -> bool {
+        self.query.is_for_an_address() || !is_searched(&self.query, settings)
     }
 }
 
-/// Names to try, in order. A single label goes through the search list first, as resolv.conf(5) has it; a name
-/// with dots but fewer than `ndots` is tried as it is first, because most guests have gone through the list
-/// themselves, and a name that already ends in a search domain is left alone.
-fn candidates(query: &Query, settings: &Settings) -> Vec<Option<Name>> {
+/// Whether the name is tried in the search list too. A name that already ends in a search domain is left alone.
+fn is_searched(query: &Query, settings: &Settings) -> bool {
     let dots = query.name().num_labels().saturating_sub(1);
     let text = query.name().to_ascii().to_ascii_lowercase();
     let text = text.trim_end_matches('.');
     let expanded =
         settings.search.iter().any(|domain| text == domain || text.ends_with(&format!(".{domain}")));
-    if dots >= settings.ndots.max(1) || expanded || text.is_empty() || !query.is_for_an_address() {
+    !(settings.search.is_empty() || dots >= settings.ndots.max(1) || expanded || text.is_empty())
+}
+
+/// Names to try, in order. A single label goes through the search list first, as resolv.conf(5) has it; a name
+/// with dots but fewer than `ndots` is tried as it is first, because most guests have gone through the list
+/// themselves.
+fn candidates(query: &Query, settings: &Settings) -> Vec<Option<Name>> {
+    if !query.is_for_an_address() || !is_searched(query, settings) {
         return vec![None];
     }
     let searched = settings.search.iter().filter_map(|domain| {
         let domain = Name::from_ascii(format!("{domain}.")).ok()?;
         query.name().clone().append_domain(&domain).ok().map(Some)
     });
-    if dots == 0 { searched.chain([None]).collect() } else { [None].into_iter().chain(searched).collect() }
+    let is_single = query.name().num_labels() <= 1;
+    if is_single { searched.chain([None]).collect() } else { [None].into_iter().chain(searched).collect() }
 }

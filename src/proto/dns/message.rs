@@ -1,17 +1,14 @@
 //! Messages: what is read of a question and of an answer, and the few that are made here.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, PTR, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-use super::{Over, Reason, Settings};
+use super::wire::{self, HEADER, Plain};
+use super::{Reason, Settings};
 
-/// Header of a DNS message (RFC 1035 §4.1.1).
-const HEADER: usize = 12;
-/// What a client without EDNS takes over UDP (RFC 1035 §4.2.1).
-const LEAST_UDP: usize = 512;
 /// How long our own names may be remembered. Seconds.
 const LOCAL_TTL: u32 = 30;
 
@@ -19,6 +16,8 @@ const LOCAL_TTL: u32 = 30;
 #[derive(Debug)]
 pub(super) struct Query {
     bytes: Vec<u8>,
+    /// Nothing else in it than what everybody asks.
+    plain: Option<Plain>,
     message: Message,
     question: Question,
 }
@@ -41,7 +40,11 @@ impl Query {
         }
         let Ok(message) = Message::from_vec(bytes) else { return refuse(ResponseCode::FormErr) };
         let Some(question) = message.queries.first().cloned() else { return refuse(ResponseCode::FormErr) };
-        let query = Self { bytes: bytes.to_vec(), message, question };
+        // A name that is a pointer leads into the header; options that are none, octets behind the end.
+        if !wire::is_sound(bytes) {
+            return refuse(ResponseCode::FormErr);
+        }
+        let query = Self { bytes: bytes.to_vec(), plain: wire::plain(bytes), message, question };
         let refusal = match query.question.query_type() {
             _ if query.message.edns.as_ref().is_some_and(|edns| edns.version() > 0) => {
                 Some(ResponseCode::BADVERS)
@@ -95,35 +98,22 @@ impl Query {
         self.message.metadata.id.to_be_bytes()
     }
 
-    /// The question for a server: the guest's own bytes under another id, or under another name.
+    /// The question for a server: the guest's own words under another id, or under another name.
     pub fn upstream(&self, id: u16, name: Option<&Name>) -> Option<Vec<u8>> {
-        match name {
-            None => {
+        match (&self.plain, name) {
+            (Some(plain), _) => plain.upstream(&self.bytes, id, name),
+            (None, None) => {
                 let mut bytes = self.bytes.clone();
                 bytes.get_mut(..2)?.copy_from_slice(&id.to_be_bytes());
                 Some(bytes)
             }
-            Some(name) => {
+            (None, Some(name)) => {
                 let mut message = self.message.clone();
                 message.metadata.id = id;
                 message.queries.first_mut()?.set_name(name.clone());
                 message.to_vec().ok()
             }
         }
-    }
-
-    /// Whether these bytes answer the question we sent. Names are compared without case (RFC 4343).
-    pub fn is_answered_by(&self, bytes: &[u8], id: u16, name: Option<&Name>) -> bool {
-        let response = bytes.get(2).is_some_and(|flags| flags & 0x80 != 0);
-        if !response || bytes.get(..2) != Some(&id.to_be_bytes()) || bytes.get(4..6) != Some(&[0, 1]) {
-            return false;
-        }
-        let Ok(message) = Message::from_vec(bytes) else { return false };
-        message.queries.first().is_some_and(|question| {
-            question.query_type() == self.question.query_type()
-                && question.query_class() == self.question.query_class()
-                && question.name() == name.unwrap_or(self.question.name())
-        })
     }
 
     /// The server's answer as the guest must see it: its own id, and the name it asked for, which leads to the
@@ -140,25 +130,15 @@ impl Query {
         let ttl = answer.answers.iter().map(|record| record.ttl).min().unwrap_or(LOCAL_TTL);
         message.add_answer(Record::from_rdata(self.name().clone(), ttl, RData::CNAME(CNAME(found.clone()))));
         message.add_answers(answer.answers);
+        // The SOA of a name without an answer says how long that holds.
+        message.add_authorities(answer.authorities);
         message.to_vec().ok()
     }
 
-    /// Over UDP no more than the guest takes: else the question and the bit that says so (RFC 2181 §9).
-    pub fn fit(&self, over: Over, bytes: Vec<u8>) -> Vec<u8> {
-        let most = match (over, &self.message.edns) {
-            (Over::Tcp, _) => return bytes,
-            (Over::Udp, Some(edns)) => usize::from(edns.max_payload()).max(LEAST_UDP),
-            (Over::Udp, None) => LEAST_UDP,
-        };
-        if bytes.len() <= most {
-            return bytes;
-        }
-        let mut message = self.answer();
-        message.metadata.truncation = true;
-        if let Some(flags) = bytes.get(3) {
-            message.metadata.response_code = ResponseCode::from_low(flags & 0xf);
-        }
-        self.encode(&message)
+    /// Octets of an answer by UDP.
+    pub fn most(&self) -> usize {
+        let edns = self.message.edns.as_ref();
+        edns.map_or(wire::LEAST_UDP, |edns| wire::within_udp(edns.max_payload().into()))
     }
 }
 
@@ -199,6 +179,7 @@ pub(super) fn local(query: &Query, settings: &Settings) -> Option<Vec<u8>> {
     if let Some(address) = own_address(text, settings) {
         return Some(match kind {
             RecordType::A => query.own(&[RData::A(A(address))]),
+            RecordType::AAAA if address.is_loopback() => query.own(&[RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))]),
             _ => query.own(&[]),
         });
     }
@@ -223,9 +204,27 @@ pub(super) fn local(query: &Query, settings: &Settings) -> Option<Vec<u8>> {
     {
         return Some(query.no_such_name());
     }
+    if settings.domain.is_some() && reversed(text).is_some_and(|address| is_ours(address, settings)) {
+        return Some(query.no_such_name());
+    }
     let cluster =
         settings.search.iter().any(|domain| text == domain || text.ends_with(&format!(".{domain}")));
     (never && !cluster).then(|| query.refusal(ResponseCode::NXDomain))
+}
+
+/// The address of a name below in-addr.arpa.
+fn reversed(text: &str) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut labels = text.strip_suffix(".in-addr.arpa")?.split('.');
+    for octet in octets.iter_mut().rev() {
+        *octet = labels.next()?.parse().ok()?;
+    }
+    labels.next().is_none().then(|| Ipv4Addr::from(octets))
+}
+
+/// Private, and in a network of ours.
+fn is_ours(address: Ipv4Addr, settings: &Settings) -> bool {
+    address.is_private() && settings.networks.iter().any(|network| network.contains(address))
 }
 
 /// The guest by its name, bare or in the pod's first domain; the gateway; localhost (RFC 6761 §6.3).

@@ -9,14 +9,16 @@
 //!  Query ──► remembered, or local answer ───────────────► Answer
 //!     └────► flight: candidate name × server ──► Ask ──► Reply ──► Answer, to all who wait
 //!                     ▲ next candidate: NXDOMAIN   │
-//!                     └ next server: SERVFAIL, time-out (1.2 s), 4.5 s in all
+//!                     └ next server: SERVFAIL, time-out (1.2 s), 4.5 s in all; what was known is told after 1.8 s
 //! ```
 
 mod cache;
 mod flight;
 mod message;
+mod servers;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,18 +26,23 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
 
-use cache::{Cache, Found, Key, plain};
-use flight::{Flight, Step, Waiting};
+use crate::net::Ipv4Prefix;
+use cache::{Cache, Found};
+use flight::{Flight, Stale, Step, Waiting};
 use message::{Query, local};
+use servers::Servers;
+use wire::{Key, Plain, plain};
 
 /// Most questions under way at once; more are answered SERVFAIL.
 pub const MOST_FLIGHTS: usize = 256;
-/// Most who wait for one answer; the next one begins another question.
+/// Most who wait for one answer; more are answered SERVFAIL.
 const MOST_WAITING: usize = 256;
 /// A server that has not answered for this long is passed over.
 const PATIENCE: Duration = Duration::from_millis(1200);
 /// Below the five seconds after which a stub resolver asks again.
 const BUDGET: Duration = Duration::from_millis(4500);
+/// RFC 8767 §5: who waited for this long is told what was known.
+const TELL_STALE: Duration = Duration::from_millis(1800);
 
 /// What the forwarder knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +51,7 @@ pub struct Settings {
     pub hostname: String,
     pub guest: Ipv4Addr,
     pub gateway: Ipv4Addr,
-    /// Asked in this order, beginning with the one that answered last.
+    /// Asked in this order; those that were silent come last.
     pub upstreams: Vec<SocketAddr>,
     /// The pod's search domains, lower-case, without a dot at the end.
     pub search: Vec<String>,
@@ -53,6 +60,8 @@ pub struct Settings {
     pub hosts: Vec<(String, IpAddr)>,
     /// A domain that is ours alone: `hosts` are in it, and nothing else is.
     pub domain: Option<String>,
+    /// With such a domain, networks whose addresses nobody else has names for (RFC 6303).
+    pub networks: Vec<Ipv4Prefix>,
     /// Whether IPv6 addresses of names are passed on; else there are none.
     pub aaaa: bool,
 }
@@ -96,7 +105,7 @@ pub enum Output {
     },
 }
 
-/// Why a message was dropped without an answer. Counted.
+/// Why a message was dropped, or answered with a failure. Counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     Truncated,
@@ -105,9 +114,20 @@ pub enum Reason {
     Mismatch,
     /// An upstream's answer that comes when nobody waits for it.
     Late,
+    /// A question of ours that came back: some server asks us. Answered SERVFAIL.
+    Loop,
+    /// A question too many: too much is under way. Answered SERVFAIL.
+    Busy,
+    /// A connection too many, in all or of one client. Closed.
+    Connections,
 }
 
 impl Reason {
+    /// Whether there is an answer all the same.
+    pub fn is_answered(self) -> bool {
+        matches!(self, Self::Loop | Self::Busy)
+    }
+
     /// Metric label.
     pub fn label(self) -> &'static str {
         match self {
@@ -115,6 +135,9 @@ impl Reason {
             Self::NotAQuery => "not_a_query",
             Self::Mismatch => "mismatch",
             Self::Late => "late",
+            Self::Loop => "loop",
+            Self::Busy => "busy",
+            Self::Connections => "connections",
         }
     }
 }
@@ -126,8 +149,7 @@ pub struct Forwarder {
     flights: BTreeMap<u64, Flight>,
     out: VecDeque<Output>,
     next: u64,
-    /// Where the next question begins among the upstreams.
-    preferred: usize,
+    servers: Servers,
     ids: Ids,
     cache: Cache,
     /// The flight that will answer the question.
@@ -142,7 +164,7 @@ impl Forwarder {
             flights: BTreeMap::new(),
             out: VecDeque::new(),
             next: 0,
-            preferred: 0,
+            servers: Servers::default(),
             ids: Ids(seed | 1),
             cache: Cache::default(),
             under_way: HashMap::new(),
@@ -153,7 +175,7 @@ impl Forwarder {
     pub fn reconfigure(&mut self, settings: Settings) {
         if self.settings != settings {
             self.settings = settings;
-            self.preferred = 0;
+            self.servers.forget();
             self.cache.clear();
             // Who asks from now on asks the new servers; what the old ones have yet to say is not remembered.
             self.under_way.clear();
@@ -161,13 +183,14 @@ impl Forwarder {
         }
     }
 
-    /// Takes one thing in. The error says why it was dropped.
+    /// Takes one thing in. The error says why it was dropped, or failed.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) -> Result<(), Reason> {
         match input {
             Input::Query { client, over, bytes } => self.query(now, client, over, bytes),
             Input::Reply { ask, bytes } => self.reply(now, ask, bytes),
             Input::Failed { ask } => {
-                self.step(now, ask, |flight, settings, _| flight.next_server(settings.upstreams.len()));
+                self.silent(now, ask);
+                self.step(now, ask, Flight::next_server);
                 Ok(())
             }
             Input::Tick => {
@@ -189,21 +212,23 @@ impl Forwarder {
 
     fn query(&mut self, now: Instant, client: u64, over: Over, bytes: &[u8]) -> Result<(), Reason> {
         let plain = plain(bytes);
-        let found = plain.as_ref().map_or(Found::Nothing, |plain| self.cache.get(now, &plain.key));
-        let ageing = matches!(found, Found::Ageing(_));
-        if let Found::Answer(answer) | Found::Ageing(answer) = found {
-            self.tell(&Waiting { client, over, question: bytes.to_vec() }, &answer);
-            if !ageing {
-                return Ok(());
+        let mut ageing = false;
+        if let Some(Plain { key, most, .. }) = &plain {
+            match self.cache.get(now, key) {
+                Found::Nothing => {
+                    if let Some(answered) = self.join(now, client, over, bytes, key, *most) {
+                        return answered;
+                    }
+                }
+                Found::Answer(answer) => {
+                    self.tell(client, over, bytes, *most, answer);
+                    return Ok(());
+                }
+                Found::Ageing(answer) => {
+                    self.tell(client, over, bytes, *most, answer);
+                    ageing = true;
+                }
             }
-        }
-        let key = plain.map(|plain| plain.key);
-        let ask = key.as_ref().and_then(|key| self.under_way.get(key));
-        if let Some(flight) = ask.and_then(|ask| self.flights.get_mut(ask)).filter(|_| !ageing)
-            && flight.waiting.len() < MOST_WAITING
-        {
-            flight.waiting.push(Waiting { client, over, question: bytes.to_vec() });
-            return Ok(());
         }
         let query = match Query::parse(bytes)? {
             Ok(query) => query,
@@ -212,42 +237,87 @@ impl Forwarder {
                 return Ok(());
             }
         };
+        let most = query.most();
         if let Some(answer) = local(&query, &self.settings) {
-            self.out.push_back(Output::Answer { client, bytes: query.fit(over, answer) });
+            self.tell(client, over, bytes, most, answer);
             return Ok(());
         }
-        if self.settings.upstreams.is_empty() || self.flights.len() >= MOST_FLIGHTS {
+        let busy = self.flights.len() >= MOST_FLIGHTS;
+        if self.settings.upstreams.is_empty() || busy {
             if !ageing {
-                let bytes = query.refusal(ResponseCode::ServFail);
-                self.out.push_back(Output::Answer { client, bytes });
+                self.tell(client, over, bytes, most, query.refusal(ResponseCode::ServFail));
             }
-            return Ok(());
+            return if busy { Err(Reason::Busy) } else { Ok(()) };
         }
         // A newer answer is for nobody in particular.
-        let waiting =
-            if ageing { Vec::new() } else { vec![Waiting { client, over, question: bytes.to_vec() }] };
-        let flight = Flight::new(now, key, waiting, query, &self.settings, self.preferred);
+        let waiting = Waiting { client, over, question: bytes.to_vec(), most };
+        let waiting = if ageing { Vec::new() } else { vec![waiting] };
+        let servers = self.servers.ranked(&self.settings.upstreams);
+        let key = plain.map(|plain| plain.key);
+        let mut flight = Flight::new(now, key, waiting, query, &self.settings, servers);
+        let known = flight.key.as_ref().is_some_and(|key| self.cache.stale(now, key).is_some());
+        flight.stale = known.then_some(Stale::Known);
         self.ask(now, flight);
+        self.try_a_silent_one(now, bytes);
         Ok(())
     }
 
-    /// The answer to everybody who waits for it; remembered, if it may be.
-    fn land(&mut self, now: Instant, flight: &Flight, answer: &[u8]) {
-        if let Some(key) = &flight.key {
-            self.cache.put(now, key, answer);
-        }
-        flight.waiting.iter().for_each(|waiting| self.tell(waiting, answer));
+    /// Waits with those who asked the same; None: nobody has.
+    fn join(
+        &mut self,
+        now: Instant,
+        client: u64,
+        over: Over,
+        bytes: &[u8],
+        key: &Key,
+        most: usize,
+    ) -> Option<Result<(), Reason>> {
+        let flight = self.under_way.get(key).and_then(|ask| self.flights.get_mut(ask))?;
+        let refused = if flight.is_ours(bytes) {
+            Reason::Loop
+        } else if flight.stale == Some(Stale::Told) {
+            let stale = self.cache.stale(now, key)?;
+            self.tell(client, over, bytes, most, stale);
+            return Some(Ok(()));
+        } else if flight.waiting.len() >= MOST_WAITING {
+            Reason::Busy
+        } else {
+            flight.waiting.push(Waiting { client, over, question: bytes.to_vec(), most });
+            return Some(Ok(()));
+        };
+        let answer = flight.query.refusal(ResponseCode::ServFail);
+        self.tell(client, over, bytes, most, answer);
+        Some(Err(refused))
     }
 
-    fn tell(&mut self, waiting: &Waiting, answer: &[u8]) {
-        let Waiting { client, over, question } = waiting;
-        let Some(bytes) = cache::readdressed(answer, question) else { return };
-        let fits = *over == Over::Tcp || plain(question).is_some_and(|plain| bytes.len() <= plain.most);
-        let bytes = match (fits, Query::parse(question)) {
-            (false, Ok(Ok(query))) => query.fit(*over, bytes),
-            _ => bytes,
-        };
-        self.out.push_back(Output::Answer { client: *client, bytes });
+    /// A server that was silent is asked the same beside the one that answers, to see whether it does again.
+    fn try_a_silent_one(&mut self, now: Instant, question: &[u8]) {
+        if let Some(server) = self.servers.to_try(now, &self.settings.upstreams)
+            && let Ok(Ok(query)) = Query::parse(question)
+        {
+            let mut probe = Flight::new(now, None, Vec::new(), query, &self.settings, vec![server]);
+            probe.probe = true;
+            self.ask(now, probe);
+        }
+    }
+
+    /// The answer to everybody who waits for it; remembered, if it may be.
+    fn land(&mut self, now: Instant, flight: Flight, answer: &[u8]) {
+        if let Some(key) = &flight.key {
+            self.cache.put(now, key, answer, flight.is_about_the_name(&self.settings));
+        }
+        self.tell_all(flight.waiting, answer);
+    }
+
+    fn tell_all(&mut self, waiting: Vec<Waiting>, answer: &[u8]) {
+        for Waiting { client, over, question, most } in waiting {
+            self.tell(client, over, &question, most, answer.to_vec());
+        }
+    }
+
+    fn tell(&mut self, client: u64, over: Over, question: &[u8], most: usize, mut answer: Vec<u8>) {
+        wire::readdress(&mut answer, question);
+        self.out.push_back(Output::Answer { client, bytes: wire::fit(answer, over, most) });
     }
 
     fn reply(&mut self, now: Instant, ask: u64, bytes: &[u8]) -> Result<(), Reason> {
@@ -255,65 +325,84 @@ impl Forwarder {
         if !flight.is_answer(bytes) {
             return Err(Reason::Mismatch);
         }
-        self.step(now, ask, |flight, settings, preferred| {
-            let step = flight.take(bytes, settings.upstreams.len());
-            if matches!(step, Step::Answer(_)) {
-                *preferred = flight.server;
-            }
-            step
-        });
+        if let Some(server) = flight.server() {
+            self.servers.answered(server);
+        }
+        self.step(now, ask, |flight| flight.take(bytes));
         Ok(())
+    }
+
+    fn silent(&mut self, now: Instant, ask: u64) {
+        if let Some(server) = self.flights.get(&ask).and_then(Flight::server) {
+            self.servers.was_silent(now, server);
+        }
     }
 
     fn tick(&mut self, now: Instant) {
         let late: Vec<u64> =
             self.flights.iter().filter(|(_, flight)| flight.deadline() <= now).map(|(ask, _)| *ask).collect();
         for ask in late {
-            self.out.push_back(Output::Forget { ask });
-            self.step(now, ask, |flight, settings, preferred| {
-                *preferred = flight.server.wrapping_add(1);
-                if flight.is_over(now) { Step::Fail } else { flight.next_server(settings.upstreams.len()) }
-            });
+            self.tell_stale(now, ask);
+            if self.flights.get(&ask).is_some_and(|flight| flight.is_server_late(now)) {
+                self.out.push_back(Output::Forget { ask });
+                self.silent(now, ask);
+                self.step(
+                    now,
+                    ask,
+                    |flight| if flight.is_over(now) { Step::Fail } else { flight.next_server() },
+                );
+            }
+        }
+    }
+
+    /// Who has waited for long is told what was known; the question goes on.
+    fn tell_stale(&mut self, now: Instant, ask: u64) {
+        let Some(flight) = self.flights.get_mut(&ask).filter(|flight| flight.is_time_for_stale(now)) else {
+            return;
+        };
+        let known = flight.key.as_ref().and_then(|key| self.cache.stale(now, key));
+        flight.stale = known.is_some().then_some(Stale::Told);
+        if let Some(known) = known {
+            let waiting = std::mem::take(&mut flight.waiting);
+            self.tell_all(waiting, &known);
         }
     }
 
     /// Moves one flight on: it asks again, or it is answered.
-    fn step(
-        &mut self,
-        now: Instant,
-        ask: u64,
-        decide: impl FnOnce(&mut Flight, &Settings, &mut usize) -> Step,
-    ) {
+    fn step(&mut self, now: Instant, ask: u64, decide: impl FnOnce(&mut Flight) -> Step) {
         let Some(mut flight) = self.flights.remove(&ask) else { return };
         if let Some(key) = flight.key.as_ref().filter(|key| self.under_way.get(*key) == Some(&ask)) {
             self.under_way.remove(key);
         }
-        match decide(&mut flight, &self.settings, &mut self.preferred) {
+        match decide(&mut flight) {
             Step::Ask => self.ask(now, flight),
-            Step::Answer(bytes) => self.land(now, &flight, &bytes),
+            Step::Answer(bytes) => self.land(now, flight, &bytes),
             Step::Fail => self.fail(now, flight),
         }
     }
 
     /// No server answers: what was known before is better than nothing (RFC 8767).
     fn fail(&mut self, now: Instant, mut flight: Flight) {
-        let stale = flight.key.as_ref().and_then(|key| self.cache.stale(now, key));
-        let answer = stale.clone().unwrap_or_else(|| flight.give_up());
-        if stale.is_some() {
-            flight.key = None;
+        match flight.key.as_ref().and_then(|key| Some((key, self.cache.stale(now, key)?))) {
+            Some((key, known)) => {
+                self.cache.none_newer(now, key);
+                self.tell_all(flight.waiting, &known);
+            }
+            None => {
+                let answer = flight.give_up();
+                self.land(now, flight, &answer);
+            }
         }
-        self.land(now, &flight, &answer);
     }
 
     fn ask(&mut self, now: Instant, mut flight: Flight) {
-        let server =
-            self.settings.upstreams.get(flight.server % self.settings.upstreams.len().max(1)).copied();
-        let (Some(server), Some(bytes)) = (server, flight.message(self.ids.next())) else {
+        let message =
+            flight.server().and_then(|server| Some((server, flight.message(now, self.ids.next())?)));
+        let Some((server, bytes)) = message else {
             return self.fail(now, flight);
         };
         self.next += 1;
-        flight.asked_at(now);
-        self.out.push_back(Output::Ask { ask: self.next, server, over: flight.upstream, bytes });
+        self.out.push_back(Output::Ask { ask: self.next, server, over: flight.over, bytes });
         if let Some(key) = &flight.key {
             self.under_way.insert(key.clone(), self.next);
         }

@@ -24,6 +24,7 @@ fn settings() -> Settings {
         ndots: 5,
         hosts: vec![],
         domain: None,
+        networks: vec![],
         aaaa: true,
     }
 }
@@ -144,6 +145,10 @@ impl Bench {
     /// The answer to a question no server is asked.
     fn local(&mut self, bytes: &[u8]) -> Message {
         self.query(Over::Udp, bytes).unwrap();
+        self.only_answer()
+    }
+
+    fn only_answer(&mut self) -> Message {
         let answer = self.answer();
         assert_eq!(self.forwarder.poll(), None);
         answer
@@ -241,6 +246,9 @@ fn large(records: usize, over: Over, size: Option<u16>) -> (usize, Message) {
         let address = Ipv4Addr::new(10, 0, 0, u8::try_from(last).unwrap());
         reply.add_answer(Record::from_rdata(name(PLAIN), 60, RData::A(A(address))));
     }
+    if size.is_some() {
+        reply.set_edns(Edns::new());
+    }
     bench.reply(&asked, &reply).unwrap();
     let bytes = bench.answer_bytes();
     (bytes.len(), Message::from_vec(&bytes).unwrap())
@@ -253,6 +261,11 @@ fn n04_an_answer_longer_than_the_client_takes_says_so() {
         assert!(length <= limit, "{length} octets for {size:?}");
         assert!(answer.metadata.truncation, "{size:?}");
         assert_eq!(answer.queries.len(), 1, "the question is kept");
+    }
+    // Whole records as far as they fit: 12 octets of header, 23 of question, 16 each, 11 of EDNS.
+    for (size, records) in [(None, (512 - 12 - 23) / 16), (Some(1232), (1232 - 12 - 23 - 11) / 16)] {
+        let (_, answer) = large(100, Over::Udp, size);
+        assert_eq!((answer.answers.len(), answer.edns.is_some()), (records, size.is_some()), "{size:?}");
     }
     for (over, size) in [(Over::Udp, Some(4096)), (Over::Tcp, None)] {
         let (_, answer) = large(100, over, size);
@@ -293,6 +306,33 @@ fn n07_a_version_nobody_has_is_bad() {
     assert_eq!(answer.edns.expect("the code's upper bits need it").version(), 0);
 }
 
+/// Options end here: none is asked of a server, and a question is the same with and without them.
+#[test]
+fn n07_unknown_options_are_ignored() {
+    let with = |option: &[u8]| {
+        let mut bytes = ask_for(PLAIN);
+        bytes[11] = 1;
+        bytes.extend([0, 0, 41, 0x10, 0, 0, 0, 0, 0, 0, u8::try_from(option.len()).unwrap()]);
+        bytes.extend(option);
+        bytes
+    };
+    let cookie = with(&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let mut bench = Bench::new();
+    let asked = bench.asks(&cookie);
+    assert!(asked.bytes.ends_with(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]), "{:?}", asked.bytes);
+    let mut found = asked.found();
+    found.set_edns(Edns::new());
+    bench.reply(&asked, &found).unwrap();
+    bench.answer();
+    for option in [&[][..], &[0xff, 0xfe, 0, 0], &[0, 3, 0, 0, 0, 10, 0, 8, 8, 7, 6, 5, 4, 3, 2, 1]] {
+        let answer = bench.local(&with(option));
+        assert_eq!((answer.answers.len(), answer.edns.is_some()), (1, true), "{option:?}");
+    }
+    for spoilt in [&[0][..], &[0, 10, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8]] {
+        assert_eq!(code(&Bench::new().local(&with(spoilt))), ResponseCode::FormErr, "{spoilt:?}");
+    }
+}
+
 #[test]
 fn n07_two_opt_records_are_a_format_error() {
     let mut bytes = ask_for(PLAIN);
@@ -314,7 +354,10 @@ fn n08_n22_everything_but_the_id_passes_as_it_is() {
     let bytes = query.to_vec().unwrap();
     let mut bench = Bench::new();
     let asked = bench.asks(&bytes);
-    assert_eq!(asked.bytes[2..], bytes[2..]);
+    // The size is what we take.
+    let size = bytes.len() - 8;
+    assert_eq!(asked.bytes[2..size], bytes[2..size]);
+    assert_eq!(asked.bytes[size..], [&1232u16.to_be_bytes()[..], &bytes[size + 2..]].concat());
 
     // A record of a type nobody knows, its owner a pointer to the question.
     let mut reply = asked.reply(ResponseCode::NoError).to_vec().unwrap();
@@ -428,6 +471,43 @@ fn n17_a_silent_server_is_passed_over_and_the_next_question_begins_with_the_othe
 }
 
 #[test]
+fn n17_a_silent_server_is_tried_beside_the_other_until_it_answers_again() {
+    let mut bench = Bench::new();
+    let first = bench.asks(&ask_for(PLAIN));
+    bench.wait();
+    let second = bench.asked();
+    bench.reply(&second, &second.found()).unwrap();
+    bench.answer();
+    let mut tries = 0;
+    for number in 0..60 {
+        bench.now += Duration::from_secs(1);
+        let asked = bench.asks(&numbered(number));
+        assert_eq!(asked.server, second.server, "nobody waits for one that is silent");
+        if let Some(Output::Ask { server, .. }) = bench.forwarder.poll() {
+            assert_eq!(server, first.server);
+            tries += 1;
+        }
+        bench.reply(&asked, &asked.found()).unwrap();
+        bench.answer();
+        while bench.forwarder.deadline().is_some() {
+            bench.wait();
+        }
+        while bench.forwarder.poll().is_some() {}
+    }
+    assert!((3..=6).contains(&tries), "{tries}: pauses of 2, 4, 8 … seconds");
+    bench.now += Duration::from_secs(60);
+    let asked = bench.asks(&numbered(100));
+    let mut probe = bench.asked();
+    assert_eq!(probe.server, first.server);
+    bench.reply(&asked, &asked.found()).unwrap();
+    bench.answer();
+    probe.bytes[2] |= 0x80;
+    bench.forwarder.handle(bench.now, Input::Reply { ask: probe.ask, bytes: &probe.bytes }).unwrap();
+    assert_eq!(bench.forwarder.poll(), None, "whatever it says, it answers");
+    assert_eq!(bench.asks(&numbered(101)).server, first.server);
+}
+
+#[test]
 fn n17_when_every_server_is_silent_the_guest_hears_so_before_it_asks_again() {
     let mut bench = Bench::new();
     bench.asks(&ask_for(PLAIN));
@@ -481,10 +561,14 @@ fn n19_our_own_names_are_answered_here() {
         assert!(answer.metadata.authoritative, "{text}");
         assert_eq!(answer.answers[0].data, RData::A(A(address)), "{text}");
         assert_eq!(answer.answers[0].name, name(text));
-        let none = Bench::new().local(&question(text, RecordType::AAAA).to_vec().unwrap());
+        let none = Bench::new().local(&question(text, RecordType::TXT).to_vec().unwrap());
         assert_eq!((code(&none), none.answers.len()), (ResponseCode::NoError, 0), "{text}");
         assert_eq!(none.authorities[0].record_type(), RecordType::SOA, "{text}: or it may not be remembered");
     }
+    let v6 = Bench::new().local(&question("localhost.", RecordType::AAAA).to_vec().unwrap());
+    assert_eq!(v6.answers[0].data.to_string(), "::1");
+    let v6 = Bench::new().local(&question("web.", RecordType::AAAA).to_vec().unwrap());
+    assert_eq!((code(&v6), v6.answers.len()), (ResponseCode::NoError, 0));
     for (text, target) in [
         ("2.254.168.192.in-addr.arpa.", "web.ns.svc.cluster.local."),
         ("1.254.168.192.in-addr.arpa.", "gateway."),
@@ -520,6 +604,28 @@ fn n21_a_bare_name_goes_through_the_search_list_and_leads_there_by_a_cname() {
         answer.answers.iter().map(|record| (record.name.to_ascii(), record.record_type())).collect();
     assert_eq!(lines, [("DB.".into(), RecordType::CNAME), (second.name(), RecordType::A)]);
     assert!(answer.answers[0].data.to_string().eq_ignore_ascii_case("db.cluster.local."));
+}
+
+/// Who asks for both kinds of addresses takes one "no such name" for the answer to both (musl).
+#[test]
+fn n21_a_name_that_has_an_address_of_the_other_kind_only_is_not_said_to_be_none() {
+    let mut bench = Bench::new();
+    let first = bench.asks(&question("db.", RecordType::AAAA).to_vec().unwrap());
+    let mut nothing = first.reply(ResponseCode::NoError);
+    nothing.add_authority(Record::from_rdata(
+        name("cluster.local."),
+        30,
+        RData::SOA(hickory_proto::rr::rdata::SOA::new(name("ns."), name("me."), 1, 2, 3, 4, 30)),
+    ));
+    bench.reply(&first, &nothing).unwrap();
+    for _ in 0..2 {
+        let next = bench.asked();
+        bench.reply(&next, &next.reply(ResponseCode::NXDomain)).unwrap();
+    }
+    let answer = bench.answer();
+    assert_eq!((code(&answer), answer.queries[0].name().to_ascii()), (ResponseCode::NoError, "db.".into()));
+    assert_eq!(answer.answers[0].data.to_string(), first.name());
+    assert_eq!((answer.answers.len(), answer.authorities.len()), (1, 1));
 }
 
 #[test]
@@ -585,6 +691,36 @@ fn n23_without_a_server_the_answer_is_a_failure() {
     assert_eq!(code(&bench.local(&ask_for(PLAIN))), ResponseCode::ServFail);
 }
 
+/// A server that is ourselves, by whatever way: what comes back is what was sent.
+#[test]
+fn n23_a_question_of_ours_that_comes_back_fails_and_the_next_server_is_asked() {
+    let mut bench = Bench::new();
+    let asked = bench.asks(&ask_for(PLAIN));
+    assert_eq!(bench.query(Over::Udp, &asked.bytes), Err(Reason::Loop));
+    let refusal = bench.answer_bytes();
+    bench.forwarder.handle(bench.now, Input::Reply { ask: asked.ask, bytes: &refusal }).unwrap();
+    let next = bench.asked();
+    assert_ne!(next.server, asked.server);
+    bench.reply(&next, &next.found()).unwrap();
+    assert_eq!(bench.answer().answers.len(), 1);
+}
+
+/// By another server: our question has another id, and waits for itself.
+#[test]
+fn n23_a_ring_of_servers_ends_by_itself() {
+    let mut bench = Bench::with(Settings { upstreams: settings().upstreams[..1].to_vec(), ..settings() });
+    bench.asks(&ask_for(PLAIN));
+    let mut asks = 1;
+    while bench.forwarder.deadline().is_some() {
+        bench.query(Over::Udp, &ask_for(PLAIN)).unwrap();
+        bench.wait();
+        while let Some(output) = bench.forwarder.poll() {
+            asks += usize::from(matches!(output, Output::Ask { .. }));
+        }
+    }
+    assert_eq!(asks, 2, "no more than without the ring");
+}
+
 #[test]
 fn n25_n26_chaos_and_transfers_are_refused() {
     let mut chaos = question("version.bind.", RecordType::TXT);
@@ -614,12 +750,37 @@ fn n28_a_new_configuration_keeps_what_is_under_way() {
 }
 
 #[test]
+fn n30_private_addresses_and_all_names_pass() {
+    let mut bench = Bench::new();
+    for (number, address) in
+        [[127, 0, 0, 1], [10, 0, 0, 1], [169, 254, 169, 254], [0, 0, 0, 0]].into_iter().enumerate()
+    {
+        let asked = bench.asks(&numbered(number));
+        let mut reply = asked.found();
+        reply.answers[0].data = RData::A(A(address.into()));
+        bench.reply(&asked, &reply).unwrap();
+        assert_eq!(bench.answer().answers[0].data, RData::A(A(address.into())));
+    }
+}
+
+#[test]
+fn answers_with_records_that_are_not_there_are_not_passed_on() {
+    let mut bench = Bench::new();
+    let asked = bench.asks(&ask_for(PLAIN));
+    let mut bytes = asked.found().to_vec().unwrap();
+    bytes[7] = 9;
+    bench.forwarder.handle(bench.now, Input::Reply { ask: asked.ask, bytes: &bytes }).unwrap();
+    assert_ne!(bench.asked().server, asked.server);
+}
+
+#[test]
 fn questions_under_way_are_bounded() {
     let mut bench = Bench::new();
     for number in 0..MOST_FLIGHTS {
         bench.asks(&numbered(number));
     }
-    assert_eq!(code(&bench.local(&ask_for(PLAIN))), ResponseCode::ServFail);
+    assert_eq!(bench.query(Over::Udp, &ask_for(PLAIN)), Err(Reason::Busy));
+    assert_eq!(code(&bench.only_answer()), ResponseCode::ServFail);
     assert_eq!(bench.forwarder.flights.len(), MOST_FLIGHTS);
 }
 
