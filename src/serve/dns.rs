@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 
@@ -17,9 +18,14 @@ use crate::plan::serve::DnsPlan;
 use crate::proto::dns::{Forwarder, Input, MOST_FLIGHTS, Output, Over, Reason};
 use crate::sys::socket::{Dns, upstream};
 
-/// TCP connections of the guest at once, and how long one may be idle (RFC 7766 §6.2.3).
-const MOST_CONNECTIONS: usize = 32;
+/// Datagrams taken before their answers leave.
+const BATCH: usize = 64;
+/// TCP connections at once, those of one client, how long one may be idle, and questions of one that may wait for their
+/// answers (RFC 7766 §6.2).
+const MOST_CONNECTIONS: usize = 256;
+const MOST_OF_ONE: usize = 16;
 const IDLE: Duration = Duration::from_secs(10);
+const MOST_PIPELINED: usize = 32;
 /// Longer than the core waits for any server.
 const ASK: Duration = Duration::from_secs(5);
 /// Datagrams looked at for one question: more are a flood.
@@ -31,16 +37,27 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// What the tasks tell the loop.
 enum Told {
-    Query { connection: mpsc::Sender<Vec<u8>>, bytes: Vec<u8> },
-    Reply { ask: u64, bytes: Vec<u8> },
-    Failed { ask: u64 },
-    Closed,
+    /// With a place among the answers of its connection.
+    Query {
+        place: OwnedPermit<Vec<u8>>,
+        bytes: Vec<u8>,
+    },
+    Reply {
+        ask: u64,
+        bytes: Vec<u8>,
+    },
+    Failed {
+        ask: u64,
+    },
+    Closed {
+        client: IpAddr,
+    },
 }
 
 /// How an answer gets back.
 enum Way {
     Udp(SocketAddr),
-    Tcp(mpsc::Sender<Vec<u8>>),
+    Tcp(OwnedPermit<Vec<u8>>),
 }
 
 /// The loop's own state beside the core's.
@@ -49,13 +66,13 @@ struct Desk {
     ways: BTreeMap<u64, Way>,
     asks: BTreeMap<u64, AbortHandle>,
     next: u64,
-    connections: usize,
+    /// How many of whom.
+    connections: BTreeMap<IpAddr, usize>,
     tell: mpsc::Sender<Told>,
     dropped: BTreeMap<Reason, u64>,
 }
 
 /// Serves until a socket fails; the error is why.
-#[expect(clippy::disallowed_methods, reason = "a verb: the clock is read here and handed to the core")]
 pub(super) async fn serve(sockets: Dns, plan: DnsPlan) -> io::Error {
     let (tell, mut told) = mpsc::channel(MOST_FLIGHTS);
     let mut seed = [0; 8];
@@ -67,7 +84,7 @@ pub(super) async fn serve(sockets: Dns, plan: DnsPlan) -> io::Error {
         ways: BTreeMap::new(),
         asks: BTreeMap::new(),
         next: 0,
-        connections: 0,
+        connections: BTreeMap::new(),
         tell,
         dropped: BTreeMap::new(),
     };
@@ -76,22 +93,17 @@ pub(super) async fn serve(sockets: Dns, plan: DnsPlan) -> io::Error {
     let mut buffer = vec![0; 65_535];
     loop {
         let deadline = desk.forwarder.deadline();
-        let due = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        let due = deadline.unwrap_or_else(|| now() + Duration::from_secs(3600));
         tokio::select! {
-            received = sockets.udp.recv_from(&mut buffer) => match received {
-                Ok((length, from)) => {
-                    let bytes = buffer.get(..length).unwrap_or_default();
-                    desk.query(Instant::now(), Way::Udp(from), bytes);
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(error) => return error,
+            ready = sockets.udp.readable() => if let Err(error) = ready.and_then(|()| desk.take(&sockets, &mut buffer)) {
+                return error;
             },
             accepted = sockets.tcp.accept() => match accepted {
-                Ok((stream, _)) => desk.accept(stream),
+                Ok((stream, from)) => desk.accept(stream, from.ip()),
                 Err(error) => tracing::debug!(%error, "DNS connection lost before it began"),
             },
-            Some(told) = told.recv() => desk.told(Instant::now(), told),
-            () = sleep_until(due.into()), if deadline.is_some() => desk.input(Instant::now(), Input::Tick),
+            Some(told) = told.recv() => desk.told(now(), told),
+            () = sleep_until(due.into()), if deadline.is_some() => desk.input(now(), Input::Tick),
             _ = look.tick() => if let Some(resolver) = resolv_conf.changed() {
                 tracing::info!(nameservers = ?resolver.nameservers, search = ?resolver.search, "resolv.conf changed");
                 desk.forwarder.reconfigure(plan.settings(&resolver));
@@ -101,7 +113,29 @@ pub(super) async fn serve(sockets: Dns, plan: DnsPlan) -> io::Error {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a verb: the clock is read here and handed to the core")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 impl Desk {
+    /// The datagrams that wait, some at a time.
+    fn take(&mut self, sockets: &Dns, buffer: &mut [u8]) -> io::Result<()> {
+        let now = now();
+        for _ in 0..BATCH {
+            match sockets.udp.try_recv_from(buffer) {
+                Ok((length, from)) => {
+                    self.query(now, Way::Udp(from), buffer.get(..length).unwrap_or_default());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // What a broken peer's ICMP error leaves behind is not the socket's end.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn query(&mut self, now: Instant, way: Way, bytes: &[u8]) {
         let over = if matches!(way, Way::Udp(_)) { Over::Udp } else { Over::Tcp };
         self.next += 1;
@@ -123,7 +157,7 @@ impl Desk {
 
     fn told(&mut self, now: Instant, told: Told) {
         match told {
-            Told::Query { connection, bytes } => self.query(now, Way::Tcp(connection), &bytes),
+            Told::Query { place, bytes } => self.query(now, Way::Tcp(place), &bytes),
             Told::Reply { ask, bytes } => {
                 match self.forwarder.handle(now, Input::Reply { ask, bytes: &bytes }) {
                     Ok(()) => self.forget(ask),
@@ -135,14 +169,24 @@ impl Desk {
                 self.forget(ask);
                 self.input(now, Input::Failed { ask });
             }
-            Told::Closed => self.connections = self.connections.saturating_sub(1),
+            Told::Closed { client } => {
+                if let Some(count) = self.connections.get_mut(&client) {
+                    *count -= 1;
+                }
+                self.connections.retain(|_, count| *count > 0);
+            }
         }
     }
 
     fn count(&mut self, reason: Reason) {
         let count = self.dropped.entry(reason).or_default();
         *count += 1;
-        tracing::debug!(reason = reason.label(), count, "DNS message dropped");
+        if reason == Reason::Loop && *count == 1 {
+            tracing::warn!(
+                "a name server asks us what we asked it: it is answered SERVFAIL, and passed over"
+            );
+        }
+        tracing::debug!(reason = reason.label(), count, "DNS message without an answer of a server");
     }
 
     fn forget(&mut self, ask: u64) {
@@ -160,8 +204,7 @@ impl Desk {
                             tracing::debug!(%to, %error, "DNS answer not sent");
                         }
                     }
-                    // A connection that does not take its answers loses them.
-                    Some(Way::Tcp(connection)) => drop(connection.try_send(bytes)),
+                    Some(Way::Tcp(place)) => drop(place.send(bytes)),
                     None => {}
                 },
                 Output::Ask { ask, server, over, bytes } => {
@@ -173,25 +216,29 @@ impl Desk {
         }
     }
 
-    fn accept(&mut self, stream: TcpStream) {
-        if self.connections >= MOST_CONNECTIONS {
+    fn accept(&mut self, stream: TcpStream, client: IpAddr) {
+        let all: usize = self.connections.values().sum();
+        let own = self.connections.get(&client).copied().unwrap_or_default();
+        if all >= MOST_CONNECTIONS || own >= MOST_OF_ONE {
+            self.count(Reason::Connections);
             return;
         }
-        self.connections += 1;
+        self.connections.insert(client, own + 1);
         let tell = self.tell.clone();
         tokio::spawn(async move {
             if let Err(error) = connection(stream, &tell).await {
-                tracing::debug!(%error, "DNS connection ended");
+                tracing::debug!(%client, %error, "DNS connection ended");
             }
-            let _ = tell.send(Told::Closed).await;
+            let _ = tell.send(Told::Closed { client }).await;
         });
     }
 }
 
-/// One connection of the guest: messages with their length before them, answers in any order (RFC 7766 §6.2.1).
+/// One connection: messages with their length before them, answers in any order (RFC 7766 §6.2.1). A question is read
+/// when there is a place for its answer: who does not take answers is not read from any more.
 async fn connection(stream: TcpStream, tell: &mpsc::Sender<Told>) -> io::Result<()> {
     let (mut read, mut write) = stream.into_split();
-    let (answer, mut answers) = mpsc::channel::<Vec<u8>>(32);
+    let (answer, mut answers) = mpsc::channel::<Vec<u8>>(MOST_PIPELINED);
     let writer = tokio::spawn(async move {
         while let Some(bytes) = answers.recv().await {
             let Ok(length) = u16::try_from(bytes.len()) else { continue };
@@ -201,10 +248,12 @@ async fn connection(stream: TcpStream, tell: &mpsc::Sender<Told>) -> io::Result<
             }
         }
     });
+    // The writer's end is the reader's: there is no place any more.
     let result = loop {
+        let Ok(place) = answer.clone().reserve_owned().await else { break Ok(()) };
         match timeout(IDLE, read_message(&mut read)).await {
             Ok(Ok(bytes)) => {
-                if tell.send(Told::Query { connection: answer.clone(), bytes }).await.is_err() {
+                if tell.send(Told::Query { place, bytes }).await.is_err() {
                     break Ok(());
                 }
             }
@@ -213,7 +262,7 @@ async fn connection(stream: TcpStream, tell: &mpsc::Sender<Told>) -> io::Result<
             Err(_) => break Ok(()),
         }
     };
-    // Questions under way keep a sender each: the writer ends when the last one is answered.
+    // Questions under way keep a place each: the writer ends when the last one is answered.
     drop(answer);
     let _ = timeout(ASK, writer).await;
     result

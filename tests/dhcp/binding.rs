@@ -166,6 +166,10 @@ fn d10_release_frees_what_is_the_client_s_own(wire: &mut dyn Wire) {
     assert_eq!(wire.discover(mac(1), &[]), own, "remembered");
     wire.advance(Duration::from_secs(61));
     assert_eq!(wire.discover(mac(4), &[&asked]), own, "and free");
+    // systemd-networkd does not say which server it means.
+    let own = wire.lease(mac(5), &[]);
+    wire.silence(&Packet::new(mac(5), &[RELEASE]).ciaddr(own));
+    assert_eq!(wire.discover(mac(6), &[&asks_for(own)]), own);
 }
 
 fn d11_inform_gets_parameters_and_no_lease(wire: &mut dyn Wire) {

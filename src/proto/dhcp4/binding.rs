@@ -156,12 +156,13 @@ impl Responder {
         if self.one_guest(client).is_some() {
             return Err(Reason::Declined);
         }
+        request.server.ok_or(Reason::NotHeld)?;
         let address = self.held(now, client, request, request.address)?;
         self.leases.decline(now, address, self.settings.quarantine);
         Err(Reason::Declined)
     }
 
-    /// RFC 2131 §4.3.4.
+    /// RFC 2131 §4.3.4. systemd-networkd leaves out which server it means.
     pub(super) fn release(&mut self, now: Now, request: &Request, client: &Client) -> Decided {
         if self.one_guest(client).is_some() {
             return Err(Reason::Released);
@@ -278,7 +279,7 @@ impl Responder {
         request: &Request,
         address: Option<Ipv4Addr>,
     ) -> Result<Ipv4Addr, Reason> {
-        if !self.is_us(request, request.server.ok_or(Reason::NotHeld)?) {
+        if request.server.is_some_and(|server| !self.is_us(request, server)) {
             return Err(Reason::OtherServer);
         }
         address.filter(|&address| self.holds(now, client, address)).ok_or(Reason::NotHeld)

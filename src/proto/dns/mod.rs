@@ -292,7 +292,7 @@ impl Forwarder {
 
     /// A server that was silent is asked the same beside the one that answers, to see whether it does again.
     fn try_a_silent_one(&mut self, now: Instant, question: &[u8]) {
-        if let Some(server) = self.servers.to_try(now, &self.settings.upstreams)
+        if let Some(server) = self.servers.due(now, &self.settings.upstreams)
             && let Ok(Ok(query)) = Query::parse(question)
         {
             let mut probe = Flight::new(now, None, Vec::new(), query, &self.settings, vec![server]);
