@@ -157,9 +157,12 @@ struct Decision {
 }
 
 impl Responder {
-    pub fn new(settings: Settings, leases: Leases) -> Self {
+    pub fn new(settings: Settings, mut leases: Leases) -> Self {
         let limiter = Limiter::new(settings.limits);
-        Self { link: Link::new(&settings), settings, leases, limiter, counts: BTreeMap::new() }
+        let link = Link::new(&settings);
+        let pools = (0..settings.subnets.len()).flat_map(|subnet| link.pool(subnet).iter().copied());
+        leases.divide(&pools.collect::<Vec<_>>());
+        Self { link, settings, leases, limiter, counts: BTreeMap::new() }
     }
 
     /// Answers one datagram that came to the server port.

@@ -1,27 +1,57 @@
-//! Bindings, compactly: less than 300 octets of the process each, all indices counted.
+//! Bindings, compactly: some hundred octets of the process each, all indices counted.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::Ipv4Addr;
+use std::ops::Deref;
 
-use super::{ClientId, Hardware, State};
+use super::{ClientId, Hardware, Range, State};
 
 /// As `Entry::until`.
 pub const FOR_EVER: i64 = i64::MAX;
 /// Addresses one client is remembered with beside those it holds.
 const PAST_ADDRESSES: usize = 8;
+/// As `Entry::said`: the client is who its hardware is.
+const NOTHING: u16 = u16::MAX;
+/// Entries that get their memory at once: what grows by doubling is half empty.
+const CHUNK: usize = 1024;
 
 /// One address, and who has or had it.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    pub address: u32,
+    address: u32,
     pub hardware: Hardware,
     pub state: State,
+    /// Octets of `words` that are the client's identifier; the others are its name.
+    said: u16,
     /// Milliseconds since the epoch of the leases.
     pub until: i64,
-    pub client: Box<[u8]>,
-    pub name: Option<Box<str>>,
+    words: Box<[u8]>,
+}
+
+/// Who has an entry.
+#[derive(Debug, Clone, Copy)]
+pub enum Client<'a> {
+    Machine([u8; 7]),
+    Said(&'a [u8]),
+}
+
+impl Deref for Client<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Machine(octets) => octets,
+            Self::Said(octets) => octets,
+        }
+    }
+}
+
+/// Hardware type and address: the identifier of who has none, and the usual one (RFC 2132 §9.14).
+fn machine(hardware: Hardware) -> [u8; 7] {
+    let [a, b, c, d, e, f] = hardware.address.0;
+    [hardware.kind, a, b, c, d, e, f]
 }
 
 impl Entry {
@@ -33,12 +63,36 @@ impl Entry {
         state: State,
         until: i64,
     ) -> Self {
-        let (address, client) = (address.to_bits(), client.0.clone());
-        Self { address, hardware, state, until, client, name: name.map(Into::into) }
+        let is_machine = *client.0 == machine(hardware);
+        let id = if is_machine { &[] } else { &*client.0 };
+        // No request is as long as that.
+        let said = u16::try_from(id.len()).ok().filter(|said| *said < NOTHING);
+        let words = [id, name.unwrap_or_default().as_bytes()].concat();
+        Self {
+            address: address.to_bits(),
+            hardware,
+            state,
+            said: said.filter(|_| !is_machine).unwrap_or(NOTHING),
+            until,
+            words: words.into(),
+        }
     }
 
     pub fn address(&self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.address)
+    }
+
+    pub fn client(&self) -> Client<'_> {
+        match self.said {
+            NOTHING => Client::Machine(machine(self.hardware)),
+            said => Client::Said(self.words.get(..said.into()).unwrap_or_default()),
+        }
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        let from = if self.said == NOTHING { 0 } else { self.said.into() };
+        let name = self.words.get(from..).and_then(|name| std::str::from_utf8(name).ok());
+        name.filter(|name| !name.is_empty())
     }
 
     /// Whether nobody else may have the address.
@@ -49,17 +103,96 @@ impl Entry {
 
 #[derive(Debug, Default)]
 pub struct Book {
-    slots: Vec<Option<Entry>>,
+    slots: Slots,
     empty: Vec<u32>,
     by_address: BTreeMap<u32, u32>,
     /// By a keyed hash, so that nobody can choose clients that share one.
     by_client: BTreeSet<(u64, u32)>,
-    /// What ends, by when; without those that are parked.
-    ends: BTreeSet<(i64, u32)>,
+    /// Where ranges that are given away begin, and what is behind them: between two of these nothing else begins.
+    bounds: Vec<u32>,
+    /// What ends, by when; without those that are parked. One set more than there are bounds.
+    ends: Vec<BTreeSet<(i64, u32)>>,
     hasher: RandomState,
 }
 
+#[derive(Debug, Default)]
+struct Slots(Vec<Vec<Option<Entry>>>);
+
+impl Slots {
+    fn place(slot: u32) -> (usize, usize) {
+        let slot = usize::try_from(slot).unwrap_or(usize::MAX);
+        (slot / CHUNK, slot % CHUNK)
+    }
+
+    fn at(&self, slot: u32) -> Option<&Entry> {
+        let (chunk, index) = Self::place(slot);
+        self.0.get(chunk)?.get(index)?.as_ref()
+    }
+
+    fn at_mut(&mut self, slot: u32) -> Option<&mut Option<Entry>> {
+        let (chunk, index) = Self::place(slot);
+        self.0.get_mut(chunk)?.get_mut(index)
+    }
+
+    fn len(&self) -> usize {
+        self.0.last().map_or(0, |last| (self.0.len() - 1) * CHUNK + last.len())
+    }
+
+    /// One more, empty.
+    fn push(&mut self) -> u32 {
+        if self.0.last().is_none_or(|last| last.len() == CHUNK) {
+            self.0.push(Vec::with_capacity(CHUNK));
+        }
+        if let Some(last) = self.0.last_mut() {
+            last.push(None);
+        }
+        u32::try_from(self.len() - 1).unwrap_or(u32::MAX)
+    }
+}
+
 impl Book {
+    /// The ranges that addresses are taken from: what ended is looked up by them.
+    pub fn divide(&mut self, ranges: &[Range]) {
+        let begin = ranges.iter().map(|range| range.first.to_bits());
+        let behind = ranges.iter().filter_map(|range| range.last.to_bits().checked_add(1));
+        self.bounds = begin.chain(behind).collect();
+        self.bounds.sort_unstable();
+        self.bounds.dedup();
+        let all = std::mem::take(&mut self.ends);
+        self.ends.resize_with(self.bounds.len() + 1, BTreeSet::new);
+        for (until, slot) in all.into_iter().flatten() {
+            if let Some(address) = self.slots.at(slot).map(|entry| entry.address) {
+                self.add_end(address, until, slot);
+            }
+        }
+    }
+
+    /// Which set of ends an address is in.
+    fn part(&self, address: u32) -> usize {
+        self.bounds.partition_point(|bound| *bound <= address)
+    }
+
+    fn add_end(&mut self, address: u32, until: i64, slot: u32) {
+        let part = self.part(address);
+        if self.ends.len() <= part {
+            self.ends.resize_with(part + 1, BTreeSet::new);
+        }
+        if let Some(ends) = self.ends.get_mut(part) {
+            ends.insert((until, slot));
+        }
+    }
+
+    fn remove_end(&mut self, address: u32, until: i64, slot: u32) {
+        let part = self.part(address);
+        if let Some(ends) = self.ends.get_mut(part) {
+            ends.remove(&(until, slot));
+        }
+    }
+
+    fn is_among_ends(&self, entry: &Entry, slot: u32) -> bool {
+        self.ends.get(self.part(entry.address)).is_some_and(|ends| ends.contains(&(entry.until, slot)))
+    }
+
     pub fn len(&self) -> usize {
         self.by_address.len()
     }
@@ -69,9 +202,9 @@ impl Book {
     }
 
     pub fn of_client(&self, client: &ClientId) -> impl Iterator<Item = &Entry> {
-        let hash = self.hasher.hash_one(&client.0);
+        let hash = self.hasher.hash_one(&*client.0);
         let own = self.by_client.range((hash, 0)..=(hash, u32::MAX));
-        own.filter_map(|(_, slot)| self.entry(*slot)).filter(move |entry| entry.client == client.0)
+        own.filter_map(|(_, slot)| self.entry(*slot)).filter(move |entry| *entry.client() == *client.0)
     }
 
     /// By address.
@@ -79,15 +212,31 @@ impl Book {
         self.by_address.values().filter_map(|slot| self.entry(*slot))
     }
 
-    /// Those whose time is over, the longest ago first.
-    pub fn ended(&self, time: i64) -> impl Iterator<Item = Ipv4Addr> {
-        let ended = self.ends.range(..=(time, u32::MAX));
-        ended.filter_map(|(_, slot)| self.entry(*slot)).map(Entry::address)
+    /// The one whose time is over for longest; within a range, and not one of those to `skip`.
+    pub fn ended(
+        &self,
+        time: i64,
+        within: Option<Range>,
+        skip: &dyn Fn(Ipv4Addr) -> bool,
+    ) -> Option<Ipv4Addr> {
+        let parts = match within {
+            Some(range) => self.part(range.first.to_bits())..=self.part(range.last.to_bits()),
+            None => 0..=self.bounds.len(),
+        };
+        let inside = |entry: &&Entry| {
+            within.is_none_or(|range| range.contains(entry.address())) && !skip(entry.address())
+        };
+        let first = |ends: &BTreeSet<(i64, u32)>| {
+            let mut ended = ends.range(..=(time, u32::MAX)).filter_map(|(_, slot)| self.slots.at(*slot));
+            ended.find(inside)
+        };
+        let oldest = self.ends.get(parts)?.iter().filter_map(first).min_by_key(|entry| entry.until);
+        oldest.map(Entry::address)
     }
 
     /// Some entries, in the order of their slots.
     pub fn slots(&self, from: usize, some: usize) -> impl Iterator<Item = &Entry> {
-        self.slots.iter().skip(from).take(some).flatten()
+        self.slots.0.iter().flatten().skip(from).take(some).flatten()
     }
 
     pub fn next_slot(&self, from: usize, some: usize) -> Option<usize> {
@@ -98,15 +247,12 @@ impl Book {
     pub fn put(&mut self, entry: Entry, time: i64) -> Vec<Ipv4Addr> {
         self.remove(entry.address());
         let hash = self.hash(&entry);
-        let slot = self.empty.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-        });
+        let slot = self.empty.pop().unwrap_or_else(|| self.slots.push());
         self.by_address.insert(entry.address, slot);
         if entry.until != FOR_EVER {
-            self.ends.insert((entry.until, slot));
+            self.add_end(entry.address, entry.until, slot);
         }
-        if let Some(place) = usize::try_from(slot).ok().and_then(|slot| self.slots.get_mut(slot)) {
+        if let Some(place) = self.slots.at_mut(slot) {
             *place = Some(entry);
         }
         match hash {
@@ -120,9 +266,9 @@ impl Book {
 
     pub fn remove(&mut self, address: Ipv4Addr) {
         let Some(slot) = self.by_address.remove(&address.to_bits()) else { return };
-        let found = usize::try_from(slot).ok().and_then(|slot| self.slots.get_mut(slot)?.take());
+        let found = self.slots.at_mut(slot).and_then(Option::take);
         if let Some(entry) = found {
-            self.ends.remove(&(entry.until, slot));
+            self.remove_end(entry.address, entry.until, slot);
             if let Some(hash) = self.hash(&entry) {
                 self.by_client.remove(&(hash, slot));
             }
@@ -133,7 +279,7 @@ impl Book {
     /// Offered to somebody: not among those that ended.
     pub fn park(&mut self, address: Ipv4Addr) {
         if let Some((until, slot)) = self.end_of(address) {
-            self.ends.remove(&(until, slot));
+            self.remove_end(address.to_bits(), until, slot);
         }
     }
 
@@ -141,7 +287,7 @@ impl Book {
     pub fn unpark(&mut self, address: Ipv4Addr) -> bool {
         let end = self.end_of(address);
         if let Some((until, slot)) = end.filter(|(until, _)| *until != FOR_EVER) {
-            self.ends.insert((until, slot));
+            self.add_end(address.to_bits(), until, slot);
         }
         end.is_some()
     }
@@ -152,12 +298,12 @@ impl Book {
     }
 
     fn entry(&self, slot: u32) -> Option<&Entry> {
-        self.slots.get(usize::try_from(slot).ok()?)?.as_ref()
+        self.slots.at(slot)
     }
 
     /// What is in quarantine is nobody's.
     fn hash(&self, entry: &Entry) -> Option<u64> {
-        (entry.state != State::Declined).then(|| self.hasher.hash_one(&entry.client))
+        (entry.state != State::Declined).then(|| self.hasher.hash_one(&*entry.client()))
     }
 
     /// The client's oldest addresses beyond those that are remembered; what it holds or somebody is offered stays.
@@ -166,7 +312,7 @@ impl Book {
         let mut past: Vec<(i64, Ipv4Addr)> = own
             .filter(|slot| *slot != latest)
             .filter_map(|slot| Some((slot, self.entry(slot)?)))
-            .filter(|(slot, entry)| entry.until <= time && self.ends.contains(&(entry.until, *slot)))
+            .filter(|(slot, entry)| entry.until <= time && self.is_among_ends(entry, *slot))
             .map(|(_, entry)| (entry.until, entry.address()))
             .collect();
         if past.len() <= PAST_ADDRESSES {

@@ -72,9 +72,9 @@ pub(super) fn line(entry: &Entry, wall: impl Fn(i64) -> Option<i64>) -> Vec<u8> 
     };
     let until = wall(entry.until).map_or_else(|| "-".to_owned(), |seconds| seconds.to_string());
     let Hardware { kind, address } = entry.hardware;
-    let name = entry.name.as_deref().filter(|name| is_plain(name)).unwrap_or("-");
+    let name = entry.name().filter(|name| is_plain(name)).unwrap_or("-");
     let mut line =
-        format!("{state} {} {until} {kind}/{address} {} {name} ", entry.address(), hex(&entry.client));
+        format!("{state} {} {until} {kind}/{address} {} {name} ", entry.address(), hex(&entry.client()));
     let _ = writeln!(line, "{:08x}", crc32fast::hash(line.as_bytes()));
     line.into_bytes()
 }

@@ -116,6 +116,11 @@ impl Leases {
         }
     }
 
+    /// Addresses will be taken from these ranges: each looks only at its own.
+    pub fn divide(&mut self, ranges: &[Range]) {
+        self.book.divide(ranges);
+    }
+
     /// The client's address within these ranges: bound, else offered, else the one it had.
     pub fn of_client(&self, now: Now, client: &ClientId, within: &[Range]) -> Option<Lease> {
         let inside = |address: Ipv4Addr| within.iter().any(|range| range.contains(address));
@@ -143,7 +148,7 @@ impl Leases {
     pub fn is_free_for(&self, now: Now, address: Ipv4Addr, client: &ClientId) -> bool {
         let time = self.time(now);
         let held = self.book.of_address(address).is_some_and(|entry| {
-            entry.holds(time) && (entry.state == State::Declined || *entry.client != *client.0)
+            entry.holds(time) && (entry.state == State::Declined || *entry.client() != *client.0)
         });
         let offered =
             self.offers.get(&address).is_some_and(|offer| offer.until > time && offer.client != *client);
@@ -155,8 +160,8 @@ impl Leases {
         self.end_offers(now);
         let time = self.time(now);
         ranges.iter().find_map(|range| self.never_had(*range, skip)).or_else(|| {
-            let inside = |address: Ipv4Addr| ranges.iter().any(|range| range.contains(address));
-            self.book.ended(time).find(|address| inside(*address) && !skip(*address))
+            let ended = ranges.iter().filter_map(|range| self.book.ended(time, Some(*range), skip));
+            ended.min_by_key(|address| self.book.of_address(*address).map(|entry| entry.until))
         })
     }
 
@@ -252,7 +257,8 @@ impl Leases {
     pub fn release(&mut self, now: Now, address: Ipv4Addr) {
         let time = self.time(now);
         if let Some(entry) = self.book.of_address(address).filter(|entry| entry.holds(time)) {
-            let entry = Entry { state: State::Released, until: time, ..entry.clone() };
+            let mut entry = entry.clone();
+            (entry.state, entry.until) = (State::Released, time);
             self.put(now, entry);
         }
         self.withdraw(address);
@@ -332,7 +338,7 @@ impl Leases {
         if self.book.len() < self.limit {
             return true;
         }
-        let oldest = self.book.ended(self.time(now)).next();
+        let oldest = self.book.ended(self.time(now), None, &|_| false);
         if let Some(address) = oldest {
             self.book.remove(address);
             self.returned.insert(address);
@@ -371,9 +377,9 @@ impl Leases {
     fn lease(&self, entry: &Entry) -> Lease {
         Lease {
             address: entry.address(),
-            client: ClientId(entry.client.clone()),
+            client: ClientId::new(&entry.client()),
             hardware: entry.hardware,
-            name: entry.name.as_deref().map(str::to_owned),
+            name: entry.name().map(str::to_owned),
             state: entry.state,
             until: self.instant(entry.until),
         }
