@@ -56,6 +56,8 @@ pub enum Destination {
     Client(Ipv4Addr),
     /// A relay, server port.
     Relay(Ipv4Addr),
+    /// A relay, the port its request came from (RFC 8357 §4).
+    RelaySource(Ipv4Addr),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +142,7 @@ pub struct Responder {
     leases: Leases,
     limiter: Limiter,
     counts: BTreeMap<Reason, u64>,
+    declined: Option<Ipv4Addr>,
 }
 
 /// What the policy decides; the rest of a reply follows from it.
@@ -162,7 +165,7 @@ impl Responder {
         let link = Link::new(&settings);
         let pools = (0..settings.subnets.len()).flat_map(|subnet| link.pool(subnet).iter().copied());
         leases.divide(&pools.collect::<Vec<_>>());
-        Self { link, settings, leases, limiter, counts: BTreeMap::new() }
+        Self { link, settings, leases, limiter, counts: BTreeMap::new(), declined: None }
     }
 
     /// Answers one datagram that came to the server port.
@@ -178,6 +181,11 @@ impl Responder {
     pub fn conflict(&mut self, now: Now, address: Ipv4Addr) {
         self.count(Reason::Conflict);
         self.leases.decline(now, address, self.settings.quarantine);
+    }
+
+    /// The last address that a client declined, for the log (RFC 2131 §4.3.3).
+    pub fn last_declined(&self) -> Option<Ipv4Addr> {
+        self.declined
     }
 
     /// To take the journal, list, or compact.
@@ -258,6 +266,7 @@ impl Responder {
 
 fn destination(request: &Request, kind: MessageType, yiaddr: Ipv4Addr) -> Destination {
     match (request.giaddr, request.ciaddr) {
+        (Some(relay), _) if request.has_relay(code::SOURCE_PORT) => Destination::RelaySource(relay),
         (Some(relay), _) => Destination::Relay(relay),
         _ if kind == MessageType::Nak => Destination::Broadcast,
         (None, Some(ciaddr)) => Destination::Client(ciaddr),

@@ -3,7 +3,7 @@
 //! Requests are taken in batches: all that wait are answered, what has to be remembered is written once, then the
 //! replies leave. One disk access serves them all.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -120,7 +120,7 @@ pub(super) async fn serve(mut sockets: Dhcp, task: Task) -> End {
         probes: VecDeque::new(),
         started: now().monotonic,
         acked: false,
-        warned: None,
+        warned: BTreeMap::new(),
         task,
     };
     End::Socket(desk.run().await)
@@ -140,16 +140,23 @@ struct Desk {
     probes: VecDeque<Probe>,
     started: Instant,
     acked: bool,
-    /// When the log was last told that addresses ran out.
-    warned: Option<Instant>,
+    /// When the log was last told of trouble.
+    warned: BTreeMap<Reason, Instant>,
 }
 
 /// An offer that waits for somebody to object.
 struct Probe {
     until: Instant,
     address: Ipv4Addr,
-    offer: Transmit,
+    offer: Reply,
     request: Vec<u8>,
+    from: SocketAddr,
+}
+
+/// A reply, and where its request came from.
+struct Reply {
+    transmit: Transmit,
+    from: SocketAddr,
 }
 
 impl Desk {
@@ -168,9 +175,9 @@ impl Desk {
             self.look_for_conflicts(&mut replies);
             for _ in 0..BATCH {
                 match self.sockets.udp.try_recv_from(&mut buffer) {
-                    Ok((length, _)) => {
+                    Ok((length, from)) => {
                         let request = buffer.get(..length).unwrap_or_default();
-                        replies.extend(self.answer(request));
+                        replies.extend(self.answer(request, from));
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     // What a broken peer's ICMP error leaves behind is not the socket's end.
@@ -182,18 +189,19 @@ impl Desk {
         }
     }
 
-    fn answer(&mut self, request: &[u8]) -> Option<Transmit> {
+    fn answer(&mut self, request: &[u8], from: SocketAddr) -> Option<Reply> {
         let now = now();
         match self.responder.answer(now, request) {
-            Ok(Some(reply)) => match reply.probe.filter(|_| self.probes.len() < MOST_PROBES) {
+            Ok(Some(transmit)) => match transmit.probe.filter(|_| self.probes.len() < MOST_PROBES) {
                 Some(address) => {
                     let frame = arp_probe(self.task.mac, address);
                     let _ = frame.is_some_and(|frame| self.sockets.send_frame(&frame).unwrap_or(false));
                     let until = now.monotonic + PROBE;
-                    self.probes.push_back(Probe { until, address, offer: reply, request: request.to_vec() });
+                    let (offer, request) = (Reply { transmit, from }, request.to_vec());
+                    self.probes.push_back(Probe { until, address, offer, request, from });
                     None
                 }
-                None => Some(reply),
+                None => Some(Reply { transmit, from }),
             },
             Ok(None) => None,
             Err(reason) => {
@@ -206,15 +214,23 @@ impl Desk {
     fn note(&mut self, reason: Reason, now: Instant) {
         let count = self.responder.counts().get(&reason).copied().unwrap_or_default();
         tracing::debug!(reason = reason.label(), count, "DHCP request without an answer");
-        let quiet = self.warned.is_some_and(|warned| now.duration_since(warned) < QUIET);
-        if reason == Reason::Exhausted && !quiet {
-            self.warned = Some(now);
-            tracing::warn!(interface = %self.task.interface, count, "no address is left for a client that asks for one");
+        let quiet = self.warned.get(&reason).is_some_and(|warned| now.duration_since(*warned) < QUIET);
+        let (interface, declined) = (&self.task.interface, self.responder.last_declined());
+        match (reason, declined) {
+            _ if quiet => return,
+            (Reason::Exhausted, _) => {
+                tracing::warn!(%interface, count, "no address is left for a client that asks for one");
+            }
+            (Reason::Declined, Some(address)) => {
+                tracing::warn!(%interface, %address, count, "a client says that somebody else uses its address: nobody gets it for a while");
+            }
+            _ => return,
         }
+        self.warned.insert(reason, now);
     }
 
     /// Offers whose address somebody has are made anew; those nobody objects to leave.
-    fn look_for_conflicts(&mut self, replies: &mut Vec<Transmit>) {
+    fn look_for_conflicts(&mut self, replies: &mut Vec<Reply>) {
         let mut buffer = [0; 64];
         let mut taken = Vec::new();
         while let Some(frame) = self.sockets.heard_arp(&mut buffer) {
@@ -225,7 +241,7 @@ impl Desk {
             if taken.contains(&probe.address) {
                 tracing::warn!(address = %probe.address, "somebody uses an address that was to be offered");
                 self.responder.conflict(now, probe.address);
-                replies.extend(self.answer(&probe.request));
+                replies.extend(self.answer(&probe.request, probe.from));
             } else if probe.until <= now.monotonic {
                 replies.push(probe.offer);
             } else {
@@ -235,7 +251,7 @@ impl Desk {
     }
 
     /// Sends what the disk has taken; what it has not, clients will ask for again.
-    async fn send(&mut self, replies: &mut Vec<Transmit>) {
+    async fn send(&mut self, replies: &mut Vec<Reply>) {
         if let Some(store) = &mut self.store {
             let written = store.write(self.responder.leases()).await;
             if !written {
@@ -245,8 +261,10 @@ impl Desk {
         }
         for reply in replies.drain(..) {
             match transmit(&self.sockets, &self.task, &reply).await {
-                Ok(()) => self.tell(&reply),
-                Err(error) => tracing::warn!(client = %reply.client, %error, "DHCP reply not sent"),
+                Ok(()) => self.tell(&reply.transmit),
+                Err(error) => {
+                    tracing::warn!(client = %reply.transmit.client, %error, "DHCP reply not sent");
+                }
             }
         }
     }
@@ -266,12 +284,14 @@ impl Desk {
     }
 }
 
-async fn transmit(sockets: &Dhcp, task: &Task, reply: &Transmit) -> io::Result<()> {
+async fn transmit(sockets: &Dhcp, task: &Task, reply: &Reply) -> io::Result<()> {
+    let Reply { transmit: reply, from } = reply;
     let to = |address: Ipv4Addr, port| SocketAddr::from((address, port));
     let destination = match reply.destination {
         Destination::Broadcast => to(Ipv4Addr::BROADCAST, CLIENT_PORT),
         Destination::Client(address) => to(address, CLIENT_PORT),
         Destination::Relay(address) => to(address, SERVER_PORT),
+        Destination::RelaySource(address) => to(address, from.port()),
         Destination::Unicast { address, mac } => {
             let from = Endpoint { mac: task.mac, socket: SocketAddrV4::new(task.address, SERVER_PORT) };
             let client = Endpoint { mac, socket: SocketAddrV4::new(address, CLIENT_PORT) };

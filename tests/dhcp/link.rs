@@ -18,7 +18,7 @@ use socket2::{Domain, Socket, Type};
 use crate::config::Config;
 use crate::packet::{ACK, DISCOVER, INFORM, OFFER, Packet, REQUEST, Reply, To, US, asks_for, mac};
 use crate::support::{Netns, veth};
-use crate::wire::{Case, Wire};
+use crate::wire::{ANOTHER_PORT, Case, SOURCE_PORT, Wire};
 
 const ALL: u16 = 3;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -92,7 +92,10 @@ impl Link {
         let (ciaddr, giaddr) = (Ipv4Addr::from(field(12)), Ipv4Addr::from(field(24)));
         let us = Ipv4Addr::new(10, 0, 0, 1);
         let (from, to) = match (ciaddr.is_unspecified(), giaddr.is_unspecified()) {
-            (_, false) => (SocketAddrV4::new(giaddr, 67), us),
+            (_, false) => {
+                let another = payload.windows(SOURCE_PORT.len()).any(|part| part == SOURCE_PORT);
+                (SocketAddrV4::new(giaddr, if another { ANOTHER_PORT } else { 67 }), us)
+            }
             (false, true) => (SocketAddrV4::new(ciaddr, 68), us),
             (true, true) => (SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68), Ipv4Addr::BROADCAST),
         };

@@ -4,7 +4,7 @@ use berth::proto::dhcp4::Reason;
 
 use crate::config::Config;
 use crate::packet::*;
-use crate::wire::{Core, Wire};
+use crate::wire::{ANOTHER_PORT, Core, SOURCE_PORT, Wire};
 
 cases! {
     Office:
@@ -14,6 +14,7 @@ cases! {
         d33_a_client_of_an_unknown_network_meets_silence,
         d34_the_relay_s_server_identifier_is_used,
         d35_replies_to_a_relay_go_to_the_server_port,
+        d35_replies_to_a_relay_go_where_it_says_they_should,
         d50_subnet_selection_is_ignored_unless_allowed;
     Small:
         d50_subnet_selection_is_honoured_when_allowed;
@@ -103,6 +104,15 @@ fn d35_replies_to_a_relay_go_to_the_server_port(wire: &mut dyn Wire) {
     assert_eq!(wire.reply(&Packet::new(mac(1), &[DISCOVER]).giaddr(RELAY)).to, to);
     let wrong = asks_for([192, 168, 7, 7].into());
     assert_eq!(wire.reply(&Packet::new(mac(1), &[REQUEST, &wrong]).giaddr(RELAY)).to, to);
+}
+
+/// RFC 8357
+fn d35_replies_to_a_relay_go_where_it_says_they_should(wire: &mut dyn Wire) {
+    let reply = wire.reply(&Packet::new(mac(1), &[DISCOVER, SOURCE_PORT]).giaddr(RELAY));
+    assert_eq!(reply.to, To { address: RELAY.into(), port: ANOTHER_PORT, mac: None });
+    assert_eq!(reply.option(82), Some(vec![19, 0]));
+    let here = wire.reply(&Packet::new(mac(1), &[DISCOVER, SOURCE_PORT]));
+    assert_ne!(here.to.port, ANOTHER_PORT, "no relay, no port of its own");
 }
 
 fn d50_subnet_selection_is_honoured_when_allowed(wire: &mut dyn Wire) {

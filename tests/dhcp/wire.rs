@@ -54,6 +54,11 @@ impl dyn Wire + '_ {
     }
 }
 
+/// Where requests come from with which a relay says that it does not use the server port.
+pub const ANOTHER_PORT: u16 = 1067;
+/// Option 82 that says so.
+pub const SOURCE_PORT: &[u8] = &[82, 2, 19, 0];
+
 /// The core, under a virtual clock.
 pub struct Core {
     pub responder: Responder,
@@ -84,6 +89,7 @@ impl Wire for Core {
             Destination::Unicast { address, mac } => To { address, port: 68, mac: Some(mac.0) },
             Destination::Client(address) => To { address, port: 68, mac: None },
             Destination::Relay(address) => To { address, port: 67, mac: None },
+            Destination::RelaySource(address) => To { address, port: ANOTHER_PORT, mac: None },
         };
         vec![Reply { to, bytes: transmit.payload }]
     }

@@ -56,14 +56,20 @@ struct Site {
 }
 
 impl Site {
-    /// With leases of so many seconds.
     fn new(words: &str) -> Self {
+        let mut site = Self::silent();
+        site.serve(words);
+        site
+    }
+
+    /// Without a server so far.
+    fn silent() -> Self {
         let (server, client) = (Netns::new("server"), Netns::new("client"));
         veth(&server, "s0", &client, "c0");
         server.ip("addr add 10.0.0.1/16 dev s0");
-        let mut site = Self { server, client, dir: tempfile::tempdir().unwrap(), serving: None };
-        site.serve(words);
-        site
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("disk")).unwrap();
+        Self { server, client, dir, serving: None }
     }
 
     fn serve(&mut self, words: &str) {
@@ -86,7 +92,7 @@ impl Site {
     }
 
     fn leases(&self) -> PathBuf {
-        self.dir.path().join("leases")
+        self.dir.path().join("disk/leases")
     }
 
     fn listed(&self) -> Vec<serde_json::Value> {

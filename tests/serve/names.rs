@@ -14,8 +14,7 @@ use crate::{Running, Site, until};
 
 /// A dnsmasq in the client's namespace as the upstream, and `berth serve` for names alone.
 fn names() -> (Site, Running) {
-    let mut site = Site::new("");
-    drop(site.serving.take());
+    let mut site = Site::silent();
     site.client.ip("addr add 10.0.0.2/16 dev c0");
     let mut upstream = site.client.command("dnsmasq");
     upstream.args([

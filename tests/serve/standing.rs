@@ -1,5 +1,7 @@
 //! What the server does when it is ended, killed, or not let be.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -69,4 +71,53 @@ fn no_acknowledged_lease_is_lost_to_fifty_kills() {
         let lease = listed.iter().find(|lease| lease["address"] == address.to_string()).unwrap();
         assert_eq!(lease["mac"], client.to_string());
     }
+}
+
+/// A disk of so many octets, until the test ends.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(site: &Site, size: &str) -> Self {
+        let path = site.dir.path().join("disk");
+        let mut mount = Command::new("mount");
+        checked(mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "lease-test"]).arg(&path));
+        Self(path)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_gives_no_lease_and_loses_none_and_room_makes_it_go_on() {
+    let mut site = Site::silent();
+    let disk = Disk::new(&site, "64k");
+    let other = disk.0.join("other");
+    fs::write(&other, vec![1; 40 << 10]).unwrap();
+    site.serve("");
+    let log = |site: &Site| fs::read_to_string(site.dir.path().join("log")).unwrap();
+    let mut crowd = crowd::Crowd::new(&site.client, "c0");
+    let before = crowd.lease_until_silent();
+    assert!((100..400).contains(&before), "{before} leases in some 20 KiB");
+    assert_eq!(crowd.lease_until_silent(), 0, "no lease that is not written");
+    assert!(log(&site).contains("the lease file cannot be written: no lease is told until it can"));
+    fs::remove_file(other).unwrap();
+    let after = crowd.lease_until_silent();
+    assert!(after > 100, "{after} leases in 40 KiB more");
+    assert!(log(&site).contains("the lease file can be written again"));
+    drop(site.serving.take());
+    let listed = site.listed();
+    for (client, address) in crowd.held() {
+        let lease = listed.iter().find(|lease| lease["address"] == address.to_string()).unwrap();
+        assert_eq!(lease["mac"], client.to_string());
+    }
+    let lines = fs::read_to_string(site.leases()).unwrap();
+    assert!(lines.ends_with('\n'), "no half line is left behind");
+    // Addresses whose lease was not told may be written all the same; each is once.
+    let mut addresses: Vec<String> = listed.iter().map(|lease| lease["address"].to_string()).collect();
+    addresses.dedup();
+    assert_eq!(addresses.len(), listed.len());
 }

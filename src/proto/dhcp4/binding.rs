@@ -159,6 +159,7 @@ impl Responder {
         request.server.ok_or(Reason::NotHeld)?;
         let address = self.held(now, client, request, request.address)?;
         self.leases.decline(now, address, self.settings.quarantine);
+        self.declined = Some(address);
         Err(Reason::Declined)
     }
 

@@ -38,9 +38,10 @@ pub(super) const IPXE: u8 = 175;
 pub(super) const ROUTES_MICROSOFT: u8 = 249;
 pub(super) const END: u8 = 255;
 
-/// Suboptions of 82: RFC 3527, RFC 5107.
+/// Suboptions of 82: RFC 3527, RFC 5107, RFC 8357.
 pub(super) const LINK_SELECTION: u8 = 5;
 pub(super) const SERVER_OVERRIDE: u8 = 11;
+pub(super) const SOURCE_PORT: u8 = 19;
 
 /// Written by the server itself, whatever is configured.
 pub(super) fn is_ours(code: u8) -> bool {

@@ -91,14 +91,24 @@ impl<'a> Request<'a> {
         self.options.value(code).is_some()
     }
 
-    /// A suboption of what the relay added (RFC 3046). Without giaddr no relay we know of spoke.
+    /// An address that the relay added (RFC 3046).
     pub fn relay(&self, suboption: u8) -> Option<Ipv4Addr> {
+        self.suboption(suboption)?.try_into().ok().map(Ipv4Addr::from_octets)
+    }
+
+    /// Whether the relay added it, even empty.
+    pub fn has_relay(&self, suboption: u8) -> bool {
+        self.suboption(suboption).is_some()
+    }
+
+    /// Without giaddr no relay we know of spoke.
+    fn suboption(&self, suboption: u8) -> Option<&[u8]> {
         self.giaddr?;
         let mut rest = self.option(code::RELAY_INFORMATION)?;
         while let Some((&[code, length], tail)) = rest.split_first_chunk() {
             let (value, tail) = tail.split_at_checked(usize::from(length))?;
             if code == suboption {
-                return value.try_into().ok().map(Ipv4Addr::from_octets);
+                return Some(value);
             }
             rest = tail;
         }
