@@ -262,6 +262,11 @@ fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> DnsP
     let told = options.upstream.iter().map(|upstream| upstream.0);
     // Ourselves would be asked for ever.
     let told = told.filter(|server| *server != SocketAddr::new(address.into(), 53)).collect();
+    let reserved = options
+        .reserve
+        .iter()
+        .filter_map(|reserve| Some((reserve.name.as_deref()?.to_lowercase(), IpAddr::from(reserve.address))));
+    let hosts = options.host.iter().map(|host| (host.name.clone(), host.address)).chain(reserved);
     let settings = dns::Settings {
         hostname: String::new(),
         guest: address,
@@ -269,7 +274,7 @@ fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> DnsP
         upstreams: told,
         search: options.search.clone(),
         ndots: 1,
-        hosts: options.host.iter().map(|host| (host.name.clone(), host.address)).collect(),
+        hosts: hosts.collect(),
         domain: options.domain.as_ref().map(|domain| domain.trim_matches('.').to_lowercase()),
         networks: [network]
             .into_iter()

@@ -10,16 +10,19 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant, SystemTime};
 
 use dhcproto::v4::MessageType;
+use tokio::sync::watch;
 use tokio::time::interval;
 
+use super::Wanted;
 use super::store::Store;
 use crate::net::{IfName, MacAddr};
 use crate::plan::GuestPlan;
 use crate::plan::serve::{DhcpPlan, ServePlan};
 use crate::proto::Now;
 use crate::proto::dhcp4::{CLIENT_PORT, Destination, OneGuest, Reason, Responder, SERVER_PORT, Transmit};
+use crate::proto::dns::Named;
 use crate::proto::frame::{Endpoint, arp_probe, arp_sender, udp4};
-use crate::proto::leases::HEADER;
+use crate::proto::leases::{HEADER, State};
 use crate::sys::lease_file::{self, LeaseFile};
 use crate::sys::socket::Dhcp;
 
@@ -104,7 +107,8 @@ pub fn check(task: &Task) -> Result<(), lease_file::Error> {
 }
 
 /// Serves until the socket fails; the end is why.
-pub(super) async fn serve(mut sockets: Dhcp, task: Task) -> End {
+/// Names of clients go to whoever wants them.
+pub(super) async fn serve(mut sockets: Dhcp, task: Task, wanted: watch::Receiver<Wanted>) -> End {
     let (store, leases) = match Store::open(&task.plan, now()) {
         Ok(opened) => opened,
         Err(error) => return End::Leases(error),
@@ -121,6 +125,7 @@ pub(super) async fn serve(mut sockets: Dhcp, task: Task) -> End {
         started: now().monotonic,
         acked: false,
         warned: BTreeMap::new(),
+        wanted,
         task,
     };
     End::Socket(desk.run().await)
@@ -142,6 +147,7 @@ struct Desk {
     acked: bool,
     /// When the log was last told of trouble.
     warned: BTreeMap<Reason, Instant>,
+    wanted: watch::Receiver<Wanted>,
 }
 
 /// An offer that waits for somebody to object.
@@ -171,6 +177,7 @@ impl Desk {
                     return error;
                 },
                 _ = look.tick(), if rewriting || !self.probes.is_empty() => {}
+                Ok(()) = self.wanted.changed() => self.responder.leases().forget_named(),
             }
             self.look_for_conflicts(&mut replies);
             for _ in 0..BATCH {
@@ -186,6 +193,7 @@ impl Desk {
                 }
             }
             self.send(&mut replies).await;
+            self.tell_names().await;
         }
     }
 
@@ -246,6 +254,19 @@ impl Desk {
                 replies.push(probe.offer);
             } else {
                 self.probes.push_back(probe);
+            }
+        }
+    }
+
+    /// Tells the names of clients to who wants them.
+    async fn tell_names(&mut self) {
+        let wanted = self.wanted.borrow().clone();
+        let Some(wanted) = wanted else { return };
+        for lease in self.responder.leases().named() {
+            let name = lease.name.filter(|_| lease.state == State::Bound);
+            let named = Named { address: lease.address, name, until: lease.until };
+            if wanted.send(named).await.is_err() {
+                return self.responder.leases().forget_named();
             }
         }
     }

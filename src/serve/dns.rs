@@ -8,11 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::OwnedPermit;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 
+use super::Wanted;
 use crate::facts::Resolver;
 use crate::plan::serve::DnsPlan;
 use crate::proto::dns::{Forwarder, Input, MOST_FLIGHTS, Output, Over, Reason};
@@ -20,6 +21,8 @@ use crate::sys::socket::{Dns, upstream};
 
 /// Datagrams taken before their answers leave.
 const BATCH: usize = 64;
+/// Names of DHCP clients that wait to be noted; the DHCP task waits for more.
+const MOST_NAMES: usize = 1024;
 /// TCP connections at once, those of one client, how long one may be idle, and questions of one that may wait for their
 /// answers (RFC 7766 §6.2).
 const MOST_CONNECTIONS: usize = 256;
@@ -73,8 +76,11 @@ struct Desk {
 }
 
 /// Serves until a socket fails; the error is why.
-pub(super) async fn serve(sockets: Dns, plan: DnsPlan) -> io::Error {
+/// It says where it wants to hear the names of DHCP clients.
+pub(super) async fn serve(sockets: Dns, plan: DnsPlan, wanted: watch::Sender<Wanted>) -> io::Error {
     let (tell, mut told) = mpsc::channel(MOST_FLIGHTS);
+    let (name, mut names) = mpsc::channel(MOST_NAMES);
+    wanted.send_replace(Some(name));
     let mut seed = [0; 8];
     if let Err(error) = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()) {
         return error.into();
@@ -102,6 +108,7 @@ pub(super) async fn serve(sockets: Dns, plan: DnsPlan) -> io::Error {
                 Ok((stream, from)) => desk.accept(stream, from.ip()),
                 Err(error) => tracing::debug!(%error, "DNS connection lost before it began"),
             },
+            Some(named) = names.recv() => desk.forwarder.name(now(), named),
             Some(told) = told.recv() => desk.told(now(), told),
             () = sleep_until(due.into()), if deadline.is_some() => desk.input(now(), Input::Tick),
             _ = look.tick() => if let Some(resolver) = resolv_conf.changed() {

@@ -11,11 +11,15 @@ mod store;
 use std::fmt;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::plan::GuestPlan;
 use crate::plan::serve::{DnsPlan, ServePlan};
+use crate::proto::dns::Named;
 use crate::sys::socket;
+
+/// Where names of DHCP clients are wanted: by the DNS service, when it runs.
+type Wanted = Option<mpsc::Sender<Named>>;
 
 /// Longest pause before a service that keeps ending is started again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -82,10 +86,20 @@ impl Bound {
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let Self { plan, dhcp, dns } = self;
         let task = dhcp::Task::one_guest(&plan);
-        let dhcp =
-            keep("dhcp", stop.clone(), dhcp, &task, |task| socket::dhcp(task.interface()), dhcp::serve);
+        // The one guest's name is known without its help.
+        let (wanted, wants) = watch::channel(None);
+        let dhcp = keep(
+            "dhcp",
+            stop.clone(),
+            dhcp,
+            &task,
+            |task| socket::dhcp(task.interface()),
+            |sockets, task| dhcp::serve(sockets, task, wants.clone()),
+        );
         let (interface, names) = (plan.interface.clone(), DnsPlan::one_guest(&plan));
-        let dns = keep("dns", stop, dns, &names, |names| socket::dns(&interface, names.address), dns::serve);
+        let bind = |names: &DnsPlan| socket::dns(&interface, names.address);
+        let dns =
+            keep("dns", stop, dns, &names, bind, |sockets, names| dns::serve(sockets, names, wanted.clone()));
         tokio::join!(dhcp, dns);
     }
 }
@@ -114,18 +128,20 @@ pub async fn standing(plan: &ServePlan, stop: watch::Receiver<bool>) -> Result<(
     };
     let serving =
         |what| tracing::info!(interface = %plan.interface, address = %plan.address, "serving {what}");
+    let (wanted, wants) = watch::channel(None);
     let leases = async {
         if let Some((sockets, task)) = dhcp {
             serving("DHCP");
-            keep("dhcp", stop.clone(), sockets, &task, |task| socket::dhcp(task.interface()), dhcp::serve)
-                .await;
+            let serve = |sockets, task| dhcp::serve(sockets, task, wants.clone());
+            keep("dhcp", stop.clone(), sockets, &task, |task| socket::dhcp(task.interface()), serve).await;
         }
     };
     let answers = async {
         if let Some((sockets, names)) = names {
             serving("DNS");
             let bind = |names: &DnsPlan| socket::dns(&plan.interface, names.address);
-            keep("dns", stop.clone(), sockets, names, bind, dns::serve).await;
+            let serve = |sockets, names| dns::serve(sockets, names, wanted.clone());
+            keep("dns", stop.clone(), sockets, names, bind, serve).await;
         }
     };
     tokio::join!(leases, answers);

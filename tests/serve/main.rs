@@ -73,8 +73,13 @@ impl Site {
     }
 
     fn serve(&mut self, words: &str) {
+        self.serve_both(&format!("--no-dns {words}"));
+    }
+
+    /// Names too.
+    fn serve_both(&mut self, words: &str) {
         let mut command = self.server.command(env!("CARGO_BIN_EXE_berth"));
-        command.args(["serve", "--interface=s0", "--range=10.0.1.1,10.0.250.250", "--no-dns"]);
+        command.args(["serve", "--interface=s0", "--range=10.0.1.1,10.0.250.250"]);
         command.arg(format!("--lease-file={}", self.leases().display())).args(words.split_whitespace());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());

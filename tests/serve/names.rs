@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -214,4 +214,39 @@ fn n23_a_loop_is_told_once_and_ends() {
     assert!(site.client.run("dig @10.0.0.1 +tries=1 +time=5 +noedns mail.example.org").contains("192.0.2.7"));
     let text = fs::read_to_string(log).unwrap();
     assert_eq!(text.matches("a name server asks us what we asked it").count(), 1, "{text}");
+}
+
+#[test]
+fn dhcp_clients_are_found_by_the_names_they_give_themselves() {
+    let mut site = Site::silent();
+    site.client.ip("addr add 10.0.0.2/16 dev c0");
+    let serve = |site: &mut Site| {
+        site.serve_both("--domain=lan --reserve=02:00:00:00:00:77,10.0.0.77,printer");
+    };
+    serve(&mut site);
+    let dig =
+        |site: &Site, words: &str| site.client.run(&format!("dig @10.0.0.1 +tries=1 +time=5 +short {words}"));
+    let (script, _) = site.script();
+    let mut command = site.client.command("busybox");
+    command.args(["udhcpc", "-i", "c0", "-f", "-R", "-x", "hostname:LapTop", "-s"]).arg(script);
+    let client = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    until("lease", || site.told().contains("bound 10.0.1.1"));
+    let known = |site: &Site| {
+        assert_eq!(dig(site, "laptop.lan"), "10.0.1.1\n");
+        assert_eq!(dig(site, "laptop"), "10.0.1.1\n");
+        assert_eq!(dig(site, "-x 10.0.1.1"), "laptop.lan.\n");
+        assert_eq!(dig(site, "printer.lan"), "10.0.0.77\n");
+    };
+    until("name", || dig(&site, "laptop.lan") == "10.0.1.1\n");
+    known(&site);
+    // Killed and started again, it knows them from its leases.
+    drop(site.serving.take());
+    serve(&mut site);
+    until("name", || dig(&site, "laptop.lan") == "10.0.1.1\n");
+    known(&site);
+    checked(Command::new("kill").args(["-USR2", &client.0.id().to_string()]));
+    until("end of the address", || !site.client.ip("addr show c0").contains("10.0."));
+    site.client.ip("addr add 10.0.0.2/16 dev c0");
+    until("end of the name", || dig(&site, "laptop.lan").is_empty());
+    assert_eq!(dig(&site, "-x 10.0.1.1"), "");
 }

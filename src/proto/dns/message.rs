@@ -1,11 +1,13 @@
 //! Messages: what is read of a question and of an answer, and the few that are made here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Instant;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, PTR, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
+use super::names::{Found, Names, reversed};
 use super::wire::{self, HEADER, Plain};
 use super::{Reason, Settings};
 
@@ -167,8 +169,8 @@ impl Answer {
     }
 }
 
-/// Answers that need no server: our own names, and names that must not be asked for.
-pub(super) fn local(query: &Query, settings: &Settings) -> Option<Vec<u8>> {
+/// Answers that need no server: our own names, those of DHCP clients, and names that must not be asked for.
+pub(super) fn local(now: Instant, query: &Query, settings: &Settings, names: &Names) -> Option<Vec<u8>> {
     let kind = query.question.query_type();
     if kind == RecordType::ANY {
         // RFC 8482 §4.2
@@ -183,7 +185,7 @@ pub(super) fn local(query: &Query, settings: &Settings) -> Option<Vec<u8>> {
             _ => query.own(&[]),
         });
     }
-    if let Some(answer) = host(text, query, settings) {
+    if let Some(answer) = host(text, query, settings).or_else(|| leased(now, text, query, settings, names)) {
         return Some(answer);
     }
     if kind == RecordType::AAAA && !settings.aaaa {
@@ -212,16 +214,6 @@ pub(super) fn local(query: &Query, settings: &Settings) -> Option<Vec<u8>> {
     (never && !cluster).then(|| query.refusal(ResponseCode::NXDomain))
 }
 
-/// The address of a name below in-addr.arpa.
-fn reversed(text: &str) -> Option<Ipv4Addr> {
-    let mut octets = [0; 4];
-    let mut labels = text.strip_suffix(".in-addr.arpa")?.split('.');
-    for octet in octets.iter_mut().rev() {
-        *octet = labels.next()?.parse().ok()?;
-    }
-    labels.next().is_none().then(|| Ipv4Addr::from(octets))
-}
-
 /// Private, and in a network of ours.
 fn is_ours(address: Ipv4Addr, settings: &Settings) -> bool {
     address.is_private() && settings.networks.iter().any(|network| network.contains(address))
@@ -241,17 +233,34 @@ fn own_address(text: &str, settings: &Settings) -> Option<Ipv4Addr> {
     (text == "gateway").then_some(settings.gateway)
 }
 
-/// What `hosts` say of a name, bare or in our domain, or of an address.
-fn host(text: &str, query: &Query, settings: &Settings) -> Option<Vec<u8>> {
-    let whole = |name: &str| match &settings.domain {
+/// A name with our domain.
+fn whole(name: &str, settings: &Settings) -> String {
+    match &settings.domain {
         Some(domain) if !name.contains('.') => format!("{name}.{domain}"),
         _ => name.to_owned(),
+    }
+}
+
+/// The address a client of ours has under this name, bare or in our domain; or its name.
+fn leased(now: Instant, text: &str, query: &Query, settings: &Settings, names: &Names) -> Option<Vec<u8>> {
+    let kind = query.question.query_type();
+    let data = match names.find(now, text, settings.domain.as_deref())? {
+        Found::Address(address) => (kind == RecordType::A).then_some(RData::A(A(address))),
+        Found::Name(name) => {
+            let name = Name::from_ascii(format!("{}.", whole(name, settings))).ok();
+            name.filter(|_| kind == RecordType::PTR).map(|name| RData::PTR(PTR(name)))
+        }
     };
+    Some(query.own(data.as_slice()))
+}
+
+/// What `hosts` say of a name, bare or in our domain, or of an address.
+fn host(text: &str, query: &Query, settings: &Settings) -> Option<Vec<u8>> {
     let kind = query.question.query_type();
     let addresses: Vec<IpAddr> = settings
         .hosts
         .iter()
-        .filter(|(name, _)| text == name || text == whole(name))
+        .filter(|(name, _)| text == name || text == whole(name, settings))
         .map(|(_, address)| *address)
         .collect();
     if !addresses.is_empty() {
@@ -264,7 +273,8 @@ fn host(text: &str, query: &Query, settings: &Settings) -> Option<Vec<u8>> {
     }
     let reverse = |address: &IpAddr| Name::from(*address).to_ascii().trim_end_matches('.').to_owned();
     let (name, _) = settings.hosts.iter().find(|(_, address)| text == reverse(address))?;
-    let data = Name::from_ascii(format!("{}.", whole(name))).ok().filter(|_| kind == RecordType::PTR);
+    let data =
+        Name::from_ascii(format!("{}.", whole(name, settings))).ok().filter(|_| kind == RecordType::PTR);
     Some(query.own(&data.map(|name| RData::PTR(PTR(name))).into_iter().collect::<Vec<_>>()))
 }
 

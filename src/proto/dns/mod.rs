@@ -15,6 +15,7 @@
 mod cache;
 mod flight;
 mod message;
+mod names;
 mod servers;
 #[cfg(test)]
 mod tests;
@@ -25,13 +26,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::Name;
+use hickory_proto::serialize::binary::BinDecodable;
 
 use crate::net::Ipv4Prefix;
 use cache::{Cache, Found};
 use flight::{Flight, Stale, Step, Waiting};
 use message::{Query, local};
+use names::Names;
 use servers::Servers;
 use wire::{Key, Plain, plain};
+
+pub use names::Named;
 
 /// Most questions under way at once; more are answered SERVFAIL.
 pub const MOST_FLIGHTS: usize = 256;
@@ -152,6 +158,7 @@ pub struct Forwarder {
     servers: Servers,
     ids: Ids,
     cache: Cache,
+    names: Names,
     /// The flight that will answer the question.
     under_way: HashMap<Key, u64>,
 }
@@ -167,6 +174,7 @@ impl Forwarder {
             servers: Servers::default(),
             ids: Ids(seed | 1),
             cache: Cache::default(),
+            names: Names::default(),
             under_way: HashMap::new(),
         }
     }
@@ -200,6 +208,11 @@ impl Forwarder {
         }
     }
 
+    /// Somebody has this name from now on.
+    pub fn name(&mut self, now: Instant, named: Named) {
+        self.names.take(now, named);
+    }
+
     /// What is to be sent, until there is nothing more.
     pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
@@ -213,7 +226,9 @@ impl Forwarder {
     fn query(&mut self, now: Instant, client: u64, over: Over, bytes: &[u8]) -> Result<(), Reason> {
         let plain = plain(bytes);
         let mut ageing = false;
-        if let Some(Plain { key, most, .. }) = &plain {
+        // What servers said of a name is none of its business any more when a client has it.
+        let is_ours = |plain: &&Plain| self.names.is_empty() || !self.is_leased(now, &plain.key);
+        if let Some(Plain { key, most, .. }) = plain.as_ref().filter(is_ours) {
             match self.cache.get(now, key) {
                 Found::Nothing => {
                     if let Some(answered) = self.join(now, client, over, bytes, key, *most) {
@@ -238,7 +253,7 @@ impl Forwarder {
             }
         };
         let most = query.most();
-        if let Some(answer) = local(&query, &self.settings) {
+        if let Some(answer) = local(now, &query, &self.settings, &self.names) {
             self.tell(client, over, bytes, most, answer);
             return Ok(());
         }
@@ -260,6 +275,12 @@ impl Forwarder {
         self.ask(now, flight);
         self.try_a_silent_one(now, bytes);
         Ok(())
+    }
+
+    fn is_leased(&self, now: Instant, key: &Key) -> bool {
+        let Ok(name) = Name::from_bytes(&key.0) else { return false };
+        let name = name.to_ascii();
+        self.names.find(now, name.trim_end_matches('.'), self.settings.domain.as_deref()).is_some()
     }
 
     /// Waits with those who asked the same; None: nobody has.

@@ -95,6 +95,8 @@ pub struct Leases {
     returned: BTreeSet<Ipv4Addr>,
     limit: usize,
     journal: Vec<u8>,
+    /// Addresses whose names somebody wants to know of, as they change.
+    named: Option<Vec<Lease>>,
     /// What times are counted from.
     epoch: Option<Instant>,
 }
@@ -112,6 +114,7 @@ impl Leases {
             returned: BTreeSet::new(),
             limit,
             journal: Vec::new(),
+            named: None,
             epoch: None,
         }
     }
@@ -289,6 +292,19 @@ impl Leases {
         std::mem::take(&mut self.journal)
     }
 
+    /// Leases with a name since the last time, and those that took an address from one; first of all, all of them.
+    pub fn named(&mut self) -> Vec<Lease> {
+        match self.named.replace(Vec::new()) {
+            Some(changed) => changed,
+            None => self.iter().filter(|lease| lease.name.is_some()).collect(),
+        }
+    }
+
+    /// Nobody asks for `named` any more; who does next hears of all.
+    pub fn forget_named(&mut self) {
+        self.named = None;
+    }
+
     /// What the file would hold if it were written anew, some at a time: from this place on, and the place to go on
     /// from. What changes meanwhile is in the journal, and has to follow in the new file as in the old one.
     pub fn snapshot(&self, now: Now, from: usize, some: usize) -> (Vec<u8>, Option<usize>) {
@@ -315,6 +331,11 @@ impl Leases {
 
     fn put(&mut self, now: Now, entry: Entry) {
         self.journal.extend(file::line(&entry, self.wall(now)));
+        let had = self.book.of_address(entry.address()).is_some_and(|before| before.name().is_some());
+        if had || entry.name().is_some() {
+            let lease = self.lease(&entry);
+            self.named.iter_mut().for_each(|named| named.push(lease.clone()));
+        }
         self.insert(now, entry);
     }
 

@@ -441,3 +441,60 @@ proptest::proptest! {
         }
     }
 }
+
+fn named(last: u8, name: Option<&str>, bench: &Bench, secs: Option<u64>) -> Named {
+    let until = secs.map(|secs| bench.now + Duration::from_secs(secs));
+    Named { address: Ipv4Addr::new(10, 0, 0, last), name: name.map(str::to_owned), until }
+}
+
+#[test]
+fn names_of_clients_are_known_as_long_as_they_have_their_addresses() {
+    let mut bench = Bench::with(Settings {
+        hosts: vec![("printer".into(), [10, 0, 0, 9].into())],
+        domain: Some("lan".into()),
+        networks: vec!["10.0.0.1/24".parse().unwrap()],
+        ..settings()
+    });
+    let laptop = ask_for("laptop.lan.");
+    assert_eq!(code(&bench.local(&laptop)), ResponseCode::NXDomain);
+    bench.forwarder.name(bench.now, named(7, Some("LapTop"), &bench, Some(3600)));
+    for text in ["laptop.lan.", "Laptop."] {
+        let answer = bench.local(&ask_for(text));
+        assert_eq!(answer.answers[0].data, RData::A(A([10, 0, 0, 7].into())), "{text}");
+    }
+    let none = bench.local(&question("laptop.lan.", RecordType::AAAA).to_vec().unwrap());
+    assert_eq!((code(&none), none.answers.len()), (ResponseCode::NoError, 0));
+    let pointer = question("7.0.0.10.in-addr.arpa.", RecordType::PTR).to_vec().unwrap();
+    assert_eq!(bench.local(&pointer).answers[0].data.to_string(), "laptop.lan.");
+    // Another one with this name is not found by it, nor one that takes a name of ours, or nobody's.
+    for (last, name) in [(8, "laptop"), (8, "printer"), (8, "wpad"), (8, "localhost")] {
+        bench.forwarder.name(bench.now, named(last, Some(name), &bench, None));
+    }
+    assert_eq!(bench.local(&laptop).answers[0].data, RData::A(A([10, 0, 0, 7].into())));
+    let printer = bench.local(&ask_for("printer.lan."));
+    assert_eq!(printer.answers[0].data, RData::A(A([10, 0, 0, 9].into())));
+    assert_eq!(code(&bench.local(&ask_for("wpad.lan."))), ResponseCode::NXDomain);
+    // It ends with the lease; then the name is free.
+    bench.now += HOUR;
+    assert_eq!(code(&bench.local(&laptop)), ResponseCode::NXDomain);
+    assert_eq!(code(&bench.local(&pointer)), ResponseCode::NXDomain);
+    bench.forwarder.name(bench.now, named(8, Some("laptop"), &bench, None));
+    assert_eq!(bench.local(&laptop).answers[0].data, RData::A(A([10, 0, 0, 8].into())));
+    bench.forwarder.name(bench.now, named(8, None, &bench, None));
+    assert_eq!(code(&bench.local(&laptop)), ResponseCode::NXDomain);
+}
+
+#[test]
+fn what_servers_said_of_a_name_is_not_told_when_a_client_has_it() {
+    let mut bench = Bench::with(Settings { search: vec![], ..settings() });
+    let asked = bench.asks(&ask_for("laptop."));
+    let mut reply = asked.reply(ResponseCode::NXDomain);
+    reply.add_authority(soa(900, 600));
+    bench.reply(&asked, &reply).unwrap();
+    bench.answer();
+    assert_eq!(code(&bench.local(&ask_for("laptop."))), ResponseCode::NXDomain);
+    bench.forwarder.name(bench.now, named(7, Some("laptop"), &bench, Some(60)));
+    assert_eq!(bench.local(&ask_for("laptop.")).answers.len(), 1);
+    bench.now += Duration::from_secs(60);
+    assert_eq!(code(&bench.local(&ask_for("laptop."))), ResponseCode::NXDomain);
+}

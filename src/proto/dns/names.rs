@@ -1,0 +1,83 @@
+//! Names that DHCP clients gave themselves, as long as they have their addresses.
+//!
+//! Who has a name keeps it: another client that takes the same is not found by it.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+/// Names that others look up without being told to: whoever had one of them would be trusted with what is not its
+/// (VU#598349; RFC 5214 §8.3; RFC 6761).
+const NOBODYS: [&str; 4] = ["wpad", "isatap", "localhost", "gateway"];
+
+/// An address has this name from now on, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub address: Ipv4Addr,
+    /// One label.
+    pub name: Option<String>,
+    /// None: for ever.
+    pub until: Option<Instant>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    Address(Ipv4Addr),
+    Name(&'a str),
+}
+
+#[derive(Debug, Default)]
+pub struct Names {
+    of_address: HashMap<Ipv4Addr, (String, Option<Instant>)>,
+    of_name: HashMap<String, Ipv4Addr>,
+}
+
+impl Names {
+    pub fn is_empty(&self) -> bool {
+        self.of_address.is_empty()
+    }
+
+    pub fn take(&mut self, now: Instant, named: Named) {
+        let Named { address, name, until } = named;
+        if let Some((before, _)) = self.of_address.remove(&address) {
+            self.of_name.remove(&before);
+        }
+        let name = name.map(|name| name.to_ascii_lowercase());
+        let Some(name) = name.filter(|name| !NOBODYS.contains(&name.as_str())) else { return };
+        if self.address(now, &name).is_some() {
+            return;
+        }
+        if let Some(ended) = self.of_name.insert(name.clone(), address) {
+            self.of_address.remove(&ended);
+        }
+        self.of_address.insert(address, (name, until));
+    }
+
+    /// What is known of a name in lower case, without a dot at its end: an address, or the name of one below
+    /// in-addr.arpa. A name may have the domain, which is ours.
+    pub fn find(&self, now: Instant, text: &str, domain: Option<&str>) -> Option<Found<'_>> {
+        let bare = domain.and_then(|domain| text.strip_suffix(domain)?.strip_suffix('.')).unwrap_or(text);
+        let address = self.address(now, bare).map(Found::Address);
+        address.or_else(|| self.name(now, reversed(text)?).map(Found::Name))
+    }
+
+    fn address(&self, now: Instant, name: &str) -> Option<Ipv4Addr> {
+        let address = *self.of_name.get(name)?;
+        self.name(now, address).map(|_| address)
+    }
+
+    fn name(&self, now: Instant, address: Ipv4Addr) -> Option<&str> {
+        let (name, until) = self.of_address.get(&address)?;
+        until.is_none_or(|until| now < until).then_some(name)
+    }
+}
+
+/// The address of a name below in-addr.arpa (RFC 1035 §3.5).
+pub fn reversed(text: &str) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut labels = text.strip_suffix(".in-addr.arpa")?.split('.');
+    for octet in octets.iter_mut().rev() {
+        *octet = labels.next()?.parse().ok()?;
+    }
+    labels.next().is_none().then(|| Ipv4Addr::from(octets))
+}
