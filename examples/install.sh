@@ -17,7 +17,7 @@ run=(
 )
 test=(
     nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 kea-admin dnsutils dnsperf
-    strace ethtool tcpdump openssl python3 jq util-linux shellcheck
+    systemd network-manager dbus-daemon strace ethtool tcpdump openssl python3 jq util-linux shellcheck
 )
 full=(mmdebstrap grub-pc-bin grub-common openssh-client)
 bench=(bridge-utils)

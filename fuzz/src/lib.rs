@@ -121,8 +121,8 @@ pub fn leases_file(now: Instant, data: &[u8]) {
     assert!(second.iter().all(|lease| first.contains(lease)));
 }
 
-fn forwarder() -> dns::Forwarder {
-    dns::Forwarder::new(
+fn forwarder(now: Instant) -> dns::Forwarder {
+    let mut forwarder = dns::Forwarder::new(
         dns::Settings {
             hostname: "web".into(),
             guest: [192, 168, 254, 2].into(),
@@ -136,7 +136,10 @@ fn forwarder() -> dns::Forwarder {
             aaaa: true,
         },
         7,
-    )
+    );
+    let laptop = dns::Named { address: [10, 0, 0, 7].into(), name: Some("laptop".into()), until: None };
+    forwarder.name(now, laptop);
+    forwarder
 }
 
 /// Everything that is asked of servers gets `reply`, with the right id; how many answers came of it.
@@ -174,7 +177,7 @@ fn converse(
 
 /// A question, answered with itself and an address; then once more.
 pub fn dns_query(now: Instant, data: &[u8]) {
-    let mut forwarder = forwarder();
+    let mut forwarder = forwarder(now);
     let found = |asked: &[u8]| {
         let mut reply = asked.to_vec();
         if let Some(count) = reply.get_mut(7) {
@@ -192,7 +195,7 @@ pub fn dns_query(now: Instant, data: &[u8]) {
 pub fn dns_response(now: Instant, data: &[u8]) {
     const QUERY: &[u8] =
         b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\x01b\x01c\x01d\x01e\x07example\0\0\x01\0\x01";
-    let mut forwarder = forwarder();
+    let mut forwarder = forwarder(now);
     for seconds in [0, 1, 60, 100_000] {
         converse(&mut forwarder, now + Duration::from_secs(seconds), QUERY, |_| data.to_vec());
     }
