@@ -2,8 +2,10 @@
 #![expect(clippy::print_stdout, reason = "the results are this program's output")]
 #![expect(clippy::disallowed_methods, reason = "it starts the programs it measures and reads the clock")]
 
+mod dhcp;
 mod netns;
 mod nft;
+mod plot;
 mod startup;
 mod stats;
 
@@ -25,6 +27,10 @@ enum Bench {
     Startup(startup::Options),
     /// nf_tables: commit of our table and listings of any, beside nft and iptables
     Nft(nft::Options),
+    /// DHCP servers under load: latency, loss, mistakes, the highest rate that holds
+    Dhcp(Box<dhcp::Options>),
+    #[command(hide = true)]
+    DhcpEcho(dhcp::echo::Options),
 }
 
 /// What ends a measurement: it names the step, so that a missing program is told by its name.
@@ -48,6 +54,14 @@ fn main() -> ExitCode {
     let report = match Cli::parse().bench {
         Bench::Startup(options) => startup::run(&options).map(|report| report.to_string()),
         Bench::Nft(options) => nft::run(&options).map(|report| report.to_string().trim_end().to_owned()),
+        Bench::Dhcp(options) => dhcp::run(&options).and_then(|report| {
+            let text = report.to_string().trim_end().to_owned();
+            match report.mistakes() {
+                Some(mistakes) => Err(Error::Step(format!("{mistakes}\n{text}"))),
+                None => Ok(text),
+            }
+        }),
+        Bench::DhcpEcho(options) => dhcp::echo::run(&options).map(|()| String::new()),
     };
     match report {
         Ok(report) => {

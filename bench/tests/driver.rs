@@ -1,0 +1,114 @@
+//! Whether the driver tells the truth: about servers whose delay, loss and mistakes are known.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may stop"
+)]
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// One round against a server of these words; the report, and whether the program was content with it.
+fn measured(echo: &str, words: &str) -> (Value, bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("report.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_berth-bench"));
+    command.args(["dhcp", "--against=echo", "--rounds=1", "--warmup=0.2", &format!("--echo={echo}")]);
+    let output = command.args(words.split_whitespace()).arg("--json").arg(&json).output().unwrap();
+    let text = std::fs::read_to_string(&json)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let report: Value = serde_json::from_str(&text).unwrap();
+    (report["servers"][0]["rounds"][0].clone(), output.status.success())
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn a_known_delay_is_measured_as_it_is() {
+    let (round, content) = measured("--delay-ms 20", "--rate=100 --duration=2");
+    assert!(content);
+    for leg in ["offer", "ack"] {
+        let median = number(&round[leg]["p50"]);
+        assert!((20.0..24.0).contains(&median), "{leg}: {median} ms");
+    }
+    let whole = number(&round["whole"]["p50"]);
+    assert!((40.0..48.0).contains(&whole), "{whole} ms");
+    assert_eq!((round["begun"].as_u64(), number(&round["loss"])), (Some(200), 0.0));
+}
+
+#[test]
+fn a_known_loss_is_counted_as_it_is() {
+    let (round, content) = measured("--loss-percent 20", "--rate=500 --duration=2 --timeout-ms=200");
+    assert!(content, "a loss is no mistake");
+    let dropped = number(&round["dropped_offers"]) + number(&round["dropped_acks"]);
+    let sent = number(&round["begun"]) + number(&round["offer"]["count"]);
+    let share = dropped / sent;
+    assert!((0.18..0.22).contains(&share), "{dropped} of {sent}");
+    assert_eq!(round["done"].as_u64().unwrap() + dropped as u64, round["begun"].as_u64().unwrap());
+}
+
+#[test]
+fn with_retransmission_a_lossy_server_loses_less() {
+    let (round, _) = measured("--loss-percent 20", "--rate=500 --duration=2 --timeout-ms=200 --retransmit");
+    assert!(number(&round["retransmitted"]) > 100.0);
+    assert!(number(&round["loss"]) < 0.15, "{}", round["loss"]);
+}
+
+#[test]
+fn one_address_for_two_clients_fails_the_run() {
+    let (round, content) = measured("--duplicate", "--rate=100 --duration=0.5");
+    assert!(!content);
+    assert!(number(&round["duplicates"]) > 10.0);
+}
+
+/// No coordinated omission: who is due while the server stalls waits from then on.
+#[test]
+fn a_server_that_stalls_cannot_hide_it() {
+    let (round, _) = measured("--stall-ms 300", "--rate=200 --duration=3");
+    assert_eq!(number(&round["loss"]), 0.0);
+    let (median, most) = (number(&round["whole"]["p50"]), number(&round["whole"]["p90"]));
+    assert!(median < 30.0, "{median} ms");
+    // Three of ten are due in a stall, evenly over its 300 ms: one of ten waits longer than 200.
+    assert!((120.0..300.0).contains(&most), "{most} ms");
+}
+
+#[test]
+fn a_closed_loop_keeps_so_many_under_way() {
+    let (round, content) = measured("--delay-ms 10", "--closed=5 --duration=1");
+    assert!(content);
+    let rate = number(&round["per_second"]);
+    // Five at a time, 20 ms each.
+    assert!((200.0..260.0).contains(&rate), "{rate}/s");
+}
+
+#[test]
+fn renewals_and_relays_and_offers_alone_are_measured() {
+    for words in ["--exchange=renew --clients=50", "--relay", "--exchange=do"] {
+        let (round, content) = measured("--delay-ms 5", &format!("--rate=100 --duration=0.5 {words}"));
+        assert!(content, "{words}");
+        assert_eq!((round["begun"].as_u64(), number(&round["loss"])), (Some(50), 0.0), "{words}");
+        let whole = number(&round["whole"]["p50"]);
+        let legs = if words == "--relay" { 2.0 } else { 1.0 };
+        assert!((5.0 * legs..7.0 * legs).contains(&whole), "{words}: {whole} ms");
+    }
+}
+
+#[test]
+fn plots_and_percentiles_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (csv, svg) = (dir.path().join("x.csv"), dir.path().join("plots"));
+    let words = format!("--rate=2000 --duration=0.3 --csv={} --svg={}", csv.display(), svg.display());
+    measured("", &words);
+    let text = std::fs::read_to_string(&csv).unwrap();
+    assert!(text.starts_with("server,round,leg,share,milliseconds\necho,1,offer,0.000000,"), "{text}");
+    for name in ["latency.svg", "time.svg"] {
+        let text = std::fs::read_to_string(svg.join(name)).unwrap();
+        assert!(text.contains("<svg") && text.contains("echo") && text.contains("milliseconds"), "{name}");
+    }
+}
