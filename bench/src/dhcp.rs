@@ -18,6 +18,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::netns::Pair;
+use crate::process::Process;
 use crate::{Error, at, plot};
 use link::Link;
 use load::{Arrival, Crowd, Exchange, Load, Outcome};
@@ -135,8 +136,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     }
     report.finish();
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|error| Error::Step(error.to_string()))?;
-        at(format!("writing {}", path.display()), std::fs::write(path, text + "\n"))?;
+        crate::write_json(path, &report)?;
     }
     if let Some(path) = &options.csv {
         at(format!("writing {}", path.display()), std::fs::write(path, report.csv()))?;
@@ -150,7 +150,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     Ok(report)
 }
 
-fn beside_us() -> Result<PathBuf, Error> {
+pub fn beside_us() -> Result<PathBuf, Error> {
     let own = at("our own program", std::env::current_exe())?;
     let berth = own.with_file_name("berth");
     if berth.exists() {
@@ -212,7 +212,7 @@ fn one(options: &Options, server: Server, berth: &Path) -> Result<Round, Error> 
         let mut link = Link::open("c0")?;
         let path = path(options, &mut link, server::ADDRESS, Some(server::RELAY))?;
         let mut crowd = Crowd::new(&mut link, path);
-        let process = Process(running.child.id());
+        let process = Process(running.process.0.id());
         let before = process.cpu();
         let mut round = measure(options, &mut crowd)?;
         // Of all that was done, what was not counted too.
@@ -224,25 +224,6 @@ fn one(options: &Options, server: Server, berth: &Path) -> Result<Round, Error> 
         round.rss_kib = process.rss_kib();
         Ok(round)
     })
-}
-
-/// A server's process: `ip netns exec` and `unshare` become the program they run.
-struct Process(u32);
-
-impl Process {
-    /// User and system time of all its threads.
-    fn cpu(&self) -> Duration {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
-        let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
-        let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        Duration::from_millis(ticks * 10)
-    }
-
-    fn rss_kib(&self) -> Option<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.split_whitespace().next()?.parse().ok()
-    }
 }
 
 fn path(

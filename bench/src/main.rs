@@ -3,12 +3,16 @@
 #![expect(clippy::disallowed_methods, reason = "it starts the programs it measures and reads the clock")]
 
 mod dhcp;
+mod dns;
+mod footprint;
 mod netns;
 mod nft;
 mod plot;
+mod process;
 mod startup;
 mod stats;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +33,10 @@ enum Bench {
     Nft(nft::Options),
     /// DHCP servers under load: latency, loss, mistakes, the highest rate that holds
     Dhcp(Box<dhcp::Options>),
+    /// DNS forwarders: CPU for an answer, answers a second, how long they take
+    Dns(dns::Options),
+    /// What launchers cost while their guests do nothing: memory, threads, wake-ups
+    Footprint(footprint::Options),
     #[command(hide = true)]
     DhcpEcho(dhcp::echo::Options),
 }
@@ -47,6 +55,12 @@ pub fn at<T>(step: impl Into<String>, result: std::io::Result<T>) -> Result<T, E
     result.map_err(|source| Error::Io { step: step.into(), source })
 }
 
+/// A report for other programs.
+pub fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(report).map_err(|error| Error::Step(error.to_string()))?;
+    at(format!("writing {}", path.display()), std::fs::write(path, text + "\n"))
+}
+
 fn main() -> ExitCode {
     if startup::is_qemu_stand_in() {
         return startup::stand_in();
@@ -61,11 +75,13 @@ fn main() -> ExitCode {
                 None => Ok(text),
             }
         }),
+        Bench::Dns(options) => dns::run(&options).map(|report| report.to_string()),
+        Bench::Footprint(options) => footprint::run(&options).map(|report| report.to_string()),
         Bench::DhcpEcho(options) => dhcp::echo::run(&options).map(|()| String::new()),
     };
     match report {
         Ok(report) => {
-            println!("{report}");
+            println!("{}", report.trim_end());
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -142,7 +142,7 @@ fn missing_tools() -> Result<(), Error> {
 }
 
 /// The static release build, made when it is not there.
-fn release_build() -> Result<PathBuf, Error> {
+pub fn release_build() -> Result<PathBuf, Error> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let make = at("running make", Command::new("make").arg("-C").arg(root).args(["-s", "build"]).status())?;
     if !make.success() {
@@ -154,7 +154,7 @@ fn release_build() -> Result<PathBuf, Error> {
 }
 
 /// ELF without an interpreter (PT_INTERP).
-fn is_static(binary: &Path) -> Result<bool, Error> {
+pub fn is_static(binary: &Path) -> Result<bool, Error> {
     let bytes = at(format!("reading {}", binary.display()), fs::read(binary))?;
     let head = bytes.get(..4096).unwrap_or(&bytes);
     Ok(!head.windows(7).any(|window| window == b"/ld-lin" || window == b"ld-musl"))
@@ -167,12 +167,12 @@ enum Side<'a> {
 }
 
 /// Files of one run: base image, cloud-init data, resolver, a QEMU that only tells the time.
-struct Files {
+pub struct Files {
     dir: tempfile::TempDir,
 }
 
 impl Files {
-    fn new() -> Result<Self, Error> {
+    pub fn new() -> Result<Self, Error> {
         let dir = at("making a directory", tempfile::tempdir())?;
         let files = Self { dir };
         let open = fs::Permissions::from_mode(0o777);
@@ -209,7 +209,7 @@ impl Files {
         self.path("stamps/qemu")
     }
 
-    fn berth(&self, binary: &Path) -> Command {
+    pub fn berth(&self, binary: &Path) -> Command {
         let mut command = Command::new(binary);
         command.args(["run", "--log", "warn"]).stdin(Stdio::null()).stdout(Stdio::null());
         command.env(STAMP, self.stamp()).env("BERTH_ACCEL", "tcg").env("HOSTNAME", "bench");

@@ -38,6 +38,16 @@ impl fmt::Display for Summary {
     }
 }
 
+/// The middle one, the least and the most.
+pub fn median(values: impl Iterator<Item = f64>) -> Option<(f64, f64, f64)> {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let upper = *sorted.get(middle)?;
+    let lower = if sorted.len().is_multiple_of(2) { *sorted.get(middle.checked_sub(1)?)? } else { upper };
+    Some((f64::midpoint(lower, upper), *sorted.first()?, *sorted.last()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

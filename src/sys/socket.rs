@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use rustix::net::netdevice::name_to_index;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -18,6 +19,16 @@ const DHCP_SERVER: u16 = 67;
 const DNS: u16 = 53;
 /// linux/if_ether.h.
 const ETH_P_ARP: u16 = 0x0806;
+
+/// Octets of requests that may wait while others are answered; without CAP_NET_ADMIN what net.core.rmem_max allows.
+const WAITING: usize = 4 << 20;
+
+fn let_requests_wait(socket: &Socket) {
+    if set_socket_recv_buffer_size_force(socket, WAITING).is_err() {
+        // The usual size serves, too.
+        let _ = socket.set_recv_buffer_size(WAITING);
+    }
+}
 
 /// A socket that could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +85,7 @@ pub fn dhcp(interface: &IfName) -> Result<Dhcp, Error> {
         socket.set_broadcast(true)?;
         socket.bind_device(Some(interface.as_str().as_bytes()))?;
         ffi::set_no_check(&socket)?;
+        let_requests_wait(&socket);
         socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, DHCP_SERVER)).into())?;
         let udp = UdpSocket::from_std(socket.into())?;
         Ok(Dhcp { udp, frames: frames(interface, 0).ok(), arp: None })
@@ -109,6 +121,7 @@ pub fn dns(interface: &IfName, gateway: Ipv4Addr) -> Result<Dns, Error> {
         let udp = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         guest_side(&udp)?;
         ffi::set_no_check(&udp)?;
+        let_requests_wait(&udp);
         udp.bind(&address.into())?;
         let tcp = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         guest_side(&tcp)?;

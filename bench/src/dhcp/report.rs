@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::load::{Exchange, Outcome};
 use super::perfdhcp::Agreement;
 use crate::plot::{Axis, Chart, short};
+use crate::stats::median;
 
 /// Of a curve: 1 - 10^-n, in quarters of n.
 const CURVE: u32 = 16;
@@ -128,16 +129,6 @@ pub struct Report {
     pub held: u32,
     pub servers: Vec<Measured>,
     pub agreement: Vec<Agreement>,
-}
-
-/// The middle one, the least and the most.
-pub fn median(values: impl Iterator<Item = f64>) -> Option<(f64, f64, f64)> {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    let upper = *sorted.get(middle)?;
-    let lower = if sorted.len().is_multiple_of(2) { *sorted.get(middle.checked_sub(1)?)? } else { upper };
-    Some((f64::midpoint(lower, upper), *sorted.first()?, *sorted.last()?))
 }
 
 impl Measured {

@@ -3,12 +3,13 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
 use crate::netns::Pair;
+use crate::process::Running;
 use crate::{Error, at};
 
 /// The server's address on the link; its clients have the rest of the /16 from .1.0 on.
@@ -80,21 +81,14 @@ impl Server {
     }
 }
 
-/// A server that runs, until it is dropped.
-pub struct Running {
-    pub child: Child,
+/// A server that runs, until it is dropped, and its files.
+pub struct Started {
+    pub process: Running,
     _dir: tempfile::TempDir,
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Starts it in the pair's server namespace, where the link is `s0`; back when its port is open.
-pub fn start(server: Server, pair: &Pair, berth: &Path, echo: &str) -> Result<Running, Error> {
+pub fn start(server: Server, pair: &Pair, berth: &Path, echo: &str) -> Result<Started, Error> {
     if let Some(missing) = server.missing() {
         return Err(Error::Step(missing));
     }
@@ -108,17 +102,17 @@ pub fn start(server: Server, pair: &Pair, berth: &Path, echo: &str) -> Result<Ru
     let step = format!("starting {}", server.name());
     let log = at(&step, fs::File::create(dir.join("log")))?;
     command.stdin(Stdio::null()).stdout(at(&step, log.try_clone())?).stderr(log);
-    let mut running = Running { child: at(&step, command.spawn())?, _dir: own };
+    let mut started = Started { process: Running(at(&step, command.spawn())?), _dir: own };
     let began = Instant::now();
     while !is_ready(server, pair, &dir)? {
-        let ended = at(&step, running.child.try_wait())?;
+        let ended = at(&step, started.process.0.try_wait())?;
         if ended.is_some() || began.elapsed() > PATIENCE {
             let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
             return Err(Error::Step(format!("{step}: it does not listen\n{log}")));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(running)
+    Ok(started)
 }
 
 /// Whether anything has port 67 open there, or a packet socket.

@@ -1,0 +1,67 @@
+//! Programs that are measured: started, ended with their owner, and what the kernel says of them.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::{Error, at};
+
+/// Ends when it is dropped.
+#[derive(Debug)]
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Without input and output.
+pub fn started(what: &str, mut command: Command) -> Result<Running, Error> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    at(format!("starting {what}"), command.spawn()).map(Running)
+}
+
+/// By its id: `ip netns exec` and `unshare` become the program they run.
+#[derive(Debug, Clone, Copy)]
+pub struct Process(pub u32);
+
+impl Process {
+    /// User and system time of all its threads, to 10 ms.
+    pub fn cpu(self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
+        let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    pub fn rss_kib(self) -> Option<u64> {
+        self.field("status", "VmRSS:")
+    }
+
+    pub fn pss_kib(self) -> Option<u64> {
+        self.field("smaps_rollup", "Pss:")
+    }
+
+    pub fn threads(self) -> Option<u64> {
+        self.field("status", "Threads:")
+    }
+
+    /// How often its threads went to sleep by themselves: each time something had woken them.
+    pub fn wake_ups(self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
+        let of = |task: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(task.path().join("status")).ok()?;
+            value(&text, "voluntary_ctxt_switches:")
+        };
+        tasks.filter_map(of).sum()
+    }
+
+    fn field(self, file: &str, label: &str) -> Option<u64> {
+        value(&std::fs::read_to_string(format!("/proc/{}/{file}", self.0)).ok()?, label)
+    }
+}
+
+fn value(text: &str, label: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(label))?.split_whitespace().next()?.parse().ok()
+}
