@@ -4,12 +4,12 @@
 //! server somewhere else on a test network.
 
 pub mod echo;
-mod link;
-mod load;
+pub mod link;
+pub mod load;
 mod perfdhcp;
 mod report;
-mod server;
-mod wire;
+pub mod server;
+pub mod wire;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

@@ -7,8 +7,10 @@ mod dns;
 mod footprint;
 mod netns;
 mod nft;
+mod path;
 mod plot;
 mod process;
+mod scale;
 mod startup;
 mod stats;
 
@@ -37,6 +39,10 @@ enum Bench {
     Dns(dns::Options),
     /// What launchers cost while their guests do nothing: memory, threads, wake-ups
     Footprint(footprint::Options),
+    /// Throughput and latency to a guest and back: berth's NAT, plain routing, the seed's iptables
+    Path(path::Options),
+    /// DHCP servers with few leases and with many: memory, latency, recovery after a kill
+    Scale(scale::Options),
     #[command(hide = true)]
     DhcpEcho(dhcp::echo::Options),
 }
@@ -77,6 +83,8 @@ fn main() -> ExitCode {
         }),
         Bench::Dns(options) => dns::run(&options).map(|report| report.to_string()),
         Bench::Footprint(options) => footprint::run(&options).map(|report| report.to_string()),
+        Bench::Path(options) => path::run(&options).map(|report| report.to_string()),
+        Bench::Scale(options) => scale::run(&options).map(|report| report.to_string()),
         Bench::DhcpEcho(options) => dhcp::echo::run(&options).map(|()| String::new()),
     };
     match report {

@@ -48,7 +48,8 @@ impl Drop for Pod {
     }
 }
 
-fn ip(args: &[&str]) -> Result<(), Error> {
+/// iproute2 with these words.
+pub fn ip(args: &[&str]) -> Result<(), Error> {
     let step = format!("ip {}", args.join(" "));
     let output = at(&step, Command::new("ip").args(args).stdin(Stdio::null()).output())?;
     if output.status.success() {
@@ -140,4 +141,55 @@ fn inside<T: Send>(name: &str, work: impl FnOnce() -> Result<T, Error> + Send) -
         });
         thread.join().unwrap_or_else(|_| Err(Error::Step("the measuring thread stopped".into())))
     })
+}
+
+/// A namespace for whatever is needed.
+#[derive(Debug)]
+pub struct Netns(String);
+
+impl Netns {
+    pub fn new(role: &str) -> Result<Self, Error> {
+        let netns = Self(format!("bb{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        ip(&["netns", "add", &netns.0])?;
+        netns.ip("link set lo up")?;
+        Ok(netns)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// `ip -n NAME words`.
+    pub fn ip(&self, words: &str) -> Result<(), Error> {
+        let mut args = vec!["-n", self.0.as_str()];
+        args.extend(words.split_whitespace());
+        ip(&args)
+    }
+
+    /// A command inside.
+    pub fn command(&self, words: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0]).args(words.split_whitespace());
+        command
+    }
+
+    /// One that must succeed.
+    pub fn run(&self, words: &str) -> Result<(), Error> {
+        let output = at(words, self.command(words).stdin(Stdio::null()).output())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(Error::Step(format!("{words}: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    }
+
+    /// Runs `work` in a thread inside; processes it starts are inside too.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+        inside(&self.0, work)
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = ip(&["netns", "del", &self.0]);
+    }
 }

@@ -84,33 +84,50 @@ impl Server {
 /// A server that runs, until it is dropped, and its files.
 pub struct Started {
     pub process: Running,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
-/// Starts it in the pair's server namespace, where the link is `s0`; back when its port is open.
+/// Starts it in the pair's server namespace, where the link is `s0`; back when its port is open. `echo`: words for
+/// that one.
 pub fn start(server: Server, pair: &Pair, berth: &Path, echo: &str) -> Result<Started, Error> {
     if let Some(missing) = server.missing() {
         return Err(Error::Step(missing));
     }
-    let own = at("a directory for leases", tempfile::tempdir())?;
-    let dir = own.path().to_owned();
-    let mut words = words(server, &dir, berth)?;
+    let dir = at("a directory for leases", tempfile::tempdir())?;
+    let mut words = words(server, dir.path(), berth)?;
     if server == Server::Echo {
         words.extend(echo.split_whitespace().map(str::to_owned));
     }
-    let mut command = pair.in_server(&words);
+    spawn(server, pair, &words, dir)
+}
+
+/// Starts one that has ended with the leases it had.
+pub fn again(server: Server, pair: &Pair, berth: &Path, ended: Started) -> Result<Started, Error> {
+    let Started { process, dir } = ended;
+    drop(process);
+    let leases = fs::read(dir.path().join("leases"));
+    let words = words(server, dir.path(), berth)?;
+    // Where an empty file is made before the first start.
+    if let Ok(leases) = leases {
+        at("the leases", fs::write(dir.path().join("leases"), leases))?;
+    }
+    spawn(server, pair, &words, dir)
+}
+
+fn spawn(server: Server, pair: &Pair, words: &[String], dir: tempfile::TempDir) -> Result<Started, Error> {
+    let mut command = pair.in_server(words);
     let step = format!("starting {}", server.name());
-    let log = at(&step, fs::File::create(dir.join("log")))?;
+    let log = at(&step, fs::File::create(dir.path().join("log")))?;
     command.stdin(Stdio::null()).stdout(at(&step, log.try_clone())?).stderr(log);
-    let mut started = Started { process: Running(at(&step, command.spawn())?), _dir: own };
+    let mut started = Started { process: Running(at(&step, command.spawn())?), dir };
     let began = Instant::now();
-    while !is_ready(server, pair, &dir)? {
+    while !is_ready(server, pair, started.dir.path())? {
         let ended = at(&step, started.process.0.try_wait())?;
         if ended.is_some() || began.elapsed() > PATIENCE {
-            let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+            let log = fs::read_to_string(started.dir.path().join("log")).unwrap_or_default();
             return Err(Error::Step(format!("{step}: it does not listen\n{log}")));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(started)
 }
