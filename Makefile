@@ -4,7 +4,7 @@
 #   make build       the static binary
 #   make test        what CI runs: formatting, lints, every test, those of the full guest too
 #   make test-full   the tests of the full guest alone
-#   make bench       measure; BENCH=NAME: that one
+#   make bench       measure everything into bench/results; BENCH=NAME: that alone
 #   make guest       the guest images of the demo and the tests, in the cache
 #   make clean       what cargo built; the cached images stay
 
@@ -52,7 +52,8 @@ endef
 
 bench: packages-bench build
 	@echo "==> benches"
-	cargo run --release --locked -p berth-bench -- $(or $(BENCH),startup)
+	cargo build --release --locked -p berth-bench
+	$(TARGET_DIR)/release/berth-bench $(or $(BENCH),all) $(if $(filter nft,$(BENCH)),,--berth $(TARGET_DIR)/$(TRIPLE)/release/berth)
 
 guest: packages-full
 	@for script in examples/guest/*.sh; do echo "==> guest image: $$script"; "$$script"; done

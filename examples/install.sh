@@ -17,10 +17,10 @@ run=(
 )
 test=(
     nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 kea-admin dnsutils dnsperf
-    systemd network-manager dbus-daemon strace ethtool tcpdump openssl python3 jq util-linux shellcheck
+    systemd network-manager dbus-daemon bridge-utils iperf3 strace ethtool tcpdump openssl python3 jq util-linux shellcheck
 )
 full=(mmdebstrap grub-pc-bin grub-common openssh-client)
-bench=(bridge-utils)
+bench=(kea-dhcp4-server isc-dhcp-server udhcpd unbound)
 
 say() { printf 'install: %s\n' "$*" >&2; }
 die() {
@@ -30,6 +30,34 @@ die() {
 
 apt() {
     DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@" >&2
+}
+
+# Daemons among the packages are there to be compared with, in namespaces: none is started on this machine, now or at its
+# next boot. What was installed before is left as it is.
+policy=/usr/sbin/policy-rc.d
+units=(NetworkManager dhcpcd kea-dhcp4-server isc-dhcp-server udhcpd unbound)
+declare -A present=()
+
+keep_daemons_off() {
+    local unit
+    for unit in "${units[@]}"; do
+        [ -e "/lib/systemd/system/$unit.service" ] && present[$unit]=1
+    done
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f "$policy"' EXIT
+    fi
+}
+
+disable_new_daemons() {
+    local unit
+    command -v systemctl >/dev/null || return 0
+    for unit in "${units[@]}"; do
+        if [ -z "${present[$unit]-}" ] && [ -e "/lib/systemd/system/$unit.service" ]; then
+            systemctl --quiet disable "$unit" 2>/dev/null || true
+        fi
+    done
 }
 
 # Lines "PACKAGE" for each argument that is not installed. A virtual package counts when
@@ -63,6 +91,7 @@ fi
 
 say "installing ${lacking[*]}"
 apt update
+keep_daemons_off
 # A qemu-utils from another suite (backports, say) conflicts with qemu-system-common: both have to
 # be of one version, and that is the one QEMU has or would get.
 others=()
@@ -78,3 +107,4 @@ if [ -n "$(missing qemu-utils)" ]; then
         apt install --no-install-recommends --allow-downgrades \
             "qemu-system-x86=$(candidate qemu-system-x86)" "qemu-utils=$(candidate qemu-system-x86)"
 fi
+disable_new_daemons

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "the results are this program's output")]
 #![expect(clippy::disallowed_methods, reason = "it starts the programs it measures and reads the clock")]
 
+mod all;
 mod dhcp;
 mod dns;
 mod footprint;
@@ -43,6 +44,8 @@ enum Bench {
     Path(path::Options),
     /// DHCP servers with few leases and with many: memory, latency, recovery after a kill
     Scale(scale::Options),
+    /// Everything above, and one report of it
+    All(all::Options),
     #[command(hide = true)]
     DhcpEcho(dhcp::echo::Options),
 }
@@ -67,26 +70,30 @@ pub fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<(), Err
     at(format!("writing {}", path.display()), std::fs::write(path, text + "\n"))
 }
 
-fn main() -> ExitCode {
-    if startup::is_qemu_stand_in() {
-        return startup::stand_in();
-    }
-    let report = match Cli::parse().bench {
+/// Runs one, and what there is to say of it.
+fn measure(bench: Bench) -> Result<String, Error> {
+    match bench {
         Bench::Startup(options) => startup::run(&options).map(|report| report.to_string()),
-        Bench::Nft(options) => nft::run(&options).map(|report| report.to_string().trim_end().to_owned()),
-        Bench::Dhcp(options) => dhcp::run(&options).and_then(|report| {
-            let text = report.to_string().trim_end().to_owned();
-            match report.mistakes() {
-                Some(mistakes) => Err(Error::Step(format!("{mistakes}\n{text}"))),
-                None => Ok(text),
-            }
-        }),
+        Bench::Nft(options) => nft::run(&options).map(|report| report.to_string()),
+        Bench::Dhcp(options) => {
+            let report = dhcp::run(&options)?;
+            report.mistakes().map_or(Ok(()), |mistakes| Err(Error::Step(format!("{mistakes}\n{report}"))))?;
+            Ok(report.to_string())
+        }
         Bench::Dns(options) => dns::run(&options).map(|report| report.to_string()),
         Bench::Footprint(options) => footprint::run(&options).map(|report| report.to_string()),
         Bench::Path(options) => path::run(&options).map(|report| report.to_string()),
         Bench::Scale(options) => scale::run(&options).map(|report| report.to_string()),
+        Bench::All(options) => all::run(&options).map(|path| path.display().to_string()),
         Bench::DhcpEcho(options) => dhcp::echo::run(&options).map(|()| String::new()),
-    };
+    }
+}
+
+fn main() -> ExitCode {
+    if startup::is_qemu_stand_in() {
+        return startup::stand_in();
+    }
+    let report = measure(Cli::parse().bench);
     match report {
         Ok(report) => {
             println!("{}", report.trim_end());

@@ -176,7 +176,7 @@ fn launch(site: &Site, berth: &Path) -> Result<(Running, Files), Error> {
     command.args(["--vnc", "off", "--grace", "1", "--ram-mb", "64"]).stderr(Stdio::null());
     let running = site.pod.inside(|| at("starting berth", command.spawn()).map(Running))?;
     let began = Instant::now();
-    while site.pod.run("nft list table ip berth").is_err() || site.pod.ip("link show br0").is_err() {
+    while site.pod.run("nft list table inet berth").is_err() || site.pod.ip("link show br0").is_err() {
         if began.elapsed() > PATIENCE {
             return Err(Error::Step("berth did not build its network".into()));
         }

@@ -112,3 +112,27 @@ fn plots_and_percentiles_are_written() {
         assert!(text.contains("<svg") && text.contains("echo") && text.contains("milliseconds"), "{name}");
     }
 }
+
+/// Every measurement there is, as briefly as it can be: they run, and the report has them all.
+#[test]
+fn all_of_them_make_one_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = std::path::Path::new(env!("CARGO_BIN_EXE_berth-bench"));
+    let mut command = Command::new(bench);
+    command.args(["all", "--brief", "--out"]).arg(dir.path()).arg("--berth").arg(bench.with_file_name("berth"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = std::fs::read_to_string(dir.path().join("report.md")).unwrap();
+    for step in ["startup", "nft", "dhcp", "dhcp-limit", "scale", "dns", "path", "footprint"] {
+        let json = std::fs::read_to_string(dir.path().join(step).with_extension("json")).unwrap();
+        assert!(serde_json::from_str::<Value>(&json).unwrap().is_object(), "{step}");
+    }
+    for title in ["## Goals", "## DNS", "## Launchers", "![DHCP at 1,000 exchanges a second](latency.svg)"] {
+        assert!(report.contains(title), "{title}: {report}");
+    }
+    // Measured, whatever it was: no figure comes from nowhere.
+    for figure in ["start to QEMU's exec", "TCP to the guest", "RSS of a launcher", "our mean, off perfdhcp's"] {
+        let row = report.lines().find(|line| line.contains(figure)).unwrap_or_else(|| panic!("{figure}"));
+        assert!(!row.contains("not measured"), "{row}");
+    }
+}
