@@ -23,7 +23,7 @@ use crate::sys::netlink::watch::{LinkChanges, Transactions};
 use crate::sys::netlink::{self, Firewall};
 
 /// A look without being told, should a message have gone astray.
-const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 /// Changes of links come in swarms; one look serves all that come so close together.
 const SWARM: Duration = Duration::from_millis(20);
 /// Repairs that may follow one another at once, and how long it takes until there is one more.

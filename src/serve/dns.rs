@@ -11,12 +11,13 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Interval, sleep_until, timeout};
 
 use super::Wanted;
 use crate::facts::Resolver;
 use crate::plan::serve::DnsPlan;
 use crate::proto::dns::{Forwarder, Input, MOST_FLIGHTS, Output, Over, Reason};
+use crate::sys::file_watch::FileWatch;
 use crate::sys::socket::{Dns, upstream};
 
 /// Datagrams taken before their answers leave.
@@ -35,8 +36,8 @@ const ASK: Duration = Duration::from_secs(5);
 const MOST_REPLIES: usize = 16;
 /// No server sends more over UDP: RFC 6891 §6.2.5 suggests 4096, most send 1232.
 const LARGEST_REPLY: usize = 16 << 10;
-/// How often resolv.conf is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often resolv.conf is looked at, whatever inotify says: not every file system tells.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// What the tasks tell the loop.
 enum Told {
@@ -111,7 +112,7 @@ pub(super) async fn serve(sockets: Dns, plan: DnsPlan, wanted: watch::Sender<Wan
             Some(named) = names.recv() => desk.forwarder.name(now(), named),
             Some(told) = told.recv() => desk.told(now(), told),
             () = sleep_until(due.into()), if deadline.is_some() => desk.input(now(), Input::Tick),
-            _ = look.tick() => if let Some(resolver) = resolv_conf.changed() {
+            () = resolv_conf.may_have_changed(&mut look) => if let Some(resolver) = resolv_conf.changed() {
                 tracing::info!(nameservers = ?resolver.nameservers, search = ?resolver.search, "resolv.conf changed");
                 desk.forwarder.reconfigure(plan.settings(&resolver));
             },
@@ -320,12 +321,23 @@ async fn over_tcp(tell: &mpsc::Sender<Told>, ask: u64, server: SocketAddr, bytes
 /// Notices that resolv.conf is another one than it was.
 struct ResolvConf<'a> {
     path: &'a Path,
+    watch: Option<FileWatch>,
     seen: Option<(SystemTime, u64)>,
 }
 
 impl<'a> ResolvConf<'a> {
     fn new(path: &'a Path) -> Self {
-        Self { path, seen: Self::stamp(path) }
+        Self { path, watch: FileWatch::new(path).ok(), seen: Self::stamp(path) }
+    }
+
+    async fn may_have_changed(&self, look: &mut Interval) {
+        match &self.watch {
+            Some(watch) => tokio::select! {
+                () = watch.changed() => {}
+                _ = look.tick() => {}
+            },
+            None => drop(look.tick().await),
+        }
     }
 
     fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
@@ -333,13 +345,13 @@ impl<'a> ResolvConf<'a> {
         Some((metadata.modified().ok()?, metadata.len()))
     }
 
-    /// The new content, when there is any. A file that is being replaced is looked at again.
+    /// The new content, when there is any: an empty file is one that is being written.
     fn changed(&mut self) -> Option<Resolver> {
         let stamp = Self::stamp(self.path)?;
         if self.seen == Some(stamp) {
             return None;
         }
-        let text = std::fs::read(self.path).ok()?;
+        let text = std::fs::read(self.path).ok().filter(|text| !text.is_empty())?;
         self.seen = Some(stamp);
         Some(Resolver::parse(&text))
     }

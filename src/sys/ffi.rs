@@ -5,7 +5,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// `struct ifreq` as the tun driver reads it (linux/if.h): a name, then 16-bit flags, 40 octets in all.
 #[repr(C)]
@@ -84,6 +87,14 @@ pub fn bind_packet(socket: &impl AsRawFd, link: u32, protocol: u16) -> io::Resul
     let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or(0);
     // SAFETY: `address` is initialised and lives through the call; its true length is given.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })
+}
+
+// ── descriptors ──
+
+/// A descriptor whose readiness is awaited.
+pub fn awaited(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open as long as it lives, and is the same descriptor all the while.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 // ── spawn ──

@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod ffi;
+pub mod file_watch;
 pub mod image;
 pub mod lease_file;
 pub mod link;
