@@ -17,7 +17,9 @@ use berth::sys::netlink::Firewall;
 use berth::sys::{child, netns, probe};
 use berth::{apply, inspect, observe, plan, serve, supervise, sys};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
@@ -287,11 +289,12 @@ fn shell(arguments: &[OsString]) -> ExitCode {
 
 fn start_log(log: &Log) -> Result<(), String> {
     let words = log.filter.as_deref().filter(|words| !words.is_empty()).unwrap_or("info");
-    let filter = EnvFilter::try_new(words).map_err(|error| format!("BERTH_LOG={words:?}: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter: Targets = words.parse().map_err(|error| format!("BERTH_LOG={words:?}: {error}"))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
     match log.format {
-        Some(LogFormat::Json) => builder.json().flatten_event(true).with_target(false).init(),
-        _ => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        Some(LogFormat::Json) => registry.with(lines.json().flatten_event(true)).init(),
+        _ => registry.with(lines.with_ansi(std::io::stderr().is_terminal())).init(),
     }
     Ok(())
 }

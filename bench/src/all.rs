@@ -238,7 +238,10 @@ fn goals(found: &Value) -> String {
         let all = found.pointer("/dhcp-perfdhcp/agreement")?.as_array()?;
         let distance = |one: &Value| {
             let of = |leg: u8| {
-                let (ours, theirs) = (one.pointer(&format!("/ours/{leg}"))?.as_f64()?, one.pointer(&format!("/perfdhcp/{leg}"))?.as_f64()?);
+                let (ours, theirs) = (
+                    one.pointer(&format!("/ours/{leg}"))?.as_f64()?,
+                    one.pointer(&format!("/perfdhcp/{leg}"))?.as_f64()?,
+                );
                 Some((ours - theirs).abs() / theirs)
             };
             Some(of(0)?.max(of(1)?))

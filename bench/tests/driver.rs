@@ -119,7 +119,11 @@ fn all_of_them_make_one_report() {
     let dir = tempfile::tempdir().unwrap();
     let bench = std::path::Path::new(env!("CARGO_BIN_EXE_berth-bench"));
     let mut command = Command::new(bench);
-    command.args(["all", "--brief", "--out"]).arg(dir.path()).arg("--berth").arg(bench.with_file_name("berth"));
+    command
+        .args(["all", "--brief", "--out"])
+        .arg(dir.path())
+        .arg("--berth")
+        .arg(bench.with_file_name("berth"));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report = std::fs::read_to_string(dir.path().join("report.md")).unwrap();
@@ -131,7 +135,9 @@ fn all_of_them_make_one_report() {
         assert!(report.contains(title), "{title}: {report}");
     }
     // Measured, whatever it was: no figure comes from nowhere.
-    for figure in ["start to QEMU's exec", "TCP to the guest", "RSS of a launcher", "our mean, off perfdhcp's"] {
+    for figure in
+        ["start to QEMU's exec", "TCP to the guest", "RSS of a launcher", "our mean, off perfdhcp's"]
+    {
         let row = report.lines().find(|line| line.contains(figure)).unwrap_or_else(|| panic!("{figure}"));
         assert!(!row.contains("not measured"), "{row}");
     }
