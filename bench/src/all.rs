@@ -114,7 +114,10 @@ pub fn run(options: &Options) -> Result<PathBuf, Error> {
         eprintln!("{}: berth-bench {words}", step.title);
         let line =
             format!("berth-bench {words} --json {}", out.join(step.name).with_extension("json").display());
-        let plots = if step.plots.is_empty() { String::new() } else { format!(" --svg {}", out.display()) };
+        let plots = match step.plots {
+            [] => String::new(),
+            _ => format!(" --svg {}", out.join(step.name).display()),
+        };
         // nf_tables is measured in process.
         let berth = options.berth.as_ref().filter(|_| step.name != "nft");
         let berth = berth.map_or_else(String::new, |berth| format!(" --berth {}", berth.display()));
@@ -134,7 +137,7 @@ pub fn run(options: &Options) -> Result<PathBuf, Error> {
             report.trim_end()
         );
         for plot in step.plots {
-            let _ = writeln!(body, "\n![{}]({plot})", step.title);
+            let _ = writeln!(body, "\n![{}]({}/{plot})", step.title, step.name);
         }
         eprintln!("  took {:.0} s", began.elapsed().as_secs_f64());
     }

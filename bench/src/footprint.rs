@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::netns::Pod;
-use crate::process::{Process, Running};
+use crate::process::{Process, Running, WakeUps};
 use crate::startup::{Files, is_static, release_build};
 use crate::stats::median;
 use crate::{Error, at};
@@ -106,7 +106,7 @@ fn crowd(berth: &std::path::Path, launchers: usize, watch: Duration) -> Result<C
     let seconds = began.elapsed().as_secs_f64();
     // Firmware under emulation takes its time on few processors.
     std::thread::sleep(SETTLE + Duration::from_millis(400) * u32::try_from(launchers).unwrap_or(100));
-    let before: Vec<(u64, Duration)> =
+    let before: Vec<(WakeUps, Duration)> =
         all.iter().map(|one| (one.process().wake_ups(), one.process().cpu())).collect();
     std::thread::sleep(watch);
     let minutes = watch.as_secs_f64() / 60.0;
@@ -116,8 +116,10 @@ fn crowd(berth: &std::path::Path, launchers: usize, watch: Duration) -> Result<C
             .unwrap_or_default()
     };
     #[expect(clippy::cast_precision_loss, reason = "figures for reading")]
-    let wakes =
-        all.iter().zip(&before).map(|(one, (wakes, _))| (one.process().wake_ups() - wakes) as f64 / minutes);
+    let wakes = all
+        .iter()
+        .zip(&before)
+        .map(|(one, (wakes, _))| one.process().wake_ups().since(wakes) as f64 / minutes);
     let cpu = all
         .iter()
         .zip(&before)

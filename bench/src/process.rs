@@ -1,5 +1,7 @@
 //! Programs that are measured: started, ended with their owner, and what the kernel says of them.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -47,18 +49,30 @@ impl Process {
         self.field("status", "Threads:")
     }
 
-    /// How often its threads went to sleep by themselves: each time something had woken them.
-    pub fn wake_ups(self) -> u64 {
+    /// How often each of its threads went to sleep by itself: each time something had woken it.
+    pub fn wake_ups(self) -> WakeUps {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
         let of = |task: std::fs::DirEntry| {
             let text = std::fs::read_to_string(task.path().join("status")).ok()?;
-            value(&text, "voluntary_ctxt_switches:")
+            Some((task.file_name(), value(&text, "voluntary_ctxt_switches:")?))
         };
-        tasks.filter_map(of).sum()
+        WakeUps(tasks.filter_map(of).collect())
     }
 
     fn field(self, file: &str, label: &str) -> Option<u64> {
         value(&std::fs::read_to_string(format!("/proc/{}/{file}", self.0)).ok()?, label)
+    }
+}
+
+/// By thread.
+#[derive(Debug)]
+pub struct WakeUps(BTreeMap<OsString, u64>);
+
+impl WakeUps {
+    /// Those since an earlier look; a thread that has ended meanwhile is not counted.
+    pub fn since(&self, before: &Self) -> u64 {
+        let of = |(thread, count): (&OsString, &u64)| count - before.0.get(thread).unwrap_or(&0).min(count);
+        self.0.iter().map(of).sum()
     }
 }
 

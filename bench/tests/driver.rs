@@ -131,7 +131,9 @@ fn all_of_them_make_one_report() {
         let json = std::fs::read_to_string(dir.path().join(step).with_extension("json")).unwrap();
         assert!(serde_json::from_str::<Value>(&json).unwrap().is_object(), "{step}");
     }
-    for title in ["## Goals", "## DNS", "## Launchers", "![DHCP at 1,000 exchanges a second](latency.svg)"] {
+    for title in
+        ["## Goals", "## DNS", "## Launchers", "![DHCP at 1,000 exchanges a second](dhcp/latency.svg)"]
+    {
         assert!(report.contains(title), "{title}: {report}");
     }
     // Measured, whatever it was: no figure comes from nowhere.

@@ -76,21 +76,28 @@ fn udhcpc_leases_renews_rebinds_releases_and_recovers_from_a_nak() {
 }
 
 #[test]
-fn dhcpcd_leases_renews_and_releases() {
-    let site = Site::new("--lease-time=20 --least-lease-time=20 --rapid-commit");
+fn dhcpcd_leases_renews_rebinds_recovers_from_a_nak_and_releases() {
+    const WORDS: &str = "--lease-time=20 --least-lease-time=20 --rapid-commit";
+    let mut site = Site::new(WORDS);
     let (log, log_path) = site.log("dhcpcd.log");
     let mut command = site.client.command("dhcpcd");
     command.args(["-4", "-B", "-d", "-c", "/bin/true", "--noarp", "--nobackground", "-o", "rapid_commit"]);
     command.args(["--waitip=4", "-t", "20", "c0"]);
     let running = Running(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-    let says = |words: &str| fs::read_to_string(&log_path).unwrap().contains(words);
-    until("lease", || says("leased 10.0.1.1 for 20 seconds"));
-    until("renewal", || says("renewing lease of 10.0.1.1"));
-    until("renewed lease", || {
-        fs::read_to_string(&log_path).unwrap().matches("10.0.1.1 for 20 seconds").count() > 1
-    });
+    let says = |words: &str| fs::read_to_string(&log_path).unwrap().matches(words).count();
+    until("lease", || says("leased 10.0.1.1 for 20 seconds") > 0);
+    until("renewal", || says("renewing lease of 10.0.1.1") > 0);
+    until("renewed lease", || says("10.0.1.1 for 20 seconds") > 1);
+    site.deaf_to_renewals();
+    let before = says("acknowledged 10.0.1.1");
+    until("rebinding", || says("failed to renew DHCP, rebinding") > 0);
+    until("rebound lease", || says("acknowledged 10.0.1.1") > before);
+    site.server.nft("delete table netdev t");
+    site.take_over(WORDS);
+    until("another lease", || says("leased 10.0.1.2 for 20 seconds") > 0);
+    assert!(says("NAK") > 0);
     checked(site.client.command("dhcpcd").args(["-4", "-k", "c0"]));
-    until("release", || site.listed()[0]["state"] == "released");
+    until("release", || site.listed().iter().any(|lease| lease["state"] == "released"));
     drop(running);
 }
 
