@@ -6,15 +6,19 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::iso;
+use crate::net::IfName;
 use crate::plan::disk::{DiskPlan, Fetch, Root, Seed, Source};
 use crate::plan::link::LinkPlan;
-use crate::plan::{Plan, nat};
+use crate::plan::{NetPlan, Plan, nat};
 use crate::sys::image::{self, Format, Lock, Origin, Request, Timing};
 use crate::sys::link::{self, Bridge, Links, Tap};
 use crate::sys::netlink::{self, Firewall};
 
 use progress::Bar;
 
+/// How long `berth vm` waits for the tap of `berth net`, and between two looks.
+const TAP_COMES: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(100);
 /// How long the QEMU of a launcher that was killed may take to end.
 const QEMU_GONE: Duration = Duration::from_secs(5);
 
@@ -31,6 +35,10 @@ pub enum Error {
     WriteSeed(#[source] image::Error),
     #[error(transparent)]
     Link(#[from] link::Error),
+    #[error(
+        "no {0} after {TAP_COMES:?}: `berth net` has to make it, in this network namespace and with the same BERTH_TAP"
+    )]
+    NoTap(IfName),
     #[error(transparent)]
     Nat(#[from] netlink::Error),
     #[error("a task ended unexpectedly")]
@@ -148,6 +156,17 @@ pub async fn links(plan: &LinkPlan, links: &Links) -> Result<u32, Error> {
     Ok(index)
 }
 
+/// Waits for the tap that `berth net` makes.
+pub async fn tap(name: &IfName, links: &Links) -> Result<(), Error> {
+    let there = async {
+        while !links.exists(name).await? {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(TAP_COMES, there).await.unwrap_or_else(|_| Err(Error::NoTap(name.clone())))
+}
+
 /// The same while a guest runs, without a word: only what is missing or different is touched.
 pub async fn mend_links(plan: &LinkPlan, links: &Links) -> Result<u32, Error> {
     let index = links.ensure_bridge(&bridge_of(plan)).await?;
@@ -176,7 +195,7 @@ fn tap_of(plan: &LinkPlan) -> Tap<'_> {
 
 /// The NAT, in one transaction; then, off the critical path, flows that began before it was there.
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-pub async fn nat(plan: &Plan, firewall: &Firewall) -> Result<(), Error> {
+pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<(), Error> {
     let started = Instant::now();
     let generation = firewall.commit(plan.nat.clone()).await?;
     tracing::info!(

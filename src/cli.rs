@@ -43,6 +43,14 @@ Examples:
   # DNS alone, with two names of our own.
   berth serve --interface br1 --no-dhcp --host printer.lan=10.0.0.9 --host nas.lan=10.0.0.8 --domain lan";
 
+const SPLIT: &str = "\
+Two containers that share a network namespace and have the same environment:
+  # As uid 0 with NET_ADMIN and NET_BIND_SERVICE; the tap belongs to BERTH_QEMU_UID (65534).
+  berth net
+
+  # As uid 65534 with no capability at all.
+  berth vm";
+
 /// Run a virtual machine in a container or pod and make it be the pod on the network.
 #[derive(Debug, Parser)]
 #[command(name = "berth", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true,
@@ -59,6 +67,24 @@ enum Verb {
     /// Network, DHCP and DNS, disks, QEMU: everything, as PID 1 (the default)
     #[command(after_help = EXAMPLES)]
     Run(Common),
+    /// The network half alone, for a container that may: bridge, tap, NAT, DHCP and DNS, watched and healed
+    #[command(after_help = SPLIT)]
+    Net(Common),
+    /// The machine half alone, without any capability, on the tap that berth net made
+    #[command(after_help = SPLIT)]
+    Vm(Common),
+    /// How the launcher in this container is; exit code 0 when it is ready
+    Status {
+        /// The launcher's state directory [default: /run/berth]
+        #[arg(long, env = "BERTH_STATE_DIR", value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+        /// 0 too when it is not ready, as long as it answers
+        #[arg(long)]
+        alive: bool,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
+        output: Output,
+    },
     /// Print what run would do; touches nothing
     Plan {
         #[command(flatten)]
@@ -134,6 +160,19 @@ pub enum Command {
         options: Box<Options>,
         log: Log,
     },
+    Net {
+        options: Box<Options>,
+        log: Log,
+    },
+    Vm {
+        options: Box<Options>,
+        log: Log,
+    },
+    Status {
+        state_dir: Option<PathBuf>,
+        alive: bool,
+        output: Output,
+    },
     Plan {
         options: Box<Options>,
         log: Log,
@@ -168,6 +207,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     Ok(match cli.verb {
         None => run(cli.run),
         Some(Verb::Run(common)) => run(common),
+        Some(Verb::Net(Common { options, log })) => Command::Net { options: Box::new(options), log },
+        Some(Verb::Vm(Common { options, log })) => Command::Vm { options: Box::new(options), log },
+        Some(Verb::Status { state_dir, alive, output }) => Command::Status { state_dir, alive, output },
         Some(Verb::Serve { options, log }) => Command::Serve { options, log },
         Some(Verb::Leases { lease_file, output }) => Command::Leases { lease_file, output },
         Some(Verb::Nft { place, log, verb }) => Command::Nft { place, log, verb },

@@ -43,6 +43,8 @@ pub enum Code {
     Stopped,
     /// `nft check`: the rules are not what the plan says.
     Drifted,
+    /// `status`: not ready, or nobody answers.
+    NotReady,
     /// There was a guest: its end, or QEMU's own code.
     Guest(u8),
 }
@@ -52,7 +54,7 @@ impl Code {
     pub fn number(self) -> u8 {
         match self {
             Self::Success => 0,
-            Self::Dropped | Self::Drifted => 1,
+            Self::Dropped | Self::Drifted | Self::NotReady => 1,
             Self::ImageDirectory => 2,
             Self::Overlay | Self::CannotTell => 3,
             Self::Network => 4,

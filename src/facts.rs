@@ -10,10 +10,17 @@ use crate::net::{IfName, Ipv4Prefix, MacAddr};
 /// One look at the pod, before anything is changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Facts {
-    pub uplink: Uplink,
-    pub resolver: Resolver,
+    #[serde(flatten)]
+    pub net: NetFacts,
     pub disks: Disks,
     pub host: Host,
+}
+
+/// What the network half needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NetFacts {
+    pub uplink: Uplink,
+    pub resolver: Resolver,
     /// Content of `BERTH_EXTRA_RULES`.
     pub extra_rules: Option<String>,
 }

@@ -60,7 +60,7 @@ pub async fn run(
     firewall: &Firewall,
     rules: Rules,
     pod: &impl Pod,
-    counts: watch::Sender<Counts>,
+    counts: &watch::Sender<Counts>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut observer = Observer { firewall, rules, ration: Ration::new(), counts, seen: None, quiet: false };
@@ -82,7 +82,7 @@ struct Observer<'a> {
     firewall: &'a Firewall,
     rules: Rules,
     ration: Ration,
-    counts: watch::Sender<Counts>,
+    counts: &'a watch::Sender<Counts>,
     /// The generation in which our rules were last known to hold.
     seen: Option<Generation>,
     /// That repairs are put off was said.

@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use berth::config::{Ambient, Options};
-use berth::facts::{Disks, Facts, Host, Resolver, Uplink};
+use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Uplink};
 use berth::net::MacAddr;
 use berth::plan::Plan;
 use berth::plan::disk::{Root, Source};
@@ -20,20 +20,23 @@ use serde_json::Value;
 /// A pod as Calico makes it, with an empty image volume.
 fn facts() -> Facts {
     Facts {
-        uplink: Uplink {
-            name: "eth0".parse().unwrap(),
-            index: 3,
-            mac: MacAddr([0xee, 0xee, 0xee, 0xee, 0xee, 0xee]),
-            mtu: 1450,
-            address: "10.244.3.17/32".parse().unwrap(),
-            others: vec![],
-            gateway: Some("169.254.1.1".parse().unwrap()),
-        },
-        resolver: Resolver {
-            nameservers: vec!["10.96.0.10".parse().unwrap()],
-            search: vec!["default.svc.cluster.local".into(), "cluster.local".into()],
-            ndots: 5,
-            skipped: vec![],
+        net: NetFacts {
+            uplink: Uplink {
+                name: "eth0".parse().unwrap(),
+                index: 3,
+                mac: MacAddr([0xee, 0xee, 0xee, 0xee, 0xee, 0xee]),
+                mtu: 1450,
+                address: "10.244.3.17/32".parse().unwrap(),
+                others: vec![],
+                gateway: Some("169.254.1.1".parse().unwrap()),
+            },
+            resolver: Resolver {
+                nameservers: vec!["10.96.0.10".parse().unwrap()],
+                search: vec!["default.svc.cluster.local".into(), "cluster.local".into()],
+                ndots: 5,
+                skipped: vec![],
+            },
+            extra_rules: None,
         },
         disks: Disks {
             root_device: None,
@@ -53,7 +56,6 @@ fn facts() -> Facts {
             can_setuid: true,
             kvm_gid: None,
         },
-        extra_rules: None,
     }
 }
 
@@ -124,10 +126,10 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
         assert!(after(&argv, "-machine").starts_with("q35"), "{argv:?}");
         assert!(after(&argv, "-vnc").starts_with("10.244.3.17:0"), "{argv:?}");
 
-        assert_eq!(plan.guest.address.to_string(), "192.168.254.2/30");
-        assert_eq!(plan.guest.gateway.to_string(), "192.168.254.1");
-        assert_eq!(&plan.guest.hostname, name);
-        assert_eq!(plan.guest.search, ["default.svc.cluster.local", "cluster.local"]);
+        assert_eq!(plan.net.guest.address.to_string(), "192.168.254.2/30");
+        assert_eq!(plan.net.guest.gateway.to_string(), "192.168.254.1");
+        assert_eq!(&plan.net.guest.hostname, name);
+        assert_eq!(plan.net.guest.search, ["default.svc.cluster.local", "cluster.local"]);
 
         let seed = plan.disk.seed.as_ref().unwrap();
         assert_eq!(seed.volume.label, "config-2");

@@ -605,7 +605,7 @@ fn the_plan_has_the_rules_of_the_file_or_says_what_is_wrong_with_it() {
 fn plan(extra: &Value) -> berth::plan::Plan {
     let (mut config, mut facts) = (sample::config(), sample::facts());
     config.image.target = Some("x.img".to_owned());
-    facts.extra_rules = Some(extra.to_string());
+    facts.net.extra_rules = Some(extra.to_string());
     berth::plan::Plan::new(&config, &facts).unwrap()
 }
 
@@ -614,19 +614,19 @@ fn ours_and_theirs_are_loaded_in_one_transaction_or_neither() {
     let bench = Bench::new();
     let dump = || block_on(bench.firewall.dump(berth::nft::dump::Filter::default())).unwrap();
     let bad = plan(&rule("ip", &filter(), &json!([{ "masquerade": null }])));
-    let error = block_on(bench.firewall.commit(bad.nat)).unwrap_err().to_string();
+    let error = block_on(bench.firewall.commit(bad.net.nat)).unwrap_err().to_string();
     assert!(error.contains("rule `masquerade` in chain ip t c"), "{error}");
     assert_eq!(bench.ours.nft("list ruleset"), "");
 
     let good = plan(&rule("ip", &nat("postrouting"), &json!([{ "masquerade": null }])));
     let before = dump().0;
-    let after = block_on(bench.firewall.commit(good.nat.clone())).unwrap();
+    let after = block_on(bench.firewall.commit(good.net.nat.clone())).unwrap();
     assert_eq!(after, before + 1);
     let listed = bench.ours.nft("list ruleset");
     assert!(listed.contains("table inet berth {") && listed.contains("table ip t {"), "{listed}");
-    assert_eq!(block_on(bench.firewall.commit(good.nat.clone())).unwrap(), after);
+    assert_eq!(block_on(bench.firewall.commit(good.net.nat.clone())).unwrap(), after);
     bench.ours.nft("flush chain ip t c");
-    block_on(bench.firewall.commit(good.nat)).unwrap();
+    block_on(bench.firewall.commit(good.net.nat)).unwrap();
     assert_eq!(bench.ours.nft("list ruleset"), listed);
 }
 

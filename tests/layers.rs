@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for the verbs.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("net", &[]),
     ("iso", &[]),
     ("exit", &[]),
@@ -28,6 +28,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("inspect", &["cli", "exit", "net", "nft", "plan", "sys"]),
     ("observe", &["exit", "net", "nft", "plan", "sys"]),
     ("serve", &["exit", "facts", "net", "plan", "proto", "sys"]),
+    ("status", &[]),
     ("supervise", &["config", "exit", "net", "plan", "proto", "sys"]),
 ];
 

@@ -69,8 +69,8 @@ fn the_rules_of_a_plain_pod() {
 fn no_port_is_reserved_when_vnc_was_given_away() {
     let mut config = sample::config();
     config.machine.reserve_vnc = false;
-    let link = berth::plan::link::plan(&config, &sample::facts()).unwrap();
-    let text = berth::plan::nat::plan(&config, &sample::facts(), &link).to_string();
+    let link = berth::plan::link::plan(&config, &sample::facts().net, 65534).unwrap();
+    let text = berth::plan::nat::plan(&config, &sample::facts().net, &link).to_string();
     assert!(!text.contains("return") && text.contains("dnat ip to"), "{text}");
 }
 

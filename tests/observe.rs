@@ -86,7 +86,7 @@ impl Observing {
                     None => None,
                 };
                 let here = Here { links };
-                let observing = observe::run(&firewall, rules(), &here, counts, stopping);
+                let observing = observe::run(&firewall, rules(), &here, &counts, stopping);
                 tokio::pin!(observing);
                 // Listening before anybody is told so.
                 tokio::select! {
@@ -291,7 +291,7 @@ fn our_links_are_mended_whatever_is_done_to_them() {
     support::veth(&peer, "eth0", &pod, "eth0");
     pod.ip("addr add 10.1.1.2/24 dev eth0");
     pod.ip("route add default via 10.1.1.1");
-    let link = berth::plan::link::plan(&sample::config(), &sample::facts()).unwrap();
+    let link = berth::plan::link::plan(&sample::config(), &sample::facts().net, 65534).unwrap();
     let observing = Observing::start(&pod, Some(link));
     let state = || {
         let links = pod.ip("-br link show");

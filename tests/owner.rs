@@ -36,8 +36,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn plan(owner: bool) -> Ruleset {
     let (mut config, facts) = (sample::config(), sample::facts());
     config.network.nft_owner = owner;
-    let link = berth::plan::link::plan(&config, &facts).unwrap();
-    berth::plan::nat::plan(&config, &facts, &link)
+    let link = berth::plan::link::plan(&config, &facts.net, 65534).unwrap();
+    berth::plan::nat::plan(&config, &facts.net, &link)
 }
 
 fn refuses(netns: &Netns, words: &str) {

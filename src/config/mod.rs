@@ -21,6 +21,9 @@ use serde::Serialize;
 
 use crate::net::{IfName, Ipv4Prefix, MacAddr, Port};
 
+/// Where a launcher keeps what lasts as long as its container.
+pub const STATE_DIR: &str = "/run/berth";
+
 /// Everything a user can say about one VM. Each field is valid by itself; what depends on the pod is checked
 /// when the plan is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

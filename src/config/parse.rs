@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::options::Options;
 use super::{
     Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnPoweroff, OnReboot, Paths,
-    SeedAs, SeedFormat,
+    STATE_DIR, SeedAs, SeedFormat,
 };
 use crate::net::{Ipv4Prefix, Port};
 
@@ -276,7 +276,7 @@ impl Options {
         let or = |value: &Option<PathBuf>, default: &str| path(value).unwrap_or_else(|| default.into());
         Paths {
             image_dir: or(&self.image_dir, "/image"),
-            state_dir: or(&self.state_dir, "/run/berth"),
+            state_dir: or(&self.state_dir, STATE_DIR),
             metadata: or(&self.metadata, "/metadata"),
             userdata: or(&self.userdata, "/userdata"),
             vendordata: path(&self.vendordata),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::LinkPlan;
 use crate::config::{Config, Dns};
-use crate::facts::Facts;
+use crate::facts::NetFacts;
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 /// One guest, one address: the lease is long, and renewing it costs nothing.
@@ -38,7 +38,7 @@ pub struct GuestPlan {
 }
 
 /// Decides what the guest is told.
-pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan) -> GuestPlan {
+pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
     let network = &config.network;
     let pod: Vec<Ipv4Addr> = facts
         .resolver

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::facts::Facts;
+use crate::facts::NetFacts;
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,8 +43,8 @@ pub struct Tap {
     pub owner: u32,
 }
 
-/// Decides the links. The guest's network must be another one than the pod's.
-pub fn plan(config: &Config, facts: &Facts) -> Result<LinkPlan, Error> {
+/// Decides the links; `owner` is the uid that QEMU runs as. The guest's network must be another one than the pod's.
+pub fn plan(config: &Config, facts: &NetFacts, owner: u32) -> Result<LinkPlan, Error> {
     let Config { network, machine, name, .. } = config;
     let uplink = &facts.uplink;
     for (name, variable) in [(&network.bridge, "BERTH_BRIDGE"), (&network.tap, "BERTH_TAP")] {
@@ -69,7 +69,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<LinkPlan, Error> {
         tap: Tap {
             name: network.tap.clone(),
             queues: u16::try_from(machine.vcpu.clamp(1, 4)).unwrap_or(1),
-            owner: if facts.host.can_setuid { machine.uid } else { 0 },
+            owner,
         },
     })
 }

@@ -19,7 +19,7 @@ pub use machine::MachinePlan;
 use serde::Serialize;
 
 use crate::config::{Config, Lifecycle};
-use crate::facts::Facts;
+use crate::facts::{Facts, NetFacts};
 use crate::net::Mapping;
 use crate::nft::Ruleset;
 
@@ -40,33 +40,47 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
     pub name: String,
+    #[serde(flatten)]
+    pub net: NetPlan,
+    pub disk: DiskPlan,
+    pub machine: MachinePlan,
+    pub lifecycle: Lifecycle,
+}
+
+/// The network half: `berth net` has no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NetPlan {
     pub link: LinkPlan,
     /// Our table, and those of the operator's own rules.
     pub nat: Ruleset,
     /// What the NAT is for: flows that began before it was there are told by it.
     pub mapping: Mapping,
     pub guest: GuestPlan,
-    pub disk: DiskPlan,
-    pub machine: MachinePlan,
-    pub lifecycle: Lifecycle,
+}
+
+impl NetPlan {
+    /// Decides the network; `owner` is the uid that attaches to the tap.
+    pub fn new(config: &Config, facts: &NetFacts, owner: u32) -> Result<Self, Error> {
+        let link = link::plan(config, facts, owner)?;
+        let mut nat = nat::plan(config, facts, &link);
+        if let Some(text) = &facts.extra_rules {
+            nat.tables.extend(extra::compile(text)?.tables);
+        }
+        let (mapping, guest) = (nat::mapping(config, facts), guest::plan(config, facts, &link));
+        Ok(Self { link, nat, mapping, guest })
+    }
 }
 
 impl Plan {
     /// Decides everything; touches nothing.
     pub fn new(config: &Config, facts: &Facts) -> Result<Self, Error> {
-        let link = link::plan(config, facts)?;
+        let owner = if facts.host.can_setuid { config.machine.uid } else { 0 };
+        let net = NetPlan::new(config, &facts.net, owner)?;
         let disk = disk::plan(config, facts)?;
-        let mut nat = nat::plan(config, facts, &link);
-        if let Some(text) = &facts.extra_rules {
-            nat.tables.extend(extra::compile(text)?.tables);
-        }
         Ok(Self {
             name: config.name.clone(),
-            nat,
-            mapping: nat::mapping(config, facts),
-            guest: guest::plan(config, facts, &link),
-            machine: machine::plan(config, facts, &link, &disk)?,
-            link,
+            machine: machine::plan(config, facts, &net.link, &disk)?,
+            net,
             disk,
             lifecycle: config.lifecycle.clone(),
         })

@@ -16,7 +16,7 @@
 use std::net::Ipv4Addr;
 
 use crate::config::Config;
-use crate::facts::Facts;
+use crate::facts::NetFacts;
 use crate::net::{IfName, Ipv4Prefix, Mapping, Port, Transport};
 use crate::nft::expr::{CmpOp, Extension, NatKind, base, ct, meta};
 use crate::nft::{
@@ -92,7 +92,7 @@ pub fn anchor() -> Ruleset {
 }
 
 /// The rules for this pod and guest. There is always an answer: what could be wrong was refused before.
-pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan) -> Ruleset {
+pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Ruleset {
     let mut build =
         Build { table: empty_table(config.network.nft_owner), names: Names::new(config, facts, link) };
     build.prerouting();
@@ -103,7 +103,7 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan) -> Ruleset {
 }
 
 /// Whose addresses are mapped onto whom.
-pub fn mapping(config: &Config, facts: &Facts) -> Mapping {
+pub fn mapping(config: &Config, facts: &NetFacts) -> Mapping {
     Mapping {
         pod: pod_addresses(facts),
         guest: config.network.vm.address,
@@ -123,7 +123,7 @@ fn reserved(config: &Config) -> Vec<Port> {
 }
 
 /// Addresses that are the guest's now, the primary first.
-fn pod_addresses(facts: &Facts) -> Vec<Ipv4Addr> {
+fn pod_addresses(facts: &NetFacts) -> Vec<Ipv4Addr> {
     let mut addresses = vec![facts.uplink.address.address];
     for Ipv4Prefix { address, .. } in &facts.uplink.others {
         if !addresses.contains(address) {
@@ -141,7 +141,7 @@ struct Names {
 }
 
 impl Names {
-    fn new(config: &Config, facts: &Facts, link: &LinkPlan) -> Self {
+    fn new(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Self {
         Self {
             mapping: mapping(config, facts),
             primary: facts.uplink.address.address,

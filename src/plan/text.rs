@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::Plan;
 use super::disk::{Root, Source};
+use super::{NetPlan, Plan};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, link, nat, guest, disk, machine, lifecycle, .. } = self;
+        let Self { name, net: NetPlan { link, nat, guest, .. }, disk, machine, lifecycle } = self;
         writeln!(f, "plan for {name}")?;
         writeln!(f)?;
         writeln!(f, "uplink     {} (forwarding on)", link.uplink)?;

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::config;
 use crate::plan::machine::{Accelerator, BaseFormat, MachinePlan};
@@ -72,6 +73,34 @@ impl Signals {
     }
 }
 
+/// How the machine is, for whoever asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub phase: Phase,
+    /// The accelerator that is tried or runs the guest.
+    pub accelerator: Option<Accelerator>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// No guest yet, or none between two runs.
+    #[default]
+    Starting,
+    /// QEMU takes commands and the guest's processors run.
+    Running,
+    Stopping,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 /// Runs the machine to its end. `open_tap` is called for each start of QEMU that is handed tap queues, and gives
 /// one descriptor for each queue of the tap.
 pub async fn run(
@@ -81,6 +110,7 @@ pub async fn run(
     mut open_tap: impl FnMut() -> io::Result<Vec<OwnedFd>>,
     console: &mut Console,
     signals: &mut Signals,
+    standing: &watch::Sender<Standing>,
 ) -> Result<Outcome, Error> {
     for note in &plan.notes {
         tracing::warn!("{note}");
@@ -91,7 +121,7 @@ pub async fn run(
         grace: lifecycle.grace,
         margin: lifecycle.margin,
     };
-    let mut machine = Machine { plan, base, core: Lifecycle::new(now(), settings), qemu: None };
+    let mut machine = Machine { plan, base, core: Lifecycle::new(now(), settings), qemu: None, standing };
     machine.core.handle(now(), Input::Start);
     let outcome = loop {
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
@@ -129,6 +159,7 @@ struct Machine<'a> {
     core: Lifecycle,
     /// None before the first start and between two runs.
     qemu: Option<Qemu>,
+    standing: &'a watch::Sender<Standing>,
 }
 
 impl Machine<'_> {
@@ -195,6 +226,7 @@ impl Machine<'_> {
             "QEMU started"
         );
         self.qemu = Some(qemu);
+        self.standing.send_modify(|standing| standing.accelerator = Some(attempt.accelerator));
         Ok(())
     }
 
@@ -223,6 +255,15 @@ impl Machine<'_> {
     }
 
     fn report(&mut self, report: Report) {
+        let phase = match report {
+            Report::Running { .. } => Some(Phase::Running),
+            Report::FallBack { .. } | Report::Restarting { .. } => Some(Phase::Starting),
+            Report::Stopping { .. } => Some(Phase::Stopping),
+            _ => None,
+        };
+        if let Some(phase) = phase {
+            self.standing.send_modify(|standing| standing.phase = phase);
+        }
         match report {
             Report::Running { version, after } => self.running(version, after),
             Report::FallBack { from, why } => {

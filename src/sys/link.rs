@@ -39,7 +39,7 @@ pub enum Error {
         "{TUN}: give the container the device (--device {TUN}, or a device plugin), or CAP_MKNOD to make it"
     )]
     NoTun(#[source] io::Error),
-    #[error("{link}: {step}{}", io_hint(.source))]
+    #[error("{link}: {step}{}", tap_hint(.source))]
     Tap { link: IfName, step: &'static str, source: io::Error },
     #[error("{0} is not there though it was just made: something else removes it")]
     Vanished(IfName),
@@ -54,6 +54,17 @@ fn hint(error: &rtnetlink::Error) -> &'static str {
 
 fn io_hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied { " (needs CAP_NET_ADMIN)" } else { "" }
+}
+
+/// Attaching without CAP_NET_ADMIN is for the tap's owner; its queues were counted when it was made.
+fn tap_hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => " (needs CAP_NET_ADMIN, or `berth net` with this uid as BERTH_QEMU_UID)",
+        Some(libc::EINVAL) => {
+            " (its shape is another: IMG_VCPU has to be the same for `berth net` and `berth vm`)"
+        }
+        _ => "",
+    }
 }
 
 /// A bridge as it should be.
@@ -280,6 +291,11 @@ impl Links {
             })
         };
         Ok(found.iter().filter_map(named).collect())
+    }
+
+    /// Whether there is a link of this name.
+    pub async fn exists(&self, name: &IfName) -> Result<bool, Error> {
+        Ok(self.find(name).await?.is_some())
     }
 
     async fn find(&self, name: &IfName) -> Result<Option<LinkMessage>, Error> {

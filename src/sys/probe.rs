@@ -18,7 +18,7 @@ use rtnetlink::Handle;
 
 use super::link::{Links, address_of};
 use crate::config::Config;
-use crate::facts::{Disks, Facts, Host, Interface, Resolver, Uplink, dictionary_order};
+use crate::facts::{Disks, Facts, Host, Interface, NetFacts, Resolver, Uplink, dictionary_order};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 /// cloud-init data beyond this is refused: a config drive holds small files.
@@ -56,11 +56,13 @@ pub enum Error {
 
 /// Looks at everything the plan is made from.
 pub async fn facts(config: &Config, links: &Links) -> Result<Facts, Error> {
-    let resolv_conf = read(&config.paths.resolv_conf)?.unwrap_or_default();
-    Ok(Facts {
-        disks: disks(config)?,
-        host: host(config)?,
-        resolver: Resolver::parse(&resolv_conf),
+    Ok(Facts { disks: disks(config)?, host: host(config)?, net: net_facts(config, links).await? })
+}
+
+/// Looks at what the network half is planned from.
+pub async fn net_facts(config: &Config, links: &Links) -> Result<NetFacts, Error> {
+    Ok(NetFacts {
+        resolver: resolver(&config.paths.resolv_conf)?,
         uplink: uplink(config, links.handle()).await?,
         extra_rules: config.network.extra_rules.as_deref().map(text).transpose()?,
     })
@@ -320,7 +322,7 @@ fn program(name: &Path, search_path: &[PathBuf]) -> Result<PathBuf, Error> {
 }
 
 /// CAP_SETGID (6) and CAP_SETUID (7) in the effective set (`proc(5)`, linux/capability.h).
-fn can_setuid() -> bool {
+pub fn can_setuid() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);

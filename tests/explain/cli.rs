@@ -20,8 +20,8 @@ fn pod() -> (Netns, Netns) {
     pod.run("sysctl -qw net.ipv4.ip_forward=1");
     pod.enter(async || {
         let (config, facts) = (sample::config(), sample::facts());
-        let link = berth::plan::link::plan(&config, &facts).unwrap();
-        let rules = berth::plan::nat::plan(&config, &facts, &link);
+        let link = berth::plan::link::plan(&config, &facts.net, 65534).unwrap();
+        let rules = berth::plan::nat::plan(&config, &facts.net, &link);
         Firewall::start().unwrap().commit(rules).await.unwrap();
     });
     (peer, pod)

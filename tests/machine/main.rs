@@ -24,6 +24,7 @@ use berth::proto::lifecycle::{By, Exit, Fault, Outcome};
 use berth::supervise::{self, Console, Signals};
 use guests::*;
 use supervisor::*;
+use tokio::sync::watch;
 
 /// Not a test by itself: the process that the tests below start.
 #[test]
@@ -47,6 +48,7 @@ fn supervisor() {
             || Ok(open_tap(queues)),
             &mut console,
             &mut signals,
+            &watch::Sender::default(),
         )
         .await;
         console.close().await;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{self, Netns};
 use berth::config::{self, Accel, Config, OnPoweroff, OnReboot};
-use berth::facts::{Disks, Facts, Host, Resolver, Uplink};
+use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Uplink};
 use berth::iso::Volume;
 use berth::net::MacAddr;
 use berth::plan::disk::{DiskPlan, Root, Seed};
@@ -132,16 +132,19 @@ impl Wanted {
 
     pub fn facts(&self) -> Facts {
         Facts {
-            uplink: Uplink {
-                name: "eth0".parse().unwrap(),
-                index: 2,
-                mac: MacAddr::stable("vm", "uplink"),
-                mtu: 1450,
-                address: "127.0.0.1/8".parse().unwrap(),
-                others: vec![],
-                gateway: None,
+            net: NetFacts {
+                uplink: Uplink {
+                    name: "eth0".parse().unwrap(),
+                    index: 2,
+                    mac: MacAddr::stable("vm", "uplink"),
+                    mtu: 1450,
+                    address: "127.0.0.1/8".parse().unwrap(),
+                    others: vec![],
+                    gateway: None,
+                },
+                resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
+                extra_rules: None,
             },
-            resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
             disks: Disks {
                 root_device: None,
                 image_dir_exists: true,
@@ -160,7 +163,6 @@ impl Wanted {
                 can_setuid: true,
                 kvm_gid: None,
             },
-            extra_rules: None,
         }
     }
 

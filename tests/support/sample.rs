@@ -8,7 +8,7 @@ use berth::config::{
     Accel, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnPoweroff, OnReboot, Paths, SeedAs,
     SeedFormat,
 };
-use berth::facts::{Disks, Facts, Host, Resolver, Uplink};
+use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Uplink};
 use berth::net::MacAddr;
 
 /// Pod 10.1.1.2/24 on eth0, guest 192.168.254.2 behind br0, VNC reserved.
@@ -73,16 +73,19 @@ pub fn config() -> Config {
 
 pub fn facts() -> Facts {
     Facts {
-        uplink: Uplink {
-            name: "eth0".parse().unwrap(),
-            index: 2,
-            mac: MacAddr([2, 0, 0, 0, 0, 1]),
-            mtu: 1500,
-            address: "10.1.1.2/24".parse().unwrap(),
-            others: Vec::new(),
-            gateway: Some("10.1.1.1".parse().unwrap()),
+        net: NetFacts {
+            uplink: Uplink {
+                name: "eth0".parse().unwrap(),
+                index: 2,
+                mac: MacAddr([2, 0, 0, 0, 0, 1]),
+                mtu: 1500,
+                address: "10.1.1.2/24".parse().unwrap(),
+                others: Vec::new(),
+                gateway: Some("10.1.1.1".parse().unwrap()),
+            },
+            resolver: Resolver { nameservers: Vec::new(), search: Vec::new(), ndots: 1, skipped: Vec::new() },
+            extra_rules: None,
         },
-        resolver: Resolver { nameservers: Vec::new(), search: Vec::new(), ndots: 1, skipped: Vec::new() },
         disks: Disks {
             root_device: None,
             image_dir_exists: true,
@@ -101,6 +104,5 @@ pub fn facts() -> Facts {
             can_setuid: true,
             kvm_gid: None,
         },
-        extra_rules: None,
     }
 }

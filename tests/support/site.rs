@@ -44,15 +44,15 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 pub fn plan(also: &[Port], others: &[&str]) -> Ruleset {
     let (mut config, mut facts) = (sample::config(), sample::facts());
     config.network.reserved = also.to_vec();
-    facts.uplink.others = others.iter().map(|prefix| prefix.parse().unwrap()).collect();
-    let link = berth::plan::link::plan(&config, &facts).unwrap();
-    berth::plan::nat::plan(&config, &facts, &link)
+    facts.net.uplink.others = others.iter().map(|prefix| prefix.parse().unwrap()).collect();
+    let link = berth::plan::link::plan(&config, &facts.net, 65534).unwrap();
+    berth::plan::nat::plan(&config, &facts.net, &link)
 }
 
 pub fn mapping(also: &[Port]) -> Mapping {
     let mut config = sample::config();
     config.network.reserved = also.to_vec();
-    berth::plan::nat::mapping(&config, &sample::facts())
+    berth::plan::nat::mapping(&config, &sample::facts().net)
 }
 
 pub fn rich_plan() -> Ruleset {

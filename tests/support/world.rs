@@ -97,8 +97,12 @@ impl World {
 
     /// `berth` in the pod, after the words of `wrapper`.
     pub fn command(&self, wrapper: &[&str]) -> Command {
+        self.command_of(wrapper, env!("CARGO_BIN_EXE_berth"))
+    }
+
+    pub fn command_of(&self, wrapper: &[&str], binary: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.pod.name]).args(wrapper).arg(env!("CARGO_BIN_EXE_berth"));
+        command.args(["netns", "exec", &self.pod.name]).args(wrapper).arg(binary);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(&self.env);
         command.stdin(Stdio::null());
         command
@@ -110,10 +114,15 @@ impl World {
     }
 
     pub fn start_under(&mut self, wrapper: &[&str]) -> &mut Self {
+        self.start_binary(wrapper, env!("CARGO_BIN_EXE_berth"), "run")
+    }
+
+    /// Another copy of the binary, another verb.
+    pub fn start_binary(&mut self, wrapper: &[&str], binary: &str, verb: &str) -> &mut Self {
         assert!(self.berth.is_none(), "one at a time");
         self.starts += 1;
-        let mut command = self.command(wrapper);
-        command.arg("run").args(&self.args);
+        let mut command = self.command_of(wrapper, binary);
+        command.arg(verb).args(&self.args);
         command.stdout(File::create(self.path(&format!("serial.{}", self.starts))).unwrap());
         command.stderr(File::create(self.path(&format!("log.{}", self.starts))).unwrap());
         self.berth = Some(command.spawn().unwrap());

@@ -134,15 +134,15 @@ pub(super) fn plan(reserved: &[u16]) -> Ruleset {
     let (mut config, facts) = (sample::config(), sample::facts());
     let port = |number: &u16| Port { transport: Transport::Tcp, number: *number };
     config.network.reserved = reserved.iter().map(port).collect();
-    match berth::plan::link::plan(&config, &facts) {
-        Ok(link) => berth::plan::nat::plan(&config, &facts, &link),
+    match berth::plan::link::plan(&config, &facts.net, 65534) {
+        Ok(link) => berth::plan::nat::plan(&config, &facts.net, &link),
         Err(_) => Ruleset::default(),
     }
 }
 
 /// Whom they are for.
 pub(super) fn mapping() -> Mapping {
-    berth::plan::nat::mapping(&sample::config(), &sample::facts())
+    berth::plan::nat::mapping(&sample::config(), &sample::facts().net)
 }
 
 /// The two variants as the programs want them.

@@ -82,7 +82,7 @@ fn observe(rules: Rules, stopping: watch::Receiver<bool>, ready: &mpsc::Sender<(
         firewall.commit(rules.nat.clone()).await.map_err(step)?;
         let (counts, _) = watch::channel(Counts::default());
         let here = Here(rules.clone());
-        let observing = observe::run(&firewall, rules, &here, counts, stopping);
+        let observing = observe::run(&firewall, rules, &here, &counts, stopping);
         tokio::pin!(observing);
         tokio::select! {
             () = &mut observing => return Ok(()),

@@ -149,7 +149,7 @@ fn uuid(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::{Ambient, Options};
-    use crate::facts::{Disks, Host, Resolver, Uplink};
+    use crate::facts::{Disks, Host, NetFacts, Resolver, Uplink};
     use crate::net::MacAddr;
 
     fn config(format: &str) -> Config {
@@ -161,16 +161,19 @@ mod tests {
     fn facts(metadata: Option<&str>, userdata: Option<&str>) -> Facts {
         let bytes = |text: Option<&str>| text.map(|text| text.as_bytes().to_vec());
         Facts {
-            uplink: Uplink {
-                name: "eth0".parse().unwrap(),
-                index: 2,
-                mac: MacAddr([2, 0, 0, 0, 0, 1]),
-                mtu: 1500,
-                address: "10.0.0.2/24".parse().unwrap(),
-                others: vec![],
-                gateway: None,
+            net: NetFacts {
+                uplink: Uplink {
+                    name: "eth0".parse().unwrap(),
+                    index: 2,
+                    mac: MacAddr([2, 0, 0, 0, 0, 1]),
+                    mtu: 1500,
+                    address: "10.0.0.2/24".parse().unwrap(),
+                    others: vec![],
+                    gateway: None,
+                },
+                resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
+                extra_rules: None,
             },
-            resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
             disks: Disks {
                 root_device: None,
                 image_dir_exists: true,
@@ -183,7 +186,6 @@ mod tests {
                 networkdata: None,
             },
             host: Host { qemu: "/q".into(), kvm: false, vhost_net: false, can_setuid: true, kvm_gid: None },
-            extra_rules: None,
         }
     }
 

@@ -190,7 +190,7 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) ->
     let own_net = options::net(config, disk, mac)?;
     let attempts = attempts(config, facts)?;
     let vnc = machine.vnc.then(|| Vnc {
-        address: facts.uplink.address.address,
+        address: facts.net.uplink.address.address,
         password_file: machine.vnc_password_file.clone(),
     });
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{self, Lifecycle, OnPoweroff, SeedFormat};
-use crate::facts::{Disks, Host, Resolver, Uplink};
+use crate::facts::{Disks, Host, NetFacts, Resolver, Uplink};
 use crate::iso::Volume;
 use crate::plan::disk::Seed;
 use crate::plan::link;
@@ -19,7 +19,12 @@ struct Pod {
 
 impl Pod {
     fn plan(&self) -> Result<MachinePlan, Error> {
-        plan(&self.config, &self.facts, &link::plan(&self.config, &self.facts).unwrap(), &self.disk)
+        plan(
+            &self.config,
+            &self.facts,
+            &link::plan(&self.config, &self.facts.net, 65534).unwrap(),
+            &self.disk,
+        )
     }
 
     /// The first attempt's command line and what is handed over.
@@ -101,16 +106,19 @@ fn pod() -> Pod {
         },
     };
     let facts = Facts {
-        uplink: Uplink {
-            name: "eth0".parse().unwrap(),
-            index: 2,
-            mac: "02:00:00:00:00:01".parse().unwrap(),
-            mtu: 1450,
-            address: "10.1.2.3/24".parse().unwrap(),
-            others: vec![],
-            gateway: None,
+        net: NetFacts {
+            uplink: Uplink {
+                name: "eth0".parse().unwrap(),
+                index: 2,
+                mac: "02:00:00:00:00:01".parse().unwrap(),
+                mtu: 1450,
+                address: "10.1.2.3/24".parse().unwrap(),
+                others: vec![],
+                gateway: None,
+            },
+            resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
+            extra_rules: None,
         },
-        resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
         disks: Disks {
             root_device: None,
             image_dir_exists: true,
@@ -129,7 +137,6 @@ fn pod() -> Pod {
             can_setuid: true,
             kvm_gid: Some(104),
         },
-        extra_rules: None,
     };
     let volume = Volume { label: "config-2".to_owned(), files: vec![] };
     let disk = DiskPlan {

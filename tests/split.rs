@@ -1,0 +1,216 @@
+//! The two halves as two processes, as two containers of a pod run them: `berth net` with two capabilities, `berth vm` with
+//! none and as nobody.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may stop"
+)]
+
+mod support;
+#[path = "support/world.rs"]
+mod world;
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use support::checked;
+use world::{POD, World};
+
+const SIDECAR: [&str; 3] = ["setpriv", "--bounding-set", "-all,+net_admin,+net_bind_service"];
+const NOBODY: [&str; 7] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--bounding-set=-all",
+    "--inh-caps=-all",
+    "--no-new-privs",
+];
+const SOON: Duration = Duration::from_secs(10);
+
+/// A world whose files nobody may use, and `berth net` in it.
+struct Split {
+    world: World,
+    net: Option<Child>,
+    starts: u32,
+}
+
+impl Split {
+    fn new() -> Self {
+        let mut world = World::new();
+        let dir = world.dir.path().to_owned();
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
+        for name in ["image", "state"] {
+            std::os::unix::fs::chown(dir.join(name), Some(65534), Some(65534)).unwrap();
+        }
+        // A cache of root's and a checkout of root's are closed to nobody.
+        let (image, berth) = (dir.join("tiny.qcow2"), dir.join("berth"));
+        std::fs::copy(world::tiny(), &image).unwrap();
+        std::fs::copy(env!("CARGO_BIN_EXE_berth"), &berth).unwrap();
+        for (path, mode) in [(&image, 0o644), (&berth, 0o755)] {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        world.set("IMG_TARGET", &image.display().to_string());
+        // Two queues: both halves count them alike.
+        world.set("IMG_VCPU", "2");
+        Self { world, net: None, starts: 0 }
+    }
+
+    fn berth(&self, wrapper: &[&str], verb: &str) -> Command {
+        let mut command = self.world.command_of(wrapper, &self.world.path("berth").display().to_string());
+        command.arg(verb);
+        command
+    }
+
+    fn start_net(&mut self) {
+        self.starts += 1;
+        let log = File::create(self.world.path(&format!("net.{}", self.starts))).unwrap();
+        let mut command = self.berth(&SIDECAR, "net");
+        command.env("BERTH_STATE_DIR", self.world.path("net-state")).stderr(log);
+        self.net = Some(command.spawn().unwrap());
+    }
+
+    fn net_log(&self) -> String {
+        std::fs::read_to_string(self.world.path(&format!("net.{}", self.starts))).unwrap()
+    }
+
+    fn net_pid(&self) -> String {
+        self.net.as_ref().unwrap().id().to_string()
+    }
+
+    fn end_net(&mut self, signal: &str) -> Option<i32> {
+        let mut net = self.net.take().unwrap();
+        checked(Command::new("kill").args([&format!("-{signal}"), &net.id().to_string()]));
+        net.wait().unwrap().code()
+    }
+
+    /// Exit code and output of `berth status` for a state directory.
+    fn status(&self, dir: &str, words: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(self.world.path("berth"));
+        let output =
+            command.arg("status").args(words).env("BERTH_STATE_DIR", self.world.path(dir)).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    }
+
+    fn net_is_ready(&self) {
+        self.world.until(&format!("berth net ready\n{}", self.net_log()), SOON, |_| {
+            (self.status("net-state", &[]).0 == Some(0)).then_some(())
+        });
+    }
+}
+
+impl Drop for Split {
+    fn drop(&mut self) {
+        if let Some(mut net) = self.net.take() {
+            let _ = net.kill();
+            let _ = net.wait();
+        }
+    }
+}
+
+fn field(pid: &str, name: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim_start_matches(':').split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn the_halves_are_one_pod_and_each_may_end_and_come_back() {
+    let mut split = Split::new();
+    split.start_net();
+    split.net_is_ready();
+    // NET_ADMIN (12) and NET_BIND_SERVICE (10).
+    assert_eq!(u64::from_str_radix(&field(&split.net_pid(), "CapEff"), 16).unwrap(), 1 << 12 | 1 << 10);
+    let binary = split.world.path("berth").display().to_string();
+    split.world.start_binary(&NOBODY, &binary, "vm").ready();
+    let vm = split.world.pid().to_string();
+    let qemu = checked(Command::new("pgrep").args(["-P", &vm]));
+    for pid in [vm.as_str(), qemu.trim()] {
+        assert_eq!((field(pid, "Uid"), field(pid, "CapEff")), ("65534".into(), "0".repeat(16)), "{pid}");
+    }
+    let (code, text) = split.status("state", &["--output", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, &told["verb"], &told["guest"]["phase"]),
+        (Some(0), &"vm".into(), &"running".into()),
+        "{text}"
+    );
+    assert_eq!(told["guest"]["accelerator"], "tcg");
+    assert_eq!(told["network"], serde_json::Value::Null);
+
+    let answers = |split: &Split| {
+        let hello = World::tcp(&split.world.peer, POD, 8080, b"").unwrap();
+        assert!(hello.starts_with(b"hello from demo"), "{hello:?}");
+        assert_eq!(World::udp(&split.world.peer, POD, 7, b"udp").as_deref(), Some(&b"udp"[..]));
+        split.world.peer.run(&format!("ping -c 2 -i 0.2 -W 2 {POD}"));
+    };
+    answers(&split);
+
+    // The network half is killed: the guest goes on, and the next one heals what happened meanwhile.
+    split.end_net("KILL");
+    answers(&split);
+    assert_eq!(split.status("net-state", &["--alive"]).0, Some(1));
+    split.world.pod.nft("delete table inet berth");
+    split.start_net();
+    split.net_is_ready();
+    answers(&split);
+    assert!(split.world.guest("udhcpc -n -q -t 3 -i eth0 2>&1").contains("192.168.254.2"));
+
+    // It is told to end: everything stays as it is.
+    let before = split.world.pod.nft("-s list table inet berth");
+    assert_eq!(split.end_net("TERM"), Some(0));
+    assert_eq!(split.world.pod.nft("-s list table inet berth"), before);
+    answers(&split);
+    split.start_net();
+    split.net_is_ready();
+
+    // The guest ends, and is started again on the same tap.
+    assert_eq!(split.world.stop(), Some(0), "{}", split.world.log());
+    assert_eq!(split.status("state", &[]).0, Some(1));
+    split.world.start_binary(&NOBODY, &binary, "vm").ready();
+    answers(&split);
+    assert_eq!(split.world.stop(), Some(0), "{}", split.world.log());
+    assert_eq!(split.end_net("TERM"), Some(0));
+}
+
+#[test]
+fn a_machine_that_comes_first_waits_for_its_tap() {
+    let mut split = Split::new();
+    let binary = split.world.path("berth").display().to_string();
+    split.world.start_binary(&NOBODY, &binary, "vm");
+    split
+        .world
+        .until("an answer", SOON, |_| (split.status("state", &["--alive"]).0 == Some(0)).then_some(()));
+    let (code, text) = split.status("state", &[]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("not ready") && text.contains("starting"), "{text}");
+    split.start_net();
+    split.world.ready();
+    assert_eq!(split.status("state", &[]).0, Some(0));
+    assert_eq!(split.world.stop(), Some(0));
+}
+
+#[test]
+fn a_tap_of_another_shape_or_owner_is_told() {
+    let mut split = Split::new();
+    split.start_net();
+    split.net_is_ready();
+    let ends = |split: &Split, name: &str, value: &str, words: &str| {
+        let mut command = split.berth(&NOBODY, "vm");
+        let output = command.env(name, value).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(19) && said.contains(words), "{said}");
+    };
+    ends(&split, "IMG_VCPU", "1", "IMG_VCPU has to be the same");
+    split.end_net("TERM");
+    split.world.set("BERTH_QEMU_UID", "1234");
+    split.start_net();
+    split.net_is_ready();
+    ends(&split, "BERTH_LOG", "info", "BERTH_QEMU_UID");
+    split.end_net("TERM");
+}
