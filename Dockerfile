@@ -1,21 +1,44 @@
-# The launcher image: berth, QEMU and nothing else on a Debian base. No shell script, no helper programs.
+# The launcher image: berth, QEMU for x86 with its firmware (SeaBIOS and OVMF), and nothing else on a slim Debian.
 #
-#   docker build -t berth:0.1.0 .
-FROM rust:1-slim-bookworm AS build
+#   make image                      or: docker build -t berth:0.1.0 .
+#   BASES=local make image          without a registry, see examples/image.sh
+ARG RUST_BASE=rust:1-slim-bookworm
+ARG BASE=debian:bookworm-slim
+
+FROM ${RUST_BASE} AS build
 WORKDIR /src
 COPY . .
 # --target keeps crt-static away from build scripts and macros.
 RUN RUSTFLAGS='-C target-feature=+crt-static' \
     cargo build --release --locked -p berth --target "$(uname -m)-unknown-linux-gnu" \
-    && cp "target/$(uname -m)-unknown-linux-gnu/release/berth" /berth
+    && cp "target/$(uname -m)-unknown-linux-gnu/release/berth" /berth \
+    && rm -rf target
 
-FROM debian:bookworm-slim
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends qemu-system-x86 ca-certificates \
-    && rm -rf /var/lib/apt/lists/*
+FROM ${BASE}
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="berth" \
+      org.opencontainers.image.description="Runs a virtual machine in a container or pod and makes it be the pod on the network" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
+# Left out: what QEMU's packages bring for people and for other machines than ours, and firmware without 4 MB variables.
+RUN for path in '/usr/share/man/*' '/usr/share/doc/*' '/usr/share/locale/*' '/usr/share/iso-codes/*' '/usr/share/xml/iso-codes/*' \
+        /usr/bin/qemu-system-x86_64-microvm /usr/bin/qemu-storage-daemon '/usr/share/OVMF/OVMF_*.secboot.fd' \
+        /usr/share/OVMF/OVMF_CODE.fd /usr/share/OVMF/OVMF_VARS.fd /usr/share/OVMF/OVMF_VARS.ms.fd '/usr/share/OVMF/*snakeoil*' \
+        '/usr/share/qemu/openbios-*' /usr/share/qemu/skiboot.lid '/usr/share/qemu/*.img' '/usr/share/icons/*'; do \
+        echo "path-exclude=$path"; \
+    done >/etc/dpkg/dpkg.cfg.d/berth \
+    && echo 'path-include=/usr/share/doc/*/copyright' >>/etc/dpkg/dpkg.cfg.d/berth \
+    && apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends qemu-system-x86 ovmf ca-certificates \
+    && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
+    # Any uid may run the half that needs no capability; uid 0 without CAP_DAC_OVERRIDE is nobody special either.
+    && install -d -m 1777 /image /run/berth
 COPY --from=build /berth /usr/local/bin/berth
 # The seed's chart starts this path; under that name every argument is QEMU's.
 RUN ln -s /usr/local/bin/berth /startvm.sh
 VOLUME /image
+# uid 0, because the kernel gives the capabilities of a container to no other; `berth vm` and all that only looks run as
+# any user (docker run --user 65534).
 ENTRYPOINT ["/usr/local/bin/berth"]
 CMD ["run"]
+HEALTHCHECK --interval=30s --timeout=6s --start-period=5m CMD ["/usr/local/bin/berth", "status"]

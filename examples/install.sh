@@ -3,7 +3,8 @@
 #
 #   examples/install.sh run     the demo: QEMU, namespaces, the tiny guest's build tools
 #   examples/install.sh test    what the ordinary tests compare with: dnsmasq, nft, DHCP clients
-#   examples/install.sh full    the distribution guest of the full tests
+#   examples/install.sh image   what builds the launcher image without a registry, and runs it
+#   examples/install.sh full    the distribution guest of the full tests, and what the image needs
 #   examples/install.sh bench   what the benches compare with
 #
 # Every goal includes `run`; full and bench include `test`. For Debian 12 and later. It does not
@@ -19,6 +20,9 @@ test=(
     nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 kea-admin dnsutils dnsperf
     systemd network-manager dbus-daemon bridge-utils iperf3 strace ethtool tcpdump openssl python3 jq util-linux shellcheck
 )
+image=(runc podman catatonit mmdebstrap)
+# Whoever has another Docker keeps it.
+command -v dockerd >/dev/null || image+=(docker.io)
 full=(mmdebstrap grub-pc-bin grub-common openssh-client)
 bench=(kea-dhcp4-server isc-dhcp-server udhcpd unbound)
 
@@ -35,7 +39,7 @@ apt() {
 # Daemons among the packages are there to be compared with, in namespaces: none is started on this machine, now or at its
 # next boot. What was installed before is left as it is.
 policy=/usr/sbin/policy-rc.d
-units=(NetworkManager dhcpcd kea-dhcp4-server isc-dhcp-server udhcpd unbound)
+units=(docker containerd podman NetworkManager dhcpcd kea-dhcp4-server isc-dhcp-server udhcpd unbound)
 declare -A present=()
 
 keep_daemons_off() {
@@ -77,9 +81,10 @@ candidate() { LC_ALL=C apt-cache policy "$1" | awk '$1 == "Candidate:" { print $
 case ${1-} in
 run) wanted=("${run[@]}") ;;
 test) wanted=("${run[@]}" "${test[@]}") ;;
-full) wanted=("${run[@]}" "${test[@]}" "${full[@]}") ;;
+image) wanted=("${run[@]}" "${image[@]}") ;;
+full) wanted=("${run[@]}" "${test[@]}" "${image[@]}" "${full[@]}") ;;
 bench) wanted=("${run[@]}" "${test[@]}" "${bench[@]}") ;;
-*) die "usage: $0 run|test|full|bench" ;;
+*) die "usage: $0 run|test|image|full|bench" ;;
 esac
 
 command -v apt-get >/dev/null || die "no apt-get here; install by hand: ${wanted[*]}"

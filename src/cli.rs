@@ -73,6 +73,8 @@ enum Verb {
     /// The machine half alone, without any capability, on the tap that berth net made
     #[command(after_help = SPLIT)]
     Vm(Common),
+    /// Whether this container can be a guest: a synthetic one gets a lease, resolves, and is called through the NAT
+    Selftest(Common),
     /// How the launcher in this container is; exit code 0 when it is ready
     Status {
         /// The launcher's state directory [default: /run/berth]
@@ -168,6 +170,10 @@ pub enum Command {
         options: Box<Options>,
         log: Log,
     },
+    Selftest {
+        options: Box<Options>,
+        log: Log,
+    },
     Status {
         state_dir: Option<PathBuf>,
         alive: bool,
@@ -209,6 +215,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
         Some(Verb::Run(common)) => run(common),
         Some(Verb::Net(Common { options, log })) => Command::Net { options: Box::new(options), log },
         Some(Verb::Vm(Common { options, log })) => Command::Vm { options: Box::new(options), log },
+        Some(Verb::Selftest(Common { options, log })) => {
+            Command::Selftest { options: Box::new(options), log }
+        }
         Some(Verb::Status { state_dir, alive, output }) => Command::Status { state_dir, alive, output },
         Some(Verb::Serve { options, log }) => Command::Serve { options, log },
         Some(Verb::Leases { lease_file, output }) => Command::Leases { lease_file, output },

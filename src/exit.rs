@@ -45,6 +45,8 @@ pub enum Code {
     Drifted,
     /// `status`: not ready, or nobody answers.
     NotReady,
+    /// `selftest`: a step failed.
+    SelfTest,
     /// There was a guest: its end, or QEMU's own code.
     Guest(u8),
 }
@@ -54,7 +56,7 @@ impl Code {
     pub fn number(self) -> u8 {
         match self {
             Self::Success => 0,
-            Self::Dropped | Self::Drifted | Self::NotReady => 1,
+            Self::Dropped | Self::Drifted | Self::NotReady | Self::SelfTest => 1,
             Self::ImageDirectory => 2,
             Self::Overlay | Self::CannotTell => 3,
             Self::Network => 4,

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Pure rooms (`config`, `facts`, `plan`, `proto`, `nft`, `iso`) think and never touch; `sys` touches and never
-//! decides; the verbs (`apply`, `serve`, `supervise`, `observe`, `inspect`, `status`) see both. `tests/layers.rs` holds the rooms to that.
+//! decides; the verbs (`apply`, `serve`, `supervise`, `observe`, `inspect`, `status`,
+//! `selftest`) see both. `tests/layers.rs` holds the rooms to that.
 
 pub mod cli;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod plan;
 pub mod apply;
 pub mod inspect;
 pub mod observe;
+pub mod selftest;
 pub mod serve;
 pub mod status;
 pub mod supervise;

@@ -214,3 +214,34 @@ fn a_tap_of_another_shape_or_owner_is_told() {
     ends(&split, "BERTH_LOG", "info", "BERTH_QEMU_UID");
     split.end_net("TERM");
 }
+
+#[test]
+fn the_synthetic_guest_walks_the_whole_path_or_says_where_it_ends() {
+    let split = Split::new();
+    let walk = || {
+        let output = split.berth(&SIDECAR, "selftest").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    // Nobody resolves at the peer's address.
+    let (code, said) = walk();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("ok      DHCP: 192.168.254.2/30") && said.contains("FAILED  out through the NAT"),
+        "{said}"
+    );
+    let mut dnsmasq = split.world.peer.command("dnsmasq");
+    dnsmasq.args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"]);
+    let mut server = dnsmasq.args(["--pid-file", "--bind-interfaces", "--interface=eth0"]).spawn().unwrap();
+    let (code, said) = split.world.until("a whole path", SOON, |_| {
+        let (code, said) = walk();
+        (code == Some(0)).then_some((code, said))
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!((code, said.matches("ok ").count()), (Some(0), 4), "{said}");
+    // Somebody else's rule is in the way.
+    split.world.pod.run("iptables -A FORWARD -p tcp --dport 7 -j DROP");
+    split.world.pod.run("iptables -A OUTPUT -p tcp --dport 7 -j DROP");
+    let (code, said) = walk();
+    assert!(code == Some(1) && said.contains("FAILED  in through the NAT"), "{said}");
+}

@@ -1,0 +1,297 @@
+//! The verbs that launch: everything, its two halves, and the synthetic guest.
+
+use std::io::Write;
+use std::path::Path;
+
+use berth::config::{Config, Options};
+use berth::exit::{Code, story};
+use berth::facts::NetFacts;
+use berth::plan::machine::BaseFormat;
+use berth::plan::{self, NetPlan, Plan};
+use berth::supervise::{Console, Signals};
+use berth::sys::image::Format;
+use berth::sys::link::{Links, open_tap};
+use berth::sys::netlink::Firewall;
+use berth::sys::{self, probe};
+use berth::{apply, observe, selftest, serve, status, supervise};
+use tokio::sync::watch;
+
+use super::{Failure, configure, from_apply, from_plan, make_plan, tell_skipped};
+
+/// The walk: config → facts → plan → apply → serve → supervise.
+pub async fn run(options: &Options) -> Result<Code, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
+    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let config = configure(options)?;
+    let mut plan = make_plan(&config, &links).await?;
+    let told = Told::start("run", &plan.disk.state_dir);
+    let preparing = async {
+        let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
+        let lock = apply::fetch(&plan).await.map_err(from_apply)?;
+        let (disks, network) =
+            tokio::join!(apply::disks(&plan.disk, lock), Network::prepare(&plan.net, &links, firewall));
+        Ok((disks.map_err(from_apply)?, network?))
+    };
+    let (disks, network) = unless_stopped(&mut signals, preparing).await?;
+    let base = stand_on(&mut plan, &disks);
+    let (stop, stopping) = watch::channel(false);
+    let supervising = async {
+        let code = supervise(&plan, base, &mut signals, &told.guest).await;
+        let _ = stop.send(true);
+        code
+    };
+    let (code, ()) =
+        tokio::join!(supervising, network.keep(&config, &links, &plan.net, NetVerb::Run, &told, stopping));
+    code
+}
+
+/// `berth net`: the network half alone. Its end leaves everything as it is: a guest may be attached, and the next start
+/// finds it so.
+pub async fn net(options: &Options) -> Result<Code, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
+    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let config = configure(options)?;
+    let facts =
+        probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
+    tell_skipped(&facts);
+    let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
+    let told = Told::start("net", &config.paths.state_dir);
+    let preparing = async {
+        let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
+        Network::prepare(&plan, &links, firewall).await
+    };
+    let network = unless_stopped(&mut signals, preparing).await?;
+    let (stop, stopping) = watch::channel(false);
+    let until_told = async {
+        signals.asked_to_stop().await;
+        let _ = stop.send(true);
+    };
+    tokio::join!(until_told, network.keep(&config, &links, &plan, NetVerb::Net, &told, stopping));
+    tracing::info!("asked to stop: links and rules stay for the guest");
+    Ok(Code::Success)
+}
+
+/// `berth vm`: the machine half alone, on the tap that `berth net` made. Needs no capability.
+pub async fn vm(options: &Options) -> Result<Code, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
+    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let config = configure(options)?;
+    let mut plan = make_plan(&config, &links).await?;
+    let told = Told::start("vm", &plan.disk.state_dir);
+    let preparing = async {
+        apply::tap(&plan.net.link.tap.name, &links).await.map_err(from_apply)?;
+        let lock = apply::fetch(&plan).await.map_err(from_apply)?;
+        apply::disks(&plan.disk, lock).await.map_err(from_apply)
+    };
+    let disks = unless_stopped(&mut signals, preparing).await?;
+    let base = stand_on(&mut plan, &disks);
+    supervise(&plan, base, &mut signals, &told.guest).await
+}
+
+/// `berth selftest`: the network half, and a synthetic guest on it. What was made stays, as after `berth net`.
+pub async fn self_test(options: &Options) -> Result<Code, Failure> {
+    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let config = configure(options)?;
+    if status::ask(&config.paths.state_dir).is_ok() {
+        let text = "a launcher runs here: ask it with `berth status`, and test in a container of its own";
+        return Err(Failure(Code::Plan, text.into()));
+    }
+    let facts =
+        probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
+    let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
+    let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
+    let network = Network::prepare(&plan, &links, firewall).await?;
+    let tap = &plan.link.tap;
+    let queues = open_tap(&tap.name, tap.queues).map_err(|error| Failure(Code::Network, story(&error)))?;
+    let queue = queues.into_iter().next().ok_or(Failure(Code::Network, "the tap has no queue".into()))?;
+    let (stop, stopping) = watch::channel(false);
+    let told = Told::silent();
+    let walking = async {
+        let findings = selftest::run(queue, &plan, facts.uplink.address.address).await;
+        let _ = stop.send(true);
+        findings
+    };
+    let (findings, ()) =
+        tokio::join!(walking, network.keep(&config, &links, &plan, NetVerb::Net, &told, stopping));
+    for finding in &findings {
+        let _ = writeln!(std::io::stdout(), "{finding}");
+    }
+    Ok(if findings.iter().all(|finding| finding.seen.is_ok()) { Code::Success } else { Code::SelfTest })
+}
+
+async fn unless_stopped<T>(
+    signals: &mut Signals,
+    preparing: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        prepared = preparing => prepared,
+        () = signals.asked_to_stop() => Err(Failure(Code::Stopped, "stopped before the guest was started".into())),
+    }
+}
+
+/// The base image's format, and its true path told to the machine.
+fn stand_on(plan: &mut Plan, disks: &apply::Disks) -> BaseFormat {
+    let Some((path, format)) = &disks.base else { return BaseFormat::Raw };
+    plan.machine.stand_on(path);
+    match format {
+        Format::Qcow2 => BaseFormat::Qcow2,
+        Format::Raw => BaseFormat::Raw,
+    }
+}
+
+/// From QEMU's start to the guest's end.
+async fn supervise(
+    plan: &Plan,
+    base: BaseFormat,
+    signals: &mut Signals,
+    standing: &watch::Sender<supervise::Standing>,
+) -> Result<Code, Failure> {
+    let tap = &plan.net.link.tap;
+    let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
+    let mut console = Console::stdio(false);
+    let (machine, lifecycle) = (&plan.machine, &plan.lifecycle);
+    let outcome = supervise::run(machine, base, lifecycle, open, &mut console, signals, standing).await;
+    console.close().await;
+    let outcome = outcome.map_err(|error| Failure(Code::Machine, story(&error)))?;
+    let code = Code::Guest(outcome.exit_code());
+    tracing::info!(?outcome, code = code.number(), "the guest has ended");
+    Ok(code)
+}
+
+/// Who asks for the network half: whose the tap is depends on it.
+#[derive(Clone, Copy)]
+enum NetVerb {
+    Run,
+    Net,
+}
+
+impl NetVerb {
+    fn plan(self, config: &Config, facts: &NetFacts) -> Result<NetPlan, plan::Error> {
+        let owner = match self {
+            Self::Run if !probe::can_setuid() => 0,
+            _ => config.machine.uid,
+        };
+        NetPlan::new(config, facts, owner)
+    }
+}
+
+/// The network half, made and bound.
+struct Network {
+    bound: Option<serve::Bound>,
+    /// The bridge's index.
+    bridge: u32,
+    firewall: Firewall,
+}
+
+impl Network {
+    async fn prepare(plan: &NetPlan, links: &Links, firewall: Firewall) -> Result<Self, Failure> {
+        let bridge = apply::links(&plan.link, links).await.map_err(from_apply)?;
+        apply::nat(plan, &firewall).await.map_err(from_apply)?;
+        let bound = serve::bind(&plan.guest).map_err(|error| Failure(Code::Serve, story(&error)))?;
+        Ok(Self { bound, bridge, firewall })
+    }
+
+    /// Serves and heals until told to stop.
+    async fn keep(
+        self,
+        config: &Config,
+        links: &Links,
+        plan: &NetPlan,
+        verb: NetVerb,
+        told: &Told,
+        stopping: watch::Receiver<bool>,
+    ) {
+        let (bridge, bridges) = watch::channel(self.bridge);
+        let serving = tokio::spawn(serve::run(self.bound, stopping.clone(), bridges));
+        let here = Here { config, links, plan: &plan.link, verb, bridge };
+        told.serving.send_replace(true);
+        observe::run(&self.firewall, rules_of(plan), &here, &told.counts, stopping).await;
+        let _ = serving.await;
+    }
+}
+
+/// What `berth status` is told.
+struct Told {
+    guest: watch::Sender<supervise::Standing>,
+    counts: watch::Sender<observe::Counts>,
+    serving: watch::Sender<bool>,
+}
+
+impl Told {
+    /// Nobody asks.
+    fn silent() -> Self {
+        Self {
+            guest: watch::Sender::default(),
+            counts: watch::Sender::default(),
+            serving: watch::Sender::new(false),
+        }
+    }
+
+    /// Answers from now on. A state directory that cannot be written costs the answers, not the guest.
+    fn start(verb: &'static str, state_dir: &Path) -> Self {
+        let told = Self::silent();
+        let (guest, counts, serving) =
+            (told.guest.subscribe(), told.counts.subscribe(), told.serving.subscribe());
+        let status = move || status_of(verb, *guest.borrow(), *counts.borrow(), *serving.borrow());
+        let made = sys::image::private_dir(state_dir).map_err(|error| story(&error));
+        match made.and_then(|()| status::listen(state_dir).map_err(|error| story(&error))) {
+            Ok(listener) => drop(tokio::spawn(status::tell(listener, status))),
+            Err(error) => tracing::warn!(error, "`berth status` gets no answer"),
+        }
+        told
+    }
+}
+
+fn status_of(
+    verb: &str,
+    guest: supervise::Standing,
+    counts: observe::Counts,
+    serving: bool,
+) -> status::Status {
+    let running = guest.phase == supervise::Phase::Running;
+    let (machine, network) = (verb != "net", verb != "vm");
+    status::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        verb: verb.to_owned(),
+        ready: (running || !machine) && (serving || !network),
+        guest: machine.then(|| status::Guest {
+            phase: guest.phase.as_str().to_owned(),
+            accelerator: guest.accelerator.map(|accelerator| accelerator.as_str().to_owned()),
+        }),
+        network: network.then_some(status::Network {
+            serving,
+            rules_restored: counts.rules_restored,
+            links_mended: counts.links_mended,
+            addresses_changed: counts.addresses_changed,
+        }),
+    }
+}
+
+/// What the observer needs of this pod.
+struct Here<'a> {
+    config: &'a Config,
+    links: &'a Links,
+    plan: &'a plan::LinkPlan,
+    verb: NetVerb,
+    /// Told to those who are bound to the bridge.
+    bridge: watch::Sender<u32>,
+}
+
+impl observe::Pod for Here<'_> {
+    async fn mend_links(&self) -> Result<bool, String> {
+        let before = self.links.changes();
+        let index = apply::mend_links(self.plan, self.links).await.map_err(|error| story(&error))?;
+        self.bridge.send_if_modified(|bridge| std::mem::replace(bridge, index) != index);
+        Ok(self.links.changes() != before)
+    }
+
+    async fn rules(&self) -> Result<observe::Rules, String> {
+        let facts = probe::net_facts(self.config, self.links).await.map_err(|error| story(&error))?;
+        let plan = self.verb.plan(self.config, &facts);
+        plan.map(|plan| rules_of(&plan)).map_err(|error| story(&error))
+    }
+}
+
+fn rules_of(plan: &NetPlan) -> observe::Rules {
+    observe::Rules { nat: plan.nat.clone(), mapping: plan.mapping.clone() }
+}

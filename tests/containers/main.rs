@@ -1,0 +1,230 @@
+//! The launcher image as it is used: real containers, real guests, no privileged ones among them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may stop"
+)]
+
+mod docker;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/world.rs"]
+mod world;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use docker::Docker;
+use support::checked;
+
+/// The README's line.
+const SINGLE: &str = "--cap-drop ALL --cap-add NET_ADMIN --cap-add NET_BIND_SERVICE --cap-add SETUID --cap-add SETGID \
+                      --cap-add KILL --device /dev/net/tun --security-opt no-new-privileges --read-only \
+                      --tmpfs /run/berth --stop-timeout 30";
+const NET: &str = "--cap-drop ALL --cap-add NET_ADMIN --cap-add NET_BIND_SERVICE --device /dev/net/tun \
+                   --security-opt no-new-privileges --read-only --tmpfs /run/berth";
+const VM: &str = "--cap-drop ALL --device /dev/net/tun --security-opt no-new-privileges --read-only --user 65534:65534 \
+                  --tmpfs /run/berth --stop-timeout 30";
+
+/// The guest's environment and its image, for docker.
+fn guest(docker: &Docker) -> String {
+    let image = docker.path("tiny.qcow2");
+    if !image.exists() {
+        std::fs::copy(world::tiny(), &image).unwrap();
+        std::fs::set_permissions(&image, PermissionsExt::from_mode(0o644)).unwrap();
+    }
+    format!(
+        "-e BERTH_ACCEL=tcg -e BERTH_NAME=demo -e IMG_RAM_MB=192 -e IMG_TARGET=/tiny.qcow2 -v {}:/tiny.qcow2:ro",
+        image.display()
+    )
+}
+
+/// Runs `work` where another container is.
+fn inside<T: Send + 'static>(pid: u32, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        let file = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(file.as_fd(), kind).unwrap();
+        work()
+    });
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn tcp(from: u32, to: Ipv4Addr, port: u16, send: &str) -> String {
+    let send = send.to_owned();
+    inside(from, move || {
+        let mut stream =
+            TcpStream::connect_timeout(&SocketAddr::from((to, port)), Duration::from_secs(10)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(send.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut got = String::new();
+        stream.read_to_string(&mut got).unwrap();
+        got
+    })
+}
+
+/// TCP, UDP and ICMP from another container, and who the guest sees.
+fn answers(docker: &Docker, peer: &str, to: Ipv4Addr) {
+    let (pid, address) = (docker.pid(peer), docker.address(peer));
+    let hello = tcp(pid, to, 8080, "");
+    assert!(
+        hello.contains("hello from demo at 192.168.254.2") && hello.contains(&format!("you are {address}:")),
+        "{hello}"
+    );
+    let echo = inside(pid, move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut buffer = [0; 64];
+        (0..3).find_map(|_| {
+            socket.send_to(b"over udp", (to, 7)).unwrap();
+            socket.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())
+        })
+    });
+    assert_eq!(echo.as_deref(), Some(&b"over udp"[..]));
+    let ping = format!("--net=/proc/{pid}/ns/net");
+    checked(Command::new("nsenter").args([
+        &ping,
+        "ping",
+        "-c",
+        "2",
+        "-i",
+        "0.2",
+        "-W",
+        "2",
+        &to.to_string(),
+    ]));
+}
+
+/// A container that does nothing, to be in its network.
+fn peer(docker: &Docker) {
+    let image = &docker.image;
+    docker.docker(&format!(
+        "run -d --name peer -v /bin/busybox:/busybox:ro --entrypoint /busybox {image} sleep 1000"
+    ));
+}
+
+fn shell(docker: &Docker, to: Ipv4Addr, line: &str) -> String {
+    tcp(docker.pid("peer"), to, 2323, &format!("{line}\nexit\n"))
+}
+
+fn effective(pid: &str) -> (String, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().next().unwrap().to_owned()
+    };
+    (field("Uid:"), u64::from_str_radix(&field("CapEff:"), 16).unwrap())
+}
+
+fn children(pid: u32) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_image_is_small_and_says_what_it_is() {
+    let docker = Docker::start();
+    let image = &docker.image;
+    let size: u64 = docker.docker(&format!("image inspect -f {{{{.Size}}}} {image}")).parse().unwrap();
+    assert!(size < 200_000_000, "{size}");
+    let labels = docker.docker(&format!("image inspect -f {{{{json.Config.Labels}}}} {image}"));
+    assert!(labels.contains("\"org.opencontainers.image.title\":\"berth\""), "{labels}");
+    assert!(
+        labels.contains(&format!("\"org.opencontainers.image.version\":\"{}\"", env!("CARGO_PKG_VERSION"))),
+        "{labels}"
+    );
+    // What needs no capability runs as anybody, and without a writable root.
+    let version =
+        docker.docker(&format!("run --rm --read-only --user 65534 --cap-drop ALL {image} --version"));
+    assert_eq!(version, format!("berth {}", env!("CARGO_PKG_VERSION")));
+    let (code, said) = docker.tried(&format!("run --rm --read-only --user 65534 --cap-drop ALL -e IMG_TARGET=x.qcow2 -e IMG_SOURCE=file:///x {image} plan"));
+    assert!(code == Some(0) && said.contains("plan for"), "{said}");
+    // Without what it needs it says so, at once.
+    let (code, said) = docker.tried(&format!("run --rm --cap-drop ALL {} {image}", guest(&docker)));
+    assert!(code != Some(0) && said.contains("NET_ADMIN"), "{code:?} {said}");
+}
+
+#[test]
+fn a_guest_in_an_unprivileged_container_is_the_container_and_survives_a_restart() {
+    let docker = Docker::start();
+    let (image, guest) = (docker.image.clone(), guest(&docker));
+    docker.docker(&format!("run -d --name vm {SINGLE} {guest} -v vm-disk:/image {image}"));
+    peer(&docker);
+    docker.ready("vm", 1);
+    let address = docker.address("vm");
+    answers(&docker, "peer", address);
+    let (code, said) = docker.tried("exec vm berth status");
+    assert!(code == Some(0) && said.contains("running, tcg"), "{said}");
+    // The guest: nobody, without capabilities.
+    let qemu = children(docker.pid("vm"));
+    assert_eq!(qemu.iter().map(|pid| effective(pid)).collect::<Vec<_>>(), [("65534".to_owned(), 0)]);
+    let mac = shell(&docker, address, "cat /sys/class/net/eth0/address");
+    let boots = shell(&docker, address, "cat /data/boots 2>/dev/null || cat /mnt/boots");
+
+    let began = Instant::now();
+    docker.docker("stop vm");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let logs = docker.logs("vm");
+    assert_eq!(docker.inspect("vm", "{{.State.ExitCode}}"), "0", "{logs}");
+    assert!(logs.contains("power button pressed") && !logs.contains("quitting QEMU"), "{logs}");
+
+    // `docker restart` of one that runs, too: the same container, a new network namespace each time.
+    docker.docker("start vm");
+    docker.ready("vm", 2);
+    docker.docker("restart vm");
+    docker.ready("vm", 3);
+    let address = docker.address("vm");
+    answers(&docker, "peer", address);
+    assert_eq!(shell(&docker, address, "cat /sys/class/net/eth0/address"), mac);
+    let now = shell(&docker, address, "cat /data/boots 2>/dev/null || cat /mnt/boots");
+    let number = |text: &str| text.trim().parse::<u32>().unwrap_or_else(|_| panic!("{text:?}"));
+    assert_eq!(number(&now), number(&boots) + 2);
+}
+
+#[test]
+fn two_containers_share_a_network_and_the_one_with_the_guest_can_do_nothing() {
+    let docker = Docker::start();
+    let (image, guest) = (docker.image.clone(), guest(&docker));
+    docker.docker(&format!("run -d --name net {NET} {guest} {image} net"));
+    peer(&docker);
+    docker.docker(&format!("run -d --name vm --network container:net {VM} {guest} {image} vm"));
+    docker.ready("vm", 1);
+    let address = docker.address("net");
+    answers(&docker, "peer", address);
+
+    let vm = docker.pid("vm");
+    assert_eq!(effective(&vm.to_string()), ("65534".to_owned(), 0));
+    assert_eq!(children(vm).iter().map(|pid| effective(pid)).collect::<Vec<_>>(), [("65534".to_owned(), 0)]);
+    // NET_ADMIN (12) and NET_BIND_SERVICE (10).
+    assert_eq!(effective(&docker.pid("net").to_string()), ("0".to_owned(), 1 << 12 | 1 << 10));
+    assert!(docker.docker("exec net berth status").contains("serving"));
+    assert!(docker.docker("exec vm berth status").contains("running"));
+
+    // The network half ends and comes back: the guest does not.
+    docker.docker("stop net");
+    assert_eq!(docker.inspect("net", "{{.State.ExitCode}}"), "0");
+    docker.docker("stop vm");
+    let logs = docker.logs("vm");
+    assert_eq!(docker.inspect("vm", "{{.State.ExitCode}}"), "0", "{logs}");
+    assert!(logs.contains("power button pressed"), "{logs}");
+}
+
+#[test]
+fn the_image_boots_by_uefi_too() {
+    let docker = Docker::start();
+    let (image, guest) = (docker.image.clone(), guest(&docker));
+    docker.docker(&format!("run -d --name vm {SINGLE} {guest} {image} run -- -bios /usr/share/ovmf/OVMF.fd"));
+    let end = Instant::now() + Duration::from_secs(120);
+    while !docker.logs("vm").contains("BdsDxe") {
+        assert!(Instant::now() < end, "{}", docker.logs("vm"));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
