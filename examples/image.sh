@@ -97,7 +97,7 @@ docker info >/dev/null 2>&1 || die "no docker daemon answers; start it, or set D
 words=()
 if [ "${BASES-}" = local ]; then
     command -v mmdebstrap >/dev/null || die "no mmdebstrap; run examples/install.sh image"
-    base=berth-base:$suite rust_base=berth-base:rust-$(rustc --version | cut -d' ' -f2)
+    base=berth-base:$suite-slim rust_base=berth-base:rust-$(rustc --version | cut -d' ' -f2)
     has "$base" || make_base "$base"
     has "$rust_base" || make_rust_base "$rust_base"
     words=(--build-arg "BASE=$base" --build-arg "RUST_BASE=$rust_base")

@@ -96,7 +96,9 @@ impl Docker {
     /// Waits until the guest has said so often that it is ready.
     pub fn ready(&self, name: &str, times: usize) {
         let end = Instant::now() + BOOT;
-        while self.logs(name).matches(" ready").count() < times {
+        // Lines of the guest; those of berth go on.
+        let said = |logs: String| logs.lines().filter(|line| line.trim_end().ends_with(" ready")).count();
+        while said(self.logs(name)) < times {
             let state = self.inspect(name, "{{.State.Status}}");
             assert!(state == "running" && Instant::now() < end, "{name} is {state}\n{}", self.logs(name));
             std::thread::sleep(Duration::from_millis(200));
