@@ -20,7 +20,7 @@ def objects(manifests):
 
 
 def run(job):
-    values = yaml.safe_load(job["yaml"]) if "yaml" in job else job.get("values")
+    values = helm.values_from_yaml(job["yaml"]) if "yaml" in job else job.get("values")
     with helm.Chart.load(job["chart"]) as chart:
         try:
             # As `helm install` does: the schema first, then the templates.

@@ -1,0 +1,343 @@
+//! The chart, by Helm's own engine and Kubernetes' own schemas.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may stop"
+)]
+
+#[path = "chart/engine.rs"]
+mod engine;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use engine::{Helm, examples};
+use serde_json::{Value, json};
+
+/// Sidecars are since 1.29.
+const VERSIONS: [&str; 4] = ["1.29", "1.31", "1.33", "1.35"];
+
+fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+fn pod<'a>(objects: &'a [Value], name: &str) -> &'a Value {
+    &object(objects, "Deployment", &format!("berth-{name}"))["spec"]["template"]["spec"]
+}
+
+fn variables(container: &Value) -> Vec<(String, String)> {
+    let of = |variable: &Value| {
+        let field = |name: &str| variable[name].as_str().unwrap_or_default().to_owned();
+        (field("name"), field("value"))
+    };
+    container["env"].as_array().unwrap().iter().map(of).collect()
+}
+
+fn variable(container: &Value, name: &str) -> Option<String> {
+    variables(container).into_iter().find(|(found, _)| found == name).map(|(_, value)| value)
+}
+
+/// Values with one VM, changed.
+fn one(change: impl FnOnce(&mut Value)) -> Value {
+    let mut values = json!({"vmlist": {"web": {
+        "enabled": true,
+        "vmconfig": {
+            "cpu": {"vcpu": 2, "ram_mb": 1024},
+            "rootfs": {"sourceurl": "https://images.example/a.qcow2", "pvc_size": "5Gi"},
+        },
+    }}});
+    change(&mut values);
+    values
+}
+
+#[test]
+fn every_example_renders_is_valid_and_pleases_the_linter() {
+    let mut helm = Helm::start();
+    for path in examples() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let done = helm.job(&json!({"yaml": text, "validate": VERSIONS, "lint": true}));
+        assert_eq!(done["error"], Value::Null, "{}", path.display());
+        assert_eq!(done["invalid"], json!([]), "{}", path.display());
+        let messages = done["lint"]["messages"].as_array().unwrap();
+        assert!(done["lint"]["errors"] == json!([]), "{}", done["lint"]);
+        // An icon is recommended; there is none.
+        assert!(messages.iter().all(|message| message["severity"] == 1), "{messages:?}");
+    }
+    // The validation itself can fail.
+    let broken = one(|values| values["vmlist"]["web"]["pod"] = json!({"tolerations": [{"operator": 5}]}));
+    assert_ne!(helm.job(&json!({"values": broken, "validate": VERSIONS}))["invalid"], json!([]));
+}
+
+#[test]
+fn what_is_rendered_is_as_it_was_looked_at() {
+    let mut helm = Helm::start();
+    for name in ["demo-ub14-apache", "emulated", "everything"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/values/{name}.yaml"));
+        let done = helm.job(&json!({"yaml": std::fs::read_to_string(path).unwrap()}));
+        let manifests = done["manifests"].as_object().unwrap();
+        let mut text = String::new();
+        for (path, manifest) in manifests {
+            text.push_str(&format!("### {path}\n{}\n", manifest.as_str().unwrap().trim()));
+        }
+        insta::with_settings!({prepend_module_to_snapshot => false, snapshot_path => "chart/snapshots", omit_expression => true}, {
+            insta::assert_snapshot!(name, text);
+        });
+    }
+}
+
+#[test]
+fn the_seeds_objects_keep_their_names() {
+    let mut helm = Helm::start();
+    for name in ["cirros-test", "demo-ub14-apache", "ub16-smp-test"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/values/{name}.yaml"));
+        let objects = helm.objects(&json!({"yaml": std::fs::read_to_string(path).unwrap()}));
+        let cloud = object(&objects, "ConfigMap", &format!("configmap-cloudconfig-{name}"));
+        assert!(cloud["data"]["metadata"].is_string() && cloud["data"]["userdata"].is_string());
+        let claim = object(&objects, "PersistentVolumeClaim", name);
+        assert_eq!(claim["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+        let deployment = object(&objects, "Deployment", &format!("berth-{name}"));
+        assert_eq!(deployment["metadata"]["labels"]["app"], "berth");
+        assert_eq!(deployment["spec"]["strategy"], json!({"type": "Recreate"}));
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert_eq!((&pod["hostname"], &pod["containers"][0]["name"]), (&json!(name), &json!(name)));
+        assert_eq!(pod["containers"][0]["imagePullPolicy"], "IfNotPresent");
+    }
+}
+
+#[test]
+fn no_vm_is_rendered_of_none_and_of_those_that_are_not_enabled() {
+    let mut helm = Helm::start();
+    let kinds = |objects: Vec<Value>| {
+        objects.iter().map(|object| object["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for values in [
+        json!({}),
+        json!({"vmlist": {}}),
+        json!({"vmlist": null}),
+        json!({"vmlist": {"half": {"enabled": false, "vmconfig": "to be written"}, "none": {}}}),
+    ] {
+        // The pod of `helm test` is always there.
+        assert_eq!(kinds(helm.objects(&json!({"values": values}))), ["Pod"], "{values}");
+    }
+    let mut values = one(|_| {});
+    values["vmlist"]["half"] = json!({"enabled": false});
+    let objects = helm.objects(&json!({"values": values}));
+    assert_eq!(kinds(objects), ["Pod", "ConfigMap", "PersistentVolumeClaim", "Deployment"]);
+}
+
+#[test]
+fn nothing_is_privileged_and_the_guests_container_can_do_nothing() {
+    let mut helm = Helm::start();
+    for path in examples() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let objects = helm.objects(&json!({"yaml": text}));
+        let pods = objects.iter().filter_map(|object| match object["kind"].as_str()? {
+            "Deployment" => Some(&object["spec"]["template"]["spec"]),
+            "Pod" => Some(&object["spec"]),
+            _ => None,
+        });
+        for pod in pods {
+            assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+            assert_eq!(pod["automountServiceAccountToken"], false);
+            for forbidden in ["hostNetwork", "hostPID", "hostIPC"] {
+                assert_eq!(pod[forbidden], Value::Null);
+            }
+            for volume in pod["volumes"].as_array().unwrap() {
+                let path = volume["hostPath"]["path"].as_str().unwrap_or("/dev/kvm");
+                assert!(["/dev/kvm", "/dev/net/tun"].contains(&path), "{volume}");
+            }
+            let init = pod["initContainers"].as_array().cloned().unwrap_or_default();
+            for container in pod["containers"].as_array().unwrap().iter().chain(&init) {
+                let security = &container["securityContext"];
+                assert_eq!(security["privileged"], false);
+                assert_eq!(security["allowPrivilegeEscalation"], false);
+                assert_eq!(security["readOnlyRootFilesystem"], true);
+                assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
+                let added = &security["capabilities"]["add"];
+                let half = container["args"][0].as_str().unwrap();
+                match half {
+                    "vm" => assert!(security["runAsNonRoot"] == true && added.is_null(), "{security}"),
+                    "net" | "selftest" => assert_eq!(added, &json!(["NET_ADMIN", "NET_BIND_SERVICE"])),
+                    _ => assert_eq!(
+                        added,
+                        &json!(["NET_ADMIN", "NET_BIND_SERVICE", "SETUID", "SETGID", "KILL"])
+                    ),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn both_halves_have_one_environment_and_the_guest_its_resources() {
+    let mut helm = Helm::start();
+    let objects = helm.objects(&json!({"values": one(|_| {})}));
+    let pod = pod(&objects, "web");
+    let (net, vm) = (&pod["initContainers"][0], &pod["containers"][0]);
+    assert_eq!(
+        (&net["restartPolicy"], &net["args"], &vm["args"]),
+        (&json!("Always"), &json!(["net"]), &json!(["vm"]))
+    );
+    assert_eq!(variables(net), variables(vm));
+    assert_eq!(variable(vm, "IMG_RAM_MB").as_deref(), Some("1024"));
+    // 1024 + 384 MiB, twice 250 thousandths; the devices of the plugin.
+    assert_eq!(
+        vm["resources"],
+        json!({
+            "requests": {"cpu": "500m", "memory": "1408Mi"},
+            "limits": {"memory": "1408Mi", "squat.ai/tun": 1, "squat.ai/kvm": 1},
+        })
+    );
+    assert_eq!(net["resources"]["limits"], json!({"memory": "64Mi", "squat.ai/tun": 1}));
+    // Emulation asks for no KVM, and a device of the node is no resource.
+    let values = one(|values| {
+        values["accel"] = json!("tcg");
+        values["devices"] = json!({"tun": "hostPath"});
+    });
+    let objects = helm.objects(&json!({"values": values}));
+    let pod = self::pod(&objects, "web");
+    assert_eq!(pod["containers"][0]["resources"]["limits"], json!({"memory": "1408Mi"}));
+    let mounts = pod["initContainers"][0]["volumeMounts"].to_string();
+    assert!(mounts.contains("/dev/net/tun") && !pod.to_string().contains("/dev/kvm"), "{mounts}");
+}
+
+#[test]
+fn berth_is_done_before_kubernetes_kills_it() {
+    let mut helm = Helm::start();
+    for (values, seconds) in [
+        (one(|_| {}), 60),
+        (one(|values| values["grace_seconds"] = json!(90)), 90),
+        (one(|values| values["vmlist"]["web"]["grace_seconds"] = json!(300)), 300),
+    ] {
+        let objects = helm.objects(&json!({"values": values}));
+        let pod = pod(&objects, "web");
+        assert_eq!(pod["terminationGracePeriodSeconds"], seconds);
+        assert_eq!(variable(&pod["containers"][0], "BERTH_GRACE_S"), Some((seconds - 5).to_string()));
+    }
+}
+
+#[test]
+fn another_cloud_config_starts_the_guest_again_and_another_chart_does_not() {
+    let mut helm = Helm::start();
+    let mut template = |data: &str| {
+        let values = one(|values| values["vmlist"]["web"]["cloudconfig"] = json!({"userdata": data}));
+        let objects = helm.objects(&json!({"values": values}));
+        object(&objects, "Deployment", "berth-web")["spec"]["template"].clone()
+    };
+    let (one, other) = (template("#cloud-config\n{}"), template("#cloud-config\n{a: 1}"));
+    assert_ne!(one["metadata"]["annotations"], other["metadata"]["annotations"]);
+    assert_eq!(one["spec"], other["spec"]);
+    assert!(!one.to_string().contains("helm.sh/chart"));
+}
+
+#[test]
+fn mistakes_are_refused_and_the_key_is_named() {
+    let mut helm = Helm::start();
+    let web = |path: &str, value: Value| {
+        one(|values| {
+            let (parent, key) = path.rsplit_once('/').unwrap();
+            let parent = if parent.is_empty() { values } else { values.pointer_mut(parent).unwrap() };
+            parent[key] = value;
+        })
+    };
+    let at = |path: &str, value: Value| web(&format!("/vmlist/web{path}"), value);
+    for (values, words) in [
+        (json!({"vmlist": ["web"]}), vec!["/vmlist", "array"]),
+        (json!({"vmlist": {"web": ["a"]}}), vec!["/vmlist/web", "array"]),
+        (json!({"vmlist": {"web": {"enabled": true}}}), vec!["/vmlist/web", "vmconfig"]),
+        (json!({"vmlist": {"Web": {"enabled": true}}}), vec!["Web"]),
+        (at("/vmconfig/cpu/vcpu", json!("two")), vec!["vcpu", "integer"]),
+        (at("/vmconfig/cpu/vcpu", json!(0)), vec!["vcpu", "minimum"]),
+        (at("/vmconfig/cpu/ram_mb", json!(null)), vec!["ram_mb"]),
+        (at("/vmconfig/rootfs/pvc_size", json!("much")), vec!["pvc_size", "pattern"]),
+        (at("/vmconfig/rootfs", json!({"sourceurl": "a"})), vec!["vmlist.web.vmconfig.rootfs.pvc_size"]),
+        (at("/vmconfig/rootfs", json!({"pvc_size": "1Gi"})), vec!["sourceurl", "localtarget"]),
+        (at("/vmconfig/rootfs/checksum", json!("md5:1")), vec!["checksum"]),
+        (at("/netconfig", json!({"ports": {"ssh": 70_000}})), vec!["ports/ssh", "maximum"]),
+        (
+            at("/netconfig", json!({"service": {"enabled": true}})),
+            vec!["vmlist.web.netconfig.service", "ports"],
+        ),
+        (at("/netconfig", json!({"vnc": {"enable": true}})), vec!["vnc", "enable"]),
+        (at("/cloudconfig", json!({"existingSecret": "a", "existingConfigMap": "b"})), vec!["exclude"]),
+        (at("/grace_seconds", json!(3)), vec!["grace_seconds"]),
+        (web("/accel", json!("hvf")), vec!["/accel", "tcg"]),
+        (web("/devices", json!({"tun": "/dev/net/tun"})), vec!["/devices/tun"]),
+    ] {
+        let error = helm.job(&json!({"values": values}))["error"].as_str().unwrap_or_default().to_owned();
+        for word in words {
+            assert!(error.contains(word), "{word} is not in {error:?} for {values}");
+        }
+    }
+}
+
+/// Keys of the schema as the README's table writes them.
+fn keys(schema: &Value, node: &Value, path: &str, found: &mut BTreeSet<String>) {
+    let resolved = |node: &Value| match node["$ref"].as_str() {
+        Some(name) => schema["definitions"][name.rsplit('/').next().unwrap()].clone(),
+        None => node.clone(),
+    };
+    for (key, value) in node["properties"].as_object().into_iter().flatten() {
+        let (here, value) = (format!("{path}{key}"), resolved(value));
+        match key.as_str() {
+            "vmlist" => {
+                found.insert(here);
+                keys(schema, &schema["definitions"]["vm"], "vmlist.NAME.", found);
+            }
+            "disks" => keys(schema, &value["items"], &format!("{here}[]."), found),
+            "resources" | "net_resources" => drop(found.insert(here)),
+            _ if value["properties"].is_object() => keys(schema, &value, &format!("{here}."), found),
+            _ => drop(found.insert(here)),
+        }
+    }
+}
+
+#[test]
+fn the_readme_has_every_value_and_values_yaml_every_default() {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("chart");
+    let read = |name: &str| std::fs::read_to_string(chart.join(name)).unwrap();
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
+    let mut wanted = BTreeSet::new();
+    keys(&schema, &schema, "", &mut wanted);
+    let readme = read("README.md");
+    let table: BTreeSet<String> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |").map(|(key, _)| key.to_owned()))
+        .filter(|key| key != "net")
+        .collect();
+    assert_eq!(table, wanted);
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")).unwrap();
+    for key in wanted.iter().filter(|key| !key.contains("NAME")) {
+        assert!(values.pointer(&format!("/{}", key.replace('.', "/"))).is_some(), "{key} has no default");
+    }
+    // Keys of the schema are used by the templates, and every one of them by the largest example.
+    let example: Value = serde_saphyr::from_str(
+        &std::fs::read_to_string(chart.parent().unwrap().join("examples/values/everything.yaml")).unwrap(),
+    )
+    .unwrap();
+    let templates = read("templates/vm.yaml") + &read("templates/_helpers.tpl");
+    for key in &wanted {
+        let last = key.rsplit('.').next().unwrap();
+        assert!(templates.contains(last), "{key} is not used");
+        let rest = key.strip_prefix("vmlist.NAME.").map(|rest| rest.replace("[]", ".0").replace('.', "/"));
+        let found = |rest: &str| {
+            let vms = example["vmlist"].as_object().unwrap();
+            vms.values().any(|vm| vm.pointer(&format!("/{rest}")).is_some())
+        };
+        assert!(rest.is_none_or(|rest| found(&rest)), "{key} is not in the largest example");
+    }
+}
+
+#[test]
+fn the_chart_is_of_this_version() {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("chart/Chart.yaml");
+    let chart: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(
+        (chart["version"].as_str(), chart["appVersion"].as_str()),
+        (Some(env!("CARGO_PKG_VERSION")), Some(env!("CARGO_PKG_VERSION")))
+    );
+}
