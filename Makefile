@@ -4,6 +4,8 @@
 #   make build       the static binary
 #   make test        what CI runs: formatting, lints, every test, those of the full guest too
 #   make test-full   the tests of the full guest alone
+#   make e2e         those of the image and the chart: containers, Helm's engine, podman
+#   make image       the launcher image; BASES=local: without a registry
 #   make bench       measure everything into bench/results; BENCH=NAME: that alone
 #   make guest       the guest images of the demo and the tests, in the cache
 #   make clean       what cargo built; the cached images stay
@@ -15,7 +17,7 @@ SHELL := bash
 TRIPLE := $(shell uname -m)-unknown-linux-gnu
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run build test test-full bench guest clean checks
+.PHONY: run build test test-full e2e image bench guest clean checks
 
 run: packages-run build
 	examples/demo.sh
@@ -30,6 +32,12 @@ test: checks
 
 test-full: packages-full guest
 	@$(call tests,-E 'binary(=full)',--test full)
+
+e2e: packages-full guest
+	@$(call tests,-E 'binary(/^(chart|containers|split)$$/)',--test chart --test containers --test split)
+
+image: $(if $(filter local,$(BASES)),packages-image)
+	@BASES=$(BASES) examples/image.sh
 
 checks: packages-full guest
 	@echo "==> scripts"

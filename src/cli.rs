@@ -103,6 +103,15 @@ enum Verb {
         #[command(flatten)]
         log: Log,
     },
+    /// Check values files of the chart: all mistakes at once, with their lines; exit code 1 when there are any
+    Validate {
+        /// Values files; - is standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// How mistakes are printed
+        #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
+        output: Output,
+    },
     /// The leases of berth serve, running or not
     Leases {
         /// Where they are kept
@@ -188,6 +197,10 @@ pub enum Command {
         options: Box<ServeOptions>,
         log: Log,
     },
+    Validate {
+        files: Vec<PathBuf>,
+        output: Output,
+    },
     Leases {
         lease_file: PathBuf,
         output: Output,
@@ -220,6 +233,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
         }
         Some(Verb::Status { state_dir, alive, output }) => Command::Status { state_dir, alive, output },
         Some(Verb::Serve { options, log }) => Command::Serve { options, log },
+        Some(Verb::Validate { files, output }) => Command::Validate { files, output },
         Some(Verb::Leases { lease_file, output }) => Command::Leases { lease_file, output },
         Some(Verb::Nft { place, log, verb }) => Command::Nft { place, log, verb },
         Some(Verb::Plan { common, output }) => {

@@ -47,6 +47,8 @@ pub enum Code {
     NotReady,
     /// `selftest`: a step failed.
     SelfTest,
+    /// `validate`: a values file has errors.
+    Invalid,
     /// There was a guest: its end, or QEMU's own code.
     Guest(u8),
 }
@@ -56,7 +58,7 @@ impl Code {
     pub fn number(self) -> u8 {
         match self {
             Self::Success => 0,
-            Self::Dropped | Self::Drifted | Self::NotReady | Self::SelfTest => 1,
+            Self::Dropped | Self::Drifted | Self::NotReady | Self::SelfTest | Self::Invalid => 1,
             Self::ImageDirectory => 2,
             Self::Overlay | Self::CannotTell => 3,
             Self::Network => 4,

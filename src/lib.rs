@@ -32,3 +32,4 @@ pub mod net;
 pub mod nft;
 pub mod proto;
 pub mod sys;
+pub mod validate;

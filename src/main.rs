@@ -4,7 +4,7 @@ mod launch;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use berth::cli::{self, Command, Log, Output};
@@ -16,7 +16,7 @@ use berth::plan::Plan;
 use berth::supervise::Signals;
 use berth::sys::link::Links;
 use berth::sys::{child, netns, probe};
-use berth::{apply, inspect, plan, serve, status, sys};
+use berth::{apply, inspect, plan, serve, status, sys, validate};
 use tokio::sync::watch;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         | Command::Plan { log, .. }
         | Command::Serve { log, .. }
         | Command::Nft { log, .. } => log,
-        Command::Leases { .. } | Command::Status { .. } => &Log::default(),
+        Command::Leases { .. } | Command::Status { .. } | Command::Validate { .. } => &Log::default(),
     };
     if let Err(error) = start_log(log) {
         eprintln!("berth: {error}");
@@ -67,6 +67,7 @@ fn main() -> ExitCode {
             Command::Status { state_dir, alive, output } => ask_status(state_dir.as_deref(), *alive, *output),
             Command::Plan { options, output, .. } => show_plan(options, *output).await,
             Command::Serve { options, .. } => standing(options).await,
+            Command::Validate { files, output } => check_values(files, *output),
             Command::Leases { lease_file, output } => {
                 let json = *output == Output::Json;
                 let listed = serve::leases::list(lease_file, json, &mut std::io::stdout().lock());
@@ -118,6 +119,51 @@ fn from_plan(error: plan::Error) -> Failure {
         _ => Code::Plan,
     };
     Failure(code, story(&error))
+}
+
+/// `berth validate`: what is wrong with each file; the code says whether any has an error.
+fn check_values(files: &[PathBuf], output: Output) -> Result<Code, Failure> {
+    let (mut found, mut errors) = (Vec::new(), 0);
+    for path in files {
+        let text = read_values(path).map_err(|error| {
+            Failure(Code::Usage, format!("{}: it cannot be read: {error}", path.display()))
+        })?;
+        let findings = validate::values(&text);
+        errors += findings.iter().filter(|finding| finding.severity == validate::Severity::Error).count();
+        found.extend(findings.into_iter().map(|finding| (path.display().to_string(), finding)));
+    }
+    let mut out = std::io::stdout().lock();
+    match output {
+        Output::Text => {
+            for (file, finding) in &found {
+                let _ = writeln!(out, "{file}:{finding}");
+            }
+            let warnings = found.len() - errors;
+            if !found.is_empty() {
+                eprintln!("berth: {}, {}", many(errors, "error"), many(warnings, "warning"));
+            }
+        }
+        Output::Json => {
+            let told: Vec<_> =
+                found.iter().map(|(file, finding)| validate::InFile { file, finding }).collect();
+            let text = serde_json::to_string_pretty(&told)
+                .map_err(|error| Failure(Code::Usage, error.to_string()))?;
+            let _ = writeln!(out, "{text}");
+        }
+    }
+    Ok(if errors == 0 { Code::Success } else { Code::Invalid })
+}
+
+fn many(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn read_values(path: &Path) -> std::io::Result<String> {
+    if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    }
 }
 
 /// `berth status`: the answer printed; whether it is ready, or alive, is the code.

@@ -254,16 +254,19 @@ fn mistakes_are_refused_and_the_key_is_named() {
         (at("/vmconfig/cpu/vcpu", json!(0)), vec!["vcpu", "minimum"]),
         (at("/vmconfig/cpu/ram_mb", json!(null)), vec!["ram_mb"]),
         (at("/vmconfig/rootfs/pvc_size", json!("much")), vec!["pvc_size", "pattern"]),
-        (at("/vmconfig/rootfs", json!({"sourceurl": "a"})), vec!["vmlist.web.vmconfig.rootfs.pvc_size"]),
+        (
+            at("/vmconfig/rootfs", json!({"sourceurl": "a"})),
+            vec!["/vmlist/web/vmconfig/rootfs", "pvc_size", "existing_claim"],
+        ),
         (at("/vmconfig/rootfs", json!({"pvc_size": "1Gi"})), vec!["sourceurl", "localtarget"]),
         (at("/vmconfig/rootfs/checksum", json!("md5:1")), vec!["checksum"]),
         (at("/netconfig", json!({"ports": {"ssh": 70_000}})), vec!["ports/ssh", "maximum"]),
-        (
-            at("/netconfig", json!({"service": {"enabled": true}})),
-            vec!["vmlist.web.netconfig.service", "ports"],
-        ),
+        (at("/netconfig", json!({"service": {"enabled": true}})), vec!["/vmlist/web/netconfig", "ports"]),
         (at("/netconfig", json!({"vnc": {"enable": true}})), vec!["vnc", "enable"]),
-        (at("/cloudconfig", json!({"existingSecret": "a", "existingConfigMap": "b"})), vec!["exclude"]),
+        (
+            at("/cloudconfig", json!({"existingSecret": "a", "existingConfigMap": "b"})),
+            vec!["/vmlist/web/cloudconfig", "not"],
+        ),
         (at("/grace_seconds", json!(3)), vec!["grace_seconds"]),
         (web("/accel", json!("hvf")), vec!["/accel", "tcg"]),
         (web("/devices", json!({"tun": "/dev/net/tun"})), vec!["/devices/tun"]),
@@ -272,6 +275,81 @@ fn mistakes_are_refused_and_the_key_is_named() {
         for word in words {
             assert!(error.contains(word), "{word} is not in {error:?} for {values}");
         }
+    }
+}
+
+/// What `berth validate` says of the same text.
+fn validated(text: &str) -> (bool, String) {
+    let findings = berth::validate::values(text);
+    let bad = findings.iter().any(|finding| finding.severity == berth::validate::Severity::Error);
+    (!bad, findings.iter().map(|finding| format!("{finding}\n")).collect())
+}
+
+#[test]
+fn validate_and_helm_agree() {
+    let mut helm = Helm::start();
+    let mut compare = |text: &str| {
+        let error = helm.job(&json!({"yaml": text}))["error"].clone();
+        let (right, said) = validated(text);
+        assert_eq!(right, error.is_null(), "for\n{text}\nHelm: {error}\nberth: {said}");
+    };
+    let vm = |lines: &str| {
+        let config = "vmconfig: {cpu: {vcpu: 1, ram_mb: 512}, rootfs: {sourceurl: /a, pvc_size: 1Gi}}";
+        format!("vmlist:\n  web:\n    enabled: true\n    {config}\n{lines}\n")
+    };
+    for path in examples() {
+        let text = std::fs::read_to_string(path).unwrap();
+        compare(&text);
+        // Every value of the example, spoilt one after another.
+        let values: Value = serde_saphyr::from_str(&text).unwrap();
+        let mut places = Vec::new();
+        leaves(&values, String::new(), &mut places);
+        for place in places {
+            for other in [json!("no such word"), json!(-1), json!({"a": [1]}), json!([true]), json!(1.5)] {
+                let mut spoilt = values.clone();
+                *spoilt.pointer_mut(&place).unwrap() = other;
+                compare(&spoilt.to_string());
+            }
+        }
+    }
+    for lines in [
+        "    single: yes",
+        "    single: 'yes'",
+        "    on_poweroff: on",
+        "    grace_seconds: 0o17",
+        "    grace_seconds: 1_0",
+        "    grace_seconds: 010",
+        "    netconfig: {mac: 52:54:00:12:34:56}",
+        "    netconfig: {ports: {ssh: 22.0}}",
+        "    netconfig: {ports: {ssh: 22.5}}",
+        "    netconfig: {ports: {UPPER: 22}}",
+        "    netconfig: ~",
+        "    env: {A: 1, B: true, C: x}",
+        "    env: {A: [1]}",
+        "    disks: [{name: a, claim: b}, {name: b}]",
+        "    cloudconfig: &c {userdata: x}\n  two:\n    enabled: true\n    cloudconfig: *c",
+        "  two:\n    <<: {enabled: true}",
+        "\t- a",
+        "    a: 'b",
+    ] {
+        compare(&vm(lines));
+    }
+}
+
+/// Places of all that is no map, as JSON pointers.
+fn leaves(value: &Value, place: String, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                leaves(value, format!("{place}/{}", key.replace('~', "~0").replace('/', "~1")), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                leaves(value, format!("{place}/{index}"), found);
+            }
+        }
+        _ => found.push(place),
     }
 }
 

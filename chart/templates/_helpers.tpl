@@ -174,30 +174,3 @@ readinessProbe:
   {{- end }}
   periodSeconds: 5
 {{- end }}
-
-{{/* Mistakes that a schema cannot tell well; every message names its key. */}}
-{{- define "berth.check" -}}
-{{- $values := .root.Values }}
-{{- $path := printf "vmlist.%s" .name }}
-{{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,55}[a-z0-9])?$" .name) }}
-{{- fail (printf "%s: a VM's name has at most 57 characters, a-z, 0-9 and - (it names objects and the host)" $path) }}
-{{- end }}
-{{- $rootfs := .vm.vmconfig.rootfs }}
-{{- if and (not $rootfs.existing_claim) (not $rootfs.pvc_size) }}
-{{- fail (printf "%s.vmconfig.rootfs.pvc_size is missing: how large is the volume? (or name an existing_claim)" $path) }}
-{{- end }}
-{{- if and (ne ($rootfs.pvc_mode | default "Filesystem") "Block") (not $rootfs.sourceurl) (not $rootfs.localtarget) }}
-{{- fail (printf "%s.vmconfig.rootfs: sourceurl or localtarget has to name the image" $path) }}
-{{- end }}
-{{- $net := .vm.netconfig | default dict }}
-{{- if and (dig "service" "enabled" false $net) (not $net.ports) }}
-{{- fail (printf "%s.netconfig.service: a service needs netconfig.ports" $path) }}
-{{- end }}
-{{- $cloud := .vm.cloudconfig | default dict }}
-{{- if and $cloud.existingConfigMap $cloud.existingSecret }}
-{{- fail (printf "%s.cloudconfig: existingConfigMap and existingSecret exclude each other" $path) }}
-{{- end }}
-{{- if lt (include "berth.grace" . | int64) 10 }}
-{{- fail (printf "%s: grace_seconds has to be 10 or more: a guest needs time to power off" $path) }}
-{{- end }}
-{{- end }}

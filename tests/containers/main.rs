@@ -9,6 +9,9 @@
 )]
 
 mod docker;
+#[path = "../chart/engine.rs"]
+mod engine;
+mod podman;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/world.rs"]
@@ -46,10 +49,11 @@ fn guest(docker: &Docker) -> String {
     )
 }
 
-/// Runs `work` where another container is.
-fn inside<T: Send + 'static>(pid: u32, work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Runs `work` in a network namespace, such as another container's.
+fn inside<T: Send + 'static>(netns: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let netns = netns.to_owned();
     let thread = std::thread::spawn(move || {
-        let file = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+        let file = std::fs::File::open(netns).unwrap();
         let kind = Some(rustix::thread::LinkNameSpaceType::Network);
         rustix::thread::move_into_link_name_space(file.as_fd(), kind).unwrap();
         work()
@@ -57,7 +61,7 @@ fn inside<T: Send + 'static>(pid: u32, work: impl FnOnce() -> T + Send + 'static
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn tcp(from: u32, to: Ipv4Addr, port: u16, send: &str) -> String {
+fn tcp(from: &str, to: Ipv4Addr, port: u16, send: &str) -> String {
     let send = send.to_owned();
     inside(from, move || {
         let mut stream =
@@ -71,15 +75,14 @@ fn tcp(from: u32, to: Ipv4Addr, port: u16, send: &str) -> String {
     })
 }
 
-/// TCP, UDP and ICMP from another container, and who the guest sees.
-fn answers(docker: &Docker, peer: &str, to: Ipv4Addr) {
-    let (pid, address) = (docker.pid(peer), docker.address(peer));
-    let hello = tcp(pid, to, 8080, "");
+/// TCP, UDP and ICMP from another network, and who the guest sees.
+fn answers(from: &str, address: Ipv4Addr, to: Ipv4Addr) {
+    let hello = tcp(from, to, 8080, "");
     assert!(
         hello.contains("hello from demo at 192.168.254.2") && hello.contains(&format!("you are {address}:")),
         "{hello}"
     );
-    let echo = inside(pid, move || {
+    let echo = inside(from, move || {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let mut buffer = [0; 64];
@@ -89,7 +92,7 @@ fn answers(docker: &Docker, peer: &str, to: Ipv4Addr) {
         })
     });
     assert_eq!(echo.as_deref(), Some(&b"over udp"[..]));
-    let ping = format!("--net=/proc/{pid}/ns/net");
+    let ping = format!("--net={from}");
     checked(Command::new("nsenter").args([
         &ping,
         "ping",
@@ -103,16 +106,17 @@ fn answers(docker: &Docker, peer: &str, to: Ipv4Addr) {
     ]));
 }
 
-/// A container that does nothing, to be in its network.
-fn peer(docker: &Docker) {
+/// A container that does nothing, to be in its network: where that is, and its address.
+fn peer(docker: &Docker) -> (String, Ipv4Addr) {
     let image = &docker.image;
     docker.docker(&format!(
         "run -d --name peer -v /bin/busybox:/busybox:ro --entrypoint /busybox {image} sleep 1000"
     ));
+    (format!("/proc/{}/ns/net", docker.pid("peer")), docker.address("peer"))
 }
 
-fn shell(docker: &Docker, to: Ipv4Addr, line: &str) -> String {
-    tcp(docker.pid("peer"), to, 2323, &format!("{line}\nexit\n"))
+fn shell(from: &str, to: Ipv4Addr, line: &str) -> String {
+    tcp(from, to, 2323, &format!("{line}\nexit\n"))
 }
 
 fn effective(pid: &str) -> (String, u64) {
@@ -157,17 +161,17 @@ fn a_guest_in_an_unprivileged_container_is_the_container_and_survives_a_restart(
     let docker = Docker::start();
     let (image, guest) = (docker.image.clone(), guest(&docker));
     docker.docker(&format!("run -d --name vm {SINGLE} {guest} -v vm-disk:/image {image}"));
-    peer(&docker);
+    let (from, peer) = peer(&docker);
     docker.ready("vm", 1);
     let address = docker.address("vm");
-    answers(&docker, "peer", address);
+    answers(&from, peer, address);
     let (code, said) = docker.tried("exec vm berth status");
     assert!(code == Some(0) && said.contains("running, tcg"), "{said}");
     // The guest: nobody, without capabilities.
     let qemu = children(docker.pid("vm"));
     assert_eq!(qemu.iter().map(|pid| effective(pid)).collect::<Vec<_>>(), [("65534".to_owned(), 0)]);
-    let mac = shell(&docker, address, "cat /sys/class/net/eth0/address");
-    let boots = shell(&docker, address, "cat /data/boots");
+    let mac = shell(&from, address, "cat /sys/class/net/eth0/address");
+    let boots = shell(&from, address, "cat /data/boots");
 
     let began = Instant::now();
     docker.docker("stop vm");
@@ -182,9 +186,9 @@ fn a_guest_in_an_unprivileged_container_is_the_container_and_survives_a_restart(
     docker.docker("restart vm");
     docker.ready("vm", 3);
     let address = docker.address("vm");
-    answers(&docker, "peer", address);
-    assert_eq!(shell(&docker, address, "cat /sys/class/net/eth0/address"), mac);
-    let now = shell(&docker, address, "cat /data/boots");
+    answers(&from, peer, address);
+    assert_eq!(shell(&from, address, "cat /sys/class/net/eth0/address"), mac);
+    let now = shell(&from, address, "cat /data/boots");
     let number = |text: &str| text.trim().parse::<u32>().unwrap_or_else(|_| panic!("{text:?}"));
     assert_eq!(number(&now), number(&boots) + 2);
 }
@@ -194,11 +198,11 @@ fn two_containers_share_a_network_and_the_one_with_the_guest_can_do_nothing() {
     let docker = Docker::start();
     let (image, guest) = (docker.image.clone(), guest(&docker));
     docker.docker(&format!("run -d --name net {NET} {guest} {image} net"));
-    peer(&docker);
+    let (from, peer) = peer(&docker);
     docker.docker(&format!("run -d --name vm --network container:net {VM} {guest} {image} vm"));
     docker.ready("vm", 1);
     let address = docker.address("net");
-    answers(&docker, "peer", address);
+    answers(&from, peer, address);
 
     let vm = docker.pid("vm");
     assert_eq!(effective(&vm.to_string()), ("65534".to_owned(), 0));

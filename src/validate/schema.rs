@@ -1,0 +1,286 @@
+//! JSON Schema, as much of draft 7 as the chart's schema uses, over YAML with positions.
+//!
+//! `x-usual` is ours: bounds outside of which there is a warning.
+
+use regex_lite::Regex;
+use serde_json::{Map, Value as Json};
+
+use super::tree::{Entry, Node, Value, a_kind};
+use super::{Finding, Position, Severity};
+
+/// References of the schema to itself are followed as deep as values may be nested, and no deeper.
+const DEEPEST: usize = 128;
+/// Keys as much alike as this are taken for slips of the finger.
+const ALIKE: usize = 2;
+
+/// Everything that is wrong by the schema.
+pub fn check(schema: &Json, root: &Node) -> Vec<Finding> {
+    let mut check = Check { schema, findings: Vec::new() };
+    check.node(schema, root, "", 0);
+    check.findings
+}
+
+struct Check<'a> {
+    schema: &'a Json,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Check<'a> {
+    fn tell(&mut self, severity: Severity, at: Position, key: &str, message: String) {
+        self.findings.push(Finding { severity, at, key: key.to_owned(), message });
+    }
+
+    fn error(&mut self, at: Position, key: &str, message: String) {
+        self.tell(Severity::Error, at, key, message);
+    }
+
+    /// What is wrong by a part of the schema, apart from the rest.
+    fn apart(&self, part: &'a Json, node: &Node, key: &str, depth: usize) -> Vec<Finding> {
+        let mut check = Check { schema: self.schema, findings: Vec::new() };
+        check.node(part, node, key, depth + 1);
+        check.findings
+    }
+
+    fn holds(&self, part: &'a Json, node: &Node, depth: usize) -> bool {
+        self.apart(part, node, "", depth).iter().all(|finding| finding.severity != Severity::Error)
+    }
+
+    fn node(&mut self, part: &'a Json, node: &Node, key: &str, depth: usize) {
+        let Some(words) = part.as_object().filter(|_| depth < DEEPEST) else { return };
+        if let Some(name) = words.get("$ref").and_then(Json::as_str) {
+            let name = name.trim_start_matches("#/definitions/");
+            if let Some(part) = self.schema.get("definitions").and_then(|all| all.get(name)) {
+                self.node(part, node, key, depth + 1);
+            }
+            return;
+        }
+        if !self.kind(words, node, key) {
+            return;
+        }
+        self.words(words, node, key);
+        match &node.value {
+            Value::Number(number) => self.bounds(words, *number, node, key),
+            Value::Text(text) => self.text(words, text, node, key),
+            Value::List(items) => {
+                if let Some(part) = words.get("items") {
+                    for (index, item) in items.iter().enumerate() {
+                        self.node(part, item, &format!("{key}[{index}]"), depth + 1);
+                    }
+                }
+            }
+            Value::Map(entries) => self.map(words, entries, node, key, depth),
+            Value::Null | Value::Bool(_) => {}
+        }
+        self.branches(words, node, key, depth);
+    }
+
+    /// Whether it is of a type that may be.
+    fn kind(&mut self, words: &Map<String, Json>, node: &Node, key: &str) -> bool {
+        let wanted: Vec<&str> = match words.get("type") {
+            Some(Json::String(kind)) => vec![kind],
+            Some(Json::Array(kinds)) => kinds.iter().filter_map(Json::as_str).collect(),
+            _ => return true,
+        };
+        let kind = node.value.kind();
+        if wanted.contains(&kind) || (kind == "integer" && wanted.contains(&"number")) {
+            return true;
+        }
+        let named: Vec<String> =
+            wanted.iter().filter(|kind| **kind != "null").map(|kind| a_kind(kind)).collect();
+        let message =
+            format!("this is {}, and has to be {}{}", shown(&node.value), named.join(" or "), why(words));
+        self.error(node.at, key, message);
+        false
+    }
+
+    /// `enum` and `const`.
+    fn words(&mut self, words: &Map<String, Json>, node: &Node, key: &str) {
+        let constant = words.get("const").map(std::slice::from_ref);
+        let allowed = words.get("enum").and_then(Json::as_array).map(Vec::as_slice).or(constant);
+        let Some(allowed) = allowed else { return };
+        if !allowed.iter().any(|word| same(word, &node.value)) {
+            let list: Vec<String> = allowed.iter().map(|word| word.to_string().replace('"', "")).collect();
+            self.error(node.at, key, format!("{} is none of {}", shown(&node.value), list.join(", ")));
+        }
+    }
+
+    fn bounds(&mut self, words: &Map<String, Json>, number: f64, node: &Node, key: &str) {
+        let outside = |words: &Map<String, Json>| {
+            let of = |name: &str| words.get(name).and_then(Json::as_f64);
+            let (least, most) = (of("minimum"), of("maximum"));
+            (least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most)).then(|| {
+                match (least, most) {
+                    (Some(least), Some(most)) => format!("{least} to {most}"),
+                    (Some(least), None) => format!("{least} or more"),
+                    (_, most) => format!("{} at most", most.unwrap_or_default()),
+                }
+            })
+        };
+        if let Some(range) = outside(words) {
+            self.error(node.at, key, format!("{number} is out of range: {range}{}", why(words)));
+        } else if let Some(range) = words.get("x-usual").and_then(Json::as_object).and_then(outside) {
+            let message = format!("{number} is unusual ({range}): is it meant?{}", why(words));
+            self.tell(Severity::Warning, node.at, key, message);
+        }
+    }
+
+    fn text(&mut self, words: &Map<String, Json>, text: &str, node: &Node, key: &str) {
+        if let Some(pattern) = words.get("pattern").and_then(Json::as_str)
+            && !Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
+        {
+            let wanted =
+                description(words).map_or_else(|| format!("something like {pattern}"), str::to_owned);
+            self.error(node.at, key, format!("{} is not {wanted}", shown(&node.value)));
+        }
+        let least = words.get("minLength").and_then(Json::as_u64).unwrap_or(0);
+        if (text.chars().count() as u64) < least {
+            self.error(node.at, key, format!("this is empty{}", why(words)));
+        }
+    }
+
+    fn map(&mut self, words: &'a Map<String, Json>, entries: &[Entry], node: &Node, key: &str, depth: usize) {
+        let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+        for name in
+            words.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str)
+        {
+            if !entries.iter().any(|entry| entry.key == name) {
+                let part = words.get("properties").and_then(|all| all.get(name)).and_then(Json::as_object);
+                self.error(
+                    node.at,
+                    &below(name),
+                    format!("this is missing{}", part.map(why).unwrap_or_default()),
+                );
+            }
+        }
+        let least = words.get("minProperties").and_then(Json::as_u64).unwrap_or(0);
+        if (entries.len() as u64) < least {
+            self.error(node.at, key, format!("this has nothing in it{}", why(words)));
+        }
+        let known = words.get("properties").and_then(Json::as_object);
+        for entry in entries {
+            let name = below(&entry.key);
+            if let Some(part) = words.get("propertyNames") {
+                let named = Node { at: entry.key_at, value: Value::Text(entry.key.clone()) };
+                self.node(part, &named, &name, depth + 1);
+            }
+            if let Some(part) = known.and_then(|known| known.get(&entry.key)) {
+                self.node(part, &entry.node, &name, depth + 1);
+                continue;
+            }
+            match (words.get("additionalProperties"), known) {
+                (Some(Json::Bool(false)), _) => {
+                    let message = format!("there is no such key{}", hint(known, &entry.key));
+                    self.error(entry.key_at, &name, message);
+                }
+                (Some(Json::Bool(true)), _) => {}
+                (Some(part @ Json::Object(_)), _) => self.node(part, &entry.node, &name, depth + 1),
+                (_, Some(known)) => {
+                    let message = format!("nobody reads this key{}", hint(Some(known), &entry.key));
+                    self.tell(Severity::Warning, entry.key_at, &name, message);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// `if`, `anyOf`, `allOf` and `not`.
+    fn branches(&mut self, words: &'a Map<String, Json>, node: &Node, key: &str, depth: usize) {
+        if let Some(condition) = words.get("if") {
+            let branch = if self.holds(condition, node, depth) { "then" } else { "else" };
+            if let Some(part) = words.get(branch) {
+                self.node(part, node, key, depth + 1);
+            }
+        }
+        for part in words.get("allOf").and_then(Json::as_array).into_iter().flatten() {
+            self.node(part, node, key, depth + 1);
+        }
+        if let Some(parts) = words.get("anyOf").and_then(Json::as_array)
+            && !parts.iter().any(|part| self.holds(part, node, depth))
+        {
+            // What comes closest is most likely meant.
+            let all = parts.iter().map(|part| self.apart(part, node, key, depth));
+            let closest = all.min_by_key(Vec::len).unwrap_or_default();
+            match description(words) {
+                Some(wanted) => self.error(node.at, key, wanted.to_owned()),
+                None => self.findings.extend(closest),
+            }
+        }
+        if let Some(part) = words.get("not")
+            && self.holds(part, node, depth)
+        {
+            let wanted = part.as_object().and_then(description).unwrap_or("this may not be");
+            self.error(node.at, key, wanted.to_owned());
+        }
+    }
+}
+
+fn description(words: &Map<String, Json>) -> Option<&str> {
+    words.get("description").and_then(Json::as_str)
+}
+
+fn why(words: &Map<String, Json>) -> String {
+    description(words).map_or_else(String::new, |text| format!(" ({text})"))
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Text(text) if text.chars().count() <= 60 => format!("{text:?}"),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+        other => a_kind(other.kind()),
+    }
+}
+
+fn same(word: &Json, value: &Value) -> bool {
+    match (word, value) {
+        (Json::String(word), Value::Text(text)) => word == text,
+        (Json::Bool(word), Value::Bool(flag)) => word == flag,
+        (Json::Number(word), Value::Number(number)) => word.as_f64() == Some(*number),
+        (Json::Null, Value::Null) => true,
+        _ => false,
+    }
+}
+
+fn hint(known: Option<&Map<String, Json>>, name: &str) -> String {
+    let plain = |word: &str| word.to_lowercase().replace(['_', '-'], "");
+    let near = known
+        .into_iter()
+        .flat_map(Map::keys)
+        .map(|key| (strsim::damerau_levenshtein(&plain(key), &plain(name)), key));
+    match near.min() {
+        Some((distance, key)) if distance <= ALIKE && distance < key.len() => {
+            format!(": did you mean {key}?")
+        }
+        _ => String::new(),
+    }
+}
+
+/// Keywords that are understood; those with only meaning for people among them.
+#[cfg(test)]
+pub const KEYWORDS: [&str; 25] = [
+    "$schema",
+    "title",
+    "description",
+    "definitions",
+    "$ref",
+    "type",
+    "enum",
+    "const",
+    "minimum",
+    "maximum",
+    "x-usual",
+    "pattern",
+    "minLength",
+    "items",
+    "required",
+    "minProperties",
+    "properties",
+    "propertyNames",
+    "additionalProperties",
+    "if",
+    "then",
+    "else",
+    "anyOf",
+    "allOf",
+    "not",
+];

@@ -1,0 +1,123 @@
+use serde_json::Value as Json;
+
+use super::*;
+
+fn said(text: &str) -> Vec<String> {
+    values(text).iter().map(ToString::to_string).collect()
+}
+
+/// One VM, line 4 and on.
+fn vm(lines: &str) -> String {
+    format!("vmlist:\n  web:\n    enabled: true\n{lines}")
+}
+
+const CONFIG: &str =
+    "    vmconfig:\n      cpu: {vcpu: 1, ram_mb: 512}\n      rootfs: {sourceurl: /a, pvc_size: 1Gi}\n";
+
+#[test]
+fn the_schema_uses_only_what_is_understood() {
+    fn walk(part: &Json, unknown: &mut Vec<String>) {
+        let Some(words) = part.as_object() else { return };
+        for (word, value) in words {
+            match word.as_str() {
+                "properties" | "definitions" => {
+                    value.as_object().into_iter().flatten().for_each(|(_, part)| walk(part, unknown));
+                }
+                "anyOf" | "allOf" => {
+                    value.as_array().into_iter().flatten().for_each(|part| walk(part, unknown));
+                }
+                "items" | "additionalProperties" | "propertyNames" | "if" | "then" | "else" | "not" => {
+                    walk(value, unknown);
+                }
+                "pattern" => assert!(regex_lite::Regex::new(value.as_str().unwrap()).is_ok(), "{value}"),
+                _ => {}
+            }
+            if !schema::KEYWORDS.contains(&word.as_str()) {
+                unknown.push(word.clone());
+            }
+        }
+    }
+    let mut unknown = Vec::new();
+    walk(&serde_json::from_str(SCHEMA).unwrap(), &mut unknown);
+    assert_eq!(unknown, Vec::<String>::new());
+}
+
+#[test]
+fn a_right_file_is_right() {
+    assert_eq!(said(&vm(CONFIG)), Vec::<String>::new());
+    assert_eq!(
+        said("vmlist:\n  half: {enabled: false, vmconfig: later}\n  none: {}\n"),
+        Vec::<String>::new()
+    );
+    assert_eq!(said("vmlist: null"), Vec::<String>::new());
+    assert_eq!(said("accel: tcg"), ["1:1: [E] there is no vmlist: VMs by name"]);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_their_places() {
+    let text = "\
+vmlist:
+  web:
+    enabled: true
+    vmconfg: 1
+    vmconfig:
+      cpu:
+        vcpu: two
+        ram_mb: 100
+      rootfs:
+        pvc_size: much
+        sourceurl: /a
+    netconfig:
+      ports: {ssh: 70000}
+      vnc: {enable: yes}
+    on_poweroff: sleep
+  Web_2:
+    enabled: yes
+accel: kvm
+devices: {tun: /dev/net/tun}
+";
+    assert_eq!(
+        said(text),
+        [
+            "4:5: [W] vmlist.web.vmconfg: nobody reads this key: did you mean vmconfig?",
+            "7:15: [E] vmlist.web.vmconfig.cpu.vcpu: this is \"two\", and has to be an integer (processors, 1 to 255)",
+            "8:17: [W] vmlist.web.vmconfig.cpu.ram_mb: 100 is unusual (512 to 32768): is it meant? (MiB)",
+            "10:19: [E] vmlist.web.vmconfig.rootfs.pvc_size: \"much\" is not a quantity as Kubernetes has them, such as 5Gi",
+            "13:20: [E] vmlist.web.netconfig.ports.ssh: 70000 is out of range: 1 to 65535 (a port, 1 to 65535)",
+            "14:13: [E] vmlist.web.netconfig.vnc.enable: there is no such key: did you mean enabled?",
+            "15:18: [E] vmlist.web.on_poweroff: \"sleep\" is none of exit, restart",
+            "16:3: [E] vmlist.Web_2: \"Web_2\" is not a VM's name: at most 57 of a-z, 0-9 and -",
+            "17:5: [E] vmlist.Web_2.vmconfig: this is missing",
+            "19:16: [E] devices.tun: \"/dev/net/tun\" is not a device plugin's resource such as example.com/tun, hostPath, or none",
+        ]
+    );
+}
+
+#[test]
+fn what_belongs_together_or_excludes_each_other_is_told_so() {
+    let told = |lines: &str| said(&vm(lines)).join("\n");
+    let none = CONFIG.replace(", pvc_size: 1Gi", "");
+    assert!(told(&none).contains("pvc_size or existing_claim"), "{}", told(&none));
+    let none = CONFIG.replace("sourceurl: /a, ", "");
+    assert!(told(&none).contains("sourceurl or localtarget"), "{}", told(&none));
+    let block = CONFIG.replace("sourceurl: /a", "pvc_mode: Block");
+    assert_eq!(told(&block), "");
+    let service = format!("{CONFIG}    netconfig: {{service: {{enabled: true}}}}\n");
+    assert!(told(&service).contains("vmlist.web.netconfig.ports: this is missing"), "{}", told(&service));
+    let both = format!("{CONFIG}    cloudconfig: {{existingSecret: a, existingConfigMap: b}}\n");
+    assert!(told(&both).contains("exclude each other"), "{}", told(&both));
+}
+
+#[test]
+fn inputs_that_are_something_else_fail_with_their_place() {
+    assert_eq!(
+        said("vmlist:\n- name: web\n"),
+        ["2:3: [E] vmlist: this is a list, and has to be a map (a map of VMs by name)"]
+    );
+    assert_eq!(
+        said("vmlist:\n  web: [1]\n"),
+        [
+            "2:8: [E] vmlist.web: this is a list, and has to be a map (a VM is a map; `enabled: true` or false says whether it is there)"
+        ]
+    );
+}

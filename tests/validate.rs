@@ -1,0 +1,68 @@
+//! `berth validate` as it is used: on the examples, on what is wrong, for people and for machines.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test may stop"
+)]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+fn berth(words: &[&str], input: &str) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+    command.arg("validate").args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // One that reads no input has ended by now.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_examples_are_without_errors() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/values");
+    let files: Vec<String> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect();
+    let words: Vec<&str> = files.iter().map(String::as_str).collect();
+    let (code, said, _) = berth(&words, "");
+    assert_eq!(code, Some(0), "{said}");
+    // The seed's first example says itself that one of its keys should not be there, and has little memory.
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines.iter().all(|line| line.contains("[W]") && line.contains("cirros-test.yaml")), "{said}");
+    assert!(said.contains("vmlist.cirros-test.cloudconfig.bogus_not_used: nobody reads this key"), "{said}");
+    assert!(said.contains("ram_mb: 256 is unusual"), "{said}");
+}
+
+#[test]
+fn a_list_in_place_of_the_map_is_an_error_with_its_line() {
+    let (code, said, summary) = berth(&["-"], "vmlist:\n  - name: web\n  - name: db\n");
+    assert_eq!(code, Some(1));
+    assert_eq!(said, "-:2:3: [E] vmlist: this is a list, and has to be a map (a map of VMs by name)\n");
+    assert_eq!(summary, "berth: 1 error, 0 warnings\n");
+}
+
+#[test]
+fn machines_read_json() {
+    let (code, said, _) = berth(&["--output", "json", "-"], "vmlist: {}\naccel: hvf\n");
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        serde_json::from_str::<Value>(&said).unwrap(),
+        json!([{"file": "-", "severity": "error", "line": 2, "column": 8, "key": "accel",
+                "message": "\"hvf\" is none of auto, kvm, tcg"}])
+    );
+    let (code, said, _) = berth(&["--output", "json", "-"], "vmlist: {}\n");
+    assert_eq!((code, said.as_str()), (Some(0), "[]\n"));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told() {
+    let (code, _, said) = berth(&["/nonexistent/values.yaml"], "");
+    assert!(code == Some(10) && said.contains("/nonexistent/values.yaml"), "{code:?} {said}");
+    assert_eq!(berth(&[], "").0, Some(10));
+}
