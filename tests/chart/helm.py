@@ -20,9 +20,9 @@ def objects(manifests):
 
 
 def run(job):
-    values = helm.values_from_yaml(job["yaml"]) if "yaml" in job else job.get("values")
     with helm.Chart.load(job["chart"]) as chart:
         try:
+            values = helm.values_from_yaml(job["yaml"]) if "yaml" in job else job.get("values")
             # As `helm install` does: the schema first, then the templates.
             chart.validate_schema(values)
             manifests = chart.render(values=values, name="release", namespace="vms")
