@@ -84,3 +84,8 @@ fn nft_dump() {
 fn resolv_conf() {
     replay("resolv_conf", targets::resolv_conf);
 }
+
+#[test]
+fn values_file() {
+    replay("values_file", targets::values_file);
+}

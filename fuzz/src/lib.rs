@@ -231,3 +231,14 @@ pub fn resolv_conf(data: &[u8]) {
     let resolver = Resolver::parse(data);
     assert!(resolver.nameservers.len() <= 32 && resolver.search.len() <= 32);
 }
+
+/// A values file: told in its order, each finding in a place that is there.
+pub fn values_file(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let findings = berth::validate::values(text);
+    let lines = text.lines().count().max(1);
+    assert!(findings.is_sorted_by_key(|finding| finding.at));
+    assert!(
+        findings.iter().all(|finding| (1..=lines + 1).contains(&finding.at.line) && finding.at.column > 0)
+    );
+}
