@@ -60,7 +60,7 @@ const STEPS: [Step; 9] = [
     Step {
         name: "dhcp-perfdhcp",
         title: "The same by perfdhcp",
-        words: "dhcp --against berth,kea --relay --rounds 1 --duration 8 --rate 500 --perfdhcp",
+        words: "dhcp --against berth,kea,isc --relay --rounds 1 --duration 6 --rate 500 --perfdhcp",
         brief: "dhcp --against berth --relay --rounds 1 --duration 1 --rate 100 --perfdhcp",
         plots: &[],
     },

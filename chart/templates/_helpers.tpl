@@ -6,7 +6,7 @@
 {{- $rootfs := $vm.vmconfig.rootfs }}
 {{- $cloud := $vm.cloudconfig | default dict }}
 - {name: BERTH_NAME, value: {{ .name | quote }}}
-- {name: HOSTNAME, value: {{ $vm.hostname | default .name | quote }}}
+- {name: HOSTNAME, value: {{ .name | quote }}}
 - {name: BERTH_LOG, value: {{ .root.Values.log | quote }}}
 - {name: IMG_VCPU, value: {{ int64 $vm.vmconfig.cpu.vcpu | quote }}}
 - {name: IMG_RAM_MB, value: {{ int64 $vm.vmconfig.cpu.ram_mb | quote }}}
