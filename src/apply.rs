@@ -193,7 +193,7 @@ fn tap_of(plan: &LinkPlan) -> Tap<'_> {
     Tap { name: &tap.name, mtu: bridge.mtu, queues: tap.queues, owner: tap.owner }
 }
 
-/// The NAT, in one transaction; then, off the critical path, flows that began before it was there.
+/// The NAT, in one transaction; then, off the critical path, the anchor, and flows that began before it was there.
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
 pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<(), Error> {
     let started = Instant::now();
@@ -204,12 +204,12 @@ pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<(), Error> {
         took_ms = started.elapsed().as_millis(),
         "pod address mapped"
     );
-    // Kernels before 5.12 have no owned tables: then a gap may cost connections.
-    if let Err(error) = firewall.commit(nat::anchor()).await {
-        tracing::debug!(error = %crate::exit::story(&error), "no anchor for connections that exist");
-    }
     let (firewall, mapping) = (firewall.clone(), plan.mapping.clone());
     tokio::spawn(async move {
+        // Kernels before 5.12 have no owned tables: then a gap may cost connections.
+        if let Err(error) = firewall.commit(nat::anchor()).await {
+            tracing::debug!(error = %crate::exit::story(&error), "no anchor for connections that exist");
+        }
         match firewall.sweep(mapping).await {
             Ok(0) => {}
             Ok(flows) => tracing::info!(flows, "flows from before the mapping forgotten"),
