@@ -84,18 +84,17 @@ fn start(name: &str, entry: &Value) -> (Options, Facts) {
     (options, facts)
 }
 
-fn examples() -> Vec<(String, Value)> {
+/// The entries of the seed's own three values files.
+fn seeds_examples() -> Vec<(String, Value)> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/values");
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(&dir).unwrap() {
-        let path = entry.unwrap().path();
-        let values: Value = serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        for (name, entry) in values["vmlist"].as_object().unwrap() {
-            found.push((name.clone(), entry.clone()));
-        }
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    found
+    let entry = |name: &str| {
+        let text = std::fs::read_to_string(dir.join(format!("{name}.yaml"))).unwrap();
+        let values: Value = serde_saphyr::from_str(&text).unwrap();
+        let vmlist = values["vmlist"].as_object().unwrap();
+        assert_eq!(vmlist.keys().collect::<Vec<_>>(), [name]);
+        (name.to_owned(), vmlist[name].clone())
+    };
+    ["cirros-test", "demo-ub14-apache", "ub16-smp-test"].map(entry).to_vec()
 }
 
 /// The value after the last `flag` of a command line.
@@ -106,10 +105,7 @@ fn after<'a>(argv: &'a [String], flag: &str) -> &'a str {
 
 #[test]
 fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
-    let examples = examples();
-    let names: Vec<&str> = examples.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["cirros-test", "demo-ub14-apache", "ub16-smp-test"]);
-    for (name, entry) in &examples {
+    for (name, entry) in &seeds_examples() {
         let (options, facts) = start(name, entry);
         let plan = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap();
 

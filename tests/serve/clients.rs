@@ -105,7 +105,8 @@ fn dhcpcd_leases_renews_rebinds_recovers_from_a_nak_and_releases() {
 fn perfdhcp_loses_nothing_and_gives_no_address_twice() {
     let site = Site::new("");
     site.client.ip("addr add 10.0.0.2/16 dev c0");
-    let words = "timeout 60 perfdhcp -4 -l c0 -r 300 -R 50000 -p 5";
+    // Without -W what is on its way when the driver ends counts as dropped.
+    let words = "timeout 60 perfdhcp -4 -l c0 -r 200 -R 50000 -n 1200 -W 2000000";
     let output = {
         let mut words = words.split_whitespace();
         let mut command = site.client.command(words.next().unwrap());
@@ -116,7 +117,7 @@ fn perfdhcp_loses_nothing_and_gives_no_address_twice() {
     assert_eq!(text.matches("non unique addresses: 0\n").count(), 2, "{text}");
     let acked: usize =
         text.rsplit("received packets: ").next().unwrap().split_whitespace().next().unwrap().parse().unwrap();
-    assert!(acked > 1000, "{text}");
+    assert!(acked >= 1200, "{text}");
     assert_eq!(site.listed().len(), acked);
 }
 
