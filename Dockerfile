@@ -8,8 +8,8 @@ ARG BASE=debian:bookworm-slim
 FROM ${RUST_BASE} AS build
 WORKDIR /src
 COPY . .
-# --target keeps crt-static away from build scripts and macros.
-RUN RUSTFLAGS='-C target-feature=+crt-static' \
+# As `make build` does.
+RUN RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' \
     cargo build --release --locked -p berth --target "$(uname -m)-unknown-linux-gnu" \
     && cp "target/$(uname -m)-unknown-linux-gnu/release/berth" /berth \
     && rm -rf target

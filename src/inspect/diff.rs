@@ -2,37 +2,46 @@
 
 use std::io::{self, Write};
 
-use similar::{Algorithm, ChangeTag, TextDiff};
+use similar::algorithms::{Capture, Compact, IdentifyDistinct, Replace, myers};
+use similar::{DiffOp, DiffTag};
 
 /// Writes the lines that differ, each with its sign; nothing when there are none. `colour`: for a terminal.
 pub fn write(out: &mut impl Write, before: &str, after: &str, colour: bool) -> io::Result<()> {
-    let diff = TextDiff::configure().algorithm(Algorithm::Myers).diff_lines(before, after);
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
     let mut told: Vec<&str> = Vec::new();
-    for change in diff.iter_all_changes() {
-        let (sign, lines, at, paint) = match change.tag() {
-            ChangeTag::Equal => continue,
-            ChangeTag::Delete => ('-', &old, change.old_index(), "\u{1b}[31m"),
-            ChangeTag::Insert => ('+', &new, change.new_index(), "\u{1b}[32m"),
-        };
-        let line = change.value().trim_end_matches('\n');
-        if line.trim().is_empty() {
-            continue;
-        }
-        let around = around(lines, at.unwrap_or(0));
-        if around != told {
-            for head in &around {
-                writeln!(out, "  {head}")?;
+    for op in changes(&old, &new) {
+        let sides = [('-', "\u{1b}[31m", &old, op.old_range()), ('+', "\u{1b}[32m", &new, op.new_range())];
+        for (sign, paint, lines, range) in sides {
+            for (at, line) in lines.iter().enumerate().skip(range.start).take(range.len()) {
+                if line.trim().is_empty() {
+                    continue;
+                }
+                let around = around(lines, at);
+                if around != told {
+                    for head in &around {
+                        writeln!(out, "  {head}")?;
+                    }
+                    told = around;
+                }
+                if colour {
+                    writeln!(out, "{paint}{sign} {line}\u{1b}[0m")?;
+                } else {
+                    writeln!(out, "{sign} {line}")?;
+                }
             }
-            told = around;
-        }
-        if colour {
-            writeln!(out, "{paint}{sign} {line}\u{1b}[0m")?;
-        } else {
-            writeln!(out, "{sign} {line}")?;
         }
     }
     Ok(())
+}
+
+/// What is not the same in both. One algorithm on numbers for lines: `TextDiff` brings all it has, for texts.
+fn changes(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
+    let ids = IdentifyDistinct::<u32>::new(old, 0..old.len(), new, 0..new.len());
+    let (old, new) = (ids.old_lookup(), ids.new_lookup());
+    let mut found = Compact::new(Replace::new(Capture::new()), old, new);
+    let Ok(()) = myers::diff(&mut found, old, ids.old_range(), new, ids.new_range());
+    let ops = found.into_inner().into_inner().into_ops();
+    ops.into_iter().filter(|op| op.tag() != DiffTag::Equal).collect()
 }
 
 /// The lines that open what the line is in: its table, and its chain, set or object.

@@ -29,8 +29,8 @@ const TUN: &str = "/dev/net/tun";
 pub enum Error {
     #[error("opening an rtnetlink socket")]
     Socket(#[source] io::Error),
-    #[error("{link}: {step}{}", hint(.source))]
-    Step { link: String, step: &'static str, source: rtnetlink::Error },
+    #[error("{link}: {step}{}", capability_hint(.source))]
+    Step { link: String, step: &'static str, source: io::Error },
     #[error("{link} exists and is {kind}, not a bridge: remove it or choose another name with BERTH_BRIDGE")]
     NotABridge { link: IfName, kind: String },
     #[error("{link} exists and is no tap: remove it or choose another name with BERTH_TAP")]
@@ -45,14 +45,7 @@ pub enum Error {
     Vanished(IfName),
 }
 
-fn hint(error: &rtnetlink::Error) -> &'static str {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => io_hint(&message.to_io()),
-        _ => "",
-    }
-}
-
-fn io_hint(error: &io::Error) -> &'static str {
+fn capability_hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied { " (needs CAP_NET_ADMIN)" } else { "" }
 }
 
@@ -130,7 +123,7 @@ impl Links {
                 .down()
                 .build();
             let step = self.handle.link().add(message).execute().await;
-            step.map_err(|source| failed(name, "making the bridge", source))?;
+            step.map_err(|error| failed(name, "making the bridge", error))?;
             self.changed();
         }
         let link = match found {
@@ -146,7 +139,7 @@ impl Links {
                 .up()
                 .build();
             let step = self.handle.link().change(message).execute().await;
-            step.map_err(|source| failed(name, "changing the bridge", source))?;
+            step.map_err(|error| failed(name, "changing the bridge", error))?;
             self.changed();
         }
         self.ensure_address(name, index, wanted.address).await?;
@@ -157,14 +150,14 @@ impl Links {
     async fn ensure_address(&self, name: &IfName, index: u32, wanted: Ipv4Prefix) -> Result<(), Error> {
         let request = self.handle.address().get().set_link_index_filter(index).execute();
         let found: Vec<_> =
-            request.try_collect().await.map_err(|source| failed(name, "reading its addresses", source))?;
+            request.try_collect().await.map_err(|error| failed(name, "reading its addresses", error))?;
         let mut there = false;
         for message in found {
             match address_of(&message) {
                 Some(address) if address == wanted => there = true,
                 Some(_) => {
                     let step = self.handle.address().del(message).execute().await;
-                    step.map_err(|source| failed(name, "removing a stale address", source))?;
+                    step.map_err(|error| failed(name, "removing a stale address", error))?;
                     self.changed();
                 }
                 None => {}
@@ -179,7 +172,7 @@ impl Links {
             .build();
         let mut request = self.handle.address().add(index, wanted.address.into(), wanted.length).replace();
         *request.message_mut() = message;
-        request.execute().await.map_err(|source| failed(name, "adding its address", source))?;
+        request.execute().await.map_err(|error| failed(name, "adding its address", error))?;
         self.changed();
         Ok(())
     }
@@ -214,7 +207,7 @@ impl Links {
                 // It has other flags: queues or header changed since the last start.
                 (Some(libc::EINVAL), Some(link)) => {
                     let step = self.handle.link().del(link.header.index).execute().await;
-                    step.map_err(|source| failed(name, "removing a tap of another shape", source))?;
+                    step.map_err(|error| failed(name, "removing a tap of another shape", error))?;
                     self.changed();
                     make_tap(wanted)?;
                 }
@@ -236,7 +229,7 @@ impl Links {
             self.without_ipv6_address(index).await;
             let message = LinkUnspec::new_with_index(index).mtu(wanted.mtu).controller(bridge).up().build();
             let step = self.handle.link().set(message).execute().await;
-            step.map_err(|source| failed(name, "putting the tap into the bridge", source))?;
+            step.map_err(|error| failed(name, "putting the tap into the bridge", error))?;
             self.changed();
         }
         if tap_is(&link, wanted, bridge) && has_hairpin(&link) {
@@ -244,7 +237,7 @@ impl Links {
         }
         let step =
             self.handle.link().set_port(LinkBridgePort::new(index).hairpin(true).build()).execute().await;
-        step.map_err(|source| failed(name, "turning hairpin on", source))?;
+        step.map_err(|error| failed(name, "turning hairpin on", error))?;
         self.changed();
         Ok(())
     }
@@ -261,7 +254,7 @@ impl Links {
             LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(on)])]);
         let message = LinkUnspec::new_with_index(link.header.index).append_extra_attribute(conf).build();
         let step = self.handle.link().set(message).execute().await;
-        step.map_err(|source| failed(name, "turning forwarding on", source))?;
+        step.map_err(|error| failed(name, "turning forwarding on", error))?;
         self.changed();
         Ok(())
     }
@@ -278,12 +271,9 @@ impl Links {
     /// The names of all links, by index.
     pub async fn names(&self) -> Result<BTreeMap<u32, String>, Error> {
         let every = "the links";
-        let found: Vec<_> =
-            self.handle.link().get().execute().try_collect().await.map_err(|source| Error::Step {
-                link: every.to_owned(),
-                step: "listing them",
-                source,
-            })?;
+        let found: Vec<_> = self.handle.link().get().execute().try_collect().await.map_err(|error| {
+            Error::Step { link: every.to_owned(), step: "listing them", source: errno(error) }
+        })?;
         let named = |link: &LinkMessage| {
             link.attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) => Some((link.header.index, name.clone())),
@@ -303,13 +293,34 @@ impl Links {
         match found.try_next().await {
             Ok(link) => Ok(link),
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => Ok(None),
-            Err(source) => Err(failed(name, "looking for it", source)),
+            Err(error) => Err(failed(name, "looking for it", error)),
         }
     }
 }
 
-fn failed(link: &IfName, step: &'static str, source: rtnetlink::Error) -> Error {
-    Error::Step { link: link.to_string(), step, source }
+fn failed(link: &IfName, step: &'static str, error: rtnetlink::Error) -> Error {
+    Error::Step { link: link.to_string(), step, source: errno(error) }
+}
+
+/// What the kernel answered. rtnetlink's own error can print every message there is, which is half a megabyte of code
+/// that no one would read.
+pub(super) fn errno(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        rtnetlink::Error::UnexpectedMessage(message) => io::Error::other(format!(
+            "the kernel answered by a message of type {}",
+            message.header.message_type
+        )),
+        rtnetlink::Error::RequestFailed => io::Error::other("the rtnetlink socket is closed"),
+        rtnetlink::Error::InvalidNla(why) | rtnetlink::Error::NamespaceError(why) => {
+            io::Error::new(io::ErrorKind::InvalidInput, why)
+        }
+        rtnetlink::Error::InvalidHardwareAddress(_)
+        | rtnetlink::Error::InvalidIp(_)
+        | rtnetlink::Error::InvalidAddress(..) => {
+            io::Error::new(io::ErrorKind::InvalidInput, "an address in it is invalid")
+        }
+    }
 }
 
 fn bridge_options(builder: LinkMessageBuilder<LinkBridge>) -> LinkMessageBuilder<LinkBridge> {

@@ -16,7 +16,7 @@ use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::Handle;
 
-use super::link::{Links, address_of};
+use super::link::{Links, address_of, errno};
 use crate::config::Config;
 use crate::facts::{Disks, Facts, Host, Interface, NetFacts, Resolver, Uplink, dictionary_order};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
@@ -33,7 +33,7 @@ pub enum Error {
     #[error("{0}")]
     Link(#[from] super::link::Error),
     #[error("reading the pod's {what}")]
-    Netlink { what: &'static str, source: rtnetlink::Error },
+    Netlink { what: &'static str, source: io::Error },
     #[error("no IPv4 default route: attach the pod to a network, or name its interface with BERTH_UPLINK")]
     NoDefaultRoute,
     #[error("no interface {0}: BERTH_UPLINK must name one that exists here")]
@@ -81,7 +81,7 @@ struct DefaultRoute {
 async fn uplink(config: &Config, handle: &Handle) -> Result<Uplink, Error> {
     let mut route = RouteMessage::default();
     route.header.address_family = AddressFamily::Inet;
-    let netlink = |what| move |source| Error::Netlink { what, source };
+    let netlink = |what| move |error| Error::Netlink { what, source: errno(error) };
     let routes: Vec<RouteMessage> =
         handle.route().get(route).execute().try_collect().await.map_err(netlink("routes"))?;
     let mut defaults: Vec<DefaultRoute> = routes.iter().filter_map(default_route).collect();
@@ -96,11 +96,9 @@ async fn uplink(config: &Config, handle: &Handle) -> Result<Uplink, Error> {
     let link = match Box::pin(links.execute()).try_next().await {
         Ok(Some(link)) => link,
         Ok(None) => return Err(Error::NoDefaultRoute),
-        Err(source) => match wanted {
+        Err(error) => match wanted {
             Some(name) => return Err(Error::NoSuchLink(name.clone())),
-            None => {
-                return Err(Error::Netlink { what: "interface", source });
-            }
+            None => return Err(netlink("interface")(error)),
         },
     };
     let index = link.header.index;
@@ -121,7 +119,7 @@ pub async fn interface(name: &IfName, links: &Links) -> Result<Interface, Error>
     let (name, mac, mtu) = link_words(&link.attributes)?;
     let request = handle.address().get().set_link_index_filter(link.header.index).execute();
     let addresses: Result<Vec<AddressMessage>, _> = request.try_collect().await;
-    let addresses = addresses.map_err(|source| Error::Netlink { what: "addresses", source })?;
+    let addresses = addresses.map_err(|error| Error::Netlink { what: "addresses", source: errno(error) })?;
     let addresses = pick(&addresses, None).map(|(first, others)| [vec![first], others].concat());
     Ok(Interface { name, mac, mtu, addresses: addresses.unwrap_or_default() })
 }

@@ -11,6 +11,7 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage}
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::Handle;
 
+use super::link::errno;
 use crate::nft::explain::{Address, Interface, LocalRoute, Question, Route, World};
 
 /// RT_TABLE_LOCAL.
@@ -23,12 +24,12 @@ const UNICAST: u8 = 1;
 #[error("reading the {what} of this network namespace")]
 pub struct Error {
     what: &'static str,
-    source: rtnetlink::Error,
+    source: io::Error,
 }
 
 /// Everything but the answers to questions.
 pub async fn world(handle: &Handle) -> Result<World, Error> {
-    let failed = |what| move |source| Error { what, source };
+    let failed = |what| move |error| Error { what, source: errno(error) };
     let links: Vec<LinkMessage> =
         handle.link().get().execute().try_collect().await.map_err(failed("interfaces"))?;
     let addresses: Vec<AddressMessage> =
@@ -133,7 +134,7 @@ pub async fn answer(handle: &Handle, question: &Question) -> Result<Route, Error
         Err(rtnetlink::Error::NetlinkError(error)) => {
             return Ok(Route::None(no_route(&error.to_io(), question)));
         }
-        Err(source) => return Err(Error { what: "routes", source }),
+        Err(error) => return Err(Error { what: "routes", source: errno(error) }),
     };
     let Some(message) = message else { return Ok(Route::None("no route".into())) };
     let (mut link, mut gateway, mut source) = (0, None, None);
