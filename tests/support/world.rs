@@ -293,6 +293,10 @@ impl World {
             for volatile in ["ifindex", "operstate", "flags", "linkinfo", "link_index", "link"] {
                 link.as_object_mut().unwrap().remove(volatile);
             }
+            // For its first second an IPv6 address of the kernel's is tentative (RFC 4862 §5.4).
+            for address in link["addr_info"].as_array_mut().into_iter().flatten() {
+                address.as_object_mut().unwrap().remove("tentative");
+            }
             // A tap's own address is random; the guest's and the bridge's are not.
             if link["ifname"] == "tap0" {
                 link.as_object_mut().unwrap().remove("address");
