@@ -19,6 +19,8 @@ use progress::Bar;
 /// How long `berth vm` waits for the tap of `berth net`, and between two looks.
 const TAP_COMES: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
+/// What is of no use to a guest that does not run yet waits for so long: the kernel walks all connections of the machine.
+const QEMU_STARTS: Duration = Duration::from_millis(100);
 /// How long the QEMU of a launcher that was killed may take to end.
 const QEMU_GONE: Duration = Duration::from_secs(5);
 
@@ -127,6 +129,15 @@ fn root(root: &Root) -> Result<Option<(PathBuf, Format)>, Error> {
         tracing::warn!(disk = %path.display(), base = %overlay.base.display(), wanted = %base.display(),
             "the VM's disk was made on another image and stays on it");
     }
+    if overlay.created {
+        let path = path.clone();
+        // QEMU starts meanwhile; until this ends a power failure leaves no disk, or one that is made anew.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = image::sync(&path) {
+                tracing::error!(error = %crate::exit::story(&error), "the VM's disk may be lost by a power failure");
+            }
+        });
+    }
     tracing::info!(
         disk = %path.display(),
         created = overlay.created,
@@ -206,6 +217,7 @@ pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<(), Error> {
     );
     let (firewall, mapping) = (firewall.clone(), plan.mapping.clone());
     tokio::spawn(async move {
+        tokio::time::sleep(QEMU_STARTS).await;
         // Kernels before 5.12 have no owned tables: then a gap may cost connections.
         if let Err(error) = firewall.commit(nat::anchor()).await {
             tracing::debug!(error = %crate::exit::story(&error), "no anchor for connections that exist");

@@ -717,6 +717,31 @@ fn an_overlay_is_made_once_kept_and_grown() {
     }
 }
 
+/// What a power failure leaves of one that was never flushed: made anew. Whatever may hold data: kept.
+#[test]
+fn an_overlay_that_was_cut_before_its_tables_is_made_anew() {
+    let place = Place::new();
+    let (base, disk) = (place.path("base"), place.path("vm.qcow2"));
+    create(&base, &["-f", "qcow2"]);
+    assert!(ensure_overlay(&disk, &base, None).unwrap().created);
+    let whole = std::fs::read(&disk).unwrap();
+    let table = u64::from_be_bytes(whole[40..48].try_into().unwrap());
+    for length in [0, 4, 71, 72, 4096, table - 1, table] {
+        std::fs::write(&disk, &whole[..usize::try_from(length).unwrap()]).unwrap();
+        assert!(ensure_overlay(&disk, &base, None).unwrap().created, "{length} octets");
+        checked(Command::new("qemu-img").args(["check", "-q"]).arg(&disk));
+    }
+    // The whole; one with a snapshot; and what is no qcow2 at all.
+    assert!(!ensure_overlay(&disk, &base, None).unwrap().created);
+    let mut snapshot = whole[..4096].to_vec();
+    snapshot[63] = 1;
+    for kept in [&snapshot[..], &[0; 4096], b"text"] {
+        std::fs::write(&disk, kept).unwrap();
+        assert!(ensure_overlay(&disk, &base, None).is_err());
+        assert!(std::fs::read(&disk).unwrap() == kept);
+    }
+}
+
 #[test]
 fn an_overlay_without_its_base_is_an_error_and_stays() {
     let place = Place::new();

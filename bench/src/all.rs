@@ -60,7 +60,7 @@ const STEPS: [Step; 9] = [
     Step {
         name: "dhcp-perfdhcp",
         title: "The same by perfdhcp",
-        words: "dhcp --against berth,kea,isc --relay --rounds 1 --duration 6 --rate 500 --perfdhcp",
+        words: "dhcp --against berth,kea,dnsmasq --relay --rounds 1 --duration 6 --rate 150 --perfdhcp",
         brief: "dhcp --against berth --relay --rounds 1 --duration 1 --rate 100 --perfdhcp",
         plots: &[],
     },
@@ -74,8 +74,8 @@ const STEPS: [Step; 9] = [
     Step {
         name: "scale",
         title: "Few leases and many",
-        words: "scale --against berth,kea",
-        brief: "scale --against berth --leases 10 --rate 100 --duration 1",
+        words: "scale --against berth,kea --duration 2",
+        brief: "scale --against berth --leases 10 --rate 100 --duration 1 --rounds 1",
         plots: &[],
     },
     Step {
@@ -88,7 +88,7 @@ const STEPS: [Step; 9] = [
     Step {
         name: "path",
         title: "The way of packets",
-        words: "path --rounds 3 --duration 2",
+        words: "path --rounds 5 --duration 2",
         brief: "path --rounds 1 --duration 1",
         plots: &[],
     },

@@ -12,6 +12,7 @@ use crate::dhcp::load::{Arrival, Crowd, Exchange, Load};
 use crate::dhcp::{Server, beside_us, server, wire};
 use crate::netns::Pair;
 use crate::process::Process;
+use crate::stats::median;
 use crate::{Error, at};
 
 /// Clients whose leases are there before; those that are measured begin with 1.
@@ -27,6 +28,9 @@ pub struct Options {
     /// Exchanges a second
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
+    /// Each number of leases in turn, so often
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
     /// Seconds of each measurement
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
     duration: u32,
@@ -44,7 +48,7 @@ pub struct Point {
     pub leases: u64,
     /// Leases a second as they were made, 64 at a time.
     pub made_per_second: f64,
-    pub rss_kib: u64,
+    pub rss_kib: f64,
     /// Whole exchanges of other clients, milliseconds.
     pub mean_ms: f64,
     pub p99_ms: f64,
@@ -56,6 +60,7 @@ pub struct Point {
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub rate: u32,
+    pub rounds: u32,
     pub points: Vec<Point>,
 }
 
@@ -65,18 +70,37 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         None if options.against.contains(&Server::Berth) => beside_us()?,
         None => PathBuf::new(),
     };
-    let mut points = Vec::new();
-    for &leases in &options.leases {
-        for &server in &options.against {
-            eprintln!("  {leases} leases: {}", server.name());
-            points.push(point(server, leases, options, &berth)?);
+    let each =
+        options.leases.iter().flat_map(|leases| options.against.iter().map(move |server| (*leases, *server)));
+    let mut found: Vec<Vec<Point>> = each.clone().map(|_| Vec::new()).collect();
+    for round in 0..options.rounds {
+        for ((leases, server), rounds) in each.clone().zip(&mut found) {
+            eprintln!("  round {} of {}: {leases} leases: {}", round + 1, options.rounds, server.name());
+            rounds.push(point(server, leases, options, &berth)?);
         }
     }
-    let report = Report { rate: options.rate, points };
+    let points = found.iter().filter_map(|rounds| middle(rounds)).collect();
+    let report = Report { rate: options.rate, rounds: options.rounds, points };
     if let Some(path) = &options.json {
         crate::write_json(path, &report)?;
     }
     Ok(report)
+}
+
+/// Of each figure the median.
+fn middle(rounds: &[Point]) -> Option<Point> {
+    let first = rounds.first()?;
+    let of = |figure: fn(&Point) -> f64| median(rounds.iter().map(figure)).map_or(0.0, |(middle, ..)| middle);
+    Some(Point {
+        server: first.server,
+        leases: first.leases,
+        made_per_second: of(|point| point.made_per_second),
+        rss_kib: of(|point| point.rss_kib),
+        mean_ms: of(|point| point.mean_ms),
+        p99_ms: of(|point| point.p99_ms),
+        loss: of(|point| point.loss),
+        recovered_ms: of(|point| point.recovered_ms),
+    })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for reading")]
@@ -129,7 +153,7 @@ fn point(server: Server, leases: u32, options: &Options, berth: &std::path::Path
         server: server.name(),
         leases: had,
         made_per_second: had as f64 / took.as_secs_f64(),
-        rss_kib: rss,
+        rss_kib: rss as f64,
         mean_ms: outcome.whole.mean() / 1e6,
         p99_ms: outcome.whole.value_at_quantile(0.99) as f64 / 1e6,
         loss: outcome.loss(),
@@ -139,22 +163,24 @@ fn point(server: Server, leases: u32, options: &Options, berth: &std::path::Path
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "DORA at {}/s with leases that are there already", self.rate)?;
+        writeln!(
+            f,
+            "DORA at {}/s with leases that are there already; medians of {} rounds",
+            self.rate, self.rounds
+        )?;
         writeln!(
             f,
             "{:<8} {:>7} | {:>8} {:>8} | {:>8} {:>8} {:>7} | {:>12}",
             "", "leases", "made/s", "RSS MiB", "mean ms", "p99 ms", "lost %", "restarted ms"
         )?;
         for point in &self.points {
-            #[expect(clippy::cast_precision_loss, reason = "a figure for reading")]
-            let mib = point.rss_kib as f64 / 1024.0;
             writeln!(
                 f,
                 "{:<8} {:>7} | {:>8.0} {:>8.1} | {:>8.3} {:>8.3} {:>7.3} | {:>12.0}",
                 point.server,
                 point.leases,
                 point.made_per_second,
-                mib,
+                point.rss_kib / 1024.0,
                 point.mean_ms,
                 point.p99_ms,
                 point.loss * 100.0,

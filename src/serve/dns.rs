@@ -1,6 +1,6 @@
 //! The DNS task: one loop owns the core; TCP connections and questions under way are tasks that talk to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -18,9 +18,9 @@ use crate::facts::Resolver;
 use crate::plan::serve::DnsPlan;
 use crate::proto::dns::{Forwarder, Input, MOST_FLIGHTS, Output, Over, Reason};
 use crate::sys::file_watch::FileWatch;
-use crate::sys::socket::{Dns, upstream};
+use crate::sys::socket::{Basket, Dns, send_all, upstream};
 
-/// Datagrams taken before their answers leave.
+/// Answers that leave together.
 const BATCH: usize = 64;
 /// Names of DHCP clients that wait to be noted; the DHCP task waits for more.
 const MOST_NAMES: usize = 1024;
@@ -67,7 +67,9 @@ enum Way {
 /// The loop's own state beside the core's.
 struct Desk {
     forwarder: Forwarder,
-    ways: BTreeMap<u64, Way>,
+    ways: HashMap<u64, Way>,
+    /// Answers that have yet to leave by UDP.
+    answers: Vec<(SocketAddr, Vec<u8>)>,
     asks: BTreeMap<u64, AbortHandle>,
     next: u64,
     /// How many of whom.
@@ -88,7 +90,8 @@ pub(super) async fn serve(sockets: Dns, plan: DnsPlan, wanted: watch::Sender<Wan
     }
     let mut desk = Desk {
         forwarder: Forwarder::new(plan.settings.clone(), u64::from_ne_bytes(seed)),
-        ways: BTreeMap::new(),
+        ways: HashMap::new(),
+        answers: Vec::new(),
         asks: BTreeMap::new(),
         next: 0,
         connections: BTreeMap::new(),
@@ -97,12 +100,11 @@ pub(super) async fn serve(sockets: Dns, plan: DnsPlan, wanted: watch::Sender<Wan
     };
     let mut resolv_conf = ResolvConf::new(&plan.resolv_conf);
     let mut look = tokio::time::interval(LOOK);
-    let mut buffer = vec![0; 65_535];
+    let mut basket = Basket::default();
     loop {
         let deadline = desk.forwarder.deadline();
-        let due = deadline.unwrap_or_else(|| now() + Duration::from_secs(3600));
         tokio::select! {
-            ready = sockets.udp.readable() => if let Err(error) = ready.and_then(|()| desk.take(&sockets, &mut buffer)) {
+            ready = sockets.udp.readable() => if let Err(error) = ready.and_then(|()| desk.take(&sockets, &mut basket)) {
                 return error;
             },
             accepted = sockets.tcp.accept() => match accepted {
@@ -111,13 +113,20 @@ pub(super) async fn serve(sockets: Dns, plan: DnsPlan, wanted: watch::Sender<Wan
             },
             Some(named) = names.recv() => desk.forwarder.name(now(), named),
             Some(told) = told.recv() => desk.told(now(), told),
-            () = sleep_until(due.into()), if deadline.is_some() => desk.input(now(), Input::Tick),
+            () = until(deadline) => desk.input(now(), Input::Tick),
             () = resolv_conf.may_have_changed(&mut look) => if let Some(resolver) = resolv_conf.changed() {
                 tracing::info!(nameservers = ?resolver.nameservers, search = ?resolver.search, "resolv.conf changed");
                 desk.forwarder.reconfigure(plan.settings(&resolver));
             },
         }
         desk.drain(&sockets).await;
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -128,20 +137,9 @@ fn now() -> Instant {
 
 impl Desk {
     /// The datagrams that wait, some at a time.
-    fn take(&mut self, sockets: &Dns, buffer: &mut [u8]) -> io::Result<()> {
+    fn take(&mut self, sockets: &Dns, basket: &mut Basket) -> io::Result<()> {
         let now = now();
-        for _ in 0..BATCH {
-            match sockets.udp.try_recv_from(buffer) {
-                Ok((length, from)) => {
-                    self.query(now, Way::Udp(from), buffer.get(..length).unwrap_or_default());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // What a broken peer's ICMP error leaves behind is not the socket's end.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        basket.take(&sockets.udp, |from, bytes| self.query(now, Way::Udp(from), bytes)).map(drop)
     }
 
     fn query(&mut self, now: Instant, way: Way, bytes: &[u8]) {
@@ -208,8 +206,9 @@ impl Desk {
             match output {
                 Output::Answer { client, bytes } => match self.ways.remove(&client) {
                     Some(Way::Udp(to)) => {
-                        if let Err(error) = sockets.udp.send_to(&bytes, to).await {
-                            tracing::debug!(%to, %error, "DNS answer not sent");
+                        self.answers.push((to, bytes));
+                        if self.answers.len() >= BATCH {
+                            self.send(sockets).await;
                         }
                     }
                     Some(Way::Tcp(place)) => drop(place.send(bytes)),
@@ -222,6 +221,24 @@ impl Desk {
                 Output::Forget { ask } => self.forget(ask),
             }
         }
+        self.send(sockets).await;
+    }
+
+    /// All at once; where the socket does not take the next one, that by itself.
+    async fn send(&mut self, sockets: &Dns) {
+        let mut left = self.answers.as_slice();
+        while let Some(((to, bytes), others)) = left.split_first() {
+            let taken = send_all(&sockets.udp, left).unwrap_or(0);
+            if taken > 0 {
+                left = left.get(taken..).unwrap_or_default();
+                continue;
+            }
+            if let Err(error) = sockets.udp.send_to(bytes, *to).await {
+                tracing::debug!(%to, %error, "DNS answer not sent");
+            }
+            left = others;
+        }
+        self.answers.clear();
     }
 
     fn accept(&mut self, stream: TcpStream, client: IpAddr) {

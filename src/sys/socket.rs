@@ -4,12 +4,17 @@
 //! Ports 53 and 67 need CAP_NET_BIND_SERVICE or `net.ipv4.ip_unprivileged_port_start`; whole frames need CAP_NET_RAW,
 //! and where that is missing replies to a client without an address are broadcast (RFC 2131 §4.1 allows it).
 
-use std::io::{self, Read};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::AsRawFd;
 
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg};
+use rustix::net::addr::SocketAddrArg;
 use rustix::net::netdevice::name_to_index;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::ffi;
@@ -98,6 +103,64 @@ fn frames(interface: &IfName, protocol: u16) -> io::Result<Socket> {
     let index = name_to_index(&socket, interface.as_str())?;
     ffi::bind_packet(&socket, index, protocol)?;
     Ok(socket)
+}
+
+/// Datagrams that are taken with one system call (recvmmsg(2)), and the octets of each: a longer one is cut.
+const TAKEN: usize = 32;
+const LARGEST: usize = 4096;
+
+/// Room for datagrams that are taken together.
+#[derive(Debug)]
+pub struct Basket(Vec<u8>);
+
+impl Default for Basket {
+    fn default() -> Self {
+        Self(vec![0; TAKEN * LARGEST])
+    }
+}
+
+impl Basket {
+    /// Hands over the datagrams that wait at an IPv4 socket, some at a time. False: there are no more.
+    pub fn take(&mut self, socket: &UdpSocket, mut each: impl FnMut(SocketAddr, &[u8])) -> io::Result<bool> {
+        let taken = socket.try_io(Interest::READABLE, || {
+            let mut slices: Vec<[IoSliceMut<'_>; 1]> =
+                self.0.chunks_exact_mut(LARGEST).map(|chunk| [IoSliceMut::new(chunk)]).collect();
+            let mut headers = MultiHeaders::<SockaddrIn>::preallocate(TAKEN, None);
+            let taken =
+                recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+            let mut count = 0;
+            for datagram in taken {
+                count += 1;
+                if let (Some(from), Some(bytes)) = (datagram.address, datagram.iovs().next()) {
+                    each(SocketAddrV4::from(from).into(), bytes);
+                }
+            }
+            // Fewer than there is room for: the socket is empty, and the next datagram wakes us.
+            if count < TAKEN { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match taken {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            // What a broken peer's ICMP error leaves behind is not the socket's end.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Sends datagrams with one system call (sendmmsg(2)); how many the socket has taken.
+pub fn send_all(socket: &UdpSocket, datagrams: &[(SocketAddr, Vec<u8>)]) -> io::Result<usize> {
+    if let [(to, bytes)] = datagrams {
+        return socket.try_send_to(bytes, *to).map(|_| 1);
+    }
+    let slices: Vec<_> = datagrams.iter().map(|(to, bytes)| (to.as_any(), [IoSlice::new(bytes)])).collect();
+    let mut controls: Vec<_> = slices.iter().map(|_| SendAncillaryBuffer::default()).collect();
+    let mut headers: Vec<_> = slices
+        .iter()
+        .zip(&mut controls)
+        .map(|((to, slices), control)| MMsgHdr::new_with_addr(to, slices, control))
+        .collect();
+    socket.try_io(Interest::WRITABLE, || Ok(sendmmsg(socket, &mut headers, SendFlags::DONTWAIT)?))
 }
 
 /// DNS's two ways.

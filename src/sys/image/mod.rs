@@ -1,7 +1,7 @@
 //! Disk images on this machine: the lock, the fetch, what a file is, the overlay, small files written whole.
 //!
 //! Blocking code; the verb runs it off the event loop. A good file is never replaced by a bad one: everything is
-//! written beside its place, synced, and renamed.
+//! written beside its place, synced, and renamed. An overlay is synced while QEMU starts.
 
 mod fetch;
 mod format;
@@ -94,6 +94,12 @@ fn create(path: &Path, mode: u32) -> io::Result<File> {
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{suffix}"))
+}
+
+/// Waits until a file that was renamed is on the disk under its name.
+pub fn sync(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(at("syncing", path))?;
+    sync_dir_of(path).map_err(at("syncing the directory of", path))
 }
 
 /// Makes a rename durable.

@@ -1,7 +1,7 @@
 //! The VM's own disk: a qcow2 overlay, created once on its base and kept for ever.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use imago::file::File as Storage;
@@ -11,7 +11,7 @@ use imago::qcow2::Qcow2;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatCreateBuilder, FormatDriverBuilder};
 
 use super::format::open_qcow2;
-use super::{Error, Format, at, beside, create, inspect, sync_dir_of};
+use super::{Error, Format, at, beside, create, inspect};
 
 /// A disk that can be given to QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +25,25 @@ pub struct Overlay {
 }
 
 /// Makes the overlay on `base`, or adopts the one that is there, which is never created anew: it holds the
-/// user's data. It is grown to `at_least` octets when it is smaller.
+/// user's data. It is grown to `at_least` octets when it is smaller. One that was made is not on the disk until
+/// [`super::sync`] has ended.
 pub fn ensure_overlay(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
-    if path.exists() { adopt(path, base, at_least) } else { make(path, base, at_least) }
+    let is_there = path.exists() && !is_stillborn(path).map_err(at("reading", path))?;
+    if is_there { adopt(path, base, at_least) } else { make(path, base, at_least) }
+}
+
+/// Whether the file ends before its L1 table: then no cluster was ever given to the guest. So a power failure leaves it
+/// between its making and the end of [`super::sync`]; a guest's first flush would have brought all of it to the disk.
+fn is_stillborn(path: &Path) -> io::Result<bool> {
+    let mut file = fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut header = Vec::new();
+    Read::by_ref(&mut file).take(72).read_to_end(&mut header)?;
+    // docs/interop/qcow2.rst: l1_table_offset is at octet 40, nb_snapshots at 60.
+    let [b'Q', b'F', b'I', 0xfb, ..] = *header else { return Ok(header.is_empty()) };
+    let (Some(table), Some(snapshots)) = (header.get(40..48), header.get(60..64)) else { return Ok(true) };
+    let table = table.try_into().map_or(0, u64::from_be_bytes);
+    Ok(table >= length && snapshots == [0; 4])
 }
 
 fn make(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
@@ -45,9 +61,7 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Erro
             .size(size_bytes)
             .backing(name.to_owned(), base_format.as_str().to_owned())
             .create()?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        sync_dir_of(path)
+        fs::rename(&beside, path)
     };
     write().map_err(|source| {
         let _ = fs::remove_file(&beside);
