@@ -230,3 +230,36 @@ fn the_image_boots_by_uefi_too() {
         std::thread::sleep(Duration::from_millis(500));
     }
 }
+
+/// What each of them is for: the container without that one.
+#[test]
+fn each_capability_of_the_readmes_line_is_missed_when_it_is_left_out() {
+    let docker = Docker::start();
+    let (image, guest) = (docker.image.clone(), guest(&docker));
+    let without = |capability: &str| {
+        let line = SINGLE.replace(&format!("--cap-add {capability} "), "");
+        assert_ne!(line, SINGLE, "{capability}");
+        line
+    };
+    // As Kubernetes has it; Docker opens all ports.
+    let ports = "--sysctl net.ipv4.ip_unprivileged_port_start=1024";
+    for (capability, more, code, why) in
+        [("NET_ADMIN", "", 4, "NET_ADMIN"), ("NET_BIND_SERVICE", ports, 18, "CAP_NET_BIND_SERVICE")]
+    {
+        let (ended, said) = docker.tried(&format!("run --rm {} {more} {guest} {image}", without(capability)));
+        assert!(ended == Some(code) && said.contains(why), "without {capability}: {ended:?} {said}");
+    }
+    // QEMU stays what the container is.
+    for capability in ["SETUID", "SETGID"] {
+        docker.docker(&format!("run -d --name {capability} {} {guest} {image}", without(capability)));
+        docker.ready(capability, 1);
+        let qemu: Vec<_> = children(docker.pid(capability)).iter().map(|pid| effective(pid).0).collect();
+        assert_eq!(qemu, ["0"], "without {capability}");
+        docker.docker(&format!("rm -f {capability}"));
+    }
+    // Nobody may end a QEMU of another uid by force.
+    docker.docker(&format!("run -d --name kill {} {guest} {image}", without("KILL")));
+    docker.ready("kill", 1);
+    docker.docker("stop kill");
+    assert_eq!(docker.inspect("kill", "{{.State.ExitCode}}"), "0", "it ends when it is asked to");
+}
