@@ -12,6 +12,8 @@ use berth::proto::leases::{HEADER, Leases, Range};
 use berth::proto::{Now, dhcp4, dns};
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Decodable, Decoder};
+use hickory_proto::op::Message as Question;
+use hickory_proto::rr::Name;
 
 fn one_guest() -> dhcp4::Settings {
     dhcp4::OneGuest {
@@ -142,6 +144,21 @@ fn forwarder(now: Instant) -> dns::Forwarder {
     forwarder
 }
 
+/// The short way to read and to write questions, beside the library: what a server is asked is what was asked of us, by
+/// its own name or by one in a search domain.
+fn asks_the_same(query: &[u8], asked: &[u8]) {
+    let asked = Question::from_vec(asked).expect("a question that can be read");
+    let query = Question::from_vec(query).expect("only what can be read is asked");
+    assert_eq!((asked.queries.len(), query.queries.len()), (1, 1));
+    let (ours, theirs) = (&asked.queries[0], &query.queries[0]);
+    assert_eq!((ours.query_type(), ours.query_class()), (theirs.query_type(), theirs.query_class()));
+    let labels = |name: &Name| name.iter().map(<[u8]>::to_ascii_lowercase).collect::<Vec<_>>();
+    assert!(labels(ours.name()).starts_with(&labels(theirs.name())), "{} for {}", ours.name(), theirs.name());
+    assert_eq!(asked.edns.is_some(), query.edns.is_some());
+    let bits = |message: &Question| (message.metadata.recursion_desired, message.metadata.checking_disabled);
+    assert_eq!(bits(&asked), bits(&query));
+}
+
 /// Everything that is asked of servers gets `reply`, with the right id; how many answers came of it.
 fn converse(
     forwarder: &mut dns::Forwarder,
@@ -155,6 +172,7 @@ fn converse(
         match forwarder.poll() {
             None => break,
             Some(dns::Output::Ask { ask, bytes, .. }) => {
+                asks_the_same(query, &bytes);
                 let mut reply = reply(&bytes);
                 if let (Some(head), Some(id)) = (reply.get_mut(..2), bytes.get(..2)) {
                     head.copy_from_slice(id);
