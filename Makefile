@@ -22,8 +22,8 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 run: packages-run build
 	examples/demo.sh
 
-# --target keeps crt-static away from the build scripts and macros, which are not static. Packed, the relocations of a
-# program that is loaded anywhere take two kilobytes instead of two megabytes.
+# --target keeps crt-static away from the build scripts and macros, which are not static. The
+# relocations of a program that is loaded anywhere are packed: they are a good part of its size otherwise.
 build:
 	@echo "==> static release build: $(TARGET_DIR)/$(TRIPLE)/release/berth"
 	RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' cargo build --release --locked --target $(TRIPLE)
