@@ -24,9 +24,11 @@ run: packages-run build
 
 # --target keeps crt-static away from the build scripts and macros, which are not static. The
 # relocations of a program that is loaded anywhere are packed: they are a good part of its size otherwise.
+STATIC := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
+
 build:
 	@echo "==> static release build: $(TARGET_DIR)/$(TRIPLE)/release/berth"
-	RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' cargo build --release --locked --target $(TRIPLE)
+	RUSTFLAGS='$(STATIC)' cargo build --release --locked --target $(TRIPLE)
 
 test: checks
 	@$(call tests,,)
@@ -59,10 +61,11 @@ else \
 fi
 endef
 
-bench: packages-bench build
-	@echo "==> benches"
-	cargo build --release --locked -p berth-bench
-	$(TARGET_DIR)/release/berth-bench $(or $(BENCH),all) $(if $(filter nft,$(BENCH)),,--berth $(TARGET_DIR)/$(TRIPLE)/release/berth)
+# Both at once: they share what they depend on, and link side by side.
+bench: packages-bench
+	@echo "==> static release build, and the benches"
+	RUSTFLAGS='$(STATIC)' cargo build --release --locked --target $(TRIPLE) -p berth -p berth-bench
+	$(TARGET_DIR)/$(TRIPLE)/release/berth-bench $(or $(BENCH),all) $(if $(filter nft,$(BENCH)),,--berth $(TARGET_DIR)/$(TRIPLE)/release/berth)
 
 guest: packages-full
 	@for script in examples/guest/*.sh; do echo "==> guest image: $$script"; "$$script"; done

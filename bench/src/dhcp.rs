@@ -27,9 +27,9 @@ use report::{Held, Round};
 pub use server::Server;
 
 /// A step of the search for a limit.
-const STEP: Duration = Duration::from_secs(2);
+const STEP: Duration = Duration::from_millis(1500);
 /// Rates between the highest that holds and the lowest that does not are halved so many times.
-const HALVINGS: u32 = 4;
+const HALVINGS: u32 = 3;
 /// Loss below which a rate holds.
 const MOST_LOSS: f64 = 0.001;
 /// Where the search ends: more the driver cannot send here.

@@ -48,7 +48,7 @@ enum Side {
 }
 
 /// One side in one round. Gbit/s and milliseconds.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Round {
     pub tcp_in: f64,
     pub tcp_out: f64,
@@ -70,13 +70,30 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         return Err(Error::Step(missing));
     }
     let berth = options.berth.clone().map_or_else(beside_us, Ok)?;
-    let mut report = Report { plain: Vec::new(), berth: Vec::new(), seed: Vec::new() };
+    let stand = |side| Standing::new(side, &berth);
+    let sides = [stand(Side::Plain)?, stand(Side::Berth)?, stand(Side::Seed)?];
+    let mut rounds = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..options.rounds {
         eprintln!("  round {} of {}", round + 1, options.rounds);
-        report.plain.push(one(Side::Plain, &berth, options.duration)?);
-        report.berth.push(one(Side::Berth, &berth, options.duration)?);
-        report.seed.push(one(Side::Seed, &berth, options.duration)?);
+        // Whoever comes first in a figure comes second and third in the next rounds.
+        let first = usize::try_from(round).unwrap_or(0);
+        let order = |side: usize| (first + side) % sides.len();
+        let mut found = [Round::default(); 3];
+        for (measure, place) in FIGURES {
+            for side in (0..sides.len()).map(order) {
+                if let (Some(side), Some(round)) = (sides.get(side), found.get_mut(side)) {
+                    let before = side.cpu();
+                    *place(round) = measure(side, options.duration)?;
+                    round.cpu_ms += side.cpu().saturating_sub(before).as_secs_f64() * 1e3;
+                }
+            }
+        }
+        for (rounds, round) in rounds.iter_mut().zip(found) {
+            rounds.push(round);
+        }
     }
+    let [plain, berth, seed] = rounds;
+    let report = Report { plain, berth, seed };
     if let Some(path) = &options.json {
         crate::write_json(path, &report)?;
     }
@@ -121,53 +138,107 @@ impl Site {
     }
 }
 
-fn one(side: Side, berth: &Path, seconds: u32) -> Result<Round, Error> {
-    let site = Site::new()?;
-    let mut launcher = None;
-    let address = match side {
-        Side::Plain => {
-            site.route()?;
-            site.outside.ip("route add 192.168.254.0/30 via 10.99.0.2")?;
-            GUEST
-        }
-        Side::Seed => {
-            site.route()?;
-            // Its two rules for TCP; UDP and ICMP, which it leaves out, in the same way.
-            for rule in [
-                "-A PREROUTING -d 10.99.0.2 -p tcp ! --dport 5900 -j DNAT --to-destination 192.168.254.2",
-                "-A PREROUTING -d 10.99.0.2 -p udp -j DNAT --to-destination 192.168.254.2",
-                "-A PREROUTING -d 10.99.0.2 -p icmp -j DNAT --to-destination 192.168.254.2",
-                "-A POSTROUTING -s 192.168.254.2 -j SNAT --to-source 10.99.0.2",
-            ] {
-                site.pod.run(&format!("iptables -w -t nat {rule}"))?;
-            }
-            POD
-        }
-        Side::Berth => {
-            launcher = Some(launch(&site, berth)?);
-            POD
-        }
-    };
-    site.attach()?;
-    let command = |words: &str| site.guest.command(words);
-    let _server = started("iperf3 (Debian package iperf3)", command("iperf3 --server --interval 0"))?;
-    let began = Instant::now();
-    while ping(&site, address, 1).is_err() {
-        if began.elapsed() > PATIENCE {
-            return Err(Error::Step(format!("{side:?}: {address} does not answer")));
-        }
-    }
-    let process = launcher.as_ref().map(|(running, _): &(Running, Files)| Process(running.0.id()));
-    let before = process.map(Process::cpu).unwrap_or_default();
-    let transfer = |words: &str| iperf(&site, &format!("-c {address} -t {seconds} {words}"));
-    Ok(Round {
-        tcp_in: transfer("")?,
-        tcp_out: transfer("-R")?,
-        udp_in: transfer("-u -b 0 -l 1400")?,
-        ping_ms: ping(&site, address, 400)?,
-        cpu_ms: process.map(Process::cpu).unwrap_or_default().saturating_sub(before).as_secs_f64() * 1e3,
-    })
+/// One way, for as long as is measured; all of them stand at the same time, and take turns.
+struct Standing {
+    site: Site,
+    /// Where the guest is reached.
+    address: &'static str,
+    launcher: Option<(Running, Files)>,
+    _iperf3: Running,
 }
+
+impl Standing {
+    fn new(side: Side, berth: &Path) -> Result<Self, Error> {
+        let site = Site::new()?;
+        let mut launcher = None;
+        let address = match side {
+            Side::Plain => {
+                site.route()?;
+                site.outside.ip("route add 192.168.254.0/30 via 10.99.0.2")?;
+                GUEST
+            }
+            Side::Seed => {
+                site.route()?;
+                // Its two rules for TCP; UDP and ICMP, which it leaves out, in the same way.
+                for rule in [
+                    "-A PREROUTING -d 10.99.0.2 -p tcp ! --dport 5900 -j DNAT --to-destination 192.168.254.2",
+                    "-A PREROUTING -d 10.99.0.2 -p udp -j DNAT --to-destination 192.168.254.2",
+                    "-A PREROUTING -d 10.99.0.2 -p icmp -j DNAT --to-destination 192.168.254.2",
+                    "-A POSTROUTING -s 192.168.254.2 -j SNAT --to-source 10.99.0.2",
+                ] {
+                    site.pod.run(&format!("iptables -w -t nat {rule}"))?;
+                }
+                POD
+            }
+            Side::Berth => {
+                launcher = Some(launch(&site, berth)?);
+                POD
+            }
+        };
+        site.attach()?;
+        let command = site.guest.command("iperf3 --server --interval 0");
+        let standing =
+            Self { _iperf3: started("iperf3 (Debian package iperf3)", command)?, site, address, launcher };
+        let began = Instant::now();
+        while standing.ping(1).is_err() {
+            if began.elapsed() > PATIENCE {
+                return Err(Error::Step(format!("{side:?}: {address} does not answer")));
+            }
+        }
+        Ok(standing)
+    }
+
+    fn cpu(&self) -> Duration {
+        self.launcher.as_ref().map(|(running, _)| Process(running.0.id()).cpu()).unwrap_or_default()
+    }
+
+    /// Gbit/s that arrived.
+    fn iperf(&self, seconds: u32, words: &str) -> Result<f64, Error> {
+        let words = format!("-c {} -t {seconds} {words}", self.address);
+        let step = format!("iperf3 {words}");
+        let mut last = String::new();
+        // The server takes a moment between two clients.
+        for _ in 0..20 {
+            let output = at(&step, self.site.outside.command(&format!("iperf3 -J {words}")).output())?;
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let sum = |name: &str| {
+                report.pointer(&format!("/end/{name}/bits_per_second")).and_then(serde_json::Value::as_f64)
+            };
+            let lost =
+                report.pointer("/end/sum/lost_percent").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+            if let Some(bits) =
+                sum("sum_received").or_else(|| sum("sum").map(|bits| bits * (1.0 - lost / 100.0)))
+            {
+                return Ok(bits / 1e9);
+            }
+            last = report.pointer("/error").map_or_else(String::new, ToString::to_string);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Err(Error::Step(format!("{step}: {last}")))
+    }
+
+    /// Mean time there and back.
+    fn ping(&self, count: u32) -> Result<f64, Error> {
+        let address = self.address;
+        let words = format!("ping -q -n -c {count} -i 0.005 -W 1 {address}");
+        let output = at("ping", self.site.outside.command(&words).output())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let times = text.lines().find_map(|line| line.strip_prefix("rtt min/avg/max/mdev = "));
+        let mean = times.and_then(|times| times.split('/').nth(1)?.parse().ok());
+        mean.ok_or_else(|| Error::Step(format!("ping {address}: no answer")))
+    }
+}
+
+/// One figure of a round: how it is had, for so many seconds, and where it goes.
+type Figure = (fn(&Standing, u32) -> Result<f64, Error>, fn(&mut Round) -> &mut f64);
+
+/// What is measured, one after another: the sides take turns within each.
+const FIGURES: [Figure; 4] = [
+    (|side, seconds| side.iperf(seconds, ""), |round| &mut round.tcp_in),
+    (|side, seconds| side.iperf(seconds, "-R"), |round| &mut round.tcp_out),
+    (|side, seconds| side.iperf(seconds, "-u -b 0 -l 1400"), |round| &mut round.udp_in),
+    (|side, _| side.ping(100), |round| &mut round.ping_ms),
+];
 
 /// A launcher whose network is up.
 fn launch(site: &Site, berth: &Path) -> Result<(Running, Files), Error> {
@@ -185,38 +256,6 @@ fn launch(site: &Site, berth: &Path) -> Result<(Running, Files), Error> {
     // Through with its firmware, QEMU leaves the processors alone.
     std::thread::sleep(Duration::from_secs(4));
     Ok((running, files))
-}
-
-/// Gbit/s that arrived.
-fn iperf(site: &Site, words: &str) -> Result<f64, Error> {
-    let step = format!("iperf3 {words}");
-    let mut last = String::new();
-    // The server takes a moment between two clients.
-    for _ in 0..20 {
-        let output = at(&step, site.outside.command(&format!("iperf3 -J {words}")).output())?;
-        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let sum = |name: &str| {
-            report.pointer(&format!("/end/{name}/bits_per_second")).and_then(serde_json::Value::as_f64)
-        };
-        let lost = report.pointer("/end/sum/lost_percent").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
-        if let Some(bits) = sum("sum_received").or_else(|| sum("sum").map(|bits| bits * (1.0 - lost / 100.0)))
-        {
-            return Ok(bits / 1e9);
-        }
-        last = report.pointer("/error").map_or_else(String::new, ToString::to_string);
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    Err(Error::Step(format!("{step}: {last}")))
-}
-
-/// Mean time there and back.
-fn ping(site: &Site, address: &str, count: u32) -> Result<f64, Error> {
-    let words = format!("ping -q -n -c {count} -i 0.005 -W 1 {address}");
-    let output = at("ping", site.outside.command(&words).output())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let times = text.lines().find_map(|line| line.strip_prefix("rtt min/avg/max/mdev = "));
-    let mean = times.and_then(|times| times.split('/').nth(1)?.parse().ok());
-    mean.ok_or_else(|| Error::Step(format!("ping {address}: no answer")))
 }
 
 impl fmt::Display for Report {

@@ -22,10 +22,10 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// The larger distance of the two legs, of perfdhcp's mean.
+    /// Of the means of a whole exchange, which is both legs: the distance, of perfdhcp's.
     pub fn distance(&self) -> f64 {
-        let of = |ours: f64, theirs: f64| (ours - theirs).abs() / theirs.max(1e-9);
-        of(self.ours.0, self.perfdhcp.0).max(of(self.ours.1, self.perfdhcp.1))
+        let whole = |(offer, ack): (f64, f64)| offer + ack;
+        (whole(self.ours) - whole(self.perfdhcp)).abs() / whole(self.perfdhcp).max(1e-9)
     }
 }
 
