@@ -60,7 +60,7 @@ const STEPS: [Step; 9] = [
     Step {
         name: "dhcp-perfdhcp",
         title: "The same by perfdhcp",
-        words: "dhcp --against berth,kea,dnsmasq --relay --rounds 1 --duration 6 --rate 150 --perfdhcp",
+        words: "dhcp --against berth,kea,dnsmasq --relay --rounds 1 --duration 4 --rate 150 --perfdhcp",
         brief: "dhcp --against berth --relay --rounds 1 --duration 1 --rate 100 --perfdhcp",
         plots: &[],
     },
@@ -88,14 +88,14 @@ const STEPS: [Step; 9] = [
     Step {
         name: "path",
         title: "The way of packets",
-        words: "path --rounds 8 --duration 1",
+        words: "path --rounds 6 --duration 1",
         brief: "path --rounds 1 --duration 1",
         plots: &[],
     },
     Step {
         name: "footprint",
         title: "Launchers",
-        words: "footprint",
+        words: "footprint --watch 12",
         brief: "footprint --launchers 1,2 --watch 2",
         plots: &[],
     },
