@@ -239,16 +239,7 @@ fn goals(found: &Value) -> String {
     let mib = |kib: Option<f64>| kib.map(|kib| kib / 1024.0);
     let agreement = || {
         let all = found.pointer("/dhcp-perfdhcp/agreement")?.as_array()?;
-        let distance = |one: &Value| {
-            // Both legs: a whole exchange.
-            let of = |tool: &str| {
-                let leg = |leg: u8| one.pointer(&format!("/{tool}/{leg}"))?.as_f64();
-                Some(leg(0)? + leg(1)?)
-            };
-            let (ours, theirs) = (of("ours")?, of("perfdhcp")?);
-            Some((ours - theirs).abs() / theirs)
-        };
-        all.iter().filter_map(distance).reduce(f64::min)
+        all.iter().filter_map(at("/distance")).reduce(f64::min)
     };
     let cpu = crate::stats::median(
         found

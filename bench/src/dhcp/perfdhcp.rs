@@ -19,14 +19,8 @@ pub struct Agreement {
     pub rate: f64,
     pub ours: (f64, f64),
     pub perfdhcp: (f64, f64),
-}
-
-impl Agreement {
-    /// Of the means of a whole exchange, which is both legs: the distance, of perfdhcp's.
-    pub fn distance(&self) -> f64 {
-        let whole = |(offer, ack): (f64, f64)| offer + ack;
-        (whole(self.ours) - whole(self.perfdhcp)).abs() / whole(self.perfdhcp).max(1e-9)
-    }
+    /// Between the means of a whole exchange, which is both legs: a share of perfdhcp's.
+    pub distance: f64,
 }
 
 pub fn compare(server: Server, berth: &Path, rate: f64, seconds: f64) -> Result<Agreement, Error> {
@@ -64,7 +58,9 @@ pub fn compare(server: Server, berth: &Path, rate: f64, seconds: f64) -> Result<
         })
     })?;
     let ours = (outcome.offer.mean() / 1e6, outcome.ack.mean() / 1e6);
-    Ok(Agreement { server: server.name(), rate, ours, perfdhcp: theirs })
+    let whole = |(offer, ack): (f64, f64)| offer + ack;
+    let distance = (whole(ours) - whole(theirs)).abs() / whole(theirs).max(1e-9);
+    Ok(Agreement { server: server.name(), rate, ours, perfdhcp: theirs, distance })
 }
 
 /// `avg delay: 0.143 ms`, of both legs.

@@ -332,7 +332,7 @@ impl fmt::Display for Report {
                 server.limit_of_berth.map_or(String::new(), |ratio| format!(", {ratio:.3} of berth's"));
             writeln!(f, "{}: holds {limit:.0}/s (min {least:.0}, max {most:.0}){ratio}", server.name)?;
         }
-        for Agreement { server, rate, ours, perfdhcp } in &self.agreement {
+        for Agreement { server, rate, ours, perfdhcp, .. } in &self.agreement {
             writeln!(
                 f,
                 "{server} at {rate:.0}/s as a relay: ours {:.3} and {:.3} ms, perfdhcp {:.3} and {:.3} ms",
@@ -340,7 +340,7 @@ impl fmt::Display for Report {
             )?;
         }
         for found in &self.agreement {
-            writeln!(f, "{}: within {:.0} % of perfdhcp", found.server, found.distance() * 100.0)?;
+            writeln!(f, "{}: within {:.0} % of perfdhcp", found.server, found.distance * 100.0)?;
         }
         Ok(())
     }
