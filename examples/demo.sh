@@ -218,6 +218,7 @@ exec 9<"$(command -v ip)"
 flock -n 9 || die "another demo is running"
 
 image=$("$here/guest/tiny.sh" 9<&-)
+[ -f "$image" ] || die "the guest's image is not there: '$image'"
 sweep
 trap clean_up EXIT
 trap interrupted INT TERM HUP

@@ -10,6 +10,9 @@
 #   DOCKER_DATA=DIR   by a docker daemon that is started for this and ended, its images in DIR; its builds use this
 #                     machine's own network, and no bridge or rule is made
 set -euo pipefail
+
+# The answer is the one line on stdout; whatever the tools say goes to stderr.
+exec 3>&1 1>&2
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
@@ -68,7 +71,7 @@ debian() {
             IFS=,
             # Merging /usr by hand needs no Perl, the package that does it does.
             printf '%s' "usr-is-merged${*:+,$*}"
-        )" "$suite" "$work/root" >&2
+        )" "$suite" "$work/root"
 }
 
 make_base() {
@@ -108,4 +111,4 @@ docker build --network host "${words[@]}" --build-arg "VERSION=$version" -t "$na
     die "the build failed"
 }
 say "$name has $(($(docker image inspect -f '{{.Size}}' "$name") / 1000000)) MB"
-printf '%s\n' "$name"
+printf '%s\n' "$name" >&3

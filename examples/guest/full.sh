@@ -9,6 +9,8 @@
 # Nothing in it knows berth: address, host name, keys and what to run come by DHCP and the config drive.
 # Log in with the keys of user_data; there is no password. The serial console shows boot and a login.
 set -euo pipefail
+# The answer is the one line on stdout; whatever the tools say goes to stderr.
+exec 3>&1 1>&2
 
 cache=${BERTH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/berth}
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -36,7 +38,7 @@ build_tree() {
             printf '%s' "${packages[*]}"
         )" \
         --customize-hook="$work/customize" \
-        "$suite" "$work/root" >&2
+        "$suite" "$work/root"
 }
 
 # Runs while the chroot is complete, with the tree as $1.
@@ -82,7 +84,7 @@ build_disk() {
     truncate -s ${disk_mib}M "$disk"
     echo "start=$first_sector, type=83, bootable" | /sbin/sfdisk -q "$disk"
     /sbin/mke2fs -q -t ext4 -L root -d "$work/root" -E offset=$((first_sector * 512)) \
-        "$disk" $(((disk_mib - 1) * 1024))k 2> >(grep -v 'Unknown extended option' >&2 || true)
+        "$disk" $(((disk_mib - 1) * 1024))k 2> >(grep -v 'Unknown extended option' || true)
     cat >"$work/early.cfg" <<'GRUB'
 set root=(hd0,msdos1)
 configfile /boot/grub/grub.cfg
@@ -118,4 +120,4 @@ if [ ! -e "$image" ]; then
     mv "$work/disk.qcow2" "$image"
     say "built $image"
 fi
-printf '%s\n' "$image"
+printf '%s\n' "$image" >&3

@@ -15,6 +15,8 @@
 # TCP 5900 says "guest-5900"; TCP 2323 is a shell. /run/lease keeps what DHCP gave.
 # The power button unmounts /data and powers off, unless user_data contains "ignore-acpi".
 set -euo pipefail
+# The answer is the one line on stdout; whatever the tools say goes to stderr.
+exec 3>&1 1>&2
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 cache=${BERTH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/berth}
@@ -36,17 +38,15 @@ kernel_package() {
         awk '/Depends: linux-image/ { print $2; exit }'
 }
 
-# The kernel's package, kept in the cache beside the guest.
+# The kernel's package, kept in the cache beside the guest, as $deb.
 fetch_kernel() { # PACKAGE
-    local fetched
-    fetched=$(find "$cache" -name "$1_*.deb" -print -quit)
-    if [ -z "$fetched" ]; then
+    deb=$(find "$cache" -name "$1_*.deb" -print -quit)
+    if [ -z "$deb" ]; then
         say "downloading $1"
-        (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root "$1" >&2)
+        (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root "$1")
         mv "$work/$1"_*.deb "$cache"
-        fetched=$(find "$cache" -name "$1_*.deb" -print -quit)
+        deb=$(find "$cache" -name "$1_*.deb" -print -quit)
     fi
-    printf '%s\n' "$fetched"
 }
 
 # The wanted modules and what they depend on, out of the kernel's package.
@@ -232,7 +232,7 @@ LABEL tiny
  APPEND console=ttyS0 quiet loglevel=3 panic=-1 tsc=reliable
 CFG
     # -h: sectors before the partition, which the boot sector has to know.
-    /sbin/mkfs.vfat -C -h 2048 -n TINY "$boot" $((boot_mib * 1024)) >/dev/null
+    /sbin/mkfs.vfat -C -h 2048 -n TINY "$boot" $((boot_mib * 1024))
     mcopy -i "$boot" "$work/initrd" "$work/syslinux.cfg" ::
     mcopy -i "$boot" "$work/kernel/boot/vmlinuz-$1" ::vmlinuz
     syslinux --install "$boot"
@@ -253,7 +253,7 @@ TABLE
 mkdir -p "$cache"
 package=$(kernel_package)
 if [ -z "$package" ] && [ "$(id -u)" -eq 0 ]; then
-    apt-get update -qq >&2
+    apt-get update -qq
     package=$(kernel_package)
 fi
 [ -n "$package" ] || die "apt knows no linux-image-cloud-amd64; run apt-get update"
@@ -268,7 +268,7 @@ if [ ! -e "$image" ]; then
     trap 'rm -rf -- "$work"' EXIT
     trap 'exit 130' INT TERM
     say "building (about 5 s, once)"
-    deb=$(fetch_kernel "$package")
+    fetch_kernel "$package"
     dpkg-deb -x "$deb" "$work/kernel"
     version=$(ls "$work/kernel/lib/modules")
     build_initramfs "$version"
@@ -276,4 +276,4 @@ if [ ! -e "$image" ]; then
     mv "$work/disk.qcow2" "$image"
     say "built $image"
 fi
-printf '%s\n' "$image"
+printf '%s\n' "$image" >&3
