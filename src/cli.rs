@@ -354,6 +354,32 @@ mod tests {
         assert!(matches!(command(&["berth", "net", "--mtu", "1400"]), Command::Net { .. }));
     }
 
+    /// Every line of a help's examples that begins with our name.
+    fn examples(command: &clap::Command, found: &mut Vec<String>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let joined = help.replace("\\\n", " ");
+        for line in joined.lines().filter_map(|line| line.strip_prefix("  berth ")) {
+            // Two blanks, or a shell's redirection, end the words.
+            let line = line.trim_start().split(" >").next().unwrap_or_default();
+            let words: Vec<&str> = line.split("   ").next().unwrap_or_default().split_whitespace().collect();
+            found.push(words.join(" "));
+        }
+        command.get_subcommands().for_each(|command| examples(command, found));
+    }
+
+    #[test]
+    fn every_example_of_every_help_is_understood() {
+        let mut found = Vec::new();
+        examples(&Cli::command(), &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        for line in found {
+            let words = std::iter::once("berth").chain(line.split(' ')).map(OsString::from);
+            if let Err(error) = parse(words) {
+                panic!("berth {line}: {error}");
+            }
+        }
+    }
+
     #[test]
     fn an_unknown_flag_is_a_mistake() {
         let error = parse(["berth", "--no-such-flag"].map(OsString::from)).expect_err("a mistake");

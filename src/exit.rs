@@ -43,6 +43,10 @@ pub enum Code {
     Stopped,
     /// `nft check`: the rules are not what the plan says.
     Drifted,
+    /// `nft list`: what was asked for is not loaded.
+    NotLoaded,
+    /// The answer could not be written: a full disk behind stdout.
+    Output,
     /// `status`: not ready, or nobody answers.
     NotReady,
     /// `selftest`: a step failed.
@@ -58,7 +62,13 @@ impl Code {
     pub fn number(self) -> u8 {
         match self {
             Self::Success => 0,
-            Self::Dropped | Self::Drifted | Self::NotReady | Self::SelfTest | Self::Invalid => 1,
+            Self::Dropped
+            | Self::Drifted
+            | Self::NotLoaded
+            | Self::Output
+            | Self::NotReady
+            | Self::SelfTest
+            | Self::Invalid => 1,
             Self::ImageDirectory => 2,
             Self::Overlay | Self::CannotTell => 3,
             Self::Network => 4,

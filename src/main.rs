@@ -194,7 +194,11 @@ fn from_inspect(error: inspect::Error) -> Failure {
         inspect::Error::Usage(_) => Code::Usage,
         inspect::Error::Route(_) => Code::Network,
         inspect::Error::Signals(_) => Code::Machine,
-        _ => Code::Nat,
+        inspect::Error::Absent(_) => Code::NotLoaded,
+        inspect::Error::Pod(_) => Code::Facts,
+        inspect::Error::Write(_) => Code::Output,
+        inspect::Error::Link(_) => Code::Network,
+        inspect::Error::Netlink(_) => Code::Nat,
     };
     Failure(code, story(&error))
 }

@@ -41,8 +41,8 @@ namespace, so in a container it is not the one that `ps` shows there.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
-  berth nft check                    with the environment of the launcher
-  berth nft check --reserve 22/tcp   with its flags
+  berth nft check                           with the environment of the launcher
+  berth nft check --reserved-ports 22/tcp   with its flags
 
 Lines with - are planned and not loaded, lines with + are loaded and not planned.";
 

@@ -58,7 +58,7 @@ pub async fn predict(
             }
         }
     }
-    Err(Error::Absent(format!("{packet} asks for more than {QUESTIONS} routes: there is no end to it")))
+    Err(Error::Pod(format!("{packet} asks for more than {QUESTIONS} routes: there is no end to it")))
 }
 
 fn print(explanation: &Explanation, output: Output, out: &mut impl Write) -> Result<(), Error> {

@@ -30,6 +30,9 @@ pub enum Error {
     /// What was asked for is not loaded.
     #[error("{0}")]
     Absent(String),
+    /// The pod has not what the question needs: an interface, a default route.
+    #[error("{0}")]
+    Pod(String),
     #[error("listening for signals")]
     Signals(#[source] io::Error),
     #[error("writing the result")]

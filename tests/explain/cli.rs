@@ -41,6 +41,33 @@ fn verdict((code, out, err): &Said) -> (i32, &str) {
     (*code, out.lines().last().unwrap_or(err))
 }
 
+/// 17 is the kernel's no, and nothing else.
+#[test]
+fn each_reason_has_its_own_code() {
+    let (_peer, pod) = pod();
+    let full = "/dev/full";
+    for (code, words) in [
+        (1, "nft list table inet nope"),
+        (1, "nft list chain inet berth nope"),
+        (10, "nft list nonsense"),
+        (11, "nft explain --from 10.0.0.9 --iif nosuch --to 10.1.1.2:22/tcp"),
+        (1, "nft list FULL"),
+        (0, "nft list table inet berth"),
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_berth"));
+        command.args(words.replace("FULL", "").split_whitespace()).args(["--netns", &pod.path()]);
+        if words.contains("FULL") {
+            command.stdout(std::fs::OpenOptions::new().write(true).open(full).unwrap());
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{words}: {said}");
+        assert_eq!(said.is_empty(), code == 0, "{words}: {said}");
+    }
+    pod.ip("route del default");
+    assert_eq!(explain(&pod, "--from 10.0.0.9 --to pod:22/tcp").0, 11);
+}
+
 #[test]
 fn a_packet_to_the_pods_address_is_the_guests() {
     let (_peer, pod) = pod();
@@ -173,7 +200,7 @@ fn mistakes_are_told_with_what_is_allowed() {
         ("--to 10.1.1.2:22/icmp", 10, "this protocol has no ports"),
         ("--to 10.1.1.2:22/tcp --from fd00::1", 10, "different families"),
         ("--to 10.1.1.2:22/tcp --hook middle", 10, "ingress, prerouting, input"),
-        ("--to 10.1.1.2:22/tcp --iif eth9", 17, "no interface eth9 here; there are"),
+        ("--to 10.1.1.2:22/tcp --iif eth9", 11, "no interface eth9 here; there are"),
         ("--to 10.1.1.2:22/udp --tcp-flags syn", 10, "of a TCP packet"),
         ("--to 10.1.1.2:22/tcp --family bridge", 10, "say --hook"),
         ("--to 10.1.1.2:22/tcp --oif eth0", 10, "--oif is for --hook"),

@@ -138,9 +138,7 @@ async fn address(host: &str, v6: bool, world: &mut World, handle: &Handle) -> Re
     let far = if v6 { IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]) } else { IpAddr::from([192, 0, 2, 1]) };
     match ask(world, handle, far, None).await? {
         Route::To { source: Some(source), .. } => Ok(source),
-        _ => {
-            Err(Error::Absent("pod: there is no default route here, so no address that is the pod's".into()))
-        }
+        _ => Err(Error::Pod("pod: there is no default route here, so no address that is the pod's".into())),
     }
 }
 
@@ -293,7 +291,7 @@ async fn place(
 fn named(name: &str, world: &World) -> Result<Interface, Error> {
     world.named(name).cloned().ok_or_else(|| {
         let names: Vec<&str> = world.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-        Error::Absent(format!("no interface {name} here; there are {}", names.join(", ")))
+        Error::Pod(format!("no interface {name} here; there are {}", names.join(", ")))
     })
 }
 
