@@ -8,7 +8,7 @@
 #   BASES=local       on bases made here, once: a minimal Debian by mmdebstrap, and the same with a compiler and this
 #                     machine's own Rust toolchain and certificates
 #   DOCKER_DATA=DIR   by a docker daemon that is started for this and ended, its images in DIR; its builds use this
-#                     machine's own network, and no bridge or rule is made
+#                     machine's own network, and no bridge or rule is made. `dockerd --data-root DIR` has them later.
 set -euo pipefail
 
 # The answer is the one line on stdout; whatever the tools say goes to stderr.
@@ -96,7 +96,8 @@ make_rust_base() {
 export DOCKER_BUILDKIT=0
 command -v docker >/dev/null || die "no docker; run examples/install.sh image"
 [ -z "${DOCKER_DATA-}" ] || start_daemon
-docker info >/dev/null 2>&1 || die "no docker daemon answers; start it, or set DOCKER_DATA for one of our own"
+docker info >/dev/null 2>&1 || die "no docker daemon answers: start it (systemctl start docker, or dockerd &)," \
+    "or set DOCKER_DATA=DIR: one is started for the build, and its images stay in DIR"
 words=()
 if [ "${BASES-}" = local ]; then
     command -v mmdebstrap >/dev/null || die "no mmdebstrap; run examples/install.sh image"
@@ -105,10 +106,14 @@ if [ "${BASES-}" = local ]; then
     has "$rust_base" || make_rust_base "$rust_base"
     words=(--build-arg "BASE=$base" --build-arg "RUST_BASE=$rust_base")
 fi
-say "building $name"
-docker build --network host "${words[@]}" --build-arg "VERSION=$version" -t "$name" . >"$work/build" 2>&1 9>&- || {
-    tail -40 "$work/build" >&2
+say "building $name: some minutes, most of them the release build"
+docker build --network host "${words[@]}" --build-arg "VERSION=$version" -t "$name" . 2>&1 9>&- |
+    tee "$work/build" | sed -un 's/^Step /image: step /p; /^ *Compiling berth /s/^ */image: /p' || {
+    tail -40 "$work/build"
     die "the build failed"
 }
 say "$name has $(($(docker image inspect -f '{{.Size}}' "$name") / 1000000)) MB"
+if [ -n "$daemon" ]; then
+    say "it is in $DOCKER_DATA, whose daemon ends now; to run it: dockerd --data-root $(realpath "$DOCKER_DATA") &"
+fi
 printf '%s\n' "$name" >&3

@@ -41,6 +41,8 @@ pub enum Code {
     Machine,
     /// The start was ended by SIGTERM or SIGINT before there was a guest.
     Stopped,
+    /// `vm`: `berth net` stayed away, and `BERTH_ON_NET_LOST=exit`.
+    NetLost,
     /// `nft check`: the rules are not what the plan says.
     Drifted,
     /// `nft list`: what was asked for is not loaded.
@@ -83,6 +85,7 @@ impl Code {
             Self::Serve => 18,
             Self::Machine => 19,
             Self::Stopped => 20,
+            Self::NetLost => 21,
             Self::Guest(code) => code,
         }
     }

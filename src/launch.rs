@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use berth::config::{Config, Options};
+use berth::config::{Config, OnNetLost, Options};
 use berth::exit::{Code, story};
 use berth::facts::NetFacts;
 use berth::plan::machine::BaseFormat;
@@ -12,11 +14,14 @@ use berth::supervise::{Console, Signals};
 use berth::sys::image::Format;
 use berth::sys::link::{Links, open_tap};
 use berth::sys::netlink::Firewall;
-use berth::sys::{self, probe};
-use berth::{apply, observe, selftest, serve, status, supervise};
+use berth::sys::{self, child, probe};
+use berth::{apply, halves, observe, selftest, serve, status, supervise};
 use tokio::sync::watch;
 
 use super::{Failure, configure, from_apply, from_plan, make_plan, tell_skipped};
+
+/// How long `berth net` may stay away under `BERTH_ON_NET_LOST=exit`.
+const NET_LOST: Duration = Duration::from_secs(30);
 
 /// The walk: config → facts → plan → apply → serve → supervise.
 pub async fn run(options: &Options) -> Result<Code, Failure> {
@@ -55,7 +60,10 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
         probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
     tell_skipped(&facts);
     let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
+    // Before anything is touched: another one may serve here.
+    let listener = halves::listen(&plan.link.tap.name).map_err(from_halves)?;
     let told = Told::start("net", &config.paths.state_dir);
+    tokio::spawn(halves::tell(listener, told.network()));
     let preparing = async {
         let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
         Network::prepare(&plan, &links, firewall).await
@@ -78,14 +86,38 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     let config = configure(options)?;
     let mut plan = make_plan(&config, &links).await?;
     let told = Told::start("vm", &plan.disk.state_dir);
-    let preparing = async {
-        apply::tap(&plan.net.link.tap.name, &links).await.map_err(from_apply)?;
-        let lock = apply::fetch(&plan).await.map_err(from_apply)?;
-        apply::disks(&plan.disk, lock).await.map_err(from_apply)
+    tokio::spawn(halves::follow(plan.net.link.tap.name.clone(), config.machine.uid, told.other.clone()));
+    let net_lost = AtomicBool::new(false);
+    let launching = async {
+        let preparing = async {
+            apply::tap(&plan.net.link.tap.name, &links).await.map_err(from_apply)?;
+            let lock = apply::fetch(&plan).await.map_err(from_apply)?;
+            apply::disks(&plan.disk, lock).await.map_err(from_apply)
+        };
+        let disks = unless_stopped(&mut signals, preparing).await?;
+        let base = stand_on(&mut plan, &disks);
+        supervise(&plan, base, &mut signals, &told.guest).await
     };
-    let disks = unless_stopped(&mut signals, preparing).await?;
-    let base = stand_on(&mut plan, &disks);
-    supervise(&plan, base, &mut signals, &told.guest).await
+    let watching = async {
+        let limit = (config.lifecycle.on_net_lost == OnNetLost::Exit).then_some(NET_LOST);
+        let has_uplink = async || probe::net_facts(&config, &links).await.is_ok();
+        halves::watch_over(told.other.subscribe(), limit, has_uplink).await;
+        tracing::error!(after_s = NET_LOST.as_secs(), "the network half stayed away: stopping the guest");
+        net_lost.store(true, Ordering::Relaxed);
+        // As anybody would ask: the guest gets its grace period.
+        child::terminate_ourselves();
+        std::future::pending::<()>().await;
+    };
+    let code = tokio::select! {
+        code = launching => code,
+        () = watching => return Ok(Code::NetLost),
+    };
+    if net_lost.into_inner() { code.map(|_| Code::NetLost).or(Ok(Code::NetLost)) } else { code }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn from_halves(error: halves::Error) -> Failure {
+    Failure(Code::Serve, story(&error))
 }
 
 /// `berth selftest`: the network half, and a synthetic guest on it. What was made stays, as after `berth net`.
@@ -215,6 +247,8 @@ struct Told {
     guest: watch::Sender<supervise::Standing>,
     counts: watch::Sender<observe::Counts>,
     serving: watch::Sender<bool>,
+    /// What the network half says, for the half with the guest.
+    other: watch::Sender<Option<status::Network>>,
 }
 
 impl Told {
@@ -224,6 +258,7 @@ impl Told {
             guest: watch::Sender::default(),
             counts: watch::Sender::default(),
             serving: watch::Sender::new(false),
+            other: watch::Sender::default(),
         }
     }
 
@@ -232,7 +267,14 @@ impl Told {
         let told = Self::silent();
         let (guest, counts, serving) =
             (told.guest.subscribe(), told.counts.subscribe(), told.serving.subscribe());
-        let status = move || status_of(verb, *guest.borrow(), *counts.borrow(), *serving.borrow());
+        let other = told.other.subscribe();
+        let status = move || {
+            let network = match verb {
+                "vm" => other.borrow().clone().unwrap_or_default(),
+                _ => network_of(*serving.borrow(), *counts.borrow()),
+            };
+            status_of(verb, *guest.borrow(), network)
+        };
         let made = sys::image::private_dir(state_dir).map_err(|error| story(&error));
         match made.and_then(|()| status::listen(state_dir).map_err(|error| story(&error))) {
             Ok(listener) => drop(tokio::spawn(status::tell(listener, status))),
@@ -240,30 +282,48 @@ impl Told {
         }
         told
     }
+
+    /// The network half as it is and as it changes, for the other half.
+    fn network(&self) -> watch::Receiver<status::Network> {
+        let (mut serving, mut counts) = (self.serving.subscribe(), self.counts.subscribe());
+        let (to, network) = watch::channel(status::Network::default());
+        tokio::spawn(async move {
+            loop {
+                to.send_replace(network_of(*serving.borrow_and_update(), *counts.borrow_and_update()));
+                let changed = tokio::select! {
+                    changed = serving.changed() => changed,
+                    changed = counts.changed() => changed,
+                };
+                if changed.is_err() {
+                    return;
+                }
+            }
+        });
+        network
+    }
 }
 
-fn status_of(
-    verb: &str,
-    guest: supervise::Standing,
-    counts: observe::Counts,
-    serving: bool,
-) -> status::Status {
+fn network_of(serving: bool, counts: observe::Counts) -> status::Network {
+    status::Network {
+        serving,
+        rules_restored: counts.rules_restored,
+        links_mended: counts.links_mended,
+        addresses_changed: counts.addresses_changed,
+    }
+}
+
+fn status_of(verb: &str, guest: supervise::Standing, network: status::Network) -> status::Status {
     let running = guest.phase == supervise::Phase::Running;
-    let (machine, network) = (verb != "net", verb != "vm");
+    let machine = verb != "net";
     status::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         verb: verb.to_owned(),
-        ready: (running || !machine) && (serving || !network),
+        ready: (running || !machine) && network.serving,
         guest: machine.then(|| status::Guest {
             phase: guest.phase.as_str().to_owned(),
             accelerator: guest.accelerator.map(|accelerator| accelerator.as_str().to_owned()),
         }),
-        network: network.then_some(status::Network {
-            serving,
-            rules_restored: counts.rules_restored,
-            links_mended: counts.links_mended,
-            addresses_changed: counts.addresses_changed,
-        }),
+        network: Some(network),
     }
 }
 

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Pure rooms (`config`, `facts`, `plan`, `proto`, `nft`, `iso`) think and never touch; `sys` touches and never
-//! decides; the verbs (`apply`, `serve`, `supervise`, `observe`, `inspect`, `status`,
-//! `selftest`) see both. `tests/layers.rs` holds the rooms to that.
+//! decides; the verbs (`apply`, `serve`, `supervise`, `observe`, `halves`, `inspect`,
+//! `status`, `selftest`) see both. `tests/layers.rs` holds the rooms to that.
 
 pub mod cli;
 pub mod config;
@@ -20,6 +20,7 @@ pub mod facts;
 pub mod plan;
 
 pub mod apply;
+pub mod halves;
 pub mod inspect;
 pub mod observe;
 pub mod selftest;

@@ -26,7 +26,7 @@ pub struct Status {
     pub version: String,
     /// `run`, `net` or `vm`.
     pub verb: String,
-    /// The network serves, and the guest runs: as far as they are this process's.
+    /// The network serves, and the guest runs. For `net` its own half alone.
     pub ready: bool,
     pub guest: Option<Guest>,
     pub network: Option<Network>,
@@ -40,8 +40,8 @@ pub struct Guest {
     pub accelerator: Option<String>,
 }
 
-/// What had to be put right so far.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether it serves, and what had to be put right so far. `berth vm` tells what `berth net` told it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     pub serving: bool,
     pub rules_restored: u64,
@@ -115,7 +115,11 @@ impl fmt::Display for Status {
         }
         if let Some(network) = network {
             let Network { serving, rules_restored, links_mended, addresses_changed } = network;
-            let serving = if *serving { "serving" } else { "not yet" };
+            let serving = match (*serving, verb.as_str()) {
+                (true, _) => "serving",
+                (false, "vm") => "no `berth net` serves in this network namespace",
+                (false, _) => "not yet",
+            };
             write!(
                 f,
                 "\nnetwork  {serving}; rules restored {rules_restored}, links mended {links_mended}, addresses changed {addresses_changed}"

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for the verbs.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("net", &[]),
     ("iso", &[]),
     ("exit", &[]),
@@ -30,6 +30,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("selftest", &["net", "plan", "sys"]),
     ("serve", &["exit", "facts", "net", "plan", "proto", "sys"]),
     ("status", &[]),
+    ("halves", &["net", "status"]),
     ("validate", &[]),
     ("supervise", &["config", "exit", "net", "plan", "proto", "sys"]),
 ];

@@ -97,6 +97,11 @@ impl Split {
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     }
 
+    fn vm_is_ready(&self, wanted: bool) {
+        let what = format!("berth vm ready: {wanted}");
+        self.world.until(&what, SOON, |_| ((self.status("state", &[]).0 == Some(0)) == wanted).then_some(()));
+    }
+
     fn net_is_ready(&self) {
         self.world.until(&format!("berth net ready\n{}", self.net_log()), SOON, |_| {
             (self.status("net-state", &[]).0 == Some(0)).then_some(())
@@ -141,7 +146,7 @@ fn the_halves_are_one_pod_and_each_may_end_and_come_back() {
         "{text}"
     );
     assert_eq!(told["guest"]["accelerator"], "tcg");
-    assert_eq!(told["network"], serde_json::Value::Null);
+    assert_eq!(told["network"]["serving"], true, "what the other half says: {text}");
 
     let answers = |split: &Split| {
         let hello = World::tcp(&split.world.peer, POD, 8080, b"").unwrap();
@@ -151,13 +156,23 @@ fn the_halves_are_one_pod_and_each_may_end_and_come_back() {
     };
     answers(&split);
 
+    // A second one is refused, before it touches anything.
+    let second =
+        split.berth(&SIDECAR, "net").env("BERTH_STATE_DIR", split.world.path("second")).output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.status.code() == Some(18) && said.contains("another `berth net` serves tap0"), "{said}");
+
     // The network half is killed: the guest goes on, and the next one heals what happened meanwhile.
     split.end_net("KILL");
     answers(&split);
+    split.vm_is_ready(false);
+    let (_, text) = split.status("state", &[]);
+    assert!(text.contains("no `berth net` serves in this network namespace"), "{text}");
     assert_eq!(split.status("net-state", &["--alive"]).0, Some(1));
     split.world.pod.nft("delete table inet berth");
     split.start_net();
     split.net_is_ready();
+    split.vm_is_ready(true);
     answers(&split);
     assert!(split.world.guest("udhcpc -n -q -t 3 -i eth0 2>&1").contains("192.168.254.2"));
 
@@ -191,8 +206,31 @@ fn a_machine_that_comes_first_waits_for_its_tap() {
     assert!(text.contains("not ready") && text.contains("starting"), "{text}");
     split.start_net();
     split.world.ready();
-    assert_eq!(split.status("state", &[]).0, Some(0));
+    split.vm_is_ready(true);
     assert_eq!(split.world.stop(), Some(0));
+}
+
+/// What `docker restart` of the network half's container leaves behind: the namespace with bridge, tap and guest, without
+/// the uplink and without anybody who serves.
+#[test]
+fn a_namespace_that_was_left_behind_is_told_not_ready_and_ended_by_choice() {
+    let mut split = Split::new();
+    split.start_net();
+    split.net_is_ready();
+    split.world.set("BERTH_ON_NET_LOST", "exit");
+    let binary = split.world.path("berth").display().to_string();
+    split.world.start_binary(&NOBODY, &binary, "vm").ready();
+    split.vm_is_ready(true);
+
+    split.end_net("KILL");
+    split.world.pod.run("ip link del eth0");
+    split.vm_is_ready(false);
+    assert_eq!(split.status("state", &["--alive"]).0, Some(0), "a probe of liveness is another question");
+    let ended = split.world.wait(Duration::from_secs(90));
+    let log = split.world.log();
+    assert_eq!(ended.code(), Some(21), "{log}");
+    assert!(log.contains("no uplink and no `berth net`") && log.contains("power button pressed"), "{log}");
+    assert!(!log.contains("quitting QEMU"), "{log}");
 }
 
 #[test]

@@ -194,10 +194,22 @@ pub enum OnReboot {
     Exit,
 }
 
+/// What `berth vm` does when `berth net` stays away from its network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNetLost {
+    /// Not ready until it is back: in a pod it comes back into the same namespace.
+    Wait,
+    /// Shut the guest down and end, so that whoever starts containers puts this one into the new namespace.
+    Exit,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lifecycle {
     pub on_poweroff: OnPoweroff,
     pub on_reboot: OnReboot,
+    /// `BERTH_ON_NET_LOST`
+    pub on_net_lost: OnNetLost,
     /// `BERTH_GRACE_S`: seconds between SIGTERM and the moment QEMU must be gone.
     pub grace: Duration,
     /// `BERTH_GRACE_MARGIN_S`: QEMU is quit this long before `grace` ends.

@@ -152,6 +152,9 @@ pub struct Options {
     /// When the guest reboots: reset or exit [default: reset]
     #[arg(long, env = "BERTH_ON_REBOOT", value_name = "POLICY", help_heading = "Lifecycle")]
     pub on_reboot: Option<String>,
+    /// `berth vm`: when `berth net` is gone from its network namespace for 30 s: wait or exit [default: wait]
+    #[arg(long, env = "BERTH_ON_NET_LOST", value_name = "POLICY", help_heading = "Lifecycle")]
+    pub on_net_lost: Option<String>,
     /// Seconds from SIGTERM to the moment QEMU must be gone, 1 to 86400 [default: 25]
     #[arg(long, env = "BERTH_GRACE_S", value_name = "SECONDS", help_heading = "Lifecycle")]
     pub grace: Option<String>,

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::options::Options;
 use super::{
-    Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnPoweroff, OnReboot, Paths,
-    STATE_DIR, SeedAs, SeedFormat,
+    Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnNetLost, OnPoweroff, OnReboot,
+    Paths, STATE_DIR, SeedAs, SeedFormat,
 };
 use crate::net::{Ipv4Prefix, Port};
 
@@ -266,6 +266,12 @@ impl Options {
                 &self.on_reboot,
                 OnReboot::Reset,
                 &[("reset", OnReboot::Reset), ("exit", OnReboot::Exit)],
+            ),
+            on_net_lost: wrong.word(
+                "BERTH_ON_NET_LOST",
+                &self.on_net_lost,
+                OnNetLost::Wait,
+                &[("wait", OnNetLost::Wait), ("exit", OnNetLost::Exit)],
             ),
             grace: Duration::from_secs(grace),
             margin: Duration::from_secs(margin),

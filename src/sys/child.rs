@@ -76,6 +76,11 @@ pub fn spawn(order: Order<'_>) -> io::Result<(Child, OwnedFd)> {
     Ok((Child { inner }, output.into()))
 }
 
+/// Asks this process to stop, as whoever started it would.
+pub fn terminate_ourselves() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+}
+
 /// Copies of the descriptors above all numbers wanted, and something open at each of these numbers: so that
 /// one dup2 does not overwrite the source of another, nor a pipe that `Command` opens for itself.
 #[expect(clippy::type_complexity, reason = "two lists that live until the child is started")]

@@ -105,6 +105,18 @@ impl Docker {
         }
     }
 
+    /// Waits for what holds soon.
+    pub fn until<T>(&self, what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
+        let end = Instant::now() + BOOT;
+        loop {
+            if let Some(found) = holds() {
+                return found;
+            }
+            assert!(Instant::now() < end, "{what}: not so");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     pub fn inspect(&self, name: &str, what: &str) -> String {
         self.docker(&format!("inspect -f {} {name}", what.replace(' ', "")))
     }

@@ -213,10 +213,46 @@ fn two_containers_share_a_network_and_the_one_with_the_guest_can_do_nothing() {
     // The network half ends and comes back: the guest does not.
     docker.docker("stop net");
     assert_eq!(docker.inspect("net", "{{.State.ExitCode}}"), "0");
+    assert_eq!(docker.inspect("vm", "{{.State.Status}}"), "running");
     docker.docker("stop vm");
     let logs = docker.logs("vm");
     assert_eq!(docker.inspect("vm", "{{.State.ExitCode}}"), "0", "{logs}");
     assert!(logs.contains("power button pressed"), "{logs}");
+}
+
+/// Docker gives a container that is started again a new network namespace, and leaves those who shared the old one there.
+#[test]
+fn a_restart_of_the_network_half_is_told_by_the_half_with_the_guest_and_cured_by_its_own() {
+    let docker = Docker::start();
+    let (image, guest) = (docker.image.clone(), guest(&docker));
+    docker.docker(&format!("run -d --name net {NET} {guest} {image} net"));
+    let (from, peer) = peer(&docker);
+    docker.docker(&format!("run -d --name vm --network container:net {VM} {guest} {image} vm"));
+    docker.ready("vm", 1);
+    let status = |name: &str| docker.tried(&format!("exec {name} berth status"));
+    docker.until("vm ready", || (status("vm").0 == Some(0)).then_some(()));
+
+    docker.docker("restart net");
+    docker.until("vm not ready", || (status("vm").0 == Some(1)).then_some(()));
+    assert!(status("vm").1.contains("no `berth net` serves in this network namespace"), "{:?}", status("vm"));
+    docker.until("the line", || docker.logs("vm").contains("its container was started again").then_some(()));
+    docker.until("net ready", || (status("net").0 == Some(0)).then_some(()));
+    docker.docker("restart vm");
+    docker.ready("vm", 2);
+    docker.until("vm ready", || (status("vm").0 == Some(0)).then_some(()));
+    answers(&from, peer, docker.address("net"));
+
+    // By itself, as README has it.
+    docker.docker("rm -f vm");
+    docker.docker(&format!(
+        "run -d --name vm --restart on-failure -e BERTH_ON_NET_LOST=exit --network container:net {VM} {guest} {image} vm"
+    ));
+    docker.ready("vm", 1);
+    docker.docker("restart net");
+    docker.ready("vm", 2);
+    assert_eq!(docker.inspect("vm", "{{.RestartCount}}"), "1", "{}", docker.logs("vm"));
+    docker.until("vm ready", || (status("vm").0 == Some(0)).then_some(()));
+    answers(&from, peer, docker.address("net"));
 }
 
 #[test]
