@@ -65,19 +65,36 @@ pub async fn fetch(plan: &Plan) -> Result<Lock, Error> {
         }
         image::private_dir(&disk.state_dir)?;
         let lock = image::lock(&disk.lock, &format!("{name} (pid {})", std::process::id()))?;
-        if let Root::Overlay { base, fetch: Some(fetch), .. } = &disk.root {
-            fetch_base(base, fetch)?;
+        if let Root::Overlay { path, base, fetch: Some(fetch), .. } = &disk.root {
+            fetch_base(path, base, fetch)?;
         }
         Ok(lock)
     })
     .await?
 }
 
+/// Whether the base that is there will do. A disk that was made is held to its base when it is adopted; without one, a
+/// base that is refused, left by an earlier version or by hand, is worth asking its source for another.
+fn has_base(disk: &std::path::Path, base: &std::path::Path) -> Result<bool, Error> {
+    if !base.exists() || disk.exists() {
+        return Ok(base.exists());
+    }
+    match image::inspect(base) {
+        Ok(_) => Ok(true),
+        Err(error @ (image::Error::NotAnImage { .. } | image::Error::Refers { .. })) => {
+            tracing::warn!(error = %crate::exit::story(&error), "the image in place is refused, fetching it anew");
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-fn fetch_base(base: &std::path::Path, fetch: &Fetch) -> Result<(), Error> {
-    if base.exists() {
+fn fetch_base(disk: &std::path::Path, base: &std::path::Path, fetch: &Fetch) -> Result<(), Error> {
+    if has_base(disk, base)? {
         return Ok(());
     }
+    let made_on = image::noted_base(disk, base)?;
     let started = Instant::now();
     if let Some(dir) = base.parent() {
         image::make_dir(dir)?;
@@ -94,7 +111,8 @@ fn fetch_base(base: &std::path::Path, fetch: &Fetch) -> Result<(), Error> {
         ca_file: fetch.ca_file.as_deref(),
         timing: Timing::default(),
     };
-    let fetched = image::fetch(&request, &mut |progress| bar.show(progress));
+    let made_on = made_on.as_ref().map(|identity| (disk, identity));
+    let fetched = image::fetch_for(&request, made_on, &mut |progress| bar.show(progress));
     bar.finish();
     fetched?;
     tracing::info!(source = shown, image = %base.display(), took_ms = started.elapsed().as_millis(), "image fetched");
@@ -128,6 +146,9 @@ fn root(root: &Root) -> Result<Option<(PathBuf, Format)>, Error> {
     if overlay.base != *base {
         tracing::warn!(disk = %path.display(), base = %overlay.base.display(), wanted = %base.display(),
             "the VM's disk was made on another image and stays on it");
+    }
+    for note in &overlay.notes {
+        tracing::warn!("{note}");
     }
     if overlay.created {
         let path = path.clone();

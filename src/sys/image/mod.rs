@@ -1,22 +1,26 @@
-//! Disk images on this machine: the lock, the fetch, what a file is, the overlay, small files written whole.
+//! Disk images on this machine: the lock, the fetch, what a file is, the overlay and its base, small files written
+//! whole.
 //!
 //! Blocking code; the verb runs it off the event loop. A good file is never replaced by a bad one: everything is
-//! written beside its place, synced, and renamed. An overlay is synced while QEMU starts.
+//! written beside its place, looked at, synced, and renamed. An overlay is synced while QEMU starts.
 
 mod fetch;
 mod format;
+mod identity;
 mod lock;
 mod overlay;
+pub mod qcow2;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-pub use fetch::{Origin, Progress, Request, Timing, fetch};
+pub use fetch::{Origin, Progress, Request, Timing, fetch, fetch_for};
 pub use format::{Format, inspect};
+pub use identity::Identity;
 pub use lock::{Lock, lock, wait_released};
-pub use overlay::{Overlay, ensure_overlay};
+pub use overlay::{Overlay, ensure_overlay, noted_base};
 
 /// What is wrong with an image, a disk or its source.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +37,8 @@ pub enum Error {
     Checksum { origin: String, wanted: String, found: String },
     #[error("{name} is {what}: a qcow2 or raw disk image is needed")]
     NotAnImage { name: String, what: String },
-    #[error("{} names {refers} as its {what}: an image that opens other files is refused", path.display())]
-    Refers { path: PathBuf, what: &'static str, refers: String },
+    #[error("{name} names {refers} as its {what}: an image that opens other files is refused")]
+    Refers { name: String, what: &'static str, refers: String },
     #[error("{}: {why}", path.display())]
     Overlay { path: PathBuf, why: String },
     #[error("creating the overlay {}", path.display())]
