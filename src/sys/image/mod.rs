@@ -9,6 +9,7 @@ mod format;
 mod identity;
 mod lock;
 mod overlay;
+mod owner;
 pub mod qcow2;
 
 use std::fs::{self, File, OpenOptions};
@@ -21,12 +22,15 @@ pub use format::{Format, inspect};
 pub use identity::Identity;
 pub use lock::{Lock, lock, wait_released};
 pub use overlay::{Overlay, ensure_overlay, noted_base};
+pub use owner::{join_group, share};
 
 /// What is wrong with an image, a disk or its source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{step} {}", path.display())]
     File { step: &'static str, path: PathBuf, source: io::Error },
+    #[error("{step} {}: {why}", path.display())]
+    Denied { step: &'static str, path: PathBuf, why: String },
     #[error("no space left for {}: give the volume more room, or remove what is not needed", .0.display())]
     Full(PathBuf),
     #[error("{url}: the server answered {status}: check IMG_SOURCE")]
@@ -49,10 +53,13 @@ pub enum Error {
     Certificates(PathBuf),
 }
 
-/// An I/O error with its file; a full disk has words of its own.
+/// An I/O error with its file; a full disk and a file of somebody else have words of their own.
 fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full(path.to_owned()),
+        io::ErrorKind::PermissionDenied => {
+            Error::Denied { step, path: path.to_owned(), why: owner::words(path) }
+        }
         _ => Error::File { step, path: path.to_owned(), source },
     }
 }

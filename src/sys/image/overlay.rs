@@ -1,7 +1,8 @@
 //! The VM's own disk: a qcow2 overlay, created once on its base, with a note of which image that was, and kept for ever.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use imago::file::File as Storage;
@@ -11,6 +12,7 @@ use imago::{DenyImplicitOpenGate, FormatAccess, FormatCreateBuilder, FormatDrive
 
 use super::format::{refused, whole};
 use super::identity::{Identity, Note};
+use super::owner::SHARED;
 use super::qcow2::{Fault, Header, MAGIC, ReadAt};
 use super::{Error, Format, at, beside, create};
 
@@ -76,7 +78,8 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Erro
     let note = Note { identity, base: name.to_owned() };
     let beside = beside(path, "new");
     let write = || -> io::Result<()> {
-        let file = create(&beside, 0o600)?;
+        let file = create(&beside, SHARED)?;
+        file.set_permissions(Permissions::from_mode(SHARED))?;
         let storage = Storage::try_from(file.try_clone()?)?;
         Qcow2::<Storage>::create_builder(storage)
             .size(size_bytes)
@@ -132,7 +135,7 @@ fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, E
     let mut size_bytes = header.size;
     if let Some(wanted) = at_least.filter(|&wanted| wanted > size_bytes) {
         size_bytes = wanted.next_multiple_of(512);
-        grow(path, size_bytes).map_err(at("growing", path))?;
+        grow(path, &header, size_bytes).map_err(at("growing", path))?;
     }
     Ok(Overlay { base, base_format: identity.format, size_bytes, created: false, notes })
 }
@@ -220,9 +223,14 @@ fn first_note(path: &Path, base: &Path, note: &Note, header: &Header) -> String 
     }
 }
 
-/// Only the overlay itself is opened: what lies beyond the base reads as zeros.
-fn grow(path: &Path, size_bytes: u64) -> io::Result<()> {
+/// Only the overlay itself is opened: what lies beyond the base reads as zeros. Where the L1 table has room in its last
+/// cluster, as up to 4 TiB, a single write of the header grows the disk; the library's way needs several, and a kill
+/// between them leaves a table that counts as free.
+fn grow(path: &Path, header: &Header, size_bytes: u64) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
+    if header.grow_in_place(&file, size_bytes)? {
+        return Ok(());
+    }
     let image = Qcow2::<Storage>::builder(Storage::try_from(file)?)
         .write(true)
         .backing(None)

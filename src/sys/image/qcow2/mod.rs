@@ -304,6 +304,34 @@ impl Header {
         Ok(Some(data))
     }
 
+    /// Makes the disk larger within the clusters that its L1 table has; false when they do not suffice.
+    pub fn grow_in_place(&self, image: &File, size: u64) -> io::Result<bool> {
+        let entries = size.div_ceil(self.l2_entries() * self.cluster()).max(self.l1.entries);
+        let (old, new) = (self.l1.entries * 8, entries * 8);
+        if new > old.next_multiple_of(self.cluster()) || new > MAX_L1_OCTETS {
+            return Ok(false);
+        }
+        // What is behind the table need not be zeros yet.
+        let zeros = vec![0; usize::try_from(new - old).map_err(io::Error::other)?];
+        image.write_all_at(&zeros, self.l1.offset + old)?;
+        image.sync_data()?;
+        let mut fields = [0; V2_LENGTH as usize];
+        image.read_exact_at(&mut fields, 0)?;
+        let mut put = |from: usize, value: &[u8]| {
+            fields.iter_mut().skip(from).zip(value).for_each(|(slot, octet)| *slot = *octet);
+        };
+        put(24, &size.to_be_bytes());
+        put(36, &u32::try_from(entries).map_err(io::Error::other)?.to_be_bytes());
+        if self.autoclear != 0 {
+            // Bitmaps of the old size are of no use: cleared first, as for every writer that does not keep them.
+            image.write_all_at(&[0; 8], 88)?;
+        }
+        // One write within a sector.
+        image.write_all_at(&fields, 0)?;
+        image.sync_data()?;
+        Ok(true)
+    }
+
     fn extended_l2(&self) -> bool {
         self.incompatible & incompatible::EXTENDED_L2 != 0
     }
