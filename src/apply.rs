@@ -2,7 +2,7 @@
 
 mod progress;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::iso;
@@ -55,29 +55,72 @@ pub struct Disks {
     pub base: Option<(PathBuf, Format)>,
 }
 
+/// A disk that nobody else may start, and the group that its files are shared with: QEMU's, when that is not ours.
+#[derive(Debug)]
+pub struct Held {
+    lock: Lock,
+    group: Option<u32>,
+}
+
 /// Locks and fetches: what may take long, and must be done before the pod's address is mapped, since a download
 /// under way would lose its answers to the guest.
-pub async fn fetch(plan: &Plan) -> Result<Lock, Error> {
+pub async fn fetch(plan: &Plan) -> Result<Held, Error> {
     let (disk, name) = (plan.disk.clone(), plan.name.clone());
+    let group = plan.machine.user.as_ref().map(|user| user.gid);
+    // The thread that opens the disk for QEMU later.
+    join(group);
     tokio::task::spawn_blocking(move || {
+        join(group);
         for note in &disk.notes {
             tracing::warn!("{note}");
         }
         image::private_dir(&disk.state_dir)?;
         let lock = image::lock(&disk.lock, &format!("{name} (pid {})", std::process::id()))?;
-        if let Root::Overlay { base, fetch: Some(fetch), .. } = &disk.root {
-            fetch_base(base, fetch)?;
+        if let Root::Overlay { path, base, fetch: Some(fetch), .. } = &disk.root {
+            fetch_base(path, base, fetch)?;
         }
-        Ok(lock)
+        share(&disk.lock, group);
+        Ok(Held { lock, group })
     })
     .await?
 }
 
+/// Threads have groups of their own: each that opens what another launcher may have made.
+fn join(group: Option<u32>) {
+    if let Some(Err(error)) = group.map(image::join_group) {
+        tracing::debug!(%error, "not in QEMU's group");
+    }
+}
+
+/// So that a launcher that starts as QEMU's user takes up what one that starts as root has made, on the same volume.
+fn share(path: &Path, group: Option<u32>) {
+    if let Some(Err(error)) = group.map(|gid| image::share(path, gid)) {
+        tracing::debug!(%error, path = %path.display(), "not shared with QEMU's group");
+    }
+}
+
+/// Whether the base that is there will do. A disk that was made is held to its base when it is adopted; without one, a
+/// base that is refused, left by an earlier version or by hand, is worth asking its source for another.
+fn has_base(disk: &Path, base: &Path) -> Result<bool, Error> {
+    if !base.exists() || disk.exists() {
+        return Ok(base.exists());
+    }
+    match image::inspect(base) {
+        Ok(_) => Ok(true),
+        Err(error @ (image::Error::NotAnImage { .. } | image::Error::Refers { .. })) => {
+            tracing::warn!(error = %crate::exit::story(&error), "the image in place is refused, fetching it anew");
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-fn fetch_base(base: &std::path::Path, fetch: &Fetch) -> Result<(), Error> {
-    if base.exists() {
+fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch) -> Result<(), Error> {
+    if has_base(disk, base)? {
         return Ok(());
     }
+    let made_on = image::noted_base(disk, base)?;
     let started = Instant::now();
     if let Some(dir) = base.parent() {
         image::make_dir(dir)?;
@@ -94,7 +137,8 @@ fn fetch_base(base: &std::path::Path, fetch: &Fetch) -> Result<(), Error> {
         ca_file: fetch.ca_file.as_deref(),
         timing: Timing::default(),
     };
-    let fetched = image::fetch(&request, &mut |progress| bar.show(progress));
+    let made_on = made_on.as_ref().map(|identity| (disk, identity));
+    let fetched = image::fetch_for(&request, made_on, &mut |progress| bar.show(progress));
     bar.finish();
     fetched?;
     tracing::info!(source = shown, image = %base.display(), took_ms = started.elapsed().as_millis(), "image fetched");
@@ -102,10 +146,15 @@ fn fetch_base(base: &std::path::Path, fetch: &Fetch) -> Result<(), Error> {
 }
 
 /// Overlay and config drive.
-pub async fn disks(plan: &DiskPlan, lock: Lock) -> Result<Disks, Error> {
+pub async fn disks(plan: &DiskPlan, held: Held) -> Result<Disks, Error> {
     let plan = plan.clone();
+    let Held { lock, group } = held;
     tokio::task::spawn_blocking(move || {
+        join(group);
         let base = root(&plan.root)?;
+        if let Root::Overlay { path, .. } = &plan.root {
+            share(path, group);
+        }
         if let Some(seed) = &plan.seed {
             write_seed(seed)?;
         }
@@ -128,6 +177,9 @@ fn root(root: &Root) -> Result<Option<(PathBuf, Format)>, Error> {
     if overlay.base != *base {
         tracing::warn!(disk = %path.display(), base = %overlay.base.display(), wanted = %base.display(),
             "the VM's disk was made on another image and stays on it");
+    }
+    for note in &overlay.notes {
+        tracing::warn!("{note}");
     }
     if overlay.created {
         let path = path.clone();

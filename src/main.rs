@@ -213,7 +213,9 @@ fn from_apply(error: apply::Error) -> Failure {
             }
             Image::Checksum { .. } | Image::NotAnImage { .. } | Image::Refers { .. } => Code::Refused,
             Image::Locked { .. } => Code::Locked,
-            Image::File { .. } | Image::Overlay { .. } | Image::Create { .. } => Code::Overlay,
+            Image::File { .. } | Image::Denied { .. } | Image::Overlay { .. } | Image::Create { .. } => {
+                Code::Overlay
+            }
         },
         apply::Error::NoBase(_) => Code::Plan,
         apply::Error::Seed(_) | apply::Error::WriteSeed(_) => Code::Seed,

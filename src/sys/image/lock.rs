@@ -2,14 +2,15 @@
 //!
 //! The kernel lets go of it when the process ends, however it ends. The file tells who holds it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::owner::SHARED;
 use super::{Error, at};
 use crate::sys::ffi;
 
@@ -21,14 +22,7 @@ pub struct Lock {
 
 /// Takes the lock or tells who has it and for how long. `holder` is written into the file: who we are.
 pub fn lock(path: &Path, holder: &str) -> Result<Lock, Error> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(at("opening the lock", path))?;
+    let (mut file, writable) = open(path).map_err(at("opening the lock", path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -41,11 +35,44 @@ pub fn lock(path: &Path, holder: &str) -> Result<Lock, Error> {
             let holder = format!("{who} for {age} s");
             return Err(Error::Locked { path: path.to_owned(), holder });
         }
+        Err(rustix::io::Errno::NOLCK) => {
+            let why =
+                "no locks on this file system: an NFS volume needs its lock service, or local_lock=flock";
+            return Err(Error::Overlay { path: path.to_owned(), why: why.to_owned() });
+        }
         Err(error) => return Err(at("locking", path)(error.into())),
+    }
+    if !writable {
+        return Ok(Lock { _file: file });
     }
     let write = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{holder}"));
     write.map_err(at("writing the lock", path))?;
     Ok(Lock { _file: file })
+}
+
+/// Opens the lock, or makes it; whether it may be written. To hold it, reading is enough.
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    let both = || OpenOptions::new().read(true).write(true).open(path);
+    // Without O_CREAT at first: in a sticky directory it is refused for a file of somebody else (protected_regular).
+    let error = match both() {
+        Ok(file) => return Ok((file, true)),
+        Err(error) => error,
+    };
+    match error.kind() {
+        io::ErrorKind::NotFound => {}
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            return File::open(path).map(|file| (file, false)).map_err(|_| error);
+        }
+        _ => return Err(error),
+    }
+    match OpenOptions::new().read(true).write(true).create_new(true).mode(SHARED).open(path) {
+        Ok(file) => {
+            file.set_permissions(Permissions::from_mode(SHARED))?;
+            Ok((file, true))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => both().map(|file| (file, true)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Waits until no QEMU holds its own lock on the image (QEMU docs/system/qemu-block-drivers: image locking). One

@@ -1,28 +1,36 @@
-//! Disk images on this machine: the lock, the fetch, what a file is, the overlay, small files written whole.
+//! Disk images on this machine: the lock, the fetch, what a file is, the overlay and its base, small files written
+//! whole.
 //!
 //! Blocking code; the verb runs it off the event loop. A good file is never replaced by a bad one: everything is
-//! written beside its place, synced, and renamed. An overlay is synced while QEMU starts.
+//! written beside its place, looked at, synced, and renamed. An overlay is synced while QEMU starts.
 
 mod fetch;
 mod format;
+mod identity;
 mod lock;
 mod overlay;
+mod owner;
+pub mod qcow2;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-pub use fetch::{Origin, Progress, Request, Timing, fetch};
+pub use fetch::{Origin, Progress, Request, Timing, fetch, fetch_for};
 pub use format::{Format, inspect};
+pub use identity::Identity;
 pub use lock::{Lock, lock, wait_released};
-pub use overlay::{Overlay, ensure_overlay};
+pub use overlay::{Overlay, ensure_overlay, noted_base};
+pub use owner::{join_group, share};
 
 /// What is wrong with an image, a disk or its source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{step} {}", path.display())]
     File { step: &'static str, path: PathBuf, source: io::Error },
+    #[error("{step} {}: {why}", path.display())]
+    Denied { step: &'static str, path: PathBuf, why: String },
     #[error("no space left for {}: give the volume more room, or remove what is not needed", .0.display())]
     Full(PathBuf),
     #[error("{url}: the server answered {status}: check IMG_SOURCE")]
@@ -33,8 +41,8 @@ pub enum Error {
     Checksum { origin: String, wanted: String, found: String },
     #[error("{name} is {what}: a qcow2 or raw disk image is needed")]
     NotAnImage { name: String, what: String },
-    #[error("{} names {refers} as its {what}: an image that opens other files is refused", path.display())]
-    Refers { path: PathBuf, what: &'static str, refers: String },
+    #[error("{name} names {refers} as its {what}: an image that opens other files is refused")]
+    Refers { name: String, what: &'static str, refers: String },
     #[error("{}: {why}", path.display())]
     Overlay { path: PathBuf, why: String },
     #[error("creating the overlay {}", path.display())]
@@ -45,10 +53,13 @@ pub enum Error {
     Certificates(PathBuf),
 }
 
-/// An I/O error with its file; a full disk has words of its own.
+/// An I/O error with its file; a full disk and a file of somebody else have words of their own.
 fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full(path.to_owned()),
+        io::ErrorKind::PermissionDenied => {
+            Error::Denied { step, path: path.to_owned(), why: owner::words(path) }
+        }
         _ => Error::File { step, path: path.to_owned(), source },
     }
 }

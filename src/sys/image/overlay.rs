@@ -1,17 +1,20 @@
-//! The VM's own disk: a qcow2 overlay, created once on its base and kept for ever.
+//! The VM's own disk: a qcow2 overlay, created once on its base, with a note of which image that was, and kept for ever.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use imago::file::File as Storage;
 use imago::format::PreallocateMode;
-use imago::format::drivers::FormatDriverInstance;
 use imago::qcow2::Qcow2;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatCreateBuilder, FormatDriverBuilder};
 
-use super::format::open_qcow2;
-use super::{Error, Format, at, beside, create, inspect};
+use super::format::{refused, whole};
+use super::identity::{Identity, Note};
+use super::owner::SHARED;
+use super::qcow2::{Fault, Header, MAGIC, ReadAt};
+use super::{Error, Format, at, beside, create};
 
 /// A disk that can be given to QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,21 +25,37 @@ pub struct Overlay {
     /// What the guest sees, in octets.
     pub size_bytes: u64,
     pub created: bool,
+    /// Worth a line in the log.
+    pub notes: Vec<String>,
 }
 
 /// Makes the overlay on `base`, or adopts the one that is there, which is never created anew: it holds the
 /// user's data. It is grown to `at_least` octets when it is smaller. One that was made is not on the disk until
 /// [`super::sync`] has ended.
 pub fn ensure_overlay(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
-    let is_there = path.exists() && !is_stillborn(path).map_err(at("reading", path))?;
-    if is_there { adopt(path, base, at_least) } else { make(path, base, at_least) }
+    if is_there(path)? { adopt(path, base, at_least) } else { make(path, base, at_least) }
+}
+
+/// What the image at `base` has to be for the overlay at `path`, when that stands on it and says so.
+pub fn noted_base(path: &Path, base: &Path) -> Result<Option<Identity>, Error> {
+    if !is_there(path)? {
+        return Ok(None);
+    }
+    let file = File::open(path).map_err(at("opening", path))?;
+    let (header, recorded) = header_of(&file, path)?;
+    let note = read_note(&file, &header, path)?.filter(|note| note.base == recorded);
+    Ok(note.filter(|_| beside_it(path, &recorded) == base).map(|note| note.identity))
+}
+
+fn is_there(path: &Path) -> Result<bool, Error> {
+    Ok(path.exists() && !is_stillborn(path).map_err(at("reading", path))?)
 }
 
 /// Whether the file ends before its L1 table: then no cluster was ever given to the guest. So a power failure leaves it
 /// between its making and the end of [`super::sync`]; a guest's first flush would have brought all of it to the disk.
 fn is_stillborn(path: &Path) -> io::Result<bool> {
-    let mut file = fs::File::open(path)?;
-    let length = file.metadata()?.len();
+    let mut file = File::open(path)?;
+    let length = file.length()?;
     let mut header = Vec::new();
     Read::by_ref(&mut file).take(72).read_to_end(&mut header)?;
     // docs/interop/qcow2.rst: l1_table_offset is at octet 40, nb_snapshots at 60.
@@ -47,44 +66,52 @@ fn is_stillborn(path: &Path) -> io::Result<bool> {
 }
 
 fn make(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
-    let (base_format, base_bytes) = inspect(base)?;
-    let size_bytes = base_bytes.max(at_least.unwrap_or(0)).next_multiple_of(512);
+    let shown = base.display().to_string();
+    let look = whole(base, &shown)?;
+    let identity = Identity::of(base)?;
+    let base_format = look.format;
+    let size_bytes = look.size.max(at_least.unwrap_or(0)).next_multiple_of(512);
     let name = base.to_str().ok_or_else(|| Error::Overlay {
         path: path.to_owned(),
-        why: format!("the base's path {} is not UTF-8", base.display()),
+        why: format!("the base's path {shown} is not UTF-8"),
     })?;
+    let note = Note { identity, base: name.to_owned() };
     let beside = beside(path, "new");
     let write = || -> io::Result<()> {
-        let file = create(&beside, 0o600)?;
+        let file = create(&beside, SHARED)?;
+        file.set_permissions(Permissions::from_mode(SHARED))?;
         let storage = Storage::try_from(file.try_clone()?)?;
         Qcow2::<Storage>::create_builder(storage)
             .size(size_bytes)
             .backing(name.to_owned(), base_format.as_str().to_owned())
             .create()?;
+        let header = Header::read(&file).map_err(io::Error::other)?;
+        note.write(&file, &header, false)?;
         fs::rename(&beside, path)
     };
     write().map_err(|source| {
         let _ = fs::remove_file(&beside);
         match at("creating", path)(source) {
             Error::File { path, source, .. } => Error::Create { path, source },
-            full => full,
+            other => other,
         }
     })?;
-    Ok(Overlay { base: base.to_owned(), base_format, size_bytes, created: true })
+    let notes = look.sectors_4k.then(|| sectors_note(&shown)).into_iter().collect();
+    Ok(Overlay { base: base.to_owned(), base_format, size_bytes, created: true, notes })
+}
+
+fn sectors_note(base: &str) -> String {
+    format!(
+        "{base} is partitioned for sectors of 4096 octets, and the disk has 512: the guest's firmware finds no \
+         partition unless KVM_BLK_OPTS gives the disk logical_block_size=4096,physical_block_size=4096"
+    )
 }
 
 fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
     let overlay = |why: String| Error::Overlay { path: path.to_owned(), why };
-    let image = open_qcow2(path)?;
-    let recorded = image.implicit_backing_file().ok_or_else(|| {
-        overlay(
-            "is a whole image, not an overlay: move it and name it with IMG_TARGET, or set BERTH_NAME".into(),
-        )
-    })?;
-    if image.requires_external_data_file() {
-        return Err(overlay("keeps its data in another file: refused".into()));
-    }
-    let base = path.parent().unwrap_or(Path::new("/")).join(recorded);
+    let file = File::open(path).map_err(at("opening", path))?;
+    let (header, recorded) = header_of(&file, path)?;
+    let base = beside_it(path, &recorded);
     if !base.exists() {
         let why = format!(
             "was made on {}, which is gone; {} is another image and would corrupt it: bring the base back",
@@ -93,19 +120,117 @@ fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, E
         );
         return Err(overlay(why));
     }
-    let (base_format, _) = inspect(&base)?;
-    let mut size_bytes = image.size();
-    drop(image);
+    let identity = Identity::of(&base)?;
+    let note = read_note(&file, &header, path)?;
+    let mut notes = Vec::new();
+    match note.filter(|note| note.base == recorded) {
+        Some(note) if note.identity == identity => {}
+        Some(note) => return Err(other_base(path, &base, &note.identity, &identity)),
+        None => {
+            fits(&file, &header, path, &base, &identity)?;
+            let note = Note { identity: identity.clone(), base: recorded };
+            notes.push(first_note(path, &base, &note, &header));
+        }
+    }
+    let mut size_bytes = header.size;
     if let Some(wanted) = at_least.filter(|&wanted| wanted > size_bytes) {
         size_bytes = wanted.next_multiple_of(512);
-        grow(path, size_bytes).map_err(at("growing", path))?;
+        grow(path, &header, size_bytes).map_err(at("growing", path))?;
     }
-    Ok(Overlay { base, base_format, size_bytes, created: false })
+    Ok(Overlay { base, base_format: identity.format, size_bytes, created: false, notes })
 }
 
-/// Only the overlay itself is opened: what lies beyond the base reads as zeros.
-fn grow(path: &Path, size_bytes: u64) -> io::Result<()> {
-    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+/// The overlay's header, and the base's name in it.
+fn header_of(file: &File, path: &Path) -> Result<(Header, String), Error> {
+    let overlay = |why: String| Error::Overlay { path: path.to_owned(), why };
+    let fault = |fault| match fault {
+        Fault::Io(error) => at("reading", path)(error),
+        Fault::Bad(what) => overlay(format!("is {what}: bring a copy back, or move it away to begin anew")),
+    };
+    let mut magic = [0; 4];
+    if file.fill(&mut magic, 0).is_err() || magic != MAGIC {
+        return Err(overlay("is no qcow2 image: move it away to begin anew, or set BERTH_NAME".into()));
+    }
+    let header = Header::read(file).map_err(fault)?;
+    if header.has_data_file() {
+        return Err(overlay("keeps its data in another file: refused".into()));
+    }
+    match &header.backing {
+        Some((_, name)) => Ok((header.clone(), name.clone())),
+        None => Err(overlay(
+            "is a whole image, not an overlay: move it and name it with IMG_TARGET, or set BERTH_NAME".into(),
+        )),
+    }
+}
+
+/// What a relative name in the header means.
+fn beside_it(path: &Path, recorded: &str) -> PathBuf {
+    path.parent().unwrap_or(Path::new("/")).join(recorded)
+}
+
+fn read_note(file: &File, header: &Header, path: &Path) -> Result<Option<Note>, Error> {
+    Note::read(file, header).map_err(refused(path, &path.display().to_string()))
+}
+
+/// That a disk was made on one image and has another one now. The disk's data are differences: on another base they
+/// are garbage.
+pub(super) fn other_base(disk: &Path, base: &Path, made_on: &Identity, found: &Identity) -> Error {
+    let why = format!(
+        "was made on {made_on}; {} is {found} and would corrupt it: bring the first one back, set BERTH_NAME for a new \
+         disk beside this one, or move this one away to begin anew",
+        base.display()
+    );
+    Error::Overlay { path: disk.to_owned(), why }
+}
+
+/// An overlay without a note, of an earlier version or of somebody else: what its header says of the base has to be
+/// true at least.
+fn fits(file: &File, header: &Header, path: &Path, base: &Path, found: &Identity) -> Result<(), Error> {
+    let format = header.backing_format(file).map_err(refused(path, &path.display().to_string()))?;
+    let told = format.unwrap_or_else(|| found.format.as_str().to_owned());
+    if told == found.format.as_str() && found.size <= header.size {
+        return Ok(());
+    }
+    let why = format!(
+        "was made on a {told} image of at most {} octets; {} is {found} and would corrupt it: bring the first one back, \
+         set BERTH_NAME for a new disk beside this one, or move this one away to begin anew",
+        header.size,
+        base.display()
+    );
+    Err(Error::Overlay { path: path.to_owned(), why })
+}
+
+/// Notes the base of a disk that has no note; says what came of it. A base that is not whole is no reason to keep a
+/// guest from a disk it had until now.
+fn first_note(path: &Path, base: &Path, note: &Note, header: &Header) -> String {
+    if let Err(error) = whole(base, &base.display().to_string()) {
+        return format!(
+            "the base of {} is not as it should be, the guest may read zeros: {error}",
+            path.display()
+        );
+    }
+    let write = || {
+        OpenOptions::new().read(true).write(true).open(path).and_then(|file| note.write(&file, header, true))
+    };
+    match write() {
+        Ok(()) => {
+            format!("{} had no note of its base: from now on it wants {}", path.display(), note.identity)
+        }
+        Err(error) => format!(
+            "{} has no note of its base, so that another one under its name goes unnoticed: {error}",
+            path.display()
+        ),
+    }
+}
+
+/// Only the overlay itself is opened: what lies beyond the base reads as zeros. Where the L1 table has room in its last
+/// cluster, as up to 4 TiB, a single write of the header grows the disk; the library's way needs several, and a kill
+/// between them leaves a table that counts as free.
+fn grow(path: &Path, header: &Header, size_bytes: u64) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    if header.grow_in_place(&file, size_bytes)? {
+        return Ok(());
+    }
     let image = Qcow2::<Storage>::builder(Storage::try_from(file)?)
         .write(true)
         .backing(None)

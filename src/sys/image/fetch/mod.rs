@@ -1,10 +1,11 @@
 //! From a source to a good image in its place: over HTTP(S) or from a path, resumed, checked, unpacked.
 //!
 //! Everything streams: bytes from the wire are hashed, unpacked when they begin as gzip, xz or zstd does, looked
-//! at, and written to `.NAME.part`; only what passed is synced and renamed. A connection that breaks is taken up
+//! at, and written to `.NAME.part`; only what passed is synced, looked at as a whole, and renamed. A connection that breaks is taken up
 //! with `Range` and `If-Range` (RFC 9110 §13.1.5, §14.2), so that two versions of a file are never spliced. An
 //! unpacked part that a killed run left is taken up as well. Blocking.
 
+mod frames;
 mod http;
 mod save;
 mod stream;
@@ -15,6 +16,9 @@ use std::io::{self, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
+use super::format::whole;
+use super::identity::Identity;
+use super::overlay::other_base;
 use super::{Error, at, beside, sync_dir_of};
 use crate::config::Checksum;
 
@@ -71,21 +75,64 @@ pub struct Progress {
 
 /// Puts the image into its place. What is there already is replaced only by one that passed every check.
 pub fn fetch(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
+    fetch_for(request, None, progress)
+}
+
+/// [`fetch`], for a disk that was made on an image of this identity: another one does not get into its place.
+pub fn fetch_for(
+    request: &Request<'_>,
+    made_on: Option<(&Path, &Identity)>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Error> {
     let part = beside(request.target, "part");
     let note = beside(request.target, "part.from");
-    match request.origin {
+    let (name, got) = match request.origin {
         Origin::Path(path) => {
-            let file = File::open(path).map_err(at("opening the image", path))?;
-            let total = file.metadata().map_err(at("reading the size of", path))?.len();
-            let mut stream = Stream::new(Box::new(BufReader::new(file)), Some(total), request.checksum);
-            save(request, &path.display().to_string(), &mut stream, &part, None, progress)
-                .map_err(|end| end.error(path.display().to_string()))?;
+            let name = path.display().to_string();
+            (name.clone(), from_path(request, path, &name, &part, progress))
         }
-        Origin::Url(url) => from_url(request, url, &part, &note, progress)?,
-    }
+        Origin::Url(url) => (url.to_owned(), from_url(request, url, &part, &note, progress)),
+    };
+    let checked = got.and_then(|()| {
+        check_part(&part, &name, request.target, made_on).inspect_err(|_| {
+            // Nothing of it is worth taking up.
+            let _ = fs::remove_file(&part);
+            let _ = fs::remove_file(&note);
+        })
+    });
+    checked?;
     let _ = fs::remove_file(&note);
     fs::rename(&part, request.target).map_err(at("renaming to", request.target))?;
     sync_dir_of(request.target).map_err(at("syncing the directory of", request.target))
+}
+
+fn from_path(
+    request: &Request<'_>,
+    path: &Path,
+    name: &str,
+    part: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Error> {
+    let file = File::open(path).map_err(at("opening the image", path))?;
+    let total = file.metadata().map_err(at("reading the size of", path))?.len();
+    let mut stream = Stream::new(Box::new(BufReader::new(file)), Some(total), request.checksum);
+    save(request, name, &mut stream, part, None, progress).map_err(|end| {
+        let _ = fs::remove_file(part);
+        end.error(name.to_owned())
+    })
+}
+
+/// The one look at all of it before it has a name.
+fn check_part(
+    part: &Path,
+    name: &str,
+    target: &Path,
+    made_on: Option<(&Path, &Identity)>,
+) -> Result<(), Error> {
+    whole(part, name)?;
+    let Some((disk, wanted)) = made_on else { return Ok(()) };
+    let found = Identity::named(part, name)?;
+    if found == *wanted { Ok(()) } else { Err(other_base(disk, target, wanted, &found)) }
 }
 
 /// Why a pass ended.

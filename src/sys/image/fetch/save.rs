@@ -46,7 +46,11 @@ pub(super) fn save(
     } else {
         copy(name, stream, &mut out, part, progress)?;
     }
-    io::copy(stream, &mut io::sink()).map_err(End::Broken)?;
+    // Each reader goes to the end of its stream, and so to the end of the wire.
+    if io::copy(stream, &mut io::sink()).map_err(End::Broken)? > 0 {
+        let what = "an archive with something after its end".to_owned();
+        return Err(End::Final(Error::NotAnImage { name: name.to_owned(), what }));
+    }
     let verified = verify(request, name, stream);
     verified.and_then(|()| out.sync_all().map_err(at("syncing", part))).map_err(End::Final)
 }

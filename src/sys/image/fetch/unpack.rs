@@ -1,10 +1,11 @@
-//! What is packed is unpacked on its way to the disk, and what is no image does not get there.
+//! What is packed is unpacked on its way to the disk, and what is no image does not get there. Zeros become holes.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::super::format::classify;
+use super::frames::{Gzip, Zstd};
 use super::stream::Stream;
 use super::{End, Error, Progress, at};
 
@@ -17,6 +18,10 @@ pub(super) enum Packing {
 
 /// By the first bytes: a name may lie, and a server may pack on its own.
 pub(super) fn packing(head: &[u8]) -> Option<Packing> {
+    // Skippable frames may come first (RFC 8878 §3.1.2): pzstd writes one.
+    if let [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] = head {
+        return Some(Packing::Zstd);
+    }
     [
         (&b"\x1f\x8b\x08"[..], Packing::Gzip),
         (b"\xfd7zXZ\0", Packing::Xz),
@@ -28,6 +33,9 @@ pub(super) fn packing(head: &[u8]) -> Option<Packing> {
 
 /// Memory an xz or zstd stream may ask for: dictionaries above it are not what images are packed with.
 const UNPACK_KIB: u32 = 256 << 10;
+const BUFFER: usize = 64 << 10;
+/// Zeros of such a length, at a multiple of it, are left out: what file systems allocate at least.
+const HOLE: usize = 4 << 10;
 
 pub(super) fn unpack(
     name: &str,
@@ -39,15 +47,12 @@ pub(super) fn unpack(
 ) -> Result<(), End> {
     let total = stream.total;
     let counted = std::cell::Cell::new(stream.done);
-    let tee = Tee { stream, counted: &counted };
-    let mut reader: Box<dyn Read + '_> =
-        match packing {
-            Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(tee)),
-            Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(tee, true, UNPACK_KIB)),
-            Packing::Zstd => Box::new(ruzstd::decoding::StreamingDecoder::new(tee).map_err(|error| {
-                End::Final(not_an_image(name, format!("a damaged zstd stream ({error})")))
-            })?),
-        };
+    let tee = BufReader::with_capacity(BUFFER, Tee { stream, counted: &counted });
+    let mut reader: Box<dyn Read + '_> = match packing {
+        Packing::Gzip => Box::new(Gzip::new(tee)),
+        Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(tee, true, UNPACK_KIB)),
+        Packing::Zstd => Box::new(Zstd::new(tee, u64::from(UNPACK_KIB) << 10)),
+    };
     write_checked(name, &mut reader, out, part, &mut || progress(Progress { done: counted.get(), total }))
 }
 
@@ -83,8 +88,22 @@ pub(super) fn copy(
     write_checked(name, &mut tee, out, part, &mut || progress(Progress { done: counted.get(), total }))
 }
 
-/// Writes what it reads; refuses what does not begin like an image before it is written.
+/// Writes what it reads; refuses what does not begin like an image before it is written. However it ends, the file is
+/// as long as what was written.
 fn write_checked(
+    name: &str,
+    reader: &mut dyn Read,
+    out: &mut File,
+    part: &Path,
+    progress: &mut dyn FnMut(),
+) -> Result<(), End> {
+    let result = write_blocks(name, reader, out, part, progress);
+    // Holes at the end are no part of it yet.
+    let ended = out.stream_position().and_then(|end| out.set_len(end));
+    result.and(ended.map_err(at("writing", part)).map_err(End::Final))
+}
+
+fn write_blocks(
     name: &str,
     reader: &mut dyn Read,
     out: &mut File,
@@ -110,13 +129,28 @@ fn write_checked(
             first = false;
             classify(block).map_err(|what| End::Final(not_an_image(name, what)))?;
         }
-        out.write_all(block).map_err(at("writing", part)).map_err(End::Final)?;
+        write_sparse(out, block).map_err(at("writing", part)).map_err(End::Final)?;
         progress();
         filled = 0;
         if read == 0 {
             return Ok(());
         }
     }
+}
+
+/// Writes to the end of a file, and seeks over zeros.
+fn write_sparse(out: &mut File, block: &[u8]) -> io::Result<()> {
+    let is_hole = |piece: &[u8]| piece == [0; HOLE];
+    let pieces: Vec<&[u8]> = block.chunks(HOLE).collect();
+    for run in pieces.chunk_by(|one, next| is_hole(one) == is_hole(next)) {
+        let octets: usize = run.iter().map(|piece| piece.len()).sum();
+        if run.first().is_some_and(|piece| is_hole(piece)) {
+            out.seek(SeekFrom::Current(i64::try_from(octets).map_err(io::Error::other)?))?;
+        } else {
+            run.iter().try_for_each(|piece| out.write_all(piece))?;
+        }
+    }
+    Ok(())
 }
 
 /// The wire's errors are worth another try; a decoder's mean that the file is bad.
@@ -129,7 +163,13 @@ fn cause(name: &str, error: &io::Error) -> End {
         let boxed = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         inner = boxed.map(|error| error as &(dyn std::error::Error + 'static)).or_else(|| error.source());
     }
-    End::Final(not_an_image(name, format!("a damaged archive ({error})")))
+    let what = match error.kind() {
+        io::ErrorKind::OutOfMemory => {
+            format!("packed with a dictionary above {} MiB (pack it with a smaller one)", UNPACK_KIB >> 10)
+        }
+        _ => format!("a damaged archive ({error})"),
+    };
+    End::Final(not_an_image(name, what))
 }
 
 fn not_an_image(name: &str, what: String) -> Error {

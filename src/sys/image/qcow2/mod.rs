@@ -1,0 +1,354 @@
+//! A qcow2 image's header (QEMU docs/interop/qcow2.rst), read from a file or from octets that mean no good.
+//!
+//! QEMU reads and writes the images; this says beforehand whether one is whole and may be opened at all. Extended L2
+//! entries and clusters compressed with zstd are QEMU's business. What the header points to is walked by [`tables`].
+
+mod tables;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+pub use tables::check_tables;
+
+/// Octets at an offset: a file, or a slice in tests and fuzzing.
+pub trait ReadAt {
+    fn length(&self) -> io::Result<u64>;
+    /// Fills the buffer, or is an error.
+    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl ReadAt for File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
+}
+
+impl ReadAt for [u8] {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+
+    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let found = start.checked_add(buffer.len()).and_then(|end| self.get(start..end));
+        buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// Why an image is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What it is instead of a good image: completes "it is ...".
+    #[error("{0}")]
+    Bad(String),
+}
+
+fn bad<T>(what: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Bad(what.into()))
+}
+
+pub const MAGIC: [u8; 4] = *b"QFI\xfb";
+
+/// Bits of `incompatible_features`.
+mod incompatible {
+    pub const DIRTY: u64 = 1 << 0;
+    pub const CORRUPT: u64 = 1 << 1;
+    pub const DATA_FILE: u64 = 1 << 2;
+    pub const COMPRESSION: u64 = 1 << 3;
+    pub const EXTENDED_L2: u64 = 1 << 4;
+    pub const KNOWN: u64 = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2;
+}
+
+/// `autoclear_features`: the bitmaps extension is consistent.
+const BITMAPS_CONSISTENT: u64 = 1 << 0;
+
+/// Types of header extensions.
+const END: u32 = 0;
+const BACKING_FORMAT: u32 = 0xe279_2aca;
+const DATA_FILE_NAME: u32 = 0x4441_5441;
+const BITMAPS: u32 = 0x2385_2875;
+
+/// QEMU opens none whose tables are larger (block/qcow2.h).
+const MAX_L1_OCTETS: u64 = 32 << 20;
+const MAX_REFCOUNT_TABLE_OCTETS: u64 = 8 << 20;
+const MAX_SNAPSHOTS: u32 = 65_536;
+const MAX_BACKING_NAME: u32 = 1023;
+
+/// A table in the file: where, and how many entries (octets for the tables without a fixed entry).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Table {
+    offset: u64,
+    entries: u64,
+}
+
+/// Where a header extension's data is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extension {
+    pub kind: u32,
+    pub offset: u64,
+    pub length: u32,
+}
+
+/// What a header says, held to the format's bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    pub cluster_bits: u32,
+    /// What the guest sees, in octets.
+    pub size: u64,
+    /// Where the backing file's name is, and the name.
+    pub backing: Option<(u64, String)>,
+    pub extensions: Vec<Extension>,
+    /// Where the mark is that ends the extensions, when there is one.
+    pub extensions_end: Option<u64>,
+    encryption: u32,
+    incompatible: u64,
+    autoclear: u64,
+    l1: Table,
+    refcounts: Table,
+    snapshots: Table,
+}
+
+/// The fixed fields, big-endian as all of the format.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn u32(&self, offset: usize) -> u32 {
+        let field = self.0.get(offset..offset + 4).and_then(|field| field.try_into().ok());
+        field.map_or(0, u32::from_be_bytes)
+    }
+
+    fn u64(&self, offset: usize) -> u64 {
+        let field = self.0.get(offset..offset + 8).and_then(|field| field.try_into().ok());
+        field.map_or(0, u64::from_be_bytes)
+    }
+}
+
+/// Version 2 ends there; the fields of version 3 that we read end at 104.
+const V2_LENGTH: u32 = 72;
+const V3_LENGTH: u32 = 104;
+
+impl Header {
+    /// Reads the header and its extensions, not what it points to.
+    pub fn read<R: ReadAt + ?Sized>(image: &R) -> Result<Self, Fault> {
+        let mut octets = [0; V3_LENGTH as usize];
+        let head = octets.len().min(usize::try_from(image.length()?).unwrap_or(usize::MAX));
+        image.fill(octets.get_mut(..head).unwrap_or_default(), 0)?;
+        if head < V2_LENGTH as usize || !octets.starts_with(&MAGIC) {
+            return bad("a qcow2 image cut within its header");
+        }
+        let fields = Fields(&octets);
+        let header_length = match fields.u32(4) {
+            2 => V2_LENGTH,
+            3 if head < V3_LENGTH as usize => return bad("a qcow2 image cut within its header"),
+            3 => fields.u32(100),
+            version => return bad(format!("a qcow2 image of the unknown version {version}")),
+        };
+        let v3 = |value: u64| if fields.u32(4) == 3 { value } else { 0 };
+        let cluster_bits = fields.u32(20);
+        if !(9..=21).contains(&cluster_bits) {
+            return bad(format!("a damaged qcow2 image (clusters of 2^{cluster_bits} octets)"));
+        }
+        let least = if fields.u32(4) == 3 { V3_LENGTH } else { V2_LENGTH };
+        if header_length < least || !header_length.is_multiple_of(8) || header_length > 1 << cluster_bits {
+            return bad(format!("a damaged qcow2 image (a header of {header_length} octets)"));
+        }
+        let mut header = Self {
+            cluster_bits,
+            size: fields.u64(24),
+            backing: None,
+            extensions: Vec::new(),
+            extensions_end: None,
+            encryption: fields.u32(32),
+            incompatible: v3(fields.u64(72)),
+            autoclear: v3(fields.u64(88)),
+            l1: Table { offset: fields.u64(40), entries: fields.u32(36).into() },
+            refcounts: Table {
+                offset: fields.u64(48),
+                entries: u64::from(fields.u32(56)) << (cluster_bits - 3),
+            },
+            snapshots: Table { offset: fields.u64(64), entries: fields.u32(60).into() },
+        };
+        header.bounds(v3(fields.u32(96).into()))?;
+        header.backing = header.backing_name(image, fields.u64(8), fields.u32(16))?;
+        header.read_extensions(image, header_length)?;
+        Ok(header)
+    }
+
+    fn bounds(&self, refcount_order: u64) -> Result<(), Fault> {
+        let damaged = |what: &str| bad(format!("a damaged qcow2 image ({what})"));
+        let unknown = self.incompatible & !incompatible::KNOWN;
+        if unknown != 0 {
+            return bad(format!("a qcow2 image with the unknown feature {}", unknown.trailing_zeros()));
+        }
+        if refcount_order > 6 {
+            return damaged("refcounts of more than 64 bits");
+        }
+        // A subcluster is a 32nd of a cluster and has a sector at least.
+        if self.extended_l2() && self.cluster_bits < 14 {
+            return damaged("extended L2 entries with clusters below 16 KiB");
+        }
+        if self.l1.entries * 8 > MAX_L1_OCTETS {
+            return damaged("an L1 table of more than 32 MiB");
+        }
+        if self.refcounts.entries == 0
+            || self.refcounts.entries * 8 > MAX_REFCOUNT_TABLE_OCTETS.max(self.cluster())
+        {
+            return damaged("a refcount table of no size that is allowed");
+        }
+        if self.snapshots.entries > MAX_SNAPSHOTS.into() {
+            return damaged("more than 65536 snapshots");
+        }
+        let covered = self.l1.entries.saturating_mul(self.l2_entries()).saturating_mul(self.cluster());
+        if covered < self.size {
+            return damaged("an L1 table too small for the disk");
+        }
+        Ok(())
+    }
+
+    fn backing_name<R: ReadAt + ?Sized>(
+        &self,
+        image: &R,
+        offset: u64,
+        length: u32,
+    ) -> Result<Option<(u64, String)>, Fault> {
+        if offset == 0 {
+            return Ok(None);
+        }
+        if length > MAX_BACKING_NAME || offset.saturating_add(length.into()) > self.cluster() {
+            return bad("a damaged qcow2 image (its backing file's name)");
+        }
+        let mut name = vec![0; length as usize];
+        read(image, &mut name, offset, "backing file's name")?;
+        Ok(Some((offset, String::from_utf8_lossy(&name).into_owned())))
+    }
+
+    /// They end with a mark, where the backing file's name begins, or with the cluster.
+    fn read_extensions<R: ReadAt + ?Sized>(&mut self, image: &R, start: u32) -> Result<(), Fault> {
+        let end = self.backing.as_ref().map_or(self.cluster(), |(offset, _)| *offset);
+        let mut offset = u64::from(start);
+        while offset + 8 <= end {
+            let mut head = [0; 8];
+            read(image, &mut head, offset, "header extensions")?;
+            let (kind, length) = (Fields(&head).u32(0), Fields(&head).u32(4));
+            if kind == END {
+                self.extensions_end = Some(offset);
+                break;
+            }
+            let next = offset + 8 + u64::from(length).next_multiple_of(8);
+            if offset + 8 + u64::from(length) > end {
+                return bad("a damaged qcow2 image (a header extension without end)");
+            }
+            self.extensions.push(Extension { kind, offset: offset + 8, length });
+            offset = next;
+        }
+        Ok(())
+    }
+
+    /// Refuses what QEMU could not open, or would open other files for.
+    pub fn usable(&self) -> Result<(), Fault> {
+        if self.incompatible & incompatible::CORRUPT != 0 {
+            return bad("a qcow2 image marked as corrupt (qemu-img check -r all may repair it)");
+        }
+        if self.incompatible & incompatible::DIRTY != 0 {
+            return bad(
+                "a qcow2 image that was in use when it was copied (dirty: qemu-img check -r all mends it)",
+            );
+        }
+        match self.encryption {
+            0 => Ok(()),
+            method => {
+                let method = if method == 2 { "LUKS" } else { "AES" };
+                bad(format!(
+                    "an encrypted qcow2 image ({method}), and there is no key (qemu-img convert decrypts it)"
+                ))
+            }
+        }
+    }
+
+    pub fn has_data_file(&self) -> bool {
+        self.incompatible & incompatible::DATA_FILE != 0
+    }
+
+    /// The name of the data file, when the image keeps its data in another one and says in which.
+    pub fn data_file<R: ReadAt + ?Sized>(&self, image: &R) -> Result<Option<String>, Fault> {
+        let name = self.extension(image, DATA_FILE_NAME, MAX_BACKING_NAME)?;
+        Ok(name.map(|name| String::from_utf8_lossy(&name).into_owned()))
+    }
+
+    /// The format of the backing file, as QEMU names it.
+    pub fn backing_format<R: ReadAt + ?Sized>(&self, image: &R) -> Result<Option<String>, Fault> {
+        let name = self.extension(image, BACKING_FORMAT, 16)?;
+        Ok(name.map(|name| String::from_utf8_lossy(&name).into_owned()))
+    }
+
+    /// An extension's data. One that is longer than `most` octets counts as absent.
+    pub fn extension<R: ReadAt + ?Sized>(
+        &self,
+        image: &R,
+        kind: u32,
+        most: u32,
+    ) -> Result<Option<Vec<u8>>, Fault> {
+        // The last counts: one that is out of date is not taken out.
+        let found = self.extensions.iter().rfind(|found| found.kind == kind && found.length <= most);
+        let Some(found) = found else { return Ok(None) };
+        let mut data = vec![0; found.length as usize];
+        read(image, &mut data, found.offset, "header extensions")?;
+        Ok(Some(data))
+    }
+
+    /// Makes the disk larger within the clusters that its L1 table has; false when they do not suffice.
+    pub fn grow_in_place(&self, image: &File, size: u64) -> io::Result<bool> {
+        let entries = size.div_ceil(self.l2_entries() * self.cluster()).max(self.l1.entries);
+        let (old, new) = (self.l1.entries * 8, entries * 8);
+        if new > old.next_multiple_of(self.cluster()) || new > MAX_L1_OCTETS {
+            return Ok(false);
+        }
+        // What is behind the table need not be zeros yet.
+        let zeros = vec![0; usize::try_from(new - old).map_err(io::Error::other)?];
+        image.write_all_at(&zeros, self.l1.offset + old)?;
+        image.sync_data()?;
+        let mut fields = [0; V2_LENGTH as usize];
+        image.read_exact_at(&mut fields, 0)?;
+        let mut put = |from: usize, value: &[u8]| {
+            fields.iter_mut().skip(from).zip(value).for_each(|(slot, octet)| *slot = *octet);
+        };
+        put(24, &size.to_be_bytes());
+        put(36, &u32::try_from(entries).map_err(io::Error::other)?.to_be_bytes());
+        if self.autoclear != 0 {
+            // Bitmaps of the old size are of no use: cleared first, as for every writer that does not keep them.
+            image.write_all_at(&[0; 8], 88)?;
+        }
+        // One write within a sector.
+        image.write_all_at(&fields, 0)?;
+        image.sync_data()?;
+        Ok(true)
+    }
+
+    fn extended_l2(&self) -> bool {
+        self.incompatible & incompatible::EXTENDED_L2 != 0
+    }
+
+    pub fn cluster(&self) -> u64 {
+        1 << self.cluster_bits
+    }
+
+    fn l2_entries(&self) -> u64 {
+        self.cluster() / if self.extended_l2() { 16 } else { 8 }
+    }
+}
+
+/// Reads what has to be there: an end before it means a cut image.
+fn read<R: ReadAt + ?Sized>(image: &R, buffer: &mut [u8], offset: u64, what: &str) -> Result<(), Fault> {
+    image.fill(buffer, offset).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => Fault::Bad(format!("a qcow2 image cut within its {what}")),
+        _ => Fault::Io(error),
+    })
+}

@@ -1,0 +1,222 @@
+//! Whether everything a qcow2 header points to lies within the file: a download cut short shows there.
+//!
+//! L1 and L2 tables, data and compressed clusters, refcounts, snapshots and bitmaps. Tables are read in pieces, each
+//! L2 table once. What is inside of clusters and refcount blocks is not looked at, nor whether clusters are shared by
+//! mistake: that is `qemu-img check`'s, which reads a whole image.
+
+use super::{BITMAPS, BITMAPS_CONSISTENT, Fault, Fields, Header, ReadAt, Table, bad, read};
+
+/// Octets of a table that are in memory at a time.
+const PIECE: u64 = 64 << 10;
+/// Pointers to L2 tables in memory: 32 MiB. Half of them, all different, stand for 1 PiB with clusters of 64 KiB.
+const MAX_L2_ENTRIES: usize = 4 << 20;
+/// QEMU's own bounds (block/qcow2.h, block/qcow2-bitmap.c).
+const MAX_SNAPSHOT_EXTRA: u32 = 1024;
+const MAX_BITMAPS: u32 = 65_535;
+const MAX_BITMAP_DIRECTORY: u64 = 64 << 20;
+
+/// Bits of an entry that are a host offset.
+const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// Marks an L2 entry of a compressed cluster, which has fields of its own.
+const COMPRESSED: u64 = 1 << 62;
+
+/// Refuses an image that points to what is not in it.
+pub fn check_tables<R: ReadAt + ?Sized>(image: &R, header: &Header) -> Result<(), Fault> {
+    let length = image.length()?;
+    let mut walk = Walk { image, header, length, l1_octets: 0, l2: Vec::new() };
+    walk.l1(header.l1)?;
+    walk.snapshots()?;
+    walk.l2_tables()?;
+    walk.pointers(header.refcounts, "refcount table", "refcount block")?;
+    walk.bitmaps()
+}
+
+struct Walk<'a, R: ?Sized> {
+    image: &'a R,
+    header: &'a Header,
+    /// Of the file.
+    length: u64,
+    /// Octets of all L1 tables so far. Tables that share no octet are not larger than the file.
+    l1_octets: u64,
+    l2: Vec<u64>,
+}
+
+impl<R: ReadAt + ?Sized> Walk<'_, R> {
+    /// A table of which every octet has to be there.
+    fn whole(&self, offset: u64, octets: u64, what: &str) -> Result<(), Fault> {
+        match offset.checked_add(octets) {
+            Some(end) if end <= self.length => self.aligned(offset, what),
+            _ => self.beyond(what, offset),
+        }
+    }
+
+    /// A cluster that begins in the file. The last one may be shorter than others: QEMU reads zeros after it.
+    fn begins(&self, offset: u64, what: &str) -> Result<(), Fault> {
+        if offset >= self.length { self.beyond(what, offset) } else { self.aligned(offset, what) }
+    }
+
+    fn aligned(&self, offset: u64, what: &str) -> Result<(), Fault> {
+        if offset.is_multiple_of(self.header.cluster()) {
+            return Ok(());
+        }
+        bad(format!("a damaged qcow2 image (its {what} at octet {offset} is not at a cluster's start)"))
+    }
+
+    fn beyond<T>(&self, what: &str, offset: u64) -> Result<T, Fault> {
+        let length = self.length;
+        bad(format!(
+            "a qcow2 image that was cut (its {what} at octet {offset} is beyond its end at {length})"
+        ))
+    }
+
+    /// Each entry of `size` octets, told by its first eight.
+    fn entries(
+        &self,
+        table: Table,
+        size: usize,
+        entry: &mut dyn FnMut(u64) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let mut left = table.entries * size as u64;
+        let mut offset = table.offset;
+        let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or_default()];
+        while left > 0 {
+            let now = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let part = piece.get_mut(..now).unwrap_or_default();
+            read(self.image, part, offset, "tables")?;
+            // Most tables of a fresh image are empty.
+            if part.iter().any(|&octet| octet != 0) {
+                part.chunks_exact(size).try_for_each(|octets| entry(Fields(octets).u64(0)))?;
+            }
+            offset += now as u64;
+            left -= now as u64;
+        }
+        Ok(())
+    }
+
+    /// Takes an L1 table's L2 tables in.
+    fn l1(&mut self, table: Table) -> Result<(), Fault> {
+        if table.entries == 0 {
+            return Ok(());
+        }
+        self.whole(table.offset, table.entries * 8, "L1 table")?;
+        self.l1_octets = self.l1_octets.saturating_add(table.entries * 8);
+        if self.l1_octets > self.length {
+            return bad("a damaged qcow2 image (its L1 tables overlap)");
+        }
+        let mut found = std::mem::take(&mut self.l2);
+        self.entries(table, 8, &mut |entry| {
+            let offset = entry & OFFSET;
+            if offset == 0 {
+                return Ok(());
+            }
+            self.whole(offset, self.header.cluster(), "L2 table")?;
+            found.push(offset);
+            // Snapshots share tables.
+            if found.len() >= MAX_L2_ENTRIES {
+                found.sort_unstable();
+                found.dedup();
+                if found.len() > MAX_L2_ENTRIES / 2 {
+                    return bad("a qcow2 image with more than two million L2 tables");
+                }
+            }
+            Ok(())
+        })?;
+        self.l2 = found;
+        Ok(())
+    }
+
+    fn l2_tables(&mut self) -> Result<(), Fault> {
+        let mut tables = std::mem::take(&mut self.l2);
+        tables.sort_unstable();
+        tables.dedup();
+        let size = if self.header.extended_l2() { 16 } else { 8 };
+        let entries = self.header.l2_entries();
+        tables.into_iter().try_for_each(|offset| {
+            self.entries(Table { offset, entries }, size, &mut |entry| self.cluster(entry))
+        })
+    }
+
+    /// A cluster that an L2 entry stands for. Data in a file of its own is not here.
+    fn cluster(&self, entry: u64) -> Result<(), Fault> {
+        if entry & COMPRESSED != 0 {
+            return self.compressed(entry);
+        }
+        match entry & OFFSET {
+            0 => Ok(()),
+            _ if self.header.has_data_file() => Ok(()),
+            offset => self.begins(offset, "data cluster"),
+        }
+    }
+
+    /// A compressed cluster's last sector holds at least one octet of it.
+    fn compressed(&self, entry: u64) -> Result<(), Fault> {
+        let offset_bits = 62 - (self.header.cluster_bits - 8);
+        let offset = entry & ((1 << offset_bits) - 1);
+        let more_sectors = (entry & (COMPRESSED - 1)) >> offset_bits;
+        let last = if more_sectors == 0 { offset } else { offset / 512 * 512 + more_sectors * 512 };
+        if last >= self.length { self.beyond("compressed cluster", offset) } else { Ok(()) }
+    }
+
+    /// A table of offsets of clusters.
+    fn pointers(&self, table: Table, name: &str, what: &str) -> Result<(), Fault> {
+        self.whole(table.offset, table.entries * 8, name)?;
+        self.entries(table, 8, &mut |entry| match entry & OFFSET {
+            0 => Ok(()),
+            offset => self.begins(offset, what),
+        })
+    }
+
+    /// Each snapshot has an L1 table of its own.
+    fn snapshots(&mut self) -> Result<(), Fault> {
+        let Table { mut offset, entries } = self.header.snapshots;
+        if entries > 0 {
+            self.begins(offset, "snapshot table")?;
+        }
+        for _ in 0..entries {
+            let mut head = [0; 40];
+            read(self.image, &mut head, offset, "snapshot table")?;
+            let fields = Fields(&head);
+            let (id, name) = (fields.u32(12) >> 16, fields.u32(12) & 0xffff);
+            let extra = fields.u32(36);
+            if extra > MAX_SNAPSHOT_EXTRA {
+                return bad("a damaged qcow2 image (its snapshot table)");
+            }
+            self.l1(Table { offset: fields.u64(0), entries: fields.u32(8).into() })?;
+            offset = (offset + 40 + u64::from(extra + id + name)).next_multiple_of(8);
+            if offset > self.length.next_multiple_of(8) {
+                return self.beyond("snapshot table", offset);
+            }
+        }
+        Ok(())
+    }
+
+    /// Persistent dirty bitmaps, when whoever wrote last knew of them.
+    fn bitmaps(&self) -> Result<(), Fault> {
+        if self.header.autoclear & BITMAPS_CONSISTENT == 0 {
+            return Ok(());
+        }
+        let Some(extension) = self.header.extension(self.image, BITMAPS, 24)? else { return Ok(()) };
+        let fields = Fields(&extension);
+        let (count, octets, mut offset) = (fields.u32(0), fields.u64(8), fields.u64(16));
+        if extension.len() < 24 || count > MAX_BITMAPS || octets > MAX_BITMAP_DIRECTORY {
+            return bad("a damaged qcow2 image (its bitmap directory)");
+        }
+        self.whole(offset, octets, "bitmap directory")?;
+        let end = offset + octets;
+        let mut table_octets = 0u64;
+        for _ in 0..count {
+            let mut head = [0; 24];
+            read(self.image, &mut head, offset, "bitmap directory")?;
+            let fields = Fields(&head);
+            let table = Table { offset: fields.u64(0), entries: fields.u32(8).into() };
+            table_octets = table_octets.saturating_add(table.entries * 8);
+            let name = u64::from(fields.u32(16) & 0xffff);
+            offset = (offset + 24 + u64::from(fields.u32(20)) + name).next_multiple_of(8);
+            if offset > end || table_octets > self.length {
+                return bad("a damaged qcow2 image (its bitmap directory)");
+            }
+            self.pointers(table, "bitmap table", "bitmap")?;
+        }
+        Ok(())
+    }
+}
