@@ -230,6 +230,7 @@ mod tests {
             (".h", "a.h", true),
             ("h", "ah", false),
             ("h.", "a.h", true),
+            ("h", "a.h.", true),
             ("a.h", "h", false),
             ("x, y h", "h", true),
             (".", "h", false),
