@@ -4,12 +4,14 @@
 //! meaning and defaults (an empty variable counts as unset, as in its `:=`), new ones begin with `BERTH_`.
 //! Wrong values are gathered, so that one start tells all of them.
 
+mod check;
 mod options;
 mod parse;
 mod proxy;
 pub mod serve;
 mod source;
 
+pub use check::check;
 pub use options::{LogFormat, Options};
 pub use parse::{Ambient, Errors, Invalid};
 pub use proxy::{Proxies, Proxy, Unusable};

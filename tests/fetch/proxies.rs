@@ -133,7 +133,7 @@ fn who_is_asked_directly_is_who_curl_asks_directly() {
 fn https_goes_by_a_tunnel_and_the_server_is_the_one_that_is_checked() {
     let body = image(300_000);
     let (proxy, authority) = (proxy(&body), tls::Authority::new());
-    let server = tls::serve(authority.issue("DNS:localhost"), &body);
+    let server = tls::serve(&authority.issue("DNS:localhost"), &body);
     let port = server.address.port();
     let from = format!("https://user:pass@localhost:{port}/x");
     let by = format!("http://me:p%40@{}", proxy.address);
@@ -162,7 +162,7 @@ fn https_goes_by_a_tunnel_and_the_server_is_the_one_that_is_checked() {
 fn a_proxy_may_be_spoken_to_by_tls() {
     let body = image(300_000);
     let authority = tls::Authority::new();
-    let proxy = tls::serve(authority.issue("DNS:localhost"), &body);
+    let proxy = tls::serve(&authority.issue("DNS:localhost"), &body);
     let by = format!("https://localhost:{}", proxy.address.port());
     let place = Place { ca_file: Some(authority.file.clone()), ..Place::by(&[("http_proxy", &by)]) };
     place.get("http://images.example/x").unwrap();

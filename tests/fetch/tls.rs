@@ -67,6 +67,19 @@ pub fn self_signed(name: &str, words: &[&str]) -> Pair {
 }
 
 impl Pair {
+    fn config(&self) -> Arc<rustls::ServerConfig> {
+        let certificate = CertificateDer::from_pem_file(&self.certificate).unwrap();
+        let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
+        let config =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls_graviola::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate], key)
+                .unwrap();
+        Arc::new(config)
+    }
+
     /// The same, signed again, and valid until yesterday.
     fn expire(&self) {
         let (certificate, key) = (self.certificate.to_str().unwrap(), self.key.to_str().unwrap());
@@ -102,20 +115,12 @@ impl Authority {
     }
 }
 
-pub fn serve(pair: Pair, body: &[u8]) -> Server {
+pub fn serve(pair: &Pair, body: &[u8]) -> Server {
     serve_on("127.0.0.1:0", pair, body)
 }
 
-fn serve_on(address: &str, pair: Pair, body: &[u8]) -> Server {
-    let certificate = CertificateDer::from_pem_file(&pair.certificate).unwrap();
-    let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls_graviola::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let (config, body) = (Arc::new(config), body.to_vec());
+fn serve_on(address: &str, pair: &Pair, body: &[u8]) -> Server {
+    let (config, body) = (pair.config(), body.to_vec());
     let wrap = move |stream: TcpStream| {
         let connection = rustls::ServerConnection::new(config.clone()).unwrap();
         Some(Box::new(Tls(rustls::StreamOwned::new(connection, stream))) as Box<dyn Wire>)
@@ -158,7 +163,7 @@ fn a_certificate_in_the_file_is_trusted_as_curl_trusts_it_and_a_bad_one_is_final
         // As in a bundle: among others.
         let both = [std::fs::read(&stranger.certificate).unwrap(), std::fs::read(&ca).unwrap()].concat();
         std::fs::write(bundle.path(), both).unwrap();
-        let server = serve(pair, &body);
+        let server = serve(&pair, &body);
         let from = format!("https://{host}:{}/x", server.address.port());
         assert_eq!(curl_trusts(bundle.path(), &from), trusted, "curl: {what}");
         let place = Place { ca_file: Some(bundle.path().to_owned()), ..Place::new() };
@@ -178,15 +183,7 @@ fn a_bad_certificate_is_looked_at_once() {
     let (listener, pair) =
         (TcpListener::bind("127.0.0.1:0").unwrap(), self_signed("DNS:other", &["-days", "2"]));
     let (from, ca) = (format!("https://{}/x", listener.local_addr().unwrap()), pair.certificate.clone());
-    let certificate = CertificateDer::from_pem_file(&pair.certificate).unwrap();
-    let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls_graviola::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let config = Arc::new(config);
+    let config = pair.config();
     let connections = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let counted = connections.clone();
     std::thread::spawn(move || {
@@ -221,7 +218,7 @@ fn a_port_that_speaks_no_tls_is_final() {
 #[test]
 fn an_address_of_ipv6_has_a_certificate_too() {
     let (body, authority) = (image(100_000), Authority::new());
-    let server = serve_on("[::1]:0", authority.issue("IP:::1"), &body);
+    let server = serve_on("[::1]:0", &authority.issue("IP:::1"), &body);
     let place = Place { ca_file: Some(authority.file.clone()), ..Place::new() };
     place.get(&format!("https://{}/x", server.address)).unwrap();
     assert!(place.image() == body);
@@ -233,14 +230,7 @@ fn an_end_that_tls_does_not_confirm_is_no_end() {
     let (body, authority) = (image(100_000), Authority::new());
     let pair = authority.issue("DNS:localhost");
     let served = body.clone();
-    let config = {
-        let certificate = CertificateDer::from_pem_file(&pair.certificate).unwrap();
-        let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
-        let builder =
-            rustls::ServerConfig::builder_with_provider(Arc::new(rustls_graviola::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        Arc::new(builder.with_single_cert(vec![certificate], key).unwrap())
-    };
+    let config = pair.config();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let from = format!("https://localhost:{}/x", listener.local_addr().unwrap().port());
     std::thread::spawn(move || {
