@@ -125,16 +125,18 @@ fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch) -> Result<(), Error> {
     if let Some(dir) = base.parent() {
         image::make_dir(dir)?;
     }
-    let (origin, shown) = match &fetch.source {
-        Source::Url(url) => (Origin::Url(url), url.clone()),
-        Source::Path(path) => (Origin::Path(path), path.display().to_string()),
+    let origin = match &fetch.source {
+        Source::Url(url) => Origin::Url(url),
+        Source::Path(path) => Origin::Path(path),
     };
+    let shown = fetch.source.to_string();
     let mut bar = Bar::new(&shown);
     let request = Request {
         origin,
         target: base,
         checksum: fetch.checksum.as_ref(),
         ca_file: fetch.ca_file.as_deref(),
+        proxies: &fetch.proxies,
         timing: Timing::default(),
     };
     let made_on = made_on.as_ref().map(|identity| (disk, identity));

@@ -208,9 +208,11 @@ fn from_apply(error: apply::Error) -> Failure {
     use sys::image::Error as Image;
     let code = match &error {
         apply::Error::Image(image) => match image {
-            Image::Status { .. } | Image::Unreachable { .. } | Image::Certificates(_) | Image::Full(_) => {
-                Code::Fetch
-            }
+            Image::Status { .. }
+            | Image::Refused { .. }
+            | Image::Unreachable { .. }
+            | Image::Certificates(_)
+            | Image::Full(_) => Code::Fetch,
             Image::Checksum { .. } | Image::NotAnImage { .. } | Image::Refers { .. } => Code::Refused,
             Image::Locked { .. } => Code::Locked,
             Image::File { .. } | Image::Denied { .. } | Image::Overlay { .. } | Image::Create { .. } => {

@@ -278,6 +278,19 @@ fn mistakes_are_refused_and_the_key_is_named() {
     }
 }
 
+/// Helm has numbers as floats, and would write large ones as `1.073741824e+10`, which no start understands.
+#[test]
+fn a_size_that_is_a_number_is_written_in_digits() {
+    let mut helm = Helm::start();
+    for (size, written) in [(json!(10_737_418_240_u64), "10737418240"), (json!("20Gi"), "20Gi")] {
+        let values = one(|values| values["vmlist"]["web"]["vmconfig"]["rootfs"]["disk_size"] = size);
+        let objects = helm.objects(&json!({"values": values}));
+        let container = &pod(&objects, "web")["containers"][0];
+        assert_eq!(variable(container, "BERTH_DISK_SIZE").as_deref(), Some(written));
+        assert_eq!(berth::config::check("BERTH_DISK_SIZE", written), Ok(()));
+    }
+}
+
 /// What `berth validate` says of the same text.
 fn validated(text: &str) -> (bool, String) {
     let findings = berth::validate::values(text);

@@ -60,7 +60,7 @@ fn facts() -> Facts {
 }
 
 fn ambient() -> Ambient {
-    Ambient { nodename: String::new(), search_path: vec![] }
+    Ambient::default()
 }
 
 /// What the seed's chart makes of one entry of `vmlist`: environment and the two files.
@@ -114,7 +114,7 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
         let target = entry["vmconfig"]["rootfs"]["localtarget"].as_str().unwrap();
         assert_eq!(*base, PathBuf::from("/image").join(target));
         let url = entry["vmconfig"]["rootfs"]["sourceurl"].as_str().unwrap();
-        assert_eq!(fetch.as_ref().unwrap().source, Source::Url(url.to_owned()));
+        assert_eq!(fetch.as_ref().unwrap().source, Source::parse(url).unwrap());
 
         let argv = plan.machine.preview();
         assert_eq!(after(&argv, "-smp"), entry["vmconfig"]["cpu"]["vcpu"].to_string());

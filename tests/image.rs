@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use berth::config::Checksum;
+use berth::config::{Checksum, Proxies, Url};
 use berth::sys::image::{
     Error, Format, Origin, Request, Timing, ensure_overlay, fetch, inspect, lock, wait_released,
     write_atomically,
@@ -45,7 +45,7 @@ enum Act {
 }
 
 struct Server {
-    url: String,
+    url: Url,
     seen: Arc<Mutex<Vec<String>>>,
     etag: Arc<Mutex<Option<String>>>,
 }
@@ -53,7 +53,7 @@ struct Server {
 impl Server {
     fn new(body: &[u8], acts: &[Act]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/image.qcow2", listener.local_addr().unwrap());
+        let url = Url::parse(&format!("http://{}/image.qcow2", listener.local_addr().unwrap())).unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let etag = Arc::new(Mutex::new(Some("\"one\"".to_owned())));
         let (acts, body, requests, tag) = (acts.to_vec(), body.to_vec(), seen.clone(), etag.clone());
@@ -163,6 +163,8 @@ const QUICK: Timing = Timing {
     tries: 4,
 };
 
+static DIRECT: Proxies = Proxies::NONE;
+
 struct Place {
     dir: tempfile::TempDir,
 }
@@ -178,7 +180,10 @@ impl Place {
 
     fn get(&self, origin: Origin<'_>, checksum: Option<&Checksum>) -> Result<(), Error> {
         let target = self.path("base.qcow2");
-        fetch(&Request { origin, target: &target, checksum, ca_file: None, timing: QUICK }, &mut |_| {})
+        fetch(
+            &Request { origin, target: &target, checksum, ca_file: None, proxies: &DIRECT, timing: QUICK },
+            &mut |_| {},
+        )
     }
 
     fn url(&self, server: &Server) -> Result<(), Error> {
@@ -244,6 +249,7 @@ fn a_whole_image_arrives() {
         target: &target,
         checksum: None,
         ca_file: None,
+        proxies: &DIRECT,
         timing: QUICK,
     };
     fetch(&request, &mut |progress| {
@@ -344,7 +350,7 @@ fn a_server_in_trouble_is_asked_again_but_not_for_ever() {
 #[test]
 fn nobody_there_is_told_after_a_few_tries() {
     let place = Place::with_good_image();
-    let error = place.get(Origin::Url("http://127.0.0.1:9/x.qcow2"), None).unwrap_err();
+    let error = place.get(Origin::Url(&Url::parse("http://127.0.0.1:9/x.qcow2").unwrap()), None).unwrap_err();
     assert!(matches!(error, Error::Unreachable { tries: 4, .. }), "{error}");
     place.assert_untouched();
 }
@@ -476,6 +482,7 @@ fn a_full_disk_is_told_and_nothing_is_left_on_it() {
         target: &target,
         checksum: None,
         ca_file: None,
+        proxies: &DIRECT,
         timing: QUICK,
     };
     let error = fetch(&request, &mut |_| {}).unwrap_err();
@@ -489,8 +496,15 @@ fn child_that_fetches() {
     if let (Ok(url), Ok(target)) = (std::env::var("FETCH_URL"), std::env::var("FETCH_TARGET")) {
         let target = PathBuf::from(target);
         let timing = Timing { stall: Duration::from_secs(15), ..QUICK };
-        let request =
-            Request { origin: Origin::Url(&url), target: &target, checksum: None, ca_file: None, timing };
+        let url = Url::parse(&url).unwrap();
+        let request = Request {
+            origin: Origin::Url(&url),
+            target: &target,
+            checksum: None,
+            ca_file: None,
+            proxies: &DIRECT,
+            timing,
+        };
         let _ = fetch(&request, &mut |_| {});
     }
 }
@@ -501,7 +515,7 @@ fn a_killed_fetch_is_taken_up_by_the_next_start() {
     let server = Server::new(&body, &[Act::StallAfter(700_000), Act::Whole]);
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_that_fetches"])
-        .env("FETCH_URL", &server.url)
+        .env("FETCH_URL", server.url.to_string())
         .env("FETCH_TARGET", place.path("base.qcow2"))
         .stdout(Stdio::null())
         .spawn()
@@ -524,7 +538,7 @@ fn a_killed_fetch_is_taken_up_by_the_next_start() {
 // ── https ──
 
 struct Https {
-    url: String,
+    url: Url,
     ca: PathBuf,
     _dir: tempfile::TempDir,
 }
@@ -602,7 +616,7 @@ fn https(body: Vec<u8>) -> Https {
         .unwrap();
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("https://{}/image.qcow2", listener.local_addr().unwrap());
+    let url = Url::parse(&format!("https://{}/image.qcow2", listener.local_addr().unwrap())).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let connection = rustls::ServerConnection::new(config.clone()).unwrap();
@@ -635,6 +649,7 @@ fn https_trusts_who_it_is_told_to_trust_and_nobody_else() {
         target: &target,
         checksum: None,
         ca_file: Some(ca),
+        proxies: &DIRECT,
         timing: QUICK,
     };
     let error = fetch(&request(&stranger.url, &server.ca), &mut |_| {}).unwrap_err();

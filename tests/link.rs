@@ -21,7 +21,7 @@ fn config(change: impl FnOnce(&mut Options)) -> Config {
     let mut options =
         Options { hostname: Some("web".into()), qemu: Some("/bin/true".into()), ..Options::default() };
     change(&mut options);
-    options.parse(&Ambient { nodename: String::new(), search_path: vec!["/bin".into()] }).unwrap()
+    options.parse(&Ambient { search_path: vec!["/bin".into()], ..Ambient::default() }).unwrap()
 }
 
 fn facts(pod: &Netns, config: Config) -> Result<Facts, String> {

@@ -24,7 +24,7 @@
 - {name: IMG_SHA256, value: {{ . | quote }}}
 {{- end }}
 {{- with $rootfs.disk_size }}
-- {name: BERTH_DISK_SIZE, value: {{ . | quote }}}
+- {name: BERTH_DISK_SIZE, value: {{ kindIs "string" . | ternary . (int64 .) | quote }}}
 {{- end }}
 {{- with $net.mac }}
 - {name: BERTH_MAC, value: {{ . | quote }}}

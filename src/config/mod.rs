@@ -4,12 +4,18 @@
 //! meaning and defaults (an empty variable counts as unset, as in its `:=`), new ones begin with `BERTH_`.
 //! Wrong values are gathered, so that one start tells all of them.
 
+mod check;
 mod options;
 mod parse;
+mod proxy;
 pub mod serve;
+mod source;
 
+pub use check::check;
 pub use options::{LogFormat, Options};
 pub use parse::{Ambient, Errors, Invalid};
+pub use proxy::{Proxies, Proxy, Unusable};
+pub use source::{Source, Url, WrongSource};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,7 +50,9 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Image {
     /// `IMG_SOURCE`: http, https or file URL, or a plain path.
-    pub source: Option<String>,
+    pub source: Option<Source>,
+    /// `http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`, as curl reads them.
+    pub proxies: Proxies,
     /// `IMG_TARGET`: a path that exists, else a name under the image directory.
     pub target: Option<String>,
     /// `IMG_SHA256` (bare hex) or `sha256:HEX` / `sha512:HEX`: of the bytes as they come over the wire.

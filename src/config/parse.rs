@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::options::Options;
 use super::{
     Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnNetLost, OnPoweroff, OnReboot,
-    Paths, STATE_DIR, SeedAs, SeedFormat,
+    Paths, Proxies, STATE_DIR, SeedAs, SeedFormat, Source,
 };
 use crate::net::{Ipv4Prefix, Port};
 
@@ -50,15 +50,18 @@ pub struct Ambient {
     pub nodename: String,
     /// `PATH`.
     pub search_path: Vec<PathBuf>,
+    /// `http_proxy` and its like.
+    pub proxies: Proxies,
 }
 
 impl Ambient {
-    /// Reads the host name and `PATH`, once, at start.
+    /// Reads the host name, `PATH` and the proxies, once, at start.
     #[expect(clippy::disallowed_methods, reason = "the one room that reads the environment")]
     pub fn read() -> Self {
         let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-        Self { nodename, search_path: std::env::split_paths(&path).collect() }
+        let proxies = Proxies::read(|name| std::env::var(name).ok());
+        Self { nodename, search_path: std::env::split_paths(&path).collect(), proxies }
     }
 }
 
@@ -87,7 +90,7 @@ impl Options {
         Config {
             name,
             hostname,
-            image: self.image(wrong),
+            image: self.image(ambient, wrong),
             guest: Guest {
                 seed_format: wrong.word(
                     "BERTH_SEED_FORMAT",
@@ -109,16 +112,14 @@ impl Options {
         }
     }
 
-    fn image(&self, wrong: &mut Wrong) -> Image {
-        let source = set(&self.image_source).map(str::to_owned);
-        if let Some(text) = &source
-            && let Some((scheme, _)) = text.split_once("://")
-            && !["http", "https", "file"].contains(&scheme.to_ascii_lowercase().as_str())
-        {
-            wrong.add("IMG_SOURCE", text, "an http://, https:// or file:// URL, or a path");
-        }
+    fn image(&self, ambient: &Ambient, wrong: &mut Wrong) -> Image {
+        let source = set(&self.image_source).filter(|text| !text.trim().is_empty()).map(Source::parse);
+        let source = source.and_then(|source| {
+            source.map_err(|error| wrong.add("IMG_SOURCE", &error.shown, error.allowed)).ok()
+        });
         Image {
             source,
+            proxies: ambient.proxies.clone(),
             target: set(&self.image_target).map(str::to_owned),
             checksum: wrong.optional(
                 "IMG_SHA256",

@@ -2,7 +2,7 @@ use super::parse::Ambient;
 use super::*;
 
 fn ambient() -> Ambient {
-    Ambient { nodename: "node".into(), search_path: vec!["/usr/bin".into()] }
+    Ambient { nodename: "node".into(), search_path: vec!["/usr/bin".into()], ..Ambient::default() }
 }
 
 fn options(set: impl FnOnce(&mut Options)) -> Options {

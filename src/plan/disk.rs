@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Checksum, Config, SeedAs};
+pub use crate::config::Source;
+use crate::config::{Checksum, Config, Proxies, SeedAs, Url};
 use crate::facts::Facts;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,8 +21,8 @@ pub enum Error {
     NoImage(PathBuf),
     #[error("IMG_TARGET={0:?}: a path that exists, or a name without '..'")]
     Target(String),
-    #[error("IMG_SOURCE={0:?} does not end in a file name: set IMG_TARGET")]
-    NoName(String),
+    #[error("IMG_SOURCE=\"{0}\" does not end in a file name: set IMG_TARGET")]
+    NoName(Url),
     #[error("{} would be both the base image and the VM's own disk: change IMG_TARGET or BERTH_NAME", .0.display())]
     SameFile(PathBuf),
     #[error("{}: {why}", path.display())]
@@ -48,7 +49,7 @@ pub enum Root {
     /// Raw block device, used as it is.
     Device { path: PathBuf },
     /// qcow2 overlay at `path`, created on `base` once and kept for ever.
-    Overlay { path: PathBuf, base: PathBuf, fetch: Option<Fetch>, size_bytes: Option<u64> },
+    Overlay { path: PathBuf, base: PathBuf, fetch: Option<Box<Fetch>>, size_bytes: Option<u64> },
 }
 
 /// How `base` comes to be when it does not exist.
@@ -57,14 +58,8 @@ pub struct Fetch {
     pub source: Source,
     pub checksum: Option<Checksum>,
     pub ca_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// http or https.
-    Url(String),
-    Path(PathBuf),
+    #[serde(skip_serializing_if = "Proxies::is_empty")]
+    pub proxies: Proxies,
 }
 
 /// The config drive: its files, and where its image goes.
@@ -104,10 +99,13 @@ fn overlay(config: &Config, facts: &Facts) -> Result<Root, Error> {
     if base == path {
         return Err(Error::SameFile(path));
     }
-    let fetch = source.map(|source| Fetch {
-        source,
-        checksum: config.image.checksum.clone(),
-        ca_file: config.paths.ca_file.clone(),
+    let fetch = source.map(|source| {
+        Box::new(Fetch {
+            source,
+            checksum: config.image.checksum.clone(),
+            ca_file: config.paths.ca_file.clone(),
+            proxies: config.image.proxies.clone(),
+        })
     });
     Ok(Root::Overlay { path, base, fetch, size_bytes: config.image.disk_size_bytes })
 }
@@ -115,7 +113,7 @@ fn overlay(config: &Config, facts: &Facts) -> Result<Root, Error> {
 /// The base image, and where it comes from when it is not there.
 fn base(config: &Config, facts: &Facts) -> Result<(PathBuf, Option<Source>), Error> {
     let dir = &config.paths.image_dir;
-    let source = config.image.source.as_deref().map(source);
+    let source = config.image.source.clone();
     match (&facts.disks.target, &config.image.target, source) {
         (Some(path), _, _) => Ok((path.clone(), None)),
         (None, Some(target), source) => {
@@ -125,21 +123,10 @@ fn base(config: &Config, facts: &Facts) -> Result<(PathBuf, Option<Source>), Err
         // A local image needs no copy when nobody named one.
         (None, None, Some(Source::Path(path))) => Ok((path, None)),
         (None, None, Some(Source::Url(url))) => {
-            let name = url_file_name(&url).ok_or_else(|| Error::NoName(url.clone()))?;
+            let name = file_name(&url).ok_or_else(|| Error::NoName(url.clone()))?;
             Ok((dir.join(name), Some(Source::Url(url))))
         }
         (None, None, None) => Err(Error::NoImage(dir.clone())),
-    }
-}
-
-fn source(text: &str) -> Source {
-    match text.split_once("://") {
-        Some((scheme, path)) if scheme.eq_ignore_ascii_case("file") => {
-            // file://localhost/path and file:///path are the same (RFC 8089 §2).
-            Source::Path(PathBuf::from(path.strip_prefix("localhost").unwrap_or(path)))
-        }
-        Some(_) => Source::Url(text.to_owned()),
-        None => Source::Path(Path::new("/").join(text)),
     }
 }
 
@@ -158,9 +145,8 @@ fn relative(target: &str) -> Option<PathBuf> {
 }
 
 /// The last part of a URL's path, without the suffix of what is unpacked on the way.
-fn url_file_name(url: &str) -> Option<String> {
-    let path = url.split_once("://")?.1.split(['?', '#']).next()?;
-    let name = path.split_once('/')?.1.rsplit('/').next()?;
+fn file_name(url: &Url) -> Option<String> {
+    let name = url.path().rsplit('/').next()?;
     let name = [".gz", ".xz", ".zst"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
     let fits = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+~".contains(&byte));
     (fits && !name.is_empty() && !name.starts_with('.')).then(|| name.to_owned())
@@ -197,15 +183,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_are_urls_or_paths() {
-        assert_eq!(source("file:///a/b.qcow2"), Source::Path("/a/b.qcow2".into()));
-        assert_eq!(source("FILE://localhost/a b"), Source::Path("/a b".into()));
-        assert_eq!(source("/a/b"), Source::Path("/a/b".into()));
-        assert_eq!(source("image.qcow"), Source::Path("/image.qcow".into()));
-        assert_eq!(source("https://h/x"), Source::Url("https://h/x".into()));
-    }
-
-    #[test]
     fn a_target_stays_below_the_image_directory() {
         assert_eq!(relative("a.qcow2"), Some("a.qcow2".into()));
         assert_eq!(relative("sub dir/./a.qcow2"), Some("sub dir/a.qcow2".into()));
@@ -217,10 +194,13 @@ mod tests {
 
     #[test]
     fn a_url_gives_a_name_unless_it_has_none() {
-        assert_eq!(url_file_name("https://h/d/debian-12.qcow2?x=/y").as_deref(), Some("debian-12.qcow2"));
-        assert_eq!(url_file_name("http://h/disk.raw.xz").as_deref(), Some("disk.raw"));
-        for url in ["http://h", "http://h/", "http://h/d/", "http://h/%2e%2e", "http://h/.hidden"] {
-            assert_eq!(url_file_name(url), None, "{url}");
+        let name = |url: &str| file_name(&Url::parse(url).unwrap());
+        assert_eq!(name("https://h/d/debian-12.qcow2?x=/y").as_deref(), Some("debian-12.qcow2"));
+        assert_eq!(name("http://h/disk.raw.xz").as_deref(), Some("disk.raw"));
+        for url in
+            ["http://h", "http://h/", "http://h/d/", "http://h/%2e%2e", "http://h/.hidden", "http://h/a%20b"]
+        {
+            assert_eq!(name(url), None, "{url}");
         }
     }
 }

@@ -86,11 +86,14 @@ fn root(f: &mut fmt::Formatter<'_>, root: &Root) -> fmt::Result {
                 write!(f, ", at least {bytes} bytes")?;
             }
             if let Some(fetch) = fetch {
-                let source = match &fetch.source {
-                    Source::Url(url) => url.clone(),
-                    Source::Path(path) => path.display().to_string(),
-                };
-                write!(f, ", fetched from {source}")?;
+                write!(f, ", fetched from {}", fetch.source)?;
+                if let Source::Url(url) = &fetch.source {
+                    match fetch.proxies.of(url) {
+                        Ok(Some(proxy)) => write!(f, " by the proxy {proxy}")?,
+                        Err(unusable) => write!(f, " ({unusable})")?,
+                        Ok(None) => {}
+                    }
+                }
                 if let Some(checksum) = &fetch.checksum {
                     write!(f, " ({checksum})")?;
                 }

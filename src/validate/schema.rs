@@ -1,12 +1,14 @@
 //! JSON Schema, as much of draft 7 as the chart's schema uses, over YAML with positions.
 //!
-//! `x-usual` is ours: bounds outside of which there is a warning.
+//! Two words are ours. `x-usual`: bounds outside of which there is a warning. `x-variable`: what the launcher is given the
+//! value as, and so by whose rules it is checked as well.
 
 use regex_lite::Regex;
 use serde_json::{Map, Value as Json};
 
 use super::tree::{Entry, Node, Value, a_kind};
 use super::{Finding, Position, Severity};
+use crate::config;
 
 /// References of the schema to itself are followed as deep as values may be nested, and no deeper.
 const DEEPEST: usize = 128;
@@ -59,8 +61,14 @@ impl<'a> Check<'a> {
         }
         self.words(words, node, key);
         match &node.value {
-            Value::Number(number) => self.bounds(words, *number, node, key),
-            Value::Text(text) => self.text(words, text, node, key),
+            Value::Number(number) => {
+                self.bounds(words, *number, node, key);
+                self.variable(words, &number.to_string(), node, key);
+            }
+            Value::Text(text) => {
+                self.text(words, text, node, key);
+                self.variable(words, text, node, key);
+            }
             Value::List(items) => {
                 if let Some(part) = words.get("items") {
                     for (index, item) in items.iter().enumerate() {
@@ -135,6 +143,16 @@ impl<'a> Check<'a> {
         let least = words.get("minLength").and_then(Json::as_u64).unwrap_or(0);
         if (text.chars().count() as u64) < least {
             self.error(node.at, key, format!("this is empty{}", why(words)));
+        }
+    }
+
+    fn variable(&mut self, words: &Map<String, Json>, text: &str, node: &Node, key: &str) {
+        let told = self.findings.iter().any(|finding| finding.at == node.at);
+        if let Some(variable) = words.get("x-variable").and_then(Json::as_str).filter(|_| !told)
+            && let Err(invalid) = config::check(variable, text)
+        {
+            // As far as it may be shown: a URL may have a password in it.
+            self.error(node.at, key, format!("{:?} is refused at start: {}", invalid.value, invalid.allowed));
         }
     }
 
@@ -257,7 +275,7 @@ fn hint(known: Option<&Map<String, Json>>, name: &str) -> String {
 
 /// Keywords that are understood; those with only meaning for people among them.
 #[cfg(test)]
-pub const KEYWORDS: [&str; 25] = [
+pub const KEYWORDS: [&str; 26] = [
     "$schema",
     "title",
     "description",
@@ -269,6 +287,7 @@ pub const KEYWORDS: [&str; 25] = [
     "minimum",
     "maximum",
     "x-usual",
+    "x-variable",
     "pattern",
     "minLength",
     "items",

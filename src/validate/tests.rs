@@ -121,3 +121,46 @@ fn inputs_that_are_something_else_fail_with_their_place() {
         ]
     );
 }
+
+/// What `berth run` would refuse is no right file, and is told before anything is started.
+#[test]
+fn what_a_start_refuses_is_an_error_here() {
+    for (from, to, wanted) in [
+        (
+            "sourceurl: /a",
+            "sourceurl: \"htp://x/y\"",
+            "sourceurl: \"htp://x/y\" is refused at start: an http://",
+        ),
+        ("sourceurl: /a", "sourceurl: \"http://h/a b\"", "write a blank as %20"),
+        ("sourceurl: /a", "sourceurl: \"htp://me:secret@x/y?secret\"", "\"htp://***@x/y?***\""),
+        ("sourceurl: /a", "sourceurl: \"http://me:secret@h:0/?secret\"", "port"),
+        (
+            "pvc_size: 1Gi",
+            "pvc_size: 1Gi, disk_size: 1.5Gi",
+            "disk_size: \"1.5Gi\" is not bytes, or a whole number with K, M, G or T",
+        ),
+        ("pvc_size: 1Gi", "pvc_size: 1Gi, disk_size: 0", "disk_size: 0 is out of range"),
+        (
+            "pvc_size: 1Gi",
+            "pvc_size: 1Gi, disk_size: 99999999T",
+            "disk_size: \"99999999T\" is refused at start: bytes",
+        ),
+    ] {
+        let told = said(&vm(&CONFIG.replace(from, to)));
+        assert_eq!(told.len(), 1, "{to}: {told:?}");
+        assert!(told[0].contains(wanted) && !told[0].contains("secret"), "{to}: {told:?}");
+    }
+    for (from, to) in [
+        ("sourceurl: /a", "sourceurl: \"https://me:p%40@h/x.qcow2?sig=1\""),
+        ("pvc_size: 1Gi", "pvc_size: 1Gi, disk_size: 10737418240"),
+        ("pvc_size: 1Gi", "pvc_size: 1Gi, disk_size: 5Gi"),
+    ] {
+        assert_eq!(said(&vm(&CONFIG.replace(from, to))), Vec::<String>::new(), "{to}");
+    }
+    for (mac, word) in
+        [("01:00:5e:00:00:01", "is not a MAC address"), ("00:00:00:00:00:00", "is refused at start")]
+    {
+        let told = said(&vm(&format!("{CONFIG}    netconfig: {{mac: \"{mac}\"}}\n")));
+        assert!(told.len() == 1 && told[0].contains(word), "{told:?}");
+    }
+}

@@ -68,7 +68,13 @@ impl Wanted {
         Config {
             name: "vm".to_owned(),
             hostname: "vm".to_owned(),
-            image: config::Image { source: None, target: None, checksum: None, disk_size_bytes: None },
+            image: config::Image {
+                source: None,
+                proxies: config::Proxies::NONE,
+                target: None,
+                checksum: None,
+                disk_size_bytes: None,
+            },
             guest: config::Guest {
                 seed_format: config::SeedFormat::ConfigDrive,
                 seed_as: config::SeedAs::Disk,

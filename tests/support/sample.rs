@@ -16,7 +16,13 @@ pub fn config() -> Config {
     Config {
         name: "web".to_owned(),
         hostname: "web".to_owned(),
-        image: Image { source: None, target: None, checksum: None, disk_size_bytes: None },
+        image: Image {
+            source: None,
+            proxies: berth::config::Proxies::NONE,
+            target: None,
+            checksum: None,
+            disk_size_bytes: None,
+        },
         guest: Guest { seed_format: SeedFormat::ConfigDrive, seed_as: SeedAs::Disk },
         network: Network {
             vm: "192.168.254.2/30".parse().unwrap(),

@@ -52,7 +52,13 @@ fn pod() -> Pod {
     let config = Config {
         name: "web-1".to_owned(),
         hostname: "web".to_owned(),
-        image: config::Image { source: None, target: None, checksum: None, disk_size_bytes: None },
+        image: config::Image {
+            source: None,
+            proxies: config::Proxies::NONE,
+            target: None,
+            checksum: None,
+            disk_size_bytes: None,
+        },
         guest: config::Guest { seed_format: SeedFormat::ConfigDrive, seed_as: SeedAs::Disk },
         network: config::Network {
             vm: "192.168.254.2/30".parse().unwrap(),

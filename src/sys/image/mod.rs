@@ -33,10 +33,16 @@ pub enum Error {
     Denied { step: &'static str, path: PathBuf, why: String },
     #[error("no space left for {}: give the volume more room, or remove what is not needed", .0.display())]
     Full(PathBuf),
-    #[error("{url}: the server answered {status}: check IMG_SOURCE")]
-    Status { url: String, status: u16 },
-    #[error("{url}: given up after {tries} tries without progress: {last}")]
-    Unreachable { url: String, tries: u32, last: String },
+    /// `via`: proxies and redirects on the way.
+    #[error("{url}: {via}the server answered {status}: check IMG_SOURCE")]
+    Status { url: String, via: String, status: u16 },
+    /// Another try would end as this one.
+    #[error("{url}: {why}")]
+    Refused { url: String, why: String },
+    #[error(
+        "{url}: given up after {tries} tries, of which the last {idle} got no further than {furthest} octets: {last}"
+    )]
+    Unreachable { url: String, tries: u32, idle: u32, furthest: u64, last: String },
     #[error("{origin} has the digest {found}, but {wanted} is wanted: the image is not what IMG_SHA256 says")]
     Checksum { origin: String, wanted: String, found: String },
     #[error("{name} is {what}: a qcow2 or raw disk image is needed")]

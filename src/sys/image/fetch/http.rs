@@ -1,191 +1,252 @@
-//! Asking a server: what to ask for, whom to trust, when to try again (RFC 9110).
+//! A download: what to ask for, what of the answer to believe, when to try again.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use ureq::http::{Response, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body};
-
+use super::client::{Answer, Client};
+use super::range::{Extent, Resume, validator};
 use super::save::save;
 use super::stream::Stream;
-use super::{End, Error, Progress, Request};
+use super::{End, Error, Progress, Request, at};
+use crate::config::Url;
 
 pub(super) fn from_url(
     request: &Request<'_>,
-    url: &str,
+    url: &Url,
     part: &Path,
     note: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
-    let agent = agent(request)?;
-    let mut resume = Resume::read(url, part, note);
-    let mut tries = 0;
-    loop {
-        let result = pass(request, url, &agent, part, note, &resume, progress);
-        let (got, last) = match result {
-            Ok(()) => return Ok(()),
-            Err((_, End::Final(error))) => {
-                // Nothing of a bad file is worth keeping; a full disk needs the room.
-                let _ = fs::remove_file(part);
-                let _ = fs::remove_file(note);
-                return Err(error);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(at("making what waits for the download of", request.target))?;
+    let fetched = Client::new(request, &runtime).and_then(|client| {
+        let (name, identity) = (url.to_string(), url.fingerprint());
+        Download { request, client, url, name, identity, part, note }.run(progress)
+    });
+    // A look-up that hangs does not keep us.
+    runtime.shutdown_background();
+    fetched
+}
+
+struct Download<'a> {
+    request: &'a Request<'a>,
+    client: Client<'a>,
+    url: &'a Url,
+    /// The URL as it may be shown.
+    name: String,
+    /// What the note says instead of the URL.
+    identity: String,
+    part: &'a Path,
+    note: &'a Path,
+}
+
+/// A pass that did not get all.
+struct Cut {
+    /// Where it ended.
+    reached: u64,
+    /// It ended where the server had said.
+    as_told: bool,
+    total: Option<u64>,
+    end: End,
+}
+
+impl From<End> for Cut {
+    fn from(end: End) -> Self {
+        Self { reached: 0, as_told: false, total: None, end }
+    }
+}
+
+impl Download<'_> {
+    fn run(&self, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
+        let mut tries = Tries::new(self.request.timing.tries);
+        let mut resume = self.resume(None);
+        loop {
+            let Err(Cut { reached, as_told, total, end }) = self.pass(&resume, progress) else {
+                return Ok(());
+            };
+            let error = match end {
+                End::Broken(error) => error,
+                End::Final(error) => {
+                    // Nothing of a bad file is worth keeping; a full disk needs the room.
+                    let _ = fs::remove_file(self.part);
+                    self.forget();
+                    return Err(error);
+                }
+            };
+            match tries.failed(reached, as_told) {
+                Next::GiveUp => return Err(tries.unreachable(&self.name, &error)),
+                Next::AskOn => tracing::debug!(url = self.name, reached, "the server sends it in parts"),
+                Next::Pause => {
+                    tracing::warn!(url = self.name, reached, error = %error, "download interrupted, trying again");
+                    std::thread::sleep(tries.pause(self.request.timing.backoff));
+                }
             }
-            Err((got, End::Broken(error))) => (got, error.to_string()),
-        };
-        tries = if got > 0 { 1 } else { tries + 1 };
-        if tries >= request.timing.tries {
-            return Err(Error::Unreachable { url: url.to_owned(), tries, last });
+            resume = self.resume(total);
         }
-        tracing::warn!(url, got, error = %last, "download interrupted, trying again");
-        std::thread::sleep(pause(request.timing.backoff, tries));
-        resume = Resume::read(url, part, note);
     }
-}
 
-fn pause(first: Duration, tries: u32) -> Duration {
-    first.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(Duration::from_secs(10))
-}
-
-/// What a part may be taken up from: bytes as they came, of a version with a name.
-struct Resume {
-    have: u64,
-    validator: Option<String>,
-}
-
-impl Resume {
-    const NOTHING: Self = Self { have: 0, validator: None };
-
-    fn read(url: &str, part: &Path, note: &Path) -> Self {
-        let text = fs::read_to_string(note).unwrap_or_default();
+    /// Only what is known to be of this URL is taken up.
+    fn resume(&self, total: Option<u64>) -> Resume {
+        let text = fs::read_to_string(self.note).unwrap_or_default();
         let mut lines = text.lines();
-        let same = lines.next() == Some(url);
+        let same = lines.next() == Some(&self.identity);
         let validator = lines.next().filter(|line| same && !line.is_empty()).map(str::to_owned);
-        match fs::metadata(part) {
-            Ok(metadata) if validator.is_some() => Self { have: metadata.len(), validator },
-            _ => Self::NOTHING,
+        match fs::metadata(self.part) {
+            Ok(metadata) if validator.is_some() => Resume { have: metadata.len(), validator, total },
+            _ => Resume::NOTHING,
         }
     }
-}
 
-/// One connection. On failure: how many new octets it brought.
-fn pass(
-    request: &Request<'_>,
-    url: &str,
-    agent: &Agent,
-    part: &Path,
-    note: &Path,
-    resume: &Resume,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<(), (u64, End)> {
-    let nothing = |end| (0, end);
-    let response = ask(agent, url, resume).map_err(nothing)?;
-    let resumed = response.status() == 206;
-    let start = if resumed { resume.have } else { 0 };
-    if resumed && content_range_start(&response) != Some(start) {
-        let _ = fs::remove_file(note);
-        return Err(nothing(End::Broken(io::Error::other("the server answered with another range"))));
+    fn forget(&self) {
+        let _ = fs::remove_file(self.note);
     }
-    let total = length(&response).map(|length| start + length);
-    let validator = validator(&response);
-    let body = response.into_body().into_reader();
-    let mut stream = Stream::new(Box::new(body), total, request.checksum);
-    let keep = Keep { url, note, validator: validator.as_deref() };
-    let result = if resumed {
-        stream
-            .replay(part, start)
-            .map_err(End::Final)
-            .and_then(|()| save(request, url, &mut stream, part, Some(&keep), progress))
-    } else {
-        save(request, url, &mut stream, part, Some(&keep), progress)
-    };
-    let got = stream.done.saturating_sub(start);
-    result.map_err(|end| (got, end))
-}
 
-fn ask(agent: &Agent, url: &str, resume: &Resume) -> Result<Response<Body>, End> {
-    let mut call = agent.get(url);
-    if let (Some(validator), 1..) = (&resume.validator, resume.have) {
-        call =
-            call.header(header::RANGE, format!("bytes={}-", resume.have)).header(header::IF_RANGE, validator);
+    /// One answer, saved.
+    fn pass(&self, resume: &Resume, progress: &mut dyn FnMut(Progress)) -> Result<(), Cut> {
+        let (Answer { headers, body, route, .. }, extent) = self.ask(resume)?;
+        let Extent { start, end, total } = extent;
+        let validator = validator(&headers);
+        let keep = Keep { url: &self.identity, note: self.note, validator: validator.as_deref() };
+        // Of a part no more than was said of it.
+        let body = body.take(end.map_or(u64::MAX, |end| end - start));
+        let mut stream = Stream::new(Box::new(body), total, self.request.checksum);
+        let replayed = if start > 0 { stream.replay(self.part, start).map_err(End::Final) } else { Ok(()) };
+        let saved = replayed
+            .and_then(|()| save(self.request, &self.name, &mut stream, self.part, Some(&keep), progress));
+        let reached = stream.done;
+        let as_told = start > 0 && Some(reached) == end;
+        saved.map_err(|end| Cut { reached, as_told, total, end: end.on(&route) })
     }
-    let response = call.call().map_err(|error| End::Broken(io::Error::other(error)))?;
-    match response.status().as_u16() {
-        200 | 206 => Ok(response),
-        // The part is as long as the file or longer: it is another file, or whole already; read it anew.
-        416 => {
-            let again = agent.get(url).call().map_err(|error| End::Broken(io::Error::other(error)))?;
-            if again.status() == 200 { Ok(again) } else { Err(bad_status(url, again.status().as_u16())) }
+
+    fn ask(&self, resume: &Resume) -> Result<(Answer<'_>, Extent), End> {
+        let answer = self.client.get(self.url, resume)?;
+        match answer.status.as_u16() {
+            200 => {
+                let extent = Extent::whole(&answer.headers);
+                Ok((answer, extent))
+            }
+            206 => match Extent::part(&answer.headers, resume) {
+                Ok(extent) => Ok((answer, extent)),
+                Err(why) => {
+                    self.forget();
+                    Err(End::Broken(io::Error::other(why)).on(&answer.route))
+                }
+            },
+            // The part is as long as the file, or longer: then it is of another one, and read anew.
+            416 => match Extent::nothing_left(&answer.headers, resume) {
+                Some(extent) => Ok((answer, extent)),
+                None if resume.range().is_some() => {
+                    self.forget();
+                    self.ask(&Resume::NOTHING)
+                }
+                None => Err(answer.bad_status()),
+            },
+            _ => Err(answer.bad_status()),
         }
-        status => Err(bad_status(url, status)),
     }
-}
-
-/// 408, 429 and 5xx pass; the others are answers.
-fn bad_status(url: &str, status: u16) -> End {
-    match status {
-        408 | 429 | 500..=599 => End::Broken(io::Error::other(format!("the server answered {status}"))),
-        _ => End::Final(Error::Status { url: url.to_owned(), status }),
-    }
-}
-
-fn text(response: &Response<Body>, name: header::HeaderName) -> Option<&str> {
-    response.headers().get(name).and_then(|value| value.to_str().ok())
-}
-
-fn length(response: &Response<Body>) -> Option<u64> {
-    text(response, header::CONTENT_LENGTH)?.parse().ok()
-}
-
-fn content_range_start(response: &Response<Body>) -> Option<u64> {
-    text(response, header::CONTENT_RANGE)?.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
-}
-
-/// A strong ETag, else the date. A weak one does not promise the same bytes (RFC 9110 §13.1.5).
-fn validator(response: &Response<Body>) -> Option<String> {
-    let etag = text(response, header::ETAG).filter(|etag| etag.starts_with('"'));
-    etag.or_else(|| text(response, header::LAST_MODIFIED)).map(str::to_owned)
-}
-
-fn agent(request: &Request<'_>) -> Result<Agent, Error> {
-    let timing = request.timing;
-    let tls = TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(Arc::new(rustls_graviola::default_provider()))
-        .root_certs(roots(request.ca_file)?)
-        .build();
-    let config = Agent::config_builder()
-        .tls_config(tls)
-        .http_status_as_error(false)
-        .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
-        .timeout_connect(Some(timing.connect))
-        .timeout_recv_response(Some(timing.stall))
-        .timeout_per_read(Some(timing.stall))
-        .build();
-    Ok(config.new_agent())
-}
-
-/// The file given, else the system's bundle, else Mozilla's list in the binary.
-fn roots(ca_file: Option<&Path>) -> Result<RootCerts, Error> {
-    let system = Path::new("/etc/ssl/certs/ca-certificates.crt");
-    let Some(path) = ca_file.or_else(|| system.exists().then_some(system)) else {
-        return Ok(RootCerts::WebPki);
-    };
-    let certificates: Vec<Certificate<'static>> = CertificateDer::pem_file_iter(path)
-        .map_err(|_| Error::Certificates(path.to_owned()))?
-        .filter_map(Result::ok)
-        .map(|der| Certificate::from_der(&der).to_owned())
-        .collect();
-    if certificates.is_empty() { Err(Error::Certificates(path.to_owned())) } else { Ok(certificates.into()) }
 }
 
 /// Where a part came from: written before its first byte.
 pub(super) struct Keep<'a> {
+    /// Its fingerprint: what is on a volume is read by others.
     pub url: &'a str,
     pub note: &'a Path,
     pub validator: Option<&'a str>,
+}
+
+/// New octets that are worth a try for themselves.
+const MUCH: u64 = 1 << 20;
+/// Tries that brought little: so a file of any size ends some time.
+const MAX_SMALL: u32 = 1000;
+
+/// Counts what is in vain. Progress is what goes past the furthest point ever reached: where nothing can be taken
+/// up, each try begins at zero, and would look like progress otherwise.
+struct Tries {
+    /// That may follow each other without progress.
+    limit: u32,
+    all: u32,
+    idle: u32,
+    small: u32,
+    furthest: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// At once: the server sends as much at a time as it likes.
+    AskOn,
+    Pause,
+    GiveUp,
+}
+
+impl Tries {
+    fn new(limit: u32) -> Self {
+        Self { limit, all: 0, idle: 0, small: 0, furthest: 0 }
+    }
+
+    /// One more ended, that far.
+    fn failed(&mut self, reached: u64, as_told: bool) -> Next {
+        let new = reached.saturating_sub(self.furthest);
+        self.furthest = self.furthest.max(reached);
+        self.all = self.all.saturating_add(1);
+        self.idle = if new > 0 { 1 } else { self.idle + 1 };
+        if new < MUCH {
+            self.small += 1;
+        }
+        match new {
+            _ if self.idle >= self.limit || self.small >= MAX_SMALL => Next::GiveUp,
+            1.. if as_told => Next::AskOn,
+            _ => Next::Pause,
+        }
+    }
+
+    /// Doubled while nothing comes.
+    fn pause(&self, first: Duration) -> Duration {
+        first.saturating_mul(1 << self.idle.saturating_sub(1).min(10)).min(Duration::from_secs(10))
+    }
+
+    fn unreachable(&self, url: &str, last: &io::Error) -> Error {
+        let Self { all: tries, idle, furthest, .. } = *self;
+        Error::Unreachable { url: url.to_owned(), tries, idle, furthest, last: last.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tries_until_given_up(mut reached: impl FnMut(u32) -> u64) -> Option<u32> {
+        let mut tries = Tries::new(6);
+        (1..100_000).find(|number| tries.failed(reached(*number), false) == Next::GiveUp)
+    }
+
+    #[test]
+    fn progress_is_what_goes_past_the_furthest_point() {
+        assert_eq!(tries_until_given_up(|_| 0), Some(6));
+        // Broken at the same place each time: the first got somewhere.
+        assert_eq!(tries_until_given_up(|_| 5000), Some(6));
+        assert_eq!(tries_until_given_up(|number| 5000 + u64::from(number % 3)), Some(7));
+        assert_eq!(tries_until_given_up(|number| [9, 5, 7, 6][number as usize % 4]), Some(9));
+        // Little by little goes on for long, but not for ever; much is always worth it.
+        assert_eq!(tries_until_given_up(u64::from), Some(MAX_SMALL));
+        assert_eq!(tries_until_given_up(|number| u64::from(number) * MUCH), None);
+    }
+
+    #[test]
+    fn the_pause_grows_while_nothing_comes_and_no_part_waits_for_the_next() {
+        let mut tries = Tries::new(6);
+        let mut pause = |reached, as_told| {
+            let next = tries.failed(reached, as_told);
+            (next, tries.pause(Duration::from_millis(500)).as_millis())
+        };
+        assert_eq!(pause(0, false), (Next::Pause, 500));
+        assert_eq!(pause(0, false), (Next::Pause, 1000));
+        assert_eq!(pause(10, false), (Next::Pause, 500));
+        assert_eq!(pause(20, true), (Next::AskOn, 500));
+        assert_eq!(pause(20, true), (Next::Pause, 1000));
+        assert_eq!(pause(5, false), (Next::Pause, 2000));
+    }
 }

@@ -3,12 +3,15 @@
 //! Everything streams: bytes from the wire are hashed, unpacked when they begin as gzip, xz or zstd does, looked
 //! at, and written to `.NAME.part`; only what passed is synced, looked at as a whole, and renamed. A connection that breaks is taken up
 //! with `Range` and `If-Range` (RFC 9110 §13.1.5, §14.2), so that two versions of a file are never spliced. An
-//! unpacked part that a killed run left is taken up as well. Blocking.
+//! unpacked part that a killed run left is taken up as well. Proxies and trust are as curl has them. Blocking.
 
+mod client;
 mod frames;
 mod http;
+mod range;
 mod save;
 mod stream;
+mod trust;
 mod unpack;
 
 use std::fs::{self, File};
@@ -20,7 +23,7 @@ use super::format::whole;
 use super::identity::Identity;
 use super::overlay::other_base;
 use super::{Error, at, beside, sync_dir_of};
-use crate::config::Checksum;
+use crate::config::{Checksum, Proxies, Url};
 
 use http::from_url;
 use save::save;
@@ -36,13 +39,13 @@ pub struct Request<'a> {
     pub checksum: Option<&'a Checksum>,
     /// PEM certificates to trust instead of the system's.
     pub ca_file: Option<&'a Path>,
+    pub proxies: &'a Proxies,
     pub timing: Timing,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub enum Origin<'a> {
-    /// http or https.
-    Url(&'a str),
+    Url(&'a Url),
     Path(&'a Path),
 }
 
@@ -54,7 +57,7 @@ pub struct Timing {
     pub stall: Duration,
     /// Pause before the second try; doubled each time, at most 10 s.
     pub backoff: Duration,
-    /// Tries without a single new byte before it is given up.
+    /// Tries in a row that get no further than those before, until it is given up.
     pub tries: u32,
 }
 

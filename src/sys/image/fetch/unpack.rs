@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::super::format::classify;
+use super::super::format::{HEAD, classify};
 use super::frames::{Gzip, Zstd};
 use super::stream::Stream;
 use super::{End, Error, Progress, at};
@@ -114,11 +114,19 @@ fn write_blocks(
     let mut buffer = vec![0; 256 << 10];
     let mut filled = 0;
     let mut first = start == 0;
+    let mut broken = None;
     loop {
         let read = match reader.read(buffer.get_mut(filled..).unwrap_or_default()) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(cause(name, &error)),
+            Err(error) => match cause(name, &error) {
+                // What came before a break can be taken up, however little it was.
+                end @ End::Broken(_) if !first || filled >= HEAD => {
+                    broken = Some(end);
+                    0
+                }
+                end => return Err(end),
+            },
         };
         filled += read;
         if read > 0 && filled < buffer.len() {
@@ -133,7 +141,7 @@ fn write_blocks(
         progress();
         filled = 0;
         if read == 0 {
-            return Ok(());
+            return broken.map_or(Ok(()), Err);
         }
     }
 }

@@ -1,0 +1,360 @@
+//! One GET: redirects followed, proxies used, each step with its time (RFC 9110, RFC 9112).
+//!
+//! Which failures are worth another try is decided here: a server that is not there may come, a certificate or a
+//! loop of redirects stays what it is.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::range::Resume;
+use super::{End, Error, Timing, trust};
+use crate::config::{Proxies, Proxy, Url};
+
+/// curl's own limit is 50 and browsers' 20; nobody's image is further away than this.
+const MAX_REDIRECTS: usize = 10;
+const USER_AGENT: &str = concat!("berth/", env!("CARGO_PKG_VERSION"));
+
+pub(super) struct Client<'a> {
+    runtime: &'a Runtime,
+    tls: TlsConnector,
+    proxies: &'a Proxies,
+    timing: Timing,
+}
+
+/// What a server says, and what it sends.
+pub(super) struct Answer<'a> {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Body<'a>,
+    pub route: Shown,
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+type Exchange = Request<Empty<Bytes>>;
+
+impl<'a> Client<'a> {
+    pub fn new(request: &super::Request<'a>, runtime: &'a Runtime) -> Result<Self, Error> {
+        let tls = TlsConnector::from(Arc::new(trust::config(request.ca_file)?));
+        Ok(Self { runtime, tls, proxies: request.proxies, timing: request.timing })
+    }
+
+    /// The first answer that is no redirect.
+    pub fn get(&self, url: &Url, resume: &Resume) -> Result<Answer<'a>, End> {
+        self.runtime.block_on(self.follow(url, resume))
+    }
+
+    async fn follow(&self, first: &Url, resume: &Resume) -> Result<Answer<'a>, End> {
+        let mut url = first.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let direct = Route { first, url: &url, proxy: None };
+            let proxy = self.proxies.of(&url).map_err(|error| direct.refused(error))?;
+            let route = Route { proxy, ..direct };
+            let response = self.exchange(&route, resume).await?;
+            match redirect(&route, &response)? {
+                Some(next) => url = next,
+                None => return Ok(self.answer(&route, response)),
+            }
+        }
+        let last = Route { first, url: &url, proxy: None };
+        Err(last.refused(format_args!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    fn answer(&self, route: &Route<'_>, response: Response<Incoming>) -> Answer<'a> {
+        let (parts, incoming) = response.into_parts();
+        let body = Body { runtime: self.runtime, incoming, left: Bytes::new(), stall: self.timing.stall };
+        Answer { status: parts.status, headers: parts.headers, body, route: route.shown() }
+    }
+
+    async fn exchange(&self, route: &Route<'_>, resume: &Resume) -> Result<Response<Incoming>, End> {
+        let request = request(route, resume).map_err(|error| route.refused(error))?;
+        let Timing { connect, stall, .. } = self.timing;
+        let stream = timeout(connect, self.connect(route))
+            .await
+            .map_err(|_| route.broken(&late("no connection", connect)))??;
+        let answered = timeout(stall, send(stream, request)).await;
+        let answered = answered.map_err(|_| route.broken(&late("no answer", stall)))?;
+        answered.map_err(|error| route.broken(&error))
+    }
+
+    /// To the server, or to the proxy that stands for it.
+    async fn connect(&self, route: &Route<'_>) -> Result<Box<dyn Io>, End> {
+        let Some(proxy) = route.proxy else {
+            let stream = self.dial(route, &route.url.host(), route.url.port_or_default()).await?;
+            return self.secured(route, stream, route.url).await;
+        };
+        let stream = self.dial(route, &proxy.url.host(), proxy.port).await?;
+        let stream = self.secured(route, stream, &proxy.url).await?;
+        if !route.url.is_https() {
+            return Ok(stream);
+        }
+        let stream = tunnel(route, proxy, stream).await?;
+        self.secured(route, stream, route.url).await
+    }
+
+    async fn dial(&self, route: &Route<'_>, host: &str, port: u16) -> Result<Box<dyn Io>, End> {
+        let addresses: Vec<_> = match host.parse::<IpAddr>() {
+            Ok(address) => vec![(address, port).into()],
+            Err(_) => {
+                let found = tokio::net::lookup_host((host, port)).await;
+                let found =
+                    found.map_err(|error| route.broken(&io::Error::other(format!("{host}: {error}"))))?;
+                found.collect()
+            }
+        };
+        let mut last = io::Error::other(format!("{host} has no address"));
+        // An address that does not answer leaves time for the others.
+        let share = self.timing.connect / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+        for address in addresses {
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(Box::new(stream)),
+                Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
+                Err(_) => last = late(&format!("{address}: no connection"), share),
+            }
+        }
+        Err(route.broken(&last))
+    }
+
+    /// TLS where the URL wants it.
+    async fn secured(&self, route: &Route<'_>, stream: Box<dyn Io>, url: &Url) -> Result<Box<dyn Io>, End> {
+        if !url.is_https() {
+            return Ok(stream);
+        }
+        let name = ServerName::try_from(url.host())
+            .map_err(|_| route.refused(format!("{:?} is no name a certificate could be for", url.host())))?;
+        match self.tls.connect(name, stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(match final_tls(&error) {
+                Some(why) => route.refused(why),
+                None => route.broken(&error),
+            }),
+        }
+    }
+}
+
+/// Where a request goes, and on whose behalf.
+struct Route<'a> {
+    first: &'a Url,
+    url: &'a Url,
+    proxy: Option<&'a Proxy>,
+}
+
+/// The same as it may be told.
+#[derive(Debug)]
+pub(super) struct Shown {
+    url: String,
+    /// What is between us and the URL; empty or with a blank at its end.
+    via: String,
+}
+
+impl Route<'_> {
+    fn shown(&self) -> Shown {
+        let Self { first, url, proxy } = self;
+        let redirected = if first == url { String::new() } else { format!("redirected to {url}: ") };
+        let by = proxy.map(|proxy| format!("by the proxy {proxy}: ")).unwrap_or_default();
+        Shown { url: first.to_string(), via: redirected + &by }
+    }
+
+    fn refused(&self, why: impl fmt::Display) -> End {
+        refused(self.shown(), why)
+    }
+
+    fn broken(&self, error: &io::Error) -> End {
+        End::Broken(io::Error::new(error.kind(), causes(error))).on(&self.shown())
+    }
+}
+
+fn refused(Shown { url, via }: Shown, why: impl fmt::Display) -> End {
+    End::Final(Error::Refused { url, why: format!("{via}{why}") })
+}
+
+impl End {
+    /// Says what was between us and the URL. What is final says it already.
+    pub fn on(self, Shown { via, .. }: &Shown) -> Self {
+        match self {
+            Self::Broken(error) if !via.is_empty() => {
+                Self::Broken(io::Error::new(error.kind(), format!("{via}{error}")))
+            }
+            end => end,
+        }
+    }
+}
+
+fn request(route: &Route<'_>, resume: &Resume) -> Result<Exchange, hyper::http::Error> {
+    let Route { first, url, proxy } = route;
+    let by_proxy = proxy.filter(|_| !url.is_https());
+    let target = if by_proxy.is_some() { url.absolute_form() } else { url.origin_form() };
+    let mut request = Request::get(target)
+        .header(header::HOST, url.authority())
+        .header(header::USER_AGENT, USER_AGENT)
+        .header(header::ACCEPT, "*/*");
+    // What a URL is told by its user goes to no other server.
+    let basic = url.basic().or_else(|| url.same_origin(first).then(|| first.basic())?);
+    if let Some(basic) = basic {
+        request = request.header(header::AUTHORIZATION, secret(&basic)?);
+    }
+    if let Some(basic) = by_proxy.and_then(|proxy| proxy.url.basic()) {
+        request = request.header(header::PROXY_AUTHORIZATION, secret(&basic)?);
+    }
+    if let Some((range, validator)) = resume.range() {
+        request = request.header(header::RANGE, range).header(header::IF_RANGE, validator);
+    }
+    request.body(Empty::new())
+}
+
+fn secret(text: &str) -> Result<HeaderValue, hyper::http::Error> {
+    let mut value = HeaderValue::from_str(text)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+async fn send(stream: impl Io + 'static, request: Exchange) -> io::Result<Response<Incoming>> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    // What ends it is seen by who reads the body.
+    tokio::spawn(connection.with_upgrades());
+    sender.send_request(request).await.map_err(io::Error::other)
+}
+
+/// RFC 9110 §9.3.6.
+async fn tunnel(route: &Route<'_>, proxy: &Proxy, stream: Box<dyn Io>) -> Result<Box<dyn Io>, End> {
+    let target = route.url.authority_with_port();
+    let mut request = Request::builder()
+        .method(Method::CONNECT)
+        .uri(target.as_str())
+        .header(header::HOST, target.as_str())
+        .header(header::USER_AGENT, USER_AGENT);
+    if let Some(basic) = proxy.url.basic() {
+        let value = secret(&basic).map_err(|error| route.refused(error))?;
+        request = request.header(header::PROXY_AUTHORIZATION, value);
+    }
+    let request = request.body(Empty::new()).map_err(|error| route.refused(error))?;
+    let response = send(stream, request).await.map_err(|error| route.broken(&error))?;
+    if !response.status().is_success() {
+        let status = response.status().as_u16();
+        let why = format!("the proxy answered {status} to CONNECT {target}");
+        return Err(if passes(status) {
+            route.broken(&io::Error::other(why))
+        } else {
+            route.refused(format!("{why}: check {}, or name the host in no_proxy", proxy.variable))
+        });
+    }
+    let upgraded = hyper::upgrade::on(response).await;
+    let upgraded = upgraded.map_err(|error| route.broken(&io::Error::other(error)))?;
+    Ok(Box::new(TokioIo::new(upgraded)))
+}
+
+/// Where it sends us, if it does.
+fn redirect(route: &Route<'_>, response: &Response<Incoming>) -> Result<Option<Url>, End> {
+    let follows = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let Some(location) = response.headers().get(header::LOCATION).filter(|_| follows) else {
+        return Ok(None);
+    };
+    let location = String::from_utf8_lossy(location.as_bytes());
+    let next = route.url.redirect(&location);
+    next.map(Some).map_err(|wrong| route.refused(format!("redirected to {}: {}", wrong.shown, wrong.allowed)))
+}
+
+/// 408, 425, 429 and 5xx pass; the others are answers.
+fn passes(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500..=599)
+}
+
+impl Answer<'_> {
+    /// Of one that is not what was asked for.
+    pub fn bad_status(self) -> End {
+        match self.status.as_u16() {
+            status if passes(status) => {
+                End::Broken(io::Error::other(format!("the server answered {status}"))).on(&self.route)
+            }
+            407 => refused(self.route, "407 was answered: check the proxy's user and password"),
+            status => End::Final(Error::Status { url: self.route.url, via: self.route.via, status }),
+        }
+    }
+}
+
+fn late(what: &str, after: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {after:?}"))
+}
+
+/// What TLS says that another try cannot change: not an alert of a server in trouble, nor an end of the connection.
+fn final_tls(error: &io::Error) -> Option<String> {
+    use rustls::{AlertDescription as Alert, Error as Tls};
+    let tls = error.get_ref()?.downcast_ref::<Tls>()?;
+    match tls {
+        Tls::InvalidCertificate(_) => Some(format!(
+            "{tls}: check the name and the server's certificate, or give its authority in BERTH_CA_FILE"
+        )),
+        Tls::AlertReceived(Alert::InternalError | Alert::UserCanceled | Alert::CloseNotify) => None,
+        Tls::AlertReceived(_) | Tls::PeerIncompatible(_) | Tls::InvalidMessage(_) => {
+            Some(format!("{tls}: does the server speak TLS 1.2 or 1.3 on this port?"))
+        }
+        _ => None,
+    }
+}
+
+/// An error with what is below it.
+fn causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(cause) = below {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        below = cause.source();
+    }
+    text
+}
+
+/// The body as it comes, read by whoever blocks.
+pub(super) struct Body<'a> {
+    runtime: &'a Runtime,
+    incoming: Incoming,
+    left: Bytes,
+    stall: Duration,
+}
+
+impl Body<'_> {
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let Self { runtime, incoming, stall, .. } = self;
+        let frame = runtime.block_on(async { timeout(*stall, incoming.frame()).await });
+        match frame.map_err(|_| late("no octet", *stall))? {
+            None => Ok(None),
+            Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+            Some(Err(error)) => Err(io::Error::other(causes(&error))),
+        }
+    }
+}
+
+impl Read for Body<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.left.is_empty() {
+            match self.next()? {
+                Some(octets) => self.left = octets,
+                None => return Ok(0),
+            }
+        }
+        let some = self.left.split_to(buffer.len().min(self.left.len()));
+        buffer.iter_mut().zip(&some).for_each(|(to, from)| *to = *from);
+        Ok(some.len())
+    }
+}

@@ -1,0 +1,114 @@
+//! What another try cannot change is told at once; what it can is tried again.
+
+use std::net::TcpListener;
+
+use berth::sys::image::Error;
+
+use super::server::{Server, answer};
+use super::{Place, image};
+
+/// Faults rows 17 and 27.
+#[test]
+fn what_cannot_change_is_final_at_once_and_told_in_its_own_words() {
+    for (location, requests, word) in [
+        ("/again", 11, "more than 10 redirects"),
+        ("file:///etc/passwd", 1, "redirected to file:///etc/passwd: only http and https are followed"),
+        ("ftp://h/x", 1, "only http and https are followed"),
+        ("data:,x", 1, "only http and https are followed"),
+        ("http://[::1", 1, "this is no URL"),
+        ("http://h:99999/", 1, "this is no URL"),
+        ("http://u:secret@h:99999/?secret", 1, "redirected to http://***@h:99999/?***: this is no URL"),
+    ] {
+        let server = Server::new(move |_| answer("302 Found", &format!("location: {location}\r\n"), b""));
+        let error = Place::new().get(&server.url("/x")).unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{location}: {error}");
+        assert!(error.to_string().contains(word), "{location}: {error}");
+        assert_eq!(server.seen().len(), requests, "{location}");
+    }
+    for status in
+        ["300 Choices", "302 Found", "304 Not Modified", "400 Bad", "401 Who", "404 Gone", "204 Nothing"]
+    {
+        let server = Server::new(move |_| format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").into());
+        let error = Place::new().get(&server.url("/x")).unwrap_err();
+        let number: u16 = status[..3].parse().unwrap();
+        assert!(matches!(error, Error::Status { status, .. } if status == number), "{status}: {error}");
+        assert_eq!(server.seen().len(), 1, "{status}");
+    }
+}
+
+#[test]
+fn what_may_pass_is_tried_again() {
+    for status in ["408 Late", "425 Early", "429 Slow", "500 Oh", "502 Bad", "503 Later", "504 Late"] {
+        let body = image(100_000);
+        let served = body.clone();
+        let server = Server::new(move |asked| match asked.number {
+            0 => answer(status, "", b""),
+            1 => Vec::new(),
+            _ => answer("200 OK", "", &served),
+        });
+        let place = Place::new();
+        place.get(&server.url("/x")).unwrap_or_else(|error| panic!("{status}: {error}"));
+        assert!(place.image() == body);
+    }
+    // Nobody there yet, and a name that is not known yet.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for from in [format!("http://{free}/x"), "http://no-such-host.invalid/x".to_owned()] {
+        let error = Place::new().get(&from).unwrap_err();
+        assert!(matches!(error, Error::Unreachable { tries: 4, idle: 4, .. }), "{from}: {error}");
+    }
+}
+
+#[test]
+fn redirects_of_every_form_are_followed() {
+    let body = image(100_000);
+    let served = body.clone();
+    let server = Server::new(move |asked| match asked.path() {
+        "/a/x" => answer("301 Moved", "location: ../b?y=1\r\n", b"moved"),
+        "/b?y=1" => answer("302 Found", "location: c d\u{e9}\r\n", b""),
+        "/c%20d%C3%A9" => {
+            answer("303 See", &format!("location: //{}/e\r\n", asked.header("host").unwrap()), b"")
+        }
+        "/e" => answer("307 There", "location: /f#g\r\n", b""),
+        "/f" => answer("308 There", "location: ?h\r\n", b""),
+        "/f?h" => answer("200 OK", "", &served),
+        _ => answer("404 Gone", "", b""),
+    });
+    let place = Place::new();
+    place.get(&server.url("/a/x")).unwrap();
+    assert!(place.image() == body);
+}
+
+/// Faults row 8, and who is told: the server that the URL names, and nobody else.
+#[test]
+fn credentials_are_decoded_and_stay_with_their_server() {
+    let body = image(100_000);
+    let served = body.clone();
+    let other = Server::new(move |_| answer("200 OK", "", &served));
+    let elsewhere = other.url("/y");
+    let server = Server::new(move |asked| match asked.path() {
+        "/x" => answer("302 Found", "location: /here\r\n", b""),
+        _ => answer("302 Found", &format!("location: {elsewhere}\r\n"), b""),
+    });
+    let place = Place::new();
+    place.get(&server.url("/x").replace("http://", "http://user:p%40ss@")).unwrap();
+    assert!(place.image() == body);
+    for asked in server.seen() {
+        // user:p@ss
+        assert_eq!(asked.header("authorization"), Some("Basic dXNlcjpwQHNz"), "{}", asked.line);
+        assert_eq!(asked.header("host"), Some(server.address.to_string().as_str()));
+    }
+    assert_eq!(other.seen()[0].header("authorization"), None);
+}
+
+#[test]
+fn a_literal_of_ipv6_is_a_host_as_any_other() {
+    let body = image(100_000);
+    let served = body.clone();
+    let server = Server::on("[::1]:0", move |_| answer("200 OK", "", &served));
+    let place = Place::new();
+    place.get(&server.url("/x?y")).unwrap();
+    assert!(place.image() == body);
+    let seen = server.seen();
+    assert_eq!(seen[0].line, "GET /x?y HTTP/1.1");
+    assert_eq!(seen[0].header("host"), Some(server.address.to_string().as_str()));
+}
