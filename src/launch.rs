@@ -16,7 +16,7 @@ use berth::sys::{self, probe};
 use berth::{apply, observe, selftest, serve, status, supervise};
 use tokio::sync::watch;
 
-use super::{Failure, configure, from_apply, from_plan, make_plan, tell_skipped};
+use super::{Failure, configure, from_apply, from_plan, make_plan, tell_notes, tell_skipped};
 
 /// The walk: config → facts → plan → apply → serve → supervise.
 pub async fn run(options: &Options) -> Result<Code, Failure> {
@@ -55,6 +55,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
         probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
     tell_skipped(&facts);
     let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
+    tell_notes(&plan);
     let told = Told::start("net", &config.paths.state_dir);
     let preparing = async {
         let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;

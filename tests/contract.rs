@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use berth::config::{Ambient, Options};
-use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Uplink};
+use berth::facts::{DiskFile, Disks, Facts, Host, NetFacts, Resolver, Uplink};
 use berth::net::MacAddr;
 use berth::plan::Plan;
 use berth::plan::disk::{Root, Source};
@@ -37,6 +37,7 @@ fn facts() -> Facts {
                 skipped: vec![],
             },
             extra_rules: None,
+            metadata: None,
         },
         disks: Disks {
             root_device: None,
@@ -44,13 +45,14 @@ fn facts() -> Facts {
             target: None,
             overlays: vec![],
             extra: vec![],
-            metadata: None,
+            skipped: vec![],
             userdata: None,
             vendordata: None,
             networkdata: None,
         },
         host: Host {
             qemu: "/usr/bin/qemu-system-x86_64".into(),
+            cpus: 8,
             kvm: true,
             vhost_net: false,
             can_setuid: true,
@@ -79,7 +81,7 @@ fn start(name: &str, entry: &Value) -> (Options, Facts) {
         ..Options::default()
     };
     let mut facts = facts();
-    facts.disks.metadata = Some(text(&entry["cloudconfig"]["metadata"]).into_bytes());
+    facts.net.metadata = Some(text(&entry["cloudconfig"]["metadata"]).into_bytes());
     facts.disks.userdata = Some(text(&entry["cloudconfig"]["userdata"]).into_bytes());
     (options, facts)
 }
@@ -149,7 +151,8 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
 fn a_root_device_needs_neither_image_nor_image_directory() {
     let mut facts = facts();
     facts.disks.image_dir_exists = false;
-    facts.disks.root_device = Some("/dev/vm/root".into());
+    facts.disks.root_device =
+        Some(DiskFile { path: "/dev/vm/root".into(), size_bytes: 1 << 30, read_only: None });
     let options = Options { hostname: Some("pet".into()), ..Options::default() };
     let plan = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap();
     assert_eq!(plan.disk.root, Root::Device { path: "/dev/vm/root".into() });
