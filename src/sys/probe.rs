@@ -1,7 +1,8 @@
-//! One look at the pod before anything is changed: interface, resolver, devices; files and disks are in `files`.
+//! One look at the pod before anything is changed: interface, resolver, devices; files and disks are beside it.
 //!
 //! Only reads. A second start in the same namespace sees the same, because the default route stays the pod's.
 
+mod disks;
 mod files;
 
 use std::fs::{self, OpenOptions};
@@ -48,7 +49,7 @@ pub enum Error {
     NotAFile { path: PathBuf, what: &'static str },
     #[error("{}: the root disk cannot be written ({why}): give berth a device that may be written", path.display())]
     ReadOnlyRoot { path: PathBuf, why: String },
-    #[error("more than {} extra disks in {} and {}", files::MOST_DISKS, volumes.display(), devices.display())]
+    #[error("more than {} extra disks in {} and {}", disks::MOST_DISKS, volumes.display(), devices.display())]
     TooManyDisks { volumes: PathBuf, devices: PathBuf },
     #[error("{} is larger than {} MiB, too large for what it is", .0.display(), files::LARGEST_BYTES >> 20)]
     TooLarge(PathBuf),
@@ -56,7 +57,7 @@ pub enum Error {
 
 /// Looks at everything the plan is made from.
 pub async fn facts(config: &Config, links: &Links) -> Result<Facts, Error> {
-    Ok(Facts { disks: files::disks(config)?, host: host(config)?, net: net_facts(config, links).await? })
+    Ok(Facts { disks: disks::disks(config)?, host: host(config)?, net: net_facts(config, links).await? })
 }
 
 /// Looks at what the network half is planned from.

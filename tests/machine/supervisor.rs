@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -17,8 +17,8 @@ use berth::plan::disk::{DiskPlan, ExtraDisk, Root, Seed};
 use berth::plan::link::{Bridge, LinkPlan, Tap};
 use berth::proto::lifecycle::Outcome;
 
-fn writable(path: &PathBuf) -> ExtraDisk {
-    ExtraDisk { path: path.clone(), serial: "extra".to_owned(), writable: true }
+fn writable(path: &Path) -> ExtraDisk {
+    ExtraDisk { path: path.to_owned(), serial: "extra".to_owned(), writable: true }
 }
 
 /// What a test wants of its supervisor.
@@ -197,7 +197,7 @@ impl Wanted {
         DiskPlan {
             notes: vec![],
             root,
-            extra: self.extra_disks.iter().map(writable).collect(),
+            extra: self.extra_disks.iter().map(|path| writable(path)).collect(),
             seed,
             lock: "/run/lock".into(),
             state_dir: "/run".into(),

@@ -90,21 +90,21 @@ fn no_cloud(config: &Config, facts: &Facts, metadata: Vec<u8>) -> Result<Vec<Fil
 fn converted(
     path: Option<&Path>,
     given: Option<&[u8]>,
-    convert: impl Fn(&[u8]) -> Result<Vec<u8>, String>,
+    convert: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, String>,
 ) -> Result<Option<Vec<u8>>, Error> {
     let path = path.unwrap_or(Path::new("")).to_owned();
-    given.map(convert).transpose().map_err(|why| Error::Data { path, why })
+    given.map_or(Ok(None), convert).map_err(|why| Error::Data { path, why })
 }
 
 /// JSON stays; text is what OpenStack wraps under `cloud-init`.
-fn vendor_json(given: &[u8]) -> Result<Vec<u8>, String> {
+fn vendor_json(given: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let text = data::text(given).map_err(|why| {
         format!("vendor data on a config drive is text, and this is {why}: use BERTH_SEED_FORMAT=nocloud")
     })?;
     if is_json(text.as_bytes()) {
-        return Ok(text.as_bytes().to_vec());
+        return Ok(Some(text.as_bytes().to_vec()));
     }
-    Ok(json!({ "cloud-init": text }).to_string().into_bytes())
+    Ok(Some(json!({ "cloud-init": text }).to_string().into_bytes()))
 }
 
 fn is_json(given: &[u8]) -> bool {
@@ -112,7 +112,7 @@ fn is_json(given: &[u8]) -> bool {
 }
 
 /// OpenStack's network_data.json; YAML in its shape becomes JSON. netplan's and ifupdown's words mean nothing there.
-fn network_json(given: &[u8]) -> Result<Vec<u8>, String> {
+fn network_json(given: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let elsewhere = "a config drive has OpenStack's network_data.json (links, networks, services)";
     let text = data::text(given)?;
     let map = data::map(text).map_err(|why| format!("network data: {why}; {elsewhere}"))?;
@@ -124,19 +124,20 @@ fn network_json(given: &[u8]) -> Result<Vec<u8>, String> {
     if !map.entries.is_empty() && !is_openstack(&map) {
         return Err(format!("network data with none of OpenStack's keys, but {elsewhere}"));
     }
-    Ok(map.json.into_bytes())
+    // An empty one would be a guest without any network.
+    Ok(Some(map.json.into_bytes()).filter(|_| !map.entries.is_empty()))
 }
 
 /// NoCloud's network-config goes as it is; what is plainly OpenStack's is refused. What our reader does not understand
 /// is left to the guest's.
-fn network_config(given: &[u8]) -> Result<Vec<u8>, String> {
+fn network_config(given: &[u8]) -> Result<Option<Vec<u8>>, String> {
     match data::text(given).and_then(data::map) {
         Ok(map) if is_openstack(&map) && !is_netplan(&map) => Err(
             "network data of OpenStack's shape (links, networks), but NoCloud's is cloud-init's (version: 2): \
              use BERTH_SEED_FORMAT=configdrive"
                 .to_owned(),
         ),
-        _ => Ok(given.to_vec()),
+        _ => Ok(Some(given.to_vec())),
     }
 }
 
@@ -285,6 +286,10 @@ mod tests {
         let json = "{\n \"services\": [], \"x\": 1.10 }";
         let (volume, _) = made("configdrive", &with_networkdata(&format!("\u{feff}{json}"))).unwrap();
         assert_eq!(content(&volume, "openstack/latest/network_data.json"), json);
+        for empty in ["", "{}", "# nothing\n"] {
+            let (volume, _) = made("configdrive", &with_networkdata(empty)).unwrap();
+            assert!(!volume.files.iter().any(|file| file.path.ends_with("network_data.json")), "{empty:?}");
+        }
         for netplan in ["version: 2\nethernets: {}\n", "network: {version: 1}\n", "{\"version\": 2}"] {
             let error = made("configdrive", &with_networkdata(netplan)).unwrap_err().to_string();
             assert!(
