@@ -30,7 +30,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("selftest", &["net", "plan", "sys"]),
     ("serve", &["exit", "facts", "net", "plan", "proto", "sys"]),
     ("status", &[]),
-    ("validate", &[]),
+    ("validate", &["config", "plan"]),
     ("supervise", &["config", "exit", "net", "plan", "proto", "sys"]),
 ];
 

@@ -12,6 +12,7 @@ mod yaml;
 
 pub use extra::ExtraDisk;
 pub(super) use metadata::host_name;
+pub use seed::{KEYS, judged};
 
 use std::path::{Component, Path, PathBuf};
 

@@ -5,13 +5,13 @@
 //! is never touched; the others are only touched where cloud-init would refuse them, and refused where no change
 //! would help.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::{Error, data, metadata, userdata};
 use crate::config::{Config, SeedFormat};
-use crate::facts::{Disks, Facts};
+use crate::facts::Facts;
 use crate::iso::{File, Volume};
 
 /// The drive's volume; None when there is none of the four files.
@@ -34,17 +34,38 @@ pub(super) fn volume(
     Ok(Some(Volume { label: label.to_owned(), files }))
 }
 
+/// The four files, as the chart's values name them.
+pub const KEYS: [&str; 4] = ["metadata", "userdata", "vendordata", "networkdata"];
+
+/// What is to be said of one of the files: an error where no drive can be made of it, a warning where cloud-init will
+/// not act on it.
+pub fn judged(format: SeedFormat, key: &str, content: &[u8]) -> Result<Option<String>, String> {
+    let drive = format == SeedFormat::ConfigDrive;
+    match key {
+        "metadata" => data::text(content).and_then(data::map).map(|_| None),
+        "userdata" => Ok(userdata::ignored(content)),
+        "vendordata" if is_json(content) => Ok(None),
+        // What is wrapped loses its byte order mark.
+        "vendordata" if drive => vendor_json(content)
+            .map(|_| data::text(content).ok().and_then(|text| userdata::ignored(text.as_bytes()))),
+        "vendordata" => Ok(userdata::ignored(content)),
+        _ if drive => network_json(content).map(|_| None),
+        _ => network_config(content).map(|_| None),
+    }
+}
+
 /// What cloud-init will not act on.
 fn ignored(config: &Config, facts: &Facts) -> Vec<String> {
-    let Disks { userdata, vendordata, .. } = &facts.disks;
-    let user = userdata.as_deref().and_then(userdata::ignored);
-    let vendor = vendordata.as_deref().filter(|text| !is_json(text)).and_then(|given| {
-        let wrapped = config.guest.seed_format == SeedFormat::ConfigDrive;
-        userdata::ignored(data::text(given).ok().filter(|_| wrapped).map_or(given, str::as_bytes))
-    });
-    let paths = [Some(&config.paths.userdata), config.paths.vendordata.as_ref()];
-    let told = paths.into_iter().zip([user, vendor]);
-    told.filter_map(|(path, why)| Some(format!("{} {}", path?.display(), why?))).collect()
+    let (paths, disks) = (&config.paths, &facts.disks);
+    let files = [
+        ("userdata", Some(&paths.userdata), &disks.userdata),
+        ("vendordata", paths.vendordata.as_ref(), &disks.vendordata),
+    ];
+    let note = |(key, path, content): (&str, Option<&PathBuf>, &Option<Vec<u8>>)| {
+        let why = judged(config.guest.seed_format, key, content.as_deref()?).ok()??;
+        Some(format!("{} {why}", path?.display()))
+    };
+    files.into_iter().filter_map(note).collect()
 }
 
 fn config_drive(config: &Config, facts: &Facts, metadata: &[u8]) -> Result<Vec<File>, Error> {
@@ -153,7 +174,7 @@ fn is_openstack(map: &data::Map) -> bool {
 mod tests {
     use super::*;
     use crate::config::{Ambient, Options};
-    use crate::facts::{Host, NetFacts, Resolver, Uplink};
+    use crate::facts::{Disks, Host, NetFacts, Resolver, Uplink};
     use crate::net::MacAddr;
 
     fn config(format: &str) -> Config {
