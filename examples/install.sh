@@ -18,7 +18,7 @@ run=(
 )
 test=(
     nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 kea-admin dnsutils dnsperf
-    systemd network-manager dbus-daemon bridge-utils iperf3 strace ethtool tcpdump openssl python3 python3-venv jq util-linux shellcheck
+    systemd network-manager dbus-daemon bridge-utils iperf3 strace ethtool tcpdump openssl python3 python3-venv python3-yaml jq util-linux shellcheck
 )
 image=(runc podman catatonit mmdebstrap)
 # Whoever has another Docker keeps it.

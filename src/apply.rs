@@ -183,6 +183,10 @@ fn root(root: &Root) -> Result<Option<(PathBuf, Format)>, Error> {
     for note in &overlay.notes {
         tracing::warn!("{note}");
     }
+    if let Some(wanted) = size_bytes.filter(|wanted| wanted.next_multiple_of(512) < overlay.size_bytes) {
+        tracing::warn!(disk = %path.display(), wanted, size_bytes = overlay.size_bytes,
+            "BERTH_DISK_SIZE is less than the disk has: a disk is never shrunk");
+    }
     if overlay.created {
         let path = path.clone();
         // QEMU starts meanwhile; until this ends a power failure leaves no disk, or one that is made anew.

@@ -23,6 +23,8 @@ pub struct NetFacts {
     pub resolver: Resolver,
     /// Content of `BERTH_EXTRA_RULES`.
     pub extra_rules: Option<String>,
+    /// Content of the meta-data, which may name the guest; None when there is no such file.
+    pub metadata: Option<Vec<u8>>,
 }
 
 /// The pod's own interface: the one with the default route, or the one the user named.
@@ -69,19 +71,29 @@ pub struct Resolver {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Disks {
     /// `/dev/vm/root`, when it exists.
-    pub root_device: Option<PathBuf>,
+    pub root_device: Option<DiskFile>,
     pub image_dir_exists: bool,
     /// `IMG_TARGET` names a path that exists: that path.
     pub target: Option<PathBuf>,
     /// `*.qcow2` directly in the image directory, sorted.
     pub overlays: Vec<PathBuf>,
     /// `/volumes/**/*.img` in `sort -d` order, then `/dev/vm/disk*` in glob order.
-    pub extra: Vec<PathBuf>,
-    /// Content of the files of the config drive; None when there is no such file.
-    pub metadata: Option<Vec<u8>>,
+    pub extra: Vec<DiskFile>,
+    /// What looks like a disk and is none, with why: told once, never fatal.
+    pub skipped: Vec<String>,
+    /// Content of the files of the config drive, beside the meta-data; None when there is no such file.
     pub userdata: Option<Vec<u8>>,
     pub vendordata: Option<Vec<u8>>,
     pub networkdata: Option<Vec<u8>>,
+}
+
+/// A raw disk: a regular file or a block device that can be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DiskFile {
+    pub path: PathBuf,
+    pub size_bytes: u64,
+    /// Why it cannot be written; None when it can.
+    pub read_only: Option<String>,
 }
 
 /// What this container and kernel offer.
@@ -89,6 +101,8 @@ pub struct Disks {
 pub struct Host {
     /// QEMU's full path.
     pub qemu: PathBuf,
+    /// CPUs this process may run on; 0 when they cannot be counted.
+    pub cpus: u32,
     /// `/dev/kvm` opens for reading and writing. Says nothing about whether guests run.
     pub kvm: bool,
     /// `/dev/vhost-net` opens.

@@ -18,7 +18,7 @@ use berth::sys::{self, child, probe};
 use berth::{apply, halves, observe, selftest, serve, status, supervise};
 use tokio::sync::watch;
 
-use super::{Failure, configure, from_apply, from_plan, make_plan, tell_skipped};
+use super::{Failure, configure, from_apply, from_plan, make_plan, tell_notes, tell_skipped};
 
 /// How long `berth net` may stay away under `BERTH_ON_NET_LOST=exit`.
 const NET_LOST: Duration = Duration::from_secs(30);
@@ -60,6 +60,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
         probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
     tell_skipped(&facts);
     let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
+    tell_notes(&plan);
     // Before anything is touched: another one may serve here.
     let listener = halves::listen(&plan.link.tap.name).map_err(from_halves)?;
     let told = Told::start("net", &config.paths.state_dir);

@@ -12,7 +12,7 @@ use berth::config::serve::ServeOptions;
 use berth::config::{self, Ambient, Config, LogFormat, Options};
 use berth::exit::{Code, story};
 use berth::facts::NetFacts;
-use berth::plan::Plan;
+use berth::plan::{NetPlan, Plan};
 use berth::supervise::Signals;
 use berth::sys::link::Links;
 use berth::sys::{child, netns, probe};
@@ -102,12 +102,20 @@ fn configure(options: &Options) -> Result<Config, Failure> {
 async fn make_plan(config: &Config, links: &Links) -> Result<Plan, Failure> {
     let facts = probe::facts(config, links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
     tell_skipped(&facts.net);
-    Plan::new(config, &facts).map_err(from_plan)
+    let plan = Plan::new(config, &facts).map_err(from_plan)?;
+    tell_notes(&plan.net);
+    Ok(plan)
 }
 
 fn tell_skipped(facts: &NetFacts) {
     for word in &facts.resolver.skipped {
         tracing::warn!("resolv.conf: {word}, skipped");
+    }
+}
+
+fn tell_notes(plan: &NetPlan) {
+    for note in &plan.guest.notes {
+        tracing::warn!("{note}");
     }
 }
 

@@ -291,10 +291,15 @@ fn a_size_that_is_a_number_is_written_in_digits() {
     }
 }
 
-/// What `berth validate` says of the same text.
+/// What `berth validate` says of the same text, and whether it is right by the schema: of what stands in cloud-init's
+/// files Helm knows nothing.
 fn validated(text: &str) -> (bool, String) {
     let findings = berth::validate::values(text);
-    let bad = findings.iter().any(|finding| finding.severity == berth::validate::Severity::Error);
+    let content = ["a map of keys", "neither JSON nor YAML", "network data"];
+    let bad = findings.iter().any(|finding| {
+        finding.severity == berth::validate::Severity::Error
+            && !content.iter().any(|start| finding.message.starts_with(start))
+    });
     (!bad, findings.iter().map(|finding| format!("{finding}\n")).collect())
 }
 

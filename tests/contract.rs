@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use berth::config::{Ambient, Options};
-use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Uplink};
+use berth::facts::{DiskFile, Disks, Facts, Host, NetFacts, Resolver, Uplink};
 use berth::net::MacAddr;
 use berth::plan::Plan;
 use berth::plan::disk::{Root, Source};
@@ -37,6 +37,7 @@ fn facts() -> Facts {
                 skipped: vec![],
             },
             extra_rules: None,
+            metadata: None,
         },
         disks: Disks {
             root_device: None,
@@ -44,13 +45,14 @@ fn facts() -> Facts {
             target: None,
             overlays: vec![],
             extra: vec![],
-            metadata: None,
+            skipped: vec![],
             userdata: None,
             vendordata: None,
             networkdata: None,
         },
         host: Host {
             qemu: "/usr/bin/qemu-system-x86_64".into(),
+            cpus: 8,
             kvm: true,
             vhost_net: false,
             can_setuid: true,
@@ -79,7 +81,7 @@ fn start(name: &str, entry: &Value) -> (Options, Facts) {
         ..Options::default()
     };
     let mut facts = facts();
-    facts.disks.metadata = Some(text(&entry["cloudconfig"]["metadata"]).into_bytes());
+    facts.net.metadata = Some(text(&entry["cloudconfig"]["metadata"]).into_bytes());
     facts.disks.userdata = Some(text(&entry["cloudconfig"]["userdata"]).into_bytes());
     (options, facts)
 }
@@ -124,7 +126,9 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
 
         assert_eq!(plan.net.guest.address.to_string(), "192.168.254.2/30");
         assert_eq!(plan.net.guest.gateway.to_string(), "192.168.254.1");
-        assert_eq!(&plan.net.guest.hostname, name);
+        // The drive's word, where it has one.
+        let seeds: Value = serde_json::from_str(entry["cloudconfig"]["metadata"].as_str().unwrap()).unwrap();
+        assert_eq!(plan.net.guest.hostname, seeds["hostname"].as_str().unwrap_or(name));
         assert_eq!(plan.net.guest.search, ["default.svc.cluster.local", "cluster.local"]);
 
         let seed = plan.disk.seed.as_ref().unwrap();
@@ -136,8 +140,6 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
             let wanted = format!("openstack/{version}/meta_data.json");
             let file = seed.volume.files.iter().find(|file| file.path == wanted).unwrap();
             let ours: Value = serde_json::from_slice(&file.content).unwrap();
-            let seeds: Value =
-                serde_json::from_str(entry["cloudconfig"]["metadata"].as_str().unwrap()).unwrap();
             for (key, value) in seeds.as_object().unwrap() {
                 assert_eq!(&ours[key], value, "{name}: {key}");
             }
@@ -149,7 +151,8 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
 fn a_root_device_needs_neither_image_nor_image_directory() {
     let mut facts = facts();
     facts.disks.image_dir_exists = false;
-    facts.disks.root_device = Some("/dev/vm/root".into());
+    facts.disks.root_device =
+        Some(DiskFile { path: "/dev/vm/root".into(), size_bytes: 1 << 30, read_only: None });
     let options = Options { hostname: Some("pet".into()), ..Options::default() };
     let plan = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap();
     assert_eq!(plan.disk.root, Root::Device { path: "/dev/vm/root".into() });

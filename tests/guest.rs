@@ -176,6 +176,7 @@ fn plan(pod: &Netns, resolv_conf: PathBuf) -> GuestPlan {
         upstreams: vec![UPSTREAM.parse().unwrap()],
         ndots: 5,
         resolv_conf,
+        notes: vec![],
     }
 }
 

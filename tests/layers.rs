@@ -31,7 +31,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("serve", &["exit", "facts", "net", "plan", "proto", "sys"]),
     ("status", &[]),
     ("halves", &["net", "status"]),
-    ("validate", &["config"]),
+    ("validate", &["config", "plan"]),
     ("supervise", &["config", "exit", "net", "plan", "proto", "sys"]),
 ];
 

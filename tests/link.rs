@@ -147,10 +147,13 @@ fn disks_come_in_the_seeds_order() {
             .current_dir(dir.path())
             .env("LC_ALL", "C"),
     );
-    let ours: Vec<String> =
-        disks.extra.iter().map(|path| path.strip_prefix(dir.path()).unwrap().display().to_string()).collect();
+    let ours: Vec<String> = disks
+        .extra
+        .iter()
+        .map(|disk| disk.path.strip_prefix(dir.path()).unwrap().display().to_string())
+        .collect();
     assert_eq!(ours, seed.lines().collect::<Vec<_>>());
-    assert_eq!(disks.root_device, at("dev/root"));
+    assert_eq!(disks.root_device.map(|disk| disk.path), at("dev/root"));
     assert_eq!(disks.overlays, [at("image/one.qcow2").unwrap()]);
     assert_eq!(disks.target, at("image/one.qcow2"));
 }

@@ -84,7 +84,7 @@ impl Options {
             wrong.add(
                 name_variable,
                 &name,
-                "letters, digits, '-', '_' and '.', at most 253, not a '.' first",
+                "letters, digits, '-', '_' and '.', at most 230, not a '.' first",
             );
         }
         Config {
@@ -425,9 +425,10 @@ fn within<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
     text.parse().ok().filter(|number| (least..=most).contains(number))
 }
 
-/// It becomes a file name, so it must not lead anywhere else.
+/// It becomes a file name, so it must not lead anywhere else, and leaves room for what stands around it in the names of
+/// disk and lock (255 octets are NAME_MAX).
 fn is_name(name: &str) -> bool {
-    (1..=253).contains(&name.len())
+    (1..=230).contains(&name.len())
         && !name.starts_with('.')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }

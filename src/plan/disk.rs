@@ -3,7 +3,16 @@
 //! The order in which a root is looked for is the seed's: block device, path that exists, name in the image
 //! directory, which is fetched when it is not there.
 
+mod data;
+mod extra;
+mod metadata;
 mod seed;
+mod userdata;
+mod yaml;
+
+pub use extra::ExtraDisk;
+pub(super) use metadata::host_name;
+pub use seed::{KEYS, judged};
 
 use std::path::{Component, Path, PathBuf};
 
@@ -11,7 +20,7 @@ use serde::Serialize;
 
 pub use crate::config::Source;
 use crate::config::{Checksum, Config, Proxies, SeedAs, Url};
-use crate::facts::Facts;
+use crate::facts::{DiskFile, Facts};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -27,14 +36,16 @@ pub enum Error {
     SameFile(PathBuf),
     #[error("{}: {why}", path.display())]
     Data { path: PathBuf, why: String },
+    #[error("{} is empty: give it a size, as in `truncate -s 10G`, or remove it", .0.display())]
+    Empty(PathBuf),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DiskPlan {
     pub root: Root,
     /// Raw, in the order the guest sees them after the root.
-    pub extra: Vec<PathBuf>,
-    /// None when neither metadata nor userdata is there.
+    pub extra: Vec<ExtraDisk>,
+    /// None when there is none of the four files.
     pub seed: Option<Seed>,
     /// Held (flock) as long as the VM may run.
     pub lock: PathBuf,
@@ -73,20 +84,30 @@ pub struct Seed {
 /// Decides the disks.
 pub fn plan(config: &Config, facts: &Facts) -> Result<DiskPlan, Error> {
     let state_dir = config.paths.state_dir.clone();
-    let seed = seed::volume(config, facts)?.map(|volume| Seed {
+    let mut notes = facts.disks.skipped.iter().map(|why| format!("no disk: {why}")).collect();
+    let seed = seed::volume(config, facts, &mut notes)?.map(|volume| Seed {
         volume,
         path: state_dir.join("seed.iso"),
         attach: config.guest.seed_as,
     });
     let (root, lock) = match &facts.disks.root_device {
-        Some(path) => (Root::Device { path: path.clone() }, state_dir.join("root.lock")),
+        Some(disk) => (device(config, disk, &mut notes)?, state_dir.join("root.lock")),
         None => {
             let root = overlay(config, facts)?;
+            notes.extend(other_overlays(&root, facts));
             (root, config.paths.image_dir.join(format!(".{}.lock", config.name)))
         }
     };
-    let notes = notes(&root, facts);
-    Ok(DiskPlan { root, extra: facts.disks.extra.clone(), seed, lock, state_dir, notes })
+    let extra = extra::disks(&config.paths, &facts.disks.extra, &mut notes)?;
+    Ok(DiskPlan { root, extra, seed, lock, state_dir, notes })
+}
+
+fn device(config: &Config, disk: &DiskFile, notes: &mut Vec<String>) -> Result<Root, Error> {
+    extra::look_at_size(disk, notes)?;
+    if config.image.disk_size_bytes.is_some() {
+        notes.push(format!("BERTH_DISK_SIZE is for images: {} keeps the size it has", disk.path.display()));
+    }
+    Ok(Root::Device { path: disk.path.clone() })
 }
 
 fn overlay(config: &Config, facts: &Facts) -> Result<Root, Error> {
@@ -153,12 +174,10 @@ fn file_name(url: &Url) -> Option<String> {
 }
 
 /// A new name gets a new, empty disk. Someone whose pods changed names will want to know where the old one is.
-fn notes(root: &Root, facts: &Facts) -> Vec<String> {
-    let Root::Overlay { path, base, .. } = root else {
-        return Vec::new();
-    };
+fn other_overlays(root: &Root, facts: &Facts) -> Option<String> {
+    let Root::Overlay { path, base, .. } = root else { return None };
     if facts.disks.overlays.contains(path) {
-        return Vec::new();
+        return None;
     }
     let others: Vec<String> = facts
         .disks
@@ -167,15 +186,14 @@ fn notes(root: &Root, facts: &Facts) -> Vec<String> {
         .filter(|other| *other != base)
         .filter_map(|other| other.file_stem().map(|stem| stem.to_string_lossy().into_owned()))
         .collect();
-    if others.is_empty() {
-        return Vec::new();
-    }
-    vec![format!(
-        "{} is new; there are other images beside it: if one of them is this VM's disk under an old name, \
-         start with BERTH_NAME set to it: {}",
-        path.display(),
-        others.join(", ")
-    )]
+    (!others.is_empty()).then(|| {
+        format!(
+            "{} is new; there are other images beside it: if one of them is this VM's disk under an old name, \
+             start with BERTH_NAME set to it: {}",
+            path.display(),
+            others.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::LinkPlan;
+use super::{LinkPlan, host_name};
 use crate::config::{Config, Dns};
 use crate::facts::NetFacts;
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
@@ -35,6 +35,8 @@ pub struct GuestPlan {
     pub ndots: u8,
     /// Watched for changes.
     pub resolv_conf: PathBuf,
+    /// Worth one line in the log at start.
+    pub notes: Vec<String>,
 }
 
 /// Decides what the guest is told.
@@ -51,6 +53,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         .collect();
     // A guest that is told nothing resolves nothing: without a name server of the pod's it is told ours.
     let dns = if network.dns == Dns::Pod && !pod.is_empty() { pod } else { vec![network.gateway] };
+    let (hostname, note) = host_name::told(config, facts.metadata.as_deref());
     GuestPlan {
         serve: network.serve,
         interface: link.bridge.name.clone(),
@@ -58,7 +61,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         address: network.vm,
         gateway: network.gateway,
         gateway_mac: link.bridge.mac,
-        hostname: config.hostname.clone(),
+        hostname,
         dns,
         search: facts.resolver.search.clone(),
         mtu: link.bridge.mtu,
@@ -66,6 +69,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         upstreams: upstreams(&facts.resolver.nameservers, network.gateway),
         ndots: facts.resolver.ndots,
         resolv_conf: config.paths.resolv_conf.clone(),
+        notes: note.into_iter().collect(),
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod disk;
 pub mod extra;
 pub mod guest;
+mod host_name;
 pub mod link;
 pub mod machine;
 pub mod nat;

@@ -47,8 +47,9 @@ impl fmt::Display for Plan {
         }
         writeln!(f)?;
         root(f, &disk.root)?;
-        for path in &disk.extra {
-            writeln!(f, "disk       {} (raw)", path.display())?;
+        for disk in &disk.extra {
+            let access = if disk.writable { "raw" } else { "raw, read-only" };
+            writeln!(f, "disk       {} ({access}), serial {}", disk.path.display(), disk.serial)?;
         }
         if let Some(seed) = &disk.seed {
             let files: Vec<&str> = seed.volume.files.iter().map(|file| file.path.as_str()).collect();

@@ -217,6 +217,7 @@ mod tests {
             upstreams: vec![],
             ndots: 1,
             resolv_conf: "/etc/resolv.conf".into(),
+            notes: vec![],
         }
     }
 

@@ -1,9 +1,12 @@
-//! One look at the pod before anything is changed: interface, resolver, disks, devices.
+//! One look at the pod before anything is changed: interface, resolver, devices; files and disks are beside it.
 //!
 //! Only reads. A second start in the same namespace sees the same, because the default route stays the pod's.
 
+mod disks;
+mod files;
+
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -18,14 +21,8 @@ use rtnetlink::Handle;
 
 use super::link::{Links, address_of, errno};
 use crate::config::Config;
-use crate::facts::{Disks, Facts, Host, Interface, NetFacts, Resolver, Uplink, dictionary_order};
+use crate::facts::{Facts, Host, Interface, NetFacts, Resolver, Uplink};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
-
-/// cloud-init data beyond this is refused: a config drive holds small files.
-const LARGEST_FILE_BYTES: u64 = 16 << 20;
-/// How deep `/volumes` is searched, and how many disks a guest can have.
-const DEEPEST: usize = 16;
-const MOST_DISKS: usize = 64;
 
 /// The pod is not as needed, or could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -48,15 +45,19 @@ pub enum Error {
     NoQemu(PathBuf),
     #[error("reading {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("more than {MOST_DISKS} extra disks in {} and {}", volumes.display(), devices.display())]
+    #[error("{} is {what}", path.display())]
+    NotAFile { path: PathBuf, what: &'static str },
+    #[error("{}: the root disk cannot be written ({why}): give berth a device that may be written", path.display())]
+    ReadOnlyRoot { path: PathBuf, why: String },
+    #[error("more than {} extra disks in {} and {}", disks::MOST_DISKS, volumes.display(), devices.display())]
     TooManyDisks { volumes: PathBuf, devices: PathBuf },
-    #[error("{} is larger than {} MiB, too large for what it is", .0.display(), LARGEST_FILE_BYTES >> 20)]
+    #[error("{} is larger than {} MiB, too large for what it is", .0.display(), files::LARGEST_BYTES >> 20)]
     TooLarge(PathBuf),
 }
 
 /// Looks at everything the plan is made from.
 pub async fn facts(config: &Config, links: &Links) -> Result<Facts, Error> {
-    Ok(Facts { disks: disks(config)?, host: host(config)?, net: net_facts(config, links).await? })
+    Ok(Facts { disks: disks::disks(config)?, host: host(config)?, net: net_facts(config, links).await? })
 }
 
 /// Looks at what the network half is planned from.
@@ -64,7 +65,8 @@ pub async fn net_facts(config: &Config, links: &Links) -> Result<NetFacts, Error
     Ok(NetFacts {
         resolver: resolver(&config.paths.resolv_conf)?,
         uplink: uplink(config, links.handle()).await?,
-        extra_rules: config.network.extra_rules.as_deref().map(text).transpose()?,
+        extra_rules: config.network.extra_rules.as_deref().map(files::text).transpose()?,
+        metadata: files::read(&config.paths.metadata)?,
     })
 }
 
@@ -126,7 +128,7 @@ pub async fn interface(name: &IfName, links: &Links) -> Result<Interface, Error>
 
 /// The resolver's settings as they are now.
 pub fn resolver(path: &Path) -> Result<Resolver, Error> {
-    Ok(Resolver::parse(&read(path)?.unwrap_or_default()))
+    Ok(Resolver::parse(&files::read(path)?.unwrap_or_default()))
 }
 
 fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
@@ -200,110 +202,23 @@ fn is_deprecated(message: &AddressMessage) -> bool {
     })
 }
 
-// ── files ──
-
-fn disks(config: &Config) -> Result<Disks, Error> {
-    let paths = &config.paths;
-    let root = paths.device_dir.join("root");
-    let target = config.image.target.as_ref().map(|target| Path::new("/").join(target));
-    let mut extra = Vec::new();
-    images_below(&paths.volumes_dir, 0, &mut extra);
-    extra.sort_by(|a, b| dictionary_order(a.as_os_str().as_bytes(), b.as_os_str().as_bytes()));
-    extra.extend(entries(&paths.device_dir, |name| name.starts_with(b"disk")));
-    if extra.len() > MOST_DISKS {
-        let (volumes, devices) = (paths.volumes_dir.clone(), paths.device_dir.clone());
-        return Err(Error::TooManyDisks { volumes, devices });
-    }
-    let optional = |path: &Option<PathBuf>| path.as_deref().map_or(Ok(None), required);
-    Ok(Disks {
-        root_device: root.exists().then_some(root),
-        image_dir_exists: paths.image_dir.is_dir(),
-        target: target.filter(|target| target.is_file() || is_block_device(target)),
-        overlays: entries(&paths.image_dir, |name| name.ends_with(b".qcow2") && !name.starts_with(b".")),
-        extra,
-        metadata: read(&paths.metadata)?,
-        userdata: read(&paths.userdata)?,
-        vendordata: optional(&paths.vendordata)?,
-        networkdata: optional(&paths.networkdata)?,
-    })
-}
-
-fn is_block_device(path: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
-}
-
-/// Entries of a directory by name, sorted by bytes as a glob sorts them in the C locale.
-fn entries(dir: &Path, wanted: impl Fn(&[u8]) -> bool) -> Vec<PathBuf> {
-    let Ok(read) = fs::read_dir(dir) else {
-        return Vec::new();
-    };
-    let mut found: Vec<PathBuf> = read
-        .filter_map(Result::ok)
-        .filter(|entry| wanted(entry.file_name().as_bytes()))
-        .map(|entry| entry.path())
-        .collect();
-    found.sort();
-    found
-}
-
-/// `find DIR -name '*.img'`: real directories only, so that no link leads in a circle.
-fn images_below(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    let Ok(read) = fs::read_dir(dir) else { return };
-    for entry in read.filter_map(Result::ok) {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if depth < DEEPEST {
-                images_below(&entry.path(), depth + 1, found);
-            }
-        } else if found.len() <= MOST_DISKS
-            && entry.file_name().as_bytes().ends_with(b".img")
-            && entry.path().is_file()
-        {
-            found.push(entry.path());
-        }
-    }
-}
-
-/// Content of a regular file (links followed, as ConfigMap mounts need); None when there is none.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    required(path)
-}
-
-fn required(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    let mut content = Vec::new();
-    let file = fs::File::open(path).map_err(failed)?;
-    file.take(LARGEST_FILE_BYTES + 1).read_to_end(&mut content).map_err(failed)?;
-    if content.len() as u64 > LARGEST_FILE_BYTES {
-        Err(Error::TooLarge(path.to_owned()))
-    } else {
-        Ok(Some(content))
-    }
-}
-
-/// A file that must be there, and text.
-fn text(path: &Path) -> Result<String, Error> {
-    let content = required(path)?.unwrap_or_default();
-    String::from_utf8(content).map_err(|error| Error::Read {
-        path: path.to_owned(),
-        source: io::Error::new(io::ErrorKind::InvalidData, error),
-    })
-}
-
 // ── devices ──
 
 fn host(config: &Config) -> Result<Host, Error> {
     let opens = |path| OpenOptions::new().read(true).write(true).open(path).is_ok();
     Ok(Host {
         qemu: program(&config.machine.qemu, &config.machine.search_path)?,
+        cpus: cpus(),
         kvm: opens("/dev/kvm"),
         vhost_net: opens("/dev/vhost-net"),
         can_setuid: can_setuid(),
         kvm_gid: fs::metadata("/dev/kvm").ok().map(|metadata| metadata.gid()),
     })
+}
+
+/// CPUs this process may run on (`sched_getaffinity(2)`); 0 when they cannot be counted.
+fn cpus() -> u32 {
+    rustix::thread::sched_getaffinity(None).map_or(0, |set| set.count())
 }
 
 /// As `execvp(3)` looks a program up.

@@ -1,8 +1,10 @@
 //! Checks values files of the chart, as Helm would, but tells all mistakes at once and where they are.
 //!
 //! The chart's schema is the one source of what is right: it is compiled in, and [`schema`] interprets it over a tree of the
-//! YAML that has positions. Beside it there are warnings: keys that nobody reads, and figures that are rarely meant.
+//! YAML that has positions. Beside it there are warnings: keys that nobody reads, and figures that are rarely meant. What
+//! the launcher would refuse of cloud-init's files it refuses here.
 
+mod cloud;
 mod schema;
 mod tree;
 
@@ -70,6 +72,7 @@ pub fn values(text: &str) -> Vec<Finding> {
                 findings.push(whole(format!("the schema that is built in cannot be read: {error}")));
             }
         }
+        findings.extend(cloud::check(&root));
         // Helm needs none; who checks a file wants VMs in it.
         if let Value::Map(entries) = &root.value
             && !entries.iter().any(|entry| entry.key == "vmlist")

@@ -164,3 +164,27 @@ fn what_a_start_refuses_is_an_error_here() {
         assert!(told.len() == 1 && told[0].contains(word), "{told:?}");
     }
 }
+
+/// What `run` would end with, or warn of, at each start.
+#[test]
+fn cloud_inits_files_are_judged_as_at_start() {
+    let cloud = |lines: &str| said(&vm(&format!("{CONFIG}    cloudconfig:\n{lines}")));
+    assert_eq!(
+        cloud("      userdata: |\n        hostname: x\n      metadata: '[1]'\n"),
+        [
+            "9:9: [W] vmlist.web.cloudconfig.userdata: begins with no header that cloud-init knows (#cloud-config, #!, \
+             #include, MIME, ...), so cloud-init ignores it",
+            "10:17: [E] vmlist.web.cloudconfig.metadata: a map of keys to values is needed, not a list",
+        ]
+    );
+    let netplan = "      networkdata: |\n        version: 2\n";
+    assert!(
+        cloud(netplan)
+            .concat()
+            .contains("[E] vmlist.web.cloudconfig.networkdata: network data of cloud-init's")
+    );
+    assert_eq!(cloud(&format!("{netplan}      format: nocloud\n")), Vec::<String>::new());
+    let right =
+        "      userdata: |\n        #cloud-config\n      metadata: 'instance-id: i'\n      vendordata: ''\n";
+    assert_eq!(cloud(right), Vec::<String>::new());
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -13,9 +13,13 @@ use berth::config::{self, Accel, Config, OnPoweroff, OnReboot};
 use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Uplink};
 use berth::iso::Volume;
 use berth::net::MacAddr;
-use berth::plan::disk::{DiskPlan, Root, Seed};
+use berth::plan::disk::{DiskPlan, ExtraDisk, Root, Seed};
 use berth::plan::link::{Bridge, LinkPlan, Tap};
 use berth::proto::lifecycle::Outcome;
+
+fn writable(path: &Path) -> ExtraDisk {
+    ExtraDisk { path: path.to_owned(), serial: "extra".to_owned(), writable: true }
+}
 
 /// What a test wants of its supervisor.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -150,6 +154,7 @@ impl Wanted {
                 },
                 resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
                 extra_rules: None,
+                metadata: None,
             },
             disks: Disks {
                 root_device: None,
@@ -157,13 +162,14 @@ impl Wanted {
                 target: None,
                 overlays: vec![],
                 extra: vec![],
-                metadata: None,
+                skipped: vec![],
                 userdata: None,
                 vendordata: None,
                 networkdata: None,
             },
             host: Host {
                 qemu: "/usr/bin/qemu-system-x86_64".into(),
+                cpus: 8,
                 kvm: self.kvm,
                 vhost_net: false,
                 can_setuid: true,
@@ -197,7 +203,7 @@ impl Wanted {
         DiskPlan {
             notes: vec![],
             root,
-            extra: self.extra_disks.clone(),
+            extra: self.extra_disks.iter().map(|path| writable(path)).collect(),
             seed,
             lock: "/run/lock".into(),
             state_dir: "/run".into(),

@@ -91,6 +91,7 @@ pub fn facts() -> Facts {
             },
             resolver: Resolver { nameservers: Vec::new(), search: Vec::new(), ndots: 1, skipped: Vec::new() },
             extra_rules: None,
+            metadata: None,
         },
         disks: Disks {
             root_device: None,
@@ -98,13 +99,14 @@ pub fn facts() -> Facts {
             target: None,
             overlays: Vec::new(),
             extra: Vec::new(),
-            metadata: None,
+            skipped: Vec::new(),
             userdata: None,
             vendordata: None,
             networkdata: None,
         },
         host: Host {
             qemu: "/usr/bin/qemu-system-x86_64".into(),
+            cpus: 8,
             kvm: false,
             vhost_net: false,
             can_setuid: true,

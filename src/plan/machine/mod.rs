@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::disk::Root;
+use super::disk::{ExtraDisk, Root};
 use super::{DiskPlan, LinkPlan};
 use crate::config::{Accel, Config, OnReboot, SeedAs};
 use crate::facts::Facts;
@@ -180,7 +180,7 @@ impl RootDrive {
     }
 }
 
-const ROOT_DEVICE: &str = "virtio-blk-pci,drive=disk0,id=virtio-disk0,bootindex=1";
+const ROOT_DEVICE: &str = "virtio-blk-pci,drive=disk0,id=virtio-disk0,serial=root,bootindex=1";
 
 /// Decides the machine. Pure; the paths it names are opened at start.
 pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) -> Result<MachinePlan, Error> {
@@ -216,7 +216,8 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) ->
     build.small_devices(vnc.is_some());
     build.words.extend_from_slice(&machine.extra_args);
 
-    let (user, notes) = user(config, facts, &attempts, own_disk.is_some(), helper);
+    let (user, mut notes) = user(config, facts, &attempts, own_disk.is_some(), helper);
+    notes.extend(overcommitted(machine.vcpu, facts.host.cpus));
     head.append(&mut build.fdsets());
     Ok(MachinePlan {
         launcher: machine.launcher.clone(),
@@ -245,6 +246,13 @@ fn attempts(config: &Config, facts: &Facts) -> Result<Vec<Attempt>, Error> {
         Accel::Auto if facts.host.kvm => Ok(vec![kvm(), tcg]),
         Accel::Auto | Accel::Tcg => Ok(vec![tcg]),
     }
+}
+
+/// A guest's processors that wait for each other's turn make its spinlocks slow.
+fn overcommitted(vcpu: u32, cpus: u32) -> Option<String> {
+    (0 < cpus && cpus < vcpu).then(|| {
+        format!("IMG_VCPU={vcpu}, but there are {cpus} CPUs here: the guest is slower than with {cpus}")
+    })
 }
 
 /// QEMU gives root up unless it must open paths or devices itself.
@@ -406,13 +414,14 @@ impl Build {
 
     /// The extra disks in their order, then the config drive, so that it never shifts their names.
     fn other_disks(&mut self, disk: &DiskPlan) {
-        for (number, path) in (1..).zip(&disk.extra) {
-            let set = self.disk(path, true);
+        for (number, ExtraDisk { path, serial, writable }) in (1..).zip(&disk.extra) {
+            let set = self.disk(path, *writable);
+            let access = if *writable { "auto-read-only=off,discard=unmap" } else { "readonly=on" };
+            self.word("-drive", format!("file=/dev/fdset/{set},if=none,id=disk{number},format=raw,{access}"));
             self.word(
-                "-drive",
-                format!("file=/dev/fdset/{set},if=none,id=disk{number},format=raw,auto-read-only=off,discard=unmap"),
+                "-device",
+                format!("virtio-blk-pci,drive=disk{number},id=virtio-disk{number},serial={serial}"),
             );
-            self.word("-device", format!("virtio-blk-pci,drive=disk{number},id=virtio-disk{number}"));
         }
         if let Some(seed) = &disk.seed {
             let set = self.disk(&seed.path, false);
@@ -420,8 +429,8 @@ impl Build {
             self.word(
                 "-device",
                 match seed.attach {
-                    SeedAs::Disk => "virtio-blk-pci,drive=seed0,id=virtio-seed0",
-                    SeedAs::Cdrom => "ide-cd,drive=seed0,id=cd0,bus=ide.0",
+                    SeedAs::Disk => "virtio-blk-pci,drive=seed0,id=virtio-seed0,serial=seed",
+                    SeedAs::Cdrom => "ide-cd,drive=seed0,id=cd0,bus=ide.0,serial=seed",
                 },
             );
         }

@@ -125,6 +125,7 @@ fn pod() -> Pod {
             },
             resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
             extra_rules: None,
+            metadata: None,
         },
         disks: Disks {
             root_device: None,
@@ -132,13 +133,14 @@ fn pod() -> Pod {
             target: None,
             overlays: vec![],
             extra: vec![],
-            metadata: None,
+            skipped: vec![],
             userdata: None,
             vendordata: None,
             networkdata: None,
         },
         host: Host {
             qemu: "/usr/bin/qemu-system-x86_64".into(),
+            cpus: 8,
             kvm: true,
             vhost_net: false,
             can_setuid: true,
@@ -191,7 +193,10 @@ fn a_block_device_extra_disks_four_queues_and_a_cdrom() {
     pod.config.machine.vnc = false;
     pod.config.lifecycle.on_reboot = OnReboot::Exit;
     pod.disk.root = Root::Device { path: "/dev/vm/root".into() };
-    pod.disk.extra = vec!["/volumes/a b.img".into(), "/dev/vm/disk1".into()];
+    pod.disk.extra = vec![
+        ExtraDisk { path: "/volumes/a b.img".into(), serial: "a-b-1234abcd".into(), writable: true },
+        ExtraDisk { path: "/dev/vm/disk1".into(), serial: "disk1".into(), writable: false },
+    ];
     pod.disk.seed.as_mut().unwrap().attach = SeedAs::Cdrom;
     insta::assert_snapshot!(pod.text());
 }
