@@ -89,7 +89,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
 }
 
 /// `berth selftest`: the network half, and a synthetic guest on it. What was made stays, as after `berth net`.
-pub async fn self_test(options: &Options) -> Result<Code, Failure> {
+pub async fn self_test(options: &Options, no_dns: bool) -> Result<Code, Failure> {
     let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
     let config = configure(options)?;
     if status::ask(&config.paths.state_dir).is_ok() {
@@ -107,7 +107,7 @@ pub async fn self_test(options: &Options) -> Result<Code, Failure> {
     let (stop, stopping) = watch::channel(false);
     let told = Told::silent();
     let walking = async {
-        let findings = selftest::run(queue, &plan, facts.uplink.address.address).await;
+        let findings = selftest::run(queue, &plan, facts.uplink.address.address, no_dns).await;
         let _ = stop.send(true);
         findings
     };
@@ -116,7 +116,8 @@ pub async fn self_test(options: &Options) -> Result<Code, Failure> {
     for finding in &findings {
         let _ = writeln!(std::io::stdout(), "{finding}");
     }
-    Ok(if findings.iter().all(|finding| finding.seen.is_ok()) { Code::Success } else { Code::SelfTest })
+    let failed = findings.iter().any(|finding| matches!(finding.outcome, selftest::Outcome::Failed(_)));
+    Ok(if failed { Code::SelfTest } else { Code::Success })
 }
 
 async fn unless_stopped<T>(

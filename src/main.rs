@@ -63,7 +63,7 @@ fn main() -> ExitCode {
             Command::Run { options, .. } => launch::run(options).await,
             Command::Net { options, .. } => launch::net(options).await,
             Command::Vm { options, .. } => launch::vm(options).await,
-            Command::Selftest { options, .. } => launch::self_test(options).await,
+            Command::Selftest { options, no_dns, .. } => launch::self_test(options, *no_dns).await,
             Command::Status { state_dir, alive, output } => ask_status(state_dir.as_deref(), *alive, *output),
             Command::Plan { options, output, .. } => show_plan(options, *output).await,
             Command::Serve { options, .. } => standing(options).await,
