@@ -55,22 +55,29 @@ pub struct Disks {
     pub base: Option<(PathBuf, Format)>,
 }
 
-/// Locks and fetches: what may take long, and must be done before the pod's address is mapped, since a download
-/// under way would lose its answers to the guest.
-pub async fn fetch(plan: &Plan) -> Result<Lock, Error> {
+/// Nobody else has the VM's disk from here on.
+pub async fn lock(plan: &Plan) -> Result<Lock, Error> {
     let (disk, name) = (plan.disk.clone(), plan.name.clone());
     tokio::task::spawn_blocking(move || {
         for note in &disk.notes {
             tracing::warn!("{note}");
         }
         image::private_dir(&disk.state_dir)?;
-        let lock = image::lock(&disk.lock, &format!("{name} (pid {})", std::process::id()))?;
-        if let Root::Overlay { base, fetch: Some(fetch), .. } = &disk.root {
-            fetch_base(base, fetch)?;
-        }
-        Ok(lock)
+        Ok(image::lock(&disk.lock, &format!("{name} (pid {})", std::process::id()))?)
     })
     .await?
+}
+
+/// Whether [`fetch`] will take long.
+pub fn has_to_fetch(plan: &DiskPlan) -> bool {
+    matches!(&plan.root, Root::Overlay { base, fetch: Some(_), .. } if !base.exists())
+}
+
+/// What may take long, and must be done before the pod's address is mapped, since a download under way would lose its
+/// answers to the guest.
+pub async fn fetch(plan: &DiskPlan) -> Result<(), Error> {
+    let Root::Overlay { base, fetch: Some(fetch), .. } = plan.root.clone() else { return Ok(()) };
+    tokio::task::spawn_blocking(move || fetch_base(&base, &fetch)).await?
 }
 
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]

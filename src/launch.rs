@@ -6,11 +6,12 @@ use std::path::Path;
 use berth::config::{Config, Options};
 use berth::exit::{Code, story};
 use berth::facts::NetFacts;
+use berth::plan::link::Tap;
 use berth::plan::machine::BaseFormat;
 use berth::plan::{self, NetPlan, Plan};
 use berth::supervise::{Console, Signals};
 use berth::sys::image::Format;
-use berth::sys::link::{Links, open_tap};
+use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
 use berth::sys::{self, probe};
 use berth::{apply, observe, selftest, serve, status, supervise};
@@ -27,9 +28,25 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let told = Told::start("run", &plan.disk.state_dir);
     let preparing = async {
         let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
-        let lock = apply::fetch(&plan).await.map_err(from_apply)?;
-        let (disks, network) =
-            tokio::join!(apply::disks(&plan.disk, lock), Network::prepare(&plan.net, &links, firewall));
+        let lock = apply::lock(&plan).await.map_err(from_apply)?;
+        // What this container may not do is told before gigabytes are fetched, not after.
+        let early = if apply::has_to_fetch(&plan.disk) {
+            let network = Network::make(&plan.net, &links, firewall.clone()).await?;
+            let looked = firewall.holds(plan.net.nat.clone()).await;
+            looked.map_err(|error| Failure(Code::Nat, story(&error)))?;
+            apply::fetch(&plan.disk).await.map_err(from_apply)?;
+            Some(network)
+        } else {
+            None
+        };
+        let mapping = async {
+            let network = match early {
+                Some(network) => network,
+                None => Network::make(&plan.net, &links, firewall).await?,
+            };
+            network.mapped(&plan.net).await
+        };
+        let (disks, network) = tokio::join!(apply::disks(&plan.disk, lock), mapping);
         Ok((disks.map_err(from_apply)?, network?))
     };
     let (disks, network) = unless_stopped(&mut signals, preparing).await?;
@@ -58,7 +75,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     let told = Told::start("net", &config.paths.state_dir);
     let preparing = async {
         let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
-        Network::prepare(&plan, &links, firewall).await
+        Network::make(&plan, &links, firewall).await?.mapped(&plan).await
     };
     let network = unless_stopped(&mut signals, preparing).await?;
     let (stop, stopping) = watch::channel(false);
@@ -80,7 +97,12 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     let told = Told::start("vm", &plan.disk.state_dir);
     let preparing = async {
         apply::tap(&plan.net.link.tap.name, &links).await.map_err(from_apply)?;
-        let lock = apply::fetch(&plan).await.map_err(from_apply)?;
+        let lock = apply::lock(&plan).await.map_err(from_apply)?;
+        if apply::has_to_fetch(&plan.disk) {
+            let Tap { name, queues, .. } = &plan.net.link.tap;
+            try_tap(name, *queues).map_err(|error| Failure(Code::Machine, story(&error)))?;
+            apply::fetch(&plan.disk).await.map_err(from_apply)?;
+        }
         apply::disks(&plan.disk, lock).await.map_err(from_apply)
     };
     let disks = unless_stopped(&mut signals, preparing).await?;
@@ -100,7 +122,7 @@ pub async fn self_test(options: &Options, no_dns: bool) -> Result<Code, Failure>
         probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
     let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
     let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
-    let network = Network::prepare(&plan, &links, firewall).await?;
+    let network = Network::make(&plan, &links, firewall).await?.mapped(&plan).await?;
     let tap = &plan.link.tap;
     let queues = open_tap(&tap.name, tap.queues).map_err(|error| Failure(Code::Network, story(&error)))?;
     let queue = queues.into_iter().next().ok_or(Failure(Code::Network, "the tap has no queue".into()))?;
@@ -185,11 +207,17 @@ struct Network {
 }
 
 impl Network {
-    async fn prepare(plan: &NetPlan, links: &Links, firewall: Firewall) -> Result<Self, Failure> {
+    /// Everything but the mapping: the pod still has its address for itself.
+    async fn make(plan: &NetPlan, links: &Links, firewall: Firewall) -> Result<Self, Failure> {
         let bridge = apply::links(&plan.link, links).await.map_err(from_apply)?;
-        apply::nat(plan, &firewall).await.map_err(from_apply)?;
         let bound = serve::bind(&plan.guest).map_err(|error| Failure(Code::Serve, story(&error)))?;
         Ok(Self { bound, bridge, firewall })
+    }
+
+    /// The pod's address is the guest's from here on.
+    async fn mapped(self, plan: &NetPlan) -> Result<Self, Failure> {
+        apply::nat(plan, &self.firewall).await.map_err(from_apply)?;
+        Ok(self)
     }
 
     /// Serves and heals until told to stop.

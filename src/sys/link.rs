@@ -412,6 +412,14 @@ pub fn open_tap(name: &IfName, queues: u16) -> Result<Vec<OwnedFd>, Error> {
     (0..queues.max(1)).map(|_| attach(name, queues).map(OwnedFd::from)).collect()
 }
 
+/// Whether [`open_tap`] will do, as far as it can be seen while a QEMU that was killed may still hold the queues.
+pub fn try_tap(name: &IfName, queues: u16) -> Result<(), Error> {
+    match open_tap(name, queues) {
+        Err(Error::Tap { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => Ok(()),
+        tried => tried.map(drop),
+    }
+}
+
 fn make_tap(wanted: &Tap<'_>) -> Result<(), Error> {
     let tun = attach(wanted.name, wanted.queues)?;
     let step = |step| move |source| Error::Tap { link: wanted.name.clone(), step, source };
