@@ -1,5 +1,7 @@
 //! The verbs that launch: everything, its two halves, and the synthetic guest.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -17,7 +19,7 @@ use berth::sys::{self, probe};
 use berth::{apply, observe, selftest, serve, status, supervise};
 use tokio::sync::watch;
 
-use super::{Failure, configure, from_apply, from_plan, make_plan, tell_skipped};
+use super::{Failure, configure, from_apply, from_plan, make_plan, tell};
 
 /// The walk: config → facts → plan → apply → serve → supervise.
 pub async fn run(options: &Options) -> Result<Code, Failure> {
@@ -70,8 +72,8 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     let config = configure(options)?;
     let facts =
         probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
-    tell_skipped(&facts);
     let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
+    tell(&plan.notes);
     let told = Told::start("net", &config.paths.state_dir);
     let preparing = async {
         let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
@@ -204,14 +206,20 @@ struct Network {
     /// The bridge's index.
     bridge: u32,
     firewall: Firewall,
+    /// Notes that were told.
+    told: BTreeSet<String>,
 }
 
 impl Network {
     /// Everything but the mapping: the pod still has its address for itself.
     async fn make(plan: &NetPlan, links: &Links, firewall: Firewall) -> Result<Self, Failure> {
         let bridge = apply::links(&plan.link, links).await.map_err(from_apply)?;
+        let lost = apply::routes(&plan.route, links).await.map_err(from_apply)?;
+        tell(&lost);
+        apply::way_out(plan, bridge, links).await.map_err(from_apply)?;
         let bound = serve::bind(&plan.guest).map_err(|error| Failure(Code::Serve, story(&error)))?;
-        Ok(Self { bound, bridge, firewall })
+        let told = lost.into_iter().chain(plan.notes.iter().cloned()).collect();
+        Ok(Self { bound, bridge, firewall, told })
     }
 
     /// The pod's address is the guest's from here on.
@@ -232,7 +240,7 @@ impl Network {
     ) {
         let (bridge, bridges) = watch::channel(self.bridge);
         let serving = tokio::spawn(serve::run(self.bound, stopping.clone(), bridges));
-        let here = Here { config, links, plan: &plan.link, verb, bridge };
+        let here = Here { config, links, plan: &plan.link, verb, bridge, told: RefCell::new(self.told) };
         told.serving.send_replace(true);
         observe::run(&self.firewall, rules_of(plan), &here, &told.counts, stopping).await;
         let _ = serving.await;
@@ -304,6 +312,22 @@ struct Here<'a> {
     verb: NetVerb,
     /// Told to those who are bound to the bridge.
     bridge: watch::Sender<u32>,
+    /// Notes that were told already.
+    told: RefCell<BTreeSet<String>>,
+}
+
+impl Here<'_> {
+    async fn now(&self) -> Result<NetPlan, String> {
+        let facts = probe::net_facts(self.config, self.links).await.map_err(|error| story(&error))?;
+        self.verb.plan(self.config, &facts).map_err(|error| story(&error))
+    }
+
+    /// Each once, for as long as it is so.
+    fn tell_new(&self, notes: BTreeSet<String>) {
+        let mut told = self.told.borrow_mut();
+        notes.difference(&told).for_each(|note| tracing::warn!("{note}"));
+        *told = notes;
+    }
 }
 
 impl observe::Pod for Here<'_> {
@@ -311,13 +335,16 @@ impl observe::Pod for Here<'_> {
         let before = self.links.changes();
         let index = apply::mend_links(self.plan, self.links).await.map_err(|error| story(&error))?;
         self.bridge.send_if_modified(|bridge| std::mem::replace(bridge, index) != index);
+        // While the pod has no address its routes stay; `rules` tells why.
+        if let Ok(now) = self.now().await {
+            let lost = apply::routes(&now.route, self.links).await.map_err(|error| story(&error))?;
+            self.tell_new(now.notes.into_iter().chain(lost).collect());
+        }
         Ok(self.links.changes() != before)
     }
 
     async fn rules(&self) -> Result<observe::Rules, String> {
-        let facts = probe::net_facts(self.config, self.links).await.map_err(|error| story(&error))?;
-        let plan = self.verb.plan(self.config, &facts);
-        plan.map(|plan| rules_of(&plan)).map_err(|error| story(&error))
+        self.now().await.map(|plan| rules_of(&plan))
     }
 }
 

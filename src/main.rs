@@ -11,7 +11,6 @@ use berth::cli::{self, Command, Log, Output};
 use berth::config::serve::ServeOptions;
 use berth::config::{self, Ambient, Config, LogFormat, Options};
 use berth::exit::{Code, story};
-use berth::facts::NetFacts;
 use berth::plan::Plan;
 use berth::supervise::Signals;
 use berth::sys::link::Links;
@@ -101,13 +100,14 @@ fn configure(options: &Options) -> Result<Config, Failure> {
 
 async fn make_plan(config: &Config, links: &Links) -> Result<Plan, Failure> {
     let facts = probe::facts(config, links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
-    tell_skipped(&facts.net);
-    Plan::new(config, &facts).map_err(from_plan)
+    let plan = Plan::new(config, &facts).map_err(from_plan)?;
+    tell(&plan.net.notes);
+    Ok(plan)
 }
 
-fn tell_skipped(facts: &NetFacts) {
-    for word in &facts.resolver.skipped {
-        tracing::warn!("resolv.conf: {word}, skipped");
+fn tell(notes: &[String]) {
+    for note in notes {
+        tracing::warn!("{note}");
     }
 }
 
@@ -211,9 +211,9 @@ fn from_apply(error: apply::Error) -> Failure {
             Image::Locked { .. } => Code::Locked,
             Image::File { .. } | Image::Overlay { .. } | Image::Create { .. } => Code::Overlay,
         },
-        apply::Error::NoBase(_) => Code::Plan,
+        apply::Error::NoBase(_) | apply::Error::NoWayOut { .. } => Code::Plan,
         apply::Error::Seed(_) | apply::Error::WriteSeed(_) => Code::Seed,
-        apply::Error::Link(_) | apply::Error::NoTap(_) => Code::Network,
+        apply::Error::Link(_) | apply::Error::NoTap(_) | apply::Error::Routes(_) => Code::Network,
         apply::Error::Nat(_) => Code::Nat,
         apply::Error::Task(_) => Code::Machine,
     };

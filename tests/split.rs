@@ -264,6 +264,11 @@ fn what_this_container_may_not_do_is_told_before_the_image_is_asked_for() {
     let taken = World::within(&split.world.pod, || TcpListener::bind("0.0.0.0:53").unwrap());
     ends(&split, &[], "run", none, 18, "DNS, port 53");
     drop(taken);
+    split.world.pod.ip("rule add not from 192.168.254.0/24 lookup 100 priority 500");
+    split.world.pod.ip("route add default via 169.254.1.1 dev eth0 table 100 onlink");
+    split.world.pod.ip("route del default");
+    ends(&split, &[], "run", ("BERTH_UPLINK", "eth0"), 12, "add an ip rule");
+    split.world.pod.ip("route add default via 169.254.1.1 dev eth0");
     // The lock is root's, and the other half is nobody.
     std::fs::remove_file(split.world.path("image/.demo.lock")).unwrap();
     split.start_net();

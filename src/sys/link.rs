@@ -99,7 +99,7 @@ impl Links {
         self.changes.load(Ordering::Relaxed)
     }
 
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{self, Netns};
 use berth::config::{self, Accel, Config, OnPoweroff, OnReboot};
-use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Uplink};
+use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Routing, Uplink};
 use berth::iso::Volume;
 use berth::net::MacAddr;
 use berth::plan::disk::{DiskPlan, Root, Seed};
@@ -142,6 +142,7 @@ impl Wanted {
                     others: vec![],
                     gateway: None,
                 },
+                routing: Routing::default(),
                 resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
                 extra_rules: None,
             },
