@@ -2,17 +2,20 @@
 
 mod progress;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::iso;
 use crate::net::IfName;
+use crate::nft::explain::{Question, Route};
 use crate::plan::disk::{DiskPlan, Fetch, Root, Seed, Source};
 use crate::plan::link::LinkPlan;
-use crate::plan::{NetPlan, Plan, nat};
+use crate::plan::{NetPlan, Plan, RoutePlan, nat};
 use crate::sys::image::{self, Format, Lock, Origin, Request, Timing};
 use crate::sys::link::{self, Bridge, Links, Tap};
 use crate::sys::netlink::{self, Firewall};
+use crate::sys::route;
 
 use progress::Bar;
 
@@ -21,6 +24,8 @@ const TAP_COMES: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 /// What is of no use to a guest that does not run yet waits for so long: the kernel walks all connections of the machine.
 const QEMU_STARTS: Duration = Duration::from_millis(100);
+/// An address to which only a default route leads (RFC 5737).
+const SOMEBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// How long the QEMU of a launcher that was killed may take to end.
 const QEMU_GONE: Duration = Duration::from_secs(5);
 
@@ -41,6 +46,13 @@ pub enum Error {
         "no {0} after {TAP_COMES:?}: `berth net` has to make it, in this network namespace and with the same BERTH_TAP"
     )]
     NoTap(IfName),
+    #[error(
+        "what {guest} sends to the world has no route here ({why}), though the pod has one from {pod}: add an ip rule \
+         for {guest} that leads where the pod's lead"
+    )]
+    NoWayOut { guest: Ipv4Addr, pod: Ipv4Addr, why: String },
+    #[error(transparent)]
+    Routes(#[from] route::Error),
     #[error(transparent)]
     Nat(#[from] netlink::Error),
     #[error("a task ended unexpectedly")]
@@ -62,9 +74,8 @@ pub struct Held {
     group: Option<u32>,
 }
 
-/// Locks and fetches: what may take long, and must be done before the pod's address is mapped, since a download
-/// under way would lose its answers to the guest.
-pub async fn fetch(plan: &Plan) -> Result<Held, Error> {
+/// Nobody else has the VM's disk from here on.
+pub async fn lock(plan: &Plan) -> Result<Held, Error> {
     let (disk, name) = (plan.disk.clone(), plan.name.clone());
     let group = plan.machine.user.as_ref().map(|user| user.gid);
     // The thread that opens the disk for QEMU later.
@@ -76,9 +87,6 @@ pub async fn fetch(plan: &Plan) -> Result<Held, Error> {
         }
         image::private_dir(&disk.state_dir)?;
         let lock = image::lock(&disk.lock, &format!("{name} (pid {})", std::process::id()))?;
-        if let Root::Overlay { path, base, fetch: Some(fetch), .. } = &disk.root {
-            fetch_base(path, base, fetch)?;
-        }
         share(&disk.lock, group);
         Ok(Held { lock, group })
     })
@@ -115,11 +123,26 @@ fn has_base(disk: &Path, base: &Path) -> Result<bool, Error> {
     }
 }
 
+/// Whether [`fetch`] is needed, and will take long.
+pub async fn has_to_fetch(plan: &DiskPlan) -> Result<bool, Error> {
+    let Root::Overlay { path, base, fetch: Some(_), .. } = plan.root.clone() else { return Ok(false) };
+    tokio::task::spawn_blocking(move || Ok(!has_base(&path, &base)?)).await?
+}
+
+/// What may take long, and must be done before the pod's address is mapped, since a download under way would lose its
+/// answers to the guest.
+pub async fn fetch(plan: &DiskPlan, held: &Held) -> Result<(), Error> {
+    let Root::Overlay { path, base, fetch: Some(fetch), .. } = plan.root.clone() else { return Ok(()) };
+    let group = held.group;
+    tokio::task::spawn_blocking(move || {
+        join(group);
+        fetch_base(&path, &base, &fetch)
+    })
+    .await?
+}
+
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
 fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch) -> Result<(), Error> {
-    if has_base(disk, base)? {
-        return Ok(());
-    }
     let made_on = image::noted_base(disk, base)?;
     let started = Instant::now();
     if let Some(dir) = base.parent() {
@@ -244,6 +267,43 @@ pub async fn mend_links(plan: &LinkPlan, links: &Links) -> Result<u32, Error> {
     }
     forwarding(plan, links).await?;
     Ok(index)
+}
+
+/// Forwarding on the pod's further interfaces, and rules of policy routing. What of it cannot be had is no end: it is
+/// returned in words.
+pub async fn routes(plan: &RoutePlan, links: &Links) -> Result<Vec<String>, Error> {
+    links.ensure_rules(&plan.rules).await?;
+    let mut lost = Vec::new();
+    for further in &plan.further {
+        let (name, networks) = (&further.name, &further.networks);
+        match links.ensure_forwarding(name).await {
+            Ok(()) | Err(link::Error::Vanished(_)) => {}
+            Err(error) => {
+                let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+                let why = crate::exit::story(&error);
+                lost.push(format!("the guest does not reach {} ({name}): {why}", networks.join(", ")));
+            }
+        }
+    }
+    Ok(lost)
+}
+
+/// The guest's packets leave wherever the pod's would: asked of the kernel, with the links and rules made.
+pub async fn way_out(plan: &NetPlan, bridge: u32, links: &Links) -> Result<(), Error> {
+    let (guest, Some(&pod)) = (plan.mapping.guest, plan.mapping.pod.first()) else { return Ok(()) };
+    let question = |from: Ipv4Addr, iif| Question {
+        from: Some(from.into()),
+        to: SOMEBODY.into(),
+        iif,
+        oif: None,
+        mark: 0,
+    };
+    if let Route::To { .. } = route::answer(links.handle(), &question(pod, None)).await?
+        && let Route::None(why) = route::answer(links.handle(), &question(guest, Some(bridge))).await?
+    {
+        return Err(Error::NoWayOut { guest, pod, why });
+    }
+    Ok(())
 }
 
 async fn forwarding(plan: &LinkPlan, links: &Links) -> Result<(), Error> {

@@ -82,7 +82,13 @@ enum Verb {
     #[command(after_help = SPLIT)]
     Vm(Common),
     /// Whether this container can be a guest: a synthetic one gets a lease, resolves, and is called through the NAT
-    Selftest(Common),
+    Selftest {
+        #[command(flatten)]
+        common: Common,
+        /// No name server is to be had here: do not ask the pod's
+        #[arg(long, env = "BERTH_SELFTEST_NO_DNS")]
+        no_dns: bool,
+    },
     /// How the launcher in this container is; exit code 0 when it is ready
     Status {
         /// The launcher's state directory [default: /run/berth]
@@ -190,6 +196,7 @@ pub enum Command {
     Selftest {
         options: Box<Options>,
         log: Log,
+        no_dns: bool,
     },
     Status {
         state_dir: Option<PathBuf>,
@@ -240,8 +247,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
         Some(Verb::Run(common)) => run(common),
         Some(Verb::Net(Common { options, log })) => Command::Net { options: Box::new(options), log },
         Some(Verb::Vm(Common { options, log })) => Command::Vm { options: Box::new(options), log },
-        Some(Verb::Selftest(Common { options, log })) => {
-            Command::Selftest { options: Box::new(options), log }
+        Some(Verb::Selftest { common: Common { options, log }, no_dns }) => {
+            Command::Selftest { options: Box::new(options), log, no_dns }
         }
         Some(Verb::Status { state_dir, alive, output }) => Command::Status { state_dir, alive, output },
         Some(Verb::Serve { options, log }) => Command::Serve { options, log },

@@ -1,5 +1,9 @@
 //! What the pod gives: plain data read by `sys::probe`, and the parsers of what it reads.
 
+mod routing;
+
+pub use routing::{Further, Routing, RoutingRule};
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -20,6 +24,7 @@ pub struct Facts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NetFacts {
     pub uplink: Uplink,
+    pub routing: Routing,
     pub resolver: Resolver,
     /// Content of `BERTH_EXTRA_RULES`.
     pub extra_rules: Option<String>,

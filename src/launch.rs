@@ -1,5 +1,7 @@
 //! The verbs that launch: everything, its two halves, and the synthetic guest.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,17 +10,18 @@ use std::time::Duration;
 use berth::config::{Config, OnNetLost, Options};
 use berth::exit::{Code, story};
 use berth::facts::NetFacts;
+use berth::plan::link::Tap;
 use berth::plan::machine::BaseFormat;
 use berth::plan::{self, NetPlan, Plan};
 use berth::supervise::{Console, Signals};
 use berth::sys::image::Format;
-use berth::sys::link::{Links, open_tap};
+use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
 use berth::sys::{self, child, probe};
 use berth::{apply, halves, observe, selftest, serve, status, supervise};
 use tokio::sync::watch;
 
-use super::{Failure, configure, from_apply, from_plan, make_plan, tell_notes, tell_skipped};
+use super::{Failure, configure, from_apply, from_plan, make_plan, tell};
 
 /// How long `berth net` may stay away under `BERTH_ON_NET_LOST=exit`.
 const NET_LOST: Duration = Duration::from_secs(30);
@@ -32,9 +35,25 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let told = Told::start("run", &plan.disk.state_dir);
     let preparing = async {
         let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
-        let lock = apply::fetch(&plan).await.map_err(from_apply)?;
-        let (disks, network) =
-            tokio::join!(apply::disks(&plan.disk, lock), Network::prepare(&plan.net, &links, firewall));
+        let held = apply::lock(&plan).await.map_err(from_apply)?;
+        // What this container may not do is told before gigabytes are fetched, not after.
+        let early = if apply::has_to_fetch(&plan.disk).await.map_err(from_apply)? {
+            let network = Network::make(&plan.net, &links, firewall.clone()).await?;
+            let looked = firewall.holds(plan.net.nat.clone()).await;
+            looked.map_err(|error| Failure(Code::Nat, story(&error)))?;
+            apply::fetch(&plan.disk, &held).await.map_err(from_apply)?;
+            Some(network)
+        } else {
+            None
+        };
+        let mapping = async {
+            let network = match early {
+                Some(network) => network,
+                None => Network::make(&plan.net, &links, firewall).await?,
+            };
+            network.mapped(&plan.net).await
+        };
+        let (disks, network) = tokio::join!(apply::disks(&plan.disk, held), mapping);
         Ok((disks.map_err(from_apply)?, network?))
     };
     let (disks, network) = unless_stopped(&mut signals, preparing).await?;
@@ -58,16 +77,15 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     let config = configure(options)?;
     let facts =
         probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
-    tell_skipped(&facts);
     let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
-    tell_notes(&plan);
+    tell(&plan.notes);
     // Before anything is touched: another one may serve here.
     let listener = halves::listen(&plan.link.tap.name).map_err(from_halves)?;
     let told = Told::start("net", &config.paths.state_dir);
     tokio::spawn(halves::tell(listener, told.network()));
     let preparing = async {
         let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
-        Network::prepare(&plan, &links, firewall).await
+        Network::make(&plan, &links, firewall).await?.mapped(&plan).await
     };
     let network = unless_stopped(&mut signals, preparing).await?;
     let (stop, stopping) = watch::channel(false);
@@ -92,8 +110,13 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     let launching = async {
         let preparing = async {
             apply::tap(&plan.net.link.tap.name, &links).await.map_err(from_apply)?;
-            let lock = apply::fetch(&plan).await.map_err(from_apply)?;
-            apply::disks(&plan.disk, lock).await.map_err(from_apply)
+            let held = apply::lock(&plan).await.map_err(from_apply)?;
+            if apply::has_to_fetch(&plan.disk).await.map_err(from_apply)? {
+                let Tap { name, queues, .. } = &plan.net.link.tap;
+                try_tap(name, *queues).map_err(|error| Failure(Code::Machine, story(&error)))?;
+                apply::fetch(&plan.disk, &held).await.map_err(from_apply)?;
+            }
+            apply::disks(&plan.disk, held).await.map_err(from_apply)
         };
         let disks = unless_stopped(&mut signals, preparing).await?;
         let base = stand_on(&mut plan, &disks);
@@ -122,7 +145,7 @@ fn from_halves(error: halves::Error) -> Failure {
 }
 
 /// `berth selftest`: the network half, and a synthetic guest on it. What was made stays, as after `berth net`.
-pub async fn self_test(options: &Options) -> Result<Code, Failure> {
+pub async fn self_test(options: &Options, no_dns: bool) -> Result<Code, Failure> {
     let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
     let config = configure(options)?;
     if status::ask(&config.paths.state_dir).is_ok() {
@@ -133,14 +156,14 @@ pub async fn self_test(options: &Options) -> Result<Code, Failure> {
         probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
     let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
     let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
-    let network = Network::prepare(&plan, &links, firewall).await?;
+    let network = Network::make(&plan, &links, firewall).await?.mapped(&plan).await?;
     let tap = &plan.link.tap;
     let queues = open_tap(&tap.name, tap.queues).map_err(|error| Failure(Code::Network, story(&error)))?;
     let queue = queues.into_iter().next().ok_or(Failure(Code::Network, "the tap has no queue".into()))?;
     let (stop, stopping) = watch::channel(false);
     let told = Told::silent();
     let walking = async {
-        let findings = selftest::run(queue, &plan, facts.uplink.address.address).await;
+        let findings = selftest::run(queue, &plan, facts.uplink.address.address, no_dns).await;
         let _ = stop.send(true);
         findings
     };
@@ -149,7 +172,8 @@ pub async fn self_test(options: &Options) -> Result<Code, Failure> {
     for finding in &findings {
         let _ = writeln!(std::io::stdout(), "{finding}");
     }
-    Ok(if findings.iter().all(|finding| finding.seen.is_ok()) { Code::Success } else { Code::SelfTest })
+    let failed = findings.iter().any(|finding| matches!(finding.outcome, selftest::Outcome::Failed(_)));
+    Ok(if failed { Code::SelfTest } else { Code::Success })
 }
 
 async fn unless_stopped<T>(
@@ -214,14 +238,26 @@ struct Network {
     /// The bridge's index.
     bridge: u32,
     firewall: Firewall,
+    /// Notes that were told.
+    told: BTreeSet<String>,
 }
 
 impl Network {
-    async fn prepare(plan: &NetPlan, links: &Links, firewall: Firewall) -> Result<Self, Failure> {
+    /// Everything but the mapping: the pod still has its address for itself.
+    async fn make(plan: &NetPlan, links: &Links, firewall: Firewall) -> Result<Self, Failure> {
         let bridge = apply::links(&plan.link, links).await.map_err(from_apply)?;
-        apply::nat(plan, &firewall).await.map_err(from_apply)?;
+        let lost = apply::routes(&plan.route, links).await.map_err(from_apply)?;
+        tell(&lost);
+        apply::way_out(plan, bridge, links).await.map_err(from_apply)?;
         let bound = serve::bind(&plan.guest).map_err(|error| Failure(Code::Serve, story(&error)))?;
-        Ok(Self { bound, bridge, firewall })
+        let told = lost.into_iter().chain(plan.notes.iter().cloned()).collect();
+        Ok(Self { bound, bridge, firewall, told })
+    }
+
+    /// The pod's address is the guest's from here on.
+    async fn mapped(self, plan: &NetPlan) -> Result<Self, Failure> {
+        apply::nat(plan, &self.firewall).await.map_err(from_apply)?;
+        Ok(self)
     }
 
     /// Serves and heals until told to stop.
@@ -236,7 +272,7 @@ impl Network {
     ) {
         let (bridge, bridges) = watch::channel(self.bridge);
         let serving = tokio::spawn(serve::run(self.bound, stopping.clone(), bridges));
-        let here = Here { config, links, plan: &plan.link, verb, bridge };
+        let here = Here { config, links, plan: &plan.link, verb, bridge, told: RefCell::new(self.told) };
         told.serving.send_replace(true);
         observe::run(&self.firewall, rules_of(plan), &here, &told.counts, stopping).await;
         let _ = serving.await;
@@ -336,6 +372,22 @@ struct Here<'a> {
     verb: NetVerb,
     /// Told to those who are bound to the bridge.
     bridge: watch::Sender<u32>,
+    /// Notes that were told already.
+    told: RefCell<BTreeSet<String>>,
+}
+
+impl Here<'_> {
+    async fn now(&self) -> Result<NetPlan, String> {
+        let facts = probe::net_facts(self.config, self.links).await.map_err(|error| story(&error))?;
+        self.verb.plan(self.config, &facts).map_err(|error| story(&error))
+    }
+
+    /// Each once, for as long as it is so.
+    fn tell_new(&self, notes: BTreeSet<String>) {
+        let mut told = self.told.borrow_mut();
+        notes.difference(&told).for_each(|note| tracing::warn!("{note}"));
+        *told = notes;
+    }
 }
 
 impl observe::Pod for Here<'_> {
@@ -343,13 +395,16 @@ impl observe::Pod for Here<'_> {
         let before = self.links.changes();
         let index = apply::mend_links(self.plan, self.links).await.map_err(|error| story(&error))?;
         self.bridge.send_if_modified(|bridge| std::mem::replace(bridge, index) != index);
+        // While the pod has no address its routes stay; `rules` tells why.
+        if let Ok(now) = self.now().await {
+            let lost = apply::routes(&now.route, self.links).await.map_err(|error| story(&error))?;
+            self.tell_new(now.notes.into_iter().chain(lost).collect());
+        }
         Ok(self.links.changes() != before)
     }
 
     async fn rules(&self) -> Result<observe::Rules, String> {
-        let facts = probe::net_facts(self.config, self.links).await.map_err(|error| story(&error))?;
-        let plan = self.verb.plan(self.config, &facts);
-        plan.map(|plan| rules_of(&plan)).map_err(|error| story(&error))
+        self.now().await.map(|plan| rules_of(&plan))
     }
 }
 

@@ -11,8 +11,7 @@ use berth::cli::{self, Command, Log, Output};
 use berth::config::serve::ServeOptions;
 use berth::config::{self, Ambient, Config, LogFormat, Options};
 use berth::exit::{Code, story};
-use berth::facts::NetFacts;
-use berth::plan::{NetPlan, Plan};
+use berth::plan::Plan;
 use berth::supervise::Signals;
 use berth::sys::link::Links;
 use berth::sys::{child, netns, probe};
@@ -63,7 +62,7 @@ fn main() -> ExitCode {
             Command::Run { options, .. } => launch::run(options).await,
             Command::Net { options, .. } => launch::net(options).await,
             Command::Vm { options, .. } => launch::vm(options).await,
-            Command::Selftest { options, .. } => launch::self_test(options).await,
+            Command::Selftest { options, no_dns, .. } => launch::self_test(options, *no_dns).await,
             Command::Status { state_dir, alive, output } => ask_status(state_dir.as_deref(), *alive, *output),
             Command::Plan { options, output, .. } => show_plan(options, *output).await,
             Command::Serve { options, .. } => standing(options).await,
@@ -101,20 +100,13 @@ fn configure(options: &Options) -> Result<Config, Failure> {
 
 async fn make_plan(config: &Config, links: &Links) -> Result<Plan, Failure> {
     let facts = probe::facts(config, links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
-    tell_skipped(&facts.net);
     let plan = Plan::new(config, &facts).map_err(from_plan)?;
-    tell_notes(&plan.net);
+    tell(&plan.net.notes);
     Ok(plan)
 }
 
-fn tell_skipped(facts: &NetFacts) {
-    for word in &facts.resolver.skipped {
-        tracing::warn!("resolv.conf: {word}, skipped");
-    }
-}
-
-fn tell_notes(plan: &NetPlan) {
-    for note in &plan.guest.notes {
+fn tell(notes: &[String]) {
+    for note in notes {
         tracing::warn!("{note}");
     }
 }
@@ -227,9 +219,9 @@ fn from_apply(error: apply::Error) -> Failure {
                 Code::Overlay
             }
         },
-        apply::Error::NoBase(_) => Code::Plan,
+        apply::Error::NoBase(_) | apply::Error::NoWayOut { .. } => Code::Plan,
         apply::Error::Seed(_) | apply::Error::WriteSeed(_) => Code::Seed,
-        apply::Error::Link(_) | apply::Error::NoTap(_) => Code::Network,
+        apply::Error::Link(_) | apply::Error::NoTap(_) | apply::Error::Routes(_) => Code::Network,
         apply::Error::Nat(_) => Code::Nat,
         apply::Error::Task(_) => Code::Machine,
     };

@@ -155,6 +155,18 @@ impl FromStr for Ipv4Prefix {
     }
 }
 
+/// What kind of address it is, where it is one that no host on a link can have (RFC 6890 §2.2.2, RFC 5771).
+pub fn no_host(address: Ipv4Addr) -> Option<&'static str> {
+    match address.octets() {
+        [255, 255, 255, 255] => Some("the broadcast address"),
+        [0, ..] => Some("an address of \"this network\" (0.0.0.0/8)"),
+        [127, ..] => Some("a loopback address (127.0.0.0/8)"),
+        [224..=239, ..] => Some("a multicast address (224.0.0.0/4)"),
+        [240..=255, ..] => Some("a reserved address (240.0.0.0/4)"),
+        _ => None,
+    }
+}
+
 /// A transport with ports, as nft names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -282,6 +294,24 @@ mod tests {
         }
         for text in ["0", "65536", "53/icmp", "tcp/53"] {
             assert!(text.parse::<Port>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_no_host_can_have_are_known_by_their_ends() {
+        let is = |text: &str| no_host(text.parse().unwrap()).is_some();
+        for text in ["0.0.0.0", "0.0.0.2", "0.255.255.255", "127.0.0.0", "127.0.0.2", "127.255.255.255"] {
+            assert!(is(text), "{text}");
+        }
+        for text in
+            ["224.0.0.0", "224.0.0.2", "239.255.255.255", "240.0.0.0", "255.255.255.254", "255.255.255.255"]
+        {
+            assert!(is(text), "{text}");
+        }
+        for text in
+            ["1.0.0.0", "126.255.255.255", "128.0.0.0", "169.254.1.2", "100.64.0.2", "223.255.255.255"]
+        {
+            assert!(!is(text), "{text}");
         }
     }
 

@@ -37,51 +37,74 @@ const LARGEST_FRAME: usize = 65_550;
 #[derive(Debug)]
 pub struct Finding {
     pub step: &'static str,
-    /// What was seen; or what was not, and where to look.
-    pub seen: Result<String, String>,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// What was seen.
+    Seen(String),
+    /// What was not, and where to look.
+    Failed(String),
+    /// Why it was not tried.
+    Skipped(String),
+}
+
+impl From<Result<String, String>> for Outcome {
+    fn from(seen: Result<String, String>) -> Self {
+        seen.map_or_else(Self::Failed, Self::Seen)
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.seen {
-            Ok(seen) => write!(f, "ok      {}: {seen}", self.step),
-            Err(why) => write!(f, "FAILED  {}: {why}", self.step),
+        let step = self.step;
+        match &self.outcome {
+            Outcome::Seen(what) => write!(f, "ok      {step}: {what}"),
+            Outcome::Failed(why) => write!(f, "FAILED  {step}: {why}"),
+            Outcome::Skipped(why) => write!(f, "skipped {step}: {why}"),
         }
     }
 }
 
 /// Walks the path on a tap that is a port of the bridge, while the network half serves. `pod` is the address that is
-/// mapped onto the guest.
-pub async fn run(tap: OwnedFd, plan: &NetPlan, pod: Ipv4Addr) -> Vec<Finding> {
+/// mapped onto the guest. With `no_dns` there is no name server to be had, and none of the pod's is asked.
+pub async fn run(tap: OwnedFd, plan: &NetPlan, pod: Ipv4Addr, no_dns: bool) -> Vec<Finding> {
     let guest = plan.guest.clone();
-    let walk = tokio::task::spawn_blocking(move || walk(tap, &guest, pod));
-    walk.await.unwrap_or_else(|error| vec![Finding { step: "guest", seen: Err(error.to_string()) }])
+    let walk = tokio::task::spawn_blocking(move || walk(tap, &guest, pod, no_dns));
+    walk.await
+        .unwrap_or_else(|error| vec![Finding { step: "guest", outcome: Outcome::Failed(error.to_string()) }])
 }
 
-fn walk(tap: OwnedFd, plan: &GuestPlan, pod: Ipv4Addr) -> Vec<Finding> {
+fn walk(tap: OwnedFd, plan: &GuestPlan, pod: Ipv4Addr, no_dns: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut told = |step, seen: Result<String, String>| {
-        let well = seen.is_ok();
-        findings.push(Finding { step, seen });
+    let mut told = |step, outcome: Outcome| {
+        let well = matches!(outcome, Outcome::Seen(_));
+        findings.push(Finding { step, outcome });
         well
     };
     let mut guest = match Guest::new(tap, plan) {
         Ok(guest) => guest,
         Err(error) => {
-            told("tap", Err(format!("it cannot be read: {error}")));
+            told("tap", Outcome::Failed(format!("it cannot be read: {error}")));
             return findings;
         }
     };
-    if told("DHCP", guest.lease(plan)) {
-        told("DNS", guest.resolve(plan.gateway, "localhost."));
+    if told("DHCP", guest.lease(plan).into()) {
+        told("DNS", guest.resolve(plan.gateway, "localhost.").into());
         let server = plan.upstreams.iter().find_map(|server| match server {
             IpAddr::V4(server) if !server.is_loopback() => Some(*server),
             _ => None,
         });
-        if let Some(server) = server {
-            told("out through the NAT", guest.resolve(server, "."));
-        }
-        told("in through the NAT", guest.echo(pod));
+        let out = match server {
+            _ if no_dns => {
+                Outcome::Skipped("the pod's name servers are not to be asked (--no-dns)".to_owned())
+            }
+            None => Outcome::Skipped("resolv.conf names no IPv4 server that a guest could ask".to_owned()),
+            Some(server) => guest.resolve(server, ".").into(),
+        };
+        told("out through the NAT", out);
+        told("in through the NAT", guest.echo(pod).into());
     }
     findings
 }
@@ -167,7 +190,7 @@ impl Guest {
         match answer {
             Some(answer) => Ok(format!("{server} answers {}", answer.metadata.response_code)),
             None => Err(format!(
-                "{server} does not answer: if it is not ours, a network policy may be in the way, or forwarding"
+                "{server} does not answer: if it is not ours, a network policy may be in the way, or forwarding; --no-dns where no name server is to be had"
             )),
         }
     }

@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use berth::config::{Ambient, Options};
-use berth::facts::{DiskFile, Disks, Facts, Host, NetFacts, Resolver, Uplink};
+use berth::facts::{DiskFile, Disks, Facts, Host, NetFacts, Resolver, Routing, Uplink};
 use berth::net::MacAddr;
 use berth::plan::Plan;
 use berth::plan::disk::{Root, Source};
@@ -30,6 +30,7 @@ fn facts() -> Facts {
                 others: vec![],
                 gateway: Some("169.254.1.1".parse().unwrap()),
             },
+            routing: Routing::default(),
             resolver: Resolver {
                 nameservers: vec!["10.96.0.10".parse().unwrap()],
                 search: vec!["default.svc.cluster.local".into(), "cluster.local".into()],

@@ -39,6 +39,7 @@ impl Place {
             target: &target,
             checksum: None,
             ca_file: None,
+            proxies: &berth::config::Proxies::NONE,
             timing: Timing::default(),
         };
         fetch(&request, &mut |_| {})?;
@@ -288,6 +289,7 @@ fn an_image_that_is_refused_as_a_whole_has_no_name() {
                 target: &target,
                 checksum: None,
                 ca_file: None,
+                proxies: &berth::config::Proxies::NONE,
                 timing: Timing::default(),
             };
             let error = fetch(&request, &mut |_| {}).unwrap_err();

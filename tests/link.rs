@@ -99,6 +99,39 @@ fn the_default_route_of_least_metric_wins_and_its_source_is_the_pods_address() {
 }
 
 #[test]
+fn default_routes_of_other_tables_count_where_a_rule_leads_to_them() {
+    let (pod, other, node) = (Netns::new("pod"), Netns::new("other"), Netns::new("node"));
+    veth(&pod, "eth0", &node, "n0");
+    veth(&pod, "eth1", &other, "o0");
+    for words in [
+        "addr add 10.1.0.2/24 dev eth0",
+        "addr add 10.1.0.3/24 dev eth0",
+        "addr add 10.2.0.2/16 dev eth1",
+        "route add default via 10.1.0.1 dev eth0 table 100",
+        "route add default via 10.2.0.1 dev eth1 table 2000",
+    ] {
+        pod.ip(words);
+    }
+    let uplink = || {
+        let found = facts(&pod, config(|_| {})).map(|facts| facts.net.uplink);
+        found.map(|found| (found.name.to_string(), found.address.to_string()))
+    };
+    let is = |link: &str, address: &str| Ok((link.to_owned(), address.to_owned()));
+    assert!(uplink().unwrap_err().contains("no IPv4 default route"));
+    // The rule's address is the pod's on that way; the first rule counts, and the main table before all.
+    pod.ip("rule add from 10.1.0.3 lookup 100 priority 500");
+    assert_eq!(uplink(), is("eth0", "10.1.0.3/24"));
+    pod.ip("rule add from 10.2.0.0/16 lookup 2000 priority 400");
+    assert_eq!(uplink(), is("eth1", "10.2.0.2/16"));
+    pod.ip("route add default via 10.1.0.1 dev eth0 metric 4000");
+    assert_eq!(uplink(), is("eth0", "10.1.0.2/24"));
+    let named = facts(&pod, config(|o| o.uplink = Some("eth1".into()))).unwrap().net;
+    assert_eq!(named.uplink.gateway, Some("10.2.0.1".parse().unwrap()));
+    let further: Vec<&str> = named.routing.further.iter().map(|link| link.name.as_str()).collect();
+    assert_eq!((further, named.routing.rules.len()), (vec!["eth0"], 2));
+}
+
+#[test]
 fn says_what_is_missing() {
     let pod = Netns::new("pod");
     assert!(facts(&pod, config(|_| {})).unwrap_err().contains("BERTH_UPLINK"));

@@ -239,6 +239,7 @@ fn a_fetch_for_a_disk_brings_its_base_or_nothing() {
             target: &base,
             checksum: None,
             ca_file: None,
+            proxies: &berth::config::Proxies::NONE,
             timing: Timing::default(),
         };
         fetch_for(&request, Some((&disk, &wanted)), &mut |_| {})

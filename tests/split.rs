@@ -14,12 +14,16 @@ mod support;
 mod world;
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::checked;
-use world::{POD, World};
+use world::{PEER, POD, World};
 
 const SIDECAR: [&str; 3] = ["setpriv", "--bounding-set", "-all,+net_admin,+net_bind_service"];
 const NOBODY: [&str; 7] = [
@@ -251,6 +255,74 @@ fn a_tap_of_another_shape_or_owner_is_told() {
     split.net_is_ready();
     ends(&split, "BERTH_LOG", "info", "BERTH_QEMU_UID");
     split.end_net("TERM");
+}
+
+/// Counts who asks for the image, and has none.
+fn image_server(world: &World) -> Arc<AtomicUsize> {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let listener = World::within(&world.peer, || TcpListener::bind((PEER, 80)).unwrap());
+    let counter = asked.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 404 None\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    asked
+}
+
+/// Gigabytes are not fetched for a guest that cannot be.
+#[test]
+fn what_this_container_may_not_do_is_told_before_the_image_is_asked_for() {
+    const NO_TUN: [&str; 5] = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        "mount -t tmpfs none /dev/net && exec setpriv --bounding-set=-mknod --inh-caps=-mknod \"$0\" \"$@\"",
+    ];
+    const NO_ADMIN: [&str; 3] = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+    const NO_BIND: [&str; 3] =
+        ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"];
+    let mut split = Split::new();
+    let asked = image_server(&split.world);
+    split.world.set("IMG_TARGET", "new.qcow2").set("IMG_SOURCE", &format!("http://{PEER}/new.qcow2"));
+    split.world.pod.run("sysctl -qw net.ipv4.ip_unprivileged_port_start=1024");
+    let ends = |split: &Split, wrapper: &[&str], verb: &str, env: (&str, &str), code: i32, words: &str| {
+        let output = split.berth(wrapper, verb).env(env.0, env.1).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(code) && said.contains(words), "{code} {words}: {said}");
+    };
+    let none = ("BERTH_LOG", "info");
+    ends(&split, &NO_ADMIN, "run", none, 4, "needs CAP_NET_ADMIN");
+    ends(&split, &NO_TUN, "run", none, 4, "give the container the device");
+    ends(&split, &NO_BIND, "run", none, 18, "needs CAP_NET_BIND_SERVICE");
+    ends(&split, &[], "run", ("BERTH_TAP", "lo"), 4, "is no tap");
+    let taken = World::within(&split.world.pod, || TcpListener::bind("0.0.0.0:53").unwrap());
+    ends(&split, &[], "run", none, 18, "DNS, port 53");
+    drop(taken);
+    split.world.pod.ip("rule add not from 192.168.254.0/24 lookup 100 priority 500");
+    split.world.pod.ip("route add default via 169.254.1.1 dev eth0 table 100 onlink");
+    split.world.pod.ip("route del default");
+    ends(&split, &[], "run", ("BERTH_UPLINK", "eth0"), 12, "add an ip rule");
+    split.world.pod.ip("route add default via 169.254.1.1 dev eth0");
+    // The lock is root's, and the other half is nobody.
+    std::fs::remove_file(split.world.path("image/.demo.lock")).unwrap();
+    split.start_net();
+    split.net_is_ready();
+    ends(&split, &NOBODY, "vm", ("IMG_VCPU", "1"), 19, "IMG_VCPU has to be the same");
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    assert!(!split.world.path("image/new.qcow2").exists());
+
+    // Else it is asked for: by one half, and by both in one once the pod is alone.
+    ends(&split, &NOBODY, "vm", none, 13, "404");
+    split.end_net("TERM");
+    split.world.pod.nft("delete table inet berth");
+    ends(&split, &[], "run", none, 13, "404");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    // The address is the pod's still.
+    assert!(!split.world.pod.nft("list tables").contains("table inet berth\n"));
 }
 
 #[test]

@@ -87,6 +87,18 @@ fn the_guest_is_the_pod_on_the_network() {
     world.guest(&format!("echo hi | nc -w 3 {PEER} 9000"));
     assert_eq!(server.join().unwrap(), POD);
 
+    // By an interface that the pod got meanwhile, which forwards for the guest alone.
+    let other = Netns::new("other");
+    support::veth(&other, "eth0", &world.pod, "net1");
+    other.ip("addr add 10.99.0.1/24 dev eth0");
+    world.pod.ip("addr add 10.99.0.2/24 dev net1");
+    world.until("forwarding on net1", Duration::from_secs(10), |world| {
+        let on = world.pod.run("cat /proc/sys/net/ipv4/conf/net1/forwarding");
+        (on.trim() == "1").then_some(())
+    });
+    let pinged = world.guest("ping -c 2 -W 5 10.99.0.1");
+    assert!(pinged.contains("bytes from 10.99.0.1"), "{pinged}");
+
     // 1 MiB both ways through a path of 1450 octets.
     let megabyte: Vec<u8> = (0..1u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let back = World::tcp(&world.peer, POD, 7, &megabyte).unwrap();

@@ -137,9 +137,8 @@ impl Options {
     }
 
     fn network(&self, wrong: &mut Wrong) -> Network {
-        let address = "an IPv4 address";
-        let vm_ip = wrong.or("VM_IP", &self.vm_ip, Ipv4Addr::new(192, 168, 254, 2), address, parsed);
-        let gateway = wrong.or("VM_GW", &self.vm_gw, Ipv4Addr::new(192, 168, 254, 1), address, parsed);
+        let vm_ip = wrong.host("VM_IP", &self.vm_ip, Ipv4Addr::new(192, 168, 254, 2));
+        let gateway = wrong.host("VM_GW", &self.vm_gw, Ipv4Addr::new(192, 168, 254, 1));
         let length =
             wrong.or("BERTH_VM_PREFIX", &self.vm_prefix, 30, "a prefix length from 1 to 30", |text| {
                 within(text, 1, 30)
@@ -328,6 +327,15 @@ impl Wrong {
         parse: impl Fn(&str) -> Option<T>,
     ) -> T {
         self.optional(variable, value, allowed, parse).unwrap_or(default)
+    }
+
+    /// An address that an interface can have.
+    fn host(&mut self, variable: &'static str, value: &Option<String>, default: Ipv4Addr) -> Ipv4Addr {
+        let address = self.or(variable, value, default, "an IPv4 address", parsed);
+        if let Some(kind) = crate::net::no_host(address) {
+            self.add(variable, &address.to_string(), &format!("an address that a host can have, not {kind}"));
+        }
+        address
     }
 
     fn word<T: Copy>(

@@ -89,6 +89,24 @@ fn guest_and_gateway_are_two_hosts_of_one_network() {
 }
 
 #[test]
+fn guest_and_gateway_have_addresses_that_hosts_can_have() {
+    for (address, gateway, kind) in [
+        ("127.0.0.2", "127.0.0.1", "loopback"),
+        ("224.0.0.2", "224.0.0.1", "multicast"),
+        ("0.0.0.2", "0.0.0.1", "this network"),
+        ("240.0.0.2", "240.0.0.1", "reserved"),
+        ("255.255.255.255", "255.255.255.254", "broadcast"),
+    ] {
+        let text = wrong(|o| (o.vm_ip, o.vm_gw) = (Some(address.into()), Some(gateway.into())));
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() == 2 && lines[0].starts_with(&format!("VM_IP={address:?}")), "{text}");
+        assert!(lines[0].contains(kind) && lines[1].starts_with(&format!("VM_GW={gateway:?}")), "{text}");
+    }
+    let link_local = parse(|o| (o.vm_ip, o.vm_gw) = (Some("169.254.7.2".into()), Some("169.254.7.1".into())));
+    assert_eq!(link_local.unwrap().network.vm.to_string(), "169.254.7.2/30");
+}
+
+#[test]
 fn a_name_leads_to_no_other_directory() {
     for name in ["../etc", "a/b", ".hidden", "a b"] {
         assert!(wrong(|o| o.name = Some(name.into())).starts_with("BERTH_NAME="), "{name}");

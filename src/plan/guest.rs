@@ -73,6 +73,25 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
     }
 }
 
+/// Words of `resolv.conf` that were skipped; in one with what it means where no name server is left.
+pub fn notes(plan: &GuestPlan, facts: &NetFacts) -> Vec<String> {
+    let mut words = facts.resolver.skipped.clone();
+    if facts.resolver.nameservers.contains(&plan.gateway.into()) {
+        words.push(format!("\"{}\": the guest's own gateway", plan.gateway));
+    }
+    let can_be_asked = |server: &IpAddr| server.is_ipv4() || server.is_loopback() || facts.routing.ipv6;
+    if !plan.serve || plan.upstreams.iter().any(can_be_asked) {
+        return words.into_iter().map(|word| format!("resolv.conf: {word}, skipped")).collect();
+    }
+    words.extend(plan.upstreams.iter().map(|server| format!("\"{server}\": the pod has no IPv6 address")));
+    let words = if words.is_empty() { String::new() } else { format!(" ({})", words.join("; ")) };
+    let file = plan.resolv_conf.display();
+    vec![format!(
+        "{file} names no server that can be asked{words}: the guest's names are not resolved until it does; it is read \
+         again when it changes"
+    )]
+}
+
 /// Never ourselves: the question would come back for ever.
 pub fn upstreams(nameservers: &[IpAddr], gateway: Ipv4Addr) -> Vec<IpAddr> {
     nameservers.iter().copied().filter(|address| *address != IpAddr::V4(gateway)).collect()

@@ -9,12 +9,16 @@ use crate::net::{IfName, Ipv4Prefix, MacAddr};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error(
-        "the guest's network {vm} and the pod's address {pod} on {uplink} overlap: choose another with VM_IP and VM_GW"
+        "the guest's network {vm} and the pod's address {pod} on {link} overlap: choose another with VM_IP and VM_GW"
     )]
-    Overlap { vm: Ipv4Prefix, pod: Ipv4Prefix, uplink: IfName },
+    Overlap { vm: Ipv4Prefix, pod: Ipv4Prefix, link: IfName },
     #[error("{name} is the pod's own interface: choose another name with {variable}")]
     Uplink { name: IfName, variable: &'static str },
 }
+
+/// RFC 791 §3.2: every host takes datagrams of so many octets; and the least MTU of IPv6, RFC 8200 §5.
+const LEAST_MTU: u32 = 576;
+const LEAST_MTU6: u32 = 1280;
 
 /// Links as they should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,9 +56,12 @@ pub fn plan(config: &Config, facts: &NetFacts, owner: u32) -> Result<LinkPlan, E
             return Err(Error::Uplink { name: name.clone(), variable });
         }
     }
-    for pod in [uplink.address].iter().chain(&uplink.others) {
+    let of_uplink = [uplink.address].into_iter().chain(uplink.others.iter().copied());
+    let of_further =
+        facts.routing.further.iter().flat_map(|link| link.addresses.iter().map(|pod| (&link.name, *pod)));
+    for (name, pod) in of_uplink.map(|pod| (&uplink.name, pod)).chain(of_further) {
         if network.vm.contains(pod.address) || pod.contains(network.vm.address) {
-            return Err(Error::Overlap { vm: network.vm, pod: *pod, uplink: uplink.name.clone() });
+            return Err(Error::Overlap { vm: network.vm, pod, link: name.clone() });
         }
     }
     let mtu = network.mtu.map_or(uplink.mtu, |mtu| mtu.min(uplink.mtu));
@@ -72,4 +79,22 @@ pub fn plan(config: &Config, facts: &NetFacts, owner: u32) -> Result<LinkPlan, E
             owner,
         },
     })
+}
+
+/// What a link of so few octets does not carry.
+pub fn notes(plan: &LinkPlan) -> Option<String> {
+    let (uplink, mtu) = (&plan.uplink, plan.bridge.mtu);
+    if mtu < LEAST_MTU {
+        Some(format!(
+            "the MTU of {uplink} is {mtu}, below the {LEAST_MTU} octets that every IPv4 host has to take: no answer of \
+             DHCP fits, and the guest gets no address; give the pod's link a larger one"
+        ))
+    } else if mtu < LEAST_MTU6 {
+        Some(format!(
+            "the guest's MTU is {mtu}, as {uplink} or BERTH_MTU has it: guests use no IPv6 on links below \
+             {LEAST_MTU6} octets"
+        ))
+    } else {
+        None
+    }
 }

@@ -9,6 +9,7 @@ mod host_name;
 pub mod link;
 pub mod machine;
 pub mod nat;
+pub mod route;
 pub mod serve;
 mod text;
 
@@ -16,6 +17,7 @@ pub use disk::DiskPlan;
 pub use guest::GuestPlan;
 pub use link::LinkPlan;
 pub use machine::MachinePlan;
+pub use route::RoutePlan;
 
 use serde::Serialize;
 
@@ -52,11 +54,14 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NetPlan {
     pub link: LinkPlan,
+    pub route: RoutePlan,
     /// Our table, and those of the operator's own rules.
     pub nat: Ruleset,
     /// What the NAT is for: flows that began before it was there are told by it.
     pub mapping: Mapping,
     pub guest: GuestPlan,
+    /// What will not be as one might expect: told once.
+    pub notes: Vec<String>,
 }
 
 impl NetPlan {
@@ -68,7 +73,11 @@ impl NetPlan {
             nat.tables.extend(extra::compile(text)?.tables);
         }
         let (mapping, guest) = (nat::mapping(config, facts), guest::plan(config, facts, &link));
-        Ok(Self { link, nat, mapping, guest })
+        let mut notes = guest.notes.clone();
+        notes.extend(guest::notes(&guest, facts));
+        notes.extend(link::notes(&link));
+        notes.extend(route::notes(config, facts));
+        Ok(Self { route: route::plan(config, facts), link, nat, mapping, guest, notes })
     }
 }
 

@@ -135,6 +135,8 @@ fn pod_addresses(facts: &NetFacts) -> Vec<Ipv4Addr> {
 
 struct Names {
     mapping: Mapping,
+    /// Forwarding is on for the guest alone, on more than one interface: nobody else is to be routed between them.
+    guest_alone: bool,
     primary: Ipv4Addr,
     uplink: IfName,
     bridge: IfName,
@@ -144,6 +146,7 @@ impl Names {
     fn new(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Self {
         Self {
             mapping: mapping(config, facts),
+            guest_alone: !facts.routing.ip_forward && !facts.routing.further.is_empty(),
             primary: facts.uplink.address.address,
             uplink: link.uplink.clone(),
             bridge: link.bridge.name.clone(),
@@ -189,16 +192,25 @@ impl Build {
         let mut spoofed = interface(meta::IIFNAME, CmpOp::Eq, bridge);
         spoofed.extend(address(SADDR, CmpOp::Neq, self.names.mapping.guest));
         spoofed.extend([Expr::counter(), Expr::verdict(Verdict::Drop)]);
-        let rules = vec![
+        let mut rules = vec![
             clamp(meta::IIFNAME, bridge, "from the guest: TCP segments no larger than the route takes"),
             clamp(meta::OIFNAME, bridge, "to the guest: TCP segments no larger than the route takes"),
             Rule::new(spoofed, "from the guest, but not with its address"),
         ];
+        if self.names.guest_alone {
+            let mut passing = interface(meta::IIFNAME, CmpOp::Neq, bridge);
+            passing.extend(interface(meta::OIFNAME, CmpOp::Neq, bridge));
+            passing.extend([Expr::counter(), Expr::verdict(Verdict::Drop)]);
+            rules.push(Rule::new(
+                passing,
+                "between the pod's own interfaces: the pod is no router, ip_forward is 0",
+            ));
+        }
         self.chain("forward", "filter", hook::FORWARD, PRIORITY_MANGLE, rules);
     }
 
     fn postrouting(&mut self) {
-        let Names { mapping: Mapping { guest, .. }, primary, uplink, bridge } = &self.names;
+        let Names { mapping: Mapping { guest, .. }, primary, uplink, bridge, .. } = &self.names;
         let from_guest = || address(SADDR, CmpOp::Eq, *guest);
 
         let mut hairpin = from_guest();

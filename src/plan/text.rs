@@ -7,10 +7,17 @@ use super::{NetPlan, Plan};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, net: NetPlan { link, nat, guest, .. }, disk, machine, lifecycle } = self;
+        let Self { name, net: NetPlan { link, route, nat, guest, .. }, disk, machine, lifecycle } = self;
         writeln!(f, "plan for {name}")?;
         writeln!(f)?;
         writeln!(f, "uplink     {} (forwarding on)", link.uplink)?;
+        for further in &route.further {
+            let networks = list(&further.networks);
+            writeln!(f, "further    {} to {networks} (forwarding on)", further.name)?;
+        }
+        for rule in &route.rules {
+            writeln!(f, "ip rule    {rule}")?;
+        }
         writeln!(
             f,
             "bridge     {} {} {} mtu {}",

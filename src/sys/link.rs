@@ -99,7 +99,7 @@ impl Links {
         self.changes.load(Ordering::Relaxed)
     }
 
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -410,6 +410,14 @@ pub fn address_of(message: &netlink_packet_route::address::AddressMessage) -> Op
 /// Opens the descriptors QEMU is handed, one per queue. They are closed on exec unless duplicated for it.
 pub fn open_tap(name: &IfName, queues: u16) -> Result<Vec<OwnedFd>, Error> {
     (0..queues.max(1)).map(|_| attach(name, queues).map(OwnedFd::from)).collect()
+}
+
+/// Whether [`open_tap`] will do, as far as it can be seen while a QEMU that was killed may still hold the queues.
+pub fn try_tap(name: &IfName, queues: u16) -> Result<(), Error> {
+    match open_tap(name, queues) {
+        Err(Error::Tap { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => Ok(()),
+        tried => tried.map(drop),
+    }
 }
 
 fn make_tap(wanted: &Tap<'_>) -> Result<(), Error> {

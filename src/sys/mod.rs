@@ -10,5 +10,6 @@ pub mod netlink;
 pub mod netns;
 pub mod probe;
 pub mod route;
+pub mod rule;
 pub mod socket;
 pub mod terminal;

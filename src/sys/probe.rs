@@ -15,14 +15,19 @@ use std::path::{Path, PathBuf};
 use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::LinkAttribute;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::Handle;
 
 use super::link::{Links, address_of, errno};
 use crate::config::Config;
-use crate::facts::{Facts, Host, Interface, NetFacts, Resolver, Uplink};
+use crate::facts::{Facts, Further, Host, Interface, NetFacts, Resolver, Routing, RoutingRule, Uplink};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
+
+/// So many networks behind a further interface are named.
+const MOST_NETWORKS: usize = 32;
+/// The switch of the whole namespace: links that forward without it do so for us.
+const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// The pod is not as needed, or could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +36,9 @@ pub enum Error {
     Link(#[from] super::link::Error),
     #[error("reading the pod's {what}")]
     Netlink { what: &'static str, source: io::Error },
-    #[error("no IPv4 default route: attach the pod to a network, or name its interface with BERTH_UPLINK")]
+    #[error(
+        "no IPv4 default route in the main table or one that an ip rule leads to: attach the pod to a network, or name its interface with BERTH_UPLINK"
+    )]
     NoDefaultRoute,
     #[error("no interface {0}: BERTH_UPLINK must name one that exists here")]
     NoSuchLink(IfName),
@@ -62,9 +69,21 @@ pub async fn facts(config: &Config, links: &Links) -> Result<Facts, Error> {
 
 /// Looks at what the network half is planned from.
 pub async fn net_facts(config: &Config, links: &Links) -> Result<NetFacts, Error> {
+    let rules = links.rules().await?;
+    let routes = routes(links.handle()).await?;
+    let uplink = uplink(config, &routes, &rules, links.handle()).await?;
+    let not_further = [&uplink.name, &config.network.bridge, &config.network.tap];
+    let addresses = links.handle().address().get().execute().try_collect().await;
+    let addresses: Vec<AddressMessage> = addresses.map_err(netlink("addresses"))?;
     Ok(NetFacts {
         resolver: resolver(&config.paths.resolv_conf)?,
-        uplink: uplink(config, links.handle()).await?,
+        routing: Routing {
+            further: further(links.handle(), &addresses, &routes, &not_further).await?,
+            rules,
+            ip_forward: fs::read_to_string(IP_FORWARD).is_ok_and(|text| text.trim() != "0"),
+            ipv6: addresses.iter().any(is_global6),
+        },
+        uplink,
         extra_rules: config.network.extra_rules.as_deref().map(files::text).transpose()?,
         metadata: files::read(&config.paths.metadata)?,
     })
@@ -72,23 +91,52 @@ pub async fn net_facts(config: &Config, links: &Links) -> Result<NetFacts, Error
 
 // ── the interface ──
 
-/// The default route of least metric, as far as it matters here.
+fn netlink(what: &'static str) -> impl Fn(rtnetlink::Error) -> Error {
+    move |error| Error::Netlink { what, source: errno(error) }
+}
+
+/// The IPv4 routes of all tables.
+async fn routes(handle: &Handle) -> Result<Vec<RouteMessage>, Error> {
+    let mut wanted = RouteMessage::default();
+    wanted.header.address_family = AddressFamily::Inet;
+    handle.route().get(wanted).execute().try_collect().await.map_err(netlink("routes"))
+}
+
+/// A default route, as far as it matters here.
 struct DefaultRoute {
+    table: u32,
     link: u32,
     gateway: Option<Ipv4Addr>,
     source: Option<Ipv4Addr>,
     metric: u32,
 }
 
-async fn uplink(config: &Config, handle: &Handle) -> Result<Uplink, Error> {
-    let mut route = RouteMessage::default();
-    route.header.address_family = AddressFamily::Inet;
-    let netlink = |what| move |error| Error::Netlink { what, source: errno(error) };
-    let routes: Vec<RouteMessage> =
-        handle.route().get(route).execute().try_collect().await.map_err(netlink("routes"))?;
-    let mut defaults: Vec<DefaultRoute> = routes.iter().filter_map(default_route).collect();
-    defaults.sort_by_key(|route| route.metric);
+/// The default routes, the best first: those of the main table by metric, then those of the tables that the pod's rules
+/// lead to, in the order of the rules. A rule for one address says which one the pod has on that way.
+fn defaults(routes: &[RouteMessage], rules: &[RoutingRule]) -> Vec<DefaultRoute> {
+    let mut found: Vec<(usize, DefaultRoute)> = Vec::new();
+    for mut route in routes.iter().filter_map(default_route) {
+        let rule = rules.iter().position(|rule| rule.table == route.table && !rule.inverted);
+        let place = match rule {
+            _ if route.table == u32::from(RouteHeader::RT_TABLE_MAIN) => 0,
+            Some(at) => at + 1,
+            None => continue,
+        };
+        let of_one = rule.and_then(|at| rules.get(at)?.from).filter(|from| from.length == 32);
+        route.source = route.source.or(of_one.filter(|_| place > 0).map(|from| from.address));
+        found.push((place, route));
+    }
+    found.sort_by_key(|(place, route)| (*place, route.metric));
+    found.into_iter().map(|(_, route)| route).collect()
+}
 
+async fn uplink(
+    config: &Config,
+    routes: &[RouteMessage],
+    rules: &[RoutingRule],
+    handle: &Handle,
+) -> Result<Uplink, Error> {
+    let defaults = defaults(routes, rules);
     let wanted = config.network.uplink.as_ref();
     let links = match (wanted, defaults.first()) {
         (Some(name), _) => handle.link().get().match_name(name.as_str()),
@@ -113,6 +161,48 @@ async fn uplink(config: &Config, handle: &Handle) -> Result<Uplink, Error> {
     Ok(Uplink { name, index, mac, mtu, address, others, gateway: route.and_then(|route| route.gateway) })
 }
 
+/// Links with an IPv4 address or route, by name, but loopbacks and those of `but`.
+async fn further(
+    handle: &Handle,
+    addresses: &[AddressMessage],
+    routes: &[RouteMessage],
+    but: &[&IfName],
+) -> Result<Vec<Further>, Error> {
+    let links: Vec<LinkMessage> =
+        handle.link().get().execute().try_collect().await.map_err(netlink("interfaces"))?;
+    let mut found = Vec::new();
+    for link in links.iter().filter(|link| !link.header.flags.contains(LinkFlags::Loopback)) {
+        let index = link.header.index;
+        let of_link = addresses.iter().filter(|message| message.header.index == index);
+        let addresses: Vec<Ipv4Prefix> = of_link.filter_map(address_of).collect();
+        let mut networks: Vec<Ipv4Prefix> =
+            routes.iter().filter_map(|route| network_behind(route, index)).collect();
+        networks.sort_unstable();
+        networks.dedup();
+        networks.truncate(MOST_NETWORKS);
+        let Ok((name, ..)) = link_words(&link.attributes) else { continue };
+        let is_used = !(addresses.is_empty() && networks.is_empty());
+        if is_used && !but.contains(&&name) {
+            found.push(Further { name, addresses, networks });
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Where a route by this link leads to.
+fn network_behind(message: &RouteMessage, index: u32) -> Option<Ipv4Prefix> {
+    let by_it = message.attributes.contains(&RouteAttribute::Oif(index));
+    if !by_it || message.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let to = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    });
+    Ipv4Prefix::new(to.unwrap_or(Ipv4Addr::UNSPECIFIED), message.header.destination_prefix_length)
+}
+
 /// An interface that exists, as DHCP and DNS are served on it.
 pub async fn interface(name: &IfName, links: &Links) -> Result<Interface, Error> {
     let handle = links.handle();
@@ -133,15 +223,15 @@ pub fn resolver(path: &Path) -> Result<Resolver, Error> {
 
 fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
     let header = &message.header;
-    let mut route = DefaultRoute { link: 0, gateway: None, source: None, metric: 0 };
-    let mut table = u32::from(header.table);
+    let table = u32::from(header.table);
+    let mut route = DefaultRoute { table, link: 0, gateway: None, source: None, metric: 0 };
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => route.link = *index,
             RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateway = Some(*address),
             RouteAttribute::PrefSource(RouteAddress::Inet(address)) => route.source = Some(*address),
             RouteAttribute::Priority(metric) => route.metric = *metric,
-            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Table(number) => route.table = *number,
             RouteAttribute::MultiPath(hops) if route.link == 0 => {
                 let first = hops.first()?;
                 route.link = first.interface_index;
@@ -153,10 +243,8 @@ fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
             _ => {}
         }
     }
-    let usable = header.destination_prefix_length == 0
-        && header.kind == RouteType::Unicast
-        && table == u32::from(RouteHeader::RT_TABLE_MAIN)
-        && route.link != 0;
+    let usable =
+        header.destination_prefix_length == 0 && header.kind == RouteType::Unicast && route.link != 0;
     usable.then_some(route)
 }
 
@@ -192,6 +280,10 @@ fn pick(messages: &[AddressMessage], source: Option<Ipv4Addr>) -> Option<(Ipv4Pr
     let address = global.remove(first);
     global.dedup();
     Some((address, global))
+}
+
+fn is_global6(message: &AddressMessage) -> bool {
+    message.header.family == AddressFamily::Inet6 && message.header.scope == AddressScope::Universe
 }
 
 fn is_deprecated(message: &AddressMessage) -> bool {

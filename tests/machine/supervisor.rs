@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{self, Netns};
 use berth::config::{self, Accel, Config, OnPoweroff, OnReboot};
-use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Uplink};
+use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Routing, Uplink};
 use berth::iso::Volume;
 use berth::net::MacAddr;
 use berth::plan::disk::{DiskPlan, ExtraDisk, Root, Seed};
@@ -122,6 +122,7 @@ impl Wanted {
             lifecycle: config::Lifecycle {
                 on_poweroff: if self.restart { OnPoweroff::Restart } else { OnPoweroff::Exit },
                 on_reboot: if self.exit_on_reboot { OnReboot::Exit } else { OnReboot::Reset },
+                on_net_lost: config::OnNetLost::Wait,
                 grace: Duration::from_millis(self.grace_ms),
                 margin: Duration::from_millis(self.margin_ms),
             },
@@ -152,6 +153,7 @@ impl Wanted {
                     others: vec![],
                     gateway: None,
                 },
+                routing: Routing::default(),
                 resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
                 extra_rules: None,
                 metadata: None,

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use berth::config::{
-    Accel, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnPoweroff, OnReboot, Paths, SeedAs,
-    SeedFormat,
+    Accel, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnNetLost, OnPoweroff, OnReboot, Paths,
+    SeedAs, SeedFormat,
 };
-use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Uplink};
+use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Routing, Uplink};
 use berth::net::MacAddr;
 
 /// Pod 10.1.1.2/24 on eth0, guest 192.168.254.2 behind br0, VNC reserved.
@@ -59,6 +59,7 @@ pub fn config() -> Config {
         lifecycle: Lifecycle {
             on_poweroff: OnPoweroff::Exit,
             on_reboot: OnReboot::Reset,
+            on_net_lost: OnNetLost::Wait,
             grace: Duration::from_secs(30),
             margin: Duration::from_secs(3),
         },
@@ -89,6 +90,7 @@ pub fn facts() -> Facts {
                 others: Vec::new(),
                 gateway: Some("10.1.1.1".parse().unwrap()),
             },
+            routing: Routing { ip_forward: true, ..Routing::default() },
             resolver: Resolver { nameservers: Vec::new(), search: Vec::new(), ndots: 1, skipped: Vec::new() },
             extra_rules: None,
             metadata: None,

@@ -174,7 +174,7 @@ fn is_openstack(map: &data::Map) -> bool {
 mod tests {
     use super::*;
     use crate::config::{Ambient, Options};
-    use crate::facts::{Disks, Host, NetFacts, Resolver, Uplink};
+    use crate::facts::{Disks, Host, NetFacts, Resolver, Routing, Uplink};
     use crate::net::MacAddr;
 
     fn config(format: &str) -> Config {
@@ -201,6 +201,7 @@ mod tests {
                     others: vec![],
                     gateway: None,
                 },
+                routing: Routing::default(),
                 resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
                 extra_rules: None,
                 metadata: bytes(metadata),

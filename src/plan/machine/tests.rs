@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{self, Lifecycle, OnNetLost, OnPoweroff, SeedFormat};
-use crate::facts::{Disks, Host, NetFacts, Resolver, Uplink};
+use crate::facts::{Disks, Host, NetFacts, Resolver, Routing, Uplink};
 use crate::iso::Volume;
 use crate::plan::disk::Seed;
 use crate::plan::link;
@@ -123,6 +123,7 @@ fn pod() -> Pod {
                 others: vec![],
                 gateway: None,
             },
+            routing: Routing::default(),
             resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
             extra_rules: None,
             metadata: None,

@@ -1,4 +1,5 @@
-//! Hearing of changes as they happen: transactions of nf_tables, and links, addresses and routes (netlink(7)).
+//! Hearing of changes as they happen: transactions of nf_tables, and links, addresses, routes and rules
+//! (netlink(7)).
 //!
 //! What is heard says that something changed and who did it, not what it is now: that is read anew. So a buffer that
 //! overflows loses nothing; it is one more change.
@@ -21,6 +22,8 @@ const NFNLGRP_NFTABLES: u32 = 7;
 const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
+const RTNLGRP_IPV4_RULE: u32 = 8;
+const RTNLGRP_IPV4_NETCONF: u32 = 24;
 const DATAGRAM_LEN: usize = 64 * 1024;
 /// Octets of the receive buffer where all changes are heard: transactions of some ten thousand rules.
 const RECEIVE_BUFFER_LEN: usize = 16 << 20;
@@ -132,14 +135,15 @@ impl Changes {
     }
 }
 
-/// That a link, an IPv4 address or a route changed.
+/// That a link, an IPv4 address, a route, a rule of policy routing or forwarding changed.
 #[derive(Debug)]
 pub struct LinkChanges(Listener);
 
 impl LinkChanges {
     /// Listens in the calling thread's network namespace.
     pub fn open() -> Result<Self, Error> {
-        let groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE];
+        let groups =
+            [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV4_NETCONF];
         Listener::open(NETLINK_ROUTE, &groups, &[]).map(Self).map_err(Error::Open)
     }
 

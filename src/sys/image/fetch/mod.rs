@@ -94,7 +94,7 @@ pub fn fetch_for(
             let name = path.display().to_string();
             (name.clone(), from_path(request, path, &name, &part, progress))
         }
-        Origin::Url(url) => (url.to_owned(), from_url(request, url, &part, &note, progress)),
+        Origin::Url(url) => (url.to_string(), from_url(request, url, &part, &note, progress)),
     };
     let checked = got.and_then(|()| {
         check_part(&part, &name, request.target, made_on).inspect_err(|_| {

@@ -1,0 +1,75 @@
+//! Where the pod's own packets go besides its uplink: further interfaces, and rules of policy routing (ip-rule(8)).
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::net::{IfName, Ipv4Prefix};
+
+/// Where the pod's own packets go besides the uplink.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Routing {
+    /// Links with an IPv4 address or route that are neither loopback, uplink, bridge nor tap; by name.
+    pub further: Vec<Further>,
+    /// Rules of policy routing but ours and the three that every namespace has, in the kernel's order.
+    pub rules: Vec<RoutingRule>,
+    /// `net.ipv4.ip_forward`: the pod is a router already.
+    pub ip_forward: bool,
+    /// Some link has a global IPv6 address.
+    pub ipv6: bool,
+}
+
+/// One more interface of the pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Further {
+    pub name: IfName,
+    pub addresses: Vec<Ipv4Prefix>,
+    /// Destinations of its routes, the first of many.
+    pub networks: Vec<Ipv4Prefix>,
+}
+
+/// A rule of policy routing as `ip rule` tells it (ip-rule(8), linux/fib_rules.h): what a packet has to be, and the
+/// table it is looked up in then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RoutingRule {
+    pub priority: u32,
+    pub table: u32,
+    /// It holds for all packets but those.
+    pub inverted: bool,
+    pub from: Option<Ipv4Prefix>,
+    pub to: Option<Ipv4Prefix>,
+    pub iif: Option<String>,
+    pub oif: Option<String>,
+    pub mark: Option<u32>,
+    /// Only for sockets of some users.
+    pub uids: bool,
+    /// FR_ACT_*.
+    pub action: u8,
+    pub tos: u8,
+    /// Everything else, the mark too, as the kernel wrote it: carried over unread.
+    #[serde(skip)]
+    pub rest: Vec<u8>,
+}
+
+impl fmt::Display for RoutingRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.priority, if self.inverted { " not" } else { "" })?;
+        match self.from {
+            Some(from) => write!(f, " from {from}")?,
+            None => write!(f, " from all")?,
+        }
+        if let Some(to) = self.to {
+            write!(f, " to {to}")?;
+        }
+        if let Some(name) = &self.iif {
+            write!(f, " iif {name}")?;
+        }
+        if let Some(name) = &self.oif {
+            write!(f, " oif {name}")?;
+        }
+        if let Some(mark) = self.mark {
+            write!(f, " fwmark {mark:#x}")?;
+        }
+        write!(f, "{} lookup {}", if self.uids { " uidrange" } else { "" }, self.table)
+    }
+}
