@@ -201,3 +201,22 @@ fn the_note_beside_a_part_has_no_secret_in_it() {
     let note = read(&place.path(".base.img.part.from"));
     assert!(note.contains("\"one\"") && !note.contains("secret"), "{note}");
 }
+
+/// A link that has run out, or a proxy that was mistaken: what is there already is not fetched twice.
+#[test]
+fn a_refusal_on_the_way_costs_nothing_of_what_is_there() {
+    let body = image(600_000);
+    let served = body.clone();
+    let server = Server::new(move |asked| match (asked.number, asked.from()) {
+        (0, _) => cut("200 OK", ETAG, &served, 300_000),
+        (1, _) => answer("403 Not now", "", b""),
+        (_, Some(from)) => part(ETAG, &served, from, served.len()),
+        (_, None) => answer("500 Whole", "", b""),
+    });
+    let place = Place::wanting(&body);
+    let error = place.get(&server.url("/x")).unwrap_err();
+    assert!(matches!(error, Error::Status { status: 403, .. }), "{error}");
+    place.get(&server.url("/x")).unwrap();
+    assert!(place.image() == body && server.seen().len() == 3);
+    assert_eq!(place.names(), ["base.img"]);
+}

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -353,8 +353,8 @@ impl Read for Body<'_> {
                 None => return Ok(0),
             }
         }
-        let some = self.left.split_to(buffer.len().min(self.left.len()));
-        buffer.iter_mut().zip(&some).for_each(|(to, from)| *to = *from);
-        Ok(some.len())
+        let read = (&*self.left).read(buffer)?;
+        self.left.advance(read);
+        Ok(read)
     }
 }

@@ -54,12 +54,6 @@ struct Cut {
     end: End,
 }
 
-impl From<End> for Cut {
-    fn from(end: End) -> Self {
-        Self { reached: 0, as_told: false, total: None, end }
-    }
-}
-
 impl Download<'_> {
     fn run(&self, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
         let mut tries = Tries::new(self.request.timing.tries);
@@ -71,9 +65,7 @@ impl Download<'_> {
             let error = match end {
                 End::Broken(error) => error,
                 End::Final(error) => {
-                    // Nothing of a bad file is worth keeping; a full disk needs the room.
-                    let _ = fs::remove_file(self.part);
-                    self.forget();
+                    self.tidy(&error);
                     return Err(error);
                 }
             };
@@ -101,13 +93,24 @@ impl Download<'_> {
         }
     }
 
+    /// Nothing of a bad file is worth keeping, and a full disk needs the room. What a server or proxy refused to go on
+    /// with is as good as before.
+    fn tidy(&self, error: &Error) {
+        let refused = matches!(error, Error::Status { .. } | Error::Refused { .. });
+        if !(refused && self.resume(None).range().is_some()) {
+            let _ = fs::remove_file(self.part);
+            self.forget();
+        }
+    }
+
     fn forget(&self) {
         let _ = fs::remove_file(self.note);
     }
 
     /// One answer, saved.
     fn pass(&self, resume: &Resume, progress: &mut dyn FnMut(Progress)) -> Result<(), Cut> {
-        let (Answer { headers, body, route, .. }, extent) = self.ask(resume)?;
+        let unanswered = |end| Cut { reached: 0, as_told: false, total: resume.total, end };
+        let (Answer { headers, body, route, .. }, extent) = self.ask(resume).map_err(unanswered)?;
         let Extent { start, end, total } = extent;
         let validator = validator(&headers);
         let keep = Keep { url: &self.identity, note: self.note, validator: validator.as_deref() };
