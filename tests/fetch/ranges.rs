@@ -122,6 +122,20 @@ fn a_part_that_is_longer_than_the_whole_is_read_anew() {
     assert!(place.image() == body);
 }
 
+/// What a power cut left of a note is no reason not to start.
+#[test]
+fn a_note_that_was_spoilt_is_no_note() {
+    for validator in ["", "\u{7f}\u{1}", "\"o\u{0}ne\""] {
+        let body = image(200_000);
+        let served = body.clone();
+        let server = Server::new(move |_| answer("200 OK", ETAG, &served));
+        let place = Place::wanting(&body);
+        leave_part(&place, &url(&server.url("/x")), validator, &[7; 100_000]);
+        place.get(&server.url("/x")).unwrap();
+        assert!(place.image() == body && server.seen()[0].from().is_none());
+    }
+}
+
 /// A corrected source is asked from its beginning; another query or password is another source.
 #[test]
 fn a_part_of_another_source_is_not_used() {

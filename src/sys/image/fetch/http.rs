@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
+
 use super::client::{Answer, Client};
 use super::range::{Extent, Resume, validator};
 use super::save::save;
@@ -86,7 +88,8 @@ impl Download<'_> {
         let text = fs::read_to_string(self.note).unwrap_or_default();
         let mut lines = text.lines();
         let same = lines.next() == Some(&self.identity);
-        let validator = lines.next().filter(|line| same && !line.is_empty()).map(str::to_owned);
+        let sendable = |line: &&str| !line.is_empty() && HeaderValue::from_str(line).is_ok();
+        let validator = lines.next().filter(|line| same && sendable(line)).map(str::to_owned);
         match fs::metadata(self.part) {
             Ok(metadata) if validator.is_some() => Resume { have: metadata.len(), validator, total },
             _ => Resume::NOTHING,

@@ -8,6 +8,7 @@
 mod client;
 mod http;
 mod range;
+mod route;
 mod save;
 mod stream;
 mod trust;
