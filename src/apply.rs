@@ -152,7 +152,7 @@ fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch) -> Result<(), Error> {
         Source::Url(url) => Origin::Url(url),
         Source::Path(path) => Origin::Path(path),
     };
-    let shown = fetch.source.to_string();
+    let shown = fetch.to_string();
     let mut bar = Bar::new(&shown);
     let request = Request {
         origin,

@@ -89,3 +89,8 @@ fn resolv_conf() {
 fn values_file() {
     replay("values_file", targets::values_file);
 }
+
+#[test]
+fn image_source() {
+    replay("image_source", targets::image_source);
+}

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use berth::config::{Proxies, Source};
 use berth::facts::Resolver;
 use berth::nft::Batch;
 use berth::nft::attr::Messages;
@@ -259,4 +260,28 @@ pub fn values_file(data: &[u8]) {
     assert!(
         findings.iter().all(|finding| (1..=lines + 1).contains(&finding.at.line) && finding.at.column > 0)
     );
+}
+
+/// A source, what a server redirects it to, and the variables of proxies, a line each: never shown with a password in
+/// it, and a URL is the same when it is read again.
+pub fn image_source(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut lines = text.lines();
+    let mut line = || lines.next().unwrap_or_default().to_owned();
+    let (source, location, proxy, except) = (line(), line(), line(), line());
+    let proxies = Proxies::read(|name| match name {
+        "all_proxy" => Some(proxy.clone()),
+        "no_proxy" => Some(except.clone()),
+        _ => None,
+    });
+    let Ok(Source::Url(url)) = Source::parse(&source) else { return };
+    let _ = proxies.of(&url).map(|proxy| proxy.map(ToString::to_string));
+    let next = url.redirect(&location).unwrap_or(url);
+    let again = Source::parse(&next.absolute_form());
+    assert!(matches!(&again, Ok(Source::Url(again)) if again.absolute_form() == next.absolute_form()));
+    assert!(next.origin_form().starts_with('/') && !next.host().is_empty() && next.port_or_default() > 0);
+    // Only what was masked may stand before an at sign of the host.
+    let shown = next.to_string();
+    let authority = shown.split('/').nth(2).unwrap_or_default();
+    assert!(authority.rsplit_once('@').is_none_or(|(user, _)| user == "***"), "{shown}");
 }

@@ -14,6 +14,7 @@ pub use extra::ExtraDisk;
 pub(super) use metadata::host_name;
 pub use seed::{KEYS, judged};
 
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
@@ -71,6 +72,18 @@ pub struct Fetch {
     pub ca_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Proxies::is_empty")]
     pub proxies: Proxies,
+}
+
+impl fmt::Display for Fetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.source)?;
+        let Source::Url(url) = &self.source else { return Ok(()) };
+        match self.proxies.of(url) {
+            Ok(Some(proxy)) => write!(f, " by the proxy {proxy}"),
+            Err(unusable) => write!(f, " ({unusable})"),
+            Ok(None) => Ok(()),
+        }
+    }
 }
 
 /// The config drive: its files, and where its image goes.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::disk::{Root, Source};
+use super::disk::Root;
 use super::{NetPlan, Plan};
 
 impl fmt::Display for Plan {
@@ -94,14 +94,7 @@ fn root(f: &mut fmt::Formatter<'_>, root: &Root) -> fmt::Result {
                 write!(f, ", at least {bytes} bytes")?;
             }
             if let Some(fetch) = fetch {
-                write!(f, ", fetched from {}", fetch.source)?;
-                if let Source::Url(url) = &fetch.source {
-                    match fetch.proxies.of(url) {
-                        Ok(Some(proxy)) => write!(f, " by the proxy {proxy}")?,
-                        Err(unusable) => write!(f, " ({unusable})")?,
-                        Ok(None) => {}
-                    }
-                }
+                write!(f, ", fetched from {fetch}")?;
                 if let Some(checksum) = &fetch.checksum {
                     write!(f, " ({checksum})")?;
                 }

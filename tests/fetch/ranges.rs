@@ -122,6 +122,20 @@ fn a_part_that_is_longer_than_the_whole_is_read_anew() {
     assert!(place.image() == body);
 }
 
+/// What a power cut left of a note is no reason not to start.
+#[test]
+fn a_note_that_was_spoilt_is_no_note() {
+    for validator in ["", "\u{7f}\u{1}", "\"o\u{0}ne\""] {
+        let body = image(200_000);
+        let served = body.clone();
+        let server = Server::new(move |_| answer("200 OK", ETAG, &served));
+        let place = Place::wanting(&body);
+        leave_part(&place, &url(&server.url("/x")), validator, &[7; 100_000]);
+        place.get(&server.url("/x")).unwrap();
+        assert!(place.image() == body && server.seen()[0].from().is_none());
+    }
+}
+
 /// A corrected source is asked from its beginning; another query or password is another source.
 #[test]
 fn a_part_of_another_source_is_not_used() {
@@ -200,4 +214,23 @@ fn the_note_beside_a_part_has_no_secret_in_it() {
     assert_eq!(place.names(), [".base.img.part", ".base.img.part.from"]);
     let note = read(&place.path(".base.img.part.from"));
     assert!(note.contains("\"one\"") && !note.contains("secret"), "{note}");
+}
+
+/// A link that has run out, or a proxy that was mistaken: what is there already is not fetched twice.
+#[test]
+fn a_refusal_on_the_way_costs_nothing_of_what_is_there() {
+    let body = image(600_000);
+    let served = body.clone();
+    let server = Server::new(move |asked| match (asked.number, asked.from()) {
+        (0, _) => cut("200 OK", ETAG, &served, 300_000),
+        (1, _) => answer("403 Not now", "", b""),
+        (_, Some(from)) => part(ETAG, &served, from, served.len()),
+        (_, None) => answer("500 Whole", "", b""),
+    });
+    let place = Place::wanting(&body);
+    let error = place.get(&server.url("/x")).unwrap_err();
+    assert!(matches!(error, Error::Status { status: 403, .. }), "{error}");
+    place.get(&server.url("/x")).unwrap();
+    assert!(place.image() == body && server.seen().len() == 3);
+    assert_eq!(place.names(), ["base.img"]);
 }

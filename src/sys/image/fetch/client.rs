@@ -1,19 +1,17 @@
-//! One GET: redirects followed, proxies used, each step with its time (RFC 9110, RFC 9112).
+//! One GET: connections made, redirects followed, each step with its time (RFC 9110, RFC 9112).
 //!
 //! Which failures are worth another try is decided here: a server that is not there may come, a certificate or a
 //! loop of redirects stays what it is.
 
-use std::error::Error as StdError;
-use std::fmt;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -24,12 +22,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::range::Resume;
+use super::route::{Exchange, Route, Shown, USER_AGENT, causes, redirect, refused, request, secret};
 use super::{End, Error, Timing, trust};
 use crate::config::{Proxies, Proxy, Url};
 
 /// curl's own limit is 50 and browsers' 20; nobody's image is further away than this.
 const MAX_REDIRECTS: usize = 10;
-const USER_AGENT: &str = concat!("berth/", env!("CARGO_PKG_VERSION"));
 
 pub(super) struct Client<'a> {
     runtime: &'a Runtime,
@@ -48,8 +46,6 @@ pub(super) struct Answer<'a> {
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-type Exchange = Request<Empty<Bytes>>;
 
 impl<'a> Client<'a> {
     pub fn new(request: &super::Request<'a>, runtime: &'a Runtime) -> Result<Self, Error> {
@@ -150,82 +146,6 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Where a request goes, and on whose behalf.
-struct Route<'a> {
-    first: &'a Url,
-    url: &'a Url,
-    proxy: Option<&'a Proxy>,
-}
-
-/// The same as it may be told.
-#[derive(Debug)]
-pub(super) struct Shown {
-    url: String,
-    /// What is between us and the URL; empty or with a blank at its end.
-    via: String,
-}
-
-impl Route<'_> {
-    fn shown(&self) -> Shown {
-        let Self { first, url, proxy } = self;
-        let redirected = if first == url { String::new() } else { format!("redirected to {url}: ") };
-        let by = proxy.map(|proxy| format!("by the proxy {proxy}: ")).unwrap_or_default();
-        Shown { url: first.to_string(), via: redirected + &by }
-    }
-
-    fn refused(&self, why: impl fmt::Display) -> End {
-        refused(self.shown(), why)
-    }
-
-    fn broken(&self, error: &io::Error) -> End {
-        End::Broken(io::Error::new(error.kind(), causes(error))).on(&self.shown())
-    }
-}
-
-fn refused(Shown { url, via }: Shown, why: impl fmt::Display) -> End {
-    End::Final(Error::Refused { url, why: format!("{via}{why}") })
-}
-
-impl End {
-    /// Says what was between us and the URL. What is final says it already.
-    pub fn on(self, Shown { via, .. }: &Shown) -> Self {
-        match self {
-            Self::Broken(error) if !via.is_empty() => {
-                Self::Broken(io::Error::new(error.kind(), format!("{via}{error}")))
-            }
-            end => end,
-        }
-    }
-}
-
-fn request(route: &Route<'_>, resume: &Resume) -> Result<Exchange, hyper::http::Error> {
-    let Route { first, url, proxy } = route;
-    let by_proxy = proxy.filter(|_| !url.is_https());
-    let target = if by_proxy.is_some() { url.absolute_form() } else { url.origin_form() };
-    let mut request = Request::get(target)
-        .header(header::HOST, url.authority())
-        .header(header::USER_AGENT, USER_AGENT)
-        .header(header::ACCEPT, "*/*");
-    // What a URL is told by its user goes to no other server.
-    let basic = url.basic().or_else(|| url.same_origin(first).then(|| first.basic())?);
-    if let Some(basic) = basic {
-        request = request.header(header::AUTHORIZATION, secret(&basic)?);
-    }
-    if let Some(basic) = by_proxy.and_then(|proxy| proxy.url.basic()) {
-        request = request.header(header::PROXY_AUTHORIZATION, secret(&basic)?);
-    }
-    if let Some((range, validator)) = resume.range() {
-        request = request.header(header::RANGE, range).header(header::IF_RANGE, validator);
-    }
-    request.body(Empty::new())
-}
-
-fn secret(text: &str) -> Result<HeaderValue, hyper::http::Error> {
-    let mut value = HeaderValue::from_str(text)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 async fn send(stream: impl Io + 'static, request: Exchange) -> io::Result<Response<Incoming>> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
@@ -260,17 +180,6 @@ async fn tunnel(route: &Route<'_>, proxy: &Proxy, stream: Box<dyn Io>) -> Result
     let upgraded = hyper::upgrade::on(response).await;
     let upgraded = upgraded.map_err(|error| route.broken(&io::Error::other(error)))?;
     Ok(Box::new(TokioIo::new(upgraded)))
-}
-
-/// Where it sends us, if it does.
-fn redirect(route: &Route<'_>, response: &Response<Incoming>) -> Result<Option<Url>, End> {
-    let follows = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-    let Some(location) = response.headers().get(header::LOCATION).filter(|_| follows) else {
-        return Ok(None);
-    };
-    let location = String::from_utf8_lossy(location.as_bytes());
-    let next = route.url.redirect(&location);
-    next.map(Some).map_err(|wrong| route.refused(format!("redirected to {}: {}", wrong.shown, wrong.allowed)))
 }
 
 /// 408, 425, 429 and 5xx pass; the others are answers.
@@ -311,20 +220,6 @@ fn final_tls(error: &io::Error) -> Option<String> {
     }
 }
 
-/// An error with what is below it.
-fn causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(cause) = below {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        below = cause.source();
-    }
-    text
-}
-
 /// The body as it comes, read by whoever blocks.
 pub(super) struct Body<'a> {
     runtime: &'a Runtime,
@@ -353,8 +248,8 @@ impl Read for Body<'_> {
                 None => return Ok(0),
             }
         }
-        let some = self.left.split_to(buffer.len().min(self.left.len()));
-        buffer.iter_mut().zip(&some).for_each(|(to, from)| *to = *from);
-        Ok(some.len())
+        let read = (&*self.left).read(buffer)?;
+        self.left.advance(read);
+        Ok(read)
     }
 }

@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
+
 use super::client::{Answer, Client};
 use super::range::{Extent, Resume, validator};
 use super::save::save;
@@ -54,12 +56,6 @@ struct Cut {
     end: End,
 }
 
-impl From<End> for Cut {
-    fn from(end: End) -> Self {
-        Self { reached: 0, as_told: false, total: None, end }
-    }
-}
-
 impl Download<'_> {
     fn run(&self, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
         let mut tries = Tries::new(self.request.timing.tries);
@@ -71,9 +67,7 @@ impl Download<'_> {
             let error = match end {
                 End::Broken(error) => error,
                 End::Final(error) => {
-                    // Nothing of a bad file is worth keeping; a full disk needs the room.
-                    let _ = fs::remove_file(self.part);
-                    self.forget();
+                    self.tidy(&error);
                     return Err(error);
                 }
             };
@@ -94,10 +88,21 @@ impl Download<'_> {
         let text = fs::read_to_string(self.note).unwrap_or_default();
         let mut lines = text.lines();
         let same = lines.next() == Some(&self.identity);
-        let validator = lines.next().filter(|line| same && !line.is_empty()).map(str::to_owned);
+        let sendable = |line: &&str| !line.is_empty() && HeaderValue::from_str(line).is_ok();
+        let validator = lines.next().filter(|line| same && sendable(line)).map(str::to_owned);
         match fs::metadata(self.part) {
             Ok(metadata) if validator.is_some() => Resume { have: metadata.len(), validator, total },
             _ => Resume::NOTHING,
+        }
+    }
+
+    /// Nothing of a bad file is worth keeping, and a full disk needs the room. What a server or proxy refused to go on
+    /// with is as good as before.
+    fn tidy(&self, error: &Error) {
+        let refused = matches!(error, Error::Status { .. } | Error::Refused { .. });
+        if !(refused && self.resume(None).range().is_some()) {
+            let _ = fs::remove_file(self.part);
+            self.forget();
         }
     }
 
@@ -107,7 +112,8 @@ impl Download<'_> {
 
     /// One answer, saved.
     fn pass(&self, resume: &Resume, progress: &mut dyn FnMut(Progress)) -> Result<(), Cut> {
-        let (Answer { headers, body, route, .. }, extent) = self.ask(resume)?;
+        let unanswered = |end| Cut { reached: 0, as_told: false, total: resume.total, end };
+        let (Answer { headers, body, route, .. }, extent) = self.ask(resume).map_err(unanswered)?;
         let Extent { start, end, total } = extent;
         let validator = validator(&headers);
         let keep = Keep { url: &self.identity, note: self.note, validator: validator.as_deref() };

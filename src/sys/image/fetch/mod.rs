@@ -9,6 +9,7 @@ mod client;
 mod frames;
 mod http;
 mod range;
+mod route;
 mod save;
 mod stream;
 mod trust;
