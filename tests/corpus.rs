@@ -89,3 +89,8 @@ fn resolv_conf() {
 fn values_file() {
     replay("values_file", targets::values_file);
 }
+
+#[test]
+fn qcow2() {
+    replay("qcow2", targets::qcow2);
+}

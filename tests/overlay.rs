@@ -495,3 +495,133 @@ fn a_disk_grows_to_any_size_and_keeps_its_data() {
         }
     }
 }
+
+// ── volumes in trouble ──
+
+/// A volume copied while a launcher works on it, and one of a launcher that was killed, as a power failure or a node's
+/// end leave them: the next start has the whole image in place and a disk on it.
+#[test]
+fn a_volume_left_in_the_middle_comes_good() {
+    let mut world = volume();
+    let source = world.path("source.qcow2");
+    run("qemu-io", &["-f", "qcow2", "-c", "write -P 0x5a 0 8M", &source.display().to_string()]);
+    let good = std::fs::read(&source).unwrap();
+    checked(Command::new("gzip").arg("-k").arg(&source));
+    world.set("IMG_SOURCE", &format!("{}.gz", source.display()));
+    world.set("BERTH_DISK_SIZE", "1T");
+    let (image, state) = (world.path("image"), world.path("state"));
+    let mut left = Vec::new();
+    for kill_after in (0..6).map(|n| Duration::from_millis(40 + 90 * n)) {
+        clear(&image);
+        let binary = world.path("berth").display().to_string();
+        world.start_binary(&AS_RUN, &binary, "run");
+        // Copies are slow themselves; each is of another moment.
+        let started = std::time::Instant::now();
+        while started.elapsed() < kill_after {
+            left.push(copy_of(&image, &world.path(&format!("copy{}", left.len()))));
+        }
+        world.signal("KILL");
+        world.wait(Duration::from_secs(10));
+        left.push(copy_of(&image, &world.path(&format!("copy{}", left.len()))));
+    }
+    world.set("BERTH_STATE_DIR", &state.display().to_string());
+    // Moments that look alike tell nothing new.
+    left.dedup_by_key(|(_, shape)| shape.clone());
+    for (copy, shape) in left.iter().take(25) {
+        clear(&image);
+        for entry in std::fs::read_dir(copy).unwrap().map(Result::unwrap) {
+            std::fs::copy(entry.path(), image.join(entry.file_name())).unwrap();
+        }
+        let log = turn(&mut world, &AS_RUN, "run");
+        assert!(log.contains("disk ready"), "{shape:?}\n{log}");
+        assert!(std::fs::read(image.join("base.qcow2")).unwrap() == good, "{shape:?}");
+        let disk = image.join("demo.qcow2");
+        assert!(is_noted(&disk, &image.join("base.qcow2")), "{shape:?}");
+        img("check", &["-q"], &disk, &[]);
+        io(&disk, "read -P 0x5a 0 8M");
+    }
+    assert!(left.len() >= 3, "{left:?}");
+}
+
+fn clear(dir: &Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+}
+
+/// Where the copy is, and the names and lengths in it. A file that goes meanwhile is left out.
+fn copy_of(dir: &Path, to: &Path) -> (PathBuf, Vec<(std::ffi::OsString, u64)>) {
+    std::fs::create_dir(to).unwrap();
+    let mut shape = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if let Ok(length) = std::fs::copy(entry.path(), to.join(entry.file_name())) {
+            shape.push((entry.file_name(), length));
+        }
+    }
+    shape.sort();
+    (to.to_owned(), shape)
+}
+
+/// What an NFS server in trouble answers, at each step of a start: told by its code, and nothing half is left in place.
+#[test]
+fn a_volume_that_answers_with_errors_is_told() {
+    for (call, error, word) in [
+        ("flock", "ENOLCK", "no locks on this file system"),
+        ("fsync", "EIO", "Input/output error"),
+        ("fsync", "EDQUOT", "no space left"),
+        ("rename", "ESTALE", "Stale file handle"),
+        ("rename", "EIO", "Input/output error"),
+    ] {
+        let mut world = volume();
+        let inject = format!("inject={call}:error={error}");
+        let log = turn(&mut world, &["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject], "run");
+        assert!(log.contains(word) && log.contains("ERROR"), "{inject}\n{log}");
+        for name in ["base.qcow2", ".base.qcow2.part", "demo.qcow2"] {
+            assert!(!world.path("image").join(name).exists(), "{inject}: {name}");
+        }
+        let log = turn(&mut world, &AS_RUN, "run");
+        assert!(log.contains("created=true"), "{log}");
+    }
+}
+
+/// A volume with a group of its own, as fsGroup makes it: whoever is in the group uses it in turn.
+#[test]
+fn a_volume_of_a_group_is_used_by_its_members() {
+    let mut world = volume();
+    let image = world.path("image");
+    std::os::unix::fs::chown(&image, Some(0), Some(2000)).unwrap();
+    std::fs::set_permissions(&image, PermissionsExt::from_mode(0o2775)).unwrap();
+    let as_user = |uid: &'static str| {
+        [
+            "setpriv",
+            "--reuid",
+            uid,
+            "--regid",
+            uid,
+            "--groups",
+            "2000",
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+        ]
+    };
+    // The tap is the first launcher's work.
+    world.set("BERTH_QEMU_UID", "1001");
+    let log = turn(&mut world, &AS_RUN, "run");
+    assert!(log.contains("created=true"), "{log}");
+    clear(&image);
+    for (uid, created) in [("1001", "created=true"), ("1002", "created=false")] {
+        let state = world.path("state-vm");
+        let _ = std::fs::remove_dir_all(&state);
+        std::fs::create_dir(&state).unwrap();
+        let number = Some(uid.parse().unwrap());
+        std::os::unix::fs::chown(&state, number, number).unwrap();
+        world.set("BERTH_STATE_DIR", &state.display().to_string());
+        let binary = world.path("berth").display().to_string();
+        world.start_binary(&as_user(uid), &binary, "vm");
+        world.wait(Duration::from_secs(60));
+        let log = world.log();
+        assert!(log.contains(created), "{uid}: {log}");
+        let found = std::fs::metadata(image.join("demo.qcow2")).unwrap();
+        assert_eq!((found.gid(), found.mode() & 0o777), (2000, 0o660));
+    }
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::qcow2::{self, Fault, Header, ReadAt, check_tables};
-use super::{Error, at};
+use super::{Error, at, partitions};
 
 /// The formats we boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -146,8 +146,8 @@ pub(super) struct Look {
     pub size: u64,
     /// Of a qcow2 image.
     pub header: Option<Header>,
-    /// Partitioned for sectors of 4096 octets: nothing is found with the 512 a virtio disk has by default.
-    pub sectors_4k: bool,
+    /// Worth a line in the log when a disk is made on it.
+    pub notes: Vec<String>,
 }
 
 /// An image that may be booted or stood on: whole as far as its tables tell. Its format and the size the guest sees,
@@ -179,8 +179,12 @@ pub(super) fn look(file: &File, path: &Path, name: &str) -> Result<Look, Error> 
     file.fill(&mut head, 0).map_err(at("reading the image", path))?;
     let format = classify(&head).map_err(|what| Error::NotAnImage { name: name.to_owned(), what })?;
     if format == Format::Raw {
-        let gpt = |at: usize| head.get(at..at + 8) == Some(b"EFI PART");
-        return Ok(Look { format, size: length, header: None, sectors_4k: gpt(4096) && !gpt(512) });
+        return Ok(Look {
+            format,
+            size: length,
+            header: None,
+            notes: partitions::notes(&head, length, name),
+        });
     }
     let header = Header::read(file).map_err(refused(path, name))?;
     let refers = |what, refers: String| Error::Refers { name: name.to_owned(), what, refers };
@@ -192,7 +196,7 @@ pub(super) fn look(file: &File, path: &Path, name: &str) -> Result<Look, Error> 
         return Err(refers("data file", data.unwrap_or_else(|| "a file beside it".to_owned())));
     }
     header.usable().map_err(refused(path, name))?;
-    Ok(Look { format, size: header.size, header: Some(header), sectors_4k: false })
+    Ok(Look { format, size: header.size, header: Some(header), notes: Vec::new() })
 }
 
 pub(super) fn refused(path: &Path, name: &str) -> impl FnOnce(Fault) -> Error {

@@ -10,6 +10,7 @@ mod identity;
 mod lock;
 mod overlay;
 mod owner;
+mod partitions;
 pub mod qcow2;
 
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use fetch::{Origin, Progress, Request, Timing, fetch, fetch_for};
 pub use format::{Format, inspect};
-pub use identity::Identity;
+pub use identity::{Identity, Note};
 pub use lock::{Lock, lock, wait_released};
 pub use overlay::{Overlay, ensure_overlay, noted_base};
 pub use owner::{join_group, share};

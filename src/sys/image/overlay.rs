@@ -96,15 +96,7 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Erro
             other => other,
         }
     })?;
-    let notes = look.sectors_4k.then(|| sectors_note(&shown)).into_iter().collect();
-    Ok(Overlay { base: base.to_owned(), base_format, size_bytes, created: true, notes })
-}
-
-fn sectors_note(base: &str) -> String {
-    format!(
-        "{base} is partitioned for sectors of 4096 octets, and the disk has 512: the guest's firmware finds no \
-         partition unless KVM_BLK_OPTS gives the disk logical_block_size=4096,physical_block_size=4096"
-    )
+    Ok(Overlay { base: base.to_owned(), base_format, size_bytes, created: true, notes: look.notes })
 }
 
 fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {

@@ -93,16 +93,18 @@ pub fn fetch_for(
         }
         Origin::Url(url) => (url.to_owned(), from_url(request, url, &part, &note, progress)),
     };
-    let checked = got.and_then(|()| {
-        check_part(&part, &name, request.target, made_on).inspect_err(|_| {
+    let place = || {
+        check_part(&part, &name, request.target, made_on)?;
+        fs::rename(&part, request.target).map_err(at("renaming to", request.target))
+    };
+    got.and_then(|()| {
+        place().inspect_err(|_| {
             // Nothing of it is worth taking up.
             let _ = fs::remove_file(&part);
             let _ = fs::remove_file(&note);
         })
-    });
-    checked?;
+    })?;
     let _ = fs::remove_file(&note);
-    fs::rename(&part, request.target).map_err(at("renaming to", request.target))?;
     sync_dir_of(request.target).map_err(at("syncing the directory of", request.target))
 }
 
