@@ -120,7 +120,6 @@ fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch) -> Result<(), Error> {
     if has_base(disk, base)? {
         return Ok(());
     }
-    let made_on = image::noted_base(disk, base)?;
     let started = Instant::now();
     if let Some(dir) = base.parent() {
         image::make_dir(dir)?;
@@ -137,8 +136,7 @@ fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch) -> Result<(), Error> {
         ca_file: fetch.ca_file.as_deref(),
         timing: Timing::default(),
     };
-    let made_on = made_on.as_ref().map(|identity| (disk, identity));
-    let fetched = image::fetch_for(&request, made_on, &mut |progress| bar.show(progress));
+    let fetched = image::fetch_for(&request, Some(disk), &mut |progress| bar.show(progress));
     bar.finish();
     fetched?;
     tracing::info!(source = shown, image = %base.display(), took_ms = started.elapsed().as_millis(), "image fetched");

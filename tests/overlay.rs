@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use berth::sys::image::{Error, Origin, Request, Timing, ensure_overlay, fetch_for, lock, noted_base};
+use berth::sys::image::qcow2::Header;
+use berth::sys::image::{Error, Identity, Note, Origin, Request, Timing, ensure_overlay, fetch_for, lock};
 use support::{checked, run};
 use world::World;
 
@@ -62,7 +63,10 @@ fn io(path: &Path, command: &str) {
 }
 
 fn is_noted(disk: &Path, base: &Path) -> bool {
-    noted_base(disk, base).unwrap().is_some()
+    let file = std::fs::File::open(disk).unwrap();
+    let header = Header::read(&file).unwrap();
+    let note = Note::read(&file, &header).unwrap();
+    note.is_some_and(|note| Path::new(&note.base) == base && note.identity == Identity::of(base).unwrap())
 }
 
 /// Why a disk is not given to a guest; its octets stay.
@@ -226,28 +230,54 @@ fn a_disk_that_was_rebased_is_noted_anew() {
 /// The base is gone and its source serves another: it does not get the base's name, and a better source is asked.
 #[test]
 fn a_fetch_for_a_disk_brings_its_base_or_nothing() {
-    let place = Place::new();
-    let (base, other) = (place.base("base", 1), place.base("other", 2));
-    let disk = place.path("vm.qcow2");
-    ensure_overlay(&disk, &base, None).unwrap();
-    let wanted = noted_base(&disk, &base).unwrap().unwrap();
-    let source = place.path("source");
-    std::fs::rename(&base, &source).unwrap();
-    let get = |source: &Path| {
-        let request = Request {
-            origin: Origin::Path(source),
-            target: &base,
-            checksum: None,
-            ca_file: None,
-            timing: Timing::default(),
+    for noted in [true, false] {
+        let place = Place::new();
+        let (base, other) = (place.base("base", 1), place.path("other"));
+        let disk = place.path("vm.qcow2");
+        if noted {
+            ensure_overlay(&disk, &base, None).unwrap();
+        } else {
+            place.without_note("vm.qcow2", &base, "compat=1.1");
+        }
+        img("create", &["-q", "-f", "qcow2"], &other, &["1G"]);
+        let source = place.path("source");
+        std::fs::rename(&base, &source).unwrap();
+        let get = |source: &Path, target: &Path| {
+            let request = Request {
+                origin: Origin::Path(source),
+                target,
+                checksum: None,
+                ca_file: None,
+                timing: Timing::default(),
+            };
+            fetch_for(&request, Some(&disk), &mut |_| {})
         };
-        fetch_for(&request, Some((&disk, &wanted)), &mut |_| {})
-    };
-    let error = get(&other).unwrap_err().to_string();
-    assert!(error.contains("vm.qcow2") && error.contains("would corrupt it"), "{error}");
-    assert!(!base.exists() && !place.path(".base.part").exists());
-    get(&source).unwrap();
-    assert!(!ensure_overlay(&disk, &base, None).unwrap().created);
+        let error = get(&other, &base).unwrap_err().to_string();
+        assert!(error.contains("vm.qcow2") && error.contains("would corrupt it"), "{error}");
+        assert!(!base.exists() && !place.path(".base.part").exists());
+        // What the disk does not stand on may be anything.
+        get(&other, &place.path("elsewhere")).unwrap();
+        get(&source, &base).unwrap();
+        assert!(!ensure_overlay(&disk, &base, None).unwrap().created);
+    }
+}
+
+/// A disk of 4096-octet sectors shows a guest no partition behind a virtio disk's 512: said when the disk is made.
+#[test]
+fn sectors_of_4096_octets_are_told() {
+    let place = Place::new();
+    let raw = place.path("raw");
+    let mut octets = vec![0; 1 << 20];
+    octets[510..512].copy_from_slice(b"\x55\xaa");
+    octets[4096..4104].copy_from_slice(b"EFI PART");
+    std::fs::write(&raw, octets).unwrap();
+    for words in [&["-O", "raw"][..], &["-O", "qcow2"], &["-c", "-O", "qcow2"]] {
+        let (base, disk) = (place.path("base"), place.path("vm.qcow2"));
+        checked(Command::new("qemu-img").args(["convert", "-f", "raw"]).args(words).arg(&raw).arg(&base));
+        let notes = ensure_overlay(&disk, &base, None).unwrap().notes;
+        assert!(notes.len() == 1 && notes[0].contains("logical_block_size=4096"), "{words:?}: {notes:?}");
+        std::fs::remove_file(disk).unwrap();
+    }
 }
 
 // ── ends in the middle ──
@@ -440,7 +470,11 @@ fn a_bad_image_in_place_is_fetched_anew() {
     let mut world = volume();
     let good = std::fs::read(world.path("source.qcow2")).unwrap();
     let base = world.path("image").join("base.qcow2");
-    let bad = [good[..good.len() / 2].to_vec(), vec![0; 4096], b"<html>404</html>".to_vec()];
+    let backed = world.path("backed");
+    let source = world.path("source.qcow2").display().to_string();
+    img("create", &["-q", "-f", "qcow2", "-F", "qcow2", "-b", &source], &backed, &[]);
+    let backed = std::fs::read(backed).unwrap();
+    let bad = [good[..good.len() / 2].to_vec(), backed, vec![0; 4096], b"<html>404</html>".to_vec()];
     for bad in bad {
         std::fs::write(&base, bad).unwrap();
         // Its source still has the bad one: refused, and no disk is made.

@@ -22,7 +22,7 @@ pub use fetch::{Origin, Progress, Request, Timing, fetch, fetch_for};
 pub use format::{Format, inspect};
 pub use identity::{Identity, Note};
 pub use lock::{Lock, lock, wait_released};
-pub use overlay::{Overlay, ensure_overlay, noted_base};
+pub use overlay::{Overlay, ensure_overlay};
 pub use owner::{join_group, share};
 
 /// What is wrong with an image, a disk or its source.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::format::whole;
 use super::identity::Identity;
-use super::overlay::other_base;
+use super::overlay::wants;
 use super::{Error, at, beside, sync_dir_of};
 use crate::config::Checksum;
 
@@ -78,10 +78,10 @@ pub fn fetch(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Resul
     fetch_for(request, None, progress)
 }
 
-/// [`fetch`], for a disk that was made on an image of this identity: another one does not get into its place.
+/// [`fetch`], for the VM's disk at this path: an image that is not the one it was made on does not get into its place.
 pub fn fetch_for(
     request: &Request<'_>,
-    made_on: Option<(&Path, &Identity)>,
+    disk: Option<&Path>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
     let part = beside(request.target, "part");
@@ -94,7 +94,7 @@ pub fn fetch_for(
         Origin::Url(url) => (url.to_owned(), from_url(request, url, &part, &note, progress)),
     };
     let place = || {
-        check_part(&part, &name, request.target, made_on)?;
+        check_part(&part, &name, request.target, disk)?;
         fs::rename(&part, request.target).map_err(at("renaming to", request.target))
     };
     got.and_then(|()| {
@@ -125,16 +125,12 @@ fn from_path(
 }
 
 /// The one look at all of it before it has a name.
-fn check_part(
-    part: &Path,
-    name: &str,
-    target: &Path,
-    made_on: Option<(&Path, &Identity)>,
-) -> Result<(), Error> {
+fn check_part(part: &Path, name: &str, target: &Path, disk: Option<&Path>) -> Result<(), Error> {
     whole(part, name)?;
-    let Some((disk, wanted)) = made_on else { return Ok(()) };
-    let found = Identity::named(part, name)?;
-    if found == *wanted { Ok(()) } else { Err(other_base(disk, target, wanted, &found)) }
+    match disk {
+        Some(disk) => wants(disk, target, &Identity::named(part, name)?),
+        None => Ok(()),
+    }
 }
 
 /// Why a pass ended.
