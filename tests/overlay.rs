@@ -443,6 +443,20 @@ fn root_and_nobody_take_turns_on_one_volume() {
     assert!(log.contains("disk ready") && log.contains("created=false"), "{log}");
 }
 
+/// The note is there after a guest wrote to the disk and powered off, and the next start has nothing to say of it.
+#[test]
+fn a_real_guest_leaves_the_note_as_it_is() {
+    let mut world = World::new();
+    world.start().ready();
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+    let disk = world.path("image").join("demo.qcow2");
+    let base = PathBuf::from(world.env["IMG_TARGET"].clone());
+    assert!(is_noted(&disk, &base));
+    world.start().ready();
+    assert!(!world.log().contains("note of its base"), "{}", world.log());
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+}
+
 /// Files of an earlier version, or of somebody else: shared by the next start that may, or told with what helps.
 #[test]
 fn files_of_somebody_else_are_told_with_what_helps() {
