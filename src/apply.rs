@@ -10,7 +10,7 @@ use crate::net::IfName;
 use crate::plan::disk::{DiskPlan, Fetch, Root, Seed, Source};
 use crate::plan::link::LinkPlan;
 use crate::plan::{NetPlan, Plan, nat};
-use crate::sys::image::{self, Format, Lock, Origin, Request, Timing};
+use crate::sys::image::{self, Format, Keys, Lock, Origin, Request, Timing};
 use crate::sys::link::{self, Bridge, Links, Tap};
 use crate::sys::netlink::{self, Firewall};
 
@@ -77,12 +77,16 @@ pub async fn fetch(plan: &Plan) -> Result<Held, Error> {
         image::private_dir(&disk.state_dir)?;
         let lock = image::lock(&disk.lock, &format!("{name} (pid {})", std::process::id()))?;
         if let Root::Overlay { path, base, fetch: Some(fetch), .. } = &disk.root {
-            fetch_base(path, base, fetch)?;
+            fetch_base(path, base, fetch, keys(&disk))?;
         }
         share(&disk.lock, group);
         Ok(Held { lock, group })
     })
     .await?
+}
+
+fn keys(plan: &DiskPlan) -> Keys {
+    if plan.own_options { Keys::Users } else { Keys::None }
 }
 
 /// Threads have groups of their own: each that opens what another launcher may have made.
@@ -101,11 +105,11 @@ fn share(path: &Path, group: Option<u32>) {
 
 /// Whether the base that is there will do. A disk that was made is held to its base when it is adopted; without one, a
 /// base that is refused, left by an earlier version or by hand, is worth asking its source for another.
-fn has_base(disk: &Path, base: &Path) -> Result<bool, Error> {
+fn has_base(disk: &Path, base: &Path, keys: Keys) -> Result<bool, Error> {
     if !base.exists() || disk.exists() {
         return Ok(base.exists());
     }
-    match image::inspect(base) {
+    match image::inspect_for(base, keys) {
         Ok(_) => Ok(true),
         Err(error @ (image::Error::NotAnImage { .. } | image::Error::Refers { .. })) => {
             tracing::warn!(error = %crate::exit::story(&error), "the image in place is refused, fetching it anew");
@@ -116,8 +120,8 @@ fn has_base(disk: &Path, base: &Path) -> Result<bool, Error> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch) -> Result<(), Error> {
-    if has_base(disk, base)? {
+fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch, keys: Keys) -> Result<(), Error> {
+    if has_base(disk, base, keys)? {
         return Ok(());
     }
     let started = Instant::now();
@@ -136,7 +140,7 @@ fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch) -> Result<(), Error> {
         ca_file: fetch.ca_file.as_deref(),
         timing: Timing::default(),
     };
-    let fetched = image::fetch_for(&request, Some(disk), &mut |progress| bar.show(progress));
+    let fetched = image::fetch_for(&request, Some(disk), keys, &mut |progress| bar.show(progress));
     bar.finish();
     fetched?;
     tracing::info!(source = shown, image = %base.display(), took_ms = started.elapsed().as_millis(), "image fetched");
@@ -149,7 +153,7 @@ pub async fn disks(plan: &DiskPlan, held: Held) -> Result<Disks, Error> {
     let Held { lock, group } = held;
     tokio::task::spawn_blocking(move || {
         join(group);
-        let base = root(&plan.root)?;
+        let base = root(&plan.root, keys(&plan))?;
         if let Root::Overlay { path, .. } = &plan.root {
             share(path, group);
         }
@@ -162,7 +166,7 @@ pub async fn disks(plan: &DiskPlan, held: Held) -> Result<Disks, Error> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-fn root(root: &Root) -> Result<Option<(PathBuf, Format)>, Error> {
+fn root(root: &Root, keys: Keys) -> Result<Option<(PathBuf, Format)>, Error> {
     let Root::Overlay { path, base, size_bytes, .. } = root else { return Ok(None) };
     let started = Instant::now();
     if !path.exists() && !base.exists() {
@@ -171,7 +175,7 @@ fn root(root: &Root) -> Result<Option<(PathBuf, Format)>, Error> {
     if path.exists() {
         image::wait_released(path, QEMU_GONE)?;
     }
-    let overlay = image::ensure_overlay(path, base, *size_bytes)?;
+    let overlay = image::ensure_overlay_for(path, base, *size_bytes, keys)?;
     if overlay.base != *base {
         tracing::warn!(disk = %path.display(), base = %overlay.base.display(), wanted = %base.display(),
             "the VM's disk was made on another image and stays on it");

@@ -18,7 +18,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use berth::sys::image::qcow2::Header;
-use berth::sys::image::{Error, Identity, Note, Origin, Request, Timing, ensure_overlay, fetch_for, lock};
+use berth::sys::image::{
+    Error, Identity, Keys, Note, Origin, Request, Timing, ensure_overlay, fetch_for, lock,
+};
 use support::{checked, run};
 use world::World;
 
@@ -250,7 +252,7 @@ fn a_fetch_for_a_disk_brings_its_base_or_nothing() {
                 ca_file: None,
                 timing: Timing::default(),
             };
-            fetch_for(&request, Some(&disk), &mut |_| {})
+            fetch_for(&request, Some(&disk), Keys::None, &mut |_| {})
         };
         let error = get(&other, &base).unwrap_err().to_string();
         assert!(error.contains("vm.qcow2") && error.contains("would corrupt it"), "{error}");

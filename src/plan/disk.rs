@@ -38,6 +38,9 @@ pub struct DiskPlan {
     /// Held (flock) as long as the VM may run.
     pub lock: PathBuf,
     pub state_dir: PathBuf,
+    /// QEMU's options for the disk are the user's, and may have a key to an encrypted image.
+    #[serde(skip)]
+    pub own_options: bool,
     /// Worth one line in the log at start.
     pub notes: Vec<String>,
 }
@@ -91,7 +94,8 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<DiskPlan, Error> {
         }
     };
     let notes = notes(&root, facts);
-    Ok(DiskPlan { root, extra: facts.disks.extra.clone(), seed, lock, state_dir, notes })
+    let own_options = config.machine.blk_opts.is_some();
+    Ok(DiskPlan { root, extra: facts.disks.extra.clone(), seed, lock, state_dir, own_options, notes })
 }
 
 fn overlay(config: &Config, facts: &Facts) -> Result<Root, Error> {

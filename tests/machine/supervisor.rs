@@ -189,6 +189,7 @@ impl Wanted {
             attach: config::SeedAs::Cdrom,
         });
         DiskPlan {
+            own_options: false,
             notes: vec![],
             root,
             extra: self.extra_disks.clone(),

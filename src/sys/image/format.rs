@@ -154,14 +154,34 @@ pub(super) struct Look {
 /// in octets. One that names a backing or data file of its own is refused: whoever made it could read any file QEMU
 /// can.
 pub fn inspect(path: &Path) -> Result<(Format, u64), Error> {
-    let look = whole(path, &path.display().to_string())?;
+    inspect_for(path, Keys::None)
+}
+
+/// [`inspect`], for QEMU options that may have a key.
+pub fn inspect_for(path: &Path, keys: Keys) -> Result<(Format, u64), Error> {
+    let look = whole(path, &path.display().to_string(), keys)?;
     Ok((look.format, look.size))
 }
 
+/// Whether QEMU is given keys to encrypted images: by options of the user's only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    None,
+    Users,
+}
+
 /// [`inspect`], with the words for errors: a part of a download is told by its origin.
-pub(super) fn whole(path: &Path, name: &str) -> Result<Look, Error> {
+pub(super) fn whole(path: &Path, name: &str, keys: Keys) -> Result<Look, Error> {
     let file = open(path)?;
     let look = look(&file, path, name)?;
+    let encryption = look.header.as_ref().and_then(Header::encryption);
+    if let (Some(method), Keys::None) = (encryption, keys) {
+        let what = format!(
+            "an encrypted qcow2 image ({method}), and QEMU has no key: decrypt it with qemu-img convert, or give the key \
+             in KVM_BLK_OPTS"
+        );
+        return Err(Error::NotAnImage { name: name.to_owned(), what });
+    }
     if let Some(header) = &look.header {
         check_tables(&file, header).map_err(refused(path, name))?;
     }

@@ -10,7 +10,7 @@ use imago::format::PreallocateMode;
 use imago::qcow2::Qcow2;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatCreateBuilder, FormatDriverBuilder};
 
-use super::format::{refused, whole};
+use super::format::{Keys, refused, whole};
 use super::identity::{Identity, Note};
 use super::owner::SHARED;
 use super::qcow2::{Fault, Header, MAGIC, ReadAt};
@@ -36,7 +36,17 @@ pub struct Overlay {
 /// user's data. It is grown to `at_least` octets when it is smaller. One that was made is not on the disk until
 /// [`super::sync`] has ended.
 pub fn ensure_overlay(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
-    if is_there(path)? { adopt(path, base, at_least) } else { make(path, base, at_least) }
+    ensure_overlay_for(path, base, at_least, Keys::None)
+}
+
+/// [`ensure_overlay`], for QEMU options that may have a key to the base.
+pub fn ensure_overlay_for(
+    path: &Path,
+    base: &Path,
+    at_least: Option<u64>,
+    keys: Keys,
+) -> Result<Overlay, Error> {
+    if is_there(path)? { adopt(path, base, at_least) } else { make(path, base, at_least, keys) }
 }
 
 /// Whether the disk at `path`, when there is one and it stands on `base`, was made on an image of this identity.
@@ -70,9 +80,9 @@ fn is_stillborn(path: &Path) -> io::Result<bool> {
     Ok(table >= length && snapshots == [0; 4])
 }
 
-fn make(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
+fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<Overlay, Error> {
     let shown = base.display().to_string();
-    let look = whole(base, &shown)?;
+    let look = whole(base, &shown, keys)?;
     let identity = Identity::of(base)?;
     let base_format = look.format;
     let size_bytes = look.size.max(at_least.unwrap_or(0)).next_multiple_of(512);
@@ -222,7 +232,7 @@ fn fits(file: &File, header: &Header, path: &Path, base: &Path, found: &Identity
 /// Notes the base of a disk that has no note; says what came of it. A base that is not whole is no reason to keep a
 /// guest from a disk it had until now.
 fn first_note(path: &Path, base: &Path, note: &Note, header: &Header) -> String {
-    if let Err(error) = whole(base, &base.display().to_string()) {
+    if let Err(error) = whole(base, &base.display().to_string(), Keys::Users) {
         return format!(
             "the base of {} is not as it should be, the guest may read zeros: {error}",
             path.display()

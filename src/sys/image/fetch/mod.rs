@@ -16,7 +16,7 @@ use std::io::{self, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
-use super::format::whole;
+use super::format::{Keys, whole};
 use super::identity::Identity;
 use super::overlay::wants;
 use super::{Error, at, beside, sync_dir_of};
@@ -75,13 +75,15 @@ pub struct Progress {
 
 /// Puts the image into its place. What is there already is replaced only by one that passed every check.
 pub fn fetch(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
-    fetch_for(request, None, progress)
+    fetch_for(request, None, Keys::None, progress)
 }
 
-/// [`fetch`], for the VM's disk at this path: an image that is not the one it was made on does not get into its place.
+/// [`fetch`], for the VM's disk at this path: an image that is not the one it was made on does not get into its
+/// place. With `keys` an encrypted one does.
 pub fn fetch_for(
     request: &Request<'_>,
     disk: Option<&Path>,
+    keys: Keys,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
     let part = beside(request.target, "part");
@@ -94,7 +96,7 @@ pub fn fetch_for(
         Origin::Url(url) => (url.to_owned(), from_url(request, url, &part, &note, progress)),
     };
     let place = || {
-        check_part(&part, &name, request.target, disk)?;
+        check_part(&part, &name, request.target, disk, keys)?;
         fs::rename(&part, request.target).map_err(at("renaming to", request.target))
     };
     got.and_then(|()| {
@@ -125,8 +127,8 @@ fn from_path(
 }
 
 /// The one look at all of it before it has a name.
-fn check_part(part: &Path, name: &str, target: &Path, disk: Option<&Path>) -> Result<(), Error> {
-    whole(part, name)?;
+fn check_part(part: &Path, name: &str, target: &Path, disk: Option<&Path>, keys: Keys) -> Result<(), Error> {
+    whole(part, name, keys)?;
     match disk {
         Some(disk) => wants(disk, target, &Identity::named(part, name)?),
         None => Ok(()),

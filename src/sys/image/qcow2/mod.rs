@@ -262,14 +262,15 @@ impl Header {
                 "a qcow2 image that was in use when it was copied (dirty: qemu-img check -r all mends it)",
             );
         }
+        Ok(())
+    }
+
+    /// The method, when QEMU needs a key to read the image.
+    pub fn encryption(&self) -> Option<&'static str> {
         match self.encryption {
-            0 => Ok(()),
-            method => {
-                let method = if method == 2 { "LUKS" } else { "AES" };
-                bad(format!(
-                    "an encrypted qcow2 image ({method}), and there is no key (qemu-img convert decrypts it)"
-                ))
-            }
+            0 => None,
+            2 => Some("LUKS"),
+            _ => Some("AES"),
         }
     }
 
