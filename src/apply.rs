@@ -12,7 +12,7 @@ use crate::nft::explain::{Question, Route};
 use crate::plan::disk::{DiskPlan, Fetch, Root, Seed, Source};
 use crate::plan::link::LinkPlan;
 use crate::plan::{NetPlan, Plan, RoutePlan, nat};
-use crate::sys::image::{self, Format, Lock, Origin, Request, Timing};
+use crate::sys::image::{self, Format, Keys, Lock, Origin, Request, Timing};
 use crate::sys::link::{self, Bridge, Links, Tap};
 use crate::sys::netlink::{self, Firewall};
 use crate::sys::route;
@@ -93,6 +93,10 @@ pub async fn lock(plan: &Plan) -> Result<Held, Error> {
     .await?
 }
 
+fn keys(plan: &DiskPlan) -> Keys {
+    if plan.own_options { Keys::Users } else { Keys::None }
+}
+
 /// Threads have groups of their own: each that opens what another launcher may have made.
 fn join(group: Option<u32>) {
     if let Some(Err(error)) = group.map(image::join_group) {
@@ -109,11 +113,11 @@ fn share(path: &Path, group: Option<u32>) {
 
 /// Whether the base that is there will do. A disk that was made is held to its base when it is adopted; without one, a
 /// base that is refused, left by an earlier version or by hand, is worth asking its source for another.
-fn has_base(disk: &Path, base: &Path) -> Result<bool, Error> {
+fn has_base(disk: &Path, base: &Path, keys: Keys) -> Result<bool, Error> {
     if !base.exists() || disk.exists() {
         return Ok(base.exists());
     }
-    match image::inspect(base) {
+    match image::inspect_for(base, keys) {
         Ok(_) => Ok(true),
         Err(error @ (image::Error::NotAnImage { .. } | image::Error::Refers { .. })) => {
             tracing::warn!(error = %crate::exit::story(&error), "the image in place is refused, fetching it anew");
@@ -126,24 +130,24 @@ fn has_base(disk: &Path, base: &Path) -> Result<bool, Error> {
 /// Whether [`fetch`] is needed, and will take long.
 pub async fn has_to_fetch(plan: &DiskPlan) -> Result<bool, Error> {
     let Root::Overlay { path, base, fetch: Some(_), .. } = plan.root.clone() else { return Ok(false) };
-    tokio::task::spawn_blocking(move || Ok(!has_base(&path, &base)?)).await?
+    let keys = keys(plan);
+    tokio::task::spawn_blocking(move || Ok(!has_base(&path, &base, keys)?)).await?
 }
 
 /// What may take long, and must be done before the pod's address is mapped, since a download under way would lose its
 /// answers to the guest.
 pub async fn fetch(plan: &DiskPlan, held: &Held) -> Result<(), Error> {
     let Root::Overlay { path, base, fetch: Some(fetch), .. } = plan.root.clone() else { return Ok(()) };
-    let group = held.group;
+    let (group, keys) = (held.group, keys(plan));
     tokio::task::spawn_blocking(move || {
         join(group);
-        fetch_base(&path, &base, &fetch)
+        fetch_base(&path, &base, &fetch, keys)
     })
     .await?
 }
 
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch) -> Result<(), Error> {
-    let made_on = image::noted_base(disk, base)?;
+fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch, keys: Keys) -> Result<(), Error> {
     let started = Instant::now();
     if let Some(dir) = base.parent() {
         image::make_dir(dir)?;
@@ -162,8 +166,7 @@ fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch) -> Result<(), Error> {
         proxies: &fetch.proxies,
         timing: Timing::default(),
     };
-    let made_on = made_on.as_ref().map(|identity| (disk, identity));
-    let fetched = image::fetch_for(&request, made_on, &mut |progress| bar.show(progress));
+    let fetched = image::fetch_for(&request, Some(disk), keys, &mut |progress| bar.show(progress));
     bar.finish();
     fetched?;
     tracing::info!(source = shown, image = %base.display(), took_ms = started.elapsed().as_millis(), "image fetched");
@@ -176,7 +179,7 @@ pub async fn disks(plan: &DiskPlan, held: Held) -> Result<Disks, Error> {
     let Held { lock, group } = held;
     tokio::task::spawn_blocking(move || {
         join(group);
-        let base = root(&plan.root)?;
+        let base = root(&plan.root, keys(&plan))?;
         if let Root::Overlay { path, .. } = &plan.root {
             share(path, group);
         }
@@ -189,7 +192,7 @@ pub async fn disks(plan: &DiskPlan, held: Held) -> Result<Disks, Error> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-fn root(root: &Root) -> Result<Option<(PathBuf, Format)>, Error> {
+fn root(root: &Root, keys: Keys) -> Result<Option<(PathBuf, Format)>, Error> {
     let Root::Overlay { path, base, size_bytes, .. } = root else { return Ok(None) };
     let started = Instant::now();
     if !path.exists() && !base.exists() {
@@ -198,7 +201,7 @@ fn root(root: &Root) -> Result<Option<(PathBuf, Format)>, Error> {
     if path.exists() {
         image::wait_released(path, QEMU_GONE)?;
     }
-    let overlay = image::ensure_overlay(path, base, *size_bytes)?;
+    let overlay = image::ensure_overlay_for(path, base, *size_bytes, keys)?;
     if overlay.base != *base {
         tracing::warn!(disk = %path.display(), base = %overlay.base.display(), wanted = %base.display(),
             "the VM's disk was made on another image and stays on it");

@@ -94,3 +94,8 @@ fn values_file() {
 fn image_source() {
     replay("image_source", targets::image_source);
 }
+
+#[test]
+fn qcow2() {
+    replay("qcow2", targets::qcow2);
+}

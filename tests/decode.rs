@@ -150,7 +150,7 @@ fn a_frame_that_is_not_what_it_says_is_refused() {
     packed[last] ^= 1;
     place.refuses(&packed, "checksum");
     // A window of 2 GiB is more than an image may ask for.
-    place.refuses(b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00", "damaged archive");
+    place.refuses(b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00", "above 256 MiB (pack it with a smaller one)");
 }
 
 #[test]

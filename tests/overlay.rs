@@ -17,7 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use berth::sys::image::{Error, Origin, Request, Timing, ensure_overlay, fetch_for, lock, noted_base};
+use berth::sys::image::qcow2::Header;
+use berth::sys::image::{
+    Error, Identity, Keys, Note, Origin, Request, Timing, ensure_overlay, fetch_for, lock,
+};
 use support::{checked, run};
 use world::World;
 
@@ -62,7 +65,10 @@ fn io(path: &Path, command: &str) {
 }
 
 fn is_noted(disk: &Path, base: &Path) -> bool {
-    noted_base(disk, base).unwrap().is_some()
+    let file = std::fs::File::open(disk).unwrap();
+    let header = Header::read(&file).unwrap();
+    let note = Note::read(&file, &header).unwrap();
+    note.is_some_and(|note| Path::new(&note.base) == base && note.identity == Identity::of(base).unwrap())
 }
 
 /// Why a disk is not given to a guest; its octets stay.
@@ -226,29 +232,55 @@ fn a_disk_that_was_rebased_is_noted_anew() {
 /// The base is gone and its source serves another: it does not get the base's name, and a better source is asked.
 #[test]
 fn a_fetch_for_a_disk_brings_its_base_or_nothing() {
-    let place = Place::new();
-    let (base, other) = (place.base("base", 1), place.base("other", 2));
-    let disk = place.path("vm.qcow2");
-    ensure_overlay(&disk, &base, None).unwrap();
-    let wanted = noted_base(&disk, &base).unwrap().unwrap();
-    let source = place.path("source");
-    std::fs::rename(&base, &source).unwrap();
-    let get = |source: &Path| {
-        let request = Request {
-            origin: Origin::Path(source),
-            target: &base,
-            checksum: None,
-            ca_file: None,
-            proxies: &berth::config::Proxies::NONE,
-            timing: Timing::default(),
+    for noted in [true, false] {
+        let place = Place::new();
+        let (base, other) = (place.base("base", 1), place.path("other"));
+        let disk = place.path("vm.qcow2");
+        if noted {
+            ensure_overlay(&disk, &base, None).unwrap();
+        } else {
+            place.without_note("vm.qcow2", &base, "compat=1.1");
+        }
+        img("create", &["-q", "-f", "qcow2"], &other, &["1G"]);
+        let source = place.path("source");
+        std::fs::rename(&base, &source).unwrap();
+        let get = |source: &Path, target: &Path| {
+            let request = Request {
+                origin: Origin::Path(source),
+                target,
+                checksum: None,
+                ca_file: None,
+                proxies: &berth::config::Proxies::NONE,
+                timing: Timing::default(),
+            };
+            fetch_for(&request, Some(&disk), Keys::None, &mut |_| {})
         };
-        fetch_for(&request, Some((&disk, &wanted)), &mut |_| {})
-    };
-    let error = get(&other).unwrap_err().to_string();
-    assert!(error.contains("vm.qcow2") && error.contains("would corrupt it"), "{error}");
-    assert!(!base.exists() && !place.path(".base.part").exists());
-    get(&source).unwrap();
-    assert!(!ensure_overlay(&disk, &base, None).unwrap().created);
+        let error = get(&other, &base).unwrap_err().to_string();
+        assert!(error.contains("vm.qcow2") && error.contains("would corrupt it"), "{error}");
+        assert!(!base.exists() && !place.path(".base.part").exists());
+        // What the disk does not stand on may be anything.
+        get(&other, &place.path("elsewhere")).unwrap();
+        get(&source, &base).unwrap();
+        assert!(!ensure_overlay(&disk, &base, None).unwrap().created);
+    }
+}
+
+/// A disk of 4096-octet sectors shows a guest no partition behind a virtio disk's 512: said when the disk is made.
+#[test]
+fn sectors_of_4096_octets_are_told() {
+    let place = Place::new();
+    let raw = place.path("raw");
+    let mut octets = vec![0; 1 << 20];
+    octets[510..512].copy_from_slice(b"\x55\xaa");
+    octets[4096..4104].copy_from_slice(b"EFI PART");
+    std::fs::write(&raw, octets).unwrap();
+    for words in [&["-O", "raw"][..], &["-O", "qcow2"], &["-c", "-O", "qcow2"]] {
+        let (base, disk) = (place.path("base"), place.path("vm.qcow2"));
+        checked(Command::new("qemu-img").args(["convert", "-f", "raw"]).args(words).arg(&raw).arg(&base));
+        let notes = ensure_overlay(&disk, &base, None).unwrap().notes;
+        assert!(notes.len() == 1 && notes[0].contains("logical_block_size=4096"), "{words:?}: {notes:?}");
+        std::fs::remove_file(disk).unwrap();
+    }
 }
 
 // ── ends in the middle ──
@@ -414,6 +446,20 @@ fn root_and_nobody_take_turns_on_one_volume() {
     assert!(log.contains("disk ready") && log.contains("created=false"), "{log}");
 }
 
+/// The note is there after a guest wrote to the disk and powered off, and the next start has nothing to say of it.
+#[test]
+fn a_real_guest_leaves_the_note_as_it_is() {
+    let mut world = World::new();
+    world.start().ready();
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+    let disk = world.path("image").join("demo.qcow2");
+    let base = PathBuf::from(world.env["IMG_TARGET"].clone());
+    assert!(is_noted(&disk, &base));
+    world.start().ready();
+    assert!(!world.log().contains("note of its base"), "{}", world.log());
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+}
+
 /// Files of an earlier version, or of somebody else: shared by the next start that may, or told with what helps.
 #[test]
 fn files_of_somebody_else_are_told_with_what_helps() {
@@ -441,7 +487,11 @@ fn a_bad_image_in_place_is_fetched_anew() {
     let mut world = volume();
     let good = std::fs::read(world.path("source.qcow2")).unwrap();
     let base = world.path("image").join("base.qcow2");
-    let bad = [good[..good.len() / 2].to_vec(), vec![0; 4096], b"<html>404</html>".to_vec()];
+    let backed = world.path("backed");
+    let source = world.path("source.qcow2").display().to_string();
+    img("create", &["-q", "-f", "qcow2", "-F", "qcow2", "-b", &source], &backed, &[]);
+    let backed = std::fs::read(backed).unwrap();
+    let bad = [good[..good.len() / 2].to_vec(), backed, vec![0; 4096], b"<html>404</html>".to_vec()];
     for bad in bad {
         std::fs::write(&base, bad).unwrap();
         // Its source still has the bad one: refused, and no disk is made.
@@ -494,5 +544,135 @@ fn a_disk_grows_to_any_size_and_keeps_its_data() {
             io(&disk, &format!("read -P 0x55 {last} 512"));
             img("check", &["-q"], &disk, &[]);
         }
+    }
+}
+
+// ── volumes in trouble ──
+
+/// A volume copied while a launcher works on it, and one of a launcher that was killed, as a power failure or a node's
+/// end leave them: the next start has the whole image in place and a disk on it.
+#[test]
+fn a_volume_left_in_the_middle_comes_good() {
+    let mut world = volume();
+    let source = world.path("source.qcow2");
+    run("qemu-io", &["-f", "qcow2", "-c", "write -P 0x5a 0 8M", &source.display().to_string()]);
+    let good = std::fs::read(&source).unwrap();
+    checked(Command::new("gzip").arg("-k").arg(&source));
+    world.set("IMG_SOURCE", &format!("{}.gz", source.display()));
+    world.set("BERTH_DISK_SIZE", "1T");
+    let (image, state) = (world.path("image"), world.path("state"));
+    let mut left = Vec::new();
+    for kill_after in (0..6).map(|n| Duration::from_millis(40 + 90 * n)) {
+        clear(&image);
+        let binary = world.path("berth").display().to_string();
+        world.start_binary(&AS_RUN, &binary, "run");
+        // Copies are slow themselves; each is of another moment.
+        let started = std::time::Instant::now();
+        while started.elapsed() < kill_after {
+            left.push(copy_of(&image, &world.path(&format!("copy{}", left.len()))));
+        }
+        world.signal("KILL");
+        world.wait(Duration::from_secs(10));
+        left.push(copy_of(&image, &world.path(&format!("copy{}", left.len()))));
+    }
+    world.set("BERTH_STATE_DIR", &state.display().to_string());
+    // Moments that look alike tell nothing new.
+    left.dedup_by_key(|(_, shape)| shape.clone());
+    for (copy, shape) in left.iter().take(25) {
+        clear(&image);
+        for entry in std::fs::read_dir(copy).unwrap().map(Result::unwrap) {
+            std::fs::copy(entry.path(), image.join(entry.file_name())).unwrap();
+        }
+        let log = turn(&mut world, &AS_RUN, "run");
+        assert!(log.contains("disk ready"), "{shape:?}\n{log}");
+        assert!(std::fs::read(image.join("base.qcow2")).unwrap() == good, "{shape:?}");
+        let disk = image.join("demo.qcow2");
+        assert!(is_noted(&disk, &image.join("base.qcow2")), "{shape:?}");
+        img("check", &["-q"], &disk, &[]);
+        io(&disk, "read -P 0x5a 0 8M");
+    }
+    assert!(left.len() >= 3, "{left:?}");
+}
+
+fn clear(dir: &Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+}
+
+/// Where the copy is, and the names and lengths in it. A file that goes meanwhile is left out.
+fn copy_of(dir: &Path, to: &Path) -> (PathBuf, Vec<(std::ffi::OsString, u64)>) {
+    std::fs::create_dir(to).unwrap();
+    let mut shape = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if let Ok(length) = std::fs::copy(entry.path(), to.join(entry.file_name())) {
+            shape.push((entry.file_name(), length));
+        }
+    }
+    shape.sort();
+    (to.to_owned(), shape)
+}
+
+/// What an NFS server in trouble answers, at each step of a start: told by its code, and nothing half is left in place.
+#[test]
+fn a_volume_that_answers_with_errors_is_told() {
+    for (call, error, word) in [
+        ("flock", "ENOLCK", "no locks on this file system"),
+        ("fsync", "EIO", "Input/output error"),
+        ("fsync", "EDQUOT", "no space left"),
+        ("rename", "ESTALE", "Stale file handle"),
+        ("rename", "EIO", "Input/output error"),
+    ] {
+        let mut world = volume();
+        let inject = format!("inject={call}:error={error}");
+        let log = turn(&mut world, &["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject], "run");
+        assert!(log.contains(word) && log.contains("ERROR"), "{inject}\n{log}");
+        for name in ["base.qcow2", ".base.qcow2.part", "demo.qcow2"] {
+            assert!(!world.path("image").join(name).exists(), "{inject}: {name}");
+        }
+        let log = turn(&mut world, &AS_RUN, "run");
+        assert!(log.contains("created=true"), "{log}");
+    }
+}
+
+/// A volume with a group of its own, as fsGroup makes it: whoever is in the group uses it in turn.
+#[test]
+fn a_volume_of_a_group_is_used_by_its_members() {
+    let mut world = volume();
+    let image = world.path("image");
+    std::os::unix::fs::chown(&image, Some(0), Some(2000)).unwrap();
+    std::fs::set_permissions(&image, PermissionsExt::from_mode(0o2775)).unwrap();
+    let as_user = |uid: &'static str| {
+        [
+            "setpriv",
+            "--reuid",
+            uid,
+            "--regid",
+            uid,
+            "--groups",
+            "2000",
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+        ]
+    };
+    // The tap is the first launcher's work.
+    world.set("BERTH_QEMU_UID", "1001");
+    let log = turn(&mut world, &AS_RUN, "run");
+    assert!(log.contains("created=true"), "{log}");
+    clear(&image);
+    for (uid, created) in [("1001", "created=true"), ("1002", "created=false")] {
+        let state = world.path("state-vm");
+        let _ = std::fs::remove_dir_all(&state);
+        std::fs::create_dir(&state).unwrap();
+        let number = Some(uid.parse().unwrap());
+        std::os::unix::fs::chown(&state, number, number).unwrap();
+        world.set("BERTH_STATE_DIR", &state.display().to_string());
+        let binary = world.path("berth").display().to_string();
+        world.start_binary(&as_user(uid), &binary, "vm");
+        world.wait(Duration::from_secs(60));
+        let log = world.log();
+        assert!(log.contains(created), "{uid}: {log}");
+        let found = std::fs::metadata(image.join("demo.qcow2")).unwrap();
+        assert_eq!((found.gid(), found.mode() & 0o777), (2000, 0o660));
     }
 }

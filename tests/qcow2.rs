@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use berth::sys::image::{Error, Format, ensure_overlay, inspect};
+use berth::sys::image::{Error, Format, Keys, ensure_overlay, ensure_overlay_for, inspect, inspect_for};
 use support::checked;
 
 struct Images {
@@ -188,7 +188,22 @@ fn what_qemu_cannot_open_or_should_not_is_named() {
     let options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
     img(&[&words[..], &[options]].concat(), &luks, &["4M"]);
     let error = inspect(&luks).unwrap_err();
-    assert!(matches!(error, Error::NotAnImage { .. }) && error.to_string().contains("LUKS"), "{error}");
+    let words = error.to_string();
+    assert!(
+        matches!(error, Error::NotAnImage { .. })
+            && words.contains("(LUKS)")
+            && words.contains("KVM_BLK_OPTS"),
+        "{words}"
+    );
+    // Whoever writes QEMU's options may have the key.
+    inspect_for(&luks, Keys::Users).unwrap();
+    let disk = images.path("disk");
+    assert!(ensure_overlay(&disk, &luks, None).is_err() && !disk.exists());
+    ensure_overlay_for(&disk, &luks, None, Keys::Users).unwrap();
+    let opened = format!("driver=qcow2,file.filename={},backing.encrypt.key-secret=s", disk.display());
+    let words = ["--object", "secret,id=s,data=x", "--image-opts", &opened, "-c", "read 0 64k"];
+    let out = checked(Command::new("qemu-io").args(words));
+    assert!(out.contains("read 65536/65536"), "{out}");
 }
 
 /// QEMU reads bases that our own overlay code need not understand.

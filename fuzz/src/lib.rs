@@ -11,6 +11,8 @@ use berth::nft::json::{Document, Release};
 use berth::nft::text::Style;
 use berth::proto::leases::{HEADER, Leases, Range};
 use berth::proto::{Now, dhcp4, dns};
+use berth::sys::image::Note;
+use berth::sys::image::qcow2::{Header, check_tables};
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Decodable, Decoder};
 use hickory_proto::op::Message as Question;
@@ -284,4 +286,16 @@ pub fn image_source(data: &[u8]) {
     let shown = next.to_string();
     let authority = shown.split('/').nth(2).unwrap_or_default();
     assert!(authority.rsplit_once('@').is_none_or(|(user, _)| user == "***"), "{shown}");
+}
+
+/// A qcow2 image as somebody serves it: read within its bounds, and a note of a base is one that was written.
+pub fn qcow2(data: &[u8]) {
+    let Ok(header) = Header::read(data) else { return };
+    assert!(header.extensions.len() <= data.len() / 8);
+    let _ = check_tables(data, &header);
+    let _ = header.usable();
+    let _ = header.data_file(data);
+    if let Ok(Some(note)) = Note::read(data, &header) {
+        assert!(note.base.len() <= 1023);
+    }
 }

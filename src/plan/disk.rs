@@ -51,6 +51,9 @@ pub struct DiskPlan {
     /// Held (flock) as long as the VM may run.
     pub lock: PathBuf,
     pub state_dir: PathBuf,
+    /// QEMU's options for the disk are the user's, and may have a key to an encrypted image.
+    #[serde(skip)]
+    pub own_options: bool,
     /// Worth one line in the log at start.
     pub notes: Vec<String>,
 }
@@ -112,7 +115,8 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<DiskPlan, Error> {
         }
     };
     let extra = extra::disks(&config.paths, &facts.disks.extra, &mut notes)?;
-    Ok(DiskPlan { root, extra, seed, lock, state_dir, notes })
+    let own_options = config.machine.blk_opts.is_some();
+    Ok(DiskPlan { root, extra, seed, lock, state_dir, own_options, notes })
 }
 
 fn device(config: &Config, disk: &DiskFile, notes: &mut Vec<String>) -> Result<Root, Error> {

@@ -203,6 +203,7 @@ impl Wanted {
             attach: config::SeedAs::Cdrom,
         });
         DiskPlan {
+            own_options: false,
             notes: vec![],
             root,
             extra: self.extra_disks.iter().map(|path| writable(path)).collect(),

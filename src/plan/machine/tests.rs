@@ -158,6 +158,7 @@ fn pod() -> Pod {
         },
         extra: vec![],
         seed: Some(Seed { volume, path: "/run/berth/seed.iso".into(), attach: SeedAs::Disk }),
+        own_options: false,
         notes: vec![],
         lock: "/image/web-1.lock".into(),
         state_dir: "/run/berth".into(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::qcow2::{self, Fault, Header, ReadAt, check_tables};
-use super::{Error, at};
+use super::{Error, at, partitions};
 
 /// The formats we boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -146,22 +146,42 @@ pub(super) struct Look {
     pub size: u64,
     /// Of a qcow2 image.
     pub header: Option<Header>,
-    /// Partitioned for sectors of 4096 octets: nothing is found with the 512 a virtio disk has by default.
-    pub sectors_4k: bool,
+    /// Worth a line in the log when a disk is made on it.
+    pub notes: Vec<String>,
 }
 
 /// An image that may be booted or stood on: whole as far as its tables tell. Its format and the size the guest sees,
 /// in octets. One that names a backing or data file of its own is refused: whoever made it could read any file QEMU
 /// can.
 pub fn inspect(path: &Path) -> Result<(Format, u64), Error> {
-    let look = whole(path, &path.display().to_string())?;
+    inspect_for(path, Keys::None)
+}
+
+/// [`inspect`], for QEMU options that may have a key.
+pub fn inspect_for(path: &Path, keys: Keys) -> Result<(Format, u64), Error> {
+    let look = whole(path, &path.display().to_string(), keys)?;
     Ok((look.format, look.size))
 }
 
+/// Whether QEMU is given keys to encrypted images: by options of the user's only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    None,
+    Users,
+}
+
 /// [`inspect`], with the words for errors: a part of a download is told by its origin.
-pub(super) fn whole(path: &Path, name: &str) -> Result<Look, Error> {
+pub(super) fn whole(path: &Path, name: &str, keys: Keys) -> Result<Look, Error> {
     let file = open(path)?;
     let look = look(&file, path, name)?;
+    let encryption = look.header.as_ref().and_then(Header::encryption);
+    if let (Some(method), Keys::None) = (encryption, keys) {
+        let what = format!(
+            "an encrypted qcow2 image ({method}), and QEMU has no key: decrypt it with qemu-img convert, or give the key \
+             in KVM_BLK_OPTS"
+        );
+        return Err(Error::NotAnImage { name: name.to_owned(), what });
+    }
     if let Some(header) = &look.header {
         check_tables(&file, header).map_err(refused(path, name))?;
     }
@@ -179,8 +199,12 @@ pub(super) fn look(file: &File, path: &Path, name: &str) -> Result<Look, Error> 
     file.fill(&mut head, 0).map_err(at("reading the image", path))?;
     let format = classify(&head).map_err(|what| Error::NotAnImage { name: name.to_owned(), what })?;
     if format == Format::Raw {
-        let gpt = |at: usize| head.get(at..at + 8) == Some(b"EFI PART");
-        return Ok(Look { format, size: length, header: None, sectors_4k: gpt(4096) && !gpt(512) });
+        return Ok(Look {
+            format,
+            size: length,
+            header: None,
+            notes: partitions::notes(&head, length, name),
+        });
     }
     let header = Header::read(file).map_err(refused(path, name))?;
     let refers = |what, refers: String| Error::Refers { name: name.to_owned(), what, refers };
@@ -192,7 +216,7 @@ pub(super) fn look(file: &File, path: &Path, name: &str) -> Result<Look, Error> 
         return Err(refers("data file", data.unwrap_or_else(|| "a file beside it".to_owned())));
     }
     header.usable().map_err(refused(path, name))?;
-    Ok(Look { format, size: header.size, header: Some(header), sectors_4k: false })
+    Ok(Look { format, size: header.size, header: Some(header), notes: Vec::new() })
 }
 
 pub(super) fn refused(path: &Path, name: &str) -> impl FnOnce(Fault) -> Error {

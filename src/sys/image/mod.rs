@@ -10,6 +10,7 @@ mod identity;
 mod lock;
 mod overlay;
 mod owner;
+mod partitions;
 pub mod qcow2;
 
 use std::fs::{self, File, OpenOptions};
@@ -18,10 +19,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub use fetch::{Origin, Progress, Request, Timing, fetch, fetch_for};
-pub use format::{Format, inspect};
-pub use identity::Identity;
+pub use format::{Format, Keys, inspect, inspect_for};
+pub use identity::{Identity, Note};
 pub use lock::{Lock, lock, wait_released};
-pub use overlay::{Overlay, ensure_overlay, noted_base};
+pub use overlay::{Overlay, ensure_overlay, ensure_overlay_for};
 pub use owner::{join_group, share};
 
 /// What is wrong with an image, a disk or its source.

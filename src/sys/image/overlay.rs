@@ -10,11 +10,14 @@ use imago::format::PreallocateMode;
 use imago::qcow2::Qcow2;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatCreateBuilder, FormatDriverBuilder};
 
-use super::format::{refused, whole};
+use super::format::{Keys, refused, whole};
 use super::identity::{Identity, Note};
 use super::owner::SHARED;
 use super::qcow2::{Fault, Header, MAGIC, ReadAt};
-use super::{Error, Format, at, beside, create};
+use super::{Error, Format, at, beside, create, partitions};
+
+/// Both places of a GPT's first header.
+const HEAD_OF_DISK: u64 = 8 << 10;
 
 /// A disk that can be given to QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,18 +36,30 @@ pub struct Overlay {
 /// user's data. It is grown to `at_least` octets when it is smaller. One that was made is not on the disk until
 /// [`super::sync`] has ended.
 pub fn ensure_overlay(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
-    if is_there(path)? { adopt(path, base, at_least) } else { make(path, base, at_least) }
+    ensure_overlay_for(path, base, at_least, Keys::None)
 }
 
-/// What the image at `base` has to be for the overlay at `path`, when that stands on it and says so.
-pub fn noted_base(path: &Path, base: &Path) -> Result<Option<Identity>, Error> {
+/// [`ensure_overlay`], for QEMU options that may have a key to the base.
+pub fn ensure_overlay_for(
+    path: &Path,
+    base: &Path,
+    at_least: Option<u64>,
+    keys: Keys,
+) -> Result<Overlay, Error> {
+    if is_there(path)? { adopt(path, base, at_least) } else { make(path, base, at_least, keys) }
+}
+
+/// Whether the disk at `path`, when there is one and it stands on `base`, was made on an image of this identity.
+pub(super) fn wants(path: &Path, base: &Path, found: &Identity) -> Result<(), Error> {
     if !is_there(path)? {
-        return Ok(None);
+        return Ok(());
     }
     let file = File::open(path).map_err(at("opening", path))?;
     let (header, recorded) = header_of(&file, path)?;
-    let note = read_note(&file, &header, path)?.filter(|note| note.base == recorded);
-    Ok(note.filter(|_| beside_it(path, &recorded) == base).map(|note| note.identity))
+    if beside_it(path, &recorded) == base {
+        was_made_on(&file, &header, path, base, found)?;
+    }
+    Ok(())
 }
 
 fn is_there(path: &Path) -> Result<bool, Error> {
@@ -65,9 +80,9 @@ fn is_stillborn(path: &Path) -> io::Result<bool> {
     Ok(table >= length && snapshots == [0; 4])
 }
 
-fn make(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
+fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<Overlay, Error> {
     let shown = base.display().to_string();
-    let look = whole(base, &shown)?;
+    let look = whole(base, &shown, keys)?;
     let identity = Identity::of(base)?;
     let base_format = look.format;
     let size_bytes = look.size.max(at_least.unwrap_or(0)).next_multiple_of(512);
@@ -96,15 +111,26 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Erro
             other => other,
         }
     })?;
-    let notes = look.sectors_4k.then(|| sectors_note(&shown)).into_iter().collect();
+    let notes = look.notes.into_iter().chain(partition_notes(base, &shown, base_format)).collect();
     Ok(Overlay { base: base.to_owned(), base_format, size_bytes, created: true, notes })
 }
 
-fn sectors_note(base: &str) -> String {
-    format!(
-        "{base} is partitioned for sectors of 4096 octets, and the disk has 512: the guest's firmware finds no \
-         partition unless KVM_BLK_OPTS gives the disk logical_block_size=4096,physical_block_size=4096"
-    )
+/// Of a qcow2 image, whose head is not its file's.
+fn partition_notes(base: &Path, name: &str, format: Format) -> Vec<String> {
+    let read = || -> io::Result<Vec<String>> {
+        let storage = Storage::try_from(File::open(base)?)?;
+        let image = Qcow2::<Storage>::builder(storage).backing(None).open(DenyImplicitOpenGate::default())?;
+        let image = FormatAccess::new(image);
+        let size = image.size();
+        let mut head = vec![0; usize::try_from(size.min(HEAD_OF_DISK)).map_err(io::Error::other)?];
+        image.read(head.as_mut_slice(), 0)?;
+        Ok(partitions::notes(&head, size, name))
+    };
+    match format {
+        Format::Raw => Vec::new(),
+        // Clusters that only QEMU reads: nothing to say of them.
+        Format::Qcow2 => read().unwrap_or_default(),
+    }
 }
 
 fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
@@ -121,16 +147,10 @@ fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, E
         return Err(overlay(why));
     }
     let identity = Identity::of(&base)?;
-    let note = read_note(&file, &header, path)?;
     let mut notes = Vec::new();
-    match note.filter(|note| note.base == recorded) {
-        Some(note) if note.identity == identity => {}
-        Some(note) => return Err(other_base(path, &base, &note.identity, &identity)),
-        None => {
-            fits(&file, &header, path, &base, &identity)?;
-            let note = Note { identity: identity.clone(), base: recorded };
-            notes.push(first_note(path, &base, &note, &header));
-        }
+    if !was_made_on(&file, &header, path, &base, &identity)? {
+        let note = Note { identity: identity.clone(), base: recorded };
+        notes.push(first_note(path, &base, &note, &header));
     }
     let mut size_bytes = header.size;
     if let Some(wanted) = at_least.filter(|&wanted| wanted > size_bytes) {
@@ -168,13 +188,27 @@ fn beside_it(path: &Path, recorded: &str) -> PathBuf {
     path.parent().unwrap_or(Path::new("/")).join(recorded)
 }
 
-fn read_note(file: &File, header: &Header, path: &Path) -> Result<Option<Note>, Error> {
-    Note::read(file, header).map_err(refused(path, &path.display().to_string()))
+/// Whether the disk has a note of the base that is there. Of another one it is an error: the disk's data are
+/// differences, and on another base they are garbage.
+fn was_made_on(
+    file: &File,
+    header: &Header,
+    path: &Path,
+    base: &Path,
+    found: &Identity,
+) -> Result<bool, Error> {
+    let shown = path.display().to_string();
+    let recorded = header.backing.as_ref().map(|(_, name)| name.as_str());
+    let note = Note::read(file, header).map_err(refused(path, &shown))?;
+    // With another name in the header than in the note somebody moved the disk to another base on purpose.
+    match note.filter(|note| recorded == Some(&note.base)) {
+        Some(note) if note.identity == *found => Ok(true),
+        Some(note) => Err(other_base(path, base, &note.identity.to_string(), found)),
+        None => fits(file, header, path, base, found).map(|()| false),
+    }
 }
 
-/// That a disk was made on one image and has another one now. The disk's data are differences: on another base they
-/// are garbage.
-pub(super) fn other_base(disk: &Path, base: &Path, made_on: &Identity, found: &Identity) -> Error {
+fn other_base(disk: &Path, base: &Path, made_on: &str, found: &Identity) -> Error {
     let why = format!(
         "was made on {made_on}; {} is {found} and would corrupt it: bring the first one back, set BERTH_NAME for a new \
          disk beside this one, or move this one away to begin anew",
@@ -191,19 +225,14 @@ fn fits(file: &File, header: &Header, path: &Path, base: &Path, found: &Identity
     if told == found.format.as_str() && found.size <= header.size {
         return Ok(());
     }
-    let why = format!(
-        "was made on a {told} image of at most {} octets; {} is {found} and would corrupt it: bring the first one back, \
-         set BERTH_NAME for a new disk beside this one, or move this one away to begin anew",
-        header.size,
-        base.display()
-    );
-    Err(Error::Overlay { path: path.to_owned(), why })
+    let made_on = format!("a {told} image of at most {} octets for the guest", header.size);
+    Err(other_base(path, base, &made_on, found))
 }
 
 /// Notes the base of a disk that has no note; says what came of it. A base that is not whole is no reason to keep a
 /// guest from a disk it had until now.
 fn first_note(path: &Path, base: &Path, note: &Note, header: &Header) -> String {
-    if let Err(error) = whole(base, &base.display().to_string()) {
+    if let Err(error) = whole(base, &base.display().to_string(), Keys::Users) {
         return format!(
             "the base of {} is not as it should be, the guest may read zeros: {error}",
             path.display()

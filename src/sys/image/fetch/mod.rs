@@ -20,9 +20,9 @@ use std::io::{self, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
-use super::format::whole;
+use super::format::{Keys, whole};
 use super::identity::Identity;
-use super::overlay::other_base;
+use super::overlay::wants;
 use super::{Error, at, beside, sync_dir_of};
 use crate::config::{Checksum, Proxies, Url};
 
@@ -79,13 +79,15 @@ pub struct Progress {
 
 /// Puts the image into its place. What is there already is replaced only by one that passed every check.
 pub fn fetch(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
-    fetch_for(request, None, progress)
+    fetch_for(request, None, Keys::None, progress)
 }
 
-/// [`fetch`], for a disk that was made on an image of this identity: another one does not get into its place.
+/// [`fetch`], for the VM's disk at this path: an image that is not the one it was made on does not get into its
+/// place. With `keys` an encrypted one does.
 pub fn fetch_for(
     request: &Request<'_>,
-    made_on: Option<(&Path, &Identity)>,
+    disk: Option<&Path>,
+    keys: Keys,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
     let part = beside(request.target, "part");
@@ -97,16 +99,18 @@ pub fn fetch_for(
         }
         Origin::Url(url) => (url.to_string(), from_url(request, url, &part, &note, progress)),
     };
-    let checked = got.and_then(|()| {
-        check_part(&part, &name, request.target, made_on).inspect_err(|_| {
+    let place = || {
+        check_part(&part, &name, request.target, disk, keys)?;
+        fs::rename(&part, request.target).map_err(at("renaming to", request.target))
+    };
+    got.and_then(|()| {
+        place().inspect_err(|_| {
             // Nothing of it is worth taking up.
             let _ = fs::remove_file(&part);
             let _ = fs::remove_file(&note);
         })
-    });
-    checked?;
+    })?;
     let _ = fs::remove_file(&note);
-    fs::rename(&part, request.target).map_err(at("renaming to", request.target))?;
     sync_dir_of(request.target).map_err(at("syncing the directory of", request.target))
 }
 
@@ -127,16 +131,12 @@ fn from_path(
 }
 
 /// The one look at all of it before it has a name.
-fn check_part(
-    part: &Path,
-    name: &str,
-    target: &Path,
-    made_on: Option<(&Path, &Identity)>,
-) -> Result<(), Error> {
-    whole(part, name)?;
-    let Some((disk, wanted)) = made_on else { return Ok(()) };
-    let found = Identity::named(part, name)?;
-    if found == *wanted { Ok(()) } else { Err(other_base(disk, target, wanted, &found)) }
+fn check_part(part: &Path, name: &str, target: &Path, disk: Option<&Path>, keys: Keys) -> Result<(), Error> {
+    whole(part, name, keys)?;
+    match disk {
+        Some(disk) => wants(disk, target, &Identity::named(part, name)?),
+        None => Ok(()),
+    }
 }
 
 /// Why a pass ended.

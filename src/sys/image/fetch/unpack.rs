@@ -173,7 +173,10 @@ fn cause(name: &str, error: &io::Error) -> End {
     }
     let what = match error.kind() {
         io::ErrorKind::OutOfMemory => {
-            format!("packed with a dictionary above {} MiB (pack it with a smaller one)", UNPACK_KIB >> 10)
+            format!(
+                "packed with a dictionary or window above {} MiB (pack it with a smaller one)",
+                UNPACK_KIB >> 10
+            )
         }
         _ => format!("a damaged archive ({error})"),
     };

@@ -3,57 +3,17 @@
 //! QEMU reads and writes the images; this says beforehand whether one is whole and may be opened at all. Extended L2
 //! entries and clusters compressed with zstd are QEMU's business. What the header points to is walked by [`tables`].
 
+mod read;
 mod tables;
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+pub use read::{Fault, ReadAt};
 pub use tables::check_tables;
 
-/// Octets at an offset: a file, or a slice in tests and fuzzing.
-pub trait ReadAt {
-    fn length(&self) -> io::Result<u64>;
-    /// Fills the buffer, or is an error.
-    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
-}
-
-impl ReadAt for File {
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
-    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read_exact_at(buffer, offset)
-    }
-}
-
-impl ReadAt for [u8] {
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.len() as u64)
-    }
-
-    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let start = usize::try_from(offset).map_err(io::Error::other)?;
-        let found = start.checked_add(buffer.len()).and_then(|end| self.get(start..end));
-        buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-}
-
-/// Why an image is not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// What it is instead of a good image: completes "it is ...".
-    #[error("{0}")]
-    Bad(String),
-}
-
-fn bad<T>(what: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault::Bad(what.into()))
-}
+use read::{Fields, bad, read};
 
 pub const MAGIC: [u8; 4] = *b"QFI\xfb";
 
@@ -114,21 +74,6 @@ pub struct Header {
     l1: Table,
     refcounts: Table,
     snapshots: Table,
-}
-
-/// The fixed fields, big-endian as all of the format.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn u32(&self, offset: usize) -> u32 {
-        let field = self.0.get(offset..offset + 4).and_then(|field| field.try_into().ok());
-        field.map_or(0, u32::from_be_bytes)
-    }
-
-    fn u64(&self, offset: usize) -> u64 {
-        let field = self.0.get(offset..offset + 8).and_then(|field| field.try_into().ok());
-        field.map_or(0, u64::from_be_bytes)
-    }
 }
 
 /// Version 2 ends there; the fields of version 3 that we read end at 104.
@@ -262,14 +207,15 @@ impl Header {
                 "a qcow2 image that was in use when it was copied (dirty: qemu-img check -r all mends it)",
             );
         }
+        Ok(())
+    }
+
+    /// The method, when QEMU needs a key to read the image.
+    pub fn encryption(&self) -> Option<&'static str> {
         match self.encryption {
-            0 => Ok(()),
-            method => {
-                let method = if method == 2 { "LUKS" } else { "AES" };
-                bad(format!(
-                    "an encrypted qcow2 image ({method}), and there is no key (qemu-img convert decrypts it)"
-                ))
-            }
+            0 => None,
+            2 => Some("LUKS"),
+            _ => Some("AES"),
         }
     }
 
@@ -343,12 +289,4 @@ impl Header {
     fn l2_entries(&self) -> u64 {
         self.cluster() / if self.extended_l2() { 16 } else { 8 }
     }
-}
-
-/// Reads what has to be there: an end before it means a cut image.
-fn read<R: ReadAt + ?Sized>(image: &R, buffer: &mut [u8], offset: u64, what: &str) -> Result<(), Fault> {
-    image.fill(buffer, offset).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => Fault::Bad(format!("a qcow2 image cut within its {what}")),
-        _ => Fault::Io(error),
-    })
 }

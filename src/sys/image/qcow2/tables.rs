@@ -4,7 +4,8 @@
 //! L2 table once. What is inside of clusters and refcount blocks is not looked at, nor whether clusters are shared by
 //! mistake: that is `qemu-img check`'s, which reads a whole image.
 
-use super::{BITMAPS, BITMAPS_CONSISTENT, Fault, Fields, Header, ReadAt, Table, bad, read};
+use super::read::{Fault, Fields, ReadAt, bad, read};
+use super::{BITMAPS, BITMAPS_CONSISTENT, Header, Table};
 
 /// Octets of a table that are in memory at a time.
 const PIECE: u64 = 64 << 10;
