@@ -89,3 +89,8 @@ fn resolv_conf() {
 fn values_file() {
     replay("values_file", targets::values_file);
 }
+
+#[test]
+fn seed_file() {
+    replay("seed_file", targets::seed_file);
+}

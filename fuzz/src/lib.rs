@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use berth::config::SeedFormat;
 use berth::facts::Resolver;
 use berth::nft::Batch;
 use berth::nft::attr::Messages;
 use berth::nft::dump::{Dump, Filter};
 use berth::nft::json::{Document, Release};
 use berth::nft::text::Style;
+use berth::plan::disk;
 use berth::proto::leases::{HEADER, Leases, Range};
 use berth::proto::{Now, dhcp4, dns};
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
@@ -259,4 +261,13 @@ pub fn values_file(data: &[u8]) {
     assert!(
         findings.iter().all(|finding| (1..=lines + 1).contains(&finding.at.line) && finding.at.column > 0)
     );
+}
+
+/// Each of cloud-init's files, in both formats: what is refused is refused in words.
+pub fn seed_file(data: &[u8]) {
+    for format in [SeedFormat::ConfigDrive, SeedFormat::NoCloud] {
+        for key in disk::KEYS {
+            let _ = disk::judged(format, key, data);
+        }
+    }
 }
