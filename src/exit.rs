@@ -21,7 +21,7 @@ pub enum Code {
     Network,
     /// A flag or variable is wrong.
     Usage,
-    /// The pod is not as needed: no default route, no address, no QEMU.
+    /// The pod is not as needed: no default route, no address, no QEMU, a file or disk that cannot be read.
     Facts,
     /// What is asked does not fit this pod.
     Plan,

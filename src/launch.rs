@@ -209,7 +209,11 @@ async fn supervise(
     let (machine, lifecycle) = (&plan.machine, &plan.lifecycle);
     let outcome = supervise::run(machine, base, lifecycle, open, &mut console, signals, standing).await;
     console.close().await;
-    let outcome = outcome.map_err(|error| Failure(Code::Machine, story(&error)))?;
+    let outcome = outcome.map_err(|error| {
+        // QEMU is not to blame for a disk that went away since it was looked at.
+        let code = if matches!(error, supervise::Error::Disk { .. }) { Code::Facts } else { Code::Machine };
+        Failure(code, story(&error))
+    })?;
     let code = Code::Guest(outcome.exit_code());
     tracing::info!(?outcome, code = code.number(), "the guest has ended");
     Ok(code)

@@ -154,9 +154,14 @@ fn a_root_device_needs_neither_image_nor_image_directory() {
     facts.disks.image_dir_exists = false;
     facts.disks.root_device =
         Some(DiskFile { path: "/dev/vm/root".into(), size_bytes: 1 << 30, read_only: None });
-    let options = Options { hostname: Some("pet".into()), ..Options::default() };
+    let options =
+        Options { hostname: Some("pet".into()), disk_size: Some("20G".into()), ..Options::default() };
     let plan = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap();
     assert_eq!(plan.disk.root, Root::Device { path: "/dev/vm/root".into() });
+    assert_eq!(plan.disk.notes, ["BERTH_DISK_SIZE is for images: /dev/vm/root keeps the size it has"]);
+    facts.disks.root_device.as_mut().unwrap().size_bytes = 0;
+    let empty = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap_err().to_string();
+    assert!(empty.starts_with("/dev/vm/root is empty"), "{empty}");
 }
 
 #[test]

@@ -99,3 +99,8 @@ fn image_source() {
 fn qcow2() {
     replay("qcow2", targets::qcow2);
 }
+
+#[test]
+fn seed_file() {
+    replay("seed_file", targets::seed_file);
+}

@@ -43,8 +43,8 @@ while True:
     threading.Thread(target=tcp, args=(s.accept()[0],)).start()
 ";
 
-/// A world with the full guest, started, with a key of ours and an echo service as its user-data.
-fn started(settings: &[(&str, &str)]) -> World {
+/// A world with the full guest, started, with a key of ours and an echo service as its user-data, and an extra disk.
+fn started(settings: &[(&str, &str)], metadata: &str) -> World {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/guest/full.sh");
     let image = checked(Command::new("bash").arg(script));
     let mut world = World::new();
@@ -61,6 +61,9 @@ fn started(settings: &[(&str, &str)]) -> World {
         public.trim()
     );
     std::fs::write(world.path("userdata"), userdata).unwrap();
+    std::fs::write(world.path("metadata"), metadata).unwrap();
+    std::fs::create_dir(world.path("volumes")).unwrap();
+    std::fs::write(world.path("volumes/data.img"), vec![0; 1 << 20]).unwrap();
     world.set("IMG_TARGET", image.trim()).set("IMG_RAM_MB", "1024").set("IMG_VCPU", "2");
     for (name, value) in settings {
         world.set(name, value);
@@ -107,6 +110,12 @@ fn cloud_init_has_run(world: &World, source: &str) {
     let result = told(world, "cat /run/cloud-init/result.json");
     assert!(result.contains(source) && result.contains("\"errors\": []"), "{result}");
     told(world, "test -e /root/user-data-ran");
+    // Who it is, as the meta-data says in the other format's words.
+    assert_eq!(told(world, "cloud-init query v1.instance_id").trim(), "i-first");
+    assert_eq!(told(world, "hostname").trim(), "given");
+    for serial in ["root", "data", "seed"] {
+        told(world, &format!("test -b /dev/disk/by-id/virtio-{serial}"));
+    }
 }
 
 fn ends_clean(mut world: World) {
@@ -116,9 +125,8 @@ fn ends_clean(mut world: World) {
 
 #[test]
 fn a_distribution_configured_by_a_config_drive_is_the_pod() {
-    let world = started(&[]);
+    let world = started(&[], "instance-id: i-first\nlocal-hostname: given\n");
     cloud_init_has_run(&world, "DataSourceConfigDrive");
-    assert_eq!(told(&world, "hostname").trim(), "demo");
 
     // systemd-networkd took what DHCP gave. (Search domains it takes only with UseDomains=, systemd.network(5).)
     let network = told(&world, "networkctl --no-pager status eth0; resolvectl --no-pager status eth0");
@@ -178,7 +186,8 @@ fn a_distribution_configured_by_a_config_drive_is_the_pod() {
 
 #[test]
 fn a_distribution_takes_a_nocloud_drive() {
-    let world = started(&[("BERTH_SEED_FORMAT", "nocloud")]);
+    let world =
+        started(&[("BERTH_SEED_FORMAT", "nocloud")], "{\"uuid\": \"i-first\", \"hostname\": \"given\"}");
     cloud_init_has_run(&world, "DataSourceNoCloud");
     ends_clean(world);
 }

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use berth::config::{Proxies, Source};
+use berth::config::{Proxies, SeedFormat, Source};
 use berth::facts::Resolver;
 use berth::nft::Batch;
 use berth::nft::attr::Messages;
 use berth::nft::dump::{Dump, Filter};
 use berth::nft::json::{Document, Release};
 use berth::nft::text::Style;
+use berth::plan::disk;
 use berth::proto::leases::{HEADER, Leases, Range};
 use berth::proto::{Now, dhcp4, dns};
 use berth::sys::image::Note;
@@ -297,5 +298,14 @@ pub fn qcow2(data: &[u8]) {
     let _ = header.data_file(data);
     if let Ok(Some(note)) = Note::read(data, &header) {
         assert!(note.base.len() <= 1023);
+    }
+}
+
+/// Each of cloud-init's files, in both formats: what is refused is refused in words.
+pub fn seed_file(data: &[u8]) {
+    for format in [SeedFormat::ConfigDrive, SeedFormat::NoCloud] {
+        for key in disk::KEYS {
+            let _ = disk::judged(format, key, data);
+        }
     }
 }

@@ -299,6 +299,17 @@ fn without_the_capability_qemu_keeps_our_uid_and_that_is_told() {
 }
 
 #[test]
+fn more_processors_than_there_are_is_told_once() {
+    let notes = |vcpu, cpus| {
+        let mut pod = pod();
+        (pod.config.machine.vcpu, pod.facts.host.cpus) = (vcpu, cpus);
+        pod.plan().unwrap().notes.join("\n")
+    };
+    assert_eq!(notes(16, 2), "IMG_VCPU=16, but there are 2 CPUs here: the guest is slower than with 2");
+    assert_eq!((notes(2, 2), notes(1, 8), notes(255, 0)), Default::default());
+}
+
+#[test]
 fn a_comma_in_the_name_does_not_make_an_option() {
     let mut pod = pod();
     pod.config.name = "a,debug-threads=on".to_owned();
