@@ -49,6 +49,9 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
+    /// The ends of a session (signal(7)); None where whoever started us wanted them ignored, as nohup(1) does.
+    hangup: Option<Signal>,
+    quit: Option<Signal>,
     interrupt: Signal,
     child: Signal,
 }
@@ -57,8 +60,14 @@ impl Signals {
     /// Call early: before anything that takes time.
     pub fn listen() -> Result<Self, Error> {
         let listen = |kind| signal(kind).map_err(Error::Signals);
+        let unless_ignored = |kind: SignalKind| {
+            let heard = !child::ignores(kind.as_raw_value());
+            heard.then(|| listen(kind)).transpose()
+        };
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
+            hangup: unless_ignored(SignalKind::hangup())?,
+            quit: unless_ignored(SignalKind::quit())?,
             interrupt: listen(SignalKind::interrupt())?,
             child: listen(SignalKind::child())?,
         })
@@ -66,10 +75,42 @@ impl Signals {
 
     /// Resolves when we are asked to stop: for whatever is done before the machine starts. Cancel-safe.
     pub async fn asked_to_stop(&mut self) {
+        let Self { terminate, hangup, quit, interrupt, .. } = self;
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = heard(hangup) => {}
+            () = heard(quit) => {}
+            _ = interrupt.recv() => {}
         }
+    }
+
+    /// Cancel-safe.
+    async fn next(&mut self) -> Wanted {
+        let Self { terminate, hangup, quit, interrupt, child } = self;
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => Wanted::Stop,
+            () = heard(hangup) => Wanted::Stop,
+            () = heard(quit) => Wanted::Stop,
+            _ = interrupt.recv() => Wanted::Hurry,
+            _ = child.recv() => Wanted::Bury,
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Wanted {
+    Stop,
+    /// SIGINT: stop, and each further one sooner.
+    Hurry,
+    /// A child has ended.
+    Bury,
+}
+
+async fn heard(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 
@@ -194,9 +235,11 @@ impl Machine<'_> {
         let mut events = Vec::new();
         let input = tokio::select! {
             biased;
-            _ = signals.terminate.recv() => Some(Input::Terminate),
-            _ = signals.interrupt.recv() => Some(Input::Interrupt),
-            _ = signals.child.recv() => self.buried(&mut events)?,
+            wanted = signals.next() => match wanted {
+                Wanted::Stop => Some(Input::Terminate),
+                Wanted::Hurry => Some(Input::Interrupt),
+                Wanted::Bury => self.buried(&mut events)?,
+            },
             () = until(deadline) => Some(Input::Tick),
             () = talk(&mut self.qemu, &mut events, console) => None,
         };

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
+use crate::sys::stdio;
 use crate::sys::terminal::KeyByKey;
 
 /// Read from either side at once.
@@ -19,7 +21,7 @@ const CHUNK_BYTES: usize = 4096;
 const CHUNKS: usize = 16;
 /// What is kept for replay.
 const REPLAY_BYTES: usize = 64 * 1024;
-/// How long the last words of a guest may take to reach stdout.
+/// How long the last words of a guest may take to reach stdout, from QEMU's end on.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where the serial line leads. Outlives each run of QEMU.
@@ -31,6 +33,8 @@ pub struct Console {
     replay: Replay,
     /// Resolves when all output is written.
     flushed: oneshot::Receiver<()>,
+    /// Until when they are waited for, once QEMU has ended.
+    flush_until: Option<Instant>,
     _terminal: Option<KeyByKey>,
 }
 
@@ -38,9 +42,14 @@ impl Console {
     /// Our stdout, and our stdin when that is a terminal or `interactive`.
     pub fn stdio(interactive: bool) -> Self {
         let terminal = KeyByKey::enter();
+        if terminal.is_some() {
+            tracing::info!(
+                "keys go to the guest, Ctrl-C too; Ctrl-] presses its power button, again quits QEMU, again kills it"
+            );
+        }
         let input =
             (interactive || terminal.is_some()).then(|| Box::new(io::stdin()) as Box<dyn Read + Send>);
-        Self { _terminal: terminal, ..Self::new(Box::new(io::stdout()), input) }
+        Self { _terminal: terminal, ..Self::new(Box::new(stdio::stdout()), input) }
     }
 
     /// Any writer and reader; each is used on a thread of its own and may block.
@@ -56,7 +65,14 @@ impl Console {
             std::thread::spawn(move || read_all(input, &to_guest));
             receiver
         });
-        Self { output: Some(to_output), input, replay: Replay::default(), flushed, _terminal: None }
+        Self {
+            output: Some(to_output),
+            input,
+            replay: Replay::default(),
+            flushed,
+            flush_until: None,
+            _terminal: None,
+        }
     }
 
     /// The last 64 KiB the guest wrote, for whoever comes later.
@@ -64,10 +80,11 @@ impl Console {
         self.replay.clone()
     }
 
-    /// Waits until all the guest wrote has reached the output, or a second. Call last.
+    /// Waits until all the guest wrote has reached the output, or a second since QEMU's end. Call last.
     pub async fn close(mut self) {
         self.output = None;
-        let _ = tokio::time::timeout(FLUSH_WITHIN, &mut self.flushed).await;
+        let until = self.flush_until.unwrap_or_else(|| Instant::now() + FLUSH_WITHIN);
+        let _ = tokio::time::timeout_at(until, &mut self.flushed).await;
     }
 }
 
@@ -147,7 +164,9 @@ impl Line {
     /// After QEMU's end: what it still wrote, within a second.
     pub(super) async fn drain(mut self, console: &mut Console) {
         console.input.take_if(|input| input.is_closed());
-        let _ = tokio::time::timeout(FLUSH_WITHIN, async {
+        let until = Instant::now() + FLUSH_WITHIN;
+        console.flush_until = Some(until);
+        let _ = tokio::time::timeout_at(until, async {
             while self.open {
                 self.open = to_output(&self.stream, &mut console.output, &console.replay).await;
             }

@@ -11,4 +11,5 @@ pub mod netns;
 pub mod probe;
 pub mod route;
 pub mod socket;
+pub mod stdio;
 pub mod terminal;
