@@ -8,6 +8,7 @@ use berth::exit::{Code, story};
 use berth::facts::NetFacts;
 use berth::plan::machine::BaseFormat;
 use berth::plan::{self, NetPlan, Plan};
+use berth::proto::lifecycle::Outcome;
 use berth::supervise::{Console, Signals};
 use berth::sys::image::Format;
 use berth::sys::link::{Links, open_tap};
@@ -154,7 +155,11 @@ async fn supervise(
     console.close().await;
     let outcome = outcome.map_err(|error| Failure(Code::Machine, story(&error)))?;
     let code = Code::Guest(outcome.exit_code());
-    tracing::info!(?outcome, code = code.number(), "the guest has ended");
+    if let Outcome::Failed { .. } = outcome {
+        tracing::error!(code = code.number(), "{outcome}");
+    } else {
+        tracing::info!(code = code.number(), "{outcome}");
+    }
     Ok(code)
 }
 
@@ -232,7 +237,7 @@ impl Told {
         let told = Self::silent();
         let (guest, counts, serving) =
             (told.guest.subscribe(), told.counts.subscribe(), told.serving.subscribe());
-        let status = move || status_of(verb, *guest.borrow(), *counts.borrow(), *serving.borrow());
+        let status = move || status_of(verb, guest.borrow().clone(), *counts.borrow(), *serving.borrow());
         let made = sys::image::private_dir(state_dir).map_err(|error| story(&error));
         match made.and_then(|()| status::listen(state_dir).map_err(|error| story(&error))) {
             Ok(listener) => drop(tokio::spawn(status::tell(listener, status))),
@@ -256,6 +261,7 @@ fn status_of(
         ready: (running || !machine) && (serving || !network),
         guest: machine.then(|| status::Guest {
             phase: guest.phase.as_str().to_owned(),
+            reason: guest.reason,
             accelerator: guest.accelerator.map(|accelerator| accelerator.as_str().to_owned()),
         }),
         network: network.then_some(status::Network {

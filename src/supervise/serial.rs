@@ -1,7 +1,8 @@
 //! The serial console: what the guest writes goes to our stdout, what is typed goes to the guest.
 //!
-//! Nobody holds up anybody: a blocked stdout stops us reading the serial line (the guest then waits, as with any
-//! serial line), never the supervisor. That is why stdout and stdin, which have no other way, get a thread each.
+//! Nobody holds up anybody: a stdout that is slow stops us reading the serial line (the guest then waits, as with any
+//! serial line), never the supervisor. That is why stdout and stdin, which have no other way, get a thread each. A
+//! stdout that takes nothing at all for some seconds is nobody's: the guest goes on, and what it writes is lost.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -21,6 +22,8 @@ const CHUNK_BYTES: usize = 4096;
 const CHUNKS: usize = 16;
 /// What is kept for replay.
 const REPLAY_BYTES: usize = 64 * 1024;
+/// A stdout that takes nothing for so long is not waited for.
+const STALLED: Duration = Duration::from_secs(2);
 /// How long the last words of a guest may take to reach stdout, from QEMU's end on.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,7 @@ pub struct Console {
     output: Option<mpsc::Sender<Vec<u8>>>,
     input: Option<mpsc::Receiver<Vec<u8>>>,
     replay: Replay,
+    stall: Stall,
     /// Resolves when all output is written.
     flushed: oneshot::Receiver<()>,
     /// Until when they are waited for, once QEMU has ended.
@@ -69,6 +73,7 @@ impl Console {
             output: Some(to_output),
             input,
             replay: Replay::default(),
+            stall: Stall::default(),
             flushed,
             flush_until: None,
             _terminal: None,
@@ -115,6 +120,42 @@ fn read_all(mut input: Box<dyn Read + Send>, to_guest: &mpsc::Sender<Vec<u8>>) {
     }
 }
 
+/// An output that does not take what there is.
+#[derive(Debug, Default)]
+struct Stall {
+    /// Since when.
+    since: Option<Instant>,
+    /// Octets lost.
+    lost: usize,
+}
+
+impl Stall {
+    /// Waits for room, but not for ever. None: what comes next is lost. Cancel-safe.
+    async fn permit<'a>(&mut self, output: &'a mpsc::Sender<Vec<u8>>) -> Option<mpsc::Permit<'a, Vec<u8>>> {
+        if let Some(permit) = self.room(output) {
+            return Some(permit);
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let permit = tokio::time::timeout_at(since + STALLED, output.reserve()).await.ok()?.ok()?;
+        self.over();
+        Some(permit)
+    }
+
+    fn room<'a>(&mut self, output: &'a mpsc::Sender<Vec<u8>>) -> Option<mpsc::Permit<'a, Vec<u8>>> {
+        let permit = output.try_reserve().ok()?;
+        self.over();
+        Some(permit)
+    }
+
+    fn over(&mut self) {
+        self.since = None;
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 {
+            tracing::warn!(octets = lost, "what the guest wrote to its console was lost: nobody read stdout");
+        }
+    }
+}
+
 /// The end of what the guest wrote.
 #[derive(Debug, Clone, Default)]
 pub struct Replay(Arc<Mutex<VecDeque<u8>>>);
@@ -153,10 +194,10 @@ impl Line {
         if !self.open {
             return std::future::pending().await;
         }
-        let Console { output, input, replay, .. } = console;
+        let Console { output, input, replay, stall, .. } = console;
         let (stream, typed) = (&self.stream, &mut self.typed);
         self.open = tokio::select! {
-            open = to_output(stream, output, replay) => open,
+            open = to_output(stream, output, replay, stall) => open,
             () = to_guest(stream, typed, input) => true,
         };
     }
@@ -168,7 +209,8 @@ impl Line {
         console.flush_until = Some(until);
         let _ = tokio::time::timeout_at(until, async {
             while self.open {
-                self.open = to_output(&self.stream, &mut console.output, &console.replay).await;
+                let Console { output, replay, stall, .. } = &mut *console;
+                self.open = to_output(&self.stream, output, replay, stall).await;
             }
         })
         .await;
@@ -176,22 +218,30 @@ impl Line {
 }
 
 /// False at the end of the line.
-async fn to_output(stream: &UnixStream, output: &mut Option<mpsc::Sender<Vec<u8>>>, replay: &Replay) -> bool {
+async fn to_output(
+    stream: &UnixStream,
+    output: &Option<mpsc::Sender<Vec<u8>>>,
+    replay: &Replay,
+    stall: &mut Stall,
+) -> bool {
     let permit = match output {
-        Some(output) => output.reserve().await.ok(),
+        Some(output) => stall.permit(output).await,
         None => None,
     };
     if stream.readable().await.is_err() {
         return false;
     }
+    // There may be room by now.
+    let permit = permit.or_else(|| stall.room(output.as_ref()?));
     let mut chunk = [0; CHUNK_BYTES];
     match stream.try_read(&mut chunk) {
         Ok(0) => false,
         Ok(length) => {
             let bytes = chunk.get(..length).unwrap_or_default();
             replay.add(bytes);
-            if let Some(permit) = permit {
-                permit.send(bytes.to_vec());
+            match permit {
+                Some(permit) => permit.send(bytes.to_vec()),
+                None => stall.lost += bytes.len(),
             }
             true
         }
@@ -255,6 +305,23 @@ mod tests {
         }
         assert!(sent > CHUNK_BYTES * CHUNKS, "took {sent} bytes before it stopped");
         assert!(sent < 2 << 20, "took {sent} bytes although nobody reads");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_output_that_nobody_reads_at_all_does_not_hold_up_the_guest() {
+        let (blocked, reader) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut console = Console::new(Box::new(blocked), None);
+        let (ours, guests) = UnixStream::pair().unwrap();
+        let mut line = Line::new(ours);
+        let mut sent = 0;
+        while sent < 4 << 20 {
+            sent += guests.try_write(&[b'x'; 4096]).unwrap_or(0);
+            // Time is virtual: it goes on when all wait.
+            let _ = tokio::time::timeout(Duration::from_millis(10), line.relay(&mut console)).await;
+        }
+        assert!(console.stall.lost > 0);
+        assert_eq!(console.replay().bytes().len(), REPLAY_BYTES);
+        drop(reader);
     }
 
     #[tokio::test]

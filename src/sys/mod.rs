@@ -1,5 +1,6 @@
 //! The machine: kernel, files, processes. Touches, never decides.
 
+pub mod cgroup;
 pub mod child;
 pub mod ffi;
 pub mod file_watch;
