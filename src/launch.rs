@@ -91,6 +91,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
 
 /// `berth selftest`: the network half, and a synthetic guest on it. What was made stays, as after `berth net`.
 pub async fn self_test(options: &Options) -> Result<Code, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
     let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
     let config = configure(options)?;
     if status::ask(&config.paths.state_dir).is_ok() {
@@ -108,14 +109,23 @@ pub async fn self_test(options: &Options) -> Result<Code, Failure> {
     let (stop, stopping) = watch::channel(false);
     let told = Told::silent();
     let walking = async {
-        let findings = selftest::run(queue, &plan, facts.uplink.address.address).await;
+        let findings = tokio::select! {
+            findings = selftest::run(queue, &plan, facts.uplink.address.address) => Some(findings),
+            () = signals.asked_to_stop() => None,
+        };
         let _ = stop.send(true);
         findings
     };
     let (findings, ()) =
         tokio::join!(walking, network.keep(&config, &links, &plan, NetVerb::Net, &told, stopping));
-    for finding in &findings {
-        let _ = writeln!(std::io::stdout(), "{finding}");
+    let stopped = || Failure(Code::Stopped, "stopped before the end of the test".into());
+    let findings = findings.ok_or_else(stopped)?;
+    let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    // On a thread of its own, since nobody may read.
+    let writing = tokio::task::spawn_blocking(move || sys::stdio::stdout().write_all(text.as_bytes()));
+    tokio::select! {
+        _ = writing => {}
+        () = signals.asked_to_stop() => return Err(stopped()),
     }
     Ok(if findings.iter().all(|finding| finding.seen.is_ok()) { Code::Success } else { Code::SelfTest })
 }
