@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use berth::cli::nft::Nft;
 use berth::cli::{self, Command, Log, Output};
 use berth::config::serve::ServeOptions;
 use berth::config::{self, Ambient, Config, LogFormat, Options};
@@ -19,7 +20,7 @@ use berth::supervise::Signals;
 use berth::sys::link::Links;
 use berth::sys::{child, netns, probe};
 use berth::{apply, inspect, plan, serve, status, sys, validate};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -84,7 +85,8 @@ fn act(command: &Command) -> Result<Code, Failure> {
                 let listed = serve::leases::list(lease_file, json, &mut std::io::stdout().lock());
                 listed.map(|()| Code::Success).map_err(|error| Failure(Code::Serve, error))
             }
-            Command::Nft { verb: cli::nft::Nft::Check(options), .. } => check(options).await,
+            Command::Nft { verb: Nft::Check(options), .. } => check(options).await,
+            Command::Nft { verb: verb @ (Nft::Watch(_) | Nft::Trace(_)), .. } => look(verb).await,
             Command::Nft { verb, .. } => {
                 inspect::run(verb, &mut std::io::stdout().lock()).await.map_err(from_inspect)
             }
@@ -189,6 +191,38 @@ fn ask_status(state_dir: Option<&Path>, alive: bool, output: Output) -> Result<C
     };
     let _ = writeln!(std::io::stdout(), "{text}");
     Ok(if status.ready || alive { Code::Success } else { Code::NotReady })
+}
+
+/// `nft watch` and `trace`, which go on until they are told to end: on a thread of their own, since whoever reads them may
+/// stop reading.
+async fn look(verb: &Nft) -> Result<Code, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
+    let (done, mut looked) = oneshot::channel();
+    let verb = verb.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure(Code::Machine, error.to_string()));
+        let mut out = std::io::stdout().lock();
+        let look = |runtime: tokio::runtime::Runtime| {
+            runtime.block_on(inspect::run(&verb, &mut out)).map_err(from_inspect)
+        };
+        let _ = done.send(runtime.and_then(look));
+    });
+    let ended = |ended: Result<_, _>| {
+        ended.unwrap_or_else(|_| Err(Failure(Code::Machine, "the verb ended unexpectedly".into())))
+    };
+    tokio::select! {
+        result = &mut looked => return ended(result),
+        () = signals.asked_to_stop() => {}
+    }
+    // It has heard the signal as well, and ends by itself where it is not kept from it.
+    match tokio::time::timeout(FLUSH_WITHIN, looked).await {
+        Ok(result) => ended(result),
+        Err(_) => {
+            tracing::warn!("stopped before the end: nobody read stdout, or the kernel was slow");
+            Ok(Code::Success)
+        }
+    }
 }
 
 fn enter(place: &cli::nft::Where) -> Result<(), Failure> {

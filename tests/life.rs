@@ -297,6 +297,16 @@ fn a_log_that_nobody_reads_stops_none_of_the_other_verbs() {
     std::thread::sleep(Duration::from_secs(1));
     selftest.end("-TERM", Duration::from_secs(5));
 
+    for verb in [&["nft", "watch"][..], &["nft", "trace", "--protocol", "icmp"]] {
+        let mut looking = Unread::start(&world, verb);
+        for _ in 0..20 {
+            world.pod.nft("add table inet noise");
+            world.pod.nft("delete table inet noise");
+            let _ = world.peer.command("ping").args(["-c", "1", "-W", "0.1", POD]).output();
+        }
+        assert!(looking.end("-TERM", Duration::from_secs(5)).success(), "{verb:?}");
+    }
+
     world.pod.ip("link add br9 type bridge");
     world.pod.ip("addr add 10.9.0.1/24 dev br9");
     world.pod.ip("link set br9 up");
@@ -305,7 +315,7 @@ fn a_log_that_nobody_reads_stops_none_of_the_other_verbs() {
     let leases = world.path("leases").display().to_string();
     for signal in ["-TERM", "-HUP", "-QUIT", "-INT"] {
         let mut serve = Unread::start(&world, &[&words[..], &[&leases]].concat());
-        for _ in 0..100 {
+        for _ in 0..30 {
             world.until("an answer", SOON, |world| {
                 let mut dig = world.pod.command("dig");
                 let dig =
@@ -420,6 +430,9 @@ signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
     let mut world = World::new();
+    // Fetched, so that there is a bar to draw.
+    let image = world::tiny().display().to_string();
+    world.set("IMG_SOURCE", &image).set("IMG_TARGET", "base.qcow2");
     world.start_under(&["python3", "-c", stopped]);
     until_status(&world, "guest    running");
     world.until("the guest's greeting", BOOT, |world| {
