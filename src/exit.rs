@@ -37,7 +37,7 @@ pub enum Code {
     Nat,
     /// DHCP or DNS could not be bound.
     Serve,
-    /// QEMU could not be started, or none of the accelerators worked.
+    /// QEMU could not be started, ended before there was a guest, or none of the accelerators worked.
     Machine,
     /// The start was ended by SIGTERM or SIGINT before there was a guest.
     Stopped,

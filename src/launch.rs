@@ -13,6 +13,7 @@ use berth::facts::NetFacts;
 use berth::plan::link::Tap;
 use berth::plan::machine::BaseFormat;
 use berth::plan::{self, NetPlan, Plan};
+use berth::proto::lifecycle::Outcome;
 use berth::supervise::{Console, Signals};
 use berth::sys::image::Format;
 use berth::sys::link::{Links, open_tap, try_tap};
@@ -146,6 +147,7 @@ fn from_halves(error: halves::Error) -> Failure {
 
 /// `berth selftest`: the network half, and a synthetic guest on it. What was made stays, as after `berth net`.
 pub async fn self_test(options: &Options, no_dns: bool) -> Result<Code, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
     let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
     let config = configure(options)?;
     if status::ask(&config.paths.state_dir).is_ok() {
@@ -163,14 +165,23 @@ pub async fn self_test(options: &Options, no_dns: bool) -> Result<Code, Failure>
     let (stop, stopping) = watch::channel(false);
     let told = Told::silent();
     let walking = async {
-        let findings = selftest::run(queue, &plan, facts.uplink.address.address, no_dns).await;
+        let findings = tokio::select! {
+            findings = selftest::run(queue, &plan, facts.uplink.address.address, no_dns) => Some(findings),
+            () = signals.asked_to_stop() => None,
+        };
         let _ = stop.send(true);
         findings
     };
     let (findings, ()) =
         tokio::join!(walking, network.keep(&config, &links, &plan, NetVerb::Net, &told, stopping));
-    for finding in &findings {
-        let _ = writeln!(std::io::stdout(), "{finding}");
+    let stopped = || Failure(Code::Stopped, "stopped before the end of the test".into());
+    let findings = findings.ok_or_else(stopped)?;
+    let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    // On a thread of its own, since nobody may read.
+    let writing = tokio::task::spawn_blocking(move || sys::stdio::stdout().write_all(text.as_bytes()));
+    tokio::select! {
+        _ = writing => {}
+        () = signals.asked_to_stop() => return Err(stopped()),
     }
     let failed = findings.iter().any(|finding| matches!(finding.outcome, selftest::Outcome::Failed(_)));
     Ok(if failed { Code::SelfTest } else { Code::Success })
@@ -215,7 +226,11 @@ async fn supervise(
         Failure(code, story(&error))
     })?;
     let code = Code::Guest(outcome.exit_code());
-    tracing::info!(?outcome, code = code.number(), "the guest has ended");
+    if let Outcome::Failed { .. } = outcome {
+        tracing::error!(code = code.number(), "{outcome}");
+    } else {
+        tracing::info!(code = code.number(), "{outcome}");
+    }
     Ok(code)
 }
 
@@ -314,7 +329,7 @@ impl Told {
                 "vm" => other.borrow().clone().unwrap_or_default(),
                 _ => network_of(*serving.borrow(), *counts.borrow()),
             };
-            status_of(verb, *guest.borrow(), network)
+            status_of(verb, guest.borrow().clone(), network)
         };
         let made = sys::image::private_dir(state_dir).map_err(|error| story(&error));
         match made.and_then(|()| status::listen(state_dir).map_err(|error| story(&error))) {
@@ -362,6 +377,7 @@ fn status_of(verb: &str, guest: supervise::Standing, network: status::Network) -
         ready: (running || !machine) && network.serving,
         guest: machine.then(|| status::Guest {
             phase: guest.phase.as_str().to_owned(),
+            reason: guest.reason,
             accelerator: guest.accelerator.map(|accelerator| accelerator.as_str().to_owned()),
         }),
         network: Some(network),

@@ -6,20 +6,27 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use berth::cli::nft::Nft;
 use berth::cli::{self, Command, Log, Output};
 use berth::config::serve::ServeOptions;
 use berth::config::{self, Ambient, Config, LogFormat, Options};
 use berth::exit::{Code, story};
+use berth::log::Queue;
 use berth::plan::Plan;
 use berth::supervise::Signals;
 use berth::sys::link::Links;
 use berth::sys::{child, netns, probe};
 use berth::{apply, inspect, plan, serve, status, sys, validate};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// How long the last lines of the log may take to reach whoever reads them. Part of the margin that is left of a
+/// grace period when QEMU is quit.
+const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
@@ -41,24 +48,29 @@ fn main() -> ExitCode {
         | Command::Nft { log, .. } => log,
         Command::Leases { .. } | Command::Status { .. } | Command::Validate { .. } => &Log::default(),
     };
-    if let Err(error) = start_log(log) {
-        eprintln!("berth: {error}");
-        return Code::Usage.into();
-    }
-    // Before there are other threads: they are where this one is.
-    if let Command::Nft { place, .. } = &command
-        && let Err(error) = enter(place)
-    {
-        return fail(error).into();
-    }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let log = match start_log(log) {
+        Ok(log) => log,
         Err(error) => {
-            return fail(Failure(Code::Machine, format!("starting the event loop: {error}"))).into();
+            eprintln!("berth: {error}");
+            return Code::Usage.into();
         }
     };
+    let code = act(&command).unwrap_or_else(fail);
+    log.close(FLUSH_WITHIN);
+    code.into()
+}
+
+/// What was asked for.
+fn act(command: &Command) -> Result<Code, Failure> {
+    // Before there are other threads: they are where this one is.
+    if let Command::Nft { place, .. } = command {
+        enter(place)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure(Code::Machine, format!("starting the event loop: {error}")))?;
     let result = runtime.block_on(async {
-        match &command {
+        match command {
             Command::Run { options, .. } => launch::run(options).await,
             Command::Net { options, .. } => launch::net(options).await,
             Command::Vm { options, .. } => launch::vm(options).await,
@@ -72,7 +84,8 @@ fn main() -> ExitCode {
                 let listed = serve::leases::list(lease_file, json, &mut std::io::stdout().lock());
                 listed.map(|()| Code::Success).map_err(|error| Failure(Code::Serve, error))
             }
-            Command::Nft { verb: cli::nft::Nft::Check(options), .. } => check(options).await,
+            Command::Nft { verb: Nft::Check(options), .. } => check(options).await,
+            Command::Nft { verb: verb @ (Nft::Watch(_) | Nft::Trace(_)), .. } => look(verb).await,
             Command::Nft { verb, .. } => {
                 inspect::run(verb, &mut std::io::stdout().lock()).await.map_err(from_inspect)
             }
@@ -81,7 +94,7 @@ fn main() -> ExitCode {
     });
     // Threads that still read a terminal or a slow server are not waited for.
     runtime.shutdown_background();
-    result.unwrap_or_else(fail).into()
+    result
 }
 
 /// What went wrong, told once, and the code for it.
@@ -180,6 +193,38 @@ fn ask_status(state_dir: Option<&Path>, alive: bool, output: Output) -> Result<C
     Ok(if status.ready || alive { Code::Success } else { Code::NotReady })
 }
 
+/// `nft watch` and `trace`, which go on until they are told to end: on a thread of their own, since whoever reads them may
+/// stop reading.
+async fn look(verb: &Nft) -> Result<Code, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
+    let (done, mut looked) = oneshot::channel();
+    let verb = verb.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure(Code::Machine, error.to_string()));
+        let mut out = std::io::stdout().lock();
+        let look = |runtime: tokio::runtime::Runtime| {
+            runtime.block_on(inspect::run(&verb, &mut out)).map_err(from_inspect)
+        };
+        let _ = done.send(runtime.and_then(look));
+    });
+    let ended = |ended: Result<_, _>| {
+        ended.unwrap_or_else(|_| Err(Failure(Code::Machine, "the verb ended unexpectedly".into())))
+    };
+    tokio::select! {
+        result = &mut looked => return ended(result),
+        () = signals.asked_to_stop() => {}
+    }
+    // It has heard the signal as well, and ends by itself where it is not kept from it.
+    match tokio::time::timeout(FLUSH_WITHIN, looked).await {
+        Ok(result) => ended(result),
+        Err(_) => {
+            tracing::warn!("stopped before the end: nobody read stdout, or the kernel was slow");
+            Ok(Code::Success)
+        }
+    }
+}
+
 fn enter(place: &cli::nft::Where) -> Result<(), Failure> {
     let process = place.pid.map(netns::of_process);
     match place.netns.as_ref().or(process.as_ref()) {
@@ -276,14 +321,22 @@ fn shell(arguments: &[OsString]) -> ExitCode {
     Code::Usage.into()
 }
 
-fn start_log(log: &Log) -> Result<(), String> {
+fn start_log(log: &Log) -> Result<Queue, String> {
     let words = log.filter.as_deref().filter(|words| !words.is_empty()).unwrap_or("info");
     let filter: Targets = words.parse().map_err(|error| format!("BERTH_LOG={words:?}: {error}"))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lost = |lost| tracing::error!(lost, "log lines lost: nobody read stderr, or it could not be written");
+    let queue =
+        Queue::start(sys::stdio::stderr(), lost).map_err(|error| format!("starting the log: {error}"))?;
+    let writer = queue.clone();
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_target(false);
     let registry = tracing_subscriber::registry().with(filter);
     match log.format {
         Some(LogFormat::Json) => registry.with(lines.json().flatten_event(true)).init(),
         _ => registry.with(lines.with_ansi(std::io::stderr().is_terminal())).init(),
     }
-    Ok(())
+    // The hook of the standard library writes to stderr itself, and waits for it.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!("{}", panic.to_string().replace('\n', " "));
+    }));
+    Ok(queue)
 }

@@ -34,8 +34,10 @@ pub struct Status {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {
-    /// `starting`, `running` or `stopping`.
+    /// `starting`, `running`, `paused` or `stopping`. Ready is `running` alone.
     pub phase: String,
+    /// Why it is paused.
+    pub reason: Option<String>,
     /// `kvm` or `tcg`.
     pub accelerator: Option<String>,
 }
@@ -107,8 +109,11 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, verb, ready, guest, network } = self;
         write!(f, "berth {verb} {version}: {}", if *ready { "ready" } else { "not ready" })?;
-        if let Some(Guest { phase, accelerator }) = guest {
+        if let Some(Guest { phase, reason, accelerator }) = guest {
             write!(f, "\nguest    {phase}")?;
+            if let Some(reason) = reason {
+                write!(f, " ({reason})")?;
+            }
             if let Some(accelerator) = accelerator {
                 write!(f, ", {accelerator}")?;
             }
@@ -138,7 +143,11 @@ mod tests {
             version: "1.2.3".to_owned(),
             verb: "run".to_owned(),
             ready: true,
-            guest: Some(Guest { phase: "running".to_owned(), accelerator: Some("tcg".to_owned()) }),
+            guest: Some(Guest {
+                phase: "running".to_owned(),
+                reason: None,
+                accelerator: Some("tcg".to_owned()),
+            }),
             network: Some(Network {
                 serving: true,
                 rules_restored: 2,
@@ -170,6 +179,16 @@ mod tests {
         assert_eq!(
             status().to_string(),
             "berth run 1.2.3: ready\nguest    running, tcg\nnetwork  serving; rules restored 2, links mended 1, addresses changed 0"
+        );
+        let guest = Guest {
+            phase: "paused".to_owned(),
+            reason: Some("write on disk0: No space left on device".to_owned()),
+            accelerator: Some("tcg".to_owned()),
+        };
+        let paused = Status { ready: false, guest: Some(guest), network: None, ..status() };
+        assert_eq!(
+            paused.to_string(),
+            "berth run 1.2.3: not ready\nguest    paused (write on disk0: No space left on device), tcg"
         );
     }
 }

@@ -13,10 +13,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for the verbs.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("net", &[]),
     ("iso", &[]),
     ("exit", &[]),
+    ("log", &[]),
     ("nft", &["net"]),
     ("proto", &["net"]),
     ("config", &["net"]),
@@ -24,7 +25,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("cli", &["config"]),
     ("plan", &["config", "facts", "iso", "net", "nft", "proto"]),
     ("sys", &["config", "facts", "net", "nft"]),
-    ("apply", &["config", "exit", "iso", "net", "nft", "plan", "sys"]),
+    ("apply", &["config", "exit", "iso", "log", "net", "nft", "plan", "sys"]),
     ("inspect", &["cli", "exit", "net", "nft", "plan", "sys"]),
     ("observe", &["exit", "net", "nft", "plan", "sys"]),
     ("selftest", &["net", "plan", "sys"]),

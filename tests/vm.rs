@@ -283,6 +283,7 @@ fn what_happens_on_poweroff_and_reboot_is_the_users_choice() {
     };
     world.tell_guest("down reboot");
     boots(&world, 2);
+    assert_eq!(world.log().matches("the guest rebooted").count(), 1, "{}", world.log());
     world.tell_guest("down poweroff");
     boots(&world, 3);
     assert_eq!(world.stop(), Some(0));

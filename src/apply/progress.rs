@@ -1,17 +1,23 @@
 //! How far a download is: a bar on a terminal, a line every few seconds otherwise.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
+use crate::log::Queue;
 use crate::sys::image::Progress;
+use crate::sys::stdio;
 
 const EVERY: Duration = Duration::from_secs(5);
+/// A terminal that is not told about its width.
+const COLUMNS: u16 = 80;
+/// How long the end of the bar may take to be drawn.
+const FLUSH_WITHIN: Duration = Duration::from_millis(100);
 
 /// One download.
 pub(super) struct Bar {
-    bar: Option<ProgressBar>,
+    bar: Option<(ProgressBar, Queue)>,
     source: String,
     told: Instant,
 }
@@ -19,18 +25,21 @@ pub(super) struct Bar {
 #[expect(clippy::disallowed_methods, reason = "a verb: it tells something every few seconds")]
 impl Bar {
     pub fn new(source: &str) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = io::stderr().is_terminal().then(|| {
             let words = "{bytes} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}";
             let style = ProgressStyle::with_template(words).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::no_length().with_style(style)
+            let queue = Queue::start(stdio::stderr(), |_| {}).ok()?;
+            let target = ProgressDrawTarget::term_like(Box::new(Screen(queue.clone())));
+            Some((ProgressBar::with_draw_target(None, target).with_style(style), queue))
         });
+        let bar = bar.flatten();
         tracing::info!(source, "fetching the image");
         Self { bar, source: source.to_owned(), told: Instant::now() }
     }
 
     pub fn show(&mut self, progress: Progress) {
         let Progress { done, total } = progress;
-        if let Some(bar) = &self.bar {
+        if let Some((bar, _)) = &self.bar {
             if let Some(total) = total {
                 bar.set_length(total);
             }
@@ -43,8 +52,62 @@ impl Bar {
     }
 
     pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
+        if let Some((bar, queue)) = &self.bar {
             bar.finish_and_clear();
+            queue.close(FLUSH_WITHIN);
         }
+    }
+}
+
+/// A terminal that may be stopped: drawing never waits for it, and what it does not take is not missed.
+#[derive(Debug)]
+struct Screen(Queue);
+
+impl Screen {
+    fn draw(&self, text: &str) -> io::Result<()> {
+        self.0.clone().write_all(text.as_bytes())
+    }
+
+    /// ECMA-48: the cursor by `n`, where that is not 0, which would mean 1.
+    fn go(&self, n: usize, direction: char) -> io::Result<()> {
+        if n == 0 { Ok(()) } else { self.draw(&format!("\u{1b}[{n}{direction}")) }
+    }
+}
+
+impl TermLike for Screen {
+    fn width(&self) -> u16 {
+        stdio::stderr().columns().unwrap_or(COLUMNS)
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'A')
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'B')
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'C')
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.draw(&format!("{text}\n"))
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.draw(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.draw("\r\u{1b}[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -21,6 +21,8 @@ pub enum Command {
     QueryStatus,
     /// Presses the ACPI power button.
     SystemPowerdown,
+    /// Ends the sleep of a guest that suspended itself.
+    SystemWakeup,
     /// Flushes the disks and ends QEMU.
     Quit,
     /// Lets a paused guest run on.
@@ -40,6 +42,7 @@ impl Command {
         match self {
             Self::QueryStatus => "query-status",
             Self::SystemPowerdown => "system_powerdown",
+            Self::SystemWakeup => "system_wakeup",
             Self::Quit => "quit",
             Self::Cont => "cont",
             Self::SetVncPassword(_) => "set_password",
@@ -51,7 +54,7 @@ impl Command {
         match self {
             Self::SetVncPassword(password) => Some(json!({"protocol": "vnc", "password": password})),
             Self::BlockResize { device, size_bytes } => Some(json!({"device": device, "size": size_bytes})),
-            Self::QueryStatus | Self::SystemPowerdown | Self::Quit | Self::Cont => None,
+            Self::QueryStatus | Self::SystemPowerdown | Self::SystemWakeup | Self::Quit | Self::Cont => None,
         }
     }
 }
@@ -72,13 +75,20 @@ pub enum Event {
     },
     Stop,
     Resume,
+    /// The guest went to sleep (ACPI S3), or woke up. Neither is told as `Stop` or `Resume`.
+    Suspend,
+    Wakeup,
     /// The power button was pressed, at our command.
     Powerdown,
     GuestPanicked,
     /// A disk of the guest could not be read or written.
     BlockIoError {
         device: String,
+        operation: String,
+        reason: String,
         no_space: bool,
+        /// The guest is paused for it, instead of being told.
+        stops: bool,
     },
     /// A command was refused.
     Refused {
@@ -112,10 +122,12 @@ pub enum RunState {
     Running,
     /// The accelerator gave up; the guest will never run again.
     InternalError,
-    /// Paused by a disk error (`werror=enospc`); `cont` tries again.
+    /// Paused by a disk error (`werror`, `rerror`); `cont` tries again.
     IoError,
-    /// Paused, starting, ending: nothing to do about it.
-    Other,
+    /// ACPI S3.
+    Suspended,
+    /// Paused, starting, ending: by its name. The processors stand still in each of them.
+    Other(&'static str),
 }
 
 /// Why a line was not understood.
@@ -301,25 +313,52 @@ impl Client {
 
 fn event(name: &str, data: &Value) -> Option<Event> {
     let flag = |key| data.get(key).and_then(Value::as_bool).unwrap_or(false);
-    let text = |key| data.get(key).and_then(Value::as_str).unwrap_or_default().chars().take(64).collect();
+    let word = |key| data.get(key).and_then(Value::as_str).unwrap_or_default();
+    let text = |key| word(key).chars().filter(|c| !c.is_control()).take(64).collect();
     Some(match name {
         "SHUTDOWN" => Event::Shutdown { guest: flag("guest"), reason: text("reason") },
         "RESET" => Event::Reset { guest: flag("guest") },
         "STOP" => Event::Stop,
         "RESUME" => Event::Resume,
+        "SUSPEND" => Event::Suspend,
+        "WAKEUP" => Event::Wakeup,
         "POWERDOWN" => Event::Powerdown,
         "GUEST_PANICKED" => Event::GuestPanicked,
-        "BLOCK_IO_ERROR" => Event::BlockIoError { device: text("device"), no_space: flag("nospace") },
+        "BLOCK_IO_ERROR" => Event::BlockIoError {
+            device: text(if word("device").is_empty() { "node-name" } else { "device" }),
+            operation: text("operation"),
+            reason: text("reason"),
+            no_space: flag("nospace"),
+            stops: word("action") == "stop",
+        },
         _ => return None,
     })
 }
+
+/// All other members of `RunState`, QEMU 6 to 10.
+const OTHERS: [&str; 13] = [
+    "colo",
+    "debug",
+    "finish-migrate",
+    "guest-panicked",
+    "inmigrate",
+    "paused",
+    "postmigrate",
+    "prelaunch",
+    "preconfig",
+    "restore-vm",
+    "save-vm",
+    "shutdown",
+    "watchdog",
+];
 
 fn run_state(name: &str) -> RunState {
     match name {
         "running" => RunState::Running,
         "internal-error" => RunState::InternalError,
         "io-error" => RunState::IoError,
-        _ => RunState::Other,
+        "suspended" => RunState::Suspended,
+        name => RunState::Other(OTHERS.into_iter().find(|known| *known == name).unwrap_or("unknown")),
     }
 }
 
@@ -392,6 +431,30 @@ mod tests {
             client.receive(tail);
             assert_eq!(drain(&mut client), want, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn an_error_of_a_disk_says_which_and_what_became_of_it() {
+        let mut client = ready();
+        client.receive(
+            b"{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"device\": \"disk0\", \"node-name\": \"#block1\", \
+            \"nospace\": true, \"reason\": \"No space left\\u001b on device\", \"operation\": \"write\", \"action\": \"stop\"}}\r\n\
+            {\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"device\": \"\", \"node-name\": \"data\", \
+            \"nospace\": false, \"reason\": \"Input/output error\", \"operation\": \"read\", \"action\": \"report\"}}\r\n\
+            {\"event\": \"SUSPEND\"}\r\n{\"event\": \"WAKEUP\"}\r\n",
+        );
+        assert_eq!(
+            drain(&mut client),
+            [
+                r#"BlockIoError { device: "disk0", operation: "write", reason: "No space left on device", no_space: true, stops: true }"#,
+                r#"BlockIoError { device: "data", operation: "read", reason: "Input/output error", no_space: false, stops: false }"#,
+                "Suspend",
+                "Wakeup"
+            ]
+        );
+        assert_eq!(run_state("suspended"), RunState::Suspended);
+        assert_eq!(run_state("prelaunch"), RunState::Other("prelaunch"));
+        assert_eq!(run_state("of the future"), RunState::Other("unknown"));
     }
 
     #[test]

@@ -5,24 +5,28 @@
 //! QEMU is killed when the thread that started it ends, so that no machine outlives its supervisor.
 
 mod qemu;
+mod report;
 mod serial;
+mod signals;
 
 use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config;
 use crate::plan::machine::{Accelerator, BaseFormat, MachinePlan};
-use crate::proto::lifecycle::{Fault, Input, Lifecycle, Outcome, Output, Report, Settings};
-use crate::proto::qmp::{Command, Event, Version};
-use crate::sys::child;
+use crate::proto::lifecycle::{Exit, Fault, Input, Lifecycle, Outcome, Output, Settings};
+use crate::proto::qmp::Event;
+use crate::sys::{cgroup, child};
 
 use qemu::Qemu;
 pub use serial::{Console, Replay};
+pub use signals::Signals;
+use signals::Wanted;
 
 /// What keeps a machine from running. A guest's own end is an [`Outcome`].
 #[derive(Debug, thiserror::Error)]
@@ -41,42 +45,23 @@ pub enum Error {
     Wait(#[source] io::Error),
     #[error("{accelerator} does not run the guest here: {fault}{said}; BERTH_ACCEL=auto falls back to tcg", accelerator = accelerator.as_str())]
     Accelerator { accelerator: Accelerator, fault: Fault, said: String },
-    #[error("{fault}{said}")]
-    Broken { fault: Fault, said: String },
+    #[error(
+        "port {VNC_PORT} of {address} is taken by another program of this pod: VNC cannot listen there; end that program, or set BERTH_VNC=off (and NO_VNC=1, where the port is the guest's)"
+    )]
+    VncPort { address: Ipv4Addr },
+    #[error("{outcome}{said}")]
+    Broken { outcome: Outcome, said: String },
 }
 
-/// The signals that matter, heard from the moment this is made: PID 1 has no default for them.
-#[derive(Debug)]
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    child: Signal,
-}
-
-impl Signals {
-    /// Call early: before anything that takes time.
-    pub fn listen() -> Result<Self, Error> {
-        let listen = |kind| signal(kind).map_err(Error::Signals);
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            child: listen(SignalKind::child())?,
-        })
-    }
-
-    /// Resolves when we are asked to stop: for whatever is done before the machine starts. Cancel-safe.
-    pub async fn asked_to_stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
+/// Display 0 of the VNC server (RFC 6143).
+const VNC_PORT: u16 = 5900;
 
 /// How the machine is, for whoever asks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     pub phase: Phase,
+    /// Why the guest is paused.
+    pub reason: Option<String>,
     /// The accelerator that is tried or runs the guest.
     pub accelerator: Option<Accelerator>,
 }
@@ -88,6 +73,8 @@ pub enum Phase {
     Starting,
     /// QEMU takes commands and the guest's processors run.
     Running,
+    /// QEMU runs, and the guest does not.
+    Paused,
     Stopping,
 }
 
@@ -96,6 +83,7 @@ impl Phase {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopping => "stopping",
         }
     }
@@ -121,7 +109,8 @@ pub async fn run(
         grace: lifecycle.grace,
         margin: lifecycle.margin,
     };
-    let mut machine = Machine { plan, base, core: Lifecycle::new(now(), settings), qemu: None, standing };
+    let core = Lifecycle::new(now(), settings);
+    let mut machine = Machine { plan, base, core, qemu: None, oom_kills: None, standing };
     machine.core.handle(now(), Input::Start);
     let outcome = loop {
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
@@ -131,6 +120,7 @@ pub async fn run(
     };
     let said = machine.qemu.as_ref().map(Qemu::last_said).unwrap_or_default();
     machine.end_run(console).await;
+    machine.explain(outcome);
     judge(plan, outcome, said)
 }
 
@@ -140,16 +130,16 @@ fn now() -> Instant {
 
 /// A failure of QEMU that it did not put into an exit code of its own is ours to explain.
 fn judge(plan: &MachinePlan, outcome: Outcome, said: String) -> Result<Outcome, Error> {
-    let Outcome::Failed { fault, attempt, running } = outcome else {
+    let Outcome::Failed { fault, attempt, suspect, .. } = outcome else {
         return Ok(outcome);
     };
     let said = if said.is_empty() { said } else { format!(" ({said})") };
     match plan.attempts.get(attempt).map(|attempt| attempt.accelerator) {
-        Some(accelerator @ Accelerator::Kvm) if !running => {
+        Some(accelerator @ Accelerator::Kvm) if suspect => {
             Err(Error::Accelerator { accelerator, fault, said })
         }
-        _ if matches!(fault, Fault::Exited(_)) => Ok(outcome),
-        _ => Err(Error::Broken { fault, said }),
+        _ if matches!(fault, Fault::Exited(exit) if exit != Exit::Code(0)) => Ok(outcome),
+        _ => Err(Error::Broken { outcome, said }),
     }
 }
 
@@ -159,6 +149,8 @@ struct Machine<'a> {
     core: Lifecycle,
     /// None before the first start and between two runs.
     qemu: Option<Qemu>,
+    /// What our cgroup counted when QEMU was started.
+    oom_kills: Option<u64>,
     standing: &'a watch::Sender<Standing>,
 }
 
@@ -194,9 +186,11 @@ impl Machine<'_> {
         let mut events = Vec::new();
         let input = tokio::select! {
             biased;
-            _ = signals.terminate.recv() => Some(Input::Terminate),
-            _ = signals.interrupt.recv() => Some(Input::Interrupt),
-            _ = signals.child.recv() => self.buried(&mut events)?,
+            wanted = signals.next() => match wanted {
+                Wanted::Stop => Some(Input::Terminate),
+                Wanted::Hurry => Some(Input::Interrupt),
+                Wanted::Bury => self.buried(&mut events)?,
+            },
             () = until(deadline) => Some(Input::Tick),
             () = talk(&mut self.qemu, &mut events, console) => None,
         };
@@ -214,11 +208,16 @@ impl Machine<'_> {
         attempt: usize,
         open_tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
     ) -> Result<(), Error> {
+        let another = attempt + 1 < self.plan.attempts.len();
         let Some(attempt) = self.plan.attempts.get(attempt) else {
             return Ok(());
         };
+        if let Some(vnc) = &self.plan.vnc {
+            look_for_vnc(vnc.address)?;
+        }
+        self.oom_kills = cgroup::oom_kills();
         let before = now();
-        let qemu = Qemu::start(self.plan, attempt, self.base, open_tap)?;
+        let qemu = Qemu::start(self.plan, attempt, self.base, open_tap, another)?;
         tracing::info!(
             pid = qemu.pid(),
             accelerator = attempt.accelerator.as_str(),
@@ -254,69 +253,28 @@ impl Machine<'_> {
         }
     }
 
-    fn report(&mut self, report: Report) {
-        let phase = match report {
-            Report::Running { .. } => Some(Phase::Running),
-            Report::FallBack { .. } | Report::Restarting { .. } => Some(Phase::Starting),
-            Report::Stopping { .. } => Some(Phase::Stopping),
-            _ => None,
-        };
-        if let Some(phase) = phase {
-            self.standing.send_modify(|standing| standing.phase = phase);
-        }
-        match report {
-            Report::Running { version, after } => self.running(version, after),
-            Report::FallBack { from, why } => {
-                let name =
-                    |at: usize| self.plan.attempts.get(at).map_or("", |attempt| attempt.accelerator.as_str());
-                let (from, next) = (name(from), name(from + 1));
-                let said = self.qemu.as_ref().map(Qemu::last_said).unwrap_or_default();
-                tracing::warn!(
-                    qemu = said,
-                    "{from} does not run the guest here: {why}; trying {next}, which is slower"
-                );
-            }
-            Report::Stopping { quit_in } => {
-                tracing::info!(quit_in_s = quit_in.as_secs_f64(), "asked to stop");
-            }
-            Report::Pressed => tracing::info!("power button pressed"),
-            Report::Quitting { after } => {
-                tracing::warn!(
-                    after_s = after.as_secs_f64(),
-                    "the guest did not power off in time: quitting QEMU"
-                );
-            }
-            Report::Killing => tracing::warn!("killing QEMU"),
-            Report::Reset => tracing::info!("the guest rebooted"),
-            Report::Panicked => tracing::error!("the guest's kernel panicked"),
-            Report::DiskFull => tracing::error!(
-                "a disk of the guest cannot be written (no space?): guest paused, tried again"
+    /// Why somebody may have killed QEMU.
+    fn explain(&self, outcome: Outcome) {
+        let Outcome::Failed { fault: Fault::Exited(Exit::Signal(9)), .. } = outcome else { return };
+        match (self.oom_kills, cgroup::oom_kills()) {
+            (Some(before), Some(after)) if after > before => tracing::error!(
+                "QEMU was killed for want of memory: raise the container's memory limit, or lower IMG_RAM_MB; QEMU takes that and some 200 MiB more"
             ),
-            Report::Restarting { after } => {
-                tracing::info!(after_s = after.as_secs_f64(), "the guest powered off: started again");
+            (Some(_), Some(_)) => {
+                tracing::error!("QEMU was killed by SIGKILL, and not by us or for want of memory");
             }
-            Report::Refused { command, why } => tracing::warn!(command, why, "QEMU refused a command"),
+            _ => tracing::error!(
+                "QEMU was killed by SIGKILL, and not by us: a memory limit is the likely reason; raise it, or lower IMG_RAM_MB"
+            ),
         }
     }
+}
 
-    fn running(&mut self, version: Version, after: Duration) {
-        tracing::info!(%version, after_ms = millis(after), "QEMU runs the guest");
-        if version < Version::OLDEST {
-            tracing::warn!(%version, oldest = %Version::OLDEST, "this QEMU is older than any berth was tried with");
-        }
-        let password_file = self.plan.vnc.as_ref().and_then(|vnc| vnc.password_file.as_ref());
-        let (Some(file), Some(qemu)) = (password_file, &mut self.qemu) else {
-            return;
-        };
-        match std::fs::read_to_string(file) {
-            Ok(text) => {
-                let password = text.lines().next().unwrap_or_default().to_owned();
-                qemu.send(&Command::SetVncPassword(password));
-            }
-            Err(error) => {
-                tracing::error!(%error, file = %file.display(), "no VNC password: VNC lets nobody in");
-            }
-        }
+/// QEMU would only say that it cannot listen. Somebody else's listener on another address is no obstacle.
+fn look_for_vnc(address: Ipv4Addr) -> Result<(), Error> {
+    match TcpListener::bind((address, VNC_PORT)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::VncPort { address }),
+        _ => Ok(()),
     }
 }
 

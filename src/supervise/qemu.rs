@@ -20,6 +20,8 @@ const MAX_SAID_BYTES: usize = 1024;
 const MAX_SAID_LINES: u32 = 1000;
 /// Last lines kept for an error message.
 const LAST_SAID: usize = 3;
+/// Lines held back while it is not sure that the accelerator runs the guest: a dump of registers has some 30.
+const MAX_HELD: usize = 100;
 /// Commands QEMU has not read yet; it is stuck when there are more.
 const MAX_UNSENT_BYTES: usize = 16 * 1024;
 
@@ -37,12 +39,14 @@ pub(super) struct Qemu {
 }
 
 impl Qemu {
-    /// Opens what is handed over and starts the program. `tap` is called when the plan hands tap queues.
+    /// Opens what is handed over and starts the program. `tap` is called when the plan hands tap queues. `doubtful`:
+    /// another accelerator is tried when this one does not run the guest.
     pub(super) fn start(
         plan: &MachinePlan,
         attempt: &Attempt,
         base: BaseFormat,
         tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
+        doubtful: bool,
     ) -> Result<Self, Error> {
         let (stream, qmp_end) = socket_pair().map_err(Error::Socket)?;
         let (serial, serial_end) = socket_pair().map_err(Error::Socket)?;
@@ -60,7 +64,7 @@ impl Qemu {
             unsent: VecDeque::new(),
             output: pipe::Receiver::from_owned_fd(output).map_err(Error::Socket)?,
             output_open: true,
-            said: Said::default(),
+            said: Said { held: doubtful.then(Vec::new), ..Said::default() },
             line: Line::new(serial),
         })
     }
@@ -77,9 +81,20 @@ impl Qemu {
         self.child.kill()
     }
 
-    /// The last lines QEMU printed.
+    /// The first line QEMU printed, which tends to say why, and the last ones.
     pub(super) fn last_said(&self) -> String {
-        Vec::from(self.said.last.clone()).join("; ")
+        self.said.summary()
+    }
+
+    /// This run is given up for another: what it printed, in short. The lines held back are not logged.
+    pub(super) fn fold(&mut self) -> String {
+        self.said.held = Some(Vec::new());
+        self.said.summary()
+    }
+
+    /// The accelerator runs the guest: what was printed meanwhile is logged.
+    pub(super) fn trust(&mut self) {
+        self.said.release();
     }
 
     /// Sends at once as much as the socket takes; [`Self::talk`] sends the rest.
@@ -120,8 +135,9 @@ impl Qemu {
     }
 
     /// After the end: the guest's last words. A QEMU that still runs is killed.
-    pub(super) async fn finish(self, console: &mut Console) {
+    pub(super) async fn finish(mut self, console: &mut Console) {
         drop(self.child);
+        self.said.release();
         for (reason, count) in self.client.reasons() {
             tracing::warn!(?reason, count, "QEMU said on QMP what was not understood");
         }
@@ -219,7 +235,10 @@ fn open(
 struct Said {
     line: Vec<u8>,
     lines: u32,
+    first: String,
     last: VecDeque<String>,
+    /// Lines that are logged when the accelerator runs the guest; None once it does.
+    held: Option<Vec<String>>,
 }
 
 impl Said {
@@ -241,15 +260,40 @@ impl Said {
             return;
         }
         self.lines = self.lines.saturating_add(1);
-        if self.lines <= MAX_SAID_LINES {
-            tracing::warn!(target: "qemu", "{text}");
-        } else if self.lines == MAX_SAID_LINES + 1 {
-            tracing::warn!(target: "qemu", "says more than {MAX_SAID_LINES} lines; no more of them here");
+        match &mut self.held {
+            Some(held) => {
+                tracing::debug!(target: "qemu", "{text}");
+                if held.len() < MAX_HELD {
+                    held.push(text.clone());
+                }
+            }
+            _ if self.lines <= MAX_SAID_LINES => tracing::warn!(target: "qemu", "{text}"),
+            _ if self.lines == MAX_SAID_LINES + 1 => {
+                tracing::warn!(target: "qemu", "says more than {MAX_SAID_LINES} lines; no more of them here");
+            }
+            _ => {}
+        }
+        if self.lines == 1 {
+            self.first.clone_from(&text);
         }
         if self.last.len() >= LAST_SAID {
             self.last.pop_front();
         }
         self.last.push_back(text);
+    }
+
+    fn release(&mut self) {
+        for text in self.held.take().unwrap_or_default() {
+            tracing::warn!(target: "qemu", "{text}");
+        }
+    }
+
+    fn summary(&self) -> String {
+        let last = Vec::from(self.last.clone()).join("; ");
+        match usize::try_from(self.lines).unwrap_or(usize::MAX) {
+            0..=LAST_SAID => last,
+            _ => format!("{}; …; {last}", self.first),
+        }
     }
 }
 
@@ -263,6 +307,12 @@ mod tests {
         said.add(&[b'x'; 100_000]);
         said.add(b"\nfirst\nsecond\n\n\x1b[31mthird\r\n");
         assert!(said.line.len() <= MAX_SAID_BYTES);
-        assert_eq!(Vec::from(said.last), ["first", "second", "[31mthird"]);
+        let mut doubtful = Said { held: Some(Vec::new()), ..Said::default() };
+        doubtful.add(&b"a line\n".repeat(100_000));
+        assert_eq!(doubtful.held.as_ref().map(Vec::len), Some(MAX_HELD));
+        assert_eq!(Vec::from(said.last.clone()), ["first", "second", "[31mthird"]);
+        assert!(
+            said.summary().starts_with("xxx") && said.summary().ends_with("x; …; first; second; [31mthird")
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! The serial console: what the guest writes goes to our stdout, what is typed goes to the guest.
 //!
-//! Nobody holds up anybody: a blocked stdout stops us reading the serial line (the guest then waits, as with any
-//! serial line), never the supervisor. That is why stdout and stdin, which have no other way, get a thread each.
+//! Nobody holds up anybody: a stdout that is slow stops us reading the serial line (the guest then waits, as with any
+//! serial line), never the supervisor. That is why stdout and stdin, which have no other way, get a thread each. A
+//! stdout that takes nothing at all for some seconds is nobody's: the guest goes on, and what it writes is lost.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
+use crate::sys::stdio;
 use crate::sys::terminal::KeyByKey;
 
 /// Read from either side at once.
@@ -19,7 +22,9 @@ const CHUNK_BYTES: usize = 4096;
 const CHUNKS: usize = 16;
 /// What is kept for replay.
 const REPLAY_BYTES: usize = 64 * 1024;
-/// How long the last words of a guest may take to reach stdout.
+/// A stdout that takes nothing for so long is not waited for.
+const STALLED: Duration = Duration::from_secs(2);
+/// How long the last words of a guest may take to reach stdout, from QEMU's end on.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where the serial line leads. Outlives each run of QEMU.
@@ -29,8 +34,11 @@ pub struct Console {
     output: Option<mpsc::Sender<Vec<u8>>>,
     input: Option<mpsc::Receiver<Vec<u8>>>,
     replay: Replay,
+    stall: Stall,
     /// Resolves when all output is written.
     flushed: oneshot::Receiver<()>,
+    /// Until when they are waited for, once QEMU has ended.
+    flush_until: Option<Instant>,
     _terminal: Option<KeyByKey>,
 }
 
@@ -38,9 +46,14 @@ impl Console {
     /// Our stdout, and our stdin when that is a terminal or `interactive`.
     pub fn stdio(interactive: bool) -> Self {
         let terminal = KeyByKey::enter();
+        if terminal.is_some() {
+            tracing::info!(
+                "keys go to the guest, Ctrl-C too; Ctrl-] presses its power button, again quits QEMU, again kills it"
+            );
+        }
         let input =
             (interactive || terminal.is_some()).then(|| Box::new(io::stdin()) as Box<dyn Read + Send>);
-        Self { _terminal: terminal, ..Self::new(Box::new(io::stdout()), input) }
+        Self { _terminal: terminal, ..Self::new(Box::new(stdio::stdout()), input) }
     }
 
     /// Any writer and reader; each is used on a thread of its own and may block.
@@ -56,7 +69,15 @@ impl Console {
             std::thread::spawn(move || read_all(input, &to_guest));
             receiver
         });
-        Self { output: Some(to_output), input, replay: Replay::default(), flushed, _terminal: None }
+        Self {
+            output: Some(to_output),
+            input,
+            replay: Replay::default(),
+            stall: Stall::default(),
+            flushed,
+            flush_until: None,
+            _terminal: None,
+        }
     }
 
     /// The last 64 KiB the guest wrote, for whoever comes later.
@@ -64,10 +85,11 @@ impl Console {
         self.replay.clone()
     }
 
-    /// Waits until all the guest wrote has reached the output, or a second. Call last.
+    /// Waits until all the guest wrote has reached the output, or a second since QEMU's end. Call last.
     pub async fn close(mut self) {
         self.output = None;
-        let _ = tokio::time::timeout(FLUSH_WITHIN, &mut self.flushed).await;
+        let until = self.flush_until.unwrap_or_else(|| Instant::now() + FLUSH_WITHIN);
+        let _ = tokio::time::timeout_at(until, &mut self.flushed).await;
     }
 }
 
@@ -94,6 +116,42 @@ fn read_all(mut input: Box<dyn Read + Send>, to_guest: &mpsc::Sender<Vec<u8>>) {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return,
+        }
+    }
+}
+
+/// An output that does not take what there is.
+#[derive(Debug, Default)]
+struct Stall {
+    /// Since when.
+    since: Option<Instant>,
+    /// Octets lost.
+    lost: usize,
+}
+
+impl Stall {
+    /// Waits for room, but not for ever. None: what comes next is lost. Cancel-safe.
+    async fn permit<'a>(&mut self, output: &'a mpsc::Sender<Vec<u8>>) -> Option<mpsc::Permit<'a, Vec<u8>>> {
+        if let Some(permit) = self.room(output) {
+            return Some(permit);
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let permit = tokio::time::timeout_at(since + STALLED, output.reserve()).await.ok()?.ok()?;
+        self.over();
+        Some(permit)
+    }
+
+    fn room<'a>(&mut self, output: &'a mpsc::Sender<Vec<u8>>) -> Option<mpsc::Permit<'a, Vec<u8>>> {
+        let permit = output.try_reserve().ok()?;
+        self.over();
+        Some(permit)
+    }
+
+    fn over(&mut self) {
+        self.since = None;
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 {
+            tracing::warn!(octets = lost, "what the guest wrote to its console was lost: nobody read stdout");
         }
     }
 }
@@ -136,10 +194,10 @@ impl Line {
         if !self.open {
             return std::future::pending().await;
         }
-        let Console { output, input, replay, .. } = console;
+        let Console { output, input, replay, stall, .. } = console;
         let (stream, typed) = (&self.stream, &mut self.typed);
         self.open = tokio::select! {
-            open = to_output(stream, output, replay) => open,
+            open = to_output(stream, output, replay, stall) => open,
             () = to_guest(stream, typed, input) => true,
         };
     }
@@ -147,9 +205,12 @@ impl Line {
     /// After QEMU's end: what it still wrote, within a second.
     pub(super) async fn drain(mut self, console: &mut Console) {
         console.input.take_if(|input| input.is_closed());
-        let _ = tokio::time::timeout(FLUSH_WITHIN, async {
+        let until = Instant::now() + FLUSH_WITHIN;
+        console.flush_until = Some(until);
+        let _ = tokio::time::timeout_at(until, async {
             while self.open {
-                self.open = to_output(&self.stream, &mut console.output, &console.replay).await;
+                let Console { output, replay, stall, .. } = &mut *console;
+                self.open = to_output(&self.stream, output, replay, stall).await;
             }
         })
         .await;
@@ -157,22 +218,30 @@ impl Line {
 }
 
 /// False at the end of the line.
-async fn to_output(stream: &UnixStream, output: &mut Option<mpsc::Sender<Vec<u8>>>, replay: &Replay) -> bool {
+async fn to_output(
+    stream: &UnixStream,
+    output: &Option<mpsc::Sender<Vec<u8>>>,
+    replay: &Replay,
+    stall: &mut Stall,
+) -> bool {
     let permit = match output {
-        Some(output) => output.reserve().await.ok(),
+        Some(output) => stall.permit(output).await,
         None => None,
     };
     if stream.readable().await.is_err() {
         return false;
     }
+    // There may be room by now.
+    let permit = permit.or_else(|| stall.room(output.as_ref()?));
     let mut chunk = [0; CHUNK_BYTES];
     match stream.try_read(&mut chunk) {
         Ok(0) => false,
         Ok(length) => {
             let bytes = chunk.get(..length).unwrap_or_default();
             replay.add(bytes);
-            if let Some(permit) = permit {
-                permit.send(bytes.to_vec());
+            match permit {
+                Some(permit) => permit.send(bytes.to_vec()),
+                None => stall.lost += bytes.len(),
             }
             true
         }
@@ -236,6 +305,23 @@ mod tests {
         }
         assert!(sent > CHUNK_BYTES * CHUNKS, "took {sent} bytes before it stopped");
         assert!(sent < 2 << 20, "took {sent} bytes although nobody reads");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_output_that_nobody_reads_at_all_does_not_hold_up_the_guest() {
+        let (blocked, reader) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut console = Console::new(Box::new(blocked), None);
+        let (ours, guests) = UnixStream::pair().unwrap();
+        let mut line = Line::new(ours);
+        let mut sent = 0;
+        while sent < 4 << 20 {
+            sent += guests.try_write(&[b'x'; 4096]).unwrap_or(0);
+            // Time is virtual: it goes on when all wait.
+            let _ = tokio::time::timeout(Duration::from_millis(10), line.relay(&mut console)).await;
+        }
+        assert!(console.stall.lost > 0);
+        assert_eq!(console.replay().bytes().len(), REPLAY_BYTES);
+        drop(reader);
     }
 
     #[tokio::test]

@@ -142,6 +142,15 @@ pub fn reap_orphans(child: Option<&Child>) {
     }
 }
 
+/// Whether this process ignores a signal (`SigIgn` of proc_pid_status(5)): before a handler is set, whoever started us
+/// wanted it so.
+pub fn ignores(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    u32::try_from(signal - 1).is_ok_and(|bit| mask.checked_shr(bit).unwrap_or(0) & 1 == 1)
+}
+
 /// Opens a disk for handing over. Regular files and block devices; a read-only one is never written.
 pub fn open_disk(path: &Path, writable: bool) -> io::Result<OwnedFd> {
     std::fs::OpenOptions::new().read(true).write(writable).open(path).map(OwnedFd::from)

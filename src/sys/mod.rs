@@ -1,5 +1,6 @@
 //! The machine: kernel, files, processes. Touches, never decides.
 
+pub mod cgroup;
 pub mod child;
 pub mod ffi;
 pub mod file_watch;
@@ -12,4 +13,5 @@ pub mod probe;
 pub mod route;
 pub mod rule;
 pub mod socket;
+pub mod stdio;
 pub mod terminal;

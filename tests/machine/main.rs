@@ -64,6 +64,10 @@ fn supervisor() {
     });
 }
 
+fn failed(exit: Exit, running: bool, suspect: bool) -> Outcome {
+    Outcome::Failed { fault: Fault::Exited(exit), attempt: 0, running, suspect }
+}
+
 #[test]
 fn what_the_guest_writes_to_its_serial_line_arrives_on_stdout() {
     let directory = tempfile::tempdir().unwrap();
@@ -244,7 +248,7 @@ fn qemus_exit_code_is_passed_on_with_what_it_said() {
     let directory = tempfile::tempdir().unwrap();
     let wanted = Wanted { extra: vec!["-bogus".to_owned()], ..Wanted::of(disk(directory.path(), IDLE)) };
     let (status, log) = Running::start(&wanted).end();
-    assert_outcome(&log, Outcome::Failed { fault: Fault::Exited(Exit::Code(1)), attempt: 0, running: false });
+    assert_outcome(&log, failed(Exit::Code(1), false, true));
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("-bogus: invalid option"), "{log}");
 }
@@ -256,10 +260,7 @@ fn a_killed_qemu_is_128_and_its_signal() {
     running.await_serial("up");
     support::run("kill", &["-KILL", &running.qemu().to_string()]);
     let (status, log) = running.end();
-    assert_outcome(
-        &log,
-        Outcome::Failed { fault: Fault::Exited(Exit::Signal(9)), attempt: 0, running: false },
-    );
+    assert_outcome(&log, failed(Exit::Signal(9), true, false));
     assert_eq!(status.code(), Some(137));
 }
 
@@ -413,6 +414,92 @@ fn whatever_kvm_is_like_here_auto_runs_the_guest() {
         assert_eq!(status.code(), Some(0));
         assert!(log.matches("does not run the guest here").count() <= 1, "{log}");
     }
+}
+
+/// A KVM that works, on any machine: a launcher that makes QEMU emulate what it is to virtualize.
+const EMULATED_KVM: &str = "for word do shift; case $word in kvm) word=tcg;; host) word=max;; esac; set -- \"$@\" \"$word\"; done; exec \"$@\"";
+
+/// kata#4419: whoever kills QEMU, the guest does not come back emulated.
+#[test]
+fn a_qemu_that_is_killed_under_auto_does_not_come_back_on_tcg() {
+    let directory = tempfile::tempdir().unwrap();
+    let launcher = broken_kvm(directory.path(), EMULATED_KVM);
+    let root = disk(directory.path(), &says("up", IDLE));
+    let wanted = Wanted { accel: "auto".to_owned(), kvm: true, launcher, ..Wanted::of(root) };
+    for (signal, number) in [("-KILL", 9), ("-SEGV", 11)] {
+        let mut running = Running::start(&wanted);
+        running.await_serial("up");
+        running.await_log("QEMU runs the guest");
+        support::run("kill", &[signal, &running.qemu().to_string()]);
+        let (status, log) = running.end();
+        assert_outcome(&log, failed(Exit::Signal(number), true, false));
+        assert_eq!(status.code(), Some(128 + number));
+        assert!(!log.contains("trying tcg"), "{log}");
+        assert_eq!(log.contains("QEMU was killed by SIGKILL"), number == 9, "{log}");
+    }
+}
+
+/// 29 lines of registers at each start.
+#[test]
+fn what_qemu_prints_about_a_kvm_that_fails_is_one_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let dump = "{ echo 'KVM: entry failed, hardware error 0x80000021'; for n in $(seq 28); do echo EAX=$n; done; } >&2; kill -ABRT $$";
+    let launcher = broken_kvm(directory.path(), dump);
+    let root = disk(directory.path(), &says("runs", POWEROFF));
+    let wanted = Wanted { accel: "auto".to_owned(), kvm: true, launcher, ..Wanted::of(root) };
+    let (_, log) = Running::start(&wanted).end();
+    assert_outcome(&log, Outcome::Poweroff);
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    for word in ["kvm does not run the guest here", "hardware error 0x80000021", "EAX=28"] {
+        assert!(warnings[0].contains(word), "{word}: {log}");
+    }
+}
+
+/// A QEMU that ends in order and never ran a guest: `-version`, a launcher that goes to the background, `/bin/true`.
+#[test]
+fn a_qemu_that_ends_with_0_before_there_was_a_guest_is_no_success() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = disk(directory.path(), IDLE);
+    for wanted in [
+        Wanted { extra: vec!["-version".to_owned()], ..Wanted::of(root.clone()) },
+        Wanted { launcher: vec!["true".to_owned()], ..Wanted::of(root) },
+    ] {
+        let (status, log) = Running::start(&wanted).end();
+        assert_eq!(status.code(), Some(99));
+        assert!(log.contains("ERROR QEMU ended with exit code 0 before the guest ran"), "{log}");
+    }
+}
+
+#[test]
+fn sighup_and_sigquit_are_as_sigterm() {
+    let directory = tempfile::tempdir().unwrap();
+    let code = says("waiting", &[AWAIT_BUTTON, POWEROFF].concat());
+    let root = disk(directory.path(), &code);
+    for signal in ["-HUP", "-QUIT"] {
+        let mut running = Running::start(&Wanted::of(root.clone()));
+        running.await_serial("waiting");
+        running.signal(signal);
+        let (status, log) = running.end();
+        assert_outcome(&log, Outcome::Stopped(By::Guest));
+        assert_eq!(status.code(), Some(0));
+    }
+}
+
+/// minimega#342.
+#[test]
+fn a_vnc_port_that_is_taken_is_named_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let password = directory.path().join("password");
+    std::fs::write(&password, "sesame").unwrap();
+    // Another program of the pod is there first.
+    let holds = "import socket,os,sys\ns=socket.socket()\ns.bind(('127.0.0.1',5900))\ns.listen()\n\
+        os.set_inheritable(s.fileno(), True)\nos.execvp(sys.argv[1], sys.argv[1:])";
+    let wanted = Wanted { vnc_password: Some(password), ..Wanted::of(disk(directory.path(), IDLE)) };
+    let (status, log) = Running::start_under(&wanted, &["python3", "-c", holds]).end();
+    assert_eq!(status.code(), Some(99));
+    assert!(log.contains("ERROR port 5900 of 127.0.0.1 is taken") && log.contains("BERTH_VNC=off"), "{log}");
+    assert!(!log.contains("QEMU started"), "{log}");
 }
 
 /// A QEMU whose KVM stops the guest and stays: `STOP`, then run state `internal-error`, no exit.

@@ -249,11 +249,20 @@ pub struct Running {
 
 impl Running {
     pub fn start(wanted: &Wanted) -> Self {
+        Self::start_under(wanted, &[])
+    }
+
+    /// After the words of `wrapper`.
+    pub fn start_under(wanted: &Wanted, wrapper: &[&str]) -> Self {
         let netns = Netns::new("vm");
         let this = std::env::current_exe().unwrap();
         let mut command = if wanted.pid1 {
             let mut command = netns.command("unshare");
             command.args(["--pid", "--fork", "--kill-child"]).arg(this);
+            command
+        } else if let Some((program, arguments)) = wrapper.split_first() {
+            let mut command = netns.command(program);
+            command.args(arguments).arg(this);
             command
         } else {
             netns.command(this.to_str().unwrap())

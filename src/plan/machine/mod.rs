@@ -138,7 +138,7 @@ impl MachinePlan {
         push(&mut words, "-cpu", &attempt.cpu);
         if let Some(root) = &self.root {
             push(&mut words, "-drive", root.drive(base));
-            push(&mut words, "-device", ROOT_DEVICE);
+            push(&mut words, "-device", format!("{ROOT_DEVICE}{PAUSES}"));
         }
         words.extend_from_slice(&self.tail);
         words
@@ -181,6 +181,9 @@ impl RootDrive {
 }
 
 const ROOT_DEVICE: &str = "virtio-blk-pci,drive=disk0,id=virtio-disk0,serial=root,bootindex=1";
+/// A disk whose volume is full, over its quota, or away for a while pauses the guest, which is told and tried again.
+/// QEMU's default hands all but a full volume to the guest, whose file system gives up for good.
+const PAUSES: &str = ",werror=stop,rerror=stop";
 
 /// Decides the machine. Pure; the paths it names are opened at start.
 pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) -> Result<MachinePlan, Error> {
@@ -401,7 +404,7 @@ impl Build {
                         "file=/dev/fdset/{set},if=none,id=disk0,format=raw,auto-read-only=off,discard=unmap"
                     ),
                 );
-                self.word("-device", ROOT_DEVICE);
+                self.word("-device", format!("{ROOT_DEVICE}{PAUSES}"));
                 None
             }
             Root::Overlay { path, base, .. } => {
@@ -420,7 +423,7 @@ impl Build {
             self.word("-drive", format!("file=/dev/fdset/{set},if=none,id=disk{number},format=raw,{access}"));
             self.word(
                 "-device",
-                format!("virtio-blk-pci,drive=disk{number},id=virtio-disk{number},serial={serial}"),
+                format!("virtio-blk-pci,drive=disk{number},id=virtio-disk{number},serial={serial}{PAUSES}"),
             );
         }
         if let Some(seed) = &disk.seed {

@@ -3,22 +3,27 @@
 //! A core under a virtual clock: inputs say what happened to QEMU or was asked of us, outputs say what to do.
 //! It starts nothing, kills nothing and never looks at a clock; `supervise` does that. QMP is `qmp`'s matter.
 
+mod halt;
 mod outcome;
+mod report;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::qmp::{Command, Event, RunState, Version};
+use halt::Pulse;
+pub use halt::{ANSWER_WITHIN, ASK_EVERY, CONTINUE_EVERY, DiskError, ERRORS_EVERY, Halt, LASTS};
 pub use outcome::{By, Exit, Fault, Outcome};
+pub use report::Report;
 
 /// Between two presses of the power button: a guest that is still booting ignores the first ones.
 pub const POWERDOWN_EVERY: Duration = Duration::from_secs(2);
-/// An accelerator that fails this soon after QEMU was ready gives way to the next one.
+/// An accelerator that gives up (`internal-error`) this soon after QEMU was ready gives way to the next one.
 pub const WATCH: Duration = Duration::from_secs(30);
 /// QEMU must take commands this soon after its start; it needs some 20 ms.
 pub const READY_WITHIN: Duration = Duration::from_secs(60);
-/// A guest paused by a full disk is tried again this often.
-pub const CONTINUE_EVERY: Duration = Duration::from_secs(5);
+/// Resets within this time of each other are one reboot: the firmware makes a second one itself.
+pub const REBOOT: Duration = Duration::from_secs(2);
 /// Between two runs of a guest that powers itself off: doubled from the first to the last of these.
 pub const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// After SIGKILL we wait this long for the process to be gone, then end without it.
@@ -67,44 +72,6 @@ pub enum Output {
     End(Outcome),
 }
 
-/// Worth a line in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// QEMU takes commands; the guest runs.
-    Running {
-        version: Version,
-        after: Duration,
-    },
-    /// The accelerator does not run this guest; the next one is tried.
-    FallBack {
-        from: usize,
-        why: Fault,
-    },
-    /// We were asked to stop.
-    Stopping {
-        quit_in: Duration,
-    },
-    /// QEMU says that it pressed the power button.
-    Pressed,
-    /// The guest did not power off in time.
-    Quitting {
-        after: Duration,
-    },
-    Killing,
-    Reset,
-    Panicked,
-    /// The guest is paused: a disk of it could not be written.
-    DiskFull,
-    /// The guest powered itself off and is run again.
-    Restarting {
-        after: Duration,
-    },
-    Refused {
-        command: &'static str,
-        why: String,
-    },
-}
-
 /// ```text
 ///            Start                  Ready                    guest powers off, restart wanted
 ///   Idle ───────────► Starting ───────────────► Running ───────────────────────────────► Pausing
@@ -133,7 +100,14 @@ pub struct Lifecycle {
     /// What QEMU said about its end.
     shutdown: Option<(bool, String)>,
     panicked: bool,
-    continue_at: Option<Instant>,
+    version: Option<Version>,
+    /// The guest's processors have run.
+    ran: bool,
+    /// [`Report::Proven`] was said.
+    proven: bool,
+    pulse: Pulse,
+    /// When the last reboot was reported.
+    rebooted: Option<Instant>,
     backoff: Duration,
     outputs: VecDeque<Output>,
 }
@@ -161,6 +135,8 @@ struct Stop {
     kill_at: Instant,
     interrupts: u32,
     quit_sent: bool,
+    /// A paused guest was told to go on.
+    set_going: bool,
 }
 
 impl Lifecycle {
@@ -175,7 +151,11 @@ impl Lifecycle {
             killed: None,
             shutdown: None,
             panicked: false,
-            continue_at: None,
+            version: None,
+            ran: false,
+            proven: false,
+            pulse: Pulse::default(),
+            rebooted: None,
             backoff: BACKOFF.0,
             outputs: VecDeque::new(),
         }
@@ -211,7 +191,8 @@ impl Lifecycle {
             (State::Idle | State::Ended, _) => None,
             (State::Pausing(until), _) => Some(until),
             (State::Starting, None) => Some(self.started + READY_WITHIN),
-            (_, None) => self.continue_at,
+            (State::Running, None) => [self.tend_at(), self.proven_at()].into_iter().flatten().min(),
+            (State::Failing(_), None) => None,
             (_, Some(stop)) if stop.quit_sent => Some(stop.kill_at),
             (State::Running, Some(stop)) => Some(stop.next_powerdown.min(stop.quit_at)),
             (_, Some(stop)) => Some(stop.quit_at),
@@ -225,7 +206,13 @@ impl Lifecycle {
 
     /// Whether the guest has run long enough for the accelerator to be beyond suspicion.
     fn is_proven(&self, now: Instant) -> bool {
-        self.ready.is_some_and(|ready| now.saturating_duration_since(ready) > WATCH)
+        self.ready.is_some_and(|ready| now.saturating_duration_since(ready) >= WATCH)
+    }
+
+    /// When the accelerator is beyond suspicion; None where there is no other to try.
+    fn proven_at(&self) -> Option<Instant> {
+        let another = self.attempt + 1 < self.settings.attempts;
+        self.ready.filter(|_| another && !self.proven).map(|ready| ready + WATCH)
     }
 
     fn spawn(&mut self, now: Instant) {
@@ -235,7 +222,9 @@ impl Lifecycle {
         self.killed = None;
         self.shutdown = None;
         self.panicked = false;
-        self.continue_at = None;
+        self.ran = false;
+        self.proven = false;
+        self.pulse = Pulse::default();
         self.outputs.push_back(Output::Spawn { attempt: self.attempt });
     }
 
@@ -244,27 +233,44 @@ impl Lifecycle {
             Event::Ready(version) if self.state == State::Starting => {
                 self.state = State::Running;
                 self.ready = Some(now);
-                self.report(Report::Running { version, after: self.age(now) });
-                self.send(Command::QueryStatus);
+                self.version = Some(version);
+                self.report(Report::Ready);
+                self.ask(now);
                 self.powerdown(now);
             }
             Event::Ready(_) => {}
-            Event::Stop => self.send(Command::QueryStatus),
             Event::Status(RunState::InternalError) => self.fail(now, Fault::InternalError),
-            Event::Status(RunState::IoError) => {
-                self.report(Report::DiskFull);
-                self.continue_at = Some(now + CONTINUE_EVERY);
-            }
-            Event::Status(RunState::Running | RunState::Other) | Event::Resume => self.continue_at = None,
+            Event::Status(state) if self.state == State::Running => self.status(now, state),
             Event::Shutdown { guest, reason } => self.shutdown = Some((guest, reason)),
-            Event::Reset { guest: true } => self.report(Report::Reset),
+            Event::Reset { guest: true } => self.reset(now),
             Event::GuestPanicked => {
                 self.panicked = true;
                 self.report(Report::Panicked);
             }
-            Event::Refused { command, why } => self.report(Report::Refused { command, why }),
+            Event::Refused { command, why } => {
+                self.report(Report::Refused { command, why });
+                if command == Command::Cont.name() {
+                    self.set_going(now);
+                }
+            }
             Event::Powerdown => self.report(Report::Pressed),
-            Event::Reset { guest: false } | Event::BlockIoError { .. } => {}
+            Event::Reset { guest: false } => {}
+            event if self.state == State::Running => self.pulse(now, event),
+            _ => {}
+        }
+    }
+
+    fn first_run(&mut self, now: Instant) {
+        if let (false, Some(version)) = (self.ran, self.version) {
+            self.ran = true;
+            self.report(Report::Running { version, after: self.age(now) });
+        }
+    }
+
+    fn reset(&mut self, now: Instant) {
+        if self.rebooted.is_none_or(|last| now >= last + REBOOT) {
+            self.rebooted = Some(now);
+            self.report(Report::Reset);
         }
     }
 
@@ -291,17 +297,15 @@ impl Lifecycle {
             _ => None,
         };
         match (fault, self.stop) {
-            (Some(fault), None) if self.next_attempt(now) => {
+            (Some(fault), None) if self.next_attempt(now, fault) => {
                 self.report(Report::FallBack { from: self.attempt, why: fault });
                 self.attempt += 1;
                 self.spawn(now);
             }
-            (Some(_), Some(_)) if state == State::Starting || self.next_attempt(now) => {
+            (Some(fault), Some(_)) if state == State::Starting || self.next_attempt(now, fault) => {
                 self.end(Outcome::Stopped(By::Guest));
             }
-            (Some(fault), _) => {
-                self.end(Outcome::Failed { fault, attempt: self.attempt, running: self.is_proven(now) });
-            }
+            (Some(fault), _) => self.end(self.failed(now, fault)),
             (None, Some(_)) if killed => self.end(Outcome::Stopped(By::Kill)),
             (None, Some(stop)) => {
                 let guest = self.shutdown.as_ref().is_some_and(|(guest, _)| *guest);
@@ -311,19 +315,29 @@ impl Lifecycle {
         }
     }
 
-    /// Whether there is another accelerator, and the one in use failed soon enough to suspect it.
-    fn next_attempt(&self, now: Instant) -> bool {
-        self.attempt + 1 < self.settings.attempts && !self.is_proven(now)
+    /// Whether there is another accelerator, and the one in use is to blame.
+    fn next_attempt(&self, now: Instant, fault: Fault) -> bool {
+        self.attempt + 1 < self.settings.attempts && self.is_suspect(now, fault)
+    }
+
+    /// Whether the accelerator may be to blame. One that has run the guest is only where it says so itself, soon.
+    fn is_suspect(&self, now: Instant, fault: Fault) -> bool {
+        match fault {
+            Fault::InternalError => !self.is_proven(now),
+            Fault::NeverReady => true,
+            Fault::Exited(exit) => !self.ran && !exit.is_from_outside(),
+        }
+    }
+
+    fn failed(&self, now: Instant, fault: Fault) -> Outcome {
+        let suspect = self.is_suspect(now, fault);
+        Outcome::Failed { fault, attempt: self.attempt, running: self.ran, suspect }
     }
 
     /// QEMU ended in order, and nobody asked us to end it.
     fn guest_ended(&mut self, now: Instant, exit: Exit) {
         let Some((guest, reason)) = self.shutdown.take() else {
-            return self.end(Outcome::Failed {
-                fault: Fault::Exited(exit),
-                attempt: self.attempt,
-                running: self.is_proven(now),
-            });
+            return self.end(self.failed(now, Fault::Exited(exit)));
         };
         if self.panicked {
             return self.end(Outcome::Panicked);
@@ -355,11 +369,13 @@ impl Lifecycle {
             kill_at: now + self.settings.grace,
             interrupts: 0,
             quit_sent: false,
+            set_going: false,
         });
         match self.state {
             State::Idle | State::Pausing(_) => self.end(Outcome::Stopped(By::Guest)),
             _ => {
                 self.report(Report::Stopping { quit_in });
+                self.set_going(now);
                 self.powerdown(now);
             }
         }
@@ -406,9 +422,13 @@ impl Lifecycle {
         }
         self.powerdown(now);
         self.end_of_grace(now);
-        if self.continue_at.is_some_and(|at| now >= at) && self.state == State::Running {
-            self.continue_at = None;
-            self.send(Command::Cont);
+        if self.state != State::Running || self.stop.is_some() {
+            return;
+        }
+        self.tend(now);
+        if self.proven_at().is_some_and(|at| now >= at) {
+            self.proven = true;
+            self.report(Report::Proven);
         }
     }
 
@@ -418,7 +438,8 @@ impl Lifecycle {
         if now >= stop.quit_at && !stop.quit_sent && ready {
             stop.quit_sent = true;
             let after = now.saturating_duration_since(stop.at);
-            self.report(Report::Quitting { after });
+            let paused = self.halt().cloned();
+            self.report(Report::Quitting { after, paused });
             self.send(Command::Quit);
         } else if now >= stop.kill_at || (now >= stop.quit_at && !ready) {
             self.kill(now);
@@ -438,9 +459,7 @@ impl Lifecycle {
     /// The kernel does not let go of the killed process: a device it waits for, most likely.
     fn give_up(&mut self, now: Instant) {
         self.end(match self.state {
-            State::Failing(fault) => {
-                Outcome::Failed { fault, attempt: self.attempt, running: self.is_proven(now) }
-            }
+            State::Failing(fault) => self.failed(now, fault),
             _ => Outcome::Stopped(By::Kill),
         });
     }

@@ -1,5 +1,7 @@
 //! How a machine ends, and the exit code that says so.
 
+use std::fmt;
+
 use super::READY_WITHIN;
 
 /// How it all ended.
@@ -12,26 +14,44 @@ pub enum Outcome {
     Panicked,
     /// We were asked to stop, and it did.
     Stopped(By),
-    /// QEMU failed. `running`: the guest had been running for longer than [`super::WATCH`].
+    /// QEMU failed. `running`: the guest had run. `suspect`: the accelerator may be to blame.
     Failed {
         fault: Fault,
         attempt: usize,
         running: bool,
+        suspect: bool,
     },
 }
 
 impl Outcome {
     /// The exit code of a supervisor: QEMU's own where it ended by itself, 128 and the signal where it was
-    /// killed, 0 where all went as it should.
+    /// killed, 0 where all went as it should. A failure is never 0.
     pub fn exit_code(&self) -> u8 {
         let code = match self {
             Self::Poweroff | Self::Reboot | Self::Panicked | Self::Stopped(By::Guest | By::Quit) => 0,
             Self::Stopped(By::Kill) => 128 + 9,
-            Self::Failed { fault: Fault::Exited(Exit::Code(code)), .. } => *code,
+            Self::Failed { fault: Fault::Exited(Exit::Code(code)), .. } => (*code).max(1),
             Self::Failed { fault: Fault::Exited(Exit::Signal(signal)), .. } => 128 + signal,
             Self::Failed { fault: Fault::InternalError | Fault::NeverReady, .. } => 1,
         };
         u8::try_from(code).unwrap_or(1)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Poweroff => f.write_str("the guest powered off"),
+            Self::Reboot => f.write_str("the guest rebooted, which is to end it"),
+            Self::Panicked => f.write_str("the guest's kernel panicked"),
+            Self::Stopped(By::Guest) => f.write_str("stopped as asked"),
+            Self::Stopped(By::Quit) => {
+                f.write_str("stopped as asked, but the guest did not power off: QEMU was quit")
+            }
+            Self::Stopped(By::Kill) => f.write_str("stopped as asked, but QEMU did not end: it was killed"),
+            Self::Failed { fault, running: true, .. } => write!(f, "{fault} while the guest ran"),
+            Self::Failed { fault, running: false, .. } => write!(f, "{fault} before the guest ran"),
+        }
     }
 }
 
@@ -57,8 +77,8 @@ pub enum Fault {
     Exited(Exit),
 }
 
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InternalError => f.write_str("QEMU stopped the guest with an internal error"),
             Self::NeverReady => write!(f, "QEMU took no command within {} s", READY_WITHIN.as_secs()),
@@ -74,8 +94,17 @@ pub enum Exit {
     Signal(i32),
 }
 
-impl std::fmt::Display for Exit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Exit {
+    /// A signal that no program causes by a fault of its own (signal(7)): somebody sent it, the kernel's killer of
+    /// processes that take too much memory among them.
+    pub fn is_from_outside(self) -> bool {
+        // SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS
+        matches!(self, Self::Signal(signal) if !matches!(signal, 4 | 5 | 6 | 7 | 8 | 11 | 31))
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
