@@ -1,5 +1,6 @@
 //! What the pod gives: plain data read by `sys::probe`, and the parsers of what it reads.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -77,6 +78,8 @@ pub struct Disks {
     pub overlays: Vec<PathBuf>,
     /// `/volumes/**/*.img` in `sort -d` order, then `/dev/vm/disk*` in glob order.
     pub extra: Vec<PathBuf>,
+    /// Those among them, and the image's source, that are block devices: QEMU has another driver for these than for files.
+    pub block_devices: BTreeSet<PathBuf>,
     /// Content of the files of the config drive; None when there is no such file.
     pub metadata: Option<Vec<u8>>,
     pub userdata: Option<Vec<u8>>,

@@ -215,7 +215,13 @@ fn disks(config: &Config) -> Result<Disks, Error> {
         return Err(Error::TooManyDisks { volumes, devices });
     }
     let optional = |path: &Option<PathBuf>| path.as_deref().map_or(Ok(None), required);
+    let source =
+        config.image.source.as_deref().map(|source| source.strip_prefix("file://").unwrap_or(source));
+    let named = extra.iter().map(PathBuf::as_path).chain([&*root]).chain(target.as_deref());
+    let named = named.chain(source.map(Path::new));
+    let block_devices = named.filter(|path| is_block_device(path)).map(Path::to_owned).collect();
     Ok(Disks {
+        block_devices,
         root_device: root.exists().then_some(root),
         image_dir_exists: paths.image_dir.is_dir(),
         target: target.filter(|target| target.is_file() || is_block_device(target)),
