@@ -14,6 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::api::{self, Call};
 use super::docker::{Docker, cache};
+use super::spec::cgroups;
 use super::support::{Netns, checked};
 use super::world;
 
@@ -130,6 +131,10 @@ impl Drop for Containerd {
             let _ = server.kill();
             let _ = server.wait();
         }
+        // The pods' control groups are the kubelet's own, in each hierarchy.
+        let _ = Command::new("find")
+            .args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path", &format!("*{}*", cgroups()), "-delete"])
+            .status();
     }
 }
 

@@ -185,6 +185,27 @@ fn a_pod_of_one_container_restarts_in_its_sandbox() {
     stop(&pod);
 }
 
+/// What a kubelet does after a restart of the node's runtime, say: the volumes stay, everything else is new.
+#[test]
+fn a_pod_whose_sandbox_is_lost_goes_on_in_another() {
+    let cri = Containerd::start("ptp");
+    let peer = Peer::new(&cri);
+    let objects = rendered("cirros-test");
+    let deployment = deployments(&objects).next().unwrap();
+    let mut pod = Pod::run(&cri, Spec::of(deployment, &objects, cri.dir.path()));
+    let guest = pod.spec.guest();
+    pod.booted(&guest);
+    let mac = |pod: &Pod| peer.guest(pod, "cat /sys/class/net/eth0/address");
+    let before = (peer.boots(&pod) + 1, mac(&pod));
+    let address = pod.address;
+    pod.move_to_another_sandbox();
+    pod.booted(&guest);
+    peer.answered_by(&pod);
+    assert_eq!((peer.boots(&pod), mac(&pod)), before);
+    assert_ne!(pod.address, address);
+    stop(&pod);
+}
+
 #[test]
 fn the_pod_of_helm_test_finds_that_a_node_lets_a_launcher_work() {
     let cri = Containerd::start("bridge");

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -38,16 +37,7 @@ impl<'a> Pod<'a> {
     /// The sandbox, with nothing in it.
     pub fn sandbox(cri: &'a Containerd, spec: Spec) -> Self {
         let config = kubelet::sandbox(&spec, &spec.dir.join("logs"));
-        let runtime_handler = spec.spec["runtimeClassName"].as_str().unwrap_or_default().to_owned();
-        let id =
-            cri.call(RunPodSandboxRequest { config: Some(config.clone()), runtime_handler }).pod_sandbox_id;
-        let status = cri.call(PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: false }).status;
-        let address = status.unwrap().network.unwrap().ip.parse().unwrap();
-        std::fs::write(
-            spec.dir.join("etc-hosts"),
-            format!("127.0.0.1\tlocalhost\n{address}\t{}\n", config.hostname),
-        )
-        .unwrap();
+        let (id, address) = run(cri, &spec, &config);
         Self { cri, id, config, containers: BTreeMap::new(), address, spec }
     }
 
@@ -172,8 +162,24 @@ impl<'a> Pod<'a> {
 
     /// SIGKILL from outside, as the OOM killer has it: the exit code.
     pub fn kill(&self, name: &str) -> i32 {
-        checked_kill(self.pid(name));
+        kill(self.pid(name));
         self.ended(name)
+    }
+
+    /// The sandbox is lost, and all in it ended; then another one, in which everything starts again.
+    pub fn move_to_another_sandbox(&mut self) {
+        let request = PodSandboxStatusRequest { pod_sandbox_id: self.id.clone(), verbose: true };
+        kill(pid(&self.cri.call(request).info));
+        for container in self.spec.containers().iter().rev() {
+            self.stop(container["name"].as_str().unwrap());
+        }
+        self.cri.call(StopPodSandboxRequest { pod_sandbox_id: self.id.clone() });
+        self.cri.call(RemovePodSandboxRequest { pod_sandbox_id: self.id.clone() });
+        self.config.metadata.as_mut().unwrap().attempt += 1;
+        (self.id, self.address) = run(self.cri, &self.spec, &self.config);
+        for container in self.spec.containers() {
+            self.start(container["name"].as_str().unwrap());
+        }
     }
 
     /// Another one in the place of one that has ended.
@@ -192,15 +198,21 @@ impl Drop for Pod<'_> {
         if let (Err(error), false) = (removed, std::thread::panicking()) {
             panic!("{}: {error}", self.spec.name);
         }
-        // The kubelet's own, each controller's.
-        let _ = Command::new("find")
-            .args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path"])
-            .args([&format!("*{}", self.spec.cgroup()), "-delete"])
-            .status();
     }
 }
 
-fn checked_kill(pid: u32) {
+/// The sandbox, and its address.
+fn run(cri: &Containerd, spec: &Spec, config: &PodSandboxConfig) -> (String, Ipv4Addr) {
+    let runtime_handler = spec.spec["runtimeClassName"].as_str().unwrap_or_default().to_owned();
+    let id = cri.call(RunPodSandboxRequest { config: Some(config.clone()), runtime_handler }).pod_sandbox_id;
+    let status = cri.call(PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: false }).status;
+    let address = status.unwrap().network.unwrap().ip.parse().unwrap();
+    let hosts = format!("127.0.0.1\tlocalhost\n{address}\t{}\n", config.hostname);
+    std::fs::write(spec.dir.join("etc-hosts"), hosts).unwrap();
+    (id, address)
+}
+
+fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
