@@ -231,15 +231,21 @@ fn daemon(node: &Netns, dir: &Path) -> Child {
 fn serve(node: &Netns, www: &Path) -> Child {
     std::fs::create_dir(www).unwrap();
     std::fs::copy(world::tiny(), www.join("tiny.qcow2")).unwrap();
-    let mut server = node.command("python3");
+    let mut server = of_test(node, "python3");
     server.args(["-m", "http.server", "8000", "--directory"]).arg(www);
-    server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    server.spawn().unwrap()
 }
 
 /// The cluster's DNS server, on every address of the node.
 fn names(node: &Netns) -> Child {
-    let mut server = node.command("dnsmasq");
+    let mut server = of_test(node, "dnsmasq");
     server.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file="]);
-    server.arg(format!("--address=/{}/{}", SERVICE.0, SERVICE.1));
-    server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    server.arg(format!("--address=/{}/{}", SERVICE.0, SERVICE.1)).spawn().unwrap()
+}
+
+/// A server on the node, which ends with the test, however that ends.
+fn of_test(node: &Netns, program: &str) -> Command {
+    let mut command = node.command("setpriv");
+    command.args(["--pdeathsig", "TERM", program]).stdout(Stdio::null()).stderr(Stdio::null());
+    command
 }
