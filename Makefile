@@ -4,7 +4,7 @@
 #   make build       the static binary
 #   make test        what CI runs: formatting, lints, every test, those of the full guest too
 #   make test-full   the tests of the full guest alone
-#   make e2e         those of the image and the chart: containers, Helm's engine, podman
+#   make e2e         those of the image and the chart: containers, Helm's engine, podman, containerd
 #   make image       the launcher image; BASES=local: without a registry
 #   make bench       measure everything into bench/results; BENCH=NAME: that alone
 #   make guest       the guest images of the demo and the tests, in the cache
@@ -37,7 +37,7 @@ test-full: packages-full guest
 	@$(call tests,-E 'binary(=full)',--test full)
 
 e2e: packages-full guest
-	@$(call tests,-E 'binary(/^(chart|containers|split)$$/)',--test chart --test containers --test split)
+	@$(call tests,-E 'binary(/^(chart|containers|cri|split)$$/)',--test chart --test containers --test cri --test split)
 
 image: $(if $(filter local,$(BASES)),packages-image)
 	@BASES=$(BASES) examples/image.sh

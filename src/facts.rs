@@ -4,6 +4,7 @@ mod routing;
 
 pub use routing::{Further, Routing, RoutingRule};
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -86,6 +87,8 @@ pub struct Disks {
     pub extra: Vec<DiskFile>,
     /// What looks like a disk and is none, with why: told once, never fatal.
     pub skipped: Vec<String>,
+    /// Which of all these, and of the image's source, are block devices: QEMU has another driver for these than for files.
+    pub block_devices: BTreeSet<PathBuf>,
     /// Content of the files of the config drive, beside the meta-data; None when there is no such file.
     pub userdata: Option<Vec<u8>>,
     pub vendordata: Option<Vec<u8>>,

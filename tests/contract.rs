@@ -42,6 +42,7 @@ fn facts() -> Facts {
         },
         disks: Disks {
             root_device: None,
+            block_devices: Default::default(),
             image_dir_exists: true,
             target: None,
             overlays: vec![],

@@ -166,6 +166,8 @@ fn disks_come_in_the_seeds_order() {
     ] {
         make(path);
     }
+    let device = dir.path().join("dev/disk3");
+    support::checked(std::process::Command::new("mknod").arg(&device).args(["b", "7", "0"]));
     std::os::unix::fs::symlink(dir.path().join("volumes"), dir.path().join("volumes/loop")).unwrap();
     let at = |path: &str| Some(dir.path().join(path));
     let config = config(|o| {
@@ -187,6 +189,7 @@ fn disks_come_in_the_seeds_order() {
         .collect();
     assert_eq!(ours, seed.lines().collect::<Vec<_>>());
     assert_eq!(disks.root_device.map(|disk| disk.path), at("dev/root"));
+    assert_eq!(disks.block_devices, [device].into(), "the others are files in their place");
     assert_eq!(disks.overlays, [at("image/one.qcow2").unwrap()]);
     assert_eq!(disks.target, at("image/one.qcow2"));
 }

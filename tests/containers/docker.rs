@@ -67,7 +67,7 @@ impl Docker {
         docker
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new("docker");
         command.arg("--host").arg(format!("unix://{}", self.dir.path().join("docker.sock").display()));
         command

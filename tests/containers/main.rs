@@ -11,21 +11,20 @@
 mod docker;
 #[path = "../chart/engine.rs"]
 mod engine;
+#[path = "../support/peer.rs"]
+mod peer;
 mod podman;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/world.rs"]
 mod world;
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use docker::Docker;
-use support::checked;
+use peer::shell;
 
 /// The README's line.
 const SINGLE: &str = "--cap-drop ALL --cap-add NET_ADMIN --cap-add NET_BIND_SERVICE --cap-add SETUID --cap-add SETGID \
@@ -49,61 +48,10 @@ fn guest(docker: &Docker) -> String {
     )
 }
 
-/// Runs `work` in a network namespace, such as another container's.
-fn inside<T: Send + 'static>(netns: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let netns = netns.to_owned();
-    let thread = std::thread::spawn(move || {
-        let file = std::fs::File::open(netns).unwrap();
-        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-        rustix::thread::move_into_link_name_space(file.as_fd(), kind).unwrap();
-        work()
-    });
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-fn tcp(from: &str, to: Ipv4Addr, port: u16, send: &str) -> String {
-    let send = send.to_owned();
-    inside(from, move || {
-        let mut stream =
-            TcpStream::connect_timeout(&SocketAddr::from((to, port)), Duration::from_secs(10)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(send.as_bytes()).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut got = String::new();
-        stream.read_to_string(&mut got).unwrap();
-        got
-    })
-}
-
-/// TCP, UDP and ICMP from another network, and who the guest sees.
+/// What the guest gives to another network, and who it is.
 fn answers(from: &str, address: Ipv4Addr, to: Ipv4Addr) {
-    let hello = tcp(from, to, 8080, "");
-    assert!(
-        hello.contains("hello from demo at 192.168.254.2") && hello.contains(&format!("you are {address}:")),
-        "{hello}"
-    );
-    let echo = inside(from, move || {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let mut buffer = [0; 64];
-        (0..3).find_map(|_| {
-            socket.send_to(b"over udp", (to, 7)).unwrap();
-            socket.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())
-        })
-    });
-    assert_eq!(echo.as_deref(), Some(&b"over udp"[..]));
-    let ping = format!("--net={from}");
-    checked(Command::new("nsenter").args([
-        &ping,
-        "ping",
-        "-c",
-        "2",
-        "-i",
-        "0.2",
-        "-W",
-        "2",
-        &to.to_string(),
-    ]));
+    let hello = peer::answers(from, address, to);
+    assert!(hello.contains("hello from demo at 192.168.254.2"), "{hello}");
 }
 
 /// A container that does nothing, to be in its network: where that is, and its address.
@@ -113,10 +61,6 @@ fn peer(docker: &Docker) -> (String, Ipv4Addr) {
         "run -d --name peer -v /bin/busybox:/busybox:ro --entrypoint /busybox {image} sleep 1000"
     ));
     (format!("/proc/{}/ns/net", docker.pid("peer")), docker.address("peer"))
-}
-
-fn shell(from: &str, to: Ipv4Addr, line: &str) -> String {
-    tcp(from, to, 2323, &format!("{line}\nexit\n"))
 }
 
 fn effective(pid: &str) -> (String, u64) {

@@ -160,6 +160,7 @@ impl Wanted {
             },
             disks: Disks {
                 root_device: None,
+                block_devices: Default::default(),
                 image_dir_exists: true,
                 target: None,
                 overlays: vec![],

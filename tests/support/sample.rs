@@ -97,6 +97,7 @@ pub fn facts() -> Facts {
         },
         disks: Disks {
             root_device: None,
+            block_devices: Default::default(),
             image_dir_exists: true,
             target: None,
             overlays: Vec::new(),

@@ -208,6 +208,7 @@ mod tests {
             },
             disks: Disks {
                 root_device: None,
+                block_devices: Default::default(),
                 image_dir_exists: true,
                 target: None,
                 overlays: vec![],

@@ -8,6 +8,7 @@
 
 mod options;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -125,6 +126,7 @@ pub enum Handed {
 struct RootDrive {
     overlay_fdset: u32,
     base_fdset: u32,
+    base_is_device: bool,
 }
 
 impl MachinePlan {
@@ -174,8 +176,10 @@ impl RootDrive {
         };
         format!(
             "file=/dev/fdset/{},if=none,id=disk0,format=qcow2,auto-read-only=off,discard=unmap,\
-             backing.driver={driver},backing.file.driver=file,backing.file.filename=/dev/fdset/{}",
-            self.overlay_fdset, self.base_fdset
+             backing.driver={driver},backing.file.driver={},backing.file.filename=/dev/fdset/{}",
+            self.overlay_fdset,
+            if self.base_is_device { "host_device" } else { "file" },
+            self.base_fdset
         )
     }
 }
@@ -197,7 +201,7 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) ->
         password_file: machine.vnc_password_file.clone(),
     });
 
-    let mut build = Build::default();
+    let mut build = Build { block_devices: facts.disks.block_devices.clone(), ..Build::default() };
     build.frame(config, own_net.as_ref().is_none_or(|net| net.fd_word.is_some()));
     build.consoles(vnc.as_ref());
     let helper = match own_net {
@@ -297,6 +301,7 @@ struct Build {
     words: Vec<String>,
     handed: Vec<(i32, Handed)>,
     fdsets: u32,
+    block_devices: BTreeSet<PathBuf>,
 }
 
 impl Build {
@@ -316,6 +321,17 @@ impl Build {
         self.fdsets += 1;
         self.hand(Handed::Disk { path: path.to_owned(), writable, fdset: self.fdsets });
         self.fdsets
+    }
+
+    /// A raw disk, as `-drive` names it. QEMU takes `/dev/fdset/N` for a regular file, and refuses a block device
+    /// behind it, unless the driver is named.
+    fn raw_file(&mut self, path: &Path, writable: bool) -> String {
+        let set = self.disk(path, writable);
+        if self.block_devices.contains(path) {
+            format!("file.driver=host_device,file.filename=/dev/fdset/{set}")
+        } else {
+            format!("file=/dev/fdset/{set}")
+        }
     }
 
     /// `-add-fd` for every disk.
@@ -397,12 +413,10 @@ impl Build {
     fn root(&mut self, root: &Root) -> Option<RootDrive> {
         match root {
             Root::Device { path } => {
-                let set = self.disk(path, true);
+                let file = self.raw_file(path, true);
                 self.word(
                     "-drive",
-                    format!(
-                        "file=/dev/fdset/{set},if=none,id=disk0,format=raw,auto-read-only=off,discard=unmap"
-                    ),
+                    format!("{file},if=none,id=disk0,format=raw,auto-read-only=off,discard=unmap"),
                 );
                 self.word("-device", format!("{ROOT_DEVICE}{PAUSES}"));
                 None
@@ -410,7 +424,8 @@ impl Build {
             Root::Overlay { path, base, .. } => {
                 let overlay_fdset = self.disk(path, true);
                 let base_fdset = self.disk(base, false);
-                Some(RootDrive { overlay_fdset, base_fdset })
+                let base_is_device = self.block_devices.contains(base);
+                Some(RootDrive { overlay_fdset, base_fdset, base_is_device })
             }
         }
     }
@@ -418,9 +433,9 @@ impl Build {
     /// The extra disks in their order, then the config drive, so that it never shifts their names.
     fn other_disks(&mut self, disk: &DiskPlan) {
         for (number, ExtraDisk { path, serial, writable }) in (1..).zip(&disk.extra) {
-            let set = self.disk(path, *writable);
+            let file = self.raw_file(path, *writable);
             let access = if *writable { "auto-read-only=off,discard=unmap" } else { "readonly=on" };
-            self.word("-drive", format!("file=/dev/fdset/{set},if=none,id=disk{number},format=raw,{access}"));
+            self.word("-drive", format!("{file},if=none,id=disk{number},format=raw,{access}"));
             self.word(
                 "-device",
                 format!("virtio-blk-pci,drive=disk{number},id=virtio-disk{number},serial={serial}{PAUSES}"),

@@ -130,6 +130,7 @@ fn pod() -> Pod {
         },
         disks: Disks {
             root_device: None,
+            block_devices: Default::default(),
             image_dir_exists: true,
             target: None,
             overlays: vec![],
@@ -199,8 +200,20 @@ fn a_block_device_extra_disks_four_queues_and_a_cdrom() {
         ExtraDisk { path: "/volumes/a b.img".into(), serial: "a-b-1234abcd".into(), writable: true },
         ExtraDisk { path: "/dev/vm/disk1".into(), serial: "disk1".into(), writable: false },
     ];
+    pod.facts.disks.block_devices = ["/dev/vm/root".into(), "/dev/vm/disk1".into()].into();
     pod.disk.seed.as_mut().unwrap().attach = SeedAs::Cdrom;
     insta::assert_snapshot!(pod.text());
+}
+
+#[test]
+fn a_file_in_the_place_of_a_device_and_a_device_in_the_place_of_an_image_have_their_drivers() {
+    let mut pod = pod();
+    assert!(pod.text().contains(",backing.file.driver=file,"));
+    let Root::Overlay { base, .. } = &pod.disk.root else { panic!("{:?}", pod.disk.root) };
+    pod.facts.disks.block_devices = [base.clone()].into();
+    assert!(pod.text().contains(",backing.file.driver=host_device,"));
+    pod.disk.root = Root::Device { path: "/dev/vm/root".into() };
+    assert!(pod.text().contains("-drive file=/dev/fdset/1,if=none,id=disk0,format=raw,"));
 }
 
 /// The seed's own defaults, given as its users do who changed them a little.

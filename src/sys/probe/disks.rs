@@ -14,7 +14,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::Error;
 use super::files::{DIRECTORY, look, named, no_file, open, read, words};
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::facts::{DiskFile, Disks, dictionary_order};
 
 /// How deep `/volumes` is searched, how many disks a guest can have, and how many things passed over are told.
@@ -31,13 +31,22 @@ pub(super) fn disks(config: &Config) -> Result<Disks, Error> {
         named(file)?;
     }
     let optional = |path: &Option<PathBuf>| path.as_deref().map_or(Ok(None), named);
+    let root_device = root(&paths.device_dir.join("root"))?;
+    let target = config.image.target.as_deref().map_or(Ok(None), target)?;
+    let source = match &config.image.source {
+        Some(Source::Path(path)) => Some(path),
+        _ => None,
+    };
+    let all = extra.iter().chain(&root_device).map(|disk| &disk.path).chain(&target).chain(source);
+    let block_devices = all.filter(|path| is_block_device(path)).cloned().collect();
     Ok(Disks {
-        root_device: root(&paths.device_dir.join("root"))?,
+        root_device,
         image_dir_exists: paths.image_dir.is_dir(),
-        target: config.image.target.as_deref().map_or(Ok(None), target)?,
+        target,
         overlays: overlays(&paths.image_dir),
         extra,
         skipped,
+        block_devices,
         userdata: read(&paths.userdata)?,
         vendordata: optional(&paths.vendordata)?,
         networkdata: optional(&paths.networkdata)?,
@@ -110,6 +119,10 @@ fn identity(metadata: &Metadata) -> (u64, u64, u64) {
     } else {
         (0, metadata.dev(), metadata.ino())
     }
+}
+
+fn is_block_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
 }
 
 /// What is there in place of a disk; None for a regular file or a block device.
