@@ -32,7 +32,7 @@ pub(super) fn disks(config: &Config) -> Result<Disks, Error> {
     }
     let optional = |path: &Option<PathBuf>| path.as_deref().map_or(Ok(None), named);
     Ok(Disks {
-        root_device: root(&paths.device_dir.join("root"))?,
+        root_device: root(&paths.device_dir.join("root"), config.machine.raw_blk_opts.is_some())?,
         image_dir_exists: paths.image_dir.is_dir(),
         target: config.image.target.as_deref().map_or(Ok(None), target)?,
         overlays: overlays(&paths.image_dir),
@@ -62,12 +62,13 @@ fn target(word: &str) -> Result<Option<PathBuf>, Error> {
     }
 }
 
-fn root(path: &Path) -> Result<Option<DiskFile>, Error> {
+/// One that cannot be written boots nothing, unless the user's own options know better.
+fn root(path: &Path, own_options: bool) -> Result<Option<DiskFile>, Error> {
     let Some(metadata) = look(path)? else { return Ok(None) };
     let disk = disk(path, &metadata)?;
     match disk.read_only {
-        Some(why) => Err(Error::ReadOnlyRoot { path: disk.path, why }),
-        None => Ok(Some(disk)),
+        Some(why) if !own_options => Err(Error::ReadOnlyRoot { path: disk.path, why }),
+        _ => Ok(Some(disk)),
     }
 }
 
