@@ -60,6 +60,9 @@ impl Split {
             std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
         }
         world.set("IMG_TARGET", &image.display().to_string());
+        // Both halves read the meta-data: DHCP says what the config drive says.
+        std::fs::write(dir.join("metadata"), "{\"uuid\": \"u\", \"hostname\": \"demo\"}").unwrap();
+        world.set("BERTH_NAME", "demo").set("HOSTNAME", "other");
         // Two queues: both halves count them alike.
         world.set("IMG_VCPU", "2");
         Self { world, net: None, starts: 0 }

@@ -31,7 +31,7 @@ pub(super) fn disks(config: &Config) -> Result<Disks, Error> {
         named(file)?;
     }
     let optional = |path: &Option<PathBuf>| path.as_deref().map_or(Ok(None), named);
-    let root_device = root(&paths.device_dir.join("root"))?;
+    let root_device = root(&paths.device_dir.join("root"), config.machine.raw_blk_opts.is_some())?;
     let target = config.image.target.as_deref().map_or(Ok(None), target)?;
     let source = match &config.image.source {
         Some(Source::Path(path)) => Some(path),
@@ -71,12 +71,13 @@ fn target(word: &str) -> Result<Option<PathBuf>, Error> {
     }
 }
 
-fn root(path: &Path) -> Result<Option<DiskFile>, Error> {
+/// One that cannot be written boots nothing, unless the user's own options know better.
+fn root(path: &Path, own_options: bool) -> Result<Option<DiskFile>, Error> {
     let Some(metadata) = look(path)? else { return Ok(None) };
     let disk = disk(path, &metadata)?;
     match disk.read_only {
-        Some(why) => Err(Error::ReadOnlyRoot { path: disk.path, why }),
-        None => Ok(Some(disk)),
+        Some(why) if !own_options => Err(Error::ReadOnlyRoot { path: disk.path, why }),
+        _ => Ok(Some(disk)),
     }
 }
 
