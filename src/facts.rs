@@ -117,6 +117,8 @@ pub struct Host {
     pub vhost_net: bool,
     /// Whether this process may change to another uid (CAP_SETUID and CAP_SETGID).
     pub can_setuid: bool,
+    /// This process's own.
+    pub uid: u32,
     /// gid of `/dev/kvm`, for QEMU's supplementary groups.
     pub kvm_gid: Option<u32>,
 }

@@ -58,6 +58,7 @@ fn facts() -> Facts {
             kvm: true,
             vhost_net: false,
             can_setuid: true,
+            uid: 0,
             kvm_gid: None,
         },
     }
@@ -163,6 +164,24 @@ fn a_root_device_needs_neither_image_nor_image_directory() {
     facts.disks.root_device.as_mut().unwrap().size_bytes = 0;
     let empty = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap_err().to_string();
     assert!(empty.starts_with("/dev/vm/root is empty"), "{empty}");
+}
+
+/// Both would be `/image/debian.qcow2`.
+#[test]
+fn a_vm_that_has_its_images_name_gets_a_disk_beside_it_unless_somebody_said_so() {
+    let planned = |target: Option<&str>| {
+        let options = Options {
+            hostname: Some("debian".into()),
+            image_source: Some("http://images.example/debian.qcow2".into()),
+            image_target: target.map(str::to_owned),
+            ..Options::default()
+        };
+        Plan::new(&options.parse(&ambient()).unwrap(), &facts())
+    };
+    let Root::Overlay { path, base, .. } = planned(None).unwrap().disk.root else { panic!("no overlay") };
+    assert_eq!((path, base), ("/image/debian.qcow2".into(), "/image/base-debian.qcow2".into()));
+    let error = planned(Some("debian.qcow2")).unwrap_err().to_string();
+    assert!(error.contains("change IMG_TARGET or BERTH_NAME"), "{error}");
 }
 
 #[test]

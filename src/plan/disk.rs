@@ -132,8 +132,8 @@ fn overlay(config: &Config, facts: &Facts) -> Result<Root, Error> {
     if !facts.disks.image_dir_exists {
         return Err(Error::NoImageDirectory(dir.clone()));
     }
-    let (base, source) = base(config, facts)?;
     let path = dir.join(format!("{}.qcow2", config.name));
+    let (base, source) = base(config, facts, &path)?;
     if base == path {
         return Err(Error::SameFile(path));
     }
@@ -148,8 +148,8 @@ fn overlay(config: &Config, facts: &Facts) -> Result<Root, Error> {
     Ok(Root::Overlay { path, base, fetch, size_bytes: config.image.disk_size_bytes })
 }
 
-/// The base image, and where it comes from when it is not there.
-fn base(config: &Config, facts: &Facts) -> Result<(PathBuf, Option<Source>), Error> {
+/// The base image, and where it comes from when it is not there. `own` is the VM's disk.
+fn base(config: &Config, facts: &Facts, own: &Path) -> Result<(PathBuf, Option<Source>), Error> {
     let dir = &config.paths.image_dir;
     let source = config.image.source.clone();
     match (&facts.disks.target, &config.image.target, source) {
@@ -162,7 +162,9 @@ fn base(config: &Config, facts: &Facts) -> Result<(PathBuf, Option<Source>), Err
         (None, None, Some(Source::Path(path))) => Ok((path, None)),
         (None, None, Some(Source::Url(url))) => {
             let name = file_name(&url).ok_or_else(|| Error::NoName(url.clone()))?;
-            Ok((dir.join(name), Some(Source::Url(url))))
+            let path = Some(dir.join(&name)).filter(|path| path != own);
+            // A VM that has the image's name.
+            Ok((path.unwrap_or_else(|| dir.join(format!("base-{name}"))), Some(Source::Url(url))))
         }
         (None, None, None) => Err(Error::NoImage(dir.clone())),
     }

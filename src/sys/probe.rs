@@ -304,6 +304,7 @@ fn host(config: &Config) -> Result<Host, Error> {
         kvm: opens("/dev/kvm"),
         vhost_net: opens("/dev/vhost-net"),
         can_setuid: can_setuid(),
+        uid: rustix::process::geteuid().as_raw(),
         kvm_gid: fs::metadata("/dev/kvm").ok().map(|metadata| metadata.gid()),
     })
 }

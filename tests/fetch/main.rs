@@ -105,9 +105,13 @@ impl Place {
 
 /// What an earlier run left: so much of an image, of this URL and version.
 fn leave_part(place: &Place, of: &Url, validator: &str, part: &[u8]) {
+    leave_part_of_boot(place, of, validator, part, &read(Path::new("/proc/sys/kernel/random/boot_id")));
+}
+
+fn leave_part_of_boot(place: &Place, of: &Url, validator: &str, part: &[u8], boot: &str) {
     std::fs::write(place.path(".base.img.part"), part).unwrap();
-    std::fs::write(place.path(".base.img.part.from"), format!("{}\n{validator}\n", of.fingerprint()))
-        .unwrap();
+    let note = format!("{}\n{validator}\n{boot}", of.fingerprint());
+    std::fs::write(place.path(".base.img.part.from"), note).unwrap();
 }
 
 fn read(path: &Path) -> String {

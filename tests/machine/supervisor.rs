@@ -176,6 +176,7 @@ impl Wanted {
                 kvm: self.kvm,
                 vhost_net: false,
                 can_setuid: true,
+                uid: 0,
                 kvm_gid: None,
             },
         }

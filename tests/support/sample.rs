@@ -113,6 +113,7 @@ pub fn facts() -> Facts {
             kvm: false,
             vhost_net: false,
             can_setuid: true,
+            uid: 0,
             kvm_gid: None,
         },
     }

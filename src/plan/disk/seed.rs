@@ -224,6 +224,7 @@ mod tests {
                 kvm: false,
                 vhost_net: false,
                 can_setuid: true,
+                uid: 0,
                 kvm_gid: None,
             },
         }

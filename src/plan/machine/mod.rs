@@ -284,10 +284,11 @@ fn user(
                 .to_owned(),
         );
     }
-    if !facts.host.can_setuid {
+    // The half without a capability is that user already.
+    if !facts.host.can_setuid && facts.host.uid != uid {
         notes.push("no CAP_SETUID and CAP_SETGID: QEMU keeps berth's uid".to_owned());
     }
-    if !notes.is_empty() {
+    if !notes.is_empty() || !facts.host.can_setuid {
         return (None, notes);
     }
     let kvm = attempts.iter().any(|attempt| attempt.accelerator == Accelerator::Kvm);

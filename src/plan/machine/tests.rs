@@ -146,6 +146,7 @@ fn pod() -> Pod {
             kvm: true,
             vhost_net: false,
             can_setuid: true,
+            uid: 0,
             kvm_gid: Some(104),
         },
     };
@@ -306,6 +307,11 @@ fn without_the_capability_qemu_keeps_our_uid_and_that_is_told() {
     pod.facts.host.can_setuid = false;
     let plan = pod.plan().unwrap();
     assert_eq!((plan.user, plan.notes.len()), (None, 1));
+    // As `berth vm` runs in a pod: nothing is amiss.
+    pod.facts.host.uid = pod.config.machine.uid;
+    let plan = pod.plan().unwrap();
+    assert_eq!((plan.user, plan.notes.len()), (None, 0));
+    pod.facts.host.uid = 0;
     pod.config.machine.uid = 0;
     let plan = pod.plan().unwrap();
     assert_eq!((plan.user, plan.notes.len()), (None, 0));

@@ -27,7 +27,10 @@ pub(super) fn from_url(
         .map_err(at("making what waits for the download of", request.target))?;
     let fetched = Client::new(request, &runtime).and_then(|client| {
         let (name, identity) = (url.to_string(), url.fingerprint());
-        Download { request, client, url, name, identity, part, note }.run(progress)
+        // A volume that was unplugged or whose node lost power may have lost any of the part's octets.
+        let boot =
+            fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        Download { request, client, url, name, identity, boot, part, note }.run(progress)
     });
     // A look-up that hangs does not keep us.
     runtime.shutdown_background();
@@ -42,6 +45,8 @@ struct Download<'a> {
     name: String,
     /// What the note says instead of the URL.
     identity: String,
+    /// This boot of the machine (`random(4)`): what was not synced is sure to be there for as long.
+    boot: String,
     part: &'a Path,
     note: &'a Path,
 }
@@ -83,15 +88,18 @@ impl Download<'_> {
         }
     }
 
-    /// Only what is known to be of this URL is taken up.
+    /// Only what is known to be of this URL, and to be all there, is taken up.
     fn resume(&self, total: Option<u64>) -> Resume {
         let text = fs::read_to_string(self.note).unwrap_or_default();
         let mut lines = text.lines();
         let same = lines.next() == Some(&self.identity);
         let sendable = |line: &&str| !line.is_empty() && HeaderValue::from_str(line).is_ok();
         let validator = lines.next().filter(|line| same && sendable(line)).map(str::to_owned);
+        let all_there = lines.next() == Some(&self.boot);
         match fs::metadata(self.part) {
-            Ok(metadata) if validator.is_some() => Resume { have: metadata.len(), validator, total },
+            Ok(metadata) if validator.is_some() && all_there => {
+                Resume { have: metadata.len(), validator, total }
+            }
             _ => Resume::NOTHING,
         }
     }
@@ -116,7 +124,8 @@ impl Download<'_> {
         let (Answer { headers, body, route, .. }, extent) = self.ask(resume).map_err(unanswered)?;
         let Extent { start, end, total } = extent;
         let validator = validator(&headers);
-        let keep = Keep { url: &self.identity, note: self.note, validator: validator.as_deref() };
+        let keep =
+            Keep { url: &self.identity, note: self.note, boot: &self.boot, validator: validator.as_deref() };
         // Of a part no more than was said of it.
         let body = body.take(end.map_or(u64::MAX, |end| end - start));
         let mut stream = Stream::new(Box::new(body), total, self.request.checksum);
@@ -161,6 +170,7 @@ pub(super) struct Keep<'a> {
     /// Its fingerprint: what is on a volume is read by others.
     pub url: &'a str,
     pub note: &'a Path,
+    pub boot: &'a str,
     pub validator: Option<&'a str>,
 }
 

@@ -29,8 +29,8 @@ pub(super) fn save(
         let packing = packing(stream.peek().map_err(End::Broken)?);
         // Only bytes that are kept as they came can be taken up later.
         match keep {
-            Some(Keep { url, note, validator: Some(validator) }) if packing.is_none() => {
-                fs::write(note, format!("{url}\n{validator}\n"))
+            Some(Keep { url, note, boot, validator: Some(validator) }) if packing.is_none() => {
+                fs::write(note, format!("{url}\n{validator}\n{boot}\n"))
                     .map_err(at("writing", note))
                     .map_err(End::Final)?;
             }

@@ -150,12 +150,15 @@ fn write_blocks(
 fn write_sparse(out: &mut File, block: &[u8]) -> io::Result<()> {
     let is_hole = |piece: &[u8]| piece == [0; HOLE];
     let pieces: Vec<&[u8]> = block.chunks(HOLE).collect();
+    let mut rest = block;
     for run in pieces.chunk_by(|one, next| is_hole(one) == is_hole(next)) {
-        let octets: usize = run.iter().map(|piece| piece.len()).sum();
+        let octets = run.iter().map(|piece| piece.len()).sum();
+        let (written, after) = rest.split_at_checked(octets).unwrap_or((rest, &[]));
+        rest = after;
         if run.first().is_some_and(|piece| is_hole(piece)) {
             out.seek(SeekFrom::Current(i64::try_from(octets).map_err(io::Error::other)?))?;
         } else {
-            run.iter().try_for_each(|piece| out.write_all(piece))?;
+            out.write_all(written)?;
         }
     }
     Ok(())
