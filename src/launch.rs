@@ -290,9 +290,11 @@ impl Network {
         stopping: watch::Receiver<bool>,
     ) {
         let (bridge, bridges) = watch::channel(self.bridge);
-        let serving = tokio::spawn(serve::run(self.bound, stopping.clone(), bridges));
+        told.down.send_modify(|down| *down -= 1);
+        let (bound, stop) = (self.bound, stopping.clone());
+        let down = told.down.clone();
+        let serving = tokio::spawn(async move { serve::run(bound, stop, bridges, &down).await });
         let here = Here { config, links, plan: &plan.link, verb, bridge, told: RefCell::new(self.told) };
-        told.serving.send_replace(true);
         observe::run(&self.firewall, rules_of(plan), &here, &told.counts, stopping).await;
         let _ = serving.await;
     }
@@ -302,7 +304,8 @@ impl Network {
 struct Told {
     guest: watch::Sender<supervise::Standing>,
     counts: watch::Sender<observe::Counts>,
-    serving: watch::Sender<bool>,
+    /// What of the network half does not run; the whole of it, before it is made.
+    down: serve::Down,
     /// What the network half says, for the half with the guest.
     other: watch::Sender<Option<status::Network>>,
 }
@@ -313,7 +316,7 @@ impl Told {
         Self {
             guest: watch::Sender::default(),
             counts: watch::Sender::default(),
-            serving: watch::Sender::new(false),
+            down: watch::Sender::new(1),
             other: watch::Sender::default(),
         }
     }
@@ -321,13 +324,12 @@ impl Told {
     /// Answers from now on. A state directory that cannot be written costs the answers, not the guest.
     fn start(verb: &'static str, state_dir: &Path) -> Self {
         let told = Self::silent();
-        let (guest, counts, serving) =
-            (told.guest.subscribe(), told.counts.subscribe(), told.serving.subscribe());
+        let (guest, counts, down) = (told.guest.subscribe(), told.counts.subscribe(), told.down.subscribe());
         let other = told.other.subscribe();
         let status = move || {
             let network = match verb {
                 "vm" => other.borrow().clone().unwrap_or_default(),
-                _ => network_of(*serving.borrow(), *counts.borrow()),
+                _ => network_of(*down.borrow(), *counts.borrow()),
             };
             status_of(verb, guest.borrow().clone(), network)
         };
@@ -341,13 +343,13 @@ impl Told {
 
     /// The network half as it is and as it changes, for the other half.
     fn network(&self) -> watch::Receiver<status::Network> {
-        let (mut serving, mut counts) = (self.serving.subscribe(), self.counts.subscribe());
+        let (mut down, mut counts) = (self.down.subscribe(), self.counts.subscribe());
         let (to, network) = watch::channel(status::Network::default());
         tokio::spawn(async move {
             loop {
-                to.send_replace(network_of(*serving.borrow_and_update(), *counts.borrow_and_update()));
+                to.send_replace(network_of(*down.borrow_and_update(), *counts.borrow_and_update()));
                 let changed = tokio::select! {
-                    changed = serving.changed() => changed,
+                    changed = down.changed() => changed,
                     changed = counts.changed() => changed,
                 };
                 if changed.is_err() {
@@ -359,9 +361,9 @@ impl Told {
     }
 }
 
-fn network_of(serving: bool, counts: observe::Counts) -> status::Network {
+fn network_of(down: usize, counts: observe::Counts) -> status::Network {
     status::Network {
-        serving,
+        serving: down == 0,
         rules_restored: counts.rules_restored,
         links_mended: counts.links_mended,
         addresses_changed: counts.addresses_changed,

@@ -195,7 +195,7 @@ fn serve_in(pod: &Netns, plan: GuestPlan, stopped: watch::Receiver<bool>) -> Joi
         runtime.block_on(async {
             let server = serve::bind(&plan).expect("ports 53 and 67").expect("a plan that serves");
             bound.send(()).unwrap();
-            server.run(stopped).await;
+            server.run(stopped, &serve::Down::default()).await;
         });
     });
     is_bound.recv_timeout(Duration::from_secs(10)).expect("the responder's sockets");

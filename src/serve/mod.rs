@@ -21,6 +21,9 @@ use crate::sys::socket;
 /// Where names of DHCP clients are wanted: by the DNS service, when it runs.
 type Wanted = Option<mpsc::Sender<Named>>;
 
+/// How many services are not running at this moment.
+pub type Down = watch::Sender<usize>;
+
 /// Longest pause before a service that keeps ending is started again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -44,12 +47,17 @@ pub fn bind(plan: &GuestPlan) -> Result<Option<Bound>, socket::Error> {
 
 /// Serves until `stop` turns true or its sender is gone; anew whenever `bridge`, the link's index, changes: sockets
 /// stay with the link they were bound to, even when it is gone.
-pub async fn run(bound: Option<Bound>, mut stop: watch::Receiver<bool>, mut bridge: watch::Receiver<u32>) {
+pub async fn run(
+    bound: Option<Bound>,
+    mut stop: watch::Receiver<bool>,
+    mut bridge: watch::Receiver<u32>,
+    down: &Down,
+) {
     let Some(mut bound) = bound else { return };
     loop {
         let plan = bound.plan.clone();
         let (end, ended) = watch::channel(false);
-        let serving = bound.run(ended);
+        let serving = bound.run(ended, down);
         tokio::pin!(serving);
         let rebind = tokio::select! {
             () = &mut serving => return,
@@ -62,7 +70,9 @@ pub async fn run(bound: Option<Bound>, mut stop: watch::Receiver<bool>, mut brid
             return;
         }
         tracing::warn!(interface = %plan.interface, "the bridge is another one now, binding DHCP and DNS anew");
+        down.send_modify(|down| *down += 1);
         let Some(again) = bind_again(&plan, &mut stop).await else { return };
+        down.send_modify(|down| *down -= 1);
         bound = again;
     }
 }
@@ -83,7 +93,7 @@ async fn bind_again(plan: &GuestPlan, stop: &mut watch::Receiver<bool>) -> Optio
 
 impl Bound {
     /// Serves until `stop` turns true or its sender is gone.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
+    pub async fn run(self, stop: watch::Receiver<bool>, down: &Down) {
         let Self { plan, dhcp, dns } = self;
         let task = dhcp::Task::one_guest(&plan);
         // The one guest's name is known without its help.
@@ -91,6 +101,7 @@ impl Bound {
         let dhcp = keep(
             "dhcp",
             stop.clone(),
+            down,
             dhcp,
             &task,
             |task| socket::dhcp(task.interface()),
@@ -98,8 +109,9 @@ impl Bound {
         );
         let (interface, names) = (plan.interface.clone(), DnsPlan::one_guest(&plan));
         let bind = |names: &DnsPlan| socket::dns(&interface, names.address);
-        let dns =
-            keep("dns", stop, dns, &names, bind, |sockets, names| dns::serve(sockets, names, wanted.clone()));
+        let dns = keep("dns", stop, down, dns, &names, bind, |sockets, names| {
+            dns::serve(sockets, names, wanted.clone())
+        });
         tokio::join!(dhcp, dns);
     }
 }
@@ -129,11 +141,13 @@ pub async fn standing(plan: &ServePlan, stop: watch::Receiver<bool>) -> Result<(
     let serving =
         |what| tracing::info!(interface = %plan.interface, address = %plan.address, "serving {what}");
     let (wanted, wants) = watch::channel(None);
+    let down = Down::default();
     let leases = async {
         if let Some((sockets, task)) = dhcp {
             serving("DHCP");
             let serve = |sockets, task| dhcp::serve(sockets, task, wants.clone());
-            keep("dhcp", stop.clone(), sockets, &task, |task| socket::dhcp(task.interface()), serve).await;
+            keep("dhcp", stop.clone(), &down, sockets, &task, |task| socket::dhcp(task.interface()), serve)
+                .await;
         }
     };
     let answers = async {
@@ -141,7 +155,7 @@ pub async fn standing(plan: &ServePlan, stop: watch::Receiver<bool>) -> Result<(
             serving("DNS");
             let bind = |names: &DnsPlan| socket::dns(&plan.interface, names.address);
             let serve = |sockets, names| dns::serve(sockets, names, wanted.clone());
-            keep("dns", stop.clone(), sockets, names, bind, serve).await;
+            keep("dns", stop.clone(), &down, sockets, names, bind, serve).await;
         }
     };
     tokio::join!(leases, answers);
@@ -152,6 +166,7 @@ pub async fn standing(plan: &ServePlan, stop: watch::Receiver<bool>) -> Result<(
 async fn keep<S, P: Clone, F, E>(
     name: &'static str,
     mut stop: watch::Receiver<bool>,
+    down: &Down,
     sockets: S,
     plan: &P,
     bind: impl Fn(&P) -> Result<S, socket::Error>,
@@ -162,6 +177,12 @@ async fn keep<S, P: Clone, F, E>(
 {
     let mut ready = Some(sockets);
     let mut pause = Duration::from_millis(100);
+    let mut is_down = false;
+    let mut tell = |now: bool| {
+        if std::mem::replace(&mut is_down, now) != now {
+            down.send_modify(|down| *down = if now { *down + 1 } else { *down - 1 });
+        }
+    };
     loop {
         let bound = match ready.take() {
             Some(sockets) => Ok(sockets),
@@ -170,6 +191,7 @@ async fn keep<S, P: Clone, F, E>(
         let ended = match bound {
             Ok(sockets) => {
                 let mut task = tokio::spawn(serve(sockets, plan.clone()));
+                tell(false);
                 tokio::select! {
                     () = stopped(&mut stop) => return task.abort(),
                     end = &mut task => match end {
@@ -180,6 +202,7 @@ async fn keep<S, P: Clone, F, E>(
             }
             Err(error) => crate::exit::story(&error),
         };
+        tell(true);
         tracing::error!(service = name, error = %ended, "service ended, starting it again");
         tokio::select! {
             () = stopped(&mut stop) => return,
@@ -227,12 +250,21 @@ mod tests {
         let (stop, stopping) = watch::channel(false);
         let (starts, binds) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
         let (counted, bound) = (starts.clone(), binds.clone());
+        let (down, mut downs) = watch::channel(0);
+        downs.mark_unchanged();
+        let seen = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            while downs.changed().await.is_ok() {
+                seen.push(*downs.borrow_and_update());
+            }
+            seen
+        });
         let kept = tokio::spawn(async move {
             let bind = |_: &GuestPlan| {
                 bound.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             };
-            keep("test", stopping, (), &plan(), bind, |(), _| {
+            keep("test", stopping, &down, (), &plan(), bind, |(), _| {
                 let start = counted.fetch_add(1, Ordering::Relaxed);
                 async move {
                     match start {
@@ -248,5 +280,6 @@ mod tests {
         assert_eq!((starts.load(Ordering::Relaxed), binds.load(Ordering::Relaxed)), (3, 2));
         stop.send(true).unwrap();
         tokio::time::timeout(Duration::from_secs(1), kept).await.expect("it stops").unwrap();
+        assert_eq!(seen.await.unwrap(), [1, 0, 1, 0], "who asks meanwhile hears that it does not serve");
     }
 }
