@@ -65,8 +65,8 @@ impl<'a> Peer<'a> {
     /// The guest answers at the address of the pod's sandbox, and is whom the pod names.
     fn answered_by(&self, pod: &Pod) {
         let hello = peer::answers(&self.netns, self.pod.address, pod.address);
-        let name = pod.spec.spec["hostname"].as_str().unwrap();
-        assert!(hello.starts_with(&format!("hello from {name}")), "{hello}");
+        let name = pod.spec.host_name();
+        assert!(hello.starts_with(&format!("hello from {name} ")), "{name}: {hello}");
     }
 
     fn guest(&self, pod: &Pod, line: &str) -> String {
@@ -149,7 +149,8 @@ fn either_container_of_a_pod_restarts_alone() {
     assert_eq!(pod.kill("net"), 137);
     pod.start_again("net");
     answers_as_before(&pod);
-    assert_eq!(pod.probe(&guest, "readinessProbe"), Ok(()));
+    // The two find each other again.
+    pod.until(&guest, "readinessProbe");
 
     // The guest's: the network's stays as it is.
     let net = pod.pid("net");

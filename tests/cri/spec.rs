@@ -45,6 +45,19 @@ impl Spec {
         Self::of(&json!({"kind": "Pod", "metadata": {"name": name}, "spec": {}}), &[], dir)
     }
 
+    /// What the guest is called: as its meta-data says, else as the pod.
+    pub fn host_name(&self) -> String {
+        let volumes = std::fs::read_dir(self.dir.join("volumes")).unwrap();
+        let metadata = volumes
+            .filter_map(|volume| std::fs::read_to_string(volume.unwrap().path().join("metadata")).ok());
+        let named = metadata.into_iter().find_map(|text| {
+            let said = text.split_once("hostname\":").or_else(|| text.split_once("hostname:"))?.1;
+            let name = said.trim_start_matches(['"', ' ']).split(['"', '\n', ' ', ',']).next()?;
+            Some(name.to_owned())
+        });
+        named.unwrap_or_else(|| self.spec["hostname"].as_str().unwrap().to_owned())
+    }
+
     /// Relative to each hierarchy.
     pub fn cgroup(&self) -> String {
         format!("{}/pod{}", cgroups(), self.uid)
