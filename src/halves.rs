@@ -25,6 +25,9 @@ const MAX_LISTENERS: usize = 8;
 const MAX_LINE: u64 = 16 << 10;
 /// A listener that does not read loses its connection.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A line at least so often; a network half that says nothing for [`SILENCE`] hangs.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(25);
 /// Between two looks for the other half.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -33,6 +36,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub enum Error {
     #[error("another `berth net` serves {0} in this network namespace: end it first")]
     Taken(IfName),
+    #[error("process {pid} of uid {uid}, which is no `berth net`, holds the socket of {tap}: end it")]
+    Squatted { tap: IfName, pid: i32, uid: u32 },
     #[error("listening for the half with the guest")]
     Listen(#[source] io::Error),
 }
@@ -44,11 +49,25 @@ fn name_of(tap: &IfName) -> String {
 
 /// Takes the name of the network half for this tap, in this network namespace. It is free when the process ends, however
 /// it ends.
-pub fn listen(tap: &IfName) -> Result<UnixListener, Error> {
-    UnixListener::bind(name_of(tap)).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => Error::Taken(tap.clone()),
-        _ => Error::Listen(error),
-    })
+pub async fn listen(tap: &IfName) -> Result<UnixListener, Error> {
+    match UnixListener::bind(name_of(tap)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(holder(tap).await),
+        bound => bound.map_err(Error::Listen),
+    }
+}
+
+async fn holder(tap: &IfName) -> Error {
+    match UnixStream::connect(name_of(tap)).await.and_then(|stream| stream.peer_cred()) {
+        Ok(peer) if !is_ours(peer.uid()) => {
+            Error::Squatted { tap: tap.clone(), pid: peer.pid().unwrap_or_default(), uid: peer.uid() }
+        }
+        _ => Error::Taken(tap.clone()),
+    }
+}
+
+/// The uids that a network half may have: root's, which capabilities go with, or this process's.
+fn is_ours(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
 /// Tells everybody who connects, for as long as the task lives.
@@ -80,19 +99,23 @@ async fn tell_one(mut stream: UnixStream, mut network: watch::Receiver<Network>)
         let mut nothing = [0];
         tokio::select! {
             changed = network.changed() => if changed.is_err() { return },
+            () = sleep(HEARTBEAT) => {}
             // Only its end is of interest.
             _ = stream.read(&mut nothing) => return,
         }
     }
 }
 
-/// Follows the network half of this namespace, for as long as the task lives: None while there is none. One that runs as
-/// `guest`, QEMU's uid, is not believed, unless that is root's: a guest that broke out could claim the name.
+/// Follows the network half of this namespace, for as long as the task lives: None while there is none, or one that hangs.
+/// It is root's or of our uid. One that runs as `guest`, QEMU's uid, is not believed, unless that is root's: a guest that
+/// broke out could claim the name.
 pub async fn follow(tap: IfName, guest: u32, heard: watch::Sender<Option<Network>>) {
     let name = name_of(&tap);
     loop {
         if let Ok(stream) = UnixStream::connect(&name).await
-            && stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() != guest)
+            && stream
+                .peer_cred()
+                .is_ok_and(|peer| peer.uid() == 0 || (is_ours(peer.uid()) && peer.uid() != guest))
         {
             listen_to(stream, &heard).await;
         }
@@ -106,8 +129,9 @@ async fn listen_to(stream: UnixStream, heard: &watch::Sender<Option<Network>>) {
     let mut line = Vec::new();
     loop {
         line.clear();
-        match (&mut stream).take(MAX_LINE).read_until(b'\n', &mut line).await {
-            Ok(1..) => {}
+        let read = async { (&mut stream).take(MAX_LINE).read_until(b'\n', &mut line).await };
+        match timeout(SILENCE, read).await {
+            Ok(Ok(1..)) => {}
             _ => return,
         }
         let Ok(network) = serde_json::from_slice::<Network>(&line) else { return };
@@ -183,8 +207,8 @@ mod tests {
         let following = tokio::spawn(follow(tap.clone(), 65_534, to));
         for round in 0..2 {
             let (network_is, network_rx) = watch::channel(network(round));
-            let telling = tokio::spawn(tell(listen(&tap).unwrap(), network_rx));
-            assert!(matches!(listen(&tap), Err(Error::Taken(_))), "one at a time");
+            let telling = tokio::spawn(tell(listen(&tap).await.unwrap(), network_rx));
+            assert!(matches!(listen(&tap).await, Err(Error::Taken(_))), "one at a time");
             until(&mut heard, Some(network(round))).await;
             network_is.send_replace(network(round + 10));
             until(&mut heard, Some(network(round + 10))).await;
@@ -200,7 +224,7 @@ mod tests {
         let tap = tap("b");
         let ours = rustix::process::getuid().as_raw();
         let (_network, network_rx) = watch::channel(network(0));
-        let _telling = tokio::spawn(tell(listen(&tap).unwrap(), network_rx));
+        let _telling = tokio::spawn(tell(listen(&tap).await.unwrap(), network_rx));
         let (to, mut heard) = watch::channel(None);
         let following = tokio::spawn(follow(tap.clone(), ours, to));
         let believed = timeout(LOOK * 3, heard.wait_for(Option::is_some)).await.is_ok();
@@ -212,7 +236,7 @@ mod tests {
     async fn listeners_beyond_the_limit_and_those_that_do_not_read_hold_nobody_up() {
         let tap = tap("c");
         let (network_is, network_rx) = watch::channel(network(0));
-        let _telling = tokio::spawn(tell(listen(&tap).unwrap(), network_rx));
+        let _telling = tokio::spawn(tell(listen(&tap).await.unwrap(), network_rx));
         let mut idle = Vec::new();
         for _ in 0..MAX_LISTENERS - 1 {
             idle.push(UnixStream::connect(name_of(&tap)).await.unwrap());
@@ -230,6 +254,22 @@ mod tests {
         let (to, mut heard) = watch::channel(None);
         let _following = tokio::spawn(follow(tap, 65_534, to));
         until(&mut heard, Some(network(1))).await;
+    }
+
+    /// One that is stopped keeps its socket open and says nothing.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_hangs_is_none_and_one_with_nothing_new_is_one() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (to, heard) = watch::channel(None);
+        theirs.write_all(&[&serde_json::to_vec(&network(1)).unwrap()[..], b"\n"].concat()).await.unwrap();
+        timeout(SILENCE * 2, listen_to(ours, &to)).await.expect("it was given up");
+        assert_eq!(*heard.borrow(), Some(network(1)), "it was heard before");
+
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (_network, network_rx) = watch::channel(network(2));
+        let telling = tokio::spawn(tell_one(theirs, network_rx));
+        assert!(timeout(SILENCE * 4, listen_to(ours, &to)).await.is_err(), "it says so from time to time");
+        telling.abort();
     }
 
     #[tokio::test]

@@ -81,7 +81,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
     tell(&plan.notes);
     // Before anything is touched: another one may serve here.
-    let listener = halves::listen(&plan.link.tap.name).map_err(from_halves)?;
+    let listener = halves::listen(&plan.link.tap.name).await.map_err(from_halves)?;
     let told = Told::start("net", &config.paths.state_dir);
     tokio::spawn(halves::tell(listener, told.network()));
     let preparing = async {

@@ -60,11 +60,17 @@ pub enum Error {
     Answer { path: PathBuf, source: serde_json::Error },
     #[error("listening on {}", path.display())]
     Listen { path: PathBuf, source: io::Error },
+    #[error("another launcher answers on {}: it keeps it", .0.display())]
+    Taken(PathBuf),
 }
 
-/// Listens in `dir`, for its owner only; the socket of a launcher that was killed makes room.
+/// Listens in `dir`, for its owner only; the socket of a launcher that was killed makes room, that of one that runs
+/// does not.
 pub fn listen(dir: &Path) -> Result<UnixListener, Error> {
     let path = dir.join(SOCKET);
+    if UnixStream::connect(&path).is_ok() {
+        return Err(Error::Taken(path));
+    }
     let listen = || -> io::Result<UnixListener> {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -172,6 +178,16 @@ mod tests {
             let _ = telling.await;
         }
         assert!(matches!(ask(dir.path()), Err(Error::Unreachable { .. })));
+    }
+
+    /// A second start, by `docker exec` say, is refused for the disk's lock later.
+    #[tokio::test]
+    async fn a_launcher_that_runs_keeps_its_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let _telling = tokio::spawn(tell(listen(dir.path()).unwrap(), status));
+        assert!(matches!(listen(dir.path()), Err(Error::Taken(_))));
+        let path = dir.path().to_owned();
+        assert!(tokio::task::spawn_blocking(move || ask(&path)).await.unwrap().is_ok());
     }
 
     #[test]

@@ -30,6 +30,10 @@ use crate::net::{IfName, Ipv4Prefix, MacAddr, Port};
 /// Where a launcher keeps what lasts as long as its container.
 pub const STATE_DIR: &str = "/run/berth";
 
+/// Variables that may hold a password: a guest that broke out of QEMU finds none in its environment.
+pub const SECRET_VARIABLES: &[&str] =
+    &["IMG_SOURCE", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+
 /// Everything a user can say about one VM. Each field is valid by itself; what depends on the pod is checked
 /// when the plan is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

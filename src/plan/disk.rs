@@ -39,6 +39,8 @@ pub enum Error {
     Data { path: PathBuf, why: String },
     #[error("{} is empty: give it a size, as in `truncate -s 10G`, or remove it", .0.display())]
     Empty(PathBuf),
+    #[error("{} and {} would both have the serial {serial}: rename one of them", first.display(), second.display())]
+    SameSerial { first: PathBuf, second: PathBuf, serial: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -9,6 +9,7 @@ use tokio::net::unix::pipe;
 
 use super::Error;
 use super::serial::{Console, Line};
+use crate::config;
 use crate::plan::machine::{Attempt, BaseFormat, Handed, MachinePlan};
 use crate::proto::lifecycle::Exit;
 use crate::proto::qmp::{Client, Command, Event, Output};
@@ -54,8 +55,10 @@ impl Qemu {
         let words = plan.command(attempt, base);
         let user =
             plan.user.as_ref().map(|user| User { uid: user.uid, gid: user.gid, groups: user.groups.clone() });
-        let (child, output) = child::spawn(Order { words: &words, handed, user })
-            .map_err(|source| Error::Start { program: words.first().cloned().unwrap_or_default(), source })?;
+        let (child, output) =
+            child::spawn(Order { words: &words, handed, user, hidden: config::SECRET_VARIABLES }).map_err(
+                |source| Error::Start { program: words.first().cloned().unwrap_or_default(), source },
+            )?;
         Ok(Self {
             child,
             stream,

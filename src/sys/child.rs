@@ -24,6 +24,8 @@ pub struct Order<'a> {
     pub handed: Vec<(RawFd, OwnedFd)>,
     /// None: the child keeps our uid, groups and capabilities.
     pub user: Option<User>,
+    /// Variables of our environment that are not the child's business.
+    pub hidden: &'a [&'a str],
 }
 
 /// Whom the child runs as. Needs CAP_SETUID and CAP_SETGID; a uid other than 0 leaves it no capability.
@@ -59,6 +61,9 @@ pub fn spawn(order: Order<'_>) -> io::Result<(Child, OwnedFd)> {
     #[expect(clippy::disallowed_methods, reason = "the one place that executes a program")]
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input).process_group(0);
+    order.hidden.iter().for_each(|name| {
+        command.env_remove(name);
+    });
     let (raised, reserved) = reserve(&order.handed)?;
     before_exec(
         &mut command,
@@ -176,7 +181,7 @@ mod tests {
 
     fn run(words: &[&str], handed: Vec<(RawFd, OwnedFd)>) -> io::Result<(Ended, String)> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let (mut child, output) = spawn(Order { words: &words, handed, user: None })?;
+        let (mut child, output) = spawn(Order { words: &words, handed, user: None, hidden: &["PATH"] })?;
         let mut text = String::new();
         std::fs::File::from(output).read_to_string(&mut text).unwrap();
         loop {
@@ -202,6 +207,15 @@ mod tests {
         let (ended, text) = run(&["ls", "/proc/self/fd"], vec![(20, file("a")), (21, file("b"))]).unwrap();
         // 3 is the directory that ls reads.
         assert_eq!((ended, text.as_str()), (Ended::Code(0), "0\n1\n2\n20\n21\n3\n"));
+    }
+
+    #[test]
+    fn what_is_hidden_is_not_in_the_childs_environment() {
+        let (_, text) = run(&["/bin/cat", "/proc/self/environ"], vec![]).unwrap();
+        let ours = std::fs::read_to_string("/proc/self/environ").unwrap();
+        let has = |text: &str, name: &str| text.split('\0').any(|word| word.starts_with(name));
+        assert!(has(&ours, "PATH=") && !has(&text, "PATH="), "{text}");
+        assert!(text.contains("CARGO") || text.contains("HOME="), "the others are: {text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A serial depends on the disk's own path: the part below the volumes without `.img` (`/volumes/data.img` is `data`,
 //! `/volumes/db/disk.img` is `db-disk`), or the name in the device directory (`disk1`).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -33,7 +33,7 @@ pub(super) fn disks(
     found: &[DiskFile],
     notes: &mut Vec<String>,
 ) -> Result<Vec<ExtraDisk>, Error> {
-    let mut taken = BTreeSet::from([ROOT.to_owned(), SEED.to_owned()]);
+    let mut taken = BTreeMap::new();
     found
         .iter()
         .map(|disk| {
@@ -41,7 +41,10 @@ pub(super) fn disks(
             if let Some(why) = &disk.read_only {
                 notes.push(format!("{} cannot be written ({why}): attached read-only", disk.path.display()));
             }
-            let serial = serial(paths, &disk.path, &mut taken);
+            let serial = serial(paths, &disk.path);
+            if let Some(first) = taken.insert(serial.clone(), disk.path.clone()) {
+                return Err(Error::SameSerial { first, second: disk.path.clone(), serial });
+            }
             Ok(ExtraDisk { path: disk.path.clone(), serial, writable: disk.read_only.is_none() })
         })
         .collect()
@@ -62,35 +65,31 @@ pub(super) fn look_at_size(disk: &DiskFile, notes: &mut Vec<String>) -> Result<(
     Ok(())
 }
 
-/// The name itself where it fits and is free, else its beginning and a hash of the whole path.
-fn serial(paths: &Paths, path: &Path, taken: &mut BTreeSet<String>) -> String {
-    let below = path.strip_prefix(&paths.volumes_dir).or_else(|_| path.strip_prefix(&paths.device_dir));
+/// The name itself where it fits and is nobody else's by its form, else its beginning and a hash of the whole path. It
+/// depends on nothing else: what a guest has in its fstab stays the same disk, whatever others come.
+fn serial(paths: &Paths, path: &Path) -> String {
+    let in_volumes = path.strip_prefix(&paths.volumes_dir);
+    let in_volumes = in_volumes.ok();
+    let below = in_volumes.or_else(|| path.strip_prefix(&paths.device_dir).ok());
     let name = below.unwrap_or(path).to_string_lossy();
     let name = name.strip_suffix(".img").unwrap_or(&name);
     let plain: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let whole = plain.replace('-', "/") == name.replace('-', "/") && plain.len() <= LONGEST;
-    if whole && !plain.is_empty() && taken.insert(plain.clone()) {
+    let of_others = [ROOT, SEED].contains(&&*plain) || (in_volumes.is_some() && plain.starts_with("disk"));
+    if whole && !plain.is_empty() && !of_others {
         return plain;
     }
-    let hashed = |number: u32| {
-        let hash = Sha256::new().chain_update(name).chain_update(number.to_be_bytes()).finalize();
-        let digits: String = hash.iter().take(4).map(|octet| format!("{octet:02x}")).collect();
-        let start: String = plain.chars().take(LONGEST - 1 - digits.len()).collect();
-        format!("{start}-{digits}")
-    };
-    let mut number = 0;
-    loop {
-        let serial = hashed(number);
-        if taken.insert(serial.clone()) {
-            return serial;
-        }
-        number += 1;
-    }
+    let hash = Sha256::new().chain_update(name).chain_update([u8::from(in_volumes.is_some())]).finalize();
+    let digits: String = hash.iter().take(4).map(|octet| format!("{octet:02x}")).collect();
+    let start: String = plain.chars().take(LONGEST - 1 - digits.len()).collect();
+    format!("{start}-{digits}")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::config::{Ambient, Options};
 
@@ -103,6 +102,12 @@ mod tests {
         let found: Vec<DiskFile> = found.iter().map(disk).collect();
         let disks = disks(&paths(), &found, &mut Vec::new()).unwrap();
         disks.into_iter().map(|disk| disk.serial).collect()
+    }
+
+    fn refused(found: &[&str]) -> bool {
+        let disk = |path: &&str| DiskFile { path: path.into(), size_bytes: 512, read_only: None };
+        let found: Vec<DiskFile> = found.iter().map(disk).collect();
+        matches!(disks(&paths(), &found, &mut Vec::new()), Err(Error::SameSerial { .. }))
     }
 
     #[test]
@@ -128,19 +133,21 @@ mod tests {
 
     #[test]
     fn serials_that_would_be_the_same_are_not() {
+        assert!(refused(&["/volumes/a-1.img", "/volumes/a/1.img"]), "neither takes the other's name");
         let found = [
             "/volumes/a-1.img",
-            "/volumes/a/1.img",
+            "/volumes/disk1.img",
             "/volumes/root.img",
             "/volumes/seed.img",
             "/volumes/é.img",
+            "/dev/vm/disk1",
         ];
         let serials = serials(&found);
-        assert_eq!(serials[0], "a-1");
-        for (serial, start) in serials[1..].iter().zip(["a-1-", "root-", "seed-", "--"]) {
+        assert_eq!((&*serials[0], &*serials[5]), ("a-1", "disk1"));
+        for (serial, start) in serials[1..5].iter().zip(["disk1-", "root-", "seed-", "--"]) {
             assert!(serial.starts_with(start) && serial.len() == start.len() + 8, "{serials:?}");
         }
-        assert_eq!(serials.iter().collect::<BTreeSet<_>>().len(), 5);
+        assert_eq!(serials.iter().collect::<BTreeSet<_>>().len(), 6);
     }
 
     #[test]
@@ -167,7 +174,12 @@ mod tests {
         fn every_serial_fits_is_plain_and_is_its_own(names in proptest::collection::btree_set("[a-cA./ ,é-]{1,30}", 1..20)) {
             let found: Vec<String> = names.iter().map(|name| format!("/volumes/{name}.img")).collect();
             let found: Vec<&str> = found.iter().map(String::as_str).collect();
+            // Each has the serial it has alone, or the start is refused.
+            proptest::prop_assume!(!refused(&found));
             let serials = serials(&found);
+            for (serial, path) in serials.iter().zip(&found) {
+                assert_eq!(*serial, super::serial(&paths(), Path::new(path)));
+            }
             for serial in &serials {
                 assert!((1..=LONGEST).contains(&serial.len()), "{serial}");
                 assert!(serial.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)), "{serial}");
