@@ -95,7 +95,9 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
         let _ = stop.send(true);
     };
     tokio::join!(until_told, network.keep(&config, &links, &plan, NetVerb::Net, &told, stopping));
-    tracing::info!("asked to stop: links and rules stay for the guest");
+    tracing::info!(
+        "asked to stop: links and rules stay for the guest, as long as this network namespace does"
+    );
     Ok(Code::Success)
 }
 
@@ -137,7 +139,13 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
         code = launching => code,
         () = watching => return Ok(Code::NetLost),
     };
-    if net_lost.into_inner() { code.map(|_| Code::NetLost).or(Ok(Code::NetLost)) } else { code }
+    match code {
+        Ok(_) | Err(Failure(Code::Stopped, _)) if net_lost.load(Ordering::Relaxed) => {
+            tracing::error!(code = Code::NetLost.number(), "ended because the network half stayed away");
+            Ok(Code::NetLost)
+        }
+        code => code,
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]

@@ -139,7 +139,7 @@ fn check_values(files: &[PathBuf], output: Output) -> Result<Code, Failure> {
     let (mut found, mut errors) = (Vec::new(), 0);
     for path in files {
         let text = read_values(path).map_err(|error| {
-            Failure(Code::Usage, format!("{}: it cannot be read: {error}", path.display()))
+            Failure(Code::Facts, format!("{}: it cannot be read: {error}", path.display()))
         })?;
         let findings = validate::values(&text);
         errors += findings.iter().filter(|finding| finding.severity == validate::Severity::Error).count();

@@ -238,6 +238,7 @@ fn a_namespace_that_was_left_behind_is_told_not_ready_and_ended_by_choice() {
     assert_eq!(ended.code(), Some(21), "{log}");
     assert!(log.contains("no uplink and no `berth net`") && log.contains("power button pressed"), "{log}");
     assert!(!log.contains("quitting QEMU"), "{log}");
+    assert!(log.lines().last().unwrap().contains("code=21"), "{log}");
 }
 
 #[test]

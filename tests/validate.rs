@@ -63,6 +63,6 @@ fn machines_read_json() {
 #[test]
 fn a_file_that_is_not_there_is_told() {
     let (code, _, said) = berth(&["/nonexistent/values.yaml"], "");
-    assert!(code == Some(10) && said.contains("/nonexistent/values.yaml"), "{code:?} {said}");
+    assert!(code == Some(11) && said.contains("/nonexistent/values.yaml"), "{code:?} {said}");
     assert_eq!(berth(&[], "").0, Some(10));
 }

@@ -225,6 +225,13 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) ->
 
     let (user, mut notes) = user(config, facts, &attempts, own_disk.is_some(), helper);
     notes.extend(overcommitted(machine.vcpu, facts.host.cpus));
+    if machine.accel == Accel::Auto && !facts.host.kvm {
+        notes.push(
+            "no /dev/kvm that opens here: the guest is emulated (tcg), which is much slower; give the container that device, \
+             or say BERTH_ACCEL=tcg if it is meant"
+                .to_owned(),
+        );
+    }
     head.append(&mut build.fdsets());
     Ok(MachinePlan {
         launcher: machine.launcher.clone(),

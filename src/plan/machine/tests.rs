@@ -318,6 +318,16 @@ fn without_the_capability_qemu_keeps_our_uid_and_that_is_told() {
 }
 
 #[test]
+fn emulation_that_nobody_asked_for_is_told() {
+    for (accel, kvm, told) in [(Accel::Auto, false, 1), (Accel::Auto, true, 0), (Accel::Tcg, false, 0)] {
+        let mut pod = pod();
+        (pod.config.machine.accel, pod.facts.host.kvm) = (accel, kvm);
+        let notes = pod.plan().unwrap().notes;
+        assert_eq!(notes.iter().filter(|note| note.contains("/dev/kvm")).count(), told, "{notes:?}");
+    }
+}
+
+#[test]
 fn more_processors_than_there_are_is_told_once() {
     let notes = |vcpu, cpus| {
         let mut pod = pod();
