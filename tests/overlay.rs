@@ -115,6 +115,37 @@ fn another_base_under_the_same_name_is_refused() {
 }
 
 /// Raw images of the same length differ in their partition table, their file system, or somewhere after it.
+/// A copy or a restore that ended a little early, of a disk whose L1 table growth had moved behind the guest's data.
+#[test]
+fn a_disk_that_was_cut_before_its_table_is_never_made_anew() {
+    for cluster in ["64k", "4k"] {
+        let place = Place::new();
+        let (base, disk) = (place.base("base", 1), place.path("vm.qcow2"));
+        let backing = base.display().to_string();
+        let options = format!("cluster_size={cluster}");
+        img(
+            "create",
+            &["-q", "-f", "qcow2", "-F", "qcow2", "-b", &backing, "-o", &options],
+            &disk,
+            &["900M"],
+        );
+        io(&disk, "write -P 0x5a 0 20M");
+        checked(Command::new("qemu-img").arg("resize").arg("-q").arg(&disk).arg("5T"));
+        let header = std::fs::read(&disk).unwrap()[40..48].try_into().map(u64::from_be_bytes).unwrap();
+        assert!(header > 20 << 20, "the table was not moved");
+        std::fs::File::options().write(true).open(&disk).unwrap().set_len(header).unwrap();
+        let words = refused(&disk, &base);
+        assert!(words.contains("ends before its L1 table") && words.contains("bring a copy back"), "{words}");
+    }
+    // What a power failure leaves of one that no guest ever had is made anew.
+    let place = Place::new();
+    let (base, disk) = (place.base("base", 1), place.path("vm.qcow2"));
+    assert!(ensure_overlay(&disk, &base, None).unwrap().created);
+    std::fs::File::options().write(true).open(&disk).unwrap().set_len(3 << 16).unwrap();
+    assert!(ensure_overlay(&disk, &base, None).unwrap().created);
+    checked(Command::new("qemu-img").arg("check").arg(&disk));
+}
+
 #[test]
 fn raw_images_of_the_same_length_are_told_apart() {
     let place = Place::new();

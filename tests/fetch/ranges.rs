@@ -108,6 +108,45 @@ fn a_part_that_is_whole_already_needs_nothing_more() {
     assert_eq!(place.names(), ["base.img"]);
 }
 
+/// It said how long the image is, and then that what there is is all of it.
+#[test]
+fn a_416_that_contradicts_what_was_said_is_not_the_whole() {
+    let body = image(600_000);
+    let served = body.clone();
+    let server = Server::new(move |asked| match (asked.number, asked.from()) {
+        (0, _) => cut("200 OK", ETAG, &served, 300_000),
+        (_, Some(from)) => answer("416 Nope", &format!("{ETAG}content-range: bytes */{from}\r\n"), b""),
+        (_, None) => answer("200 OK", ETAG, &served),
+    });
+    // Nothing but the length tells.
+    let place = Place::new();
+    place.get(&server.url("/x")).unwrap();
+    assert!(place.image() == body);
+}
+
+/// Two VMs that share a directory of images, each with a disk of its own on the same one.
+#[test]
+fn one_of_two_launchers_fetches_and_the_other_waits() {
+    let body = image(3_000_000);
+    let served = body.clone();
+    let server = Server::new(move |asked| {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        match (asked.number, asked.from()) {
+            (0, _) => cut("200 OK", ETAG, &served, 1_000_000),
+            (_, Some(from)) => part(ETAG, &served, from, served.len()),
+            (_, None) => answer("200 OK", ETAG, &served),
+        }
+    });
+    let place = Place::wanting(&body);
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..4).map(|_| scope.spawn(|| place.get(&server.url("/x")))).collect();
+        all.into_iter().for_each(|one| one.join().unwrap().unwrap());
+    });
+    assert!(place.image() == body);
+    assert_eq!(server.seen().len(), 2, "one of them asked, and asked on");
+    assert_eq!(place.names(), ["base.img"]);
+}
+
 #[test]
 fn a_part_that_is_longer_than_the_whole_is_read_anew() {
     let body = image(200_000);

@@ -2,9 +2,9 @@
 //!
 //! The kernel lets go of it when the process ends, however it ends. The file tells who holds it.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::sys::ffi;
 /// Held until dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// Takes the lock or tells who has it and for how long. `holder` is written into the file: who we are.
@@ -43,11 +43,19 @@ pub fn lock(path: &Path, holder: &str) -> Result<Lock, Error> {
         Err(error) => return Err(at("locking", path)(error.into())),
     }
     if !writable {
-        return Ok(Lock { _file: file });
+        return Ok(Lock { file });
     }
     let write = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{holder}"));
     write.map_err(at("writing the lock", path))?;
-    Ok(Lock { _file: file })
+    Ok(Lock { file })
+}
+
+impl Lock {
+    /// Whether this is the file at the path still, and not one that was removed meanwhile.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let identity = |metadata: io::Result<Metadata>| metadata.map(|found| (found.dev(), found.ino())).ok();
+        identity(self.file.metadata()) == identity(std::fs::metadata(path))
+    }
 }
 
 /// Opens the lock, or makes it; whether it may be written. To hold it, reading is enough.

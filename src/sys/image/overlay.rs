@@ -66,8 +66,13 @@ fn is_there(path: &Path) -> Result<bool, Error> {
     Ok(path.exists() && !is_stillborn(path).map_err(at("reading", path))?)
 }
 
-/// Whether the file ends before its L1 table: then no cluster was ever given to the guest. So a power failure leaves it
-/// between its making and the end of [`super::sync`]; a guest's first flush would have brought all of it to the disk.
+/// Where an L1 table is that was never moved: behind the header, the refcount table and the first refcount block, so that
+/// nothing of the guest's lies before it.
+const FIRST_L1_CLUSTER: u64 = 3;
+
+/// Whether the file ends before its L1 table, and that is in its first place: then no cluster was ever given to the guest.
+/// So a power failure leaves it between its making and the end of [`super::sync`]; a guest's first flush would have brought
+/// all of it to the disk. A table that growth has moved lies behind the guest's data.
 fn is_stillborn(path: &Path) -> io::Result<bool> {
     let mut file = File::open(path)?;
     let length = file.length()?;
@@ -77,7 +82,9 @@ fn is_stillborn(path: &Path) -> io::Result<bool> {
     let [b'Q', b'F', b'I', 0xfb, ..] = *header else { return Ok(header.is_empty()) };
     let (Some(table), Some(snapshots)) = (header.get(40..48), header.get(60..64)) else { return Ok(true) };
     let table = table.try_into().map_or(0, u64::from_be_bytes);
-    Ok(table >= length && snapshots == [0; 4])
+    // cluster_bits is the last octet of the word at 20.
+    let first = header.get(23).and_then(|bits| FIRST_L1_CLUSTER.checked_shl(u32::from(*bits)));
+    Ok(table >= length && first.is_some_and(|first| table <= first) && snapshots == [0; 4])
 }
 
 fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<Overlay, Error> {
@@ -172,6 +179,11 @@ fn header_of(file: &File, path: &Path) -> Result<(Header, String), Error> {
         return Err(overlay("is no qcow2 image: move it away to begin anew, or set BERTH_NAME".into()));
     }
     let header = Header::read(file).map_err(fault)?;
+    if !header.has_l1_within(file.length().map_err(at("reading the size of", path))?) {
+        return Err(overlay(
+            "was cut: it ends before its L1 table: bring a copy back, or move it away to begin anew".into(),
+        ));
+    }
     if header.has_data_file() {
         return Err(overlay("keeps its data in another file: refused".into()));
     }

@@ -96,6 +96,7 @@ impl Download<'_> {
         let sendable = |line: &&str| !line.is_empty() && HeaderValue::from_str(line).is_ok();
         let validator = lines.next().filter(|line| same && sendable(line)).map(str::to_owned);
         let all_there = lines.next() == Some(&self.boot);
+        let total = total.or_else(|| lines.next().filter(|_| same)?.parse().ok());
         match fs::metadata(self.part) {
             Ok(metadata) if validator.is_some() && all_there => {
                 Resume { have: metadata.len(), validator, total }
@@ -124,8 +125,8 @@ impl Download<'_> {
         let (Answer { headers, body, route, .. }, extent) = self.ask(resume).map_err(unanswered)?;
         let Extent { start, end, total } = extent;
         let validator = validator(&headers);
-        let keep =
-            Keep { url: &self.identity, note: self.note, boot: &self.boot, validator: validator.as_deref() };
+        let (url, note, boot) = (&*self.identity, self.note, &*self.boot);
+        let keep = Keep { url, note, boot, validator: validator.as_deref(), total };
         // Of a part no more than was said of it.
         let body = body.take(end.map_or(u64::MAX, |end| end - start));
         let mut stream = Stream::new(Box::new(body), total, self.request.checksum);
@@ -172,6 +173,7 @@ pub(super) struct Keep<'a> {
     pub note: &'a Path,
     pub boot: &'a str,
     pub validator: Option<&'a str>,
+    pub total: Option<u64>,
 }
 
 /// New octets that are worth a try for themselves.

@@ -23,7 +23,7 @@ use std::time::Duration;
 use super::format::{Keys, whole};
 use super::identity::Identity;
 use super::overlay::wants;
-use super::{Error, at, beside, sync_dir_of};
+use super::{Error, Lock, at, beside, lock, sync_dir_of};
 use crate::config::{Checksum, Proxies, Url};
 
 use http::from_url;
@@ -90,14 +90,60 @@ pub fn fetch_for(
     keys: Keys,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
+    let held = beside(request.target, "part.lock");
+    let (_lock, waited) = alone(&held)?;
+    let fetched =
+        if waited && check_part(request.target, &shown(request.origin), request.target, disk, keys).is_ok() {
+            Ok(())
+        } else {
+            fetch_alone(request, disk, keys, progress)
+        };
+    let _ = fs::remove_file(&held);
+    fetched
+}
+
+/// How often somebody else's fetch of the same image is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Two VMs may share a directory of images: one of them fetches, and the others wait for it. Whether it had to.
+fn alone(path: &Path) -> Result<(Lock, bool), Error> {
+    let mut waited = false;
+    loop {
+        match lock(path, &format!("another launcher's fetch (pid {})", std::process::id())) {
+            // The one before removed it, and somebody else may hold the next.
+            Ok(lock) if !lock.is_at(path) => {}
+            Ok(lock) => return Ok((lock, waited)),
+            Err(Error::Locked { holder, .. }) => {
+                if !std::mem::replace(&mut waited, true) {
+                    tracing::info!(lock = %path.display(), holder, "waiting for the image");
+                }
+                std::thread::sleep(LOOK);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// As it may be told.
+fn shown(origin: Origin<'_>) -> String {
+    match origin {
+        Origin::Url(url) => url.to_string(),
+        Origin::Path(path) => path.display().to_string(),
+    }
+}
+
+fn fetch_alone(
+    request: &Request<'_>,
+    disk: Option<&Path>,
+    keys: Keys,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Error> {
     let part = beside(request.target, "part");
     let note = beside(request.target, "part.from");
-    let (name, got) = match request.origin {
-        Origin::Path(path) => {
-            let name = path.display().to_string();
-            (name.clone(), from_path(request, path, &name, &part, progress))
-        }
-        Origin::Url(url) => (url.to_string(), from_url(request, url, &part, &note, progress)),
+    let name = shown(request.origin);
+    let got = match request.origin {
+        Origin::Path(path) => from_path(request, path, &name, &part, progress),
+        Origin::Url(url) => from_url(request, url, &part, &note, progress),
     };
     let place = || {
         check_part(&part, &name, request.target, disk, keys)?;

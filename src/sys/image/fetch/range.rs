@@ -76,7 +76,11 @@ impl Extent {
     /// Of one with 416: nothing is missing when the part is as long as the whole is.
     pub fn nothing_left(headers: &HeaderMap, asked: &Resume) -> Option<Self> {
         match ContentRange::parse(text(headers, header::CONTENT_RANGE)?)? {
-            ContentRange::Length(total) if total == asked.have && same_version(headers, asked).is_ok() => {
+            ContentRange::Length(total)
+                if total == asked.have
+                    && asked.total.is_none_or(|before| before == total)
+                    && same_version(headers, asked).is_ok() =>
+            {
                 Some(Self { start: total, end: Some(total), total: Some(total) })
             }
             _ => None,
@@ -228,6 +232,10 @@ mod tests {
         assert!(left(&[("content-range", "bytes */4")]));
         assert!(left(&[("content-range", "bytes */5"), ("etag", "\"two\"")]));
         assert!(left(&[]));
+        let before = |total| Resume { total, ..Resume { have: 5, validator: None, total: None } };
+        let whole = headers(&[("content-range", "bytes */5")]);
+        assert!(Extent::nothing_left(&whole, &before(Some(5))).is_some());
+        assert!(Extent::nothing_left(&whole, &before(Some(15))).is_none(), "it was longer before");
     }
 
     #[test]

@@ -81,6 +81,12 @@ const V2_LENGTH: u32 = 72;
 const V3_LENGTH: u32 = 104;
 
 impl Header {
+    /// Whether the table that everything is found by ends before the file does.
+    pub fn has_l1_within(&self, length: u64) -> bool {
+        let octets = self.l1.entries.saturating_mul(8);
+        self.l1.offset.checked_add(octets).is_some_and(|end| end <= length)
+    }
+
     /// Reads the header and its extensions, not what it points to.
     pub fn read<R: ReadAt + ?Sized>(image: &R) -> Result<Self, Fault> {
         let mut octets = [0; V3_LENGTH as usize];
