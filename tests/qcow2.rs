@@ -177,6 +177,10 @@ fn what_qemu_cannot_open_or_should_not_is_named() {
     assert!(with(79, 2).contains("marked as corrupt"), "{}", with(79, 2));
     assert!(with(79, 0x20).contains("unknown feature 5"), "{}", with(79, 0x20));
     assert!(with(72, 0x80).contains("unknown feature 63"), "{}", with(72, 0x80));
+    // compression_type is at 104, its bit is 3.
+    assert!(with(79, 8).contains("unknown compression type 0"), "{}", with(79, 8));
+    assert!(with(104, 1).contains("unknown compression type 1"), "{}", with(104, 1));
+    assert!(with(104, 9).contains("unknown compression type 9"), "{}", with(104, 9));
     assert!(with(35, 1).contains("encrypted qcow2 image (AES)"), "{}", with(35, 1));
     assert!(with(23, 40).contains("clusters of 2^40 octets"), "{}", with(23, 40));
     assert!(with(36, 0x7f).contains("L1 table of more than 32 MiB"), "{}", with(36, 0x7f));

@@ -128,9 +128,26 @@ impl Header {
             snapshots: Table { offset: fields.u64(64), entries: fields.u32(60).into() },
         };
         header.bounds(v3(fields.u32(96).into()))?;
+        let mut compression = [0];
+        if header_length > V3_LENGTH {
+            if image.length()? < u64::from(header_length) {
+                return bad("a qcow2 image cut within its header");
+            }
+            image.fill(&mut compression, u64::from(V3_LENGTH))?;
+        }
+        header.compression(compression)?;
         header.backing = header.backing_name(image, fields.u64(8), fields.u32(16))?;
         header.read_extensions(image, header_length)?;
         Ok(header)
+    }
+
+    /// compression_type: zlib (0) and no bit for it, or zstd (1) and the bit.
+    fn compression(&self, [kind]: [u8; 1]) -> Result<(), Fault> {
+        let other = self.incompatible & incompatible::COMPRESSION != 0;
+        if kind > 1 || other != (kind == 1) {
+            return bad(format!("a qcow2 image with the unknown compression type {kind}"));
+        }
+        Ok(())
     }
 
     fn bounds(&self, refcount_order: u64) -> Result<(), Fault> {
