@@ -312,7 +312,7 @@ fn a_stdout_that_nobody_reads_does_not_hold_up_the_stop() {
     let (_, log) = running.end();
     assert_outcome(&log, Outcome::Stopped(By::Quit));
     println!("SIGTERM to power button, stdout blocked: {pressed:?}");
-    assert!(pressed < Duration::from_millis(50), "{pressed:?}");
+    assert!(pressed < Duration::from_secs(1), "{pressed:?}");
     // A second for the relay, a second for stdout.
     assert!(asked.elapsed() < Duration::from_millis(4000), "{:?}", asked.elapsed());
 }
