@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 pub use read::{Fault, ReadAt};
-pub use tables::check_tables;
+pub use tables::{check_l1, check_tables};
 
 use read::{Fields, bad, read};
 
