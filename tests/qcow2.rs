@@ -220,6 +220,32 @@ fn a_last_cluster_may_end_with_the_disk() {
     assert!(cut(length - 1));
 }
 
+/// The type and the feature's bit, as qemu-img takes them together.
+#[test]
+fn a_compression_type_that_qemu_does_not_open_is_refused() {
+    let images = Images::new();
+    let path = images.make("types", "compat=1.1", "4M");
+    let whole = std::fs::read(&path).unwrap();
+    for (bit, kind, word) in [
+        (0, 0, ""),
+        (8, 1, ""),
+        (8, 0, "marked as compressed otherwise"),
+        (0, 1, "not marked as compressed so"),
+        (0, 2, "unknown compression type 2"),
+        (8, 2, "unknown compression type 2"),
+        (8, 255, "unknown compression type 255"),
+    ] {
+        let mut image = whole.clone();
+        (image[79], image[104]) = (bit, kind);
+        std::fs::write(&path, image).unwrap();
+        assert_eq!(corrupt(&path), !word.is_empty(), "{bit} {kind}");
+        match inspect(&path) {
+            Ok(_) => assert!(word.is_empty(), "{bit} {kind}"),
+            Err(error) => assert!(!word.is_empty() && error.to_string().contains(word), "{error}"),
+        }
+    }
+}
+
 #[test]
 fn what_qemu_cannot_open_or_should_not_is_named() {
     let images = Images::new();

@@ -76,14 +76,16 @@ pub struct Header {
     snapshots: Table,
 }
 
-/// Version 2 ends there; the fields of version 3 that we read end at 104.
+/// Version 2 ends there, the fields that version 3 always has at 104.
 const V2_LENGTH: u32 = 72;
 const V3_LENGTH: u32 = 104;
+/// Of the compression type, where the header is long enough to have it.
+const COMPRESSION_TYPE: u32 = V3_LENGTH;
 
 impl Header {
     /// Reads the header and its extensions, not what it points to.
     pub fn read<R: ReadAt + ?Sized>(image: &R) -> Result<Self, Fault> {
-        let mut octets = [0; V3_LENGTH as usize];
+        let mut octets = [0; COMPRESSION_TYPE as usize + 1];
         let head = octets.len().min(usize::try_from(image.length()?).unwrap_or(usize::MAX));
         image.fill(octets.get_mut(..head).unwrap_or_default(), 0)?;
         if head < V2_LENGTH as usize || !octets.starts_with(&MAGIC) {
@@ -122,6 +124,8 @@ impl Header {
             snapshots: Table { offset: fields.u64(64), entries: fields.u32(60).into() },
         };
         header.bounds(v3(fields.u32(96).into()))?;
+        header
+            .compression(fields.u8(COMPRESSION_TYPE as usize).filter(|_| header_length > COMPRESSION_TYPE))?;
         header.backing = header.backing_name(image, fields.u64(8), fields.u32(16))?;
         header.read_extensions(image, header_length)?;
         Ok(header)
@@ -156,6 +160,18 @@ impl Header {
             return damaged("an L1 table too small for the disk");
         }
         Ok(())
+    }
+
+    /// The feature's bit stands for every type but the first.
+    fn compression(&self, kind: Option<u8>) -> Result<(), Fault> {
+        let told = self.incompatible & incompatible::COMPRESSION != 0;
+        match kind.unwrap_or(0) {
+            0 if told => bad("a damaged qcow2 image (zlib, but marked as compressed otherwise)"),
+            0 => Ok(()),
+            1 if told => Ok(()),
+            1 => bad("a damaged qcow2 image (zstd, but not marked as compressed so)"),
+            kind => bad(format!("a qcow2 image with the unknown compression type {kind}")),
+        }
     }
 
     fn backing_name<R: ReadAt + ?Sized>(
