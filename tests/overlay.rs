@@ -283,6 +283,46 @@ fn sectors_of_4096_octets_are_told() {
     }
 }
 
+// ── cut ──
+
+/// A table that was moved to the end, as a resize does, is cut off before any data is: nothing of it tells of a new disk.
+#[test]
+fn a_users_disk_that_was_cut_is_refused_and_stays() {
+    let place = Place::new();
+    let base = place.base("base", 1);
+    let cut_at = |disk: &Path, length: u64| {
+        std::fs::OpenOptions::new().write(true).open(disk).unwrap().set_len(length).unwrap();
+        let why = refused(disk, &base);
+        assert!(why.contains("cut") && why.contains("bring a copy back, or move it away"), "{length}: {why}");
+        assert!(!place.path(".vm.qcow2.cut").exists());
+    };
+    for ours in [true, false] {
+        let disk = place.path("vm.qcow2");
+        let make = || {
+            let _ = std::fs::remove_file(&disk);
+            if ours {
+                ensure_overlay(&disk, &base, None).unwrap();
+            } else {
+                place.without_note("vm.qcow2", &base, "compat=1.1");
+            }
+            io(&disk, "write -P 0x5a 0 6M");
+        };
+        // Its L2 table, its L1 table, and what comes before that.
+        for length in [(4 << 16) + 100, 4 << 16, 3 << 16, (2 << 16) + 512] {
+            make();
+            cut_at(&disk, length);
+        }
+        make();
+        img("resize", &["-q"], &disk, &["5T"]);
+        let head = std::fs::read(&disk).unwrap();
+        let table = u64::from_be_bytes(head[40..48].try_into().unwrap());
+        assert!(table > 6 << 20, "the L1 table is still at {table}");
+        for length in [table + 8, table, table - 1, 1 << 20, 3 << 16, 4096] {
+            cut_at(&disk, length);
+        }
+    }
+}
+
 // ── ends in the middle ──
 
 /// Not a test of its own: what the next ones start and end.

@@ -1,7 +1,7 @@
 //! The VM's own disk: a qcow2 overlay, created once on its base, with a note of which image that was, and kept for ever.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,8 @@ use imago::{DenyImplicitOpenGate, FormatAccess, FormatCreateBuilder, FormatDrive
 use super::format::{Keys, refused, whole};
 use super::identity::{Identity, Note};
 use super::owner::SHARED;
-use super::qcow2::{Fault, Header, MAGIC, ReadAt};
+use super::qcow2::{Fault, Header, MAGIC, ReadAt, check_l1};
+use super::stillborn::{is_stillborn, put_aside};
 use super::{Error, Format, at, beside, create, partitions};
 
 /// Both places of a GPT's first header.
@@ -46,7 +47,10 @@ pub fn ensure_overlay_for(
     at_least: Option<u64>,
     keys: Keys,
 ) -> Result<Overlay, Error> {
-    if is_there(path)? { adopt(path, base, at_least) } else { make(path, base, at_least, keys) }
+    if is_there(path)? {
+        return adopt(path, base, at_least);
+    }
+    make(path, base, at_least, keys)
 }
 
 /// Whether the disk at `path`, when there is one and it stands on `base`, was made on an image of this identity.
@@ -66,20 +70,6 @@ fn is_there(path: &Path) -> Result<bool, Error> {
     Ok(path.exists() && !is_stillborn(path).map_err(at("reading", path))?)
 }
 
-/// Whether the file ends before its L1 table: then no cluster was ever given to the guest. So a power failure leaves it
-/// between its making and the end of [`super::sync`]; a guest's first flush would have brought all of it to the disk.
-fn is_stillborn(path: &Path) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    let length = file.length()?;
-    let mut header = Vec::new();
-    Read::by_ref(&mut file).take(72).read_to_end(&mut header)?;
-    // docs/interop/qcow2.rst: l1_table_offset is at octet 40, nb_snapshots at 60.
-    let [b'Q', b'F', b'I', 0xfb, ..] = *header else { return Ok(header.is_empty()) };
-    let (Some(table), Some(snapshots)) = (header.get(40..48), header.get(60..64)) else { return Ok(true) };
-    let table = table.try_into().map_or(0, u64::from_be_bytes);
-    Ok(table >= length && snapshots == [0; 4])
-}
-
 fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<Overlay, Error> {
     let shown = base.display().to_string();
     let look = whole(base, &shown, keys)?;
@@ -92,7 +82,7 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<O
     })?;
     let note = Note { identity, base: name.to_owned() };
     let beside = beside(path, "new");
-    let write = || -> io::Result<()> {
+    let write = || -> io::Result<Option<PathBuf>> {
         let file = create(&beside, SHARED)?;
         file.set_permissions(Permissions::from_mode(SHARED))?;
         let storage = Storage::try_from(file.try_clone()?)?;
@@ -102,16 +92,27 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<O
             .create()?;
         let header = Header::read(&file).map_err(io::Error::other)?;
         note.write(&file, &header, false)?;
-        fs::rename(&beside, path)
+        let aside = put_aside(path)?;
+        fs::rename(&beside, path)?;
+        Ok(aside)
     };
-    write().map_err(|source| {
+    let aside = write().map_err(|source| {
         let _ = fs::remove_file(&beside);
         match at("creating", path)(source) {
             Error::File { path, source, .. } => Error::Create { path, source },
             other => other,
         }
     })?;
-    let notes = look.notes.into_iter().chain(partition_notes(base, &shown, base_format)).collect();
+    let aside = aside.map(|aside| {
+        format!(
+            "{} ended within the tables of a new disk, as a power failure leaves one that no guest used: made anew; the old \
+             file is {} now",
+            path.display(),
+            aside.display()
+        )
+    });
+    let notes =
+        look.notes.into_iter().chain(partition_notes(base, &shown, base_format)).chain(aside).collect();
     Ok(Overlay { base: base.to_owned(), base_format, size_bytes, created: true, notes })
 }
 
@@ -172,6 +173,7 @@ fn header_of(file: &File, path: &Path) -> Result<(Header, String), Error> {
         return Err(overlay("is no qcow2 image: move it away to begin anew, or set BERTH_NAME".into()));
     }
     let header = Header::read(file).map_err(fault)?;
+    check_l1(file, &header).map_err(fault)?;
     if header.has_data_file() {
         return Err(overlay("keeps its data in another file: refused".into()));
     }

@@ -8,6 +8,7 @@ mod tables;
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 pub use read::{Fault, ReadAt};
@@ -264,6 +265,16 @@ impl Header {
         let mut data = vec![0; found.length as usize];
         read(image, &mut data, found.offset, "header extensions")?;
         Ok(Some(data))
+    }
+
+    /// Where the L1 table is, if it is where a new image of 64 KiB clusters has it: behind the header, the refcount table
+    /// and a refcount block.
+    pub fn l1_of_new(&self) -> Option<Range<u64>> {
+        let is_new = self.cluster_bits == 16
+            && self.refcounts.offset == self.cluster()
+            && self.l1.offset == 3 * self.cluster()
+            && self.snapshots.entries == 0;
+        is_new.then(|| self.l1.offset..self.l1.offset + self.l1.entries * 8)
     }
 
     /// Makes the disk larger within the clusters that its L1 table has; false when they do not suffice.
