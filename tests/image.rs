@@ -774,6 +774,7 @@ fn an_overlay_without_its_base_is_an_error_and_stays() {
     let (base, other, disk) = (place.path("base"), place.path("other"), place.path("vm.qcow2"));
     create(&base, &["-f", "qcow2"]);
     create(&other, &["-f", "qcow2"]);
+    checked(Command::new("qemu-io").args(["-f", "qcow2", "-c", "write -P 1 0 64k"]).arg(&other));
     ensure_overlay(&disk, &base, None).unwrap();
     let bytes = std::fs::read(&disk).unwrap();
     // Another base is asked for: the disk stays on its own.

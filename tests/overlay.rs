@@ -283,7 +283,7 @@ fn sectors_of_4096_octets_are_told() {
     }
 }
 
-// ── cut ──
+// ── cut, or moved ──
 
 /// A table that was moved to the end, as a resize does, is cut off before any data is: nothing of it tells of a new disk.
 #[test]
@@ -321,6 +321,48 @@ fn a_users_disk_that_was_cut_is_refused_and_stays() {
             cut_at(&disk, length);
         }
     }
+}
+
+/// A directory that moved, a base with another name: by its identity it is the same image.
+#[test]
+fn a_base_that_moved_is_known_again() {
+    let place = Place::new();
+    let (base, moved) = (place.base("base", 1), place.path("moved"));
+    let disk = place.path("vm.qcow2");
+    ensure_overlay(&disk, &base, None).unwrap();
+    io(&disk, "write -P 0x77 4M 64k");
+    std::fs::rename(&base, &moved).unwrap();
+    let before = std::fs::read(&disk).unwrap();
+    let adopted = ensure_overlay(&disk, &moved, None).unwrap();
+    assert!(!adopted.created && adopted.base == moved && std::fs::read(&disk).unwrap() == before);
+    let [note] = &adopted.notes[..] else { panic!("{:?}", adopted.notes) };
+    assert!(note.contains("is gone") && note.contains("is the same image"), "{note}");
+
+    let other = place.base("other", 2);
+    let why = refused(&disk, &other);
+    assert!(
+        why.contains("was a qcow2 image") && why.contains("would corrupt it: bring the base back"),
+        "{why}"
+    );
+    let why = refused(&disk, &place.path("none"));
+    assert!(why.contains("is not there either"), "{why}");
+
+    // As the note says.
+    let (_, command) = note.split_once("; qemu-img ").unwrap();
+    let words: Vec<&str> = command.strip_suffix(" writes it down").unwrap().split(' ').collect();
+    run("qemu-img", &words);
+    ensure_overlay(&disk, &moved, None).unwrap();
+    assert!(is_noted(&disk, &moved));
+    assert!(ensure_overlay(&disk, &moved, None).unwrap().notes.is_empty());
+    io(&disk, "read -P 0x77 4M 64k");
+    io(&disk, "read -P 1 1M 64k");
+
+    // Without a note nobody can know.
+    let old = place.without_note("old.qcow2", &moved, "compat=1.1");
+    std::fs::rename(&moved, &base).unwrap();
+    let why = refused(&old, &base);
+    assert!(why.contains("no note whether") && why.contains("qemu-img rebase -u -F qcow2 -b"), "{why}");
+    assert!(!why.contains("would corrupt"), "{why}");
 }
 
 // ── ends in the middle ──

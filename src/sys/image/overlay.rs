@@ -135,24 +135,28 @@ fn partition_notes(base: &Path, name: &str, format: Format) -> Vec<String> {
 }
 
 fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
-    let overlay = |why: String| Error::Overlay { path: path.to_owned(), why };
     let file = File::open(path).map_err(at("opening", path))?;
     let (header, recorded) = header_of(&file, path)?;
-    let base = beside_it(path, &recorded);
-    if !base.exists() {
-        let why = format!(
-            "was made on {}, which is gone; {} is another image and would corrupt it: bring the base back",
-            base.display(),
-            wanted.display()
-        );
-        return Err(overlay(why));
-    }
-    let identity = Identity::of(&base)?;
+    let recorded_base = beside_it(path, &recorded);
     let mut notes = Vec::new();
-    if !was_made_on(&file, &header, path, &base, &identity)? {
-        let note = Note { identity: identity.clone(), base: recorded };
-        notes.push(first_note(path, &base, &note, &header));
-    }
+    let (base, identity) = if recorded_base.exists() {
+        let identity = Identity::of(&recorded_base)?;
+        if !was_made_on(&file, &header, path, &recorded_base, &identity)? {
+            let note = Note { identity: identity.clone(), base: recorded };
+            notes.push(first_note(path, &recorded_base, &note, &header));
+        }
+        (recorded_base, identity)
+    } else {
+        let identity = same_elsewhere(&file, &header, path, &recorded_base, wanted)?;
+        let (format, shown) = (identity.format.as_str(), wanted.display());
+        notes.push(format!(
+            "{0} is gone, and {shown} is the same image: the disk stands on that now; qemu-img rebase -u -F {format} -b \
+             {shown} {1} writes it down",
+            recorded_base.display(),
+            path.display()
+        ));
+        (wanted.to_owned(), identity)
+    };
     let mut size_bytes = header.size;
     if let Some(wanted) = at_least.filter(|&wanted| wanted > size_bytes) {
         size_bytes = wanted.next_multiple_of(512);
@@ -207,6 +211,40 @@ fn was_made_on(
         Some(note) if note.identity == *found => Ok(true),
         Some(note) => Err(other_base(path, base, &note.identity.to_string(), found)),
         None => fits(file, header, path, base, found).map(|()| false),
+    }
+}
+
+/// The identity of `wanted`, when it is the image that the disk was made on and that is gone from its place: moved
+/// with its directory, or renamed. QEMU is told the base's path; what the header says is never opened.
+fn same_elsewhere(
+    file: &File,
+    header: &Header,
+    path: &Path,
+    gone: &Path,
+    wanted: &Path,
+) -> Result<Identity, Error> {
+    let error = |why: String| {
+        let why = format!("was made on {}, which is gone; {why}", gone.display());
+        Error::Overlay { path: path.to_owned(), why }
+    };
+    let (disk, shown) = (path.display(), wanted.display());
+    if !wanted.exists() {
+        return Err(error(format!("{shown} is not there either: bring the base back")));
+    }
+    let found = Identity::of(wanted)?;
+    let recorded = header.backing.as_ref().map(|(_, name)| name.as_str());
+    let note = Note::read(file, header).map_err(refused(path, &disk.to_string()))?;
+    match note.filter(|note| recorded == Some(&note.base)) {
+        Some(note) if note.identity == found => Ok(found),
+        Some(note) => Err(error(format!(
+            "that was {}; {shown} is {found} and would corrupt it: bring the base back",
+            note.identity
+        ))),
+        None => Err(error(format!(
+            "the disk has no note whether {shown} is the same image: bring the base back, or, where it is the same, \
+             qemu-img rebase -u -F {} -b {shown} {disk}",
+            found.format.as_str()
+        ))),
     }
 }
 
