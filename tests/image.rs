@@ -741,16 +741,27 @@ fn an_overlay_that_was_cut_before_its_tables_is_made_anew() {
     assert!(ensure_overlay(&disk, &base, None).unwrap().created);
     let whole = std::fs::read(&disk).unwrap();
     let table = u64::from_be_bytes(whole[40..48].try_into().unwrap());
-    for length in [0, 4, 71, 72, 4096, table - 1, table] {
-        std::fs::write(&disk, &whole[..usize::try_from(length).unwrap()]).unwrap();
-        assert!(ensure_overlay(&disk, &base, None).unwrap().created, "{length} octets");
+    assert_eq!(table, 3 << 16);
+    let prefixes = [0, 4, 71, 72, 4096, table - 1, table, table + 1];
+    let zeros = [1, 4096, whole.len()].map(|length| vec![0; length]);
+    let prefixes = prefixes.map(|length| whole[..usize::try_from(length).unwrap()].to_vec());
+    let aside = place.path(".vm.qcow2.cut");
+    for left in prefixes.into_iter().chain(zeros) {
+        let length = left.len();
+        let _ = std::fs::remove_file(&aside);
+        std::fs::write(&disk, &left).unwrap();
+        let made = ensure_overlay(&disk, &base, None).unwrap();
+        assert!(made.created, "{length} octets");
+        // An empty file has nothing to keep.
+        assert_eq!(made.notes.iter().any(|note| note.contains("made anew")), length > 0, "{:?}", made.notes);
+        assert!(length == 0 && !aside.exists() || std::fs::read(&aside).unwrap() == left, "{length} octets");
         checked(Command::new("qemu-img").args(["check", "-q"]).arg(&disk));
     }
     // The whole; one with a snapshot; and what is no qcow2 at all.
     assert!(!ensure_overlay(&disk, &base, None).unwrap().created);
     let mut snapshot = whole[..4096].to_vec();
     snapshot[63] = 1;
-    for kept in [&snapshot[..], &[0; 4096], b"text"] {
+    for kept in [&snapshot[..], &vec![0; whole.len() + 65_536], b"text"] {
         std::fs::write(&disk, kept).unwrap();
         assert!(!ensure_overlay(&disk, &base, None).is_ok_and(|disk| disk.created));
         assert!(std::fs::read(&disk).unwrap() == kept);
@@ -763,6 +774,7 @@ fn an_overlay_without_its_base_is_an_error_and_stays() {
     let (base, other, disk) = (place.path("base"), place.path("other"), place.path("vm.qcow2"));
     create(&base, &["-f", "qcow2"]);
     create(&other, &["-f", "qcow2"]);
+    checked(Command::new("qemu-io").args(["-f", "qcow2", "-c", "write -P 1 0 64k"]).arg(&other));
     ensure_overlay(&disk, &base, None).unwrap();
     let bytes = std::fs::read(&disk).unwrap();
     // Another base is asked for: the disk stays on its own.

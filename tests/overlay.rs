@@ -115,37 +115,6 @@ fn another_base_under_the_same_name_is_refused() {
 }
 
 /// Raw images of the same length differ in their partition table, their file system, or somewhere after it.
-/// A copy or a restore that ended a little early, of a disk whose L1 table growth had moved behind the guest's data.
-#[test]
-fn a_disk_that_was_cut_before_its_table_is_never_made_anew() {
-    for cluster in ["64k", "4k"] {
-        let place = Place::new();
-        let (base, disk) = (place.base("base", 1), place.path("vm.qcow2"));
-        let backing = base.display().to_string();
-        let options = format!("cluster_size={cluster}");
-        img(
-            "create",
-            &["-q", "-f", "qcow2", "-F", "qcow2", "-b", &backing, "-o", &options],
-            &disk,
-            &["900M"],
-        );
-        io(&disk, "write -P 0x5a 0 20M");
-        checked(Command::new("qemu-img").arg("resize").arg("-q").arg(&disk).arg("5T"));
-        let header = std::fs::read(&disk).unwrap()[40..48].try_into().map(u64::from_be_bytes).unwrap();
-        assert!(header > 20 << 20, "the table was not moved");
-        std::fs::File::options().write(true).open(&disk).unwrap().set_len(header).unwrap();
-        let words = refused(&disk, &base);
-        assert!(words.contains("ends before its L1 table") && words.contains("bring a copy back"), "{words}");
-    }
-    // What a power failure leaves of one that no guest ever had is made anew.
-    let place = Place::new();
-    let (base, disk) = (place.base("base", 1), place.path("vm.qcow2"));
-    assert!(ensure_overlay(&disk, &base, None).unwrap().created);
-    std::fs::File::options().write(true).open(&disk).unwrap().set_len(3 << 16).unwrap();
-    assert!(ensure_overlay(&disk, &base, None).unwrap().created);
-    checked(Command::new("qemu-img").arg("check").arg(&disk));
-}
-
 #[test]
 fn raw_images_of_the_same_length_are_told_apart() {
     let place = Place::new();
@@ -312,6 +281,88 @@ fn sectors_of_4096_octets_are_told() {
         assert!(notes.len() == 1 && notes[0].contains("logical_block_size=4096"), "{words:?}: {notes:?}");
         std::fs::remove_file(disk).unwrap();
     }
+}
+
+// ── cut, or moved ──
+
+/// A table that was moved to the end, as a resize does, is cut off before any data is: nothing of it tells of a new disk.
+#[test]
+fn a_users_disk_that_was_cut_is_refused_and_stays() {
+    let place = Place::new();
+    let base = place.base("base", 1);
+    let cut_at = |disk: &Path, length: u64| {
+        std::fs::OpenOptions::new().write(true).open(disk).unwrap().set_len(length).unwrap();
+        let why = refused(disk, &base);
+        assert!(why.contains("cut") && why.contains("bring a copy back, or move it away"), "{length}: {why}");
+        assert!(!place.path(".vm.qcow2.cut").exists());
+    };
+    for ours in [true, false] {
+        let disk = place.path("vm.qcow2");
+        let make = || {
+            let _ = std::fs::remove_file(&disk);
+            if ours {
+                ensure_overlay(&disk, &base, None).unwrap();
+            } else {
+                place.without_note("vm.qcow2", &base, "compat=1.1");
+            }
+            io(&disk, "write -P 0x5a 0 6M");
+        };
+        // Its L2 table, its L1 table, and what comes before that.
+        for length in [(4 << 16) + 100, 4 << 16, 3 << 16, (2 << 16) + 512] {
+            make();
+            cut_at(&disk, length);
+        }
+        make();
+        img("resize", &["-q"], &disk, &["5T"]);
+        let head = std::fs::read(&disk).unwrap();
+        let table = u64::from_be_bytes(head[40..48].try_into().unwrap());
+        assert!(table > 6 << 20, "the L1 table is still at {table}");
+        for length in [table + 8, table, table - 1, 1 << 20, 3 << 16, 4096] {
+            cut_at(&disk, length);
+        }
+    }
+}
+
+/// A directory that moved, a base with another name: by its identity it is the same image.
+#[test]
+fn a_base_that_moved_is_known_again() {
+    let place = Place::new();
+    let (base, moved) = (place.base("base", 1), place.path("moved"));
+    let disk = place.path("vm.qcow2");
+    ensure_overlay(&disk, &base, None).unwrap();
+    io(&disk, "write -P 0x77 4M 64k");
+    std::fs::rename(&base, &moved).unwrap();
+    let before = std::fs::read(&disk).unwrap();
+    let adopted = ensure_overlay(&disk, &moved, None).unwrap();
+    assert!(!adopted.created && adopted.base == moved && std::fs::read(&disk).unwrap() == before);
+    let [note] = &adopted.notes[..] else { panic!("{:?}", adopted.notes) };
+    assert!(note.contains("is gone") && note.contains("is the same image"), "{note}");
+
+    let other = place.base("other", 2);
+    let why = refused(&disk, &other);
+    assert!(
+        why.contains("was a qcow2 image") && why.contains("would corrupt it: bring the base back"),
+        "{why}"
+    );
+    let why = refused(&disk, &place.path("none"));
+    assert!(why.contains("is not there either"), "{why}");
+
+    // As the note says.
+    let (_, command) = note.split_once("; qemu-img ").unwrap();
+    let words: Vec<&str> = command.strip_suffix(" writes it down").unwrap().split(' ').collect();
+    run("qemu-img", &words);
+    ensure_overlay(&disk, &moved, None).unwrap();
+    assert!(is_noted(&disk, &moved));
+    assert!(ensure_overlay(&disk, &moved, None).unwrap().notes.is_empty());
+    io(&disk, "read -P 0x77 4M 64k");
+    io(&disk, "read -P 1 1M 64k");
+
+    // Without a note nobody can know.
+    let old = place.without_note("old.qcow2", &moved, "compat=1.1");
+    std::fs::rename(&moved, &base).unwrap();
+    let why = refused(&old, &base);
+    assert!(why.contains("no note whether") && why.contains("qemu-img rebase -u -F qcow2 -b"), "{why}");
+    assert!(!why.contains("would corrupt"), "{why}");
 }
 
 // ── ends in the middle ──

@@ -12,6 +12,7 @@ mod overlay;
 mod owner;
 mod partitions;
 pub mod qcow2;
+mod stillborn;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

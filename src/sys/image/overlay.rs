@@ -1,7 +1,7 @@
 //! The VM's own disk: a qcow2 overlay, created once on its base, with a note of which image that was, and kept for ever.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,8 @@ use imago::{DenyImplicitOpenGate, FormatAccess, FormatCreateBuilder, FormatDrive
 use super::format::{Keys, refused, whole};
 use super::identity::{Identity, Note};
 use super::owner::SHARED;
-use super::qcow2::{Fault, Header, MAGIC, ReadAt};
+use super::qcow2::{Fault, Header, MAGIC, ReadAt, check_l1};
+use super::stillborn::{is_stillborn, put_aside};
 use super::{Error, Format, at, beside, create, partitions};
 
 /// Both places of a GPT's first header.
@@ -46,7 +47,10 @@ pub fn ensure_overlay_for(
     at_least: Option<u64>,
     keys: Keys,
 ) -> Result<Overlay, Error> {
-    if is_there(path)? { adopt(path, base, at_least) } else { make(path, base, at_least, keys) }
+    if is_there(path)? {
+        return adopt(path, base, at_least);
+    }
+    make(path, base, at_least, keys)
 }
 
 /// Whether the disk at `path`, when there is one and it stands on `base`, was made on an image of this identity.
@@ -66,27 +70,6 @@ fn is_there(path: &Path) -> Result<bool, Error> {
     Ok(path.exists() && !is_stillborn(path).map_err(at("reading", path))?)
 }
 
-/// Where an L1 table is that was never moved: behind the header, the refcount table and the first refcount block, so that
-/// nothing of the guest's lies before it.
-const FIRST_L1_CLUSTER: u64 = 3;
-
-/// Whether the file ends before its L1 table, and that is in its first place: then no cluster was ever given to the guest.
-/// So a power failure leaves it between its making and the end of [`super::sync`]; a guest's first flush would have brought
-/// all of it to the disk. A table that growth has moved lies behind the guest's data.
-fn is_stillborn(path: &Path) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    let length = file.length()?;
-    let mut header = Vec::new();
-    Read::by_ref(&mut file).take(72).read_to_end(&mut header)?;
-    // docs/interop/qcow2.rst: l1_table_offset is at octet 40, nb_snapshots at 60.
-    let [b'Q', b'F', b'I', 0xfb, ..] = *header else { return Ok(header.is_empty()) };
-    let (Some(table), Some(snapshots)) = (header.get(40..48), header.get(60..64)) else { return Ok(true) };
-    let table = table.try_into().map_or(0, u64::from_be_bytes);
-    // cluster_bits is the last octet of the word at 20.
-    let first = header.get(23).and_then(|bits| FIRST_L1_CLUSTER.checked_shl(u32::from(*bits)));
-    Ok(table >= length && first.is_some_and(|first| table <= first) && snapshots == [0; 4])
-}
-
 fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<Overlay, Error> {
     let shown = base.display().to_string();
     let look = whole(base, &shown, keys)?;
@@ -99,7 +82,7 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<O
     })?;
     let note = Note { identity, base: name.to_owned() };
     let beside = beside(path, "new");
-    let write = || -> io::Result<()> {
+    let write = || -> io::Result<Option<PathBuf>> {
         let file = create(&beside, SHARED)?;
         file.set_permissions(Permissions::from_mode(SHARED))?;
         let storage = Storage::try_from(file.try_clone()?)?;
@@ -109,16 +92,27 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<O
             .create()?;
         let header = Header::read(&file).map_err(io::Error::other)?;
         note.write(&file, &header, false)?;
-        fs::rename(&beside, path)
+        let aside = put_aside(path)?;
+        fs::rename(&beside, path)?;
+        Ok(aside)
     };
-    write().map_err(|source| {
+    let aside = write().map_err(|source| {
         let _ = fs::remove_file(&beside);
         match at("creating", path)(source) {
             Error::File { path, source, .. } => Error::Create { path, source },
             other => other,
         }
     })?;
-    let notes = look.notes.into_iter().chain(partition_notes(base, &shown, base_format)).collect();
+    let aside = aside.map(|aside| {
+        format!(
+            "{} ended within the tables of a new disk, as a power failure leaves one that no guest used: made anew; the old \
+             file is {} now",
+            path.display(),
+            aside.display()
+        )
+    });
+    let notes =
+        look.notes.into_iter().chain(partition_notes(base, &shown, base_format)).chain(aside).collect();
     Ok(Overlay { base: base.to_owned(), base_format, size_bytes, created: true, notes })
 }
 
@@ -141,24 +135,28 @@ fn partition_notes(base: &Path, name: &str, format: Format) -> Vec<String> {
 }
 
 fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
-    let overlay = |why: String| Error::Overlay { path: path.to_owned(), why };
     let file = File::open(path).map_err(at("opening", path))?;
     let (header, recorded) = header_of(&file, path)?;
-    let base = beside_it(path, &recorded);
-    if !base.exists() {
-        let why = format!(
-            "was made on {}, which is gone; {} is another image and would corrupt it: bring the base back",
-            base.display(),
-            wanted.display()
-        );
-        return Err(overlay(why));
-    }
-    let identity = Identity::of(&base)?;
+    let recorded_base = beside_it(path, &recorded);
     let mut notes = Vec::new();
-    if !was_made_on(&file, &header, path, &base, &identity)? {
-        let note = Note { identity: identity.clone(), base: recorded };
-        notes.push(first_note(path, &base, &note, &header));
-    }
+    let (base, identity) = if recorded_base.exists() {
+        let identity = Identity::of(&recorded_base)?;
+        if !was_made_on(&file, &header, path, &recorded_base, &identity)? {
+            let note = Note { identity: identity.clone(), base: recorded };
+            notes.push(first_note(path, &recorded_base, &note, &header));
+        }
+        (recorded_base, identity)
+    } else {
+        let identity = same_elsewhere(&file, &header, path, &recorded_base, wanted)?;
+        let (format, shown) = (identity.format.as_str(), wanted.display());
+        notes.push(format!(
+            "{0} is gone, and {shown} is the same image: the disk stands on that now; qemu-img rebase -u -F {format} -b \
+             {shown} {1} writes it down",
+            recorded_base.display(),
+            path.display()
+        ));
+        (wanted.to_owned(), identity)
+    };
     let mut size_bytes = header.size;
     if let Some(wanted) = at_least.filter(|&wanted| wanted > size_bytes) {
         size_bytes = wanted.next_multiple_of(512);
@@ -179,11 +177,7 @@ fn header_of(file: &File, path: &Path) -> Result<(Header, String), Error> {
         return Err(overlay("is no qcow2 image: move it away to begin anew, or set BERTH_NAME".into()));
     }
     let header = Header::read(file).map_err(fault)?;
-    if !header.has_l1_within(file.length().map_err(at("reading the size of", path))?) {
-        return Err(overlay(
-            "was cut: it ends before its L1 table: bring a copy back, or move it away to begin anew".into(),
-        ));
-    }
+    check_l1(file, &header).map_err(fault)?;
     if header.has_data_file() {
         return Err(overlay("keeps its data in another file: refused".into()));
     }
@@ -217,6 +211,40 @@ fn was_made_on(
         Some(note) if note.identity == *found => Ok(true),
         Some(note) => Err(other_base(path, base, &note.identity.to_string(), found)),
         None => fits(file, header, path, base, found).map(|()| false),
+    }
+}
+
+/// The identity of `wanted`, when it is the image that the disk was made on and that is gone from its place: moved
+/// with its directory, or renamed. QEMU is told the base's path; what the header says is never opened.
+fn same_elsewhere(
+    file: &File,
+    header: &Header,
+    path: &Path,
+    gone: &Path,
+    wanted: &Path,
+) -> Result<Identity, Error> {
+    let error = |why: String| {
+        let why = format!("was made on {}, which is gone; {why}", gone.display());
+        Error::Overlay { path: path.to_owned(), why }
+    };
+    let (disk, shown) = (path.display(), wanted.display());
+    if !wanted.exists() {
+        return Err(error(format!("{shown} is not there either: bring the base back")));
+    }
+    let found = Identity::of(wanted)?;
+    let recorded = header.backing.as_ref().map(|(_, name)| name.as_str());
+    let note = Note::read(file, header).map_err(refused(path, &disk.to_string()))?;
+    match note.filter(|note| recorded == Some(&note.base)) {
+        Some(note) if note.identity == found => Ok(found),
+        Some(note) => Err(error(format!(
+            "that was {}; {shown} is {found} and would corrupt it: bring the base back",
+            note.identity
+        ))),
+        None => Err(error(format!(
+            "the disk has no note whether {shown} is the same image: bring the base back, or, where it is the same, \
+             qemu-img rebase -u -F {} -b {shown} {disk}",
+            found.format.as_str()
+        ))),
     }
 }
 

@@ -8,10 +8,11 @@ mod tables;
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 pub use read::{Fault, ReadAt};
-pub use tables::check_tables;
+pub use tables::{check_l1, check_tables};
 
 use read::{Fields, bad, read};
 
@@ -76,20 +77,16 @@ pub struct Header {
     snapshots: Table,
 }
 
-/// Version 2 ends there; the fields of version 3 that we read end at 104.
+/// Version 2 ends there, the fields that version 3 always has at 104.
 const V2_LENGTH: u32 = 72;
 const V3_LENGTH: u32 = 104;
+/// Of the compression type, where the header is long enough to have it.
+const COMPRESSION_TYPE: u32 = V3_LENGTH;
 
 impl Header {
-    /// Whether the table that everything is found by ends before the file does.
-    pub fn has_l1_within(&self, length: u64) -> bool {
-        let octets = self.l1.entries.saturating_mul(8);
-        self.l1.offset.checked_add(octets).is_some_and(|end| end <= length)
-    }
-
     /// Reads the header and its extensions, not what it points to.
     pub fn read<R: ReadAt + ?Sized>(image: &R) -> Result<Self, Fault> {
-        let mut octets = [0; V3_LENGTH as usize];
+        let mut octets = [0; COMPRESSION_TYPE as usize + 1];
         let head = octets.len().min(usize::try_from(image.length()?).unwrap_or(usize::MAX));
         image.fill(octets.get_mut(..head).unwrap_or_default(), 0)?;
         if head < V2_LENGTH as usize || !octets.starts_with(&MAGIC) {
@@ -128,26 +125,11 @@ impl Header {
             snapshots: Table { offset: fields.u64(64), entries: fields.u32(60).into() },
         };
         header.bounds(v3(fields.u32(96).into()))?;
-        let mut compression = [0];
-        if header_length > V3_LENGTH {
-            if image.length()? < u64::from(header_length) {
-                return bad("a qcow2 image cut within its header");
-            }
-            image.fill(&mut compression, u64::from(V3_LENGTH))?;
-        }
-        header.compression(compression)?;
+        header
+            .compression(fields.u8(COMPRESSION_TYPE as usize).filter(|_| header_length > COMPRESSION_TYPE))?;
         header.backing = header.backing_name(image, fields.u64(8), fields.u32(16))?;
         header.read_extensions(image, header_length)?;
         Ok(header)
-    }
-
-    /// compression_type: zlib (0) and no bit for it, or zstd (1) and the bit.
-    fn compression(&self, [kind]: [u8; 1]) -> Result<(), Fault> {
-        let other = self.incompatible & incompatible::COMPRESSION != 0;
-        if kind > 1 || other != (kind == 1) {
-            return bad(format!("a qcow2 image with the unknown compression type {kind}"));
-        }
-        Ok(())
     }
 
     fn bounds(&self, refcount_order: u64) -> Result<(), Fault> {
@@ -179,6 +161,18 @@ impl Header {
             return damaged("an L1 table too small for the disk");
         }
         Ok(())
+    }
+
+    /// The feature's bit stands for every type but the first.
+    fn compression(&self, kind: Option<u8>) -> Result<(), Fault> {
+        let told = self.incompatible & incompatible::COMPRESSION != 0;
+        match kind.unwrap_or(0) {
+            0 if told => bad("a damaged qcow2 image (zlib, but marked as compressed otherwise)"),
+            0 => Ok(()),
+            1 if told => Ok(()),
+            1 => bad("a damaged qcow2 image (zstd, but not marked as compressed so)"),
+            kind => bad(format!("a qcow2 image with the unknown compression type {kind}")),
+        }
     }
 
     fn backing_name<R: ReadAt + ?Sized>(
@@ -271,6 +265,16 @@ impl Header {
         let mut data = vec![0; found.length as usize];
         read(image, &mut data, found.offset, "header extensions")?;
         Ok(Some(data))
+    }
+
+    /// Where the L1 table is, if it is where a new image of 64 KiB clusters has it: behind the header, the refcount table
+    /// and a refcount block.
+    pub fn l1_of_new(&self) -> Option<Range<u64>> {
+        let is_new = self.cluster_bits == 16
+            && self.refcounts.offset == self.cluster()
+            && self.l1.offset == 3 * self.cluster()
+            && self.snapshots.entries == 0;
+        is_new.then(|| self.l1.offset..self.l1.offset + self.l1.entries * 8)
     }
 
     /// Makes the disk larger within the clusters that its L1 table has; false when they do not suffice.

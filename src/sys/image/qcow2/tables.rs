@@ -1,7 +1,7 @@
 //! Whether everything a qcow2 header points to lies within the file: a download cut short shows there.
 //!
 //! L1 and L2 tables, data and compressed clusters, refcounts, snapshots and bitmaps. Tables are read in pieces, each
-//! L2 table once. What is inside of clusters and refcount blocks is not looked at, nor whether clusters are shared by
+//! L2 table once. A compressed cluster's length is told in sectors, so that its last one may be short unnoticed. What is inside of clusters and refcount blocks is not looked at, nor whether clusters are shared by
 //! mistake: that is `qemu-img check`'s, which reads a whole image.
 
 use super::read::{Fault, Fields, ReadAt, bad, read};
@@ -21,11 +21,17 @@ const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// Marks an L2 entry of a compressed cluster, which has fields of its own.
 const COMPRESSED: u64 = 1 << 62;
 
+/// Refuses a disk without its L1 table or one of its L2 tables. QEMU has them on the disk before it points to them, so no
+/// power failure takes them; of what they point to the newest may be missing, and no guest was told that it is there.
+pub fn check_l1<R: ReadAt + ?Sized>(image: &R, header: &Header) -> Result<(), Fault> {
+    Walk::new(image, header)?.l1(header.l1)
+}
+
 /// Refuses an image that points to what is not in it.
 pub fn check_tables<R: ReadAt + ?Sized>(image: &R, header: &Header) -> Result<(), Fault> {
-    let length = image.length()?;
-    let mut walk = Walk { image, header, length, l1_octets: 0, l2: Vec::new() };
+    let mut walk = Walk::new(image, header)?;
     walk.l1(header.l1)?;
+    walk.last = walk.last_cluster()?;
     walk.snapshots()?;
     walk.l2_tables()?;
     walk.pointers(header.refcounts, "refcount table", "refcount block")?;
@@ -40,20 +46,21 @@ struct Walk<'a, R: ?Sized> {
     /// Octets of all L1 tables so far. Tables that share no octet are not larger than the file.
     l1_octets: u64,
     l2: Vec<u64>,
+    /// Where the cluster is that the disk ends in; 0: nowhere.
+    last: u64,
 }
 
-impl<R: ReadAt + ?Sized> Walk<'_, R> {
+impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
+    fn new(image: &'a R, header: &'a Header) -> Result<Self, Fault> {
+        Ok(Self { image, header, length: image.length()?, l1_octets: 0, l2: Vec::new(), last: 0 })
+    }
+
     /// A table of which every octet has to be there.
     fn whole(&self, offset: u64, octets: u64, what: &str) -> Result<(), Fault> {
         match offset.checked_add(octets) {
             Some(end) if end <= self.length => self.aligned(offset, what),
             _ => self.beyond(what, offset),
         }
-    }
-
-    /// A cluster that begins in the file. The last one may be shorter than others: QEMU reads zeros after it.
-    fn begins(&self, offset: u64, what: &str) -> Result<(), Fault> {
-        if offset >= self.length { self.beyond(what, offset) } else { self.aligned(offset, what) }
     }
 
     fn aligned(&self, offset: u64, what: &str) -> Result<(), Fault> {
@@ -70,12 +77,12 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
         ))
     }
 
-    /// Each entry of `size` octets, told by its first eight.
+    /// Each entry of `size` octets, told by its first eight and the eight after them, if it has them.
     fn entries(
         &self,
         table: Table,
         size: usize,
-        entry: &mut dyn FnMut(u64) -> Result<(), Fault>,
+        entry: &mut dyn FnMut(u64, u64) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let mut left = table.entries * size as u64;
         let mut offset = table.offset;
@@ -86,7 +93,8 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
             read(self.image, part, offset, "tables")?;
             // Most tables of a fresh image are empty.
             if part.iter().any(|&octet| octet != 0) {
-                part.chunks_exact(size).try_for_each(|octets| entry(Fields(octets).u64(0)))?;
+                part.chunks_exact(size)
+                    .try_for_each(|octets| entry(Fields(octets).u64(0), Fields(octets).u64(8)))?;
             }
             offset += now as u64;
             left -= now as u64;
@@ -105,7 +113,7 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
             return bad("a damaged qcow2 image (its L1 tables overlap)");
         }
         let mut found = std::mem::take(&mut self.l2);
-        self.entries(table, 8, &mut |entry| {
+        self.entries(table, 8, &mut |entry, _| {
             let offset = entry & OFFSET;
             if offset == 0 {
                 return Ok(());
@@ -133,19 +141,52 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
         let size = if self.header.extended_l2() { 16 } else { 8 };
         let entries = self.header.l2_entries();
         tables.into_iter().try_for_each(|offset| {
-            self.entries(Table { offset, entries }, size, &mut |entry| self.cluster(entry))
+            self.entries(Table { offset, entries }, size, &mut |entry, bitmap| self.cluster(entry, bitmap))
         })
     }
 
     /// A cluster that an L2 entry stands for. Data in a file of its own is not here.
-    fn cluster(&self, entry: u64) -> Result<(), Fault> {
+    fn cluster(&self, entry: u64, bitmap: u64) -> Result<(), Fault> {
         if entry & COMPRESSED != 0 {
             return self.compressed(entry);
         }
         match entry & OFFSET {
             0 => Ok(()),
             _ if self.header.has_data_file() => Ok(()),
-            offset => self.begins(offset, "data cluster"),
+            offset => self.whole(offset, self.needed(offset, bitmap), "data cluster"),
+        }
+    }
+
+    /// The octets of a data cluster that have to be there. With extended L2 entries QEMU writes no further than the last
+    /// subcluster that is allocated, which the low half of the bitmap tells; else a whole cluster. A writer may leave out
+    /// what lies beyond the disk's end.
+    fn needed(&self, offset: u64, bitmap: u64) -> u64 {
+        let cluster = self.header.cluster();
+        let most = match self.header.size % cluster {
+            tail if tail > 0 && offset == self.last => tail,
+            _ => cluster,
+        };
+        if !self.header.extended_l2() {
+            return most;
+        }
+        let allocated = bitmap & u64::from(u32::MAX);
+        let subclusters = u64::from(u64::BITS - allocated.leading_zeros());
+        (subclusters * cluster / 32).clamp(1, most)
+    }
+
+    fn last_cluster(&self) -> Result<u64, Fault> {
+        let last = self.header.size.saturating_sub(1) / self.header.cluster();
+        let (table, entry) = (last / self.header.l2_entries(), last % self.header.l2_entries());
+        if table >= self.header.l1.entries {
+            return Ok(0);
+        }
+        let pointer = |offset: u64| {
+            let mut octets = [0; 8];
+            read(self.image, &mut octets, offset, "tables").map(|()| Fields(&octets).u64(0))
+        };
+        match pointer(self.header.l1.offset + table * 8)? & OFFSET {
+            0 => Ok(0),
+            l2 => Ok(pointer(l2 + entry * (self.header.cluster() / self.header.l2_entries()))? & OFFSET),
         }
     }
 
@@ -161,9 +202,9 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
     /// A table of offsets of clusters.
     fn pointers(&self, table: Table, name: &str, what: &str) -> Result<(), Fault> {
         self.whole(table.offset, table.entries * 8, name)?;
-        self.entries(table, 8, &mut |entry| match entry & OFFSET {
+        self.entries(table, 8, &mut |entry, _| match entry & OFFSET {
             0 => Ok(()),
-            offset => self.begins(offset, what),
+            offset => self.whole(offset, self.header.cluster(), what),
         })
     }
 
@@ -171,7 +212,7 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
     fn snapshots(&mut self) -> Result<(), Fault> {
         let Table { mut offset, entries } = self.header.snapshots;
         if entries > 0 {
-            self.begins(offset, "snapshot table")?;
+            self.whole(offset, 1, "snapshot table")?;
         }
         for _ in 0..entries {
             let mut head = [0; 40];
