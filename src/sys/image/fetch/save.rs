@@ -29,8 +29,9 @@ pub(super) fn save(
         let packing = packing(stream.peek().map_err(End::Broken)?);
         // Only bytes that are kept as they came can be taken up later.
         match keep {
-            Some(Keep { url, note, boot, validator: Some(validator) }) if packing.is_none() => {
-                fs::write(note, format!("{url}\n{validator}\n{boot}\n"))
+            Some(Keep { url, note, boot, validator: Some(validator), total }) if packing.is_none() => {
+                let total = total.map(|total| format!("{total}\n")).unwrap_or_default();
+                fs::write(note, format!("{url}\n{validator}\n{boot}\n{total}"))
                     .map_err(at("writing", note))
                     .map_err(End::Final)?;
             }
