@@ -16,6 +16,7 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

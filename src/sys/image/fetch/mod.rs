@@ -3,7 +3,8 @@
 //! Everything streams: bytes from the wire are hashed, unpacked when they begin as gzip, xz or zstd does, looked
 //! at, and written to `.NAME.part`; only what passed is synced, looked at as a whole, and renamed. A connection that breaks is taken up
 //! with `Range` and `If-Range` (RFC 9110 §13.1.5, §14.2), so that two versions of a file are never spliced. An
-//! unpacked part that a killed run left is taken up as well. Proxies and trust are as curl has them. Blocking.
+//! unpacked part that a killed run left is taken up as well. Of several launchers that want one image, one fetches
+//! and the others wait. Proxies and trust are as curl has them. Blocking.
 
 mod client;
 mod frames;
@@ -13,10 +14,12 @@ mod route;
 mod save;
 mod stream;
 mod trust;
+mod turn;
 mod unpack;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,6 +32,7 @@ use crate::config::{Checksum, Proxies, Url};
 use http::from_url;
 use save::save;
 use stream::Stream;
+use turn::Turn;
 
 /// What to fetch.
 #[derive(Debug, Clone)]
@@ -83,13 +87,18 @@ pub fn fetch(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Resul
 }
 
 /// [`fetch`], for the VM's disk at this path: an image that is not the one it was made on does not get into its
-/// place. With `keys` an encrypted one does.
+/// place. With `keys` an encrypted one does. While another launcher fetches it, waits, and takes what that one got.
 pub fn fetch_for(
     request: &Request<'_>,
     disk: Option<&Path>,
     keys: Keys,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
+    let before = file_at(request.target);
+    let _turn = Turn::take(&beside(request.target, "part.lock"), request.target)?;
+    if file_at(request.target) != before && fetched_by_another(request.target, disk, keys) {
+        return Ok(());
+    }
     let part = beside(request.target, "part");
     let note = beside(request.target, "part.from");
     let (name, got) = match request.origin {
@@ -112,6 +121,25 @@ pub fn fetch_for(
     })?;
     let _ = fs::remove_file(&note);
     sync_dir_of(request.target).map_err(at("syncing the directory of", request.target))
+}
+
+/// Tells one file under a name from the next.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// Whether what came while we waited will do.
+fn fetched_by_another(target: &Path, disk: Option<&Path>, keys: Keys) -> bool {
+    match check_part(target, &target.display().to_string(), target, disk, keys) {
+        Ok(()) => {
+            tracing::info!(image = %target.display(), "another launcher has fetched the image");
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "what another launcher fetched is refused, fetching it anew");
+            false
+        }
+    }
 }
 
 fn from_path(
