@@ -32,6 +32,7 @@ pub struct WrongSource {
 }
 
 const ALLOWED: &str = "an http://, https:// or file:// URL, or a path";
+const NO_SCHEME: &str = "a URL with http:// or https:// in front, or a path with one / in front";
 
 impl Source {
     /// What `IMG_SOURCE` and the chart's `sourceurl` may be. Blanks and line ends around it are not part of it.
@@ -48,7 +49,7 @@ impl Source {
             return Err("http:// or https:// in front of a URL, or / in front of a path");
         }
         if text.starts_with('/') {
-            return Ok(Self::Path(text.into()));
+            return if lacks_scheme(text) { Err(NO_SCHEME) } else { Ok(Self::Path(text.into())) };
         }
         let known = |scheme: &str| {
             ["http", "https", "file"].into_iter().find(|known| scheme.eq_ignore_ascii_case(known))
@@ -64,6 +65,7 @@ impl Source {
             {
                 Err(ALLOWED)
             }
+            None if lacks_scheme(text) => Err(NO_SCHEME),
             None => Ok(Self::Path(PathBuf::from("/").join(text))),
         }
     }
@@ -76,6 +78,18 @@ impl fmt::Display for Source {
             Self::Path(path) => path.display().fmt(f),
         }
     }
+}
+
+/// Whether it may be a URL whose scheme was forgotten, by what would be a secret in it: a user and his password, or a
+/// query. As a path it would be shown whole.
+fn lacks_scheme(text: &str) -> bool {
+    if text.starts_with('/') && !text.starts_with("//") {
+        return false;
+    }
+    let (authority, path) = text.trim_start_matches('/').split_once('/').unwrap_or((text, ""));
+    // A password may have a slash in it that somebody forgot to encode.
+    let credentials = authority.contains('@') || authority.contains(':') && path.contains('@');
+    credentials || text.contains('?') || text.starts_with("//") && text.contains('@')
 }
 
 /// `file:///path` and `file://localhost/path` are the same (RFC 8089 §2).
@@ -236,6 +250,12 @@ pub(super) fn masked(text: &str) -> String {
     // A scheme alone, or a path: `a:b` may be a user and his password.
     let known = !scheme.is_empty() && !slashes.is_empty();
     let (scheme, rest) = if known { (format!("{scheme}{slashes}"), rest) } else { (String::new(), text) };
+    // Either the user is long or the query has an `@` in it.
+    if let (Some(query), Some(user)) = (rest.find(['?', '#']), rest.rfind('@'))
+        && query < user
+    {
+        return format!("{scheme}***");
+    }
     let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("***@", rest));
     let (rest, query) = rest.split_once(['?', '#']).map_or((rest, ""), |(rest, _)| (rest, "?***"));
     format!("{scheme}{user}{rest}{query}")
@@ -271,6 +291,9 @@ mod tests {
             ("image.qcow", "/image.qcow"),
             ("a:b.qcow2", "/a:b.qcow2"),
             (" /a b\n", "/a b"),
+            ("//a/b://c", "//a/b://c"),
+            ("a/b@c", "/a/b@c"),
+            ("/user:password@host?query", "/user:password@host?query"),
         ] {
             assert_eq!(Source::parse(text), Ok(Source::Path(path.into())), "{text}");
         }
@@ -307,6 +330,13 @@ mod tests {
             ("http://[fe80::1%25eth0]/x", "scope"),
             ("file://server/x", "no other host"),
             ("file://", "no other host"),
+            ("user:password@host/x?query", "http:// or https:// in front"),
+            ("user@host", "http:// or https:// in front"),
+            ("user:pass/word@host/x", "http:// or https:// in front"),
+            ("//user:password@host/x", "http:// or https:// in front"),
+            ("//user@host", "http:// or https:// in front"),
+            ("host/x?query", "http:// or https:// in front"),
+            ("//host/x?query", "http:// or https:// in front"),
         ] {
             let error = Source::parse(text).expect_err(text);
             assert!(error.allowed.contains(word), "{text}: {error}");
@@ -384,6 +414,18 @@ mod tests {
             "http:user:secret@h/x",
             "user:secret@h://x?secret",
             "http://h/x#?secret",
+            "user:secret@h/x?secret",
+            "secret@h",
+            "user:secret@h",
+            "user:sec/secret@h/x",
+            "user:secret?@h/x",
+            "//user:secret@h/x?secret",
+            "//user:secret@h",
+            "h/x?secret",
+            "h/x?sig=a@secret",
+            "//h:80/x?secret",
+            "htp://h/x?sig=a@secret",
+            "htp://user:secret?@h/x",
         ] {
             let shown = match Source::parse(text) {
                 Ok(Source::Url(url)) => format!("{url} {url:?} {}", serde_json::to_string(&url).unwrap()),

@@ -36,6 +36,33 @@ fn what_cannot_change_is_final_at_once_and_told_in_its_own_words() {
     }
 }
 
+/// Of a server that adds many headers the image is taken; of one that is no HTTP server, or never ends its head, none.
+#[test]
+fn a_head_is_taken_or_refused_at_once() {
+    let headers = |count: usize| (0..count).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
+    let body = image(100_000);
+    for count in [150, 990] {
+        let served = body.clone();
+        let server = Server::new(move |_| answer("200 OK", &headers(count), &served));
+        let place = Place::new();
+        place.get(&server.url("/x")).unwrap_or_else(|error| panic!("{count}: {error}"));
+        assert!(place.image() == body);
+    }
+    let long = format!("x: {}\r\n", "y".repeat(1_000_000));
+    for (name, head) in [
+        ("headers", answer("200 OK", &headers(1001), &body)),
+        ("octets", answer("200 OK", &long, &body)),
+        ("ssh", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
+        ("a name that is none", answer("200 OK", "a b: c\r\n", &body)),
+    ] {
+        let server = Server::new(move |_| head.clone());
+        let error = Place::new().get(&server.url("/x")).unwrap_err();
+        let Error::Refused { why, .. } = &error else { panic!("{name}: {error}") };
+        assert!(why.contains("a server of HTTP/1.1 is needed"), "{name}: {error}");
+        assert_eq!(server.seen().len(), 1, "{name}");
+    }
+}
+
 #[test]
 fn what_may_pass_is_tried_again() {
     for status in ["408 Late", "425 Early", "429 Slow", "500 Oh", "502 Bad", "503 Later", "504 Late"] {

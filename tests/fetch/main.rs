@@ -16,6 +16,7 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -109,8 +110,11 @@ fn leave_part(place: &Place, of: &Url, validator: &str, part: &[u8]) {
 }
 
 fn leave_part_of_boot(place: &Place, of: &Url, validator: &str, part: &[u8], boot: &str) {
+    leave(place, part, &format!("{}\n{validator}\n{boot}", of.fingerprint()));
+}
+
+fn leave(place: &Place, part: &[u8], note: &str) {
     std::fs::write(place.path(".base.img.part"), part).unwrap();
-    let note = format!("{}\n{validator}\n{boot}", of.fingerprint());
     std::fs::write(place.path(".base.img.part.from"), note).unwrap();
 }
 

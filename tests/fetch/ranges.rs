@@ -3,7 +3,7 @@
 use berth::sys::image::Error;
 
 use super::server::{Asked, Server, answer, cut, part};
-use super::{Place, image, leave_part, leave_part_of_boot, read, url};
+use super::{Place, image, leave, leave_part, leave_part_of_boot, read, url};
 
 const ETAG: &str = "etag: \"one\"\r\n";
 
@@ -159,6 +159,84 @@ fn a_part_that_is_longer_than_the_whole_is_read_anew() {
     leave_part(&place, &url(&server.url("/x")), "\"one\"", &image(300_000));
     place.get(&server.url("/x")).unwrap();
     assert!(place.image() == body);
+}
+
+/// A file that was cut short on its server, under a name it had before.
+#[test]
+fn a_416_that_contradicts_the_length_told_before_is_no_end() {
+    let body = image(600_000);
+    let served = body.clone();
+    let server = Server::new(move |asked| match (asked.number, asked.from()) {
+        (0, _) => cut("200 OK", ETAG, &served, 400_000),
+        (_, Some(from)) => {
+            answer("416 Range Not Satisfiable", &format!("{ETAG}content-range: bytes */{from}\r\n"), b"")
+        }
+        (_, None) => answer("200 OK", ETAG, &served),
+    });
+    let place = Place::new();
+    place.get(&server.url("/x")).unwrap();
+    assert!(place.image() == body);
+    let asked: Vec<bool> = server.seen().iter().map(|asked| asked.from().is_some()).collect();
+    assert_eq!(asked, [false, true, false]);
+}
+
+/// The length is noted for the next start, which takes the part up, and believes no other.
+#[test]
+fn the_length_told_to_an_earlier_start_is_held_to() {
+    let body = image(600_000);
+    type Then = fn(usize, &[u8]) -> Vec<u8>;
+    let answers: [(&str, Then, &[bool]); 3] = [
+        ("the rest", |from, body| part(ETAG, body, from, body.len()), &[false, true, true]),
+        (
+            "another 416",
+            |from, _| {
+                answer("416 Range Not Satisfiable", &format!("{ETAG}content-range: bytes */{from}\r\n"), b"")
+            },
+            &[false, true, true, false],
+        ),
+        (
+            "another whole",
+            |from, body| part(ETAG, &body[..from + 512], from, from + 512),
+            &[false, true, true, false],
+        ),
+    ];
+    for (name, then, wanted) in answers {
+        let served = body.clone();
+        let server = Server::new(move |asked| match (asked.number, asked.from()) {
+            (0, _) => cut("200 OK", ETAG, &served, 400_000),
+            (1, _) => answer("403 Not now", "", b""),
+            (_, Some(from)) => then(from, &served),
+            (_, None) => answer("200 OK", ETAG, &served),
+        });
+        let place = Place::new();
+        place.get(&server.url("/x")).unwrap_err();
+        assert_eq!(read(&place.path(".base.img.part.from")).lines().nth(3), Some("600000"), "{name}");
+        place.get(&server.url("/x")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(place.image() == body, "{name}");
+        let asked: Vec<bool> = server.seen().iter().map(|asked| asked.from().is_some()).collect();
+        assert_eq!(asked, wanted, "{name}");
+    }
+}
+
+/// Spoilt, or less than the part has: then the note is of something else.
+#[test]
+fn a_length_that_cannot_be_is_no_note() {
+    let boot = read(std::path::Path::new("/proc/sys/kernel/random/boot_id"));
+    for (total, taken_up) in
+        [("", true), ("200000\n", true), ("2000", false), ("-200000", false), ("x", false), ("\n", false)]
+    {
+        let body = image(200_000);
+        let served = body.clone();
+        let server = Server::new(move |asked| match asked.from() {
+            Some(from) => part(ETAG, &served, from, served.len()),
+            None => answer("200 OK", ETAG, &served),
+        });
+        let (place, from) = (Place::wanting(&body), url(&server.url("/x")));
+        leave(&place, &body[..100_000], &format!("{}\n\"one\"\n{boot}{total}", from.fingerprint()));
+        place.get(&server.url("/x")).unwrap();
+        assert!(place.image() == body, "{total:?}");
+        assert_eq!(server.seen()[0].from().is_some(), taken_up, "{total:?}");
+    }
 }
 
 /// What a power cut left of a note is no reason not to start.

@@ -9,7 +9,9 @@ use super::{Place, image};
 const PEER: &str = "10.77.0.1";
 
 /// A pod with a server on its link.
-fn pod(script: impl Fn(&super::server::Asked) -> Vec<u8> + Send + Sync + 'static) -> (Netns, Netns, Server) {
+pub fn pod(
+    script: impl Fn(&super::server::Asked) -> Vec<u8> + Send + Sync + 'static,
+) -> (Netns, Netns, Server) {
     let (pod, peer) = (Netns::new("pod"), Netns::new("peer"));
     veth(&pod, "eth0", &peer, "eth0");
     pod.ip("address add 10.77.0.2/24 dev eth0");
@@ -20,12 +22,16 @@ fn pod(script: impl Fn(&super::server::Asked) -> Vec<u8> + Send + Sync + 'static
 }
 
 fn berth(pod: &Netns, place: &Place, words: &[&str], set: &[(&str, &str)]) -> Output {
+    command(pod, place, words, set).output().unwrap()
+}
+
+pub fn command(pod: &Netns, place: &Place, words: &[&str], set: &[(&str, &str)]) -> Command {
     let mut command: Command = pod.command(env!("CARGO_BIN_EXE_berth"));
     let (images, state) = (place.path("images"), place.path("state"));
     std::fs::create_dir_all(&images).unwrap();
     command.args(words).env("BERTH_IMAGE_DIR", images).env("BERTH_STATE_DIR", state).env("BERTH_NAME", "vm");
     command.env("BERTH_QEMU", "/bin/true").env("BERTH_LOG", "debug").envs(set.iter().copied());
-    command.output().unwrap()
+    command
 }
 
 /// Faults row 9.
@@ -66,6 +72,10 @@ fn neither_log_nor_plan_nor_error_tells_a_secret() {
         ("htp://user:secret@h/x?secret", 10),
         ("http://user:secret@h:0/x?secret", 10),
         ("http://user:sec ret@h/x?secret", 10),
+        ("user:secret@h/x?secret", 10),
+        ("//user:secret@h/x?secret", 10),
+        ("user:secret@h", 10),
+        ("h/x?sig=a@secret", 10),
         ("http://user:secret@h/?secret", 12),
     ] {
         let output = berth(&pod, &Place::new(), &["run"], &[("IMG_SOURCE", wrong)]);

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::owner::SHARED;
 use super::{Error, at};
@@ -22,44 +23,50 @@ pub struct Lock {
 
 /// Takes the lock or tells who has it and for how long. `holder` is written into the file: who we are.
 pub fn lock(path: &Path, holder: &str) -> Result<Lock, Error> {
-    let (mut file, writable) = open(path).map_err(at("opening the lock", path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let since = file.metadata().and_then(|metadata| metadata.modified()).ok();
-            let age = since.and_then(|since| since.elapsed().ok()).map_or(0, |age| age.as_secs());
-            let mut text = String::new();
-            let _ = file.take(200).read_to_string(&mut text);
-            let text = text.trim();
-            let who = if text.is_empty() { "another launcher" } else { text };
-            let holder = format!("{who} for {age} s");
-            return Err(Error::Locked { path: path.to_owned(), holder });
-        }
-        Err(rustix::io::Errno::NOLCK) => {
+    let (mut file, writable) = open(path, SHARED).map_err(at("opening the lock", path))?;
+    if !acquire(&file, path, FlockOperation::NonBlockingLockExclusive)? {
+        return Err(Error::Locked { path: path.to_owned(), holder: holder_of(&mut file) });
+    }
+    if writable {
+        sign(&mut file, holder).map_err(at("writing the lock", path))?;
+    }
+    Ok(Lock { _file: file })
+}
+
+/// Whether the lock is ours now. A file system without locks is refused: what is not guarded is lost in silence.
+pub(super) fn acquire(file: &File, path: &Path, operation: FlockOperation) -> Result<bool, Error> {
+    match retry_on_intr(|| flock(file, operation)) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => {
             let why =
                 "no locks on this file system: an NFS volume needs its lock service, or local_lock=flock";
-            return Err(Error::Overlay { path: path.to_owned(), why: why.to_owned() });
+            Err(Error::Overlay { path: path.to_owned(), why: why.to_owned() })
         }
-        Err(error) => return Err(at("locking", path)(error.into())),
-    }
-    if !writable {
-        return Ok(Lock { file });
-    }
-    let write = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{holder}"));
-    write.map_err(at("writing the lock", path))?;
-    Ok(Lock { file })
-}
-
-impl Lock {
-    /// Whether this is the file at the path still, and not one that was removed meanwhile.
-    pub fn is_at(&self, path: &Path) -> bool {
-        let identity = |metadata: io::Result<Metadata>| metadata.map(|found| (found.dev(), found.ino())).ok();
-        identity(self.file.metadata()) == identity(std::fs::metadata(path))
+        Err(error) => Err(at("locking", path)(error.into())),
     }
 }
 
-/// Opens the lock, or makes it; whether it may be written. To hold it, reading is enough.
-fn open(path: &Path) -> io::Result<(File, bool)> {
+/// Who has the lock by its own word, and for how long.
+pub(super) fn holder_of(file: &mut File) -> String {
+    let since = file.metadata().and_then(|metadata| metadata.modified()).ok();
+    let age = since.and_then(|since| since.elapsed().ok()).map_or(0, |age| age.as_secs());
+    let mut text = String::new();
+    let _ = file.take(200).read_to_string(&mut text);
+    let text = text.trim();
+    let who = if text.is_empty() { "another launcher" } else { text };
+    format!("{who} for {age} s")
+}
+
+/// Writes who has the lock.
+pub(super) fn sign(file: &mut File, holder: &str) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{holder}")
+}
+
+/// Opens the lock, or makes it with this mode; whether it may be written. To hold it, reading is enough.
+pub(super) fn open(path: &Path, mode: u32) -> io::Result<(File, bool)> {
     let both = || OpenOptions::new().read(true).write(true).open(path);
     // Without O_CREAT at first: in a sticky directory it is refused for a file of somebody else (protected_regular).
     let error = match both() {
@@ -73,9 +80,9 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
         }
         _ => return Err(error),
     }
-    match OpenOptions::new().read(true).write(true).create_new(true).mode(SHARED).open(path) {
+    match OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path) {
         Ok(file) => {
-            file.set_permissions(Permissions::from_mode(SHARED))?;
+            file.set_permissions(Permissions::from_mode(mode))?;
             Ok((file, true))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => both().map(|file| (file, true)),

@@ -29,6 +29,9 @@ use crate::config::{Proxies, Proxy, Url};
 /// curl's own limit is 50 and browsers' 20; nobody's image is further away than this.
 const MAX_REDIRECTS: usize = 10;
 
+/// hyper's own limit is 100, and tracing, caches and policies add up. The head as a whole has hyper's limit, 400 KiB.
+const MAX_HEADERS: usize = 1000;
+
 pub(super) struct Client<'a> {
     runtime: &'a Runtime,
     tls: TlsConnector,
@@ -88,7 +91,7 @@ impl<'a> Client<'a> {
             .map_err(|_| route.broken(&late("no connection", connect)))??;
         let answered = timeout(stall, send(stream, request)).await;
         let answered = answered.map_err(|_| route.broken(&late("no answer", stall)))?;
-        answered.map_err(|error| route.broken(&error))
+        answered.map_err(|error| unanswered(route, &error))
     }
 
     /// To the server, or to the proxy that stands for it.
@@ -147,8 +150,9 @@ impl<'a> Client<'a> {
 }
 
 async fn send(stream: impl Io + 'static, request: Exchange) -> io::Result<Response<Incoming>> {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let mut http = hyper::client::conn::http1::Builder::new();
+    http.max_headers(MAX_HEADERS);
+    let (mut sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // What ends it is seen by who reads the body.
     tokio::spawn(connection.with_upgrades());
     sender.send_request(request).await.map_err(io::Error::other)
@@ -167,7 +171,7 @@ async fn tunnel(route: &Route<'_>, proxy: &Proxy, stream: Box<dyn Io>) -> Result
         request = request.header(header::PROXY_AUTHORIZATION, value);
     }
     let request = request.body(Empty::new()).map_err(|error| route.refused(error))?;
-    let response = send(stream, request).await.map_err(|error| route.broken(&error))?;
+    let response = send(stream, request).await.map_err(|error| unanswered(route, &error))?;
     if !response.status().is_success() {
         let status = response.status().as_u16();
         let why = format!("the proxy answered {status} to CONNECT {target}");
@@ -202,6 +206,18 @@ impl Answer<'_> {
 
 fn late(what: &str, after: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {after:?}"))
+}
+
+/// A head that is too large or no HTTP is so at each try; a connection that ended may last longer the next time.
+fn unanswered(route: &Route<'_>, error: &io::Error) -> End {
+    let http = error.get_ref().and_then(|error| error.downcast_ref::<hyper::Error>());
+    match http {
+        Some(http) if http.is_parse() => route.refused(format!(
+            "{}: a server of HTTP/1.1 is needed, with at most {MAX_HEADERS} headers; check the scheme and the port",
+            causes(http)
+        )),
+        _ => route.broken(error),
+    }
 }
 
 /// What TLS says that another try cannot change: not an alert of a server in trouble, nor an end of the connection.

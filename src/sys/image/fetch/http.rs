@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 
 use super::client::{Answer, Client};
-use super::range::{Extent, Resume, validator};
+use super::range::{Extent, Resume, number, validator};
 use super::save::save;
 use super::stream::Stream;
 use super::{End, Error, Progress, Request, at};
@@ -96,9 +96,16 @@ impl Download<'_> {
         let sendable = |line: &&str| !line.is_empty() && HeaderValue::from_str(line).is_ok();
         let validator = lines.next().filter(|line| same && sendable(line)).map(str::to_owned);
         let all_there = lines.next() == Some(&self.boot);
-        let total = total.or_else(|| lines.next().filter(|_| same)?.parse().ok());
+        // Absent where no length was told.
+        let noted = lines.next().map(number);
+        let total = total.or(noted.flatten());
         match fs::metadata(self.part) {
-            Ok(metadata) if validator.is_some() && all_there => {
+            Ok(metadata)
+                if validator.is_some()
+                    && all_there
+                    && noted != Some(None)
+                    && total.is_none_or(|total| metadata.len() <= total) =>
+            {
                 Resume { have: metadata.len(), validator, total }
             }
             _ => Resume::NOTHING,
@@ -125,8 +132,8 @@ impl Download<'_> {
         let (Answer { headers, body, route, .. }, extent) = self.ask(resume).map_err(unanswered)?;
         let Extent { start, end, total } = extent;
         let validator = validator(&headers);
-        let (url, note, boot) = (&*self.identity, self.note, &*self.boot);
-        let keep = Keep { url, note, boot, validator: validator.as_deref(), total };
+        let validator = validator.as_deref();
+        let keep = Keep { url: &self.identity, note: self.note, boot: &self.boot, validator, total };
         // Of a part no more than was said of it.
         let body = body.take(end.map_or(u64::MAX, |end| end - start));
         let mut stream = Stream::new(Box::new(body), total, self.request.checksum);
@@ -173,6 +180,7 @@ pub(super) struct Keep<'a> {
     pub note: &'a Path,
     pub boot: &'a str,
     pub validator: Option<&'a str>,
+    /// The length of the whole, so that the next start holds the server to it.
     pub total: Option<u64>,
 }
 

@@ -3,7 +3,8 @@
 //! Everything streams: bytes from the wire are hashed, unpacked when they begin as gzip, xz or zstd does, looked
 //! at, and written to `.NAME.part`; only what passed is synced, looked at as a whole, and renamed. A connection that breaks is taken up
 //! with `Range` and `If-Range` (RFC 9110 §13.1.5, §14.2), so that two versions of a file are never spliced. An
-//! unpacked part that a killed run left is taken up as well. Proxies and trust are as curl has them. Blocking.
+//! unpacked part that a killed run left is taken up as well. Of several launchers that want one image, one fetches
+//! and the others wait. Proxies and trust are as curl has them. Blocking.
 
 mod client;
 mod frames;
@@ -13,10 +14,12 @@ mod route;
 mod save;
 mod stream;
 mod trust;
+mod turn;
 mod unpack;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,6 +32,7 @@ use crate::config::{Checksum, Proxies, Url};
 use http::from_url;
 use save::save;
 use stream::Stream;
+use turn::Turn;
 
 /// What to fetch.
 #[derive(Debug, Clone)]
@@ -83,61 +87,18 @@ pub fn fetch(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Resul
 }
 
 /// [`fetch`], for the VM's disk at this path: an image that is not the one it was made on does not get into its
-/// place. With `keys` an encrypted one does.
+/// place. With `keys` an encrypted one does. While another launcher fetches it, waits, and takes what that one got.
 pub fn fetch_for(
     request: &Request<'_>,
     disk: Option<&Path>,
     keys: Keys,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
-    let held = beside(request.target, "part.lock");
-    let (_lock, waited) = alone(&held)?;
-    let fetched =
-        if waited && check_part(request.target, &shown(request.origin), request.target, disk, keys).is_ok() {
-            Ok(())
-        } else {
-            fetch_alone(request, disk, keys, progress)
-        };
-    let _ = fs::remove_file(&held);
-    fetched
-}
-
-/// How often somebody else's fetch of the same image is looked at.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// Two VMs may share a directory of images: one of them fetches, and the others wait for it. Whether it had to.
-fn alone(path: &Path) -> Result<(Lock, bool), Error> {
-    let mut waited = false;
-    loop {
-        match lock(path, &format!("another launcher's fetch (pid {})", std::process::id())) {
-            // The one before removed it, and somebody else may hold the next.
-            Ok(lock) if !lock.is_at(path) => {}
-            Ok(lock) => return Ok((lock, waited)),
-            Err(Error::Locked { holder, .. }) => {
-                if !std::mem::replace(&mut waited, true) {
-                    tracing::info!(lock = %path.display(), holder, "waiting for the image");
-                }
-                std::thread::sleep(LOOK);
-            }
-            Err(error) => return Err(error),
-        }
+    let before = file_at(request.target);
+    let _turn = Turn::take(&beside(request.target, "part.lock"), request.target)?;
+    if file_at(request.target) != before && fetched_by_another(request.target, disk, keys) {
+        return Ok(());
     }
-}
-
-/// As it may be told.
-fn shown(origin: Origin<'_>) -> String {
-    match origin {
-        Origin::Url(url) => url.to_string(),
-        Origin::Path(path) => path.display().to_string(),
-    }
-}
-
-fn fetch_alone(
-    request: &Request<'_>,
-    disk: Option<&Path>,
-    keys: Keys,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<(), Error> {
     let part = beside(request.target, "part");
     let note = beside(request.target, "part.from");
     let name = shown(request.origin);
@@ -158,6 +119,25 @@ fn fetch_alone(
     })?;
     let _ = fs::remove_file(&note);
     sync_dir_of(request.target).map_err(at("syncing the directory of", request.target))
+}
+
+/// Tells one file under a name from the next.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// Whether what came while we waited will do.
+fn fetched_by_another(target: &Path, disk: Option<&Path>, keys: Keys) -> bool {
+    match check_part(target, &target.display().to_string(), target, disk, keys) {
+        Ok(()) => {
+            tracing::info!(image = %target.display(), "another launcher has fetched the image");
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "what another launcher fetched is refused, fetching it anew");
+            false
+        }
+    }
 }
 
 fn from_path(

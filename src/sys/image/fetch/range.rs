@@ -73,7 +73,7 @@ impl Extent {
         Ok(Self { start, end: Some(end), total: Some(total) })
     }
 
-    /// Of one with 416: nothing is missing when the part is as long as the whole is.
+    /// Of one with 416: nothing is missing when the part is as long as the whole is, and was said to be before.
     pub fn nothing_left(headers: &HeaderMap, asked: &Resume) -> Option<Self> {
         match ContentRange::parse(text(headers, header::CONTENT_RANGE)?)? {
             ContentRange::Length(total)
@@ -134,7 +134,7 @@ impl ContentRange {
 }
 
 /// Digits only: `parse` takes a sign.
-fn number(text: &str) -> Option<u64> {
+pub(super) fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
@@ -226,16 +226,23 @@ mod tests {
 
     #[test]
     fn nothing_is_left_only_where_the_lengths_agree() {
-        let asked = Resume { have: 5, validator: Some("\"one\"".into()), total: None };
-        let left = |lines: &[_]| Extent::nothing_left(&headers(lines), &asked).is_none();
-        assert!(!left(&[("content-range", "bytes */5")]));
-        assert!(left(&[("content-range", "bytes */4")]));
-        assert!(left(&[("content-range", "bytes */5"), ("etag", "\"two\"")]));
-        assert!(left(&[]));
-        let before = |total| Resume { total, ..Resume { have: 5, validator: None, total: None } };
-        let whole = headers(&[("content-range", "bytes */5")]);
-        assert!(Extent::nothing_left(&whole, &before(Some(5))).is_some());
-        assert!(Extent::nothing_left(&whole, &before(Some(15))).is_none(), "it was longer before");
+        let (five, four) = (("content-range", "bytes */5"), ("content-range", "bytes */4"));
+        for (lines, total, nothing) in [
+            (&[five][..], None, true),
+            (&[five], Some(5), true),
+            (&[five, ("etag", "\"one\"")], Some(5), true),
+            (&[five], Some(6), false),
+            (&[five], Some(4), false),
+            (&[four], None, false),
+            (&[four], Some(4), false),
+            (&[five, ("etag", "\"two\"")], None, false),
+            (&[], None, false),
+            (&[], Some(5), false),
+        ] {
+            let asked = Resume { have: 5, validator: Some("\"one\"".into()), total };
+            let left = Extent::nothing_left(&headers(lines), &asked);
+            assert_eq!(left.is_some(), nothing, "{lines:?} {total:?}");
+        }
     }
 
     #[test]

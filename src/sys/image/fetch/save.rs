@@ -30,8 +30,8 @@ pub(super) fn save(
         // Only bytes that are kept as they came can be taken up later.
         match keep {
             Some(Keep { url, note, boot, validator: Some(validator), total }) if packing.is_none() => {
-                let total = total.map(|total| total.to_string()).unwrap_or_default();
-                fs::write(note, format!("{url}\n{validator}\n{boot}\n{total}\n"))
+                let total = total.map(|total| format!("{total}\n")).unwrap_or_default();
+                fs::write(note, format!("{url}\n{validator}\n{boot}\n{total}"))
                     .map_err(at("writing", note))
                     .map_err(End::Final)?;
             }
