@@ -2,9 +2,9 @@
 //!
 //! The kernel lets go of it when the process ends, however it ends. The file tells who holds it.
 
-use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::sys::ffi;
 /// Held until dropped.
 #[derive(Debug)]
 pub struct Lock {
-    file: File,
+    _file: File,
 }
 
 /// Takes the lock or tells who has it and for how long. `holder` is written into the file: who we are.

@@ -26,7 +26,7 @@ use std::time::Duration;
 use super::format::{Keys, whole};
 use super::identity::Identity;
 use super::overlay::wants;
-use super::{Error, Lock, at, beside, lock, sync_dir_of};
+use super::{Error, at, beside, sync_dir_of};
 use crate::config::{Checksum, Proxies, Url};
 
 use http::from_url;
@@ -101,10 +101,12 @@ pub fn fetch_for(
     }
     let part = beside(request.target, "part");
     let note = beside(request.target, "part.from");
-    let name = shown(request.origin);
-    let got = match request.origin {
-        Origin::Path(path) => from_path(request, path, &name, &part, progress),
-        Origin::Url(url) => from_url(request, url, &part, &note, progress),
+    let (name, got) = match request.origin {
+        Origin::Path(path) => {
+            let name = path.display().to_string();
+            (name.clone(), from_path(request, path, &name, &part, progress))
+        }
+        Origin::Url(url) => (url.to_string(), from_url(request, url, &part, &note, progress)),
     };
     let place = || {
         check_part(&part, &name, request.target, disk, keys)?;
