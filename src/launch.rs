@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use berth::config::{Config, OnNetLost, Options};
@@ -109,7 +108,6 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     let mut plan = make_plan(&config, &links).await?;
     let told = Told::start("vm", &plan.disk.state_dir);
     tokio::spawn(halves::follow(plan.net.link.tap.name.clone(), config.machine.uid, told.other.clone()));
-    let net_lost = AtomicBool::new(false);
     let launching = async {
         let preparing = async {
             apply::tap(&plan.net.link.tap.name, &links).await.map_err(from_apply)?;
@@ -129,18 +127,17 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
         let limit = (config.lifecycle.on_net_lost == OnNetLost::Exit).then_some(NET_LOST);
         let has_uplink = async || probe::net_facts(&config, &links).await.is_ok();
         halves::watch_over(told.other.subscribe(), limit, has_uplink).await;
-        tracing::error!(after_s = NET_LOST.as_secs(), "the network half stayed away: stopping the guest");
-        net_lost.store(true, Ordering::Relaxed);
-        // As anybody would ask: the guest gets its grace period.
-        child::terminate_ourselves();
-        std::future::pending::<()>().await;
     };
-    let code = tokio::select! {
-        code = launching => code,
-        () = watching => return Ok(Code::NetLost),
-    };
-    match code {
-        Ok(_) | Err(Failure(Code::Stopped, _)) if net_lost.load(Ordering::Relaxed) => {
+    tokio::pin!(launching);
+    tokio::select! {
+        code = &mut launching => return code,
+        () = watching => {}
+    }
+    tracing::error!(after_s = NET_LOST.as_secs(), "the network half stayed away: stopping the guest");
+    // As anybody would ask: the guest gets its grace period.
+    child::terminate_ourselves();
+    match launching.await {
+        Ok(_) | Err(Failure(Code::Stopped, _)) => {
             tracing::error!(code = Code::NetLost.number(), "ended because the network half stayed away");
             Ok(Code::NetLost)
         }
