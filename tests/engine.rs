@@ -22,7 +22,7 @@ use berth::nft::{
     Userdata, Verdict, set,
 };
 use berth::sys::netlink::{Error, Firewall};
-use site::{block_on, firewall, ours, plan, rich_plan};
+use site::{block_on, firewall, plan, rich_plan};
 use support::Netns;
 
 /// The tables of an nft script, as the kernel has them.
@@ -340,7 +340,7 @@ fn our_own_table_is_replaced_in_place() {
     let before = (lines(&pod, "table "), lines(&pod, "chain "));
     commit(&firewall, &rich_plan());
     assert_eq!((lines(&pod, "table "), lines(&pod, "chain ")), before);
-    assert_eq!(block_on(firewall.dump(ours())).unwrap().1.canonical(), rich_plan().canonical());
+    assert_eq!(block_on(firewall.dump(Filter::default())).unwrap().1.canonical(), rich_plan().canonical());
 }
 
 fn table(chains: Vec<Chain>, sets: Vec<Set>, objects: Vec<Object>) -> Ruleset {

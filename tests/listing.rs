@@ -18,8 +18,25 @@ use std::process::Command;
 use collection::{collections, directory, script};
 use support::{Netns, checked};
 
-/// nft 1.0.6 shows these wrongly: a prefix of a connection's address without its family as an address.
-const WRONG_IN_NFT: [&str; 1] = ["ct reply ip daddr 0.0.0.10"];
+/// nft 1.0.6 shows these wrongly: a prefix of a connection's address without its family as an address; fields narrower than
+/// an octet, where it moves them to the right by itself, as if the rule did so too.
+const WRONG_IN_NFT: [&str; 4] = [
+    "ct reply ip daddr 0.0.0.10",
+    " >> 2 { 1.1.1.1 . ",
+    "(@nh,8,8 & 0xfc) >> 2 & 0x38 == 0x8",
+    // Without the ICMP that the rule is about.
+    "th sport set th sport & ",
+];
+
+/// The same in JSON, and that it leaves out the devices of chains, which do not load without.
+const WRONG_IN_JSON: [&str; 6] = [
+    "{\"mangle\":{\"key\":{\"payload\":{\"protocol\":\"th\"",
+    "\"0.0.0.10\"",
+    "{\">>\":[{\"payload\":{\"protocol\":\"ip\",\"field\":\"dscp\"",
+    "{\">>\":[{\"&\":[{\"payload\":{\"base\":\"nh\",\"offset\":8,\"len\":8}},252]},2]}",
+    "\"hook\":\"ingress\"",
+    "\"hook\":\"egress\"",
+];
 
 /// Extensions of x_tables that nft has words for and berth has none: rare ones, shown by name. (What nft says of TOS
 /// is `ip6 dscp` in tables of IPv4, of ECN that both flags are inverted when one is; labels are named by a file.)
@@ -44,6 +61,17 @@ fn without_expiry(text: &str) -> String {
         words.drain(at..at + 2);
     }
     words.join(" ")
+}
+
+/// The JSON of nft without the two things that it would not load as they were.
+fn as_it_would_load(nft: &str) -> String {
+    let moved = "{\">>\": [{\"payload\": {\"protocol\": \"ip\", \"field\": \"dscp\"}}, 2]}";
+    let text = nft.replace(moved, "{\"payload\": {\"protocol\": \"ip\", \"field\": \"dscp\"}}");
+    text.replace(
+        "\"hook\": \"ingress\", \"prio\": 0,",
+        "\"hook\": \"ingress\", \"prio\": 0, \"dev\": \"lo\",",
+    )
+    .replace("\"hook\": \"ingress\", \"prio\": 5,", "\"hook\": \"ingress\", \"prio\": 5, \"dev\": \"lo\",")
 }
 
 fn differences(wanted: &str, found: &str) -> Vec<String> {
@@ -99,7 +127,7 @@ fn the_json_is_nfts_byte_for_byte() {
         };
         let wrong: Vec<String> = differences(&lines(&nft), &lines(&ours))
             .into_iter()
-            .filter(|line| !line.contains("\"0.0.0.10\""))
+            .filter(|line| !WRONG_IN_JSON.iter().any(|wrong| line.contains(wrong)))
             .collect();
         assert!(wrong.is_empty(), "{}:\n{}", collection.display(), wrong.join("\n"));
     }
@@ -116,7 +144,7 @@ fn declarations_list_as_nft_lists_them() {
         assert!(wrong.is_empty(), "{flags}:\n{}", wrong.join("\n"));
     }
     let (nft, ours) = (netns.nft("-j list ruleset"), berth(&netns, "-j"));
-    assert_eq!(without_expiry(&nft), without_expiry(&ours));
+    assert_eq!(as_it_would_load(&without_expiry(&nft)), without_expiry(&ours));
 }
 
 #[test]
@@ -146,9 +174,10 @@ fn each_thing_that_can_be_asked_for_is_what_nft_answers() {
         "ruleset inet",
     ] {
         let (nft, ours) = (netns.nft(&format!("list {what}")), berth(&netns, what));
-        assert_eq!(without_expiry(&ours), without_expiry(&nft), "list {what}");
+        let wrong = differences(&without_expiry(&nft), &without_expiry(&ours));
+        assert!(wrong.is_empty(), "list {what}: {}", wrong.join("\n"));
         let (nft, ours) = (netns.nft(&format!("-j list {what}")), berth(&netns, &format!("-j {what}")));
-        assert_eq!(without_expiry(&ours), without_expiry(&nft), "-j list {what}");
+        assert_eq!(without_expiry(&ours), as_it_would_load(&without_expiry(&nft)), "-j list {what}");
     }
 }
 

@@ -1,47 +1,33 @@
 //! `berth nft list`: what `nft list …` and `nft -j list …` print, for whatever is loaded.
 
+mod what;
+
 use std::io::{self, Write};
 
 use super::{Error, written};
 use crate::cli::Output;
 use crate::cli::nft::List;
 use crate::exit::Code;
-use crate::nft::dump::Filter;
+use crate::nft::hooks;
 use crate::nft::json::{Document, Release};
-use crate::nft::text::{Style, object_word};
+use crate::nft::text::{Names, Numbers, Style};
 use crate::nft::{Family, Ruleset, Table};
 use crate::sys::link::Links;
+use crate::sys::names;
 use crate::sys::netlink::Firewall;
-
-/// What the words after `list` mean.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum What {
-    Ruleset(Option<Family>),
-    Tables(Option<Family>),
-    Table(Family, String),
-    Chains(Option<Family>),
-    Chain(Family, String, String),
-    /// `sets`, `maps`, `counters`, …
-    Every(Kind, Option<Family>),
-    One(Kind, Family, String, String),
-}
-
-/// What a table holds besides chains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Set,
-    Map,
-    Meter,
-    Flowtable,
-    /// By the kernel's number.
-    Object(u32),
-}
+use what::{Hooks, Kind, What, parse};
 
 pub async fn run(wanted: &List, out: &mut impl Write) -> Result<Code, Error> {
+    refuse(wanted)?;
+    let json = wanted.json || wanted.output == Some(Output::Json);
+    if let Some(asked) = what::hooks(&wanted.what)? {
+        let text = hooks(&Firewall::start()?, asked, json).await?;
+        written(out.write_all(text.as_bytes()))?;
+        return Ok(Code::Success);
+    }
     let what = parse(&wanted.what)?;
     let firewall = Firewall::start()?;
-    let (_, ruleset) = firewall.dump(filter(&what)).await?;
-    let json = wanted.json || wanted.output == Some(Output::Json);
+    let (_, ruleset) = firewall.dump(what.filter(wanted.terse)).await?;
     let rules = !json && matches!(what, What::Ruleset(_) | What::Table(..) | What::Chain(..));
     for table in ruleset.tables.iter().filter(|table| rules && table.is_foreign()) {
         // As nft says it, wherever it shows rules: of these it shows no more than an image.
@@ -54,8 +40,15 @@ pub async fn run(wanted: &List, out: &mut impl Write) -> Result<Code, Error> {
     }
     let style = Style {
         handles: wanted.handle,
-        numeric: wanted.numeric,
+        numeric: wanted.numeric > 0,
+        numbers: Numbers {
+            priority: wanted.numeric_priority,
+            protocol: wanted.numeric_protocol,
+            time: wanted.numeric_time,
+        },
+        names: named(wanted),
         stateless: wanted.stateless,
+        terse: wanted.terse,
         interfaces: Links::open()?.names().await?,
         ..Style::default()
     };
@@ -70,92 +63,45 @@ pub async fn run(wanted: &List, out: &mut impl Write) -> Result<Code, Error> {
     Ok(Code::Success)
 }
 
-fn filter(what: &What) -> Filter {
-    match what {
-        What::Table(family, table) | What::Chain(family, table, _) | What::One(_, family, table, _) => {
-            Filter::table(*family, table)
+async fn hooks(firewall: &Firewall, asked: Hooks, json: bool) -> Result<String, Error> {
+    let device = asked.device.as_deref();
+    if json {
+        return Err(Error::Usage("list hooks: nft has no JSON for them; leave out -j".to_owned()));
+    }
+    let devices: Vec<String> = Links::open()?.names().await?.into_values().collect();
+    if let Some(device) = device.filter(|device| !devices.iter().any(|name| name == device)) {
+        return Err(Error::Pod(format!("no interface {device} here; there are {}", devices.join(", "))));
+    }
+    let entries = firewall.hooks(hooks::queries(asked.family, device, &devices)).await?;
+    Ok(hooks::text(&entries))
+}
+
+/// What nft has that makes no sense here.
+fn refuse(wanted: &List) -> Result<(), Error> {
+    let why = match (wanted.reversedns, wanted.interactive) {
+        (true, _) => {
+            "-N, --reversedns: a name server would be asked about each address; addresses stay as they are"
         }
-        What::Ruleset(family) | What::Tables(family) | What::Chains(family) | What::Every(_, family) => {
-            Filter { family: *family, table: None }
-        }
-    }
-}
-
-fn parse(words: &[String]) -> Result<What, Error> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let (what, rest) = match words.as_slice() {
-        [] => return Ok(What::Ruleset(None)),
-        ["ct", kind, rest @ ..] => (format!("ct {kind}"), rest),
-        ["flow", "table" | "tables", ..] => return Err(usage("flow table", "flowtable")),
-        [what, rest @ ..] => ((*what).to_owned(), rest),
+        (_, true) => "-i, --interactive: this lists what the words say and reads no commands",
+        _ => return Ok(()),
     };
-    let only_family = || match rest {
-        [] => Ok(None),
-        [family] => family_of(family).map(Some),
-        _ => Err(usage(&words.join(" "), "at most a family there")),
+    Err(Error::Usage(why.to_owned()))
+}
+
+/// The names that are wanted. A file that is not here leaves numbers, which is told.
+fn named(wanted: &List) -> Names {
+    let read = |wanted: bool, path: &str, column: names::Column| {
+        let found = if wanted { names::read(path, column) } else { Ok(Default::default()) };
+        found.unwrap_or_else(|error| {
+            let _ = writeln!(io::stderr(), "# Warning: {path}: {error}; numbers stay numbers");
+            Default::default()
+        })
     };
-    match what.as_str() {
-        "ruleset" => return Ok(What::Ruleset(only_family()?)),
-        "tables" => return Ok(What::Tables(only_family()?)),
-        "chains" => return Ok(What::Chains(only_family()?)),
-        _ => {}
+    Names {
+        services: read(wanted.service, "/etc/services", names::Column::Port),
+        users: read(wanted.guid, "/etc/passwd", names::Column::Id),
+        groups: read(wanted.guid, "/etc/group", names::Column::Id),
     }
-    if let Some(kind) = plural(&what) {
-        return Ok(What::Every(kind, only_family()?));
-    }
-    let (family, names) = match rest {
-        [family, names @ ..] if family_of(family).is_ok() => (family_of(family)?, names),
-        // As nft has it.
-        names => (Family::IP, names),
-    };
-    match (what.as_str(), names) {
-        ("table", [table]) => Ok(What::Table(family, (*table).to_owned())),
-        ("table", _) => Err(usage(&words.join(" "), "table [FAMILY] NAME")),
-        ("chain", [table, chain]) => Ok(What::Chain(family, (*table).to_owned(), (*chain).to_owned())),
-        ("chain", _) => Err(usage(&words.join(" "), "chain [FAMILY] TABLE NAME")),
-        (word, names) => match (singular(word), names) {
-            (Some(kind), [table, name]) => {
-                Ok(What::One(kind, family, (*table).to_owned(), (*name).to_owned()))
-            }
-            (Some(_), _) => Err(usage(&words.join(" "), &format!("{word} [FAMILY] TABLE NAME"))),
-            (None, _) => Err(usage(
-                word,
-                "ruleset, tables, table, chains, chain, sets, set, maps, map, meters, meter, flowtables, \
-                 flowtable, counters, counter, quotas, quota, limits, limit, synproxys, synproxy, secmarks, \
-                 secmark, ct helper, ct timeout or ct expectation",
-            )),
-        },
-    }
-}
-
-fn usage(found: &str, allowed: &str) -> Error {
-    Error::Usage(format!("list {found}: not known; allowed: {allowed}"))
-}
-
-fn family_of(word: &str) -> Result<Family, Error> {
-    Ok(match word {
-        "ip" => Family::IP,
-        "ip6" => Family::IP6,
-        "inet" => Family::INET,
-        "arp" => Family::ARP,
-        "bridge" => Family::BRIDGE,
-        "netdev" => Family::NETDEV,
-        other => return Err(usage(other, "ip, ip6, inet, arp, bridge or netdev")),
-    })
-}
-
-fn singular(word: &str) -> Option<Kind> {
-    match word {
-        "set" => Some(Kind::Set),
-        "map" => Some(Kind::Map),
-        "meter" => Some(Kind::Meter),
-        "flowtable" => Some(Kind::Flowtable),
-        word => (1..=10).find(|kind| object_word(*kind) == word).map(Kind::Object),
-    }
-}
-
-fn plural(word: &str) -> Option<Kind> {
-    word.strip_suffix('s').and_then(singular)
 }
 
 /// The table that was named.

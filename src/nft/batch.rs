@@ -215,7 +215,7 @@ impl Builder {
         }
         // A chain that a rule has to itself is closed to more rules once that rule is there.
         let (bound, open): (Vec<_>, Vec<_>) =
-            table.chains.iter().enumerate().partition(|(_, chain)| chain.flags & kept::BOUND != 0);
+            table.chains.iter().enumerate().partition(|(_, chain)| chain.is_bound());
         for (index, chain) in bound.into_iter().rev().chain(open) {
             let rules = kept.rules.get(chain.name.as_str());
             self.rules((at, index), table, chain, &sets, rules.unwrap_or(&KeptRules::default()));

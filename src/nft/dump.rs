@@ -3,6 +3,8 @@
 //! A dump may tell an object twice when a transaction passes by; repeats are dropped (rules by handle, the rest by
 //! name). Whether the answers belong to one generation is for the caller to check.
 
+mod filter;
+
 use std::collections::{HashMap, HashSet};
 
 use super::attr::{Attributes, Header, Message, Writer};
@@ -10,32 +12,14 @@ use super::batch::SUBSYSTEM;
 use super::wire::kind;
 use super::{Chain, Element, Family, Flowtable, Generation, Object, Rule, Ruleset, Set, Table};
 
+pub use filter::{Elements, Filter, Rules};
+
 /// NLM_F_REQUEST; with NLM_F_ROOT | NLM_F_MATCH for a dump.
 const REQUEST: u16 = 1;
 const DUMP: u16 = 0x301;
 
 /// NFTA_CHAIN_USE.
 const CHAIN_USE: u16 = 6;
-
-/// Which tables to tell about.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// All when None.
-    pub family: Option<Family>,
-    /// One table by name; all when None.
-    pub table: Option<String>,
-}
-
-impl Filter {
-    pub fn table(family: Family, name: &str) -> Self {
-        Self { family: Some(family), table: Some(name.to_owned()) }
-    }
-
-    fn takes(&self, family: Family, table: &str) -> bool {
-        self.family.is_none_or(|wanted| wanted == family)
-            && self.table.as_ref().is_none_or(|wanted| wanted == table)
-    }
-}
 
 /// The requests whose answers [`Dump::add`] takes before those to [`Dump::rule_requests`] and
 /// [`Dump::set_requests`], in this order.
@@ -157,9 +141,12 @@ impl Dump {
     /// Requests for the rules: one for all while they are `few`; else one for each chain, since the kernel goes on
     /// with a long answer by counting through all it has told, and in as many equal parts as can be asked for at once.
     pub fn rule_requests(&self, few: u32, parts: usize, first_sequence: u32) -> Vec<Vec<Vec<u8>>> {
-        let uses = self.indices.iter().flat_map(|index| &index.uses);
-        let all: u32 = uses.fold(0, |all, uses| all.saturating_add(*uses));
-        if all <= few {
+        let chains: Vec<(&Table, &Chain, u32)> = self.chains_of_rules().collect();
+        let all: u32 = chains.iter().fold(0, |all, (.., uses)| all.saturating_add(*uses));
+        if self.filter.rules == Rules::None {
+            return Vec::new();
+        }
+        if all <= few && self.filter.rules == Rules::All {
             let family = self.filter.family.unwrap_or(Family::UNSPEC);
             let request = request(kind::GET_RULE, DUMP, family, first_sequence, |w| {
                 if let Some(table) = &self.filter.table {
@@ -170,13 +157,10 @@ impl Dump {
         }
         let mut requests: Vec<_> = (0..parts.max(1)).map(|_| Vec::new()).collect();
         let share = all / u32::try_from(requests.len()).unwrap_or(1) + 1;
-        let tables = self.ruleset.tables.iter().zip(&self.indices);
-        let chains = tables
-            .flat_map(|(table, index)| table.chains.iter().zip(&index.uses).map(move |chain| (table, chain)));
         let mut before: u32 = 0;
-        for (number, (table, (chain, uses))) in (0..).zip(chains) {
+        for (number, (table, chain, uses)) in (0..).zip(chains) {
             let part = usize::try_from(before / share).unwrap_or(0);
-            before = before.saturating_add(*uses);
+            before = before.saturating_add(uses);
             if let Some(part) = requests.get_mut(part) {
                 part.push(request(
                     kind::GET_RULE,
@@ -193,10 +177,22 @@ impl Dump {
         requests
     }
 
-    /// Requests for the elements of the sets seen so far; none is told of yet.
+    /// The chains whose rules are wanted, and how many those are.
+    fn chains_of_rules(&self) -> impl Iterator<Item = (&Table, &Chain, u32)> {
+        let tables = self.ruleset.tables.iter().zip(&self.indices);
+        let chains = tables.flat_map(|(table, index)| {
+            table.chains.iter().zip(&index.uses).map(move |(chain, uses)| (table, chain, *uses))
+        });
+        chains.filter(|(_, chain, _)| self.filter.wants_rules(chain))
+    }
+
+    /// Requests for the elements of the sets seen so far; none is told of yet. The rules are here by now.
     pub fn set_requests(&self, first_sequence: u32) -> Vec<Vec<u8>> {
-        let sets =
-            self.ruleset.tables.iter().flat_map(|table| table.sets.iter().map(move |set| (table, set)));
+        let sets = self.ruleset.tables.iter().flat_map(|table| {
+            let looked_up = self.filter.looked_up(table);
+            let wanted = move |set: &&Set| self.filter.wants(set, &looked_up);
+            table.sets.iter().filter(wanted).map(move |set| (table, set))
+        });
         let numbered = (0..).zip(sets);
         let request = |(number, (table, set)): (u32, (&Table, &Set))| {
             request(kind::GET_ELEMENT, DUMP, table.family, first_sequence.wrapping_add(number), |w| {

@@ -13,6 +13,13 @@ use std::collections::BTreeMap;
 pub type Register = u32;
 pub const VERDICT: Register = 0;
 
+/// Octets of a value, as the kernel bounds them: what all registers hold (NFT_DATA_VALUE_MAXLEN).
+const VALUE_MAX: u32 = 64;
+
+pub(super) fn length(octets: Option<u32>) -> Option<u32> {
+    octets.filter(|octets| *octets <= VALUE_MAX)
+}
+
 /// `enum nft_meta_keys`, as far as it has names here.
 pub mod meta {
     pub const LEN: u32 = 0;
@@ -34,6 +41,7 @@ pub mod ct {
     pub const DIRECTION: u32 = 1;
     pub const STATUS: u32 = 2;
     pub const MARK: u32 = 3;
+    pub const SRC_IP: u32 = 19;
 }
 
 /// What a payload offset counts from.

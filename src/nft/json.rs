@@ -1,7 +1,8 @@
 //! Rulesets as `nft -j list` of nft 1.0.6 prints them: the same objects, keys in the same order.
 //!
-//! What nft leaves out of its JSON (comments of tables and chains, devices of chains) is left out here too. Flags of a
-//! table are given as words, where nft 1.0.6 prints memory it has freed.
+//! What nft leaves out of its JSON (comments of tables and chains) is left out here too, but for the devices of chains:
+//! without them they do not load. A chain without a name is listed as a chain: what nft prints for it does not load either.
+//! Flags of a table are given as words, where nft 1.0.6 prints memory it has freed.
 
 mod object;
 mod statement;
@@ -13,7 +14,7 @@ use serde_json::ser::Formatter;
 use serde_json::{Map, Serializer, Value as Json, json};
 
 use super::syntax::{elements_of, statements};
-use super::text::{Style, TABLE_FLAGS, hook_name, policy_word, set_word, type_names};
+use super::text::{Style, TABLE_FLAGS, hook_name, policy_word, set_word, sorted, type_names};
 use super::{Chain, Flowtable, Hook, Object, Rule, Ruleset, Set, Table, set};
 
 /// The nft release that is imitated.
@@ -145,10 +146,14 @@ impl Style {
         fields.insert("table".to_owned(), json!(table.name));
         fields.insert("name".to_owned(), json!(chain.name));
         fields.insert("handle".to_owned(), handle(chain.handle));
-        if let Some(Hook { kind, number, priority, policy, .. }) = &chain.hook {
+        if let Some(Hook { kind, number, priority, policy, devices }) = &chain.hook {
             fields.insert("type".to_owned(), json!(kind));
             fields.insert("hook".to_owned(), json!(hook_name(table.family, *number)));
             fields.insert("prio".to_owned(), json!(priority));
+            let devices = sorted(devices);
+            if !devices.is_empty() {
+                fields.insert("dev".to_owned(), one_or_list(&devices));
+            }
             fields.insert("policy".to_owned(), json!(policy_word(*policy)));
         }
         named("chain", fields)
@@ -176,7 +181,7 @@ impl Style {
         fields.insert("handle".to_owned(), handle(flowtable.handle));
         fields.insert("hook".to_owned(), json!("ingress"));
         fields.insert("prio".to_owned(), json!(flowtable.priority));
-        let devices: Vec<&str> = flowtable.devices.iter().map(String::as_str).collect();
+        let devices = sorted(&flowtable.devices);
         if !devices.is_empty() {
             fields.insert("dev".to_owned(), one_or_list(&devices));
         }
@@ -223,7 +228,7 @@ impl Style {
         if let Some(interval) = found.gc_interval {
             fields.insert("gc-interval".to_owned(), json!(interval / 1000));
         }
-        let hidden = !whole || self.stateless && found.flags & set::DYNAMIC != 0;
+        let hidden = !whole || self.hides_elements(found);
         if !found.elements.is_empty() && !hidden {
             let entries = elements_of(found).entries();
             fields.insert("elem".to_owned(), entries.iter().map(|entry| self.entry_json(entry)).collect());

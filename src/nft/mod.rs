@@ -15,6 +15,7 @@ pub mod conntrack;
 pub mod dump;
 pub mod explain;
 pub mod expr;
+pub mod hooks;
 pub mod json;
 mod replay;
 pub mod syntax;
@@ -302,6 +303,9 @@ pub enum ObjectKind {
     },
 }
 
+/// NFT_CHAIN_BINDING: the chain lives and dies with a rule.
+const BOUND: u32 = 4;
+
 /// NFT_OBJECT_COUNTER, _QUOTA.
 const OBJECT_COUNTER: u32 = 1;
 const OBJECT_QUOTA: u32 = 2;
@@ -342,6 +346,13 @@ impl Chain {
             userdata: Userdata::default(),
             rules: Vec::new(),
         }
+    }
+}
+
+impl Chain {
+    /// Whether it has no name of its own and goes with the rule that jumps to it.
+    pub fn is_bound(&self) -> bool {
+        self.flags & BOUND != 0
     }
 }
 

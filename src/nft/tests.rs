@@ -13,6 +13,44 @@ fn comments_are_cut_where_the_kernel_would_refuse_them() {
     assert_eq!(userdata.as_comment().unwrap(), "é".repeat(126));
 }
 
+/// What claims to read or write more octets than the registers hold is kept, not believed.
+#[test]
+fn lengths_are_no_longer_than_the_registers() {
+    let field = |len| Extension { space: 0, kind: 43, offset: 0, len, flags: 0 };
+    let payload_set = |len| Expr::PayloadSet {
+        base: base::NETWORK,
+        offset: 0,
+        len,
+        sreg: 1,
+        csum_type: 0,
+        csum_offset: 0,
+        csum_flags: 0,
+    };
+    let of_length: [&dyn Fn(u32) -> Expr; 8] = [
+        &|len| Expr::Payload { base: base::NETWORK, offset: 0, len, dreg: 1 },
+        &payload_set,
+        &|len| Expr::Bitwise { sreg: 1, dreg: 1, len, mask: vec![0; 4], xor: vec![0; 4] },
+        &|len| Expr::Shift { sreg: 1, dreg: 1, len, right: true, bits: 1 },
+        &|len| Expr::Byteorder { sreg: 1, dreg: 1, hton: true, len, size: 2 },
+        &|len| Expr::Hash { sreg: Some(1), dreg: 1, len, modulus: 2, seed: None, offset: 0 },
+        &|len| Expr::Exthdr { field: field(len), dreg: 1 },
+        &|len| Expr::ExthdrSet { field: field(len), sreg: 1 },
+    ];
+    let decoded = |expr: &Expr| {
+        let mut w = Writer::new();
+        expr.encode_bare(&SetIds::new(), &mut w);
+        Expr::decode(Attributes(&w.into_bytes()))
+    };
+    for expr in of_length {
+        assert_eq!(decoded(&expr(64)), expr(64));
+        for len in [65, 0xffff, u32::MAX] {
+            let found = decoded(&expr(len));
+            assert!(matches!(found, Expr::Unknown { .. }), "{found:?}");
+            assert_eq!(decoded(&found), found);
+        }
+    }
+}
+
 fn load_and_compare(load: Expr, data: &[u8]) -> [Expr; 2] {
     [load, Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: data.to_vec() }]
 }
@@ -192,8 +230,13 @@ fn loads() -> impl Strategy<Value = Expr> {
     prop_oneof![
         (n(), n()).prop_map(|(key, dreg)| Expr::Meta { key, dreg }),
         (n(), n()).prop_map(|(key, sreg)| Expr::MetaSet { key, sreg }),
-        (n(), n(), n(), n()).prop_map(|(base, offset, len, dreg)| Expr::Payload { base, offset, len, dreg }),
-        (n(), n(), n(), n(), n(), n(), n()).prop_map(
+        (n(), n(), length(), n()).prop_map(|(base, offset, len, dreg)| Expr::Payload {
+            base,
+            offset,
+            len,
+            dreg
+        }),
+        (n(), n(), length(), n(), n(), n(), n()).prop_map(
             |(base, offset, len, sreg, csum_type, csum_offset, csum_flags)| {
                 Expr::PayloadSet { base, offset, len, sreg, csum_type, csum_offset, csum_flags }
             }
@@ -212,8 +255,13 @@ fn loads() -> impl Strategy<Value = Expr> {
     ]
 }
 
+/// Octets of a value.
+fn length() -> impl Strategy<Value = u32> {
+    0..=64_u32
+}
+
 fn extension() -> impl Strategy<Value = Extension> {
-    (any::<u32>(), any::<u8>(), any::<u32>(), any::<u32>(), any::<u32>())
+    (any::<u32>(), any::<u8>(), any::<u32>(), length(), any::<u32>())
         .prop_map(|(space, kind, offset, len, flags)| Extension { space, kind, offset, len, flags })
 }
 
@@ -251,14 +299,9 @@ fn matches() -> impl Strategy<Value = Expr> {
             from,
             to
         }),
-        (n(), n(), n(), bytes(0..9), bytes(0..9)).prop_map(|(sreg, dreg, len, mask, xor)| Expr::Bitwise {
-            sreg,
-            dreg,
-            len,
-            mask,
-            xor
-        }),
-        (n(), n(), any::<bool>(), n(), n()).prop_map(|(sreg, dreg, hton, len, size)| Expr::Byteorder {
+        (n(), n(), length(), bytes(0..9), bytes(0..9))
+            .prop_map(|(sreg, dreg, len, mask, xor)| Expr::Bitwise { sreg, dreg, len, mask, xor }),
+        (n(), n(), any::<bool>(), length(), n()).prop_map(|(sreg, dreg, hton, len, size)| Expr::Byteorder {
             sreg,
             dreg,
             hton,

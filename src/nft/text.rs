@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use super::expr::Verdict;
-use super::syntax::{Field, declared, elements_of, key_parts, statements};
+use super::syntax::{Field, Statement, Type, declared, elements_of, key_parts, statements};
 use super::{Chain, DataType, Family, Flowtable, Hook, Policy, Rule, Ruleset, Set, Table, hook, set};
 
 pub use object::{ct_timeout_states, family_name, protocol_word};
@@ -21,7 +21,8 @@ pub use statement::{
     nat_flags, object_word, operation_word, queue_flags, reject_words, time_unit,
 };
 pub use value::{
-    base_name, date, extension_space, fib_flags, fib_result, flag_names, hex, nameless, osf_ttl, raw, words,
+    Names, Numbers, base_name, date, extension_space, fib_flags, fib_result, flag_names, hex, nameless,
+    osf_ttl, raw, words,
 };
 
 /// How a listing is written.
@@ -31,12 +32,20 @@ pub struct Style {
     pub handles: bool,
     /// Numbers instead of words (`-n`).
     pub numeric: bool,
+    /// … of some kinds only.
+    pub numbers: Numbers,
+    /// Words where there are numbers else.
+    pub names: Names,
     /// Without what counts (`-s`).
     pub stateless: bool,
+    /// Without the elements of sets that have a name (`-t`).
+    pub terse: bool,
     /// Names of interfaces by index; one that is not here is a number.
     pub interfaces: BTreeMap<u32, String>,
     /// Of the table that is being written.
     pub family: Option<Family>,
+    /// Tabs before what is being written, where rules stand on lines of their own.
+    pub depth: Option<usize>,
 }
 
 impl fmt::Display for Family {
@@ -89,9 +98,26 @@ impl Table {
 }
 
 impl Style {
+    fn numeric_priority(&self) -> bool {
+        self.numeric || self.numbers.priority
+    }
+
+    fn numeric_time(&self) -> bool {
+        self.numeric || self.numbers.time
+    }
+
+    pub(super) fn hides_elements(&self, found: &Set) -> bool {
+        self.terse || self.stateless && found.flags & set::DYNAMIC != 0
+    }
+
     /// For what is in a table.
     pub fn in_table(&self, table: &Table) -> Self {
         Self { family: Some(table.family), ..self.clone() }
+    }
+
+    /// The same where rules stand on lines of their own, in their chain.
+    fn in_listing(&self, table: &Table) -> Self {
+        Self { depth: Some(2), ..self.in_table(table) }
     }
 
     /// One rule as a line, without its handle.
@@ -102,7 +128,12 @@ impl Style {
     }
 
     fn rule_into(&self, out: &mut String, table: &Table, rule: &Rule) {
-        for (at, statement) in statements(table, rule).iter().enumerate() {
+        self.statements(out, &statements(table, rule), rule);
+    }
+
+    /// What a rule is made of, and its comment.
+    fn statements(&self, out: &mut String, statements: &[Statement<'_>], rule: &Rule) {
+        for (at, statement) in statements.iter().enumerate() {
             out.push_str(if at == 0 { "" } else { " " });
             self.statement(out, statement);
         }
@@ -120,14 +151,15 @@ impl Style {
 
     /// A whole table.
     pub fn table(&self, table: &Table) -> String {
-        let style = self.in_table(table);
+        let style = self.in_listing(table);
         let mut out = String::new();
         style.open(&mut out, table);
+        let start = out.len();
         flag_line(&mut out, "\tflags", table.flags, &TABLE_FLAGS);
+        let mut between = if out.len() > start { "\n" } else { "" };
         if let Some(comment) = table.userdata.as_comment() {
             let _ = writeln!(out, "\tcomment \"{comment}\"");
         }
-        let mut between = "";
         let mut separate = |out: &mut String| {
             out.push_str(between);
             between = "\n";
@@ -144,7 +176,7 @@ impl Style {
             separate(&mut out);
             style.flowtable(&mut out, found);
         }
-        for found in &table.chains {
+        for found in table.chains.iter().filter(|chain| !chain.is_bound()) {
             separate(&mut out);
             style.chain(&mut out, table, found);
         }
@@ -169,7 +201,7 @@ impl Style {
 
     /// A table with some of what is in it.
     pub fn one(&self, table: &Table, fill: impl FnOnce(&Self, &mut String)) -> String {
-        let style = self.in_table(table);
+        let style = self.in_listing(table);
         let mut out = String::new();
         let quiet = Self { handles: false, ..style.clone() };
         quiet.open(&mut out, table);
@@ -185,7 +217,8 @@ impl Style {
             let _ = writeln!(out, "\t\tcomment \"{comment}\"");
         }
         if let Some(hook) = &chain.hook {
-            let _ = writeln!(out, "\t\t{}", hook_text(table.family, hook, chain.flags, self.numeric));
+            let _ =
+                writeln!(out, "\t\t{}", hook_text(table.family, hook, chain.flags, self.numeric_priority()));
         }
         for rule in &chain.rules {
             out.push_str("\t\t");
@@ -197,7 +230,7 @@ impl Style {
 
     /// The chains without their rules, as `nft list chains` prints them.
     pub fn chain_heads(&self, out: &mut String, table: &Table) {
-        for chain in &table.chains {
+        for chain in table.chains.iter().filter(|chain| !chain.is_bound()) {
             let head = Chain { rules: Vec::new(), ..chain.clone() };
             self.chain(out, table, &head);
         }
@@ -213,10 +246,10 @@ impl Style {
             devices: Vec::new(),
             policy: Policy::Accept,
         };
-        let priority = priority_text(Family::NETDEV, &hook, self.numeric);
+        let priority = priority_text(Family::NETDEV, &hook, self.numeric_priority());
         let _ = writeln!(out, "\t\thook ingress priority {priority}");
         if !flowtable.devices.is_empty() {
-            let _ = writeln!(out, "\t\tdevices = {{ {} }}", flowtable.devices.join(", "));
+            let _ = writeln!(out, "\t\tdevices = {{ {} }}", sorted(&flowtable.devices).join(", "));
         }
         if flowtable.flags & 1 != 0 {
             out.push_str("\t\tflags offload\n");
@@ -243,12 +276,6 @@ impl Style {
         let implied = found.timeout.is_some() && found.flags & (set::DYNAMIC | set::INTERVAL) == 0;
         let flags = if implied { found.flags & !set::TIMEOUT } else { found.flags };
         flag_line(out, "\t\tflags", flags, &SET_FLAGS);
-        if let Some(timeout) = found.timeout {
-            let _ = writeln!(out, "\t\ttimeout {}", value::duration(timeout, self.numeric));
-        }
-        if let Some(interval) = found.gc_interval {
-            let _ = writeln!(out, "\t\tgc-interval {}", value::duration(u64::from(interval), self.numeric));
-        }
         for (at, expr) in found.exprs.iter().enumerate() {
             out.push_str(if at == 0 { "\t\t" } else { " " });
             statement::plain(out, expr, true);
@@ -259,10 +286,20 @@ impl Style {
         if found.merges() {
             out.push_str("\t\tauto-merge\n");
         }
+        if let Some(timeout) = found.timeout {
+            let _ = writeln!(out, "\t\ttimeout {}", value::duration(timeout, self.numeric_time()));
+        }
+        if let Some(interval) = found.gc_interval {
+            let _ = writeln!(
+                out,
+                "\t\tgc-interval {}",
+                value::duration(u64::from(interval), self.numeric_time())
+            );
+        }
         if let Some(comment) = found.userdata.comment_at(SET_COMMENT) {
             let _ = writeln!(out, "\t\tcomment \"{comment}\"");
         }
-        let hidden = !whole || self.stateless && found.flags & set::DYNAMIC != 0;
+        let hidden = !whole || self.hides_elements(found);
         if !found.elements.is_empty() && !hidden {
             self.elements(out, found);
         }
@@ -281,6 +318,8 @@ impl Style {
             });
             texts.collect::<Vec<_>>().join(" . ")
         };
+        // Data by an expression stands beside a key by one only.
+        let data = data.filter(|_| key.is_some());
         let word = if key.is_some() { "typeof" } else { "type" };
         let key = key.map_or(names.0, join);
         let data = match (data.map(join), names.1) {
@@ -317,23 +356,29 @@ pub const SET_FLAGS: [(u32, &str); 4] = [
 ];
 
 pub fn set_word(found: &Set) -> &'static str {
-    if found.flags & (set::MAP | set::OBJECT) == 0 { "set" } else { "map" }
+    match (found.is_meter(), found.is_map()) {
+        (true, _) => "meter",
+        (false, true) => "map",
+        (false, false) => "set",
+    }
 }
 
-/// Names of the types of keys, and of data.
+/// Names of the types of keys, and of data, by nft's numbers.
 pub fn type_names(found: &Set) -> (String, Option<String>) {
-    let key = key_parts(found).iter().map(|part| part.kind.name()).collect::<Vec<_>>().join(" . ");
+    let names = |number: u32| match Type::parts(number).as_slice() {
+        [] => Type::Integer.name().to_owned(),
+        parts => parts.iter().map(|part| part.name()).collect::<Vec<_>>().join(" . "),
+    };
     let data = match (found.data, found.object) {
         (Some(DataType::Verdict), _) => Some("verdict".to_owned()),
-        (Some(DataType::Value { .. }), _) => {
-            let elements = elements_of(found);
-            let names = elements.data.iter().map(|part| part.kind.name()).collect::<Vec<_>>().join(" . ");
-            Some(if elements.has_data_intervals() { format!("interval {names}") } else { names })
+        (Some(DataType::Value { kind, .. }), _) => {
+            let intervals = elements_of(found).has_data_intervals();
+            Some(format!("{}{}", if intervals { "interval " } else { "" }, names(kind)))
         }
         (None, Some(object)) => Some(object_word(object).to_owned()),
         (None, None) => None,
     };
-    (key, data)
+    (names(found.key_type), data)
 }
 
 /// How many elements nft writes before it begins a line.
@@ -398,12 +443,19 @@ fn hook_text(family: Family, hook: &Hook, flags: u32, numeric: bool) -> String {
     let devices = match hook.devices.as_slice() {
         [] => String::new(),
         [device] => format!("device \"{device}\" "),
-        devices => format!("devices = {{ {} }} ", devices.join(", ")),
+        devices => format!("devices = {{ {} }} ", sorted(devices).join(", ")),
     };
     let policy = policy_word(hook.policy);
     let priority = priority_text(family, hook, numeric);
     let offload = if flags & CHAIN_OFFLOAD == 0 { "" } else { " flags offload;" };
     format!("type {} hook {name} {devices}priority {priority};{offload} policy {policy};", hook.kind)
+}
+
+/// Devices by name, as nft lists them.
+pub fn sorted(devices: &[String]) -> Vec<&str> {
+    let mut names: Vec<&str> = devices.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    names
 }
 
 /// The named priorities of nft(8), and ten on either side of them.

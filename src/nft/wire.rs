@@ -4,7 +4,7 @@
 //! expirations are the kernel's and never sent.
 
 use super::attr::{Attributes, Writer};
-use super::expr::{Data, Expr, SetIds};
+use super::expr::{Data, Expr, SetIds, length};
 use super::{
     Chain, DataType, Element, Family, Flowtable, Handle, Hook, OBJECT_COUNTER, Object, ObjectKind, Policy,
     Rule, Set, Table, Userdata, set,
@@ -214,7 +214,7 @@ impl Set {
         let flags = a.u32(3).unwrap_or(0);
         let data = match (flags & set::MAP != 0, a.u32(6)) {
             (true, Some(DATA_VERDICT)) => Some(DataType::Verdict),
-            (true, Some(kind)) => Some(DataType::Value { kind, len: a.u32(7).unwrap_or(0) }),
+            (true, Some(kind)) => Some(DataType::Value { kind, len: length(a.u32(7).or(Some(0)))? }),
             _ => None,
         };
         let description = a.nest(9).unwrap_or(Attributes(&[]));
@@ -225,7 +225,7 @@ impl Set {
             handle: Handle(a.u64(16)),
             flags,
             key_type: a.u32(4).unwrap_or(0),
-            key_len: a.u32(5)?,
+            key_len: length(a.u32(5))?,
             data,
             object: a.u32(15),
             policy: a.u32(8).unwrap_or(0),

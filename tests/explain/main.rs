@@ -10,6 +10,11 @@
 )]
 
 mod cli;
+#[path = "../support/dice.rs"]
+mod dice;
+mod frames;
+mod keys;
+mod people;
 mod random;
 #[path = "../support/sample.rs"]
 mod sample;
@@ -32,11 +37,16 @@ use berth::nft::explain::{
 use berth::sys::link::Links;
 use berth::sys::netlink::Firewall;
 use berth::sys::route;
-use random::Dice;
+use dice::Dice;
 use support::Netns;
 use wire::{Post, SETTLE, Shot, Sight};
 
 const RULESETS: u64 = 60;
+/// Longer, for who works on it: `EXPLAIN_RULESETS=1000 EXPLAIN_SEED=7`.
+fn rulesets() -> u64 {
+    std::env::var("EXPLAIN_RULESETS").ok().and_then(|text| text.parse().ok()).unwrap_or(RULESETS)
+}
+
 const SHOTS: usize = 12;
 
 /// peer ── pod ── guest, without rules.
@@ -119,17 +129,24 @@ fn feed(netns: &Netns, words: &str, text: &str) -> Result<(), String> {
     }
 }
 
-/// Loads what `nft` takes of the text: a line it refuses (conflicting protocols, …) is left out. How many were.
-fn load(netns: &Netns, text: &str) -> usize {
+/// Loads what `nft` takes of the text: a line it refuses (conflicting protocols, …) is left out. How many were, and
+/// the others.
+fn load_what_is_taken<'a>(netns: &Netns, text: &'a str) -> (usize, Vec<&'a str>) {
     let mut lines: Vec<&str> = text.lines().collect();
     for refused in 0..200 {
-        let Err(complaint) = feed(netns, "nft -f -", &(lines.join("\n") + "\n")) else { return refused };
+        let Err(complaint) = feed(netns, "nft -f -", &(lines.join("\n") + "\n")) else {
+            return (refused, lines);
+        };
         let number = complaint.split(':').nth(1).and_then(|word| word.parse::<usize>().ok());
         let number = number.unwrap_or_else(|| panic!("{complaint}\n{text}"));
         assert!(lines[number - 1].starts_with("  "), "{complaint}\n{text}");
         lines.remove(number - 1);
     }
     panic!("nft takes none of it:\n{text}")
+}
+
+fn load(netns: &Netns, text: &str) -> usize {
+    load_what_is_taken(netns, text).0
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -207,6 +224,8 @@ fn any_try(dice: &mut Dice, number: u32) -> Try {
         6 => (Who::Guest, dice.one(guests), dice.one(peers)),
         7 => (Who::Pod, dice.one(pods), dice.one(peers)),
         8 => (Who::Pod, dice.one(pods), dice.one(guests)),
+        // By the wrong interface.
+        9 if dice.chance(50) => (Who::Peer, dice.one(guests), dice.one(pods)),
         _ => (Who::Pod, dice.one(pods), dice.one(pods)),
     };
     let protocol = match (dice.below(5), v6) {
@@ -298,7 +317,9 @@ fn packet_of(attempt: &Try, world: &World) -> (Packet, Path) {
     packet.connection.state = *state;
     packet.connection.reply = *reply;
     if *state == State::Established {
-        // Neither dnat nor snat, and nobody has set a mark.
+        // Neither dnat nor snat, nobody has set a mark, and it was looked for in no zone.
+        packet.connection.zone = Some(0);
+        packet.connection.labels = Bits::known(&[0; 16]);
         packet.connection.status = Bits::partly(&[0; 4], &0x30_u32.to_ne_bytes());
     }
     let link = match sender {
@@ -409,13 +430,14 @@ fn agree(rulesets: u64, load: impl Fn(&Netns, u64) -> usize) -> Tally {
             tries.push(if dice.chance(50) { there } else { back });
         }
         range.seen();
+        // Before they are sent: packets change sets.
+        let (ruleset, told) = predictions(&site.pod, tries.clone());
         let (own, foreign): (Vec<&Try>, Vec<&Try>) =
             tries.iter().partition(|attempt| attempt.sender == Who::Pod);
         for attempt in foreign {
             range.post(attempt.sender).send(&attempt.shot);
         }
         send_from(&site.pod, own.into_iter().map(|attempt| attempt.shot.clone()).collect());
-        let (ruleset, told) = predictions(&site.pod, tries);
         let seen = range.wait_for(&told);
         for (attempt, explanation) in told {
             let sights: Vec<&(Who, Sight)> = seen.get(&attempt.shot.number).into_iter().flatten().collect();
@@ -447,14 +469,14 @@ fn agree(rulesets: u64, load: impl Fn(&Netns, u64) -> usize) -> Tally {
 
 #[test]
 fn explain_agrees_with_reality() {
-    let tally = agree(RULESETS, |pod, seed| load(pod, &random::ruleset(seed)));
+    let tally = agree(rulesets(), |pod, seed| load(pod, &random::ruleset(seed)));
     assert!(tally.pairs - tally.cannot_tell >= 500, "{tally:?}");
     assert!(tally.accepted >= 150 && tally.dropped >= 100 && tally.rewritten >= 50, "{tally:?}");
 }
 
 #[test]
 fn explain_agrees_with_reality_about_the_rules_of_iptables() {
-    let tally = agree(RULESETS / 2, |pod, seed| {
+    let tally = agree(rulesets() / 2, |pod, seed| {
         feed(pod, "iptables-nft-restore", &random::iptables(seed)).unwrap_or_else(|error| panic!("{error}"));
         0
     });

@@ -2,31 +2,7 @@
 
 use std::fmt::Write;
 
-/// xorshift64*: small, and the same everywhere.
-#[derive(Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(number).unwrap() % end
-    }
-
-    pub fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[self.below(of.len())]
-    }
-
-    pub fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
+use crate::dice::Dice;
 
 pub const PORTS: [&str; 5] = ["22", "80", "443", "53", "8080"];
 pub const PEERS: [&str; 3] = ["10.1.1.1", "10.1.1.9", "10.1.1.130"];
@@ -76,6 +52,9 @@ fn table(dice: &mut Dice, family: &str, name: &str, out: &mut String) {
     writeln!(out, " set exact {{ type ipv4_addr . inet_proto . inet_service; elements = {{ {d} . tcp . {a}, {e} . udp . {b} }}; }}").unwrap();
     writeln!(out, " map verdicts {{ type ipv4_addr : verdict; elements = {{ {d} : jump sub1, {c} : accept, {e} : continue }}; }}").unwrap();
     writeln!(out, " map guests {{ type inet_service : ipv4_addr; flags interval; elements = {{ 1-99 : {c}, 100-9000 : 192.168.254.3 }}; }}").unwrap();
+    writeln!(out, " set seen {{ type inet_service; flags dynamic; size 100; }}").unwrap();
+    writeln!(out, " set full {{ type inet_service; flags dynamic; size 2; elements = {{ 1, 2 }}; }}")
+        .unwrap();
     for sub in 1..=3 {
         writeln!(out, " chain sub{sub} {{").unwrap();
         for _ in 0..=dice.below(3) {
@@ -97,6 +76,11 @@ fn table(dice: &mut Dice, family: &str, name: &str, out: &mut String) {
             .unwrap();
             if place == Place::Prerouting && priority == "-300" && dice.chance(50) {
                 writeln!(out, "  {} notrack", matching(dice, family, Place::Sub)).unwrap();
+            }
+            if matches!(place, Place::Prerouting | Place::Output) && priority == "-300" {
+                for _ in 0..dice.below(3) {
+                    zone_rule(dice, family, out);
+                }
             }
             for _ in 0..=dice.below(5) {
                 rule(dice, family, place, 0, out);
@@ -140,7 +124,7 @@ fn matching(dice: &mut Dice, family: &str, place: Place) -> String {
     let not = dice.one(&["", "", "!= "]);
     let link = dice.one(&["eth0", "inner", "lo", "e*", "absent"]);
     let mark = dice.one(&["0", "1", "2", "7"]);
-    match dice.below(40) {
+    match dice.below(47) {
         0..=2 => format!("ip {side} {not}{}", anyone(dice)),
         3 => format!("ip {side} {not}10.1.1.128/25"),
         4 => format!("ip {side} 10.1.0.0/16"),
@@ -179,7 +163,13 @@ fn matching(dice: &mut Dice, family: &str, place: Place) -> String {
         33 => format!("meta l4proto {l4} ct original proto-dst {q}"),
         34 => format!("fib {side} type {}", dice.one(&["local", "unicast"])),
         35 if matches!(place, Place::Prerouting | Place::Input | Place::Forward) => dice
-            .one(&["fib daddr . iif type local", "fib saddr . iif oif missing", "fib saddr oif \"eth0\""])
+            .one(&[
+                "fib daddr . iif type local",
+                "fib saddr . iif type unicast",
+                "fib saddr . iif oif missing",
+                "fib saddr . iif oif exists",
+                "fib saddr oif \"eth0\"",
+            ])
             .to_owned(),
         36 => dice
             .one(&["meta length 37-80", "ip ttl 64", "ip ttl < 64", "ip length 36", "ip dscp cs1"])
@@ -188,8 +178,28 @@ fn matching(dice: &mut Dice, family: &str, place: Place) -> String {
             .one(&["meta pkttype host", "meta iiftype ether", "meta protocol ip", "ip protocol udp"])
             .to_owned(),
         38 | 39 if family == "inet" => format!("ip6 {side} {not}{}", anyone6(dice)),
+        40 => format!("ct zone {not}{}", dice.one(&["0", "5", "5-9", "{ 0, 7 }"])),
+        41 => format!("ct {} zone {}", dice.one(&["original", "reply"]), dice.one(&["0", "7", "{ 5, 9 }"])),
+        42 => format!("ct label {}", dice.one(&["3", "4", "127"])),
+        43 => format!("{l4} sport {not}@seen"),
+        44 => format!("{l4} sport {not}@full"),
+        45 => format!("meta pkttype {not}{}", dice.one(&["host", "broadcast", "{ host, other }"])),
         _ => String::new(),
     }
+}
+
+/// Before conntrack: which zone it looks in, and whether.
+fn zone_rule(dice: &mut Dice, family: &str, out: &mut String) {
+    let guard = if dice.chance(70) { matching(dice, family, Place::Sub) } else { String::new() };
+    let action = match dice.below(8) {
+        0..=2 => format!("ct zone set {}", dice.one(&["5", "7", "0"])),
+        3 => format!("ct {} zone set {}", dice.one(&["original", "reply"]), dice.one(&["7", "9"])),
+        4 => "ct zone set ip saddr map { 10.1.1.1 : 5, 10.1.1.9-10.1.1.130 : 7 }".into(),
+        5 => "ct zone set meta mark map { 0 : 5, 1-7 : 9 }".into(),
+        6 => "notrack".into(),
+        _ => format!("ct state {} counter drop", dice.one(&["new", "untracked", "established"])),
+    };
+    writeln!(out, "  {guard} {action}").unwrap();
 }
 
 fn rule(dice: &mut Dice, family: &str, place: Place, sub: usize, out: &mut String) {
@@ -198,7 +208,7 @@ fn rule(dice: &mut Dice, family: &str, place: Place, sub: usize, out: &mut Strin
     // Chains call only later ones.
     let target = sub + 1;
     let deeper = target <= 3;
-    let statement = match dice.below(24) {
+    let statement = match dice.below(34) {
         0..=3 => "accept".to_owned(),
         4 | 5 => "drop".into(),
         6 => "return".into(),
@@ -215,9 +225,30 @@ fn rule(dice: &mut Dice, family: &str, place: Place, sub: usize, out: &mut Strin
         20 => format!("tcp dport vmap {{ {} : accept, 8080 : drop }}", dice.one(&["22", "80", "443"])),
         21 if sub == 0 => "ip saddr vmap @verdicts".into(),
         22 if sub == 0 => "udp dport vmap { 1-60 : jump sub2, 61-500 : goto sub3 }".into(),
+        24 => format!("ct label set {}", dice.one(&["3", "4"])),
+        25 => format!("meta pkttype set {}", dice.one(&["host", "broadcast", "other"])),
+        26 => format!(
+            "{} @{} {{ {} sport }}",
+            dice.one(&["add", "update"]),
+            dice.one(&["seen", "full"]),
+            l4(dice)
+        ),
+        27 => format!("delete @{} {{ {} sport }}", dice.one(&["seen", "full"]), l4(dice)),
+        28 => format!("add @full {{ {} sport }} counter drop", l4(dice)),
+        29 => format!(
+            "ct zone vmap {{ 0 : accept, 5 : drop, 7-9 : {} }}",
+            dice.one(&["accept", "drop", "continue"])
+        ),
+        30 => "ct state vmap { new : continue, established : accept, invalid : drop, untracked : accept }"
+            .into(),
+        31 => dice.one(&["ip ttl set 63", "ip dscp set cs1", "udp dport set 53"]).to_owned(),
         _ => "counter".into(),
     };
     writeln!(out, "  {first} {second} counter {statement}").unwrap();
+}
+
+fn l4(dice: &mut Dice) -> &'static str {
+    if dice.chance(50) { "tcp" } else { "udp" }
 }
 
 fn nat_rule(dice: &mut Dice, family: &str, place: Place, out: &mut String) {
@@ -338,7 +369,9 @@ fn xt_target(dice: &mut Dice, table: &str, hook: &str, protocol: Option<&str>) -
         9 => format!("CONNMARK {}", dice.one(&["--save-mark", "--restore-mark", "--set-mark 2"])),
         10 if table == "filter" => "REJECT".into(),
         11 if table == "filter" && protocol == Some("tcp") => "REJECT --reject-with tcp-reset".into(),
-        12 if table == "raw" => "CT --notrack".into(),
+        12 | 14 if table == "raw" => {
+            dice.one(&["CT --notrack", "CT --zone 5", "CT --zone-orig 7", "CT --zone mark"]).into()
+        }
         13 if table == "mangle" && protocol == Some("tcp") => "LOG --log-prefix x".into(),
         _ => "SUB2".into(),
     };

@@ -6,6 +6,7 @@ use rtnetlink::Handle;
 
 use super::super::Error;
 use crate::cli::nft::{Explain, Track};
+use crate::net::hexadecimal;
 use crate::nft::Family;
 use crate::nft::explain::{
     Bits, ICMP, ICMP6, Interface, Packet, Path, Point, Question, Route, State, TCP, World, icmp_type, kind,
@@ -56,6 +57,11 @@ pub async fn request(wanted: &Explain, world: &mut World, handle: &Handle) -> Re
         packet.family == Family::ARP || matches!(family, Some(Family::ARP | Family::BRIDGE | Family::NETDEV));
     if needs_hook && hook.is_none() {
         return Err(usage("rules of arp, bridge and netdev are looked at hook by hook: say --hook".into()));
+    }
+    if wanted.vlan.is_some() && hook != Some(Point::Ingress) && family != Some(Family::BRIDGE) {
+        return Err(usage(
+            "--vlan: IP does not see the tag; it is for --hook ingress and --family bridge".into(),
+        ));
     }
     let mut assumed = Vec::new();
     let path = place(wanted, &mut packet, hook, world, handle, &mut assumed).await?;
@@ -184,10 +190,10 @@ fn details(wanted: &Explain, packet: &mut Packet) -> Result<(), Error> {
 /// Decimal, or hexadecimal after `0x`.
 fn number(flag: &str, text: &str) -> Result<u32, Error> {
     let parsed = match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16),
-        None => text.parse(),
+        Some(digits) => hexadecimal(digits).and_then(|number| u32::try_from(number).ok()),
+        None => text.parse().ok(),
     };
-    parsed.map_err(|_| usage(format!("{flag} {text}: a number of 32 bits, as 10 or 0x4000")))
+    parsed.ok_or_else(|| usage(format!("{flag} {text}: a number of 32 bits, as 10 or 0x4000")))
 }
 
 /// What is not known of a connection that was there before.
@@ -202,8 +208,9 @@ fn connection(wanted: &Explain, packet: &mut Packet) -> Result<(), Error> {
     };
     found.reply = wanted.reply;
     let known = found.state == State::New;
+    found.zone = wanted.ct_zone;
     if !known {
-        (found.status, found.mark) = (Bits::unknown(4), Bits::unknown(4));
+        found.forget();
     }
     if let Some(words) = &wanted.ct_status {
         let bits = status_bits(words).ok_or_else(|| {
@@ -279,7 +286,7 @@ async fn place(
     }
     packet.local = local;
     if !local {
-        ether(wanted, packet)?;
+        ether(wanted, packet, world)?;
     }
     Ok(match (hook, local) {
         (Some(point), _) => Path::Hook(point),
@@ -295,20 +302,37 @@ fn named(name: &str, world: &World) -> Result<Interface, Error> {
     })
 }
 
+/// The Ethernet address of a multicast or broadcast address (RFC 1112 §6.4, RFC 2464 §7).
+fn group(to: IpAddr, world: &World) -> Option<[u8; 6]> {
+    match to {
+        IpAddr::V4(v4) if v4.is_multicast() => {
+            let [_, a, b, c] = v4.octets();
+            Some([1, 0, 0x5e, a & 0x7f, b, c])
+        }
+        IpAddr::V6(v6) if v6.is_multicast() => {
+            let [.., a, b, c, d] = v6.octets();
+            Some([0x33, 0x33, a, b, c, d])
+        }
+        to => (world.kind_of(to, None) == kind::BROADCAST).then_some([0xff; 6]),
+    }
+}
+
 /// The Ethernet header: of an arriving packet the destination is the interface's own address.
-fn ether(wanted: &Explain, packet: &mut Packet) -> Result<(), Error> {
+fn ether(wanted: &Explain, packet: &mut Packet, world: &World) -> Result<(), Error> {
     let has_header = packet.iif.as_ref().is_none_or(|iif| ETHERNET.contains(&iif.arp_type));
     let own = packet.iif.as_ref().and_then(|iif| iif.ether).filter(|_| packet.family != Family::ARP);
+    let own = packet.destination().and_then(|to| group(to, world)).or(own);
     let octets = |text: &Option<String>| -> Result<Option<[u8; 6]>, Error> {
         let Some(text) = text else { return Ok(None) };
-        let words: Vec<Option<u8>> = text.split(':').map(|word| u8::from_str_radix(word, 16).ok()).collect();
-        let octets: Option<Vec<u8>> = words.into_iter().collect();
+        let octet = |word| hexadecimal(word).and_then(|octet| u8::try_from(octet).ok());
+        let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
         let octets = octets.and_then(|octets| <[u8; 6]>::try_from(octets).ok());
         octets.map(Some).ok_or_else(|| usage(format!("{text:?} is no MAC address, as in 52:54:00:12:34:56")))
     };
     let (from, to) = (octets(&wanted.ether_from)?, octets(&wanted.ether_to)?);
     if has_header {
         packet.set_ether(from, to.or(own));
+        wanted.vlan.into_iter().for_each(|vlan| packet.set_vlan(vlan));
     }
     Ok(())
 }

@@ -9,9 +9,6 @@ use super::super::expr::Expr;
 use super::super::{Chain, DataType, Object, Rule, Set, Table};
 use super::same::{Anonymous, anonymous, same_rule};
 
-/// NFT_CHAIN_BINDING: the chain lives and dies with a rule.
-pub const BOUND: u32 = 4;
-
 /// Both what stays as it is and what is deleted.
 #[derive(Debug, Default)]
 pub struct Kept<'a> {
@@ -55,8 +52,7 @@ impl<'a> Kept<'a> {
     }
 
     fn find_chains(&mut self, wanted: &Table, found: &'a Table) -> Option<()> {
-        let bound = |chain: &Chain| chain.flags & BOUND != 0;
-        if wanted.chains.iter().chain(&found.chains).any(bound) {
+        if wanted.chains.iter().chain(&found.chains).any(Chain::is_bound) {
             return None;
         }
         let by_name: BTreeMap<_, _> =

@@ -1,19 +1,21 @@
 //! Expressions that do something, or ask what only the kernel knows at the time.
 
 use super::super::expr::{Expr, Register};
-use super::super::{Object, ObjectKind, attr::Attributes};
-use super::bits::Bits;
+use super::super::{Object, ObjectKind, Set, attr::Attributes};
+use super::bits::{Bits, Truth};
 use super::load::Loaded;
 use super::lookup::{self, Found};
 use super::machine::{Effect, End, Machine, stuck, usize_of};
 use super::nat;
-use super::packet::TCP;
+use super::packet::{TCP, UDP};
 use super::words::{self, Style};
 use super::world::Question;
+use super::{Change, Stage};
 
 /// NFT_OBJECT_*.
 mod object {
     pub const QUOTA: u32 = 2;
+    pub const HELPER: u32 = 3;
     pub const LIMIT: u32 = 4;
     pub const CONNLIMIT: u32 = 5;
     pub const SYNPROXY: u32 = 10;
@@ -32,9 +34,9 @@ impl Machine<'_, '_> {
                 let bits = self.registers.get(*sreg, 4);
                 self.walk.set_meta(*key, &bits, self.certain())
             }
-            Expr::CtSet { key, sreg, .. } => {
-                let bits = self.registers.get(*sreg, 4);
-                self.walk.set_ct(*key, &bits, self.certain())
+            Expr::CtSet { key, sreg, direction } => {
+                let bits = self.registers.get(*sreg, 16);
+                self.walk.set_ct(*key, *direction, &bits, self.certain())
             }
             Expr::PayloadSet { base, offset, len, sreg, .. } => self.rewrite(*base, *offset, *len, *sreg),
             Expr::ExthdrSet { field, .. } | Expr::ExthdrReset { field } => {
@@ -55,7 +57,9 @@ impl Machine<'_, '_> {
                 self.object(*kind, name, found)
             }
             Expr::ObjrefMap { set, sreg } => self.object_of(set, *sreg),
-            Expr::Dynset { set, exprs, flags, .. } => self.dynamic(set, exprs, flags & 1 != 0),
+            Expr::Dynset { set, key, operation, exprs, flags, .. } => {
+                self.dynamic(set, *key, *operation == 2, exprs, flags & 1 != 0)
+            }
             Expr::Xt { target, name, revision, info } => self.xt(*target, name, *revision, info)?,
             other => self.ask_kernel(other),
         })
@@ -64,6 +68,12 @@ impl Machine<'_, '_> {
     fn ask_kernel(&mut self, expr: &Expr) -> Effect {
         match expr {
             Expr::Queue { from, .. } => stuck(&format!("a program in user space decides (queue {from})")),
+            Expr::Synproxy { .. } if self.walk.packet.protocol != TCP => {
+                Effect::Break("not a TCP packet".into())
+            }
+            Expr::Tproxy { .. } if !matches!(self.walk.packet.protocol, TCP | UDP) => {
+                Effect::Break("neither TCP nor UDP".into())
+            }
             Expr::Fwd { .. } => stuck("the packet is handed to another interface (fwd)"),
             Expr::Tproxy { .. } => stuck("the packet goes to a proxy's socket, if there is one (tproxy)"),
             Expr::Synproxy { .. } => stuck("synproxy answers for the server"),
@@ -99,7 +109,7 @@ impl Machine<'_, '_> {
         }
     }
 
-    fn object(&self, kind: u32, name: &str, found: Option<&Object>) -> Effect {
+    fn object(&mut self, kind: u32, name: &str, found: Option<&Object>) -> Effect {
         let flag = |number| match found.map(|object| &object.kind) {
             Some(ObjectKind::Other { bytes, .. }) => Attributes(bytes).u32(number).unwrap_or(0) & 1 != 0,
             _ => false,
@@ -108,12 +118,17 @@ impl Machine<'_, '_> {
             object::QUOTA => self.limited(&format!("quota {name}"), flag(2)),
             object::LIMIT => self.limited(&format!("rate of {name}"), flag(5)),
             object::CONNLIMIT => self.limited(&format!("number of connections of {name}"), flag(2)),
+            object::SYNPROXY if self.walk.packet.protocol != TCP => Effect::Break("not a TCP packet".into()),
             object::SYNPROXY => stuck(&format!("synproxy {name} answers for the server")),
+            object::HELPER => {
+                self.walk.set_helper();
+                Effect::Next
+            }
             _ => Effect::Next,
         }
     }
 
-    fn object_of(&self, name: &str, sreg: Register) -> Effect {
+    fn object_of(&mut self, name: &str, sreg: Register) -> Effect {
         let Some(set) = self.table.sets.iter().find(|set| set.name == name) else {
             return stuck(&format!("map {name} is not there"));
         };
@@ -123,6 +138,7 @@ impl Machine<'_, '_> {
                 Effect::Break(format!("{} is not in @{name}", self.registers.origin(sreg).text))
             }
             Found::Perhaps => Effect::Doubt(self.registers.origin(sreg).doubt()),
+            Found::Added => stuck(&format!("a rule has changed @{name}")),
             Found::Element(element) => {
                 let name = element.object.as_deref().unwrap_or(name);
                 let mut objects = self.table.objects.iter();
@@ -133,8 +149,23 @@ impl Machine<'_, '_> {
     }
 
     /// Adds to, or removes from, a set; a rate of the element's own may say no.
-    fn dynamic(&mut self, set: &str, exprs: &[Expr], inverted: bool) -> Effect {
-        self.walk.changed.insert((self.table.family, self.table.name.clone(), set.to_owned()));
+    fn dynamic(&mut self, set: &str, key: Register, removes: bool, exprs: &[Expr], inverted: bool) -> Effect {
+        let name = set;
+        let Some(set) = self.table.sets.iter().find(|found| found.name == name) else {
+            return stuck(&format!("set {name} is not there"));
+        };
+        let key = self.registers.get(key, usize_of(set.key_len));
+        let place = (self.table.family, self.table.name.clone(), name.to_owned());
+        let certain = self.certain();
+        let changes = self.walk.changed.entry(place).or_default();
+        let full = if removes { Truth::No } else { is_full(set, &key, changes) };
+        if full == Truth::Yes {
+            return Effect::Break(format!("@{name} is full"));
+        }
+        changes.push(Change { key, certain: certain && full == Truth::No, removes });
+        if full == Truth::Maybe {
+            return Effect::Doubt(format!("@{name} may be full"));
+        }
         let limits = exprs.iter().any(|expr| !matches!(expr, Expr::Counter { .. } | Expr::Last { .. }));
         let over = exprs.iter().any(|expr| match expr {
             Expr::Limit { over, .. } => *over,
@@ -143,7 +174,7 @@ impl Machine<'_, '_> {
         });
         match (limits, inverted) {
             (false, false) => Effect::Next,
-            _ => self.limited(&format!("element's own rate in @{set}"), over != inverted),
+            _ => self.limited(&format!("element's own rate in @{name}"), over != inverted),
         }
     }
 
@@ -152,13 +183,21 @@ impl Machine<'_, '_> {
         let certain = self.certain();
         let packet = &mut self.walk.packet;
         let (text, style) = words::payload_field(packet.ether_type(), packet.protocol, (base, offset, len));
-        let Some(layer) = packet.layer_mut(base) else {
+        if packet.layer(base).is_none() {
             return Effect::Break(format!("{text}: the packet has no such header"));
-        };
+        }
         let offset = usize_of(offset);
+        let shape = packet.shape();
+        let Some(layer) = packet.layer_mut(base) else { return Effect::Next };
         let before = layer.part(offset, bits.len()).unwrap_or_else(|| Bits::unknown(bits.len()));
         let after = if certain { bits } else { before.or(&bits) };
         layer.put(offset, &after);
+        if packet.shape() != shape {
+            return stuck("a rule writes another protocol, length or offset into the packet");
+        }
+        if self.walk.stage == Stage::Tracked && self.walk.packet.has_end_at(base, offset, after.len()) {
+            self.walk.rewritten = true;
+        }
         let value = after.bytes().map_or_else(|| "?".to_owned(), |bytes| style.text(&bytes));
         Effect::Said(format!("{text} is {value} from here on"))
     }
@@ -167,5 +206,21 @@ impl Machine<'_, '_> {
         let how =
             if reset && self.walk.packet.protocol == TCP { "with a TCP reset" } else { "with an ICMP error" };
         Effect::End(End::Reject(how.to_owned()))
+    }
+}
+
+/// Whether there is no room for a key that is not there yet.
+fn is_full(set: &Set, key: &Bits, changes: &[Change]) -> Truth {
+    let Some(size) = set.size else { return Truth::No };
+    let added = changes.iter().filter(|change| !change.removes).count();
+    if set.elements.len().saturating_add(added) < usize_of(size) {
+        return Truth::No;
+    }
+    let mut elements = set.elements.iter();
+    let stays = set.timeout.is_none() && elements.all(|element| element.timeout.is_none());
+    match lookup::find(set, key) {
+        Found::Element(_) => Truth::No,
+        Found::Nothing if stays && changes.is_empty() => Truth::Yes,
+        _ => Truth::Maybe,
     }
 }

@@ -187,6 +187,16 @@ impl Bits {
         Self(self.0.iter().zip(&other.0).map(octet).collect())
     }
 
+    /// The bits that are set in either.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let octet = |(a, b): (&Octet, &Octet)| {
+            let value = a.value | b.value;
+            Octet { value, known: a.known & b.known | value }
+        };
+        Self(self.0.iter().zip(&other.0).map(octet).collect())
+    }
+
     pub fn equals(&self, bytes: &[u8]) -> Truth {
         let differs = self.0.iter().zip(bytes).any(|(octet, byte)| (octet.value ^ byte) & octet.known != 0);
         Truth::of(self.min() == bytes && self.max() == bytes, !differs && self.len() == bytes.len())

@@ -50,7 +50,7 @@ impl<'a> Walk<'a> {
         self.point = point;
         for (priority, call) in self.calls() {
             if priority >= CONNTRACK {
-                self.track();
+                self.track()?;
             }
             match call {
                 Call::Chain(base) => {
@@ -59,20 +59,7 @@ impl<'a> Walk<'a> {
                 Call::Nat(chains) => self.nat_hook(&chains)?,
             }
         }
-        self.track();
-        Ok(())
-    }
-
-    /// conntrack looks at the packet, where it does.
-    fn track(&mut self) {
-        if self.stage != Stage::Before || !matches!(self.point, Point::Prerouting | Point::Output) {
-            return;
-        }
-        self.stage = match self.packet.connection.state {
-            State::Untracked => Stage::Untracked,
-            _ => Stage::Tracked,
-        };
-        self.original = Some(self.packet.clone());
+        self.track()
     }
 
     fn calls(&self) -> Vec<(i32, Call<'a>)> {
@@ -156,7 +143,16 @@ impl<'a> Walk<'a> {
         let bound = if destination { self.destination_bound } else { self.source_bound };
         let connection = &self.packet.connection;
         let state = connection.state;
-        if self.stage != Stage::Tracked || state == State::Invalid || bound {
+        if self.stage != Stage::Tracked || state == State::Invalid {
+            return Ok(());
+        }
+        let translated = [true, false].into_iter().any(|side| self.is_translated(side) != Truth::No);
+        if self.rewritten && translated {
+            // It writes what it knows of the connection over what a rule has written.
+            let why = "nat after a rule that wrote an address or port into the packet is not modelled";
+            return Err(Stop::Over(Outcome::CannotTell, why.into()));
+        }
+        if bound {
             return Ok(());
         }
         if state != State::New {

@@ -1,15 +1,18 @@
-//! What meta, ct and fib say of the packet (net/netfilter/nft_meta.c, nft_ct.c, nft_fib.c).
+//! What meta and fib say of the packet (net/netfilter/nft_meta.c, nft_fib.c, net/bridge/netfilter/nft_meta_bridge.c).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::Family;
-use super::super::expr::{ct, meta};
+use super::super::expr::meta;
 use super::bits::{Bits, Truth};
 use super::machine::Effect;
-use super::packet::{Packet, State, address_of};
+use super::packet::{State, address_of};
 use super::words::{self, Style, host, interface};
 use super::world::{Interface, Question, Route, kind};
-use super::{Point, Stage, Walk};
+use super::{LOOPBACK, Point, Walk};
+
+/// PACKET_OTHERHOST.
+pub(super) const OTHER_HOST: u8 = 3;
 
 /// What a register is given.
 #[derive(Debug)]
@@ -19,17 +22,13 @@ pub(super) enum Loaded {
     Nothing(&'static str),
 }
 
-fn known(value: u64, len: usize) -> Loaded {
+pub(super) fn known(value: u64, len: usize) -> Loaded {
     Loaded::Bits(Bits::known(&host(value, len)))
 }
 
-fn perhaps(value: Option<u32>) -> Loaded {
+pub(super) fn perhaps(value: Option<u32>) -> Loaded {
     Loaded::Bits(value.map_or_else(|| Bits::unknown(4), |value| Bits::known(&host(value.into(), 4))))
 }
-
-/// IPS_SRC_NAT, IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h).
-pub(super) const STATUS_SNAT: u32 = 0x10;
-pub(super) const STATUS_DNAT: u32 = 0x20;
 
 impl Walk<'_> {
     pub(super) fn meta(&self, key: u32) -> Loaded {
@@ -55,26 +54,57 @@ impl Walk<'_> {
                 _ => perhaps(None),
             },
             meta::NFPROTO => known(packet.family.0.into(), 1),
+            meta::L4PROTO if packet.family == Family::ARP => Loaded::Nothing("the packet is none of IP"),
             meta::L4PROTO => Loaded::Bits(Bits::known(&[packet.protocol])),
-            meta::PKTTYPE => known(self.packet_kind().into(), 1),
+            meta::PKTTYPE => Loaded::Bits(self.packet_kind()),
             21 => of_device(&iif, |interface| known(interface.group.into(), 4)),
             22 => of_device(&oif, |interface| known(interface.group.into(), 4)),
             26 => of_device(&iif, |device| Loaded::Bits(Bits::known(&interface(&device.kind)))),
             27 => of_device(&oif, |device| Loaded::Bits(Bits::known(&interface(&device.kind)))),
-            17 | 18 | 34 => Loaded::Bits(Bits::unknown(16)),
+            17 => self.bridge(&iif),
+            18 => self.bridge(&oif),
+            34 => Loaded::Bits(Bits::unknown(16)),
             30 => Loaded::Bits(Bits::unknown(8)),
             31 => Loaded::Bits(Bits::unknown(1)),
             _ => perhaps(None),
         }
     }
 
-    fn packet_kind(&self) -> u8 {
+    /// The bridge that an interface is a port of; no name when it is none's.
+    fn bridge(&self, port: &Device<'_>) -> Loaded {
+        let master = match port {
+            Device::Is(port) => port.master.and_then(|index| self.world.interface(index)),
+            Device::None => None,
+            Device::Unknown => return Loaded::Bits(Bits::unknown(16)),
+        };
+        let master = master.filter(|found| found.kind == "bridge");
+        Loaded::Bits(Bits::known(&interface(master.map_or("", |found| found.name.as_str()))))
+    }
+
+    /// PACKET_HOST, _BROADCAST, …, as the link has it or a rule has set it.
+    pub(super) fn packet_kind(&self) -> Bits {
         let kind_of = |address: IpAddr| match self.world.kind_of(address, None) {
             kind::BROADCAST => 1,
             kind::MULTICAST => 2,
             _ => 0,
         };
-        self.packet.kind.or_else(|| self.packet.destination().map(kind_of)).unwrap_or(0)
+        let by_address = || Bits::known(&[self.packet.destination().map_or(0, kind_of)]);
+        let by_link = || self.kind_by_link();
+        self.packet.kind.clone().or_else(by_link).unwrap_or_else(by_address)
+    }
+
+    /// As the driver sees it (`eth_type_trans` in the kernel): to whom the frame is.
+    pub(super) fn kind_by_link(&self) -> Option<Bits> {
+        let (iif, link) = (self.packet.iif.as_ref()?, self.packet.link.as_ref()?);
+        let to = link.part(0, 6)?.bytes().filter(|_| !self.packet.local && iif.ether.is_some())?;
+        let bridge = iif.master.and_then(|index| self.world.interface(index));
+        let ours = [Some(iif), bridge].into_iter().flatten().filter_map(|found| found.ether);
+        Some(Bits::known(&[match to.as_slice() {
+            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => 1,
+            [first, ..] if first & 1 == 1 => 2,
+            to if ours.into_iter().any(|own| own == *to) => 0,
+            _ => OTHER_HOST,
+        }]))
     }
 
     pub(super) fn set_meta(&mut self, key: u32, bits: &Bits, certain: bool) -> Effect {
@@ -84,103 +114,17 @@ impl Walk<'_> {
                 Effect::Said(format!("meta mark is {} from here on", shown(&self.packet.mark)))
             }
             meta::PKTTYPE => {
-                self.packet.kind = bits.bytes().and_then(|bytes| bytes.first().copied());
+                let old = self.packet_kind();
+                let new = bits.part(0, 1).unwrap_or_else(|| Bits::unknown(1));
+                self.packet.kind = Some(match new.above(&[OTHER_HOST]) {
+                    // The kernel takes no others.
+                    Truth::Yes => old,
+                    Truth::No if certain => new,
+                    _ => old.or(&new),
+                });
                 Effect::Next
             }
-            // Priority, trace, security mark: nothing that decides where the packet goes.
-            _ => Effect::Next,
-        }
-    }
-
-    pub(super) fn ct(&self, key: u32, direction: Option<u8>) -> Loaded {
-        let connection = &self.packet.connection;
-        let state = match self.stage {
-            Stage::Before => State::Invalid,
-            Stage::Untracked => State::Untracked,
-            Stage::Tracked => connection.state,
-        };
-        let bit = match state {
-            State::Invalid => 1,
-            State::Established => 2,
-            State::Related => 4,
-            State::New => 8,
-            State::Untracked => 0x40,
-        };
-        let first = state == State::New;
-        match (key, state) {
-            (ct::STATE, _) => known(bit, 4),
-            (_, State::Invalid) if self.stage == Stage::Before => {
-                Loaded::Nothing("conntrack sees the packet only later (priority -200)")
-            }
-            (_, State::Invalid | State::Untracked) => Loaded::Nothing("the packet has no connection"),
-            (ct::DIRECTION, _) => known(connection.reply.into(), 1),
-            (ct::STATUS, _) => Loaded::Bits(connection.status.clone()),
-            (ct::MARK, _) => Loaded::Bits(connection.mark.clone()),
-            (6, _) if first => Loaded::Nothing("a first packet has no helper yet"),
-            (6, _) => Loaded::Bits(Bits::unknown(16)),
-            (7, _) => known(self.packet.family.0.into(), 1),
-            (8 | 9 | 11 | 12 | 19..=22, _) => self.tuple(key, direction),
-            (10, _) => Loaded::Bits(Bits::known(&[self.packet.protocol])),
-            (13, _) if first => Loaded::Bits(Bits::known(&[0; 16])),
-            (13, _) => Loaded::Bits(Bits::unknown(16)),
-            (14..=16, _) => Loaded::Bits(Bits::unknown(8)),
-            (17, _) => known(0, 2),
-            _ => perhaps(None),
-        }
-    }
-
-    /// An address or port of the connection: what it was before any NAT, or what its replies look for.
-    fn tuple(&self, key: u32, direction: Option<u8>) -> Loaded {
-        let source = matches!(key, 8 | 11 | 19 | 21);
-        let port = matches!(key, 11 | 12);
-        let len = match (port, self.packet.family) {
-            (true, _) => 2,
-            (_, Family::IP6) => 16,
-            _ => 4,
-        };
-        if matches!((key, self.packet.family), (19 | 20, Family::IP6) | (21 | 22, Family::IP)) {
-            return Loaded::Nothing("the connection is of the other family");
-        }
-        let first = self.packet.connection.state == State::New;
-        let bits = match (direction.unwrap_or(0), first, &self.original) {
-            (0, true, Some(original)) => part(original, !source, port),
-            // A reply comes from where the packet goes now.
-            (_, true, _) => part(&self.packet, source, port),
-            (0, false, Some(original)) if !self.packet.connection.reply => part(original, !source, port),
-            // A reply that nobody rewrites is the other way round.
-            (0, false, Some(original)) if self.is_untranslated() => part(original, source, port),
-            (_, false, Some(original)) if self.is_untranslated() => {
-                part(original, source != self.packet.connection.reply, port)
-            }
-            _ => Bits::unknown(len),
-        };
-        Loaded::Bits(bits)
-    }
-
-    fn is_untranslated(&self) -> bool {
-        [true, false].into_iter().all(|destination| self.is_translated(destination) == Truth::No)
-    }
-
-    pub(super) fn set_ct(&mut self, key: u32, bits: &Bits, certain: bool) -> Effect {
-        if self.stage != Stage::Tracked {
-            // Zones are set before there is a connection; marks need one.
-            return Effect::Next;
-        }
-        if key != ct::MARK {
-            return Effect::Next;
-        }
-        let mark = &mut self.packet.connection.mark;
-        *mark = if certain { bits.clone() } else { mark.or(bits) };
-        Effect::Said(format!("ct mark is {} from here on", shown(mark)))
-    }
-
-    pub(super) fn no_track(&mut self, certain: bool) -> Effect {
-        match (self.stage, certain) {
-            (Stage::Before, true) => {
-                self.stage = Stage::Untracked;
-                Effect::Said("conntrack leaves the packet alone".into())
-            }
-            (Stage::Before, false) => super::machine::stuck("whether the packet is tracked is not known"),
+            // Priority, trace, security mark: nothing that decides where the packet goes; asked for, they are not known.
             _ => Effect::Next,
         }
     }
@@ -194,19 +138,20 @@ impl Walk<'_> {
         let Some(address) = address_of(&self.packet.address(flags & DADDR != 0)) else {
             return Ok(Loaded::Bits(Bits::unknown(4)));
         };
-        let index = |device: Device<'_>| match device {
-            Device::Is(interface) => Some(interface.index),
-            Device::None | Device::Unknown => None,
+        let device = match flags {
+            flags if flags & IIF != 0 => self.incoming(),
+            flags if flags & OIF != 0 => self.outgoing(),
+            _ => Device::None,
         };
-        let link = match flags {
-            flags if flags & IIF != 0 => index(self.incoming()),
-            flags if flags & OIF != 0 => index(self.outgoing()),
-            _ => None,
+        let link = match device {
+            Device::Is(interface) => Some(interface.index),
+            Device::None => None,
+            Device::Unknown => return Ok(Loaded::Bits(Bits::unknown(fib_len(result, flags & PRESENT != 0)))),
         };
         if result == 3 {
             let found = self.world.kind_of(address, link);
             if found == kind::UNICAST && address.is_ipv6() {
-                let question = Question { from: None, to: address, iif: None, oif: link, mark: 0 };
+                let question = self.fib_question(address, link, 0);
                 let routed = matches!(self.world.route(&question)?, Route::To { .. });
                 return Ok(known(if routed { kind::UNICAST } else { kind::UNREACHABLE }.into(), 4));
             }
@@ -214,10 +159,17 @@ impl Walk<'_> {
         }
         let mark = self.packet.mark.bytes().filter(|_| flags & MARK != 0);
         let mark = mark.map_or(0, |bytes| u32::try_from(words::number(&bytes, true)).unwrap_or(0));
-        let question = Question { from: None, to: address, iif: None, oif: link, mark };
-        let found = match self.world.route(&question)? {
-            Route::To { kind: kind::UNICAST, link, .. } => *link,
-            _ => 0,
+        let question = self.fib_question(address, link, mark);
+        let found = match self.fib_unasked() {
+            Some(link) => link,
+            None => match self.world.route(&question)? {
+                Route::To { kind: kind::UNICAST, link: found, .. }
+                    if link.is_none_or(|link| link == *found) =>
+                {
+                    *found
+                }
+                _ => 0,
+            },
         };
         Ok(match (result, flags & PRESENT != 0) {
             (_, true) => known(u64::from(found != 0), 1),
@@ -227,6 +179,45 @@ impl Walk<'_> {
                 Loaded::Bits(Bits::known(&interface(name)))
             }
         })
+    }
+
+    /// The routing is asked without an interface, and its answer compared with the rule's: only an address of a link
+    /// means nothing without one.
+    fn fib_question(&self, to: IpAddr, link: Option<u32>, mark: u32) -> Question {
+        let of_a_link = matches!(to, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let oif = link.or_else(|| self.device().map(|interface| interface.index)).filter(|_| of_a_link);
+        Question { from: None, to, iif: None, oif, mark }
+    }
+
+    /// The interface that is found without asking: what comes by the loopback interface, and what somebody without an
+    /// address sends to his neighbours (DHCP), is where it should be.
+    fn fib_unasked(&self) -> Option<u32> {
+        let interface = self.device()?;
+        let looped = self.point == Point::Prerouting && interface.name == LOOPBACK;
+        let [from, to] = [false, true].map(|destination| address_of(&self.packet.address(destination)));
+        let to_neighbours = match to {
+            Some(IpAddr::V4(to)) => to.is_broadcast() || to.octets().starts_with(&[224, 0, 0]),
+            _ => false,
+        };
+        let nobody = from == Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) && to_neighbours;
+        (looped || nobody).then_some(interface.index)
+    }
+
+    /// Where the packet is: the interface it came by, or else the one it leaves by.
+    fn device(&self) -> Option<&Interface> {
+        match (self.incoming(), self.outgoing()) {
+            (Device::Is(interface), _) | (Device::None, Device::Is(interface)) => Some(interface),
+            _ => None,
+        }
+    }
+}
+
+/// How many octets `fib` loads: a truth, a name, or a number.
+fn fib_len(result: u32, present: bool) -> usize {
+    match result {
+        1 | 2 if present => 1,
+        2 => 16,
+        _ => 4,
     }
 }
 
@@ -264,10 +255,6 @@ fn name(found: &Device<'_>) -> Loaded {
     }
 }
 
-fn part(packet: &Packet, destination: bool, port: bool) -> Bits {
-    if port { packet.port(destination) } else { packet.address(destination) }
-}
-
-fn shown(bits: &Bits) -> String {
+pub(super) fn shown(bits: &Bits) -> String {
     bits.bytes().map_or_else(|| "not known".to_owned(), |bytes| Style::Mark.text(&bytes))
 }

@@ -2,6 +2,7 @@
 
 use super::super::expr::{Data, Expr};
 use super::super::{Element, Set, set};
+use super::Change;
 use super::bits::{Bits, Truth};
 
 /// First value past an interval; there in case no other is.
@@ -12,6 +13,8 @@ const CATCH_ALL: u32 = 2;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found<'a> {
     Element(&'a Element),
+    /// One that a rule has added on the way.
+    Added,
     Nothing,
     /// One of these, or, when there may be none, perhaps nothing.
     Perhaps,
@@ -21,7 +24,7 @@ pub(super) enum Found<'a> {
 impl Found<'_> {
     fn truth(&self) -> Truth {
         match self {
-            Self::Element(_) => Truth::Yes,
+            Self::Element(_) | Self::Added => Truth::Yes,
             Self::Nothing => Truth::No,
             Self::Perhaps => Truth::Maybe,
         }
@@ -45,6 +48,25 @@ pub(super) fn find<'a>(set: &'a Set, key: &Bits) -> Found<'a> {
         (Found::Perhaps, Some(element)) if set.data.is_none() => Found::Element(element),
         (found, _) => found,
     }
+}
+
+/// What is found after rules have changed the set.
+pub(super) fn after<'a>(set: &'a Set, found: Found<'a>, key: &Bits, changes: &[Change]) -> Found<'a> {
+    changes.iter().fold(found, |found, change| {
+        let same = match (key.bytes(), change.key.bytes()) {
+            (Some(key), _) => change.key.equals(&key),
+            (None, Some(other)) => key.equals(&other),
+            (None, None) => Truth::Maybe,
+        };
+        match (same, change.removes, found) {
+            (Truth::No, _, found)
+            | (_, false, found @ Found::Element(_))
+            | (_, true, found @ Found::Nothing) => found,
+            (Truth::Yes, true, _) if change.certain => Found::Nothing,
+            (Truth::Yes, false, _) if change.certain && set.data.is_none() => Found::Added,
+            _ => Found::Perhaps,
+        }
+    })
 }
 
 fn choose<'a>(elements: impl Iterator<Item = (&'a Element, Truth)>) -> Found<'a> {

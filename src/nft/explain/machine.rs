@@ -2,7 +2,7 @@
 
 use std::ops::Not;
 
-use super::super::expr::{CmpOp, Data, Expr, Extension, Register, VERDICT};
+use super::super::expr::{CmpOp, Data, Expr, Extension, Register, VERDICT, base as header};
 use super::super::{Family, Table, Verdict};
 use super::bits::{Bits, Truth};
 use super::load::Loaded;
@@ -184,12 +184,13 @@ impl<'w, 'a> Machine<'w, 'a> {
         let packet = &self.walk.packet;
         let (text, style) = words::payload_field(packet.ether_type(), packet.protocol, (base, offset, len));
         let Some(layer) = packet.layer(base) else {
-            let why = if base == 0 { "the packet has no link header" } else { "not known of this packet" };
-            return if base == 0 {
-                Effect::Break(format!("{text}: {why}"))
-            } else {
-                self.registers.forget(&text);
-                Effect::Doubt(format!("{text} is {why}"))
+            return match base {
+                header::LINK => Effect::Break(format!("{text}: the packet has no link header")),
+                header::TRANSPORT => Effect::Break(format!("{text}: the packet is none of IP")),
+                _ => {
+                    self.registers.forget(&text);
+                    Effect::Doubt(format!("{text} is not known of this packet"))
+                }
             };
         };
         // Past the headers there may be more, or the end of the packet.
@@ -247,9 +248,9 @@ impl<'w, 'a> Machine<'w, 'a> {
         let values: Vec<String> = origins.iter().map(Origin::value).collect();
         let shown = if set.is_anonymous() { "the set".to_owned() } else { format!("@{name}") };
         let is = format!("{} is {}", texts.join(" . "), values.join(" . "));
-        let changed =
-            self.walk.changed.contains(&(self.table.family, self.table.name.clone(), name.to_owned()));
-        let found = if changed { Found::Perhaps } else { lookup::find(set, &key) };
+        let place = (self.table.family, self.table.name.clone(), name.to_owned());
+        let changes = self.walk.changed.get(&place).map_or(&[][..], Vec::as_slice);
+        let found = lookup::after(set, lookup::find(set, &key), &key, changes);
         let doubt = || {
             let unknown = origins.iter().find(|origin| origin.raw.bytes().is_none());
             unknown.map_or_else(|| format!("{shown} has changed on the way"), Origin::doubt)
@@ -264,9 +265,11 @@ impl<'w, 'a> Machine<'w, 'a> {
                 }
                 return if dreg == Some(VERDICT) { stuck(&doubt()) } else { Effect::Doubt(doubt()) };
             }
-            (Found::Nothing, true) => return Effect::Next,
+            (Found::Nothing, true) | (Found::Added, false) => return Effect::Next,
             (Found::Nothing, false) => return Effect::Break(format!("{is}, not in {shown}")),
-            (Found::Element(_), true) => return Effect::Break(format!("{is}, which is in {shown}")),
+            (Found::Element(_) | Found::Added, true) => {
+                return Effect::Break(format!("{is}, which is in {shown}"));
+            }
             (Found::Element(element), false) => element,
         };
         if lookup::may_refuse(element) && !self.walk.world.within_limits {

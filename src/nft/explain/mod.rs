@@ -10,8 +10,8 @@
 //!       └──── the caller finds it out ◄──┘ and begins anew
 //! ```
 //!
-//! Not modelled: fragments, IP options and extension headers, VLAN tags, bridges between the hooks, rules of the
-//! legacy xtables, and what happens to a packet outside netfilter (sockets, traffic control, XFRM).
+//! Not modelled: fragments, IP options and extension headers, bridges between the hooks, flowtables (noted), rules of
+//! the legacy xtables, and what happens to a packet outside netfilter (sockets, traffic control, XFRM).
 
 mod action;
 mod bits;
@@ -23,12 +23,13 @@ mod nat;
 mod packet;
 mod registers;
 mod text;
+mod track;
 mod walk;
 mod words;
 mod world;
 mod xt;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -178,7 +179,10 @@ pub fn explain(
         original: None,
         destination_bound: false,
         source_bound: false,
-        changed: BTreeSet::new(),
+        zone: None,
+        helper_set: false,
+        rewritten: false,
+        changed: BTreeMap::new(),
         gateway: None,
         preferred: None,
         steps: Vec::new(),
@@ -214,6 +218,18 @@ impl From<Question> for Stop {
     }
 }
 
+/// The name the kernel gives its loopback interface.
+const LOOPBACK: &str = "lo";
+
+/// What a rule does to a set for a packet.
+#[derive(Debug, Clone)]
+struct Change {
+    key: Bits,
+    /// Whether it happened.
+    certain: bool,
+    removes: bool,
+}
+
 /// A packet on its way.
 struct Walk<'a> {
     ruleset: &'a Ruleset,
@@ -228,8 +244,14 @@ struct Walk<'a> {
     /// NAT has decided about this side of the connection.
     destination_bound: bool,
     source_bound: bool,
-    /// Sets that rules have added to on the way.
-    changed: BTreeSet<(Family, String, String)>,
+    /// Given by a rule before conntrack looks; the connection's after it.
+    zone: Option<track::Zone>,
+    /// A rule may have given the connection a helper.
+    helper_set: bool,
+    /// A rule has written an address or port into the packet since conntrack saw it.
+    rewritten: bool,
+    /// What rules have done to sets on the way.
+    changed: BTreeMap<(Family, String, String), Vec<Change>>,
     /// Of the last route found: next hop, and the address packets from here get.
     gateway: Option<IpAddr>,
     preferred: Option<IpAddr>,
@@ -241,6 +263,7 @@ impl Walk<'_> {
         match (self.point, self.packet.local, &self.packet.iif) {
             (Point::Output | Point::Egress, ..) => load::Device::None,
             (Point::Postrouting, true, _) => load::Device::None,
+            (Point::Postrouting, ..) if self.family == Some(Family::BRIDGE) => load::Device::None,
             (_, _, Some(interface)) => load::Device::Is(interface),
             (_, _, None) => load::Device::Unknown,
         }

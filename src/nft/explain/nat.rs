@@ -7,9 +7,9 @@ use std::ops::Not;
 use super::super::expr::{Expr, NatKind, Register};
 use super::super::{Family, Verdict};
 use super::bits::{Bits, Truth};
-use super::load::{STATUS_DNAT, STATUS_SNAT};
-use super::machine::{Effect, End, Machine};
+use super::machine::{Effect, End, Machine, stuck};
 use super::packet::{ICMP, ICMP6, bits_of};
+use super::track::{STATUS_DNAT, STATUS_SNAT};
 use super::words::{host, number};
 use super::world::{Address, Interface, Question, UNIVERSE, within};
 use super::{Point, Walk};
@@ -71,6 +71,9 @@ fn range(
 impl Machine<'_, '_> {
     /// Nothing is rewritten as long as the rule may not match: the walk ends here.
     pub(super) fn nat(&mut self, change: &Change) -> Effect {
+        if self.walk.rewritten {
+            return stuck("nat after a rule that wrote an address or port into the packet is not modelled");
+        }
         let said = if self.certain() { self.walk.translate(change) } else { String::new() };
         Effect::End(End::Nat(said))
     }

@@ -40,6 +40,29 @@ pub struct Connection {
     /// Host order, as all that follows.
     pub status: Bits,
     pub mark: Bits,
+    pub labels: Bits,
+    /// The zone it is in; in any other the packet is the first of a connection. None: in whatever zone it is looked for.
+    pub zone: Option<u16>,
+}
+
+impl Connection {
+    /// The packet is the first of it.
+    pub(super) fn begin(&mut self, state: State) {
+        let zero = || Bits::known(&words::host(0, 4));
+        *self = Self {
+            state,
+            reply: false,
+            status: zero(),
+            mark: zero(),
+            labels: Bits::known(&[0; 16]),
+            zone: self.zone,
+        };
+    }
+
+    /// It was there before, and what it has been given is not known.
+    pub fn forget(&mut self) {
+        (self.status, self.mark, self.labels) = (Bits::unknown(4), Bits::unknown(4), Bits::unknown(16));
+    }
 }
 
 /// Starts as the first packet of its connection, without options or payload that anybody knows of.
@@ -55,8 +78,8 @@ pub struct Packet {
     /// Of the whole, from the network header on.
     pub length: Option<u32>,
     pub mark: Bits,
-    /// 0 host, 1 broadcast, 2 multicast.
-    pub kind: Option<u8>,
+    /// 0 host, 1 broadcast, 2 multicast, 3 another host; None: what its destination says.
+    pub kind: Option<Bits>,
     /// Made on this machine.
     pub local: bool,
     pub uid: Option<u32>,
@@ -95,7 +118,14 @@ impl Packet {
 
     fn new(family: Family, network: Bits, transport: Bits, protocol: u8) -> Self {
         let zero = || Bits::known(&words::host(0, 4));
-        let connection = Connection { state: State::New, reply: false, status: zero(), mark: zero() };
+        let connection = Connection {
+            state: State::New,
+            reply: false,
+            status: zero(),
+            mark: zero(),
+            labels: Bits::known(&[0; 16]),
+            zone: None,
+        };
         Self {
             family,
             link: None,
@@ -197,6 +227,16 @@ impl Packet {
         self.link = Some(link);
     }
 
+    /// The frame has an 802.1Q tag: PCP, DEI and VLAN together. `set_ether` comes first.
+    pub fn set_vlan(&mut self, tag: u16) {
+        if let Some(mut link) = self.link.as_ref().and_then(|link| link.part(0, ETHER_LEN - 2)) {
+            link.extend(&Bits::known(&[0x81, 0x00]));
+            link.extend(&Bits::known(&tag.to_be_bytes()));
+            link.extend(&Bits::known(&self.ether_type().to_be_bytes()));
+            self.link = Some(link);
+        }
+    }
+
     pub(super) fn ether_type(&self) -> u16 {
         match self.family {
             Family::IP6 => 0x86dd,
@@ -209,7 +249,7 @@ impl Packet {
         match number {
             base::LINK => self.link.as_ref(),
             base::NETWORK => Some(&self.network),
-            base::TRANSPORT => Some(&self.transport),
+            base::TRANSPORT => Some(&self.transport).filter(|_| self.family != Family::ARP),
             _ => None,
         }
     }
@@ -218,8 +258,39 @@ impl Packet {
         match number {
             base::LINK => self.link.as_mut(),
             base::NETWORK => Some(&mut self.network),
+            base::TRANSPORT if self.family == Family::ARP => None,
             base::TRANSPORT => Some(&mut self.transport),
             _ => None,
+        }
+    }
+
+    /// What tells where headers end and what they are: a packet in which that is rewritten is another one.
+    pub(super) fn shape(&self) -> Vec<Option<Bits>> {
+        let network: &[(usize, usize)] = match self.family {
+            Family::IP => &[(0, 1), (2, 2), (6, 2), (9, 1)],
+            Family::IP6 => &[(4, 3)],
+            _ => &[],
+        };
+        let transport: &[(usize, usize)] = match self.protocol {
+            TCP => &[(12, 1)],
+            UDP => &[(4, 2)],
+            _ => &[],
+        };
+        let parts = network.iter().map(|(at, len)| self.network.part(*at, *len));
+        parts.chain(transport.iter().map(|(at, len)| self.transport.part(*at, *len))).collect()
+    }
+
+    /// Whether octets are those of an address, a port or an echo's identifier.
+    pub(super) fn has_end_at(&self, layer: u32, offset: usize, len: usize) -> bool {
+        let overlaps = |at: usize, size: usize| offset < at + size && at < offset.saturating_add(len);
+        match layer {
+            base::NETWORK => [false, true].into_iter().any(|destination| {
+                let (at, size) = self.address_at(destination);
+                overlaps(at, size)
+            }),
+            base::TRANSPORT if self.has_ports() => overlaps(0, 4),
+            base::TRANSPORT => overlaps(4, 2),
+            _ => false,
         }
     }
 

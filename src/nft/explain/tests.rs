@@ -1,5 +1,7 @@
 //! Rules written out as the kernel has them, and what becomes of a packet.
 
+mod fib;
+
 use std::net::IpAddr;
 
 use super::super::expr::{CmpOp, NatKind, base, ct, meta};
@@ -343,6 +345,85 @@ fn nothing_that_a_kernel_may_say_stops_the_walk() {
             for expr in exprs {
                 let _ = walked(&input(vec![vec![expr]]), &packet());
             }
+        }
+    }
+}
+
+/// What is above IP, ARP has not: a rule about it does not match, whichever way round it is.
+#[test]
+fn arp_has_no_ports_and_no_protocol_above_ip() {
+    let mut arp = Packet::arp(Some(PEER.into()), POD.into(), 1);
+    arp.iif = world().interface(2).cloned();
+    let port_is_not = vec![
+        Expr::Payload { base: base::TRANSPORT, offset: 2, len: 2, dreg: 1 },
+        Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: vec![0, 22] },
+    ];
+    let protocol_is_not = vec![
+        Expr::Meta { key: meta::L4PROTO, dreg: 1 },
+        Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: vec![6] },
+    ];
+    for exprs in [port_is_not, protocol_is_not] {
+        let mut rules = table(vec![chain("c", "filter", hook::FORWARD, 0, vec![with(exprs, Verdict::Drop)])]);
+        rules.tables[0].family = Family::BRIDGE;
+        let path = Path::Hook(Point::Forward);
+        let found = explain(&rules, &world(), &arp, path, Some(Family::BRIDGE)).expect("nothing is routed");
+        assert_eq!(found.outcome, Outcome::Accepted, "{found:?}");
+    }
+}
+
+/// To whom a frame is, its Ethernet address says, not its IP address.
+#[test]
+fn the_packet_type_is_that_of_the_frame() {
+    let rule = |kind: u8| {
+        let read = Expr::Meta { key: meta::PKTTYPE, dreg: 1 };
+        with(vec![read, Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: vec![kind] }], Verdict::Drop)
+    };
+    let mut world = world();
+    world.interfaces[1].ether = Some([2, 0, 0, 0, 0, 1]);
+    for (to, kind) in
+        [([2, 0, 0, 0, 0, 1], 0), ([0xff; 6], 1), ([1, 0, 0x5e, 0, 0, 1], 2), ([2, 0, 0, 0, 0, 2], 3)]
+    {
+        let mut packet = packet();
+        packet.iif = world.interface(2).cloned();
+        packet.set_ether(None, Some(to));
+        for other in 0..4 {
+            let rules = table(vec![chain("c", "filter", hook::PREROUTING, 0, vec![rule(other)])]);
+            let found =
+                explain(&rules, &world, &packet, Path::Hook(Point::Prerouting), None).expect("no routes");
+            assert_eq!(found.outcome == Outcome::Dropped, other == kind, "{to:?} {other}");
+        }
+    }
+}
+
+#[test]
+fn a_port_has_its_bridges_name_and_no_other_interface_has_one() {
+    let mut world = world();
+    let mut port = Interface { index: 4, name: "tap0".into(), master: Some(3), ..Interface::default() };
+    world.interfaces[2].kind = "bridge".into();
+    world.interfaces.push(port.clone());
+    let read = Expr::Meta { key: 17, dreg: 1 };
+    let is_br0 = Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: words::interface("br0") };
+    let rule = with(vec![read, is_br0], Verdict::Drop);
+    let mut rules = table(vec![chain("c", "filter", hook::FORWARD, 0, vec![rule])]);
+    rules.tables[0].family = Family::BRIDGE;
+    let outcome = |iif: &Interface| {
+        let mut packet = packet();
+        packet.iif = Some(iif.clone());
+        let path = Path::Hook(Point::Forward);
+        explain(&rules, &world, &packet, path, Some(Family::BRIDGE)).expect("nothing is routed").outcome
+    };
+    assert_eq!(outcome(&port), Outcome::Dropped);
+    port.master = None;
+    assert_eq!(outcome(&port), Outcome::Accepted);
+}
+
+#[test]
+fn every_name_that_nft_has_for_an_icmp_type_is_taken() {
+    use super::super::syntax::Type;
+    for (of, v6) in [(Type::IcmpType, false), (Type::Icmpv6Type, true)] {
+        assert!(!of.symbols().is_empty());
+        for (number, word) in of.symbols() {
+            assert_eq!(icmp_type(word, v6).map(u32::from), Some(*number), "{word}");
         }
     }
 }

@@ -6,13 +6,16 @@
 //!            a socket ► routed ► output ► (again) ─► postrouting ► egress
 //! ```
 
-use super::super::Family;
-use super::packet::bits_of;
+use std::ops::Not;
+
+use super::super::{Expr, Family};
+use super::bits::{Bits, Truth};
+use super::load::OTHER_HOST;
+use super::packet::{State, bits_of};
+use super::track::{ZONE, Zone};
 use super::words::number;
 use super::world::{Interface, Question, Route, kind};
-use super::{Outcome, Path, Point, Stage, Step, Stop, Walk};
-
-const LOOPBACK: &str = "lo";
+use super::{LOOPBACK, Outcome, Path, Point, Step, Stop, Walk};
 
 impl Walk<'_> {
     /// To its end; an error only where a question is open.
@@ -31,15 +34,50 @@ impl Walk<'_> {
 
     fn only(&mut self, point: Point) -> Result<String, Stop> {
         if !matches!(point, Point::Ingress | Point::Prerouting | Point::Output) {
-            self.stage = Stage::Tracked;
+            self.classify();
             self.original = Some(self.packet.clone());
+            self.zone = self.zone_by_then();
         }
         self.hook(point)?;
         Ok(format!("goes on after {point} as {}", self.packet))
     }
 
+    /// The zone of a packet that is only met at a later hook: its connection's, or what rules before may have set.
+    fn zone_by_then(&self) -> Option<Zone> {
+        let rules = self.ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+        let mut exprs = rules.flat_map(|rule| &rule.exprs);
+        let sets_zone = |expr: &Expr| match expr {
+            Expr::CtSet { key, .. } => *key == ZONE,
+            Expr::Xt { target, name, .. } => *target && name == "CT",
+            _ => false,
+        };
+        let id = match self.packet.connection.zone {
+            Some(zone) => Bits::known(&zone.to_ne_bytes()),
+            None if exprs.any(sets_zone) => Bits::unknown(2),
+            None => return None,
+        };
+        Some(Zone { id, direction: None })
+    }
+
+    /// IP takes no frame to another host, and forwards none that is not to this one alone.
+    fn is_for_us(&self, others_too: bool) -> Result<(), Stop> {
+        let Some(kind) = self.packet.kind.clone().or_else(|| self.kind_by_link()) else { return Ok(()) };
+        let (refused, why) = if others_too {
+            (kind.equals(&[0]).not(), "it is not forwarded: its pkttype is not host")
+        } else {
+            (kind.equals(&[OTHER_HOST]), "IP does not take it: its pkttype is other")
+        };
+        match refused {
+            Truth::No => Ok(()),
+            Truth::Yes => Err(Stop::Over(Outcome::Dropped, why.into())),
+            Truth::Maybe => Err(Stop::Over(Outcome::CannotTell, "its pkttype is not known".into())),
+        }
+    }
+
     fn arriving(&mut self) -> Result<String, Stop> {
         self.hook(Point::Ingress)?;
+        self.is_for_us(false)?;
+        self.offloaded();
         self.hook(Point::Prerouting)?;
         let iif = self.packet.iif.as_ref().map(|interface| interface.index);
         let (found, link) = self.route(iif)?;
@@ -52,7 +90,22 @@ impl Walk<'_> {
         }
     }
 
+    /// A flowtable takes later packets of the connections that rules have given it past the other hooks.
+    fn offloaded(&mut self) {
+        let tables = self.ruleset.tables.iter().flat_map(|table| &table.flowtables);
+        let iif = self.packet.iif.as_ref();
+        let on_device = |name: &String| iif.is_none_or(|iif| iif.name == *name);
+        let taken =
+            tables.filter(|found| found.devices.iter().any(on_device)).map(|found| found.name.clone()).next();
+        if let Some(name) = taken.filter(|_| self.packet.connection.state == State::Established) {
+            self.note(&format!(
+                "flowtable {name} is on its device: if its connection was added, the packet meets none of what follows"
+            ));
+        }
+    }
+
     fn forward(&mut self, link: u32) -> Result<String, Stop> {
+        self.is_for_us(true)?;
         let oif = self.leave_by(link)?;
         let ttl_at = if self.packet.family == Family::IP6 { 7 } else { 8 };
         let ttl = self.packet.network.part(ttl_at, 1).and_then(|bits| bits.bytes());

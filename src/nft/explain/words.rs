@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::super::attr::array;
 use super::super::expr::{base, ct, meta};
+use super::super::syntax::Type;
 
 /// How octets are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) enum Style {
     Bits(&'static [(u64, &'static str)], bool),
     /// Words for numbers.
     Words(&'static [(u64, &'static str)], bool),
+    /// nft's words for numbers in network order.
+    Symbols(Type),
     Hex,
 }
 
@@ -57,25 +60,6 @@ const FIB_TYPES: &[(u64, &str)] = &[
     (7, "unreachable"),
     (8, "prohibit"),
 ];
-pub(super) const ICMP_TYPES: &[(u64, &str)] = &[
-    (0, "echo-reply"),
-    (3, "destination-unreachable"),
-    (5, "redirect"),
-    (8, "echo-request"),
-    (11, "time-exceeded"),
-    (12, "parameter-problem"),
-];
-pub(super) const ICMP6_TYPES: &[(u64, &str)] = &[
-    (1, "destination-unreachable"),
-    (2, "packet-too-big"),
-    (3, "time-exceeded"),
-    (128, "echo-request"),
-    (129, "echo-reply"),
-    (133, "nd-router-solicit"),
-    (134, "nd-router-advert"),
-    (135, "nd-neighbor-solicit"),
-    (136, "nd-neighbor-advert"),
-];
 const PACKET_TYPES: &[(u64, &str)] = &[(0, "host"), (1, "broadcast"), (2, "multicast"), (3, "other")];
 const FAMILIES: &[(u64, &str)] = &[(2, "ipv4"), (10, "ipv6")];
 const ETHER_TYPES: &[(u64, &str)] = &[(0x0800, "ip"), (0x0806, "arp"), (0x86dd, "ip6"), (0x8100, "vlan")];
@@ -110,6 +94,10 @@ impl Style {
             }
             Self::Protocol => word(PROTOCOLS, number(bytes, false)),
             Self::Words(words, host) => word(words, number(bytes, host)),
+            Self::Symbols(kind) => {
+                let number = number(bytes, false);
+                kind.symbol(number.into()).map_or_else(|| number.to_string(), str::to_owned)
+            }
             Self::Bits(words, host) => bits(words, number(bytes, host)),
             Self::Hex => hex(bytes),
         }
@@ -277,6 +265,7 @@ pub(super) fn payload_field(ether_type: u16, protocol: u8, at: (u32, u32, u32)) 
     let (name, style) = match (ether_type, protocol, at) {
         (.., (base::LINK, 0, 6)) => ("ether daddr", Style::Ether),
         (.., (base::LINK, 6, 6)) => ("ether saddr", Style::Ether),
+        (.., (base::LINK, 14, 2)) => ("vlan id", Style::Number),
         (.., (base::LINK, 12, 2)) => ("ether type", Style::Words(ETHER_TYPES, false)),
         (0x0800, _, (base::NETWORK, offset, len)) => match (offset, len) {
             (1, 1) => ("ip dscp", Style::Hex),
@@ -310,9 +299,9 @@ pub(super) fn payload_field(ether_type: u16, protocol: u8, at: (u32, u32, u32)) 
         (_, 6, (base::TRANSPORT, 13, 1)) => ("tcp flags", Style::Bits(TCP_FLAGS, false)),
         (_, 17, (base::TRANSPORT, 0, 2)) => ("udp sport", Style::Number),
         (_, 17, (base::TRANSPORT, 2, 2)) => ("udp dport", Style::Number),
-        (_, 1, (base::TRANSPORT, 0, 1)) => ("icmp type", Style::Words(ICMP_TYPES, false)),
+        (_, 1, (base::TRANSPORT, 0, 1)) => ("icmp type", Style::Symbols(Type::IcmpType)),
         (_, 1, (base::TRANSPORT, 1, 1)) => ("icmp code", Style::Number),
-        (_, 58, (base::TRANSPORT, 0, 1)) => ("icmpv6 type", Style::Words(ICMP6_TYPES, false)),
+        (_, 58, (base::TRANSPORT, 0, 1)) => ("icmpv6 type", Style::Symbols(Type::Icmpv6Type)),
         (_, 58, (base::TRANSPORT, 1, 1)) => ("icmpv6 code", Style::Number),
         (_, _, (base::TRANSPORT, 0, 2)) => ("th sport", Style::Number),
         (_, _, (base::TRANSPORT, 2, 2)) => ("th dport", Style::Number),
@@ -335,7 +324,9 @@ pub(super) fn hint(field: &str) -> Option<&'static str> {
         ("saddr ether", "--ether-from MAC"),
         ("ether saddr", "--ether-from MAC"),
         ("ether daddr", "--ether-to MAC"),
+        ("vlan", "--vlan ID"),
         ("ct mark", "--ct-mark N"),
+        ("ct zone", "--ct-zone N"),
         ("ct status", "--ct-status WORDS"),
         ("ip saddr", "--from ADDRESS"),
         ("ip6 saddr", "--from ADDRESS"),
@@ -362,8 +353,14 @@ pub fn protocol(word: &str) -> Option<u8> {
 
 /// An ICMP type, by name or number.
 pub fn icmp_type(word: &str, v6: bool) -> Option<u8> {
-    let words = if v6 { ICMP6_TYPES } else { ICMP_TYPES };
-    numbered(words, word).and_then(|number| u8::try_from(number).ok())
+    let (kind, word) = match (v6, word) {
+        // RFC 2710 has one number for both.
+        (true, "mld-listener-reduction") => (Type::Icmpv6Type, "mld-listener-done"),
+        (true, word) => (Type::Icmpv6Type, word),
+        (false, word) => (Type::IcmpType, word),
+    };
+    let found = kind.symbols().iter().find(|(_, symbol)| *symbol == word);
+    found.map_or_else(|| word.parse().ok(), |(number, _)| u8::try_from(*number).ok())
 }
 
 /// `syn,ack`, or a number; empty for none.

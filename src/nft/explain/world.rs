@@ -27,6 +27,8 @@ pub struct Interface {
     /// `veth`, `bridge`, …; empty for hardware.
     pub kind: String,
     pub ether: Option<[u8; 6]>,
+    /// Index of the bridge or bond it is a port of.
+    pub master: Option<u32>,
     /// In the order the kernel has them.
     pub addresses: Vec<Address>,
 }
@@ -101,7 +103,7 @@ impl World {
     pub fn kind_of(&self, address: IpAddr, link: Option<u32>) -> u8 {
         match address {
             IpAddr::V4(v4) if v4.is_multicast() => return kind::MULTICAST,
-            IpAddr::V4(v4) if v4.is_broadcast() || v4.octets().starts_with(&[0]) => return kind::BROADCAST,
+            IpAddr::V4(v4) if v4.is_broadcast() || v4.is_unspecified() => return kind::BROADCAST,
             IpAddr::V6(v6) if v6.is_multicast() => return kind::MULTICAST,
             _ => {}
         }

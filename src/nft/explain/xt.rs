@@ -13,6 +13,7 @@ use super::load::Loaded;
 use super::machine::{Effect, End, Machine, stuck};
 use super::nat::Change;
 use super::packet::{ICMP, ICMP6, Packet, State, TCP, UDP};
+use super::track::Zone;
 use super::words::number;
 use super::world::Question;
 use super::{Stage, Walk};
@@ -46,6 +47,22 @@ impl Info<'_> {
     fn ports(self, at: usize) -> (Vec<u8>, Vec<u8>) {
         (self.u16(at).to_be_bytes().to_vec(), self.u16(at + 2).to_be_bytes().to_vec())
     }
+}
+
+/// XT_CT_ZONE_DIR_ORIG 4, _REPL 8, _ZONE_MARK 16; a helper or timeout alone makes a template of zone 0.
+fn zone(packet: &Packet, info: Info<'_>) -> Zone {
+    let (flags, id) = (info.u16(0), info.u16(2));
+    let of_mark = if cfg!(target_endian = "little") { 0 } else { 2 };
+    let id = match flags & 16 {
+        0 => Bits::known(&id.to_ne_bytes()),
+        _ => packet.mark.part(of_mark, 2).unwrap_or_else(|| Bits::unknown(2)),
+    };
+    let direction = match flags & 12 {
+        4 => Some(0),
+        8 => Some(1),
+        _ => None,
+    };
+    Zone { id, direction }
 }
 
 /// Truth of a match, inverted when its flag is set.
@@ -120,7 +137,7 @@ impl Machine<'_, '_> {
             }
             ("CT", _) if info.u16(0) & 1 != 0 => self.walk.no_track(self.certain()),
             ("NOTRACK", _) => self.walk.no_track(self.certain()),
-            ("CT", _) => Effect::Next,
+            ("CT", _) => self.walk.set_zone(zone(&self.walk.packet, info), self.certain()),
             ("NFQUEUE", _) => stuck("a program in user space decides (NFQUEUE)"),
             ("TPROXY", _) => stuck("the packet goes to a proxy's socket, if there is one (TPROXY)"),
             (name, _) => stuck(&format!("target {name} is not understood")),
@@ -138,11 +155,11 @@ impl Machine<'_, '_> {
         match mode {
             0 => {
                 let mark = set_mark(&mark, value, mask);
-                self.walk.set_ct(ct::MARK, &mark, certain)
+                self.walk.set_ct(ct::MARK, None, &mark, certain)
             }
             1 => {
                 let mark = mark.masked(&(!mask).to_ne_bytes(), &[0; 4]).xor(&of_packet(packet_mask));
-                self.walk.set_ct(ct::MARK, &mark, certain)
+                self.walk.set_ct(ct::MARK, None, &mark, certain)
             }
             _ => {
                 let kept = of_packet(!packet_mask);

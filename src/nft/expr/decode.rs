@@ -1,7 +1,7 @@
 //! Bytes to expressions.
 
 use super::super::attr::{Attributes, array};
-use super::{CmpOp, Data, Expr, Extension, NatKind, Verdict};
+use super::{CmpOp, Data, Expr, Extension, NatKind, Verdict, length};
 
 /// Flags the kernel derives from the registers given: NF_NAT_RANGE_MAP_IPS and _PROTO_SPECIFIED.
 const NAT_DERIVED: u32 = 3;
@@ -21,6 +21,7 @@ impl Expr {
         Self::decode_known(&name, Attributes(data))
             .unwrap_or_else(|| Self::Unknown { name: name.into_owned(), bytes: data.to_vec() })
     }
+
     fn decode_known(name: &str, attributes: Attributes<'_>) -> Option<Self> {
         Self::decode_load(name, attributes)
             .or_else(|| Self::decode_more_loads(name, attributes))
@@ -34,12 +35,12 @@ impl Expr {
             "meta" if a.only(&[1, 2]) => Self::Meta { key: a.u32(2)?, dreg: a.u32(1)? },
             "meta" if a.only(&[2, 3]) => Self::MetaSet { key: a.u32(2)?, sreg: a.u32(3)? },
             "payload" if a.only(&[1, 2, 3, 4]) => {
-                Self::Payload { base: a.u32(2)?, offset: a.u32(3)?, len: a.u32(4)?, dreg: a.u32(1)? }
+                Self::Payload { base: a.u32(2)?, offset: a.u32(3)?, len: length(a.u32(4))?, dreg: a.u32(1)? }
             }
             "payload" if a.only(&[2, 3, 4, 5, 6, 7, 8]) => Self::PayloadSet {
                 base: a.u32(2)?,
                 offset: a.u32(3)?,
-                len: a.u32(4)?,
+                len: length(a.u32(4))?,
                 sreg: a.u32(5)?,
                 csum_type: a.u32(6).unwrap_or(0),
                 csum_offset: a.u32(7).unwrap_or(0),
@@ -91,7 +92,7 @@ impl Expr {
                 Self::Hash {
                     sreg,
                     dreg: a.u32(2)?,
-                    len: a.u32(3).unwrap_or(0),
+                    len: length(a.u32(3).or(Some(0)))?,
                     modulus: a.u32(4)?,
                     seed: a.u32(5),
                     offset: a.u32(6).unwrap_or(0),
@@ -124,14 +125,14 @@ impl Expr {
             "bitwise" if a.only(&[1, 2, 3, 4, 5, 6]) && a.u32(6).unwrap_or(0) == 0 => Self::Bitwise {
                 sreg: a.u32(1)?,
                 dreg: a.u32(2)?,
-                len: a.u32(3)?,
+                len: length(a.u32(3))?,
                 mask: value_of(a, 4)?,
                 xor: value_of(a, 5)?,
             },
             "bitwise" if a.only(&[1, 2, 3, 6, 7]) && matches!(a.u32(6), Some(1 | 2)) => Self::Shift {
                 sreg: a.u32(1)?,
                 dreg: a.u32(2)?,
-                len: a.u32(3)?,
+                len: length(a.u32(3))?,
                 right: a.u32(6) == Some(2),
                 bits: u32::from_ne_bytes(array(&value_of(a, 7)?, 0)?),
             },
@@ -139,7 +140,7 @@ impl Expr {
                 sreg: a.u32(1)?,
                 dreg: a.u32(2)?,
                 hton: flag(a.u32(3))?,
-                len: a.u32(4)?,
+                len: length(a.u32(4))?,
                 size: a.u32(5)?,
             },
             "lookup" if a.only(&[1, 2, 3, 4, 5]) => {
@@ -280,7 +281,7 @@ impl Extension {
             space: a.u32(6).unwrap_or(0),
             kind: a.u8(2)?,
             offset: a.u32(3)?,
-            len: a.u32(4)?,
+            len: length(a.u32(4))?,
             flags: a.u32(5).unwrap_or(0),
         })
     }

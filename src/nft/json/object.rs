@@ -21,7 +21,6 @@ impl Style {
         let kind = object.kind.number();
         match &object.kind {
             ObjectKind::Counter { packets, bytes } => {
-                let (packets, bytes) = if self.stateless { (0, 0) } else { (*packets, *bytes) };
                 fields.insert("packets".to_owned(), json!(packets));
                 fields.insert("bytes".to_owned(), json!(bytes));
             }

@@ -26,6 +26,8 @@ impl Style {
                 json!({"vmap": {"key": self.value_json(key), "data": self.value_json(set)}})
             }
             Statement::Verdict(found) => verdict(found),
+            // Chains without a name are listed with the others: JSON has no other words for them that load.
+            Statement::InPlace { verdict: found, .. } => verdict(found),
             Statement::Mangle(field, value) => {
                 json!({"mangle": {"key": self.value_json(field), "value": self.value_json(value)}})
             }

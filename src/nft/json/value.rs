@@ -28,6 +28,11 @@ fn number(number: u128) -> Json {
 
 impl Style {
     pub(super) fn constant_json(&self, constant: Constant, in_range: bool) -> Json {
+        // Of a range's ends nft names users, but not ports.
+        let nameless = in_range && constant.kind == Type::InetService;
+        if let Some(name) = self.names.of(constant).filter(|_| !nameless) {
+            return json!(name);
+        }
         let numeric = self.numeric || in_range && constant.kind == Type::InetProto;
         match constant.kind {
             Type::Boolean => match constant.number {
@@ -48,7 +53,7 @@ impl Style {
         match value {
             Value::Field(field) => self.field_json(field),
             Value::Constant(constant) => self.constant_json(*constant, false),
-            Value::Flags(flags, join) => flags_json(*flags, *join),
+            Value::Flags(flags, join) => flags_json(*flags, *join, self.numeric),
             Value::Beginning(name) => json!(format!("{}*", name.name())),
             Value::Prefix(first, len) => {
                 json!({"prefix": {"addr": self.constant_json(*first, false), "len": len}})
@@ -190,7 +195,7 @@ impl Style {
     }
 }
 
-fn flags_json(flags: Constant, join: Join) -> Json {
+fn flags_json(flags: Constant, join: Join, numeric: bool) -> Json {
     let (names, rest) = (flag_names(flags), nameless(flags));
     if names.is_empty() || join == Join::Whole && names.len() > 1 {
         return number(flags.number);
@@ -198,6 +203,10 @@ fn flags_json(flags: Constant, join: Join) -> Json {
     let mut words: Vec<Json> = names.iter().map(|name| json!(name)).collect();
     if rest != 0 {
         words.push(number(rest));
+    }
+    if numeric {
+        let bits = (0..128).map(|bit| 1u128 << bit).filter(|bit| flags.number & bit != 0);
+        words = bits.map(number).collect();
     }
     match (words.len(), join) {
         (1, _) => words.swap_remove(0),

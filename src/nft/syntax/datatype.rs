@@ -79,7 +79,7 @@ const TYPES: [(Type, &str, u32, Order); 48] = [
     (T::Ipv6, "ipv6_addr", 128, Network),
     (T::Ether, "ether_addr", 48, Network),
     (T::EtherType, "ether_type", 16, Network),
-    (T::ArpOp, "arp_op", 16, Host),
+    (T::ArpOp, "arp_op", 16, Network),
     (T::InetProto, "inet_proto", 8, Network),
     (T::InetService, "inet_service", 16, Network),
     (T::IcmpType, "icmp_type", 8, Network),
@@ -159,7 +159,11 @@ impl Type {
 
     /// Whether a value with a mask of leading ones is written as a prefix.
     pub fn has_prefixes(self) -> bool {
-        matches!(self, T::Ipv4 | T::Ipv6 | T::Mark | T::Realm | T::ClassId)
+        matches!(self, T::Ipv4 | T::Ipv6 | T::Mark | T::Realm | T::DevGroup)
+    }
+
+    pub fn is_address(self) -> bool {
+        matches!(self, T::Ipv4 | T::Ipv6)
     }
 
     pub fn is_text(self) -> bool {

@@ -73,11 +73,19 @@ fn one<'a>(kind: u32, inner: &Userdata) -> Option<Field<'a>> {
             order: Order::Host,
             bits: 32,
         }),
+        24 => hash(inner),
         25 => field::rt(number(inner, 0)?),
         26 => field::fib(number(inner, 0)?, number(inner, 1)?),
         27 => field::xfrm(number(inner, 0)?, u8::try_from(number(inner, 2)?).ok()?, number(inner, 1)?),
         _ => None,
     }
+}
+
+/// The hash of the flow; with type 0 that of a key, which nft itself does not read back.
+fn hash<'a>(inner: &Userdata) -> Option<Field<'a>> {
+    let (kind, offset, modulus) = (number(inner, 0)?, number(inner, 1)?, number(inner, 2)?);
+    let source = super::Source::Hash { key: None, modulus, seed: None, offset };
+    (kind == 1).then_some(Field { source, kind: super::Type::Integer, order: Order::Host, bits: 32 })
 }
 
 fn payload<'a>(inner: &Userdata) -> Option<Field<'a>> {
@@ -113,18 +121,36 @@ fn payload<'a>(inner: &Userdata) -> Option<Field<'a>> {
     Some(field::header_field(header, *header.fields.get(index)?))
 }
 
+/// nft's numbers of extension headers, from 1.
+const HEADERS: [&str; 8] = ["hbh", "rt", "rt0", "rt2", "srh", "frag", "dst", "mh"];
+/// Of the fields that IPv4 options have, from 1.
+const IP_OPTION_FIELDS: [&str; 5] = ["type", "length", "value", "ptr", "addr"];
+/// Selective acknowledgement, and the first field of its second block; those of two more follow.
+const SACK: u32 = 5;
+const SACK1: u32 = 4;
+
 fn option<'a>(inner: &Userdata) -> Option<Field<'a>> {
     let (kind, index, space) = (number(inner, 0)?, number(inner, 1)?, number(inner, 2).unwrap_or(0));
-    let (kind, index) = match space {
+    let at = |from: u32| usize::try_from(index.checked_sub(from)?).ok();
+    let (kind, (offset, bits)) = match space {
         options::IPV6 => {
-            let kinds = [0u32, 43, 43, 43, 43, 44, 60, 135];
-            (*kinds.get(usize::try_from(kind.checked_sub(1)?).ok()?)?, index.checked_sub(1)?)
+            let name = *HEADERS.get(usize::try_from(kind.checked_sub(1)?).ok()?)?;
+            options::place_of(space, name, at(1)?)?
         }
-        options::TCP | options::SCTP => (kind, index),
+        options::TCP if kind == SACK && index >= SACK1 => {
+            let more = at(SACK1)?;
+            options::place_of(space, ["sack1", "sack2", "sack3"].get(more / 2)?, more % 2)?
+        }
+        options::IPV4 => {
+            let kind = u8::try_from(kind).ok()?;
+            (kind, options::place_named(space, kind, IP_OPTION_FIELDS.get(at(1)?)?)?)
+        }
+        options::TCP | options::SCTP => {
+            let kind = u8::try_from(kind).ok()?;
+            (kind, options::place(space, kind, at(0)?)?)
+        }
         _ => return None,
     };
-    let kind = u8::try_from(kind).ok()?;
-    let (offset, bits) = options::place(space, kind, usize::try_from(index).ok()?)?;
     let found = Extension { space, kind, offset: offset / 8, len: bits.div_ceil(8), flags: 0 };
     Some(extension(found, Some((offset, bits))))
 }

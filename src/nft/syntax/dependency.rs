@@ -46,13 +46,18 @@ impl<'a> Rebuild<'a> {
                     self.remember(base::NETWORK);
                 }
             }
-            FAMILY => {
+            // A table of one family knows better.
+            FLOW_FAMILY if !self.is_wide() => {}
+            FAMILY | FLOW_FAMILY => {
                 self.network = match number {
                     2 => Some(&header::IP),
                     10 => Some(&header::IP6),
                     _ => None,
                 };
-                self.remember(base::NETWORK);
+                // Of the flow it is a match of its own.
+                if layer == FAMILY {
+                    self.remember(base::NETWORK);
+                }
             }
             _ => {
                 let protocol = u8::try_from(number).unwrap_or(0);
@@ -108,8 +113,18 @@ impl<'a> Rebuild<'a> {
         let Some(pending) = usize::try_from(layer).ok().and_then(|layer| self.pending.get_mut(layer)) else {
             return;
         };
-        if let Some(statement) = pending.take().and_then(|at| self.statements.get_mut(at)) {
-            *statement = None;
+        let Some(at) = pending.take() else { return };
+        if let Some(statement) = self.statements.get_mut(at).and_then(Option::take) {
+            self.dropped = (layer == base::TRANSPORT).then_some((at, statement));
+        }
+    }
+
+    /// A mapping of ports wants the transport protocol said in so many words.
+    pub(super) fn keep_transport(&mut self) {
+        if let Some((at, statement)) = self.dropped.take()
+            && let Some(place) = self.statements.get_mut(at)
+        {
+            *place = Some(statement);
         }
     }
 
@@ -157,6 +172,8 @@ impl<'a> Rebuild<'a> {
 const LINK_TYPE: u32 = 16;
 const FAMILY: u32 = 17;
 const ABOVE_NETWORK: u32 = 18;
+/// The network's family as conntrack has it.
+const FLOW_FAMILY: u32 = 19;
 
 /// The layer whose protocol a field tells.
 pub(super) fn protocol_of(field: &Field<'_>, family: Family) -> Option<u32> {
@@ -164,6 +181,7 @@ pub(super) fn protocol_of(field: &Field<'_>, family: Family) -> Option<u32> {
         Source::Meta { name: "protocol", .. } if !matches!(family, Family::BRIDGE | Family::NETDEV) => None,
         Source::Meta { name: "iiftype", .. } => Some(LINK_TYPE),
         Source::Meta { name: "nfproto", .. } => Some(FAMILY),
+        Source::Ct { name: "l3proto", .. } => Some(FLOW_FAMILY),
         Source::Meta { name: "protocol", .. } => Some(base::LINK),
         Source::Meta { name: "l4proto", .. } => Some(ABOVE_NETWORK),
         Source::Header { header, field } if header.upper == Some(field.name) => match header.name {

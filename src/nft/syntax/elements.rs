@@ -22,20 +22,27 @@ pub struct Part {
     pub bits: u32,
     /// Bits to the right of the value that a mask cut off.
     pub shift: u32,
+    /// Octets of what it was cut out of; 0 when they follow from the bits.
+    pub width: u32,
 }
 
 impl Part {
     pub fn of(kind: Type, bits: u32) -> Self {
-        Self { kind, order: kind.order(), bits, shift: 0 }
+        Self { kind, order: kind.order(), bits, shift: 0, width: 0 }
     }
 
     fn octets(self) -> usize {
-        usize::try_from((self.bits + self.shift).div_ceil(8)).unwrap_or(0)
+        usize::try_from(self.bits.saturating_add(self.shift).div_ceil(8).max(self.width)).unwrap_or(0)
     }
 
     fn read(self, bytes: &[u8]) -> Option<Constant> {
         let order = if self.kind.is_text() { Order::Host } else { self.order };
         let mut constant = Constant::read(bytes, self.kind, order)?;
+        // Of a field within two octets nft 1.1 stores values in as many as they need, from the first one on.
+        let needed = usize::try_from(self.bits.saturating_add(self.shift).div_ceil(8)).unwrap_or(0);
+        if needed < bytes.len() && constant.number > super::ones(self.bits.saturating_add(self.shift)) {
+            constant = Constant::read(bytes.get(..needed)?, self.kind, order)?;
+        }
         constant.number >>= self.shift;
         constant.bits = if self.shift == 0 { constant.bits } else { self.bits };
         Some(constant)
@@ -60,12 +67,21 @@ pub struct Entry<'a> {
 
 /// The parts of a set's key by its declared type.
 pub fn key_parts(set: &Set) -> Vec<Part> {
-    let interval = set.flags & set::INTERVAL != 0;
-    let order = order_of(set, UDATA_KEY_ORDER).or(interval.then_some(Order::Network));
-    match super::declared::key(set) {
+    let order = order_of(set, UDATA_KEY_ORDER);
+    let parts = match super::declared::key(set) {
         Some(fields) => declared_parts(&fields, order),
         None => parts(set.key_type, set.key_len, order),
+    };
+    stored(set, parts)
+}
+
+/// As the kernel has them: intervals compare octet by octet, so whatever the order of a type (or what nft noted with the
+/// set) is, their keys are in network order, each part of a concatenation too.
+fn stored(set: &Set, mut parts: Vec<Part>) -> Vec<Part> {
+    if set.flags & set::INTERVAL != 0 {
+        parts.iter_mut().for_each(|part| part.order = Order::Network);
     }
+    parts
 }
 
 /// Parts of the types and lengths that expressions have.
@@ -73,7 +89,7 @@ fn declared_parts(fields: &[super::Field<'_>], order: Option<Order>) -> Vec<Part
     let one = fields.len() == 1;
     let part = |field: &super::Field<'_>| {
         let order = order.filter(|_| one).unwrap_or(field.order);
-        Part { kind: field.kind, order, bits: field.bits.next_multiple_of(8), shift: 0 }
+        Part { kind: field.kind, order, bits: field.bits.next_multiple_of(8), shift: 0, width: 0 }
     };
     fields.iter().map(part).collect()
 }
@@ -110,12 +126,26 @@ fn order_of(set: &Set, kind: u8) -> Option<Order> {
 fn parts(number: u32, len: u32, order: Option<Order>) -> Vec<Part> {
     let types = Type::parts(number);
     match types.as_slice() {
-        [] => vec![Part { kind: Type::Hex, order: Order::Network, bits: len * 8, shift: 0 }],
+        [] => vec![Part {
+            kind: Type::Hex,
+            order: Order::Network,
+            bits: len.saturating_mul(8),
+            shift: 0,
+            width: 0,
+        }],
         [kind] => {
             let order = order.unwrap_or(kind.order());
-            vec![Part { kind: *kind, order, bits: len.saturating_mul(8), shift: 0 }]
+            vec![Part { kind: *kind, order, bits: len.saturating_mul(8), shift: 0, width: 0 }]
         }
-        types => types.iter().map(|kind| Part::of(*kind, kind.bits().max(8))).collect(),
+        types => {
+            let known = types.iter().filter(|kind| kind.bits() > 0);
+            let known: u32 = known.map(|kind| kind.bits().next_multiple_of(32)).sum();
+            // What is left is shared by those of no certain length.
+            let others = u32::try_from(types.iter().filter(|kind| kind.bits() == 0).count()).unwrap_or(1);
+            let rest = len.saturating_mul(8).saturating_sub(known) / others.max(1);
+            let bits = |kind: Type| if kind.bits() == 0 { rest } else { kind.bits() };
+            types.iter().map(|kind| Part::of(*kind, bits(*kind).max(8))).collect()
+        }
     }
 }
 
@@ -127,13 +157,12 @@ impl<'a> Elements<'a> {
 
     /// A set that is looked up with a key of these parts.
     pub fn used_with(set: &'a Set, key: Vec<Part>) -> Self {
-        let mut key = key;
-        // Intervals of names are ordered by their octets.
-        if let [part] = key.as_mut_slice()
-            && part.kind.is_text()
-            && set.flags & set::INTERVAL != 0
-        {
-            part.order = Order::Network;
+        let mut key = stored(set, key);
+        if set.is_map() {
+            // Raw payload is told in decimal there.
+            key.iter_mut()
+                .filter(|part| part.kind == Type::Hex && part.bits <= 64)
+                .for_each(|part| part.kind = Type::Integer);
         }
         Self { set, key, data: data_parts(set) }
     }
@@ -193,15 +222,22 @@ impl<'a> Elements<'a> {
     /// From the element's key up to what comes before the next one's.
     fn interval(&self, element: &'a Element, next: Option<&'a Element>) -> Value<'a> {
         let Some(part) = self.key.first() else { return Value::Long(&element.key) };
-        if part.kind.is_text() {
-            return names(part.kind, &element.key, next.map(|next| next.key.as_slice()));
-        }
-        let Some(first) = part.read(&element.key) else { return Value::Long(&element.key) };
-        let last = match next.and_then(|next| part.read(&next.key)) {
-            Some(end) => end.number.wrapping_sub(1),
+        // As numbers, those of names too.
+        let read = |bytes: &[u8]| Constant::read(bytes, part.kind, part.order);
+        let Some(first) = read(&element.key) else { return Value::Long(&element.key) };
+        let last = match next.and_then(|next| read(&next.key)) {
+            Some(end) => end.number.wrapping_sub(1) & super::ones(first.bits),
             None => super::ones(first.bits),
         };
-        between(first, Constant { number: last, ..first })
+        if part.kind.is_text() {
+            return names(first, last);
+        }
+        // A range to the end of the octets is one to the last of the values.
+        let most = part.kind.bits();
+        let last = if most > 0 && most < 8 && part.shift == 0 { last.min(super::ones(most)) } else { last };
+        let bits = if part.shift == 0 { first.bits } else { part.bits };
+        let shifted = |number: u128| Constant { number: number >> part.shift, bits, ..first };
+        between(shifted(first.number), shifted(last))
     }
 
     fn data(&self, element: &'a Element) -> Option<Value<'a>> {
@@ -245,25 +281,35 @@ fn split(bytes: &[u8], octets: usize, padded: usize) -> Option<(&[u8], &[u8])> {
 fn part_of<'a>(part: Part, first: &'a [u8], last: Option<&'a [u8]>) -> Value<'a> {
     let Some(first_value) = part.read(first) else { return Value::Long(first) };
     match last.and_then(|last| part.read(last)) {
-        Some(last) if last != first_value => between(first_value, last),
-        _ => single(first_value),
+        Some(last) if last == first_value => single(first_value),
+        Some(last) if part.kind.is_text() => names(turned(first_value), turned(last).number),
+        // As a prefix nft takes only addresses there; of other types it turns the octets round when it loads one.
+        Some(last) if !part.kind.is_address() => Value::Range(first_value, last),
+        Some(last) => between(first_value, last),
+        None => single(first_value),
     }
 }
 
-/// One name, or all that begin alike.
-fn names<'a>(kind: Type, first: &'a [u8], next: Option<&[u8]>) -> Value<'a> {
-    let read = |bytes: &[u8]| Constant::read(bytes, kind, Order::Network);
-    let (Some(low), Some(end)) = (read(first), next.map_or(read(&[0; 16]), read)) else {
-        return Value::Long(first);
-    };
-    let last = end.number.wrapping_sub(1) & super::ones(low.bits);
-    let free = (128 - (low.number ^ last).leading_zeros()) / 8;
-    let kept = first.len().saturating_sub(usize::try_from(free).unwrap_or(0));
-    match Constant::read(first.get(..kept).unwrap_or(first), kind, Order::Host) {
-        Some(name) if free == 0 => Value::Constant(name),
-        Some(beginning) => Value::Beginning(beginning),
-        None => Value::Long(first),
+/// A name whose first octet is the highest of the number instead of the lowest, or the other way round.
+fn turned(name: Constant) -> Constant {
+    let unused = 128 - name.bits.min(128);
+    Constant { number: name.number.swap_bytes().checked_shr(unused).unwrap_or(0), ..name }
+}
+
+/// One name, or all that begin alike; the first octet is the highest of the numbers.
+fn names<'a>(first: Constant, last: u128) -> Value<'a> {
+    let last = Constant { number: last, ..first };
+    if first == last {
+        return Value::Constant(turned(first));
     }
+    let free = (128 - (first.number ^ last.number).leading_zeros()).next_multiple_of(8);
+    let any = super::ones(free);
+    if first.number & any != 0 || last.number & any != any {
+        return Value::Range(turned(first), turned(last));
+    }
+    let number = first.number.checked_shr(free).unwrap_or(0);
+    let bits = first.bits.saturating_sub(free);
+    Value::Beginning(turned(Constant { number, bits, ..first }))
 }
 
 /// One value; bits with names by their names.

@@ -199,6 +199,18 @@ pub fn place(space: u32, kind: u8, index: usize) -> Option<(u32, u32)> {
     fields.get(index).map(|(_, offset, bits, _)| (*offset, *bits))
 }
 
+/// The same of a header or option by its name, with its number.
+pub fn place_of(space: u32, name: &str, index: usize) -> Option<(u8, (u32, u32))> {
+    let (kind, _, fields) = table(space).iter().find(|(_, found, _)| *found == name)?;
+    fields.get(index).map(|(_, offset, bits, _)| (*kind, (*offset, *bits)))
+}
+
+/// The same of a field by its name.
+pub fn place_named(space: u32, kind: u8, name: &str) -> Option<(u32, u32)> {
+    let (.., fields) = table(space).iter().find(|(number, ..)| *number == kind)?;
+    fields.iter().find(|(found, ..)| *found == name).map(|(_, offset, bits, _)| (*offset, *bits))
+}
+
 /// The name of a whole option or header.
 pub fn name_of(space: u32, kind: u8) -> Option<&'static str> {
     table(space).iter().find(|(number, ..)| *number == kind).map(|(_, name, _)| *name)

@@ -135,8 +135,8 @@ pub static IGMP: Header = Header {
     name: "igmp",
     fields: &[
         f("type", IgmpType, 0, 8),
-        f("mrt", Integer, 8, 8),
         f("checksum", Integer, 16, 16),
+        f("mrt", Integer, 8, 8),
         f("group", Integer, 32, 32),
     ],
     upper: None,

@@ -102,6 +102,11 @@ pub enum Statement<'a> {
     },
     VerdictMap(Value<'a>, Value<'a>),
     Verdict(&'a Verdict),
+    /// `jump { … }`, or `goto`: a chain without a name, written where it is used.
+    InPlace {
+        verdict: &'a Verdict,
+        rules: Vec<InPlace<'a>>,
+    },
     /// `FIELD set VALUE`
     Mangle(Value<'a>, Value<'a>),
     Nat(Nat<'a>),
@@ -141,6 +146,13 @@ pub enum Statement<'a> {
     },
     /// What needs nothing from around it.
     Plain(&'a Expr),
+}
+
+/// A rule of a chain without a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InPlace<'a> {
+    pub rule: &'a Rule,
+    pub statements: Vec<Statement<'a>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! dropped when a field of that layer follows, unless a statement that is no match came between.
 
 use super::super::expr::{Data, Expr, Register, VERDICT};
-use super::super::{Family, Rule, Table};
+use super::super::{Family, Rule, Set, Table};
 use super::datatype::{Order, Type};
 use super::elements::{Elements, Part, single};
 use super::field::{self, Field, Source};
@@ -18,11 +18,15 @@ pub(super) const INSIDE: u32 = 3;
 
 pub(super) struct Rebuild<'a> {
     pub(super) table: &'a Table,
+    /// How many chains without a name are around.
+    pub(super) depth: usize,
     /// By four-octet slot.
     registers: [Option<Value<'a>>; 16],
     pub(super) statements: Vec<Option<Statement<'a>>>,
     /// Statement that only tells which protocol a layer has.
     pub(super) pending: [Option<usize>; LAYERS],
+    /// What told the transport protocol and was left out since the last statement, and its place.
+    pub(super) dropped: Option<(usize, Statement<'a>)>,
     /// Headers of the link layer, each with its first bit.
     pub(super) link: Vec<(&'static Header, u32)>,
     pub(super) network: Option<&'static Header>,
@@ -51,14 +55,21 @@ impl<'a> Rebuild<'a> {
         };
         Self {
             table,
+            depth: 0,
             registers: Default::default(),
             statements: Vec::new(),
             pending: [None; LAYERS],
+            dropped: None,
             link,
             network,
             transport: None,
             icmp: None,
         }
+    }
+
+    /// For a rule of a chain that is written within another's.
+    pub(super) fn within(table: &'a Table, depth: usize) -> Self {
+        Self { depth, ..Self::of(table) }
     }
 
     pub(super) fn rule(mut self, rule: &'a Rule) -> Vec<Statement<'a>> {
@@ -68,7 +79,7 @@ impl<'a> Rebuild<'a> {
         self.statements.into_iter().flatten().collect()
     }
 
-    pub(super) fn set(&self, name: &str) -> Option<&'a super::super::Set> {
+    pub(super) fn set(&self, name: &str) -> Option<&'a Set> {
         self.table.sets.iter().find(|set| set.name == name)
     }
 
@@ -103,6 +114,11 @@ impl<'a> Rebuild<'a> {
             Expr::Cmp { sreg, op, data } => self.compare(*sreg, *op, data),
             Expr::Range { sreg, inverted, from, to } => self.range(*sreg, *inverted, from, to),
             Expr::Lookup { set, sreg, dreg, inverted } => self.lookup(set, *sreg, *dreg, *inverted),
+            Expr::Unknown { .. } => {
+                // Which registers it fills is not known either.
+                self.push(Statement::Plain(expr));
+                self.registers = Default::default();
+            }
             loads => match (self.loaded(loads), loads.loads_into()) {
                 (Some(field), Some(dreg)) => self.load(dreg, Value::Field(field)),
                 (None, Some(dreg)) if dreg != VERDICT => {
@@ -173,7 +189,11 @@ impl<'a> Rebuild<'a> {
     /// `(value & mask) ^ xor` as nft wrote it: an and, an or, an exclusive or.
     fn masked(&self, sreg: Register, len: u32, mask: &[u8], xor: &[u8]) -> Value<'a> {
         let value = self.word(sreg);
-        let (kind, order) = shape(&value);
+        let (mut kind, mut order) = shape(&value);
+        // Of a value that has more octets by now than it was read with, the first is the lowest.
+        if len > bits_of(&value).div_ceil(8) {
+            (kind, order) = (Type::Hex, Order::Host);
+        }
         let read = |bytes: &[u8]| Constant::read(bytes, kind, order);
         let (Some(mask), Some(xor)) = (read(mask), read(xor)) else { return value };
         let all = super::ones(len.saturating_mul(8));
@@ -199,12 +219,7 @@ impl<'a> Rebuild<'a> {
 
     fn lookup(&mut self, name: &'a str, sreg: Register, dreg: Option<Register>, inverted: bool) {
         let found = self.set(name);
-        let key = self.words(sreg, found.map_or(4, |set| set.key_len));
-        let (key, parts) = self.resolve_key(key);
-        let set = match found {
-            Some(set) if set.is_anonymous() => Value::Elements(Elements::used_with(set, parts)),
-            _ => Value::Named(name),
-        };
+        let (key, set) = self.looked_up(name, found, sreg);
         match dreg {
             None => self.matched_set(key, inverted, set),
             Some(VERDICT) => self.push(Statement::VerdictMap(key, set)),
@@ -212,8 +227,31 @@ impl<'a> Rebuild<'a> {
         }
     }
 
+    /// The key that is looked up, and the set.
+    pub(super) fn looked_up(
+        &mut self,
+        name: &'a str,
+        found: Option<&'a Set>,
+        sreg: Register,
+    ) -> (Value<'a>, Value<'a>) {
+        let key = self.words(sreg, found.map_or(4, |set| set.key_len));
+        let key = typed_as(key, &found.map(super::key_parts).unwrap_or_default());
+        let (key, mut parts) = self.resolve_key(key);
+        if found.is_some_and(|set| !set.is_map()) {
+            // Whether an option is there is a number in sets.
+            let fields = fields_of(&key).iter().zip(&mut parts);
+            fields.filter(|(field, _)| is_presence(field)).for_each(|(_, part)| part.kind = Type::Integer);
+        }
+        let set = match found {
+            Some(set) if set.is_anonymous() => Value::Elements(Elements::used_with(set, parts)),
+            _ => Value::Named(name),
+        };
+        (key, set)
+    }
+
     pub(super) fn push(&mut self, statement: Statement<'a>) {
         self.pending = [None; LAYERS];
+        self.dropped = None;
         self.statements.push(Some(statement));
     }
 
@@ -284,17 +322,42 @@ pub(super) fn bits_of(value: &Value<'_>) -> u32 {
     }
 }
 
-/// The parts of a key that is looked up.
-pub(super) fn parts_of(key: &Value<'_>, shifts: &[u32]) -> Vec<Part> {
-    let values: &[Value<'_>] = match key {
-        Value::Concat(values) => values,
-        single => std::slice::from_ref(single),
+/// Constants among these values are of the types a set has at their places.
+pub(super) fn typed_as<'a>(value: Value<'a>, parts: &[Part]) -> Value<'a> {
+    let one = |value: Value<'a>, part: &Part| match value {
+        Value::Long(bytes) => Constant::read(bytes, part.kind, part.order).map_or(Value::Long(bytes), single),
+        value => value,
     };
+    match (value, parts) {
+        (Value::Concat(values), parts) if values.len() == parts.len() => {
+            Value::Concat(values.into_iter().zip(parts).map(|(value, part)| one(value, part)).collect())
+        }
+        (value @ Value::Long(_), [part]) => one(value, part),
+        (value, _) => value,
+    }
+}
+
+/// The parts of a key that is looked up; of each how far it is shifted, and the octets it was cut out of.
+pub(super) fn parts_of(key: &Value<'_>, cut: &[(u32, u32)]) -> Vec<Part> {
     let part = |(at, value): (usize, &Value<'_>)| {
         let (kind, order) = shape(value);
-        Part { kind, order, bits: bits_of(value), shift: shifts.get(at).copied().unwrap_or(0) }
+        let (shift, width) = cut.get(at).copied().unwrap_or_default();
+        Part { kind, order, bits: bits_of(value), shift, width }
     };
-    values.iter().enumerate().map(part).collect()
+    fields_of(key).iter().enumerate().map(part).collect()
+}
+
+/// What a key is put together of.
+fn fields_of<'v, 'a>(key: &'v Value<'a>) -> &'v [Value<'a>] {
+    match key {
+        Value::Concat(values) => values,
+        single => std::slice::from_ref(single),
+    }
+}
+
+fn is_presence(value: &Value<'_>) -> bool {
+    matches!(value, Value::Field(Field { source: Source::Extension(found, _), .. })
+        if super::extension::is_presence(found))
 }
 
 pub(super) fn raw_payload<'a>(base: u32, offset: u32, bits: u32) -> Value<'a> {

@@ -85,7 +85,8 @@ impl<'a> Rebuild<'a> {
         let read = |bytes| Constant::read(bytes, kind, order);
         let right = match (read(from), read(to)) {
             (Some(from), Some(to)) => {
-                let shifted = |value: Constant| Constant { number: value.number >> shift, ..value };
+                let kind = if kind == Type::IfType { Type::Integer } else { kind };
+                let shifted = |value: Constant| Constant { number: value.number >> shift, kind, ..value };
                 Value::Range(shifted(from), shifted(to))
             }
             _ => Value::Long(from),
@@ -102,6 +103,7 @@ impl<'a> Rebuild<'a> {
     }
 
     fn matched(&mut self, left: Value<'a>, relation: Relation, right: Value<'a>) {
+        self.dropped = None;
         self.statements.push(Some(Statement::Match { left, relation, right }));
     }
 
@@ -118,6 +120,9 @@ impl<'a> Rebuild<'a> {
             *range = Value::Range(*from, right);
             return;
         }
+        let ordered = !matches!(relation, Relation::Equal | Relation::NotEqual);
+        // Of link types nft has the words in the host's order only.
+        let right = if ordered && right.kind == Type::IfType { right.of(Type::Integer) } else { right };
         let value = match single(right) {
             Value::Flags(flags, _) if flags.number.count_ones() <= 1 => Value::Flags(flags, Join::Whole),
             value => value,
@@ -164,6 +169,7 @@ impl<'a> Rebuild<'a> {
             }
             _ if named && equality && (right.number != mask.number || mask.number.count_ones() > 1) => {
                 let not = relation == Relation::NotEqual;
+                self.dropped = None;
                 self.statements.push(Some(Statement::Masked { left: inner, not, value: right, mask }));
             }
             _ if equality && kind.has_prefixes() && prefix_len(mask.number, mask.bits).is_some() => {
@@ -172,7 +178,11 @@ impl<'a> Rebuild<'a> {
             }
             _ => {
                 let left = Value::Binary("&", Box::new(inner), Box::new(listed(mask)));
-                self.matched(left, relation, single(right));
+                if equality {
+                    self.matched(left, relation, single(right));
+                } else {
+                    self.merge(left, relation, right);
+                }
             }
         }
     }
@@ -216,7 +226,10 @@ impl<'a> Rebuild<'a> {
         right: Value<'a>,
         tells: Option<(&'static Header, header::Field, u128)>,
     ) {
-        self.used(base, &left);
+        // What is not a field of the protocol may lie anywhere: that the protocol is said stays.
+        if !matches!(&left, Value::Field(Field { source: Source::Payload(..), .. })) {
+            self.used(base, &left);
+        }
         self.matched(left, relation, right);
         let Some((header, field, number)) = tells else { return };
         if header.name.starts_with("icmp") && field.name == "type" {
@@ -272,15 +285,10 @@ impl<'a> Rebuild<'a> {
                             self.used(base::TRANSPORT, &value);
                             return value;
                         }
-                        self.used(base::TRANSPORT, &Value::Any);
+                        // Ports of a transport that has none by that name: what told it stays.
                     }
                     Source::Header { .. } => {}
-                    Source::Extension(found, _) => match found.space {
-                        extension::IPV6 => self.used(base::NETWORK, &Value::Any),
-                        extension::TCP | extension::SCTP => self.used(base::TRANSPORT, &Value::Any),
-                        extension::IPV4 => self.used(base::NETWORK, &Value::Any),
-                        _ => {}
-                    },
+                    Source::Extension(found, _) => self.used_option(found.space),
                     Source::Hash { key: Some(key), .. } => {
                         let inner = std::mem::replace(key.as_mut(), Value::Any);
                         **key = self.resolve(inner);
@@ -289,13 +297,20 @@ impl<'a> Rebuild<'a> {
                 }
                 Value::Field(field)
             }
+            Value::Binary(">>", left, right) => match self.moved(Value::Binary(">>", left, right)).0 {
+                Value::Binary(sign, left, right) => Value::Binary(sign, Box::new(self.resolve(*left)), right),
+                field => field,
+            },
             Value::Binary(sign, left, right) => {
                 let left = self.resolve(*left);
                 let (kind, order) = shape(&left);
                 let right = match *right {
-                    Value::Constant(constant) if sign != "<<" && sign != ">>" => {
-                        Value::Constant(constant.of(kind))
+                    Value::Constant(wide)
+                        if wide.bits.div_ceil(8) > super::rebuild::bits_of(&left).div_ceil(8) =>
+                    {
+                        Value::Constant(wide)
                     }
+                    Value::Constant(constant) if sign != "<<" => single(constant.of(kind)),
                     Value::Long(bytes) => match Constant::read(bytes, kind, order) {
                         Some(constant) => Value::Constant(constant),
                         None => Value::Long(bytes),
@@ -311,30 +326,48 @@ impl<'a> Rebuild<'a> {
         }
     }
 
+    /// An option tells the protocol it belongs to; a match that told another stays.
+    fn used_option(&mut self, space: u32) {
+        let (layer, told, name) = match space {
+            extension::IPV6 => (base::NETWORK, self.network, "ip6"),
+            extension::IPV4 => (base::NETWORK, self.network, "ip"),
+            extension::TCP => (base::TRANSPORT, self.transport, "tcp"),
+            extension::SCTP => (base::TRANSPORT, self.transport, "sctp"),
+            _ => return,
+        };
+        if told.is_some_and(|header| header.name == name) {
+            self.used(layer, &Value::Any);
+        }
+    }
+
     /// A key that is looked up: its fields found, and the parts its elements are made of.
     pub(super) fn resolve_key(&mut self, key: Value<'a>) -> (Value<'a>, Vec<Part>) {
         let values = match key {
             Value::Concat(values) => values,
             single => vec![single],
         };
-        let mut shifts = Vec::new();
+        let mut cut = Vec::new();
         let mut resolved = Vec::new();
         for value in values {
-            // In a concatenation nft moves such a field to the right by itself.
-            if let Value::Binary(sign @ (">>" | "<<"), left, right) = value {
-                let left = self.trimmed(*left).0;
-                let left = self.resolve(left);
-                resolved.push(Value::Binary(sign, Box::new(left), right));
-                shifts.push(0);
-                continue;
-            }
-            let (value, shift) = self.trimmed(value);
+            let octets = super::rebuild::bits_of(&value).div_ceil(8);
+            let (value, shift) = self.moved(value);
             resolved.push(self.resolve(value));
-            shifts.push(shift);
+            cut.push((shift, octets));
         }
         let key = if resolved.len() == 1 { resolved.swap_remove(0) } else { Value::Concat(resolved) };
-        let parts = parts_of(&key, &shifts);
+        let parts = parts_of(&key, &cut);
         (key, parts)
+    }
+
+    /// Before it looks one up, or in a concatenation, nft moves a field narrower than an octet to the right by itself: the
+    /// values are not shifted then.
+    fn moved(&mut self, value: Value<'a>) -> (Value<'a>, u32) {
+        let Value::Binary(">>", left, right) = value else { return self.trimmed(value) };
+        let (left, shift) = self.trimmed(*left);
+        match *right {
+            Value::Constant(by) if shift > 0 && by.number == u128::from(shift) => (left, 0),
+            right => (Value::Binary(">>", Box::new(left), Box::new(right)), 0),
+        }
     }
 
     /// Payload masked to a field narrower than an octet is that field; the second is how far its values are

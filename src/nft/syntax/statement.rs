@@ -1,22 +1,26 @@
 //! Statements that do something: what the registers they read were given, in their own types.
 
-use super::super::Family;
-use super::super::expr::{Data, Expr, NatKind, Register, base};
+use super::super::expr::{Data, Expr, NatKind, Register, Verdict, base};
+use super::super::{DataType, Family, Rule};
 use super::datatype::{Order, Type};
 use super::field::Field;
-use super::rebuild::{Rebuild, bits_of, extension, raw_payload, shape};
+use super::rebuild::{Rebuild, bits_of, extension, raw_payload, shape, typed_as};
 use super::relation::octets_between;
-use super::{Constant, Join, Nat, Statement, Update, Value, ones};
+use super::{Constant, InPlace, Join, Nat, Statement, Update, Value, ones};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// NF_NAT_RANGE_NETMAP.
 const NETMAP: u32 = 0x40;
+/// NFT_JUMP_STACK_SIZE: the kernel takes no rules that jump deeper.
+const MAX_DEPTH: usize = 16;
 
 impl<'a> Rebuild<'a> {
     pub(super) fn action(&mut self, expr: &'a Expr) {
         let statement = match expr {
-            Expr::Immediate { data: Data::Verdict(verdict), .. } => Statement::Verdict(verdict),
+            Expr::Immediate { data: Data::Verdict(verdict), .. } => {
+                self.in_place(verdict).unwrap_or(Statement::Verdict(verdict))
+            }
             Expr::MetaSet { key, sreg } => match super::field::meta(*key) {
                 Some(field) => self.mangle(field, *sreg),
                 None => Statement::Plain(expr),
@@ -66,6 +70,21 @@ impl<'a> Rebuild<'a> {
             plain => Statement::Plain(plain),
         };
         self.push(statement);
+    }
+
+    /// The chain that is jumped to, when it has no name.
+    fn in_place(&self, verdict: &'a Verdict) -> Option<Statement<'a>> {
+        let (Verdict::Jump(name) | Verdict::Goto(name)) = verdict else { return None };
+        let chains = &self.table.chains;
+        let chain = chains.iter().find(|chain| chain.is_bound() && chain.name == *name)?;
+        if self.depth >= MAX_DEPTH {
+            return None;
+        }
+        let rule = |rule: &'a Rule| {
+            let inner = Self::within(self.table, self.depth + 1);
+            InPlace { rule, statements: inner.rule(rule) }
+        };
+        Some(Statement::InPlace { verdict, rules: chain.rules.iter().map(rule).collect() })
     }
 
     /// What a register was given, as a value of this type.
@@ -140,9 +159,13 @@ impl<'a> Rebuild<'a> {
         let (with_port, with_last) = given.unwrap_or((false, false));
         let addr_max = addr_max.filter(|_| !with_last);
         let port = port.filter(|_| !with_port);
+        if port.is_some() {
+            self.keep_transport();
+        }
         let addr = addr.map(|addr| self.bounds(addr, addr_max, kind));
         let port = port.map(|port| self.bounds(port, *port_max, Type::InetService));
-        let said = if flags & NETMAP != 0 || with_port || with_last {
+        let mapped = matches!(addr, Some(Value::Map(..)));
+        let said = if mapped && flags & NETMAP != 0 || with_port || with_last {
             Some(u8::try_from(*family).unwrap_or(0))
         } else {
             addr.as_ref().and_then(|_| self.said(u8::try_from(*family).unwrap_or(0)))
@@ -157,6 +180,9 @@ impl<'a> Rebuild<'a> {
         max: Option<Register>,
         flags: u32,
     ) -> Statement<'a> {
+        if port.is_some() {
+            self.keep_transport();
+        }
         let port = port.map(|port| self.bounds(port, max, Type::InetService));
         Statement::Nat(Nat { verb, family: None, addr: None, port, flags })
     }
@@ -177,16 +203,7 @@ impl<'a> Rebuild<'a> {
 
     fn bounds(&mut self, from: Register, to: Option<Register>, kind: Type) -> Value<'a> {
         match (self.word(from), to.map(|to| self.word(to))) {
-            (Value::Long(from), Some(Value::Long(to))) => {
-                match octets_between((kind, Order::Network), from, to) {
-                    Value::Prefix(first, len) => match Constant::read(to, kind, Order::Network) {
-                        // Only netmaps are written as prefixes.
-                        Some(last) => Value::Range(first, last),
-                        None => Value::Prefix(first, len),
-                    },
-                    value => value,
-                }
-            }
+            (Value::Long(from), Some(Value::Long(to))) => octets_between((kind, Order::Network), from, to),
             _ => self.given(from, kind, Order::Network),
         }
     }
@@ -227,15 +244,16 @@ impl<'a> Rebuild<'a> {
         };
         let found = self.set(set);
         let words = self.words(*key, found.map_or(4, |set| set.key_len));
-        let parts = found.map(super::key_parts).unwrap_or_default();
-        let value = match (words, parts.as_slice()) {
-            (Value::Long(bytes), [part]) => self.typed(Value::Long(bytes), part.kind, part.order),
-            (words, _) => self.resolve_key(words).0,
-        };
+        let words = typed_as(words, &found.map(super::key_parts).unwrap_or_default());
+        let value = self.resolve_key(words).0;
         let data = data.map(|register| {
-            let part = found.and_then(|set| super::elements_of(set).data.first().copied());
-            let (kind, order) = part.map_or((Type::Hex, Order::Network), |part| (part.kind, part.order));
-            self.given(register, kind, order)
+            let len = match found.and_then(|set| set.data) {
+                Some(DataType::Value { len, .. }) => len,
+                _ => 4,
+            };
+            let words = self.words(register, len);
+            let words = typed_as(words, &found.map(|set| super::elements_of(set).data).unwrap_or_default());
+            self.resolve_key(words).0
         });
         let meter = found.filter(|set| set.is_anonymous()).map(|set| set.size);
         Statement::Update(Update {
@@ -251,12 +269,7 @@ impl<'a> Rebuild<'a> {
 
     fn object_map(&mut self, name: &'a str, sreg: Register) -> Statement<'a> {
         let found = self.set(name);
-        let key = self.words(sreg, found.map_or(4, |set| set.key_len));
-        let (key, parts) = self.resolve_key(key);
-        let set = match found {
-            Some(set) if set.is_anonymous() => Value::Elements(super::Elements::used_with(set, parts)),
-            _ => Value::Named(name),
-        };
+        let (key, set) = self.looked_up(name, found, sreg);
         let kind = found.and_then(|set| set.object).unwrap_or(0);
         Statement::ObjectMap(kind, Value::Map(Box::new(key), Box::new(set)))
     }

@@ -59,7 +59,7 @@ impl Style {
                 let _ = writeln!(out, "\t\tdport {}", a.u16(3).unwrap_or(0));
                 // In the host's order, unlike its neighbours.
                 let milliseconds = a.value(4).and_then(|bytes| array(bytes, 0)).map_or(0, u32::from_ne_bytes);
-                let timeout = duration(u64::from(milliseconds), self.numeric);
+                let timeout = duration(u64::from(milliseconds), self.numeric_time());
                 let _ = writeln!(out, "\t\ttimeout {timeout}");
                 let _ = writeln!(out, "\t\tsize {}", a.u8(5).unwrap_or(0));
                 writeln!(out, "\t\tl3proto {}", family_name(a.u16(1).unwrap_or(0)))

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::super::expr::Expr;
-use super::super::syntax::{Join, Nat, Relation, Statement, Type, Update, Value};
+use super::super::expr::{Expr, Verdict};
+use super::super::syntax::{InPlace, Join, Nat, Relation, Statement, Type, Update, Value};
 use super::Style;
 use super::value::{duration, raw, verdict_text};
 
@@ -26,6 +26,7 @@ impl Style {
                 self.value(out, set);
             }
             Statement::Verdict(verdict) => verdict_text(out, verdict),
+            Statement::InPlace { verdict, rules } => self.in_place(out, verdict, rules),
             Statement::Mangle(field, value) => {
                 self.value(out, field);
                 out.push_str(" set ");
@@ -67,7 +68,7 @@ impl Style {
             }
             Statement::Update(update) => self.update(out, update),
             Statement::ObjectMap(kind, map) => {
-                let _ = write!(out, "{} name ", object_word(*kind));
+                let _ = write!(out, "{} {} ", object_word(*kind), object_verb(*kind));
                 self.value(out, map);
             }
             Statement::Reset(field) => {
@@ -77,6 +78,25 @@ impl Style {
             Statement::Xt { expr, transport } => super::xt::statement(out, expr, self.family, *transport),
             Statement::Plain(expr) => plain(out, expr, self.stateless),
         }
+    }
+
+    /// A chain without a name: a rule a line in a listing, else all on one.
+    fn in_place(&self, out: &mut String, verdict: &Verdict, rules: &[InPlace<'_>]) {
+        out.push_str(if matches!(verdict, Verdict::Goto(_)) { "goto {" } else { "jump {" });
+        let depth = self.depth.map(|depth| depth + 1);
+        let inner = Self { depth, ..self.clone() };
+        for (at, InPlace { rule, statements }) in rules.iter().enumerate() {
+            match depth {
+                Some(depth) => line(out, depth),
+                None => out.push_str(if at == 0 { " " } else { "; " }),
+            }
+            inner.statements(out, statements, rule);
+        }
+        match self.depth {
+            Some(depth) => line(out, depth),
+            None => out.push_str(if rules.is_empty() { " " } else { "; " }),
+        }
+        out.push('}');
     }
 
     fn relation(&self, out: &mut String, left: &Value<'_>, relation: Relation, right: &Value<'_>) {
@@ -176,7 +196,7 @@ impl Style {
         }
         self.value(out, &update.key);
         if let Some(timeout) = update.timeout {
-            let _ = write!(out, " timeout {}", duration(timeout, self.numeric));
+            let _ = write!(out, " timeout {}", duration(timeout, self.numeric_time()));
         }
         for expr in update.exprs {
             out.push(' ');
@@ -188,6 +208,12 @@ impl Style {
         }
         out.push_str(" }");
     }
+}
+
+/// Begins a line so deep inside.
+fn line(out: &mut String, depth: usize) {
+    out.push('\n');
+    (0..depth).for_each(|_| out.push('\t'));
 }
 
 /// NF_NAT_RANGE_NETMAP.
@@ -231,6 +257,11 @@ pub fn object_word(kind: u32) -> &'static str {
     .get(usize::try_from(kind).unwrap_or(0).wrapping_sub(1))
     .copied()
     .unwrap_or("object")
+}
+
+/// What conntrack is given is set, the rest is named.
+fn object_verb(kind: u32) -> &'static str {
+    if matches!(kind, 3 | 7 | 9) { "set" } else { "name" }
 }
 
 /// What a reject answers with: the words, the code, and whether it is the usual one.
@@ -300,9 +331,8 @@ pub fn plain(out: &mut String, expr: &Expr, stateless: bool) {
         Expr::Notrack => write!(out, "notrack"),
         Expr::Synproxy { mss, wscale, flags } => synproxy(out, *mss, *wscale, *flags),
         Expr::Objref { kind, name } => match kind {
-            3 | 7 | 9 => write!(out, "{} set \"{name}\"", object_word(*kind)),
             8 => write!(out, "meta secmark set \"{name}\""),
-            kind => write!(out, "{} name \"{name}\"", object_word(*kind)),
+            kind => write!(out, "{} {} \"{name}\"", object_word(*kind), object_verb(*kind)),
         },
         Expr::FlowOffload { table } => write!(out, "flow add @{table}"),
         other => write!(out, "{}", raw(other)),

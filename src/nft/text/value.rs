@@ -1,5 +1,6 @@
 //! Values as nft writes them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -74,16 +75,31 @@ fn class_id(number: u128) -> String {
     format!("{major:x}:{minor:x}")
 }
 
+/// A name that ends with an asterisk is not all that begin like it: nft tells it by a backslash.
+fn whole_name(constant: &Constant) -> String {
+    let name = constant.name();
+    match name.strip_suffix('*') {
+        Some(rest) => format!("{rest}\\*"),
+        None => name,
+    }
+}
+
 /// The value in words, and whether nft quotes them; None when it is a plain number.
 pub fn words(constant: Constant, style: &Style, numeric: bool) -> Option<(String, bool)> {
     let number = constant.number;
+    let numeric = numeric
+        || match constant.kind {
+            Type::InetProto => style.numbers.protocol,
+            Type::Time => style.numbers.time,
+            _ => false,
+        };
     // nft has no numbers for `none` and `root`.
     let symbol = if numeric && constant.kind != Type::ClassId { None } else { constant.kind.symbol(number) };
     Some(match constant.kind {
         Type::Ipv4 => (Ipv4Addr::from(u32::try_from(number).unwrap_or(0)).to_string(), false),
         Type::Ipv6 => (ipv6(number), false),
         Type::Ether | Type::LinkAddress => (octets(number, constant.bits), false),
-        Type::Text | Type::IfName => (constant.name(), true),
+        Type::Text | Type::IfName => (whole_name(&constant), true),
         Type::IfIndex => match u32::try_from(number).ok().and_then(|index| style.interfaces.get(&index)) {
             Some(name) => (name.clone(), true),
             None => (number.to_string(), false),
@@ -101,8 +117,46 @@ pub fn words(constant: Constant, style: &Style, numeric: bool) -> Option<(String
     })
 }
 
+/// What is written as a number even without `-n`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Numbers {
+    /// Priorities of chains (`-y`).
+    pub priority: bool,
+    /// Protocols above IP (`-p`).
+    pub protocol: bool,
+    /// Times, in seconds (`-T`).
+    pub time: bool,
+}
+
+/// Names of numbers as the system's own files have them; none where they are not wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// Ports (`-S`).
+    pub services: BTreeMap<u32, String>,
+    /// Users and groups (`-u`).
+    pub users: BTreeMap<u32, String>,
+    pub groups: BTreeMap<u32, String>,
+}
+
+impl Names {
+    /// The name of a value that is by itself, no end of a range.
+    pub fn of(&self, constant: Constant) -> Option<&str> {
+        let names = match constant.kind {
+            Type::InetService => &self.services,
+            Type::Uid => &self.users,
+            Type::Gid => &self.groups,
+            _ => return None,
+        };
+        names.get(&u32::try_from(constant.number).ok()?).map(String::as_str)
+    }
+}
+
 impl Style {
     pub(super) fn constant(&self, out: &mut String, constant: Constant, numeric: bool) {
+        if let Some(name) = self.names.of(constant).filter(|_| !numeric) {
+            let _ = write!(out, "\"{name}\"");
+            return;
+        }
         let numeric = numeric || self.numeric;
         match words(constant, self, numeric) {
             Some((text, true)) => drop(write!(out, "\"{text}\"")),
@@ -186,10 +240,10 @@ impl Style {
             statement::plain(out, expr, self.stateless);
         }
         if let Some(timeout) = entry.element.timeout.filter(|timeout| *timeout != 0) {
-            let _ = write!(out, " timeout {}", duration(timeout, self.numeric));
+            let _ = write!(out, " timeout {}", duration(timeout, self.numeric_time()));
         }
         if let Some(left) = entry.element.expiration.filter(|left| *left != 0 && !self.stateless) {
-            let _ = write!(out, " expires {}", duration(left, self.numeric));
+            let _ = write!(out, " expires {}", duration(left, self.numeric_time()));
         }
         if let Some(comment) = entry.element.userdata.as_comment() {
             let _ = write!(out, " comment \"{comment}\"");
