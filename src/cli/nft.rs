@@ -5,7 +5,7 @@ mod explain;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 
 use super::Output;
 use crate::config::Options;
@@ -17,6 +17,7 @@ Examples:
   berth nft list                            everything, as `nft list ruleset` prints it
   berth nft list table inet berth -a        one table, with handles
   berth nft list chain ip nat POSTROUTING   one chain
+  berth nft list -t                         without the elements of large sets
   berth nft list -j --pid 4711              JSON, of another process's network namespace";
 
 const TRACE_EXAMPLES: &str = "\
@@ -89,18 +90,45 @@ pub struct Where {
 
 #[derive(Debug, Clone, Args)]
 pub struct List {
-    /// ruleset [FAMILY], tables, table FAMILY NAME, chain|set|map|flowtable|counter|quota|limit FAMILY TABLE NAME, …
+    /// ruleset [FAMILY], tables, hooks [FAMILY] [device NAME], table FAMILY NAME, chain|set|map|flowtable|counter|quota|limit FAMILY TABLE NAME, …
     #[arg(value_name = "WHAT")]
     pub what: Vec<String>,
     /// Print handles
     #[arg(short = 'a', long)]
     pub handle: bool,
-    /// Print ports, protocols, users and the like as numbers
-    #[arg(short = 'n', long)]
-    pub numeric: bool,
+    /// Print protocols, priorities, flags, types and times as numbers
+    #[arg(short = 'n', long, action = ArgAction::Count)]
+    pub numeric: u8,
+    /// Print priorities of chains as numbers
+    #[arg(short = 'y', long)]
+    pub numeric_priority: bool,
+    /// Print protocols above IP as numbers
+    #[arg(short = 'p', long)]
+    pub numeric_protocol: bool,
+    /// Print times in seconds
+    #[arg(short = 'T', long)]
+    pub numeric_time: bool,
+    /// Print the names that /etc/services has for ports
+    #[arg(short = 'S', long)]
+    pub service: bool,
+    /// Print the names that /etc/passwd and /etc/group have for users and groups
+    #[arg(short = 'u', long)]
+    pub guid: bool,
     /// Leave out counters, consumed quotas and elements of dynamic sets
     #[arg(short = 's', long)]
     pub stateless: bool,
+    /// Leave out the elements of sets and maps that have a name; they are not read either
+    #[arg(short = 't', long)]
+    pub terse: bool,
+    /// No effect: nothing is added here that could be echoed
+    #[arg(short = 'e', long, hide = true)]
+    pub echo: bool,
+    /// Refused
+    #[arg(short = 'N', long, hide = true)]
+    pub reversedns: bool,
+    /// Refused
+    #[arg(short = 'i', long, hide = true)]
+    pub interactive: bool,
     /// Print JSON, as `nft -j list` does
     #[arg(short = 'j', long)]
     pub json: bool,

@@ -8,14 +8,17 @@ mod check;
 mod options;
 mod parse;
 mod proxy;
+pub mod reader;
 pub mod serve;
 mod source;
+mod variables;
 
-pub use check::check;
-pub use options::{LogFormat, Options};
+pub use check::{check, check_all};
+pub use options::{Log, LogFormat, Options, SelfTest};
 pub use parse::{Ambient, Errors, Invalid};
 pub use proxy::{Proxies, Proxy, Unusable};
 pub use source::{Source, Url, WrongSource};
+pub use variables::{Unknown, of_qemu, unknown, unknown_here, variables};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +33,7 @@ use crate::net::{IfName, Ipv4Prefix, MacAddr, Port};
 /// Where a launcher keeps what lasts as long as its container.
 pub const STATE_DIR: &str = "/run/berth";
 
-/// Variables that may hold a password: a guest that broke out of QEMU finds none in its environment.
+/// Variables that may hold a password: help shows no value of them.
 pub const SECRET_VARIABLES: &[&str] =
     &["IMG_SOURCE", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
@@ -61,6 +64,8 @@ pub struct Image {
     pub target: Option<String>,
     /// `IMG_SHA256` (bare hex) or `sha256:HEX` / `sha512:HEX`: of the bytes as they come over the wire.
     pub checksum: Option<Checksum>,
+    /// `IMG_MAX_SIZE`: no more octets are fetched, nor written for the image.
+    pub max_bytes: Option<u64>,
     /// `BERTH_DISK_SIZE`: the overlay is grown to this many bytes at start; never shrunk.
     pub disk_size_bytes: Option<u64>,
 }
@@ -132,6 +137,10 @@ pub struct Network {
     pub mac: Option<MacAddr>,
     /// `BERTH_RESERVED_PORTS`: kept for the pod, beside VNC.
     pub reserved: Vec<Port>,
+    /// `BERTH_GATEWAY_PORTS`: the pod's, open to the guest at the gateway's address, beside DHCP and DNS.
+    pub gateway_ports: Vec<Port>,
+    /// `BERTH_METADATA_ADDRESS`: whether the guest reaches the node's metadata service.
+    pub metadata_address: MetadataAddress,
     /// False when `NO_DHCP` is set: neither DHCP nor DNS is served.
     pub serve: bool,
     /// `BERTH_DNS`: whether the guest is told our responder or the pod's own name servers.
@@ -140,6 +149,13 @@ pub struct Network {
     pub extra_rules: Option<PathBuf>,
     /// `BERTH_NFT_OWNER`: our table belongs to our socket, and stays when that is closed.
     pub nft_owner: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetadataAddress {
+    Allow,
+    Drop,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -188,6 +204,8 @@ pub struct Machine {
     pub vnc_password_file: Option<PathBuf>,
     /// `BERTH_QEMU_UID`: uid and gid QEMU runs as; 0 keeps root.
     pub uid: u32,
+    /// `BERTH_CONFINE` is not `off`.
+    pub confine: bool,
     /// Words after `--`, last on QEMU's line, exactly as given.
     pub extra_args: Vec<String>,
 }
@@ -248,6 +266,13 @@ pub struct Paths {
     pub resolv_conf: PathBuf,
     /// `BERTH_CA_FILE`: PEM certificates trusted for https image sources; the system's and Mozilla's otherwise.
     pub ca_file: Option<PathBuf>,
+}
+
+impl Paths {
+    /// Directories in which others than the operator may have put things.
+    pub fn untrusted(&self) -> Vec<PathBuf> {
+        vec![self.image_dir.clone(), self.volumes_dir.clone(), self.state_dir.clone()]
+    }
 }
 
 #[cfg(test)]

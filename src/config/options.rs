@@ -5,6 +5,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use super::parse::Invalid;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -13,6 +16,46 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Log {
+    /// How log lines look on stderr [default: text]
+    #[arg(
+        long = "log-format",
+        env = "BERTH_LOG_FORMAT",
+        value_enum,
+        value_name = "FORMAT",
+        help_heading = "Logs"
+    )]
+    pub format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug or trace, by module if wanted [default: info]
+    #[arg(long = "log", env = "BERTH_LOG", value_name = "FILTER", help_heading = "Logs")]
+    pub filter: Option<String>,
+}
+
+impl Log {
+    pub fn targets(&self) -> Result<Targets, Invalid> {
+        let words = self.filter.as_deref().filter(|words| !words.is_empty()).unwrap_or("info");
+        // A lone word that is no level would be a module, and all others silent: errors, too.
+        let is_told = |word: &str| word.contains('=') || word.trim().parse::<LevelFilter>().is_ok();
+        let targets = if words.split(',').all(is_told) { words.parse().ok() } else { None };
+        targets.ok_or_else(|| Invalid {
+            variable: "BERTH_LOG",
+            value: words.to_owned(),
+            allowed: "error, warn, info, debug or trace, or MODULE=LEVEL by comma, as in berth=debug,info"
+                .to_owned(),
+        })
+    }
+}
+
+/// Flags of `berth selftest` beside those of `run`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SelfTest {
+    /// No name server is to be had here: do not ask the pod's
+    #[arg(long, env = "BERTH_SELFTEST_NO_DNS")]
+    pub no_dns: bool,
 }
 
 /// Flags of `berth run` and `berth plan`.
@@ -32,7 +75,7 @@ pub struct Options {
     pub ram_mb: Option<String>,
 
     /// Image to fetch when the target is missing: http, https or file URL, or a path
-    #[arg(long, env = "IMG_SOURCE", value_name = "URL", help_heading = "Disks")]
+    #[arg(long, env = "IMG_SOURCE", hide_env_values = true, value_name = "URL", help_heading = "Disks")]
     pub image_source: Option<String>,
     /// Base image: a path that exists, else a name in the image directory
     #[arg(long, env = "IMG_TARGET", value_name = "NAME", help_heading = "Disks")]
@@ -40,6 +83,9 @@ pub struct Options {
     /// Digest of the image as it comes over the wire: HEX, sha256:HEX or sha512:HEX
     #[arg(long, env = "IMG_SHA256", value_name = "DIGEST", help_heading = "Disks")]
     pub image_checksum: Option<String>,
+    /// Largest image that is fetched, packed and unpacked, as in 20G [default: what the volume holds]
+    #[arg(long, env = "IMG_MAX_SIZE", value_name = "SIZE", help_heading = "Disks")]
+    pub image_max_size: Option<String>,
     /// Grow the VM's disk to at least this size at start: bytes, or with K, M, G, T (powers of 1024)
     #[arg(long, env = "BERTH_DISK_SIZE", value_name = "SIZE", help_heading = "Disks")]
     pub disk_size: Option<String>,
@@ -77,6 +123,12 @@ pub struct Options {
     /// Ports that stay with the pod, beside VNC's: NUMBER/tcp, NUMBER/udp or NUMBER/sctp, by comma
     #[arg(long, env = "BERTH_RESERVED_PORTS", value_name = "PORTS", help_heading = "Network")]
     pub reserved_ports: Option<String>,
+    /// Ports of the pod that the guest may ask at the gateway's address, beside DHCP and DNS: as --reserved-ports
+    #[arg(long, env = "BERTH_GATEWAY_PORTS", value_name = "PORTS", help_heading = "Network")]
+    pub gateway_ports: Option<String>,
+    /// The node's metadata service, 169.254.169.254: allow (as for any pod) or drop [default: allow]
+    #[arg(long, env = "BERTH_METADATA_ADDRESS", value_name = "VERDICT", help_heading = "Network")]
+    pub metadata_address: Option<String>,
     /// Serve neither DHCP nor DNS (any value)
     #[arg(long, env = "NO_DHCP", value_name = "ANY", num_args = 0..=1, default_missing_value = "1",
           require_equals = true, help_heading = "Network")]
@@ -145,6 +197,9 @@ pub struct Options {
     /// uid and gid QEMU runs as where this process may choose; 0 keeps ours [default: 65534]
     #[arg(long, env = "BERTH_QEMU_UID", value_name = "UID", help_heading = "Machine")]
     pub qemu_uid: Option<String>,
+    /// QEMU is confined to what it is handed, by Landlock and seccomp: on or off [default: on]
+    #[arg(long, env = "BERTH_CONFINE", value_name = "SWITCH", help_heading = "Machine")]
+    pub confine: Option<String>,
 
     /// When the guest powers off: exit or restart [default: exit]
     #[arg(long, env = "BERTH_ON_POWEROFF", value_name = "POLICY", help_heading = "Lifecycle")]

@@ -8,11 +8,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::options::Options;
+use super::reader::switch;
+use super::source::without_secrets;
 use super::{
-    Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnNetLost, OnPoweroff, OnReboot,
-    Paths, Proxies, STATE_DIR, SeedAs, SeedFormat, Source,
+    Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, MetadataAddress, Network, OnNetLost,
+    OnPoweroff, OnReboot, Paths, Proxies, STATE_DIR, SeedAs, SeedFormat, Source,
 };
-use crate::net::{Ipv4Prefix, Port};
+use crate::net::{Ipv4Prefix, Port, octets};
 
 /// One value that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub struct Invalid {
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={:?}: {}", self.variable, self.value, self.allowed)
+        write!(f, "{}={:?}: {}", self.variable, without_secrets(&self.value), self.allowed)
     }
 }
 
@@ -73,6 +75,16 @@ impl Options {
         if wrong.0.is_empty() { Ok(config) } else { Err(Errors(wrong.0)) }
     }
 
+    /// What is taken, and most likely meant otherwise.
+    pub fn notes(&self) -> Vec<String> {
+        let variables = [("NO_DHCP", &self.no_dhcp), ("NO_VNC", &self.no_vnc)];
+        let no = |(variable, value): (&str, &Option<String>)| {
+            let text = any(value).filter(|text| switch(text.trim()) == Some(false))?;
+            Some(format!("{variable}={text:?} is yes, as any text is: leave the variable out, or empty"))
+        };
+        variables.into_iter().filter_map(no).collect()
+    }
+
     fn gather(&self, ambient: &Ambient, wrong: &mut Wrong) -> Config {
         let hostname = set(&self.hostname)
             .map(str::to_owned)
@@ -113,7 +125,7 @@ impl Options {
     }
 
     fn image(&self, ambient: &Ambient, wrong: &mut Wrong) -> Image {
-        let source = set(&self.image_source).filter(|text| !text.trim().is_empty()).map(Source::parse);
+        let source = set(&self.image_source).map(Source::parse);
         let source = source.and_then(|source| {
             source.map_err(|error| wrong.add("IMG_SOURCE", &error.shown, error.allowed)).ok()
         });
@@ -127,12 +139,8 @@ impl Options {
                 "64 hexadecimal digits, sha256:HEX or sha512:HEX",
                 checksum,
             ),
-            disk_size_bytes: wrong.optional(
-                "BERTH_DISK_SIZE",
-                &self.disk_size,
-                "bytes, or a number with K, M, G or T, as in 20G",
-                size,
-            ),
+            max_bytes: wrong.optional("IMG_MAX_SIZE", &self.image_max_size, SIZES, size),
+            disk_size_bytes: wrong.optional("BERTH_DISK_SIZE", &self.disk_size, SIZES, size),
         }
     }
 
@@ -155,8 +163,15 @@ impl Options {
                 within(text, 576, 65_535)
             }),
             mac: wrong.net("BERTH_MAC", &self.mac),
-            reserved: self.reserved(wrong),
-            serve: set(&self.no_dhcp).is_none(),
+            reserved: ports("BERTH_RESERVED_PORTS", &self.reserved_ports, wrong),
+            gateway_ports: ports("BERTH_GATEWAY_PORTS", &self.gateway_ports, wrong),
+            metadata_address: wrong.word(
+                "BERTH_METADATA_ADDRESS",
+                &self.metadata_address,
+                MetadataAddress::Allow,
+                &[("allow", MetadataAddress::Allow), ("drop", MetadataAddress::Drop)],
+            ),
+            serve: any(&self.no_dhcp).is_none(),
             dns: wrong.word(
                 "BERTH_DNS",
                 &self.dns,
@@ -164,7 +179,7 @@ impl Options {
                 &[("gateway", Dns::Gateway), ("pod", Dns::Pod)],
             ),
             extra_rules: path(&self.extra_rules),
-            nft_owner: wrong.word("BERTH_NFT_OWNER", &self.nft_owner, false, &[("on", true), ("off", false)]),
+            nft_owner: wrong.or("BERTH_NFT_OWNER", &self.nft_owner, false, "on or off", switch),
         }
     }
 
@@ -188,20 +203,6 @@ impl Options {
             );
             wrong.add(variable, &address.to_string(), &allowed);
         }
-    }
-
-    fn reserved(&self, wrong: &mut Wrong) -> Vec<Port> {
-        let mut ports = Vec::new();
-        for word in set(&self.reserved_ports).unwrap_or_default().split(',').map(str::trim) {
-            match word.parse::<Port>() {
-                Ok(port) => ports.push(port),
-                Err(_) if word.is_empty() => {}
-                Err(error) => wrong.add("BERTH_RESERVED_PORTS", word, &error.to_string()),
-            }
-        }
-        ports.sort_unstable();
-        ports.dedup();
-        ports
     }
 
     fn machine(&self, ambient: &Ambient, wrong: &mut Wrong) -> Machine {
@@ -234,12 +235,13 @@ impl Options {
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value.clone().unwrap_or_default()))
                 .collect::<BTreeMap<_, _>>(),
-            reserve_vnc: set(&self.no_vnc).is_none(),
-            vnc: wrong.word("BERTH_VNC", &self.vnc, true, &[("on", true), ("off", false)]),
+            reserve_vnc: any(&self.no_vnc).is_none(),
+            vnc: wrong.or("BERTH_VNC", &self.vnc, true, "on or off", switch),
             vnc_password_file: path(&self.vnc_password_file),
             uid: wrong.or("BERTH_QEMU_UID", &self.qemu_uid, 65_534, "a uid from 0 to 4294967294", |text| {
                 within(text, 0, u32::MAX - 1)
             }),
+            confine: wrong.or("BERTH_CONFINE", &self.confine, true, "on or off", switch),
             extra_args: self.qemu_args.clone(),
         }
     }
@@ -310,7 +312,7 @@ impl Wrong {
         allowed: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Option<T> {
-        let text = set(value)?.trim();
+        let text = set(value)?;
         let parsed = parse(text);
         if parsed.is_none() {
             self.add(variable, text, allowed);
@@ -394,6 +396,8 @@ impl Wrong {
 }
 
 /// What `KVM_*_OPTS` may name.
+const SIZES: &str = "bytes, or a number with K, M, G or T, as in 20G";
+
 const PLACEHOLDERS: [&str; 10] = [
     "KVM_IMAGE",
     "BRIDGE_IFACE",
@@ -416,8 +420,13 @@ fn variables(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The value, unless it is unset or empty.
+/// The value without what stands around it, unless it is unset or empty.
 fn set(value: &Option<String>) -> Option<&str> {
+    value.as_deref().map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// The seed's: any text is yes.
+fn any(value: &Option<String>) -> Option<&str> {
     value.as_deref().filter(|text| !text.is_empty())
 }
 
@@ -441,23 +450,29 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-fn checksum(text: &str) -> Option<Checksum> {
-    let (name, digits) = text.split_once(':').unwrap_or(("sha256", text));
-    match name.to_ascii_lowercase().as_str() {
-        "sha256" => hex(digits, 32).map(Checksum::Sha256),
-        "sha512" => hex(digits, 64).map(Checksum::Sha512),
-        _ => None,
+/// `22/tcp,53/udp`, by comma or blank; sorted, no repeats.
+fn ports(variable: &'static str, value: &Option<String>, wrong: &mut Wrong) -> Vec<Port> {
+    let mut ports = Vec::new();
+    for word in set(value).unwrap_or_default().split(|c: char| c == ',' || c.is_whitespace()) {
+        match word.parse::<Port>() {
+            Ok(port) => ports.push(port),
+            Err(_) if word.is_empty() => {}
+            Err(error) => wrong.add(variable, word, &error.to_string()),
+        }
     }
+    ports.sort_unstable();
+    ports.dedup();
+    ports
 }
 
-fn hex(digits: &str, bytes: usize) -> Option<Vec<u8>> {
-    let nibbles: Vec<u8> = digits
-        .chars()
-        .map(|digit| digit.to_digit(16).and_then(|value| u8::try_from(value).ok()))
-        .collect::<Option<_>>()?;
-    let (pairs, rest) = nibbles.as_chunks::<2>();
-    (pairs.len() == bytes && rest.is_empty())
-        .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+fn checksum(text: &str) -> Option<Checksum> {
+    let (name, digits) = text.split_once(':').unwrap_or(("sha256", text));
+    let of = |length| octets(digits).filter(|digest| digest.len() == length && !digits.contains(':'));
+    match name.to_ascii_lowercase().as_str() {
+        "sha256" => of(32).map(Checksum::Sha256),
+        "sha512" => of(64).map(Checksum::Sha512),
+        _ => None,
+    }
 }
 
 /// `20G`, `20Gi`, `20GiB`, `1048576`: powers of 1024, as `qemu-img` has them.

@@ -1,17 +1,23 @@
 //! The words of `berth serve`: each flag, its environment twin and its help.
 
-use std::net::{Ipv4Addr, SocketAddr};
+mod values;
+
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
-use crate::net::{IfName, Ipv4Prefix, MacAddr};
+pub use values::{
+    BootFile, BootFor, Host, MaybeAddress, OptionWords, Relayed, Reserve, Span, Upstream, Whose,
+};
+use values::{host_address, seconds};
+
+use crate::net::{DomainName, IfName, Ipv4Prefix};
 
 /// Where leases are kept unless told otherwise.
 pub const LEASE_FILE: &str = "/var/lib/berth/leases";
 
-/// Flags of `berth serve`. Lists in an environment variable are separated by blanks, options by newlines.
+/// Flags of `berth serve`. What delimiters stand for is in `reader`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeOptions {
     /// Interface to serve on; it exists already
@@ -48,12 +54,12 @@ pub struct ServeOptions {
         help_heading = "DHCP"
     )]
     pub reserve: Vec<Reserve>,
-    /// How long an address is a client's, in seconds, or infinite
+    /// How long an address is a client's, in seconds (3 at least), or infinite
     #[arg(long, env = "BERTH_SERVE_LEASE_TIME", value_name = "SECONDS", default_value = "3600", value_parser = seconds, help_heading = "DHCP")]
     pub lease_time: u32,
-    /// The shortest lease a client may ask for, in seconds
-    #[arg(long, env = "BERTH_SERVE_LEAST_LEASE_TIME", value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "DHCP")]
-    pub least_lease_time: u32,
+    /// The shortest lease a client may ask for, in seconds [default: 60, or the lease time when that is less]
+    #[arg(long, env = "BERTH_SERVE_LEAST_LEASE_TIME", value_name = "SECONDS", value_parser = seconds, help_heading = "DHCP")]
+    pub least_lease_time: Option<u32>,
     /// The longest lease a client may ask for, in seconds, or infinite [default: the lease time]
     #[arg(long, env = "BERTH_SERVE_MOST_LEASE_TIME", value_name = "SECONDS", value_parser = seconds, help_heading = "DHCP")]
     pub most_lease_time: Option<u32>,
@@ -71,7 +77,8 @@ pub struct ServeOptions {
         long,
         env = "BERTH_SERVE_DNS",
         value_name = "ADDRESS",
-        value_delimiter = ' ',
+        value_delimiter = ',',
+        value_parser = host_address,
         help_heading = "DHCP"
     )]
     pub dns: Vec<Ipv4Addr>,
@@ -80,10 +87,10 @@ pub struct ServeOptions {
         long,
         env = "BERTH_SERVE_SEARCH",
         value_name = "DOMAIN",
-        value_delimiter = ' ',
+        value_delimiter = ',',
         help_heading = "DHCP"
     )]
-    pub search: Vec<String>,
+    pub search: Vec<DomainName>,
     /// Any other option by its number: addresses, a number or text as its RFC has it, or hex:…
     #[arg(
         long = "option",
@@ -93,17 +100,17 @@ pub struct ServeOptions {
         help_heading = "DHCP"
     )]
     pub options: Vec<OptionWords>,
-    /// Boot file: for everyone, for an architecture (RFC 4578 number), or for iPXE
+    /// Boot file: for everyone, or for architectures (numbers of RFC 4578, as in 7,9=FILE) and ipxe
     #[arg(
         long,
         env = "BERTH_SERVE_BOOT_FILE",
-        value_name = "[ARCH|ipxe=]FILE",
+        value_name = "[ARCH|ipxe,…=]FILE",
         value_delimiter = ' ',
         help_heading = "DHCP"
     )]
     pub boot_file: Vec<BootFile>,
     /// Where boot files are [default: our address]
-    #[arg(long, env = "BERTH_SERVE_NEXT_SERVER", value_name = "ADDRESS", help_heading = "DHCP")]
+    #[arg(long, env = "BERTH_SERVE_NEXT_SERVER", value_name = "ADDRESS", value_parser = host_address, help_heading = "DHCP")]
     pub next_server: Option<Ipv4Addr>,
     /// Do not tell clients of another network that their address is wrong here: other servers may know them
     #[arg(long, env = "BERTH_SERVE_NOT_AUTHORITATIVE", help_heading = "DHCP")]
@@ -123,20 +130,21 @@ pub struct ServeOptions {
     /// Seconds for which an offered address waits, 1 to 60
     #[arg(long, env = "BERTH_SERVE_OFFER_HOLD", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=60), help_heading = "DHCP")]
     pub offer_hold: u64,
-    /// Seconds for which nobody gets an address that a client declined
+    /// Seconds for which nobody gets an address that a client declined, 1 to 31536000
     #[arg(
         long,
         env = "BERTH_SERVE_QUARANTINE",
         value_name = "SECONDS",
         default_value_t = 600,
+        value_parser = clap::value_parser!(u64).range(1..=31_536_000),
         help_heading = "DHCP"
     )]
     pub quarantine: u64,
     /// Requests a second of one client, in bursts of three seconds' worth [default: any number]
-    #[arg(long, env = "BERTH_SERVE_CLIENT_RATE", value_name = "NUMBER", help_heading = "DHCP")]
+    #[arg(long, env = "BERTH_SERVE_CLIENT_RATE", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..), help_heading = "DHCP")]
     pub client_rate: Option<u32>,
     /// Requests a second of all clients that have no lease yet [default: any number]
-    #[arg(long, env = "BERTH_SERVE_RATE", value_name = "NUMBER", help_heading = "DHCP")]
+    #[arg(long, env = "BERTH_SERVE_RATE", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..), help_heading = "DHCP")]
     pub rate: Option<u32>,
     /// Do not serve DHCP
     #[arg(long, env = "BERTH_SERVE_NO_DHCP", help_heading = "DHCP")]
@@ -147,22 +155,22 @@ pub struct ServeOptions {
         long,
         env = "BERTH_SERVE_UPSTREAM",
         value_name = "ADDRESS[:PORT]",
-        value_delimiter = ' ',
+        value_delimiter = ',',
         help_heading = "DNS"
     )]
     pub upstream: Vec<Upstream>,
-    /// A name that is answered here, and its address
+    /// A name that is answered here, and its address; *.NAME: all names below it
     #[arg(
         long,
         env = "BERTH_SERVE_HOST",
         value_name = "NAME=ADDRESS",
-        value_delimiter = ' ',
+        value_delimiter = ',',
         help_heading = "DNS"
     )]
     pub host: Vec<Host>,
     /// Our own domain, told to clients; names in it that are not known here do not exist
     #[arg(long, env = "BERTH_SERVE_DOMAIN", value_name = "DOMAIN", help_heading = "DNS")]
-    pub domain: Option<String>,
+    pub domain: Option<DomainName>,
     /// IPv6 addresses of names: pass them on, or say that there are none
     #[arg(long, env = "BERTH_SERVE_AAAA", value_name = "POLICY", value_enum, default_value_t = Aaaa::Pass, help_heading = "DNS")]
     pub aaaa: Aaaa,
@@ -185,207 +193,4 @@ pub struct ServeOptions {
 pub enum Aaaa {
     Pass,
     None,
-}
-
-/// From the first to the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    pub first: Ipv4Addr,
-    pub last: Ipv4Addr,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Relayed {
-    pub network: Ipv4Prefix,
-    pub span: Span,
-    pub router: Ipv4Addr,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whose {
-    Mac(MacAddr),
-    Id(Vec<u8>),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reserve {
-    pub whose: Whose,
-    pub address: Ipv4Addr,
-    pub name: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaybeAddress(pub Option<Ipv4Addr>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OptionWords {
-    pub code: u8,
-    pub words: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BootFor {
-    Any,
-    Architecture(u16),
-    Ipxe,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BootFile {
-    pub client: BootFor,
-    pub file: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Upstream(pub SocketAddr);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
-    pub name: String,
-    pub address: std::net::IpAddr,
-}
-
-fn seconds(word: &str) -> Result<u32, String> {
-    let number =
-        if word == "infinite" { Some(u32::MAX) } else { word.parse().ok().filter(|number| *number > 0) };
-    number.ok_or_else(|| "a number of seconds above 0, or infinite".to_owned())
-}
-
-fn or_say<T>(value: Option<T>, allowed: &str) -> Result<T, String> {
-    value.ok_or_else(|| allowed.to_owned())
-}
-
-impl FromStr for Span {
-    type Err = String;
-    fn from_str(word: &str) -> Result<Self, String> {
-        let read = || {
-            let (first, last) = word.split_once(',')?;
-            let (first, last) = (first.parse::<Ipv4Addr>().ok()?, last.parse().ok()?);
-            (first <= last).then_some(Self { first, last })
-        };
-        or_say(read(), "two addresses, the smaller one first, as in 10.0.0.10,10.0.0.250")
-    }
-}
-
-impl FromStr for Relayed {
-    type Err = String;
-    fn from_str(word: &str) -> Result<Self, String> {
-        let read = || {
-            let (network, rest) = word.split_once(',')?;
-            let (span, router) = rest.rsplit_once(',')?;
-            Some(Self {
-                network: network.parse().ok()?,
-                span: span.parse().ok()?,
-                router: router.parse().ok()?,
-            })
-        };
-        or_say(
-            read(),
-            "a prefix, two addresses and a router, as in 10.2.0.0/16,10.2.0.10,10.2.9.250,10.2.0.1",
-        )
-    }
-}
-
-impl FromStr for Reserve {
-    type Err = String;
-    fn from_str(word: &str) -> Result<Self, String> {
-        let read = || {
-            let mut words = word.splitn(3, ',');
-            let client = words.next()?;
-            let whose = match client.strip_prefix("id:") {
-                Some(digits) => Whose::Id(unhex(digits)?),
-                None => Whose::Mac(client.parse().ok()?),
-            };
-            Some(Self { whose, address: words.next()?.parse().ok()?, name: words.next().map(str::to_owned) })
-        };
-        or_say(read(), "a MAC or id:HEX, an address and perhaps a name, as in 52:54:00:12:34:56,10.0.0.5,web")
-    }
-}
-
-impl FromStr for MaybeAddress {
-    type Err = String;
-    fn from_str(word: &str) -> Result<Self, String> {
-        if word == "none" {
-            return Ok(Self(None));
-        }
-        or_say(word.parse().ok().map(|address| Self(Some(address))), "an IPv4 address, or none")
-    }
-}
-
-impl FromStr for OptionWords {
-    type Err = String;
-    fn from_str(word: &str) -> Result<Self, String> {
-        let read = || {
-            let (code, words) = word.split_once('=')?;
-            Some(Self { code: code.parse().ok()?, words: words.to_owned() })
-        };
-        or_say(read(), "a number of 1 to 254 and a value, as in 42=10.0.0.1")
-    }
-}
-
-impl FromStr for BootFile {
-    type Err = String;
-    fn from_str(word: &str) -> Result<Self, String> {
-        let told = word.split_once('=').and_then(|(client, file)| {
-            let client = match client {
-                "ipxe" => BootFor::Ipxe,
-                number => BootFor::Architecture(number.parse().ok()?),
-            };
-            Some(Self { client, file: file.to_owned() })
-        });
-        let told = told.unwrap_or_else(|| Self { client: BootFor::Any, file: word.to_owned() });
-        or_say(Some(told).filter(|told| !told.file.is_empty()), "a file, as in pxelinux.0 or 7=grubx64.efi")
-    }
-}
-
-impl FromStr for Upstream {
-    type Err = String;
-    fn from_str(word: &str) -> Result<Self, String> {
-        let plain = || Some(SocketAddr::new(word.parse().ok()?, 53));
-        or_say(word.parse().ok().or_else(plain).map(Self), "an address, as in 10.0.0.53 or 10.0.0.53:5353")
-    }
-}
-
-impl FromStr for Host {
-    type Err = String;
-    fn from_str(word: &str) -> Result<Self, String> {
-        let read = || {
-            let (name, address) = word.split_once('=')?;
-            let name = name.trim_end_matches('.');
-            (!name.is_empty()).then_some(Self { name: name.to_lowercase(), address: address.parse().ok()? })
-        };
-        or_say(read(), "a name and its address, as in printer.lan=10.0.0.9")
-    }
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = digits.bytes().filter(|byte| *byte != b':').collect();
-    let (pairs, rest) = digits.as_chunks::<2>();
-    let bytes: Option<Vec<u8>> =
-        pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
-    bytes.filter(|bytes| rest.is_empty() && !bytes.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_read_or_refused() {
-        assert!("10.0.0.9,10.0.0.1".parse::<Span>().is_err());
-        assert_eq!("id:01:ff,10.0.0.5,web".parse::<Reserve>().unwrap().whose, Whose::Id(vec![1, 255]));
-        assert_eq!("52:54:00:12:34:56,10.0.0.5".parse::<Reserve>().unwrap().name, None);
-        for wrong in ["id:,10.0.0.5", "id:0,10.0.0.5", "10.0.0.5", "zz:54:00:12:34:56,10.0.0.5"] {
-            assert!(wrong.parse::<Reserve>().is_err(), "{wrong}");
-        }
-        assert_eq!("7=a=b".parse::<BootFile>().unwrap().client, BootFor::Architecture(7));
-        let url = "http://boot/x?a=b".parse::<BootFile>().unwrap();
-        assert_eq!((url.client, url.file.as_str()), (BootFor::Any, "http://boot/x?a=b"));
-        assert_eq!("10.0.0.53".parse::<Upstream>().unwrap().0.port(), 53);
-        assert_eq!("[fd00::1]:54".parse::<Upstream>().unwrap().0.port(), 54);
-        assert_eq!("fd00::1".parse::<Upstream>().unwrap().0.port(), 53);
-        assert!("256=x".parse::<OptionWords>().is_err());
-        assert_eq!(seconds("infinite"), Ok(u32::MAX));
-        assert!(seconds("0").is_err());
-    }
 }

@@ -235,6 +235,11 @@ impl Serialize for Url {
     }
 }
 
+/// What was said in the wrong place may be a URL with a password.
+pub(super) fn without_secrets(text: &str) -> String {
+    if text.contains("://") || text.contains('@') { masked(text) } else { text.to_owned() }
+}
+
 /// The same for a text that is no URL: it masks rather too much, since nobody knows what was meant.
 pub(super) fn masked(text: &str) -> String {
     let (scheme, rest) =

@@ -48,6 +48,29 @@ fn an_empty_variable_is_an_unset_one() {
 fn any_text_switches_no_vnc_and_no_dhcp_on() {
     let config = parse(|o| (o.no_vnc, o.no_dhcp) = (Some("false".into()), Some("0".into()))).unwrap();
     assert!(!config.machine.reserve_vnc && !config.network.serve);
+    let notes =
+        |text: &str| options(|o| (o.no_vnc, o.no_dhcp) = (Some(text.into()), Some("1".into()))).notes();
+    assert!(notes("yes").is_empty() && notes("").is_empty());
+    for text in ["false", "0", "No ", "OFF"] {
+        let wanted = format!("NO_VNC={text:?} is yes, as any text is: leave the variable out, or empty");
+        assert_eq!(notes(text), [wanted]);
+    }
+}
+
+#[test]
+fn what_stands_around_a_value_is_no_part_of_it() {
+    let config = parse(|o| {
+        (o.hostname, o.uplink, o.mac) =
+            (Some("web\n".into()), Some(" eth1 ".into()), Some("52:54:00:12:34:56\r\n".into()));
+        (o.accel, o.vnc, o.reserved_ports) =
+            (Some("TCG\n".into()), Some("0".into()), Some("22\n53/udp, 80\t".into()));
+        (o.cpu, o.image_target) = (Some("  ".into()), Some("x.qcow2 ".into()));
+    })
+    .unwrap();
+    assert_eq!((config.hostname.as_str(), config.network.uplink.unwrap().as_str()), ("web", "eth1"));
+    assert_eq!((config.machine.accel, config.machine.vnc, config.machine.cpu), (Accel::Tcg, false, None));
+    assert_eq!(config.network.reserved.len(), 3);
+    assert_eq!(config.image.target.as_deref(), Some("x.qcow2"));
 }
 
 #[test]
@@ -60,6 +83,8 @@ fn every_wrong_value_is_told_at_once() {
         o.on_poweroff = Some("explode".into());
         o.image_checksum = Some("abc".into());
         o.reserved_ports = Some("22/tcp,99999".into());
+        o.gateway_ports = Some("15020/icmp".into());
+        o.metadata_address = Some("reject".into());
     });
     for name in [
         "IMG_VCPU=\"0\"",
@@ -69,10 +94,12 @@ fn every_wrong_value_is_told_at_once() {
         "BERTH_ON_POWEROFF=",
         "IMG_SHA256=",
         "BERTH_RESERVED_PORTS=\"99999\"",
+        "BERTH_GATEWAY_PORTS=\"15020/icmp\"",
+        "BERTH_METADATA_ADDRESS=\"reject\"",
     ] {
         assert!(text.contains(name), "{name} is missing in\n{text}");
     }
-    assert_eq!(text.lines().count(), 7, "{text}");
+    assert_eq!(text.lines().count(), 9, "{text}");
     assert!(text.contains("exit or restart") && text.contains("1 to 255"), "{text}");
 }
 
@@ -165,7 +192,7 @@ proptest::proptest! {
     fn no_text_makes_the_parser_panic(text in ".{0,40}", which in 0..12usize) {
         let _ = parse(|o| {
             let fields = [&mut o.name, &mut o.hostname, &mut o.vcpu, &mut o.image_source, &mut o.image_checksum,
-                &mut o.disk_size, &mut o.vm_ip, &mut o.vm_prefix, &mut o.mac, &mut o.reserved_ports, &mut o.kvm_net_opts,
+                &mut o.image_max_size, &mut o.disk_size, &mut o.vm_ip, &mut o.vm_prefix, &mut o.mac, &mut o.reserved_ports, &mut o.kvm_net_opts,
                 &mut o.launcher];
             *fields.into_iter().nth(which).unwrap() = Some(text.clone());
         });

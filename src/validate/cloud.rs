@@ -1,17 +1,14 @@
 //! cloud-init's files that stand in the values: what `berth run` would say of them at start, said before.
 
-use super::tree::{Entry, Node, Value};
+use super::node::{Node, Value};
 use super::{Finding, Severity};
 use crate::config::SeedFormat;
 use crate::plan::disk::{KEYS, judged};
 
 /// What is wrong with the files of each VM.
 pub fn check(root: &Node) -> Vec<Finding> {
-    let vms = entry(root, "vmlist").map_or(&[][..], |vms| entries(&vms.node));
-    vms.iter()
-        .filter_map(|vm| {
-            Some((format!("vmlist.{}.cloudconfig", vm.key), &entry(&vm.node, "cloudconfig")?.node))
-        })
+    let vms = root.get("vmlist").into_iter().flat_map(Node::entries);
+    vms.filter_map(|vm| Some((format!("vmlist.{}.cloudconfig", vm.key), vm.node.get("cloudconfig")?)))
         .flat_map(|(key, cloud)| files(&key, cloud))
         .collect()
 }
@@ -33,19 +30,8 @@ fn files(key: &str, cloud: &Node) -> Vec<Finding> {
     KEYS.iter().filter_map(finding).collect()
 }
 
-fn entries(node: &Node) -> &[Entry] {
-    match &node.value {
-        Value::Map(entries) => entries,
-        _ => &[],
-    }
-}
-
-fn entry<'a>(node: &'a Node, key: &str) -> Option<&'a Entry> {
-    entries(node).iter().find(|entry| entry.key == key)
-}
-
 fn text<'a>(node: &'a Node, key: &str) -> Option<(&'a Node, &'a str)> {
-    let node = &entry(node, key)?.node;
+    let node = node.get(key)?;
     match &node.value {
         Value::Text(text) => Some((node, text)),
         _ => None,

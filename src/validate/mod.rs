@@ -1,10 +1,15 @@
 //! Checks values files of the chart, as Helm would, but tells all mistakes at once and where they are.
 //!
 //! The chart's schema is the one source of what is right: it is compiled in, and [`schema`] interprets it over a tree of the
-//! YAML that has positions. Beside it there are warnings: keys that nobody reads, and figures that are rarely meant. What
-//! the launcher would refuse of cloud-init's files it refuses here.
+//! YAML that has positions. What stands in two places is held together by [`cross`], in the words of the chart's
+//! templates. Beside it there are warnings: keys that nobody reads, and figures that are rarely meant. What the launcher
+//! would refuse of cloud-init's files, and of its variables, it refuses here.
 
 mod cloud;
+mod cross;
+mod node;
+mod quantity;
+mod scalar;
 mod schema;
 mod tree;
 
@@ -12,9 +17,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use tree::Value;
+use node::Node;
 
 const SCHEMA: &str = include_str!("../../chart/values.schema.json");
+const DEFAULTS: &str = include_str!("../../chart/values.yaml");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -24,9 +30,11 @@ pub enum Severity {
     Warning,
 }
 
-/// A place in a file, both counted from 1.
+/// A place in a file: which of those that were given, from 0; line and column from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Position {
+    #[serde(skip)]
+    pub file: usize,
     pub line: usize,
     pub column: usize,
 }
@@ -62,30 +70,37 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All that is wrong with one values file, in its order.
-pub fn values(text: &str) -> Vec<Finding> {
+/// All that is wrong with the values of these files, merged as Helm merges them, in their order.
+pub fn values(files: &[&str]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some(root) = tree::read(text, &mut findings) {
-        match serde_json::from_str(SCHEMA) {
-            Ok(schema) => findings.extend(schema::check(&schema, &root)),
-            Err(error) => {
-                findings.push(whole(format!("the schema that is built in cannot be read: {error}")));
-            }
-        }
-        findings.extend(cloud::check(&root));
-        // Helm needs none; who checks a file wants VMs in it.
-        if let Value::Map(entries) = &root.value
-            && !entries.iter().any(|entry| entry.key == "vmlist")
-        {
-            findings.push(whole("there is no vmlist: VMs by name".to_owned()));
-        }
+    let read: Option<Vec<Node>> =
+        files.iter().enumerate().map(|(file, text)| tree::read(file, text, &mut findings)).collect();
+    if let Some(root) = read.and_then(|roots| roots.into_iter().reduce(Node::merge)) {
+        findings.extend(judged(&root, files.len()));
     }
-    findings.sort_by_key(|finding| (finding.at, finding.severity));
+    findings.sort_by(|a, b| (a.at, a.severity, &a.key).cmp(&(b.at, b.severity, &b.key)));
     findings
 }
 
-fn whole(message: String) -> Finding {
-    Finding { severity: Severity::Error, at: Position { line: 1, column: 1 }, key: String::new(), message }
+fn judged(root: &Node, files: usize) -> Vec<Finding> {
+    let mut findings = match serde_json::from_str(SCHEMA) {
+        Ok(schema) => schema::check(&schema, root),
+        Err(error) => {
+            let message = format!("the schema that is built in cannot be read: {error}");
+            vec![Finding { severity: Severity::Error, at: root.at, key: String::new(), message }]
+        }
+    };
+    findings.extend(cloud::check(root));
+    // One after the last file: nothing is wrong in it.
+    let defaults = tree::read(files, DEFAULTS, &mut findings);
+    findings.extend(cross::check(root, defaults.as_ref()));
+    // Helm needs none; who checks values wants VMs in them.
+    if !matches!(&root.value, node::Value::Map(entries) if entries.iter().any(|entry| entry.key == "vmlist"))
+    {
+        let message = "there is no vmlist: VMs by name".to_owned();
+        findings.push(Finding { severity: Severity::Warning, at: root.at, key: String::new(), message });
+    }
+    findings
 }
 
 #[cfg(test)]

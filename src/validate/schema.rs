@@ -1,12 +1,16 @@
 //! JSON Schema, as much of draft 7 as the chart's schema uses, over YAML with positions.
 //!
-//! Two words are ours. `x-usual`: bounds outside of which there is a warning. `x-variable`: what the launcher is given the
-//! value as, and so by whose rules it is checked as well.
+//! Some words are ours. `x-usual`: bounds outside of which there is a warning. `x-variable`: what the launcher is given the
+//! value as, and so by whose rules it is checked as well. `x-text`: a number or a truth becomes text, so how it is written
+//! matters. `x-network`: an address with a prefix length.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use regex_lite::Regex;
 use serde_json::{Map, Value as Json};
 
-use super::tree::{Entry, Node, Value, a_kind};
+use super::node::{Entry, Node, Value, a_kind};
 use super::{Finding, Position, Severity};
 use crate::config;
 
@@ -60,16 +64,15 @@ impl<'a> Check<'a> {
             return;
         }
         self.words(words, node, key);
+        self.written(words, node, key);
         match &node.value {
             Value::Number(number) => {
                 self.bounds(words, *number, node, key);
-                self.variable(words, &number.to_string(), node, key);
             }
-            Value::Text(text) => {
-                self.text(words, text, node, key);
-                self.variable(words, text, node, key);
-            }
+            Value::Text(text) => self.text(words, text, node, key),
             Value::List(items) => {
+                self.size(words, "Items", items.len(), node, key);
+                self.unique(words, items, key);
                 if let Some(part) = words.get("items") {
                     for (index, item) in items.iter().enumerate() {
                         self.node(part, item, &format!("{key}[{index}]"), depth + 1);
@@ -80,6 +83,9 @@ impl<'a> Check<'a> {
             Value::Null | Value::Bool(_) => {}
         }
         self.branches(words, node, key, depth);
+        if let Some(text) = node.value.text() {
+            self.variable(words, &text, node, key);
+        }
     }
 
     /// Whether it is of a type that may be.
@@ -107,9 +113,42 @@ impl<'a> Check<'a> {
         let allowed = words.get("enum").and_then(Json::as_array).map(Vec::as_slice).or(constant);
         let Some(allowed) = allowed else { return };
         if !allowed.iter().any(|word| same(word, &node.value)) {
-            let list: Vec<String> = allowed.iter().map(|word| word.to_string().replace('"', "")).collect();
+            let said = allowed.iter().filter(|word| !word.is_null());
+            let list: Vec<String> = said.map(|word| word.to_string().replace('"', "")).collect();
             self.error(node.at, key, format!("{} is none of {}", shown(&node.value), list.join(", ")));
         }
+    }
+
+    /// `uniqueItems`
+    fn unique(&mut self, words: &Map<String, Json>, items: &[Node], key: &str) {
+        if words.get("uniqueItems").and_then(Json::as_bool) != Some(true) {
+            return;
+        }
+        for (index, item) in items.iter().enumerate() {
+            if items.iter().take(index).any(|other| other.same(item)) {
+                self.error(
+                    item.at,
+                    &format!("{key}[{index}]"),
+                    format!("this is there already{}", why(words)),
+                );
+            }
+        }
+    }
+
+    /// What is written in another way than it is meant is rarely meant so.
+    fn written(&mut self, words: &Map<String, Json>, node: &Node, key: &str) {
+        let (Some(written), Some(meant)) = (&node.written, node.value.text()) else { return };
+        let digits = written.trim_start_matches(['+', '-']);
+        let zero =
+            digits.strip_prefix('0').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        let message = match &node.value {
+            Value::Number(_) if zero => {
+                format!("Helm reads {written} as {meant}: write it without the leading zero")
+            }
+            _ if words.contains_key("x-text") => format!("Helm reads {written} as {meant}: put it in quotes"),
+            _ => return,
+        };
+        self.tell(Severity::Warning, node.at, key, message);
     }
 
     fn bounds(&mut self, words: &Map<String, Json>, number: f64, node: &Node, key: &str) {
@@ -140,9 +179,28 @@ impl<'a> Check<'a> {
                 description(words).map_or_else(|| format!("something like {pattern}"), str::to_owned);
             self.error(node.at, key, format!("{} is not {wanted}", shown(&node.value)));
         }
-        let least = words.get("minLength").and_then(Json::as_u64).unwrap_or(0);
-        if (text.chars().count() as u64) < least {
-            self.error(node.at, key, format!("this is empty{}", why(words)));
+        let form = words.get("format").and_then(Json::as_str);
+        let right = match form {
+            Some("ipv4") => text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv4()),
+            Some("ipv6") => text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()),
+            _ => !words.contains_key("x-network") || text.parse::<IpNet>().is_ok(),
+        };
+        if !right {
+            let wanted = description(words).or(form).unwrap_or("a network");
+            self.error(node.at, key, format!("{} is not {wanted}", shown(&node.value)));
+        }
+        self.size(words, "Length", text.chars().count(), node, key);
+    }
+
+    /// `minLength` and the like, of `what`.
+    fn size(&mut self, words: &Map<String, Json>, what: &str, size: usize, node: &Node, key: &str) {
+        let bound = |which: &str| words.get(&format!("{which}{what}")).and_then(Json::as_u64);
+        if bound("min").is_some_and(|least| (size as u64) < least) {
+            let how = if size == 0 { "empty" } else { "too short" };
+            self.error(node.at, key, format!("this is {how}{}", why(words)));
+        }
+        if let Some(most) = bound("max").filter(|most| size as u64 > *most) {
+            self.error(node.at, key, format!("this is longer than {most}{}", why(words)));
         }
     }
 
@@ -178,7 +236,8 @@ impl<'a> Check<'a> {
         for entry in entries {
             let name = below(&entry.key);
             if let Some(part) = words.get("propertyNames") {
-                let named = Node { at: entry.key_at, value: Value::Text(entry.key.clone()) };
+                let value = Value::Text(entry.key.clone());
+                let named = Node { at: entry.key_at, value, written: None };
                 self.node(part, &named, &name, depth + 1);
             }
             if let Some(part) = known.and_then(|known| known.get(&entry.key)) {
@@ -192,7 +251,8 @@ impl<'a> Check<'a> {
                 }
                 (Some(Json::Bool(true)), _) => {}
                 (Some(part @ Json::Object(_)), _) => self.node(part, &entry.node, &name, depth + 1),
-                (_, Some(known)) => {
+                // Where a part of the schema says no type, another one says it, and the keys.
+                (_, Some(known)) if words.contains_key("type") => {
                     let message = format!("nobody reads this key{}", hint(Some(known), &entry.key));
                     self.tell(Severity::Warning, entry.key_at, &name, message);
                 }
@@ -275,7 +335,7 @@ fn hint(known: Option<&Map<String, Json>>, name: &str) -> String {
 
 /// Keywords that are understood; those with only meaning for people among them.
 #[cfg(test)]
-pub const KEYWORDS: [&str; 26] = [
+pub const KEYWORDS: [&str; 33] = [
     "$schema",
     "title",
     "description",
@@ -288,9 +348,16 @@ pub const KEYWORDS: [&str; 26] = [
     "maximum",
     "x-usual",
     "x-variable",
+    "x-text",
+    "x-network",
+    "format",
     "pattern",
     "minLength",
+    "maxLength",
     "items",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
     "required",
     "minProperties",
     "properties",

@@ -1,70 +1,35 @@
 //! YAML as Helm understands it, with positions.
 //!
 //! Helm's parser is YAML 1.1's where people meet it: `yes` and `on` are true, `0755` is octal and `1_000` a thousand, but
-//! `52:54:00` is text. A key that is said twice counts by its last value there; here it is a mistake.
+//! `52:54:00` is text. A key that is said twice counts by its last value there, and one that is a number or a truth becomes
+//! another word; here both are mistakes.
 
 use std::collections::BTreeMap;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span};
+use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle};
 
+use super::node::{Entry, Node, Value, a_kind};
+use super::scalar::{plain_scalar, resolved};
 use super::{Finding, Position, Severity};
 
 /// Nested deeper, or larger once aliases are followed, no values file is.
 const DEEPEST: usize = 64;
 const LARGEST: usize = 100_000;
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Node {
-    pub at: Position,
-    pub value: Value,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    Null,
-    Bool(bool),
-    Number(f64),
-    Text(String),
-    List(Vec<Node>),
-    Map(Vec<Entry>),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
-    pub key: String,
-    pub key_at: Position,
-    pub node: Node,
-}
-
-impl Value {
-    /// JSON Schema's name of its type; a number without a fraction is an integer.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Null => "null",
-            Self::Bool(_) => "boolean",
-            Self::Number(number) if number.fract() == 0.0 => "integer",
-            Self::Number(_) => "number",
-            Self::Text(_) => "string",
-            Self::List(_) => "array",
-            Self::Map(_) => "object",
-        }
-    }
-}
-
-/// The values, or None where there is nothing to look at any more; what is wrong is told.
-pub fn read(text: &str, findings: &mut Vec<Finding>) -> Option<Node> {
-    let start = Position { line: 1, column: 1 };
+/// The values of a file, or None where there is nothing to look at any more; what is wrong is told.
+pub fn read(file: usize, text: &str, findings: &mut Vec<Finding>) -> Option<Node> {
     let mut reader = Reader {
+        file,
         events: Parser::new_from_str(text),
         lines: text.lines().collect(),
         anchors: BTreeMap::new(),
         nodes: 0,
+        in_flow: false,
         findings,
     };
     match reader.document() {
-        Ok(None) => Some(Node { at: start, value: Value::Map(Vec::new()) }),
         // Helm takes an empty file for one without values.
-        Ok(Some(Node { value: Value::Null, .. })) => Some(Node { at: start, value: Value::Map(Vec::new()) }),
+        Ok(None | Some(Node { value: Value::Null, .. })) => Some(Node::empty(file)),
         Ok(Some(root)) => match root.value {
             Value::Map(_) => Some(root),
             other => {
@@ -83,35 +48,21 @@ fn error(findings: &mut Vec<Finding>, at: Position, message: String) {
     findings.push(Finding { severity: Severity::Error, at, key: String::new(), message });
 }
 
-/// `kind` with its article.
-pub fn a_kind(kind: &str) -> String {
-    match kind {
-        "null" => "nothing".to_owned(),
-        "boolean" => "true or false".to_owned(),
-        "integer" => "an integer".to_owned(),
-        "array" => "a list".to_owned(),
-        "object" => "a map".to_owned(),
-        "string" => "text".to_owned(),
-        other => format!("a {other}"),
-    }
-}
-
 /// Nothing after this place can be understood.
 struct Stop(Position, String);
 
 struct Reader<'a, 'text> {
+    file: usize,
     events: Parser<'text, granit_parser::StrInput<'text>>,
     lines: Vec<&'text str>,
     anchors: BTreeMap<usize, Node>,
     nodes: usize,
+    /// Within brackets or braces.
+    in_flow: bool,
     findings: &'a mut Vec<Finding>,
 }
 
 type Next<'text> = (Event<'text>, Position);
-
-fn position(span: &Span) -> Position {
-    Position { line: span.start.line(), column: span.start.col() + 1 }
-}
 
 impl<'text> Reader<'_, 'text> {
     /// The first document.
@@ -134,16 +85,22 @@ impl<'text> Reader<'_, 'text> {
     fn next(&mut self) -> Result<Next<'text>, Stop> {
         loop {
             match self.events.next() {
-                None => return Ok((Event::StreamEnd, Position { line: 1, column: 1 })),
+                None => return Ok((Event::StreamEnd, self.position(1, 0))),
                 Some(Err(error)) => {
                     let marker = error.marker();
-                    let at = Position { line: marker.line().max(1), column: marker.col() + 1 };
+                    let at = self.position(marker.line().max(1), marker.col());
                     return Err(Stop(at, format!("this is no YAML: {}", error.info())));
                 }
                 Some(Ok((Event::Comment(..), _))) => {}
-                Some(Ok((event, span))) => return Ok((event, position(&span))),
+                Some(Ok((event, Span { start, .. }))) => {
+                    return Ok((event, self.position(start.line(), start.col())));
+                }
             }
         }
+    }
+
+    fn position(&self, line: usize, column: usize) -> Position {
+        Position { file: self.file, line, column: column + 1 }
     }
 
     fn node(&mut self, event: Event<'text>, at: Position, depth: usize) -> Result<Node, Stop> {
@@ -151,27 +108,63 @@ impl<'text> Reader<'_, 'text> {
         if depth > DEEPEST {
             return Err(Stop(at, format!("nested deeper than {DEEPEST} levels")));
         }
+        let mut written = None;
         let (anchor, value) = match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                let plain = style == ScalarStyle::Plain && tag.is_none();
-                (anchor, if plain { plain_scalar(&text) } else { Value::Text(text.into_owned()) })
+            Event::Scalar(text, style, anchor, tag) if style == ScalarStyle::Plain && tag.is_none() => {
+                self.plain(&text, at)?;
+                let value = plain_scalar(&text);
+                if matches!(&*text, ".inf" | ".Inf" | ".INF" | "+.inf" | "-.inf" | ".nan" | ".NaN" | ".NAN") {
+                    return Err(Stop(at, format!("{text} is no value: Helm cannot read it")));
+                }
+                written = value.text().filter(|meant| *meant != text).map(|_| text.into_owned());
+                (anchor, value)
             }
-            Event::SequenceStart(_, anchor, _) => (anchor, Value::List(self.list(depth)?)),
-            Event::MappingStart(_, anchor, _) => (anchor, Value::Map(self.map(depth)?)),
+            Event::Scalar(text, _, anchor, Some(tag))
+                if matches!(tag.core_suffix(), Some("int" | "float" | "bool" | "null")) =>
+            {
+                (anchor, plain_scalar(&text))
+            }
+            Event::Scalar(text, _, anchor, _) => (anchor, Value::Text(text.into_owned())),
+            Event::SequenceStart(style, anchor, _) => {
+                (anchor, Value::List(self.within(style, |reader| reader.list(depth))?))
+            }
+            Event::MappingStart(style, anchor, _) => {
+                (anchor, Value::Map(self.within(style, |reader| reader.map(depth))?))
+            }
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor).cloned() else {
                     return Err(Stop(at, "this alias has no anchor before it".to_owned()));
                 };
-                self.counted(size(&node), at)?;
+                self.counted(node.size(), at)?;
                 return Ok(Node { at, ..node });
             }
             _ => return Err(Stop(at, "a value is missing here".to_owned())),
         };
-        let node = Node { at, value };
+        let node = Node { at, value, written };
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
+    }
+
+    fn within<T>(
+        &mut self,
+        style: StructureStyle,
+        read: impl FnOnce(&mut Self) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        let outside = self.in_flow;
+        self.in_flow |= style == StructureStyle::Flow;
+        let found = read(self)?;
+        self.in_flow = outside;
+        Ok(found)
+    }
+
+    /// To Helm's parser a question mark ends a word within brackets and braces, and a colon begins none.
+    fn plain(&self, text: &str, at: Position) -> Result<(), Stop> {
+        if self.in_flow && (text.contains('?') || text.starts_with(':')) {
+            return Err(Stop(at, format!("Helm cannot read {text} within braces: put it in quotes")));
+        }
+        Ok(())
     }
 
     /// Aliases of aliases grow beyond all bounds.
@@ -193,6 +186,16 @@ impl<'text> Reader<'_, 'text> {
         Ok(())
     }
 
+    fn key(&mut self, text: &str, at: Position) -> Result<String, Stop> {
+        let Some(key) = resolved(text) else {
+            return Err(Stop(at, "nothing cannot be a key".to_owned()));
+        };
+        if key != text {
+            error(self.findings, at, format!("Helm reads the key {text} as {key}: put it in quotes"));
+        }
+        Ok(key)
+    }
+
     fn list(&mut self, depth: usize) -> Result<Vec<Node>, Stop> {
         let mut items = Vec::new();
         loop {
@@ -212,12 +215,11 @@ impl<'text> Reader<'_, 'text> {
             let merges = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
             let key = match event {
                 Event::MappingEnd => break,
-                Event::Scalar(text, style, ..) => {
-                    if style == ScalarStyle::Plain && plain_scalar(&text) == Value::Null {
-                        return Err(Stop(key_at, "nothing cannot be a key".to_owned()));
-                    }
-                    text.into_owned()
+                Event::Scalar(text, style, _, tag) if style == ScalarStyle::Plain && tag.is_none() => {
+                    self.plain(&text, key_at)?;
+                    self.key(&text, key_at)?
                 }
+                Event::Scalar(text, ..) => text.into_owned(),
                 _ => return Err(Stop(key_at, "a key has to be a word".to_owned())),
             };
             let (event, at) = self.next()?;
@@ -252,123 +254,49 @@ impl<'text> Reader<'_, 'text> {
     }
 }
 
-fn size(node: &Node) -> usize {
-    1 + match &node.value {
-        Value::List(items) => items.iter().map(size).sum(),
-        Value::Map(entries) => entries.iter().map(|entry| size(&entry.node)).sum(),
-        _ => 0,
-    }
-}
-
-/// A word without quotes, as go-yaml resolves it.
-fn plain_scalar(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "true" | "True" | "TRUE" => {
-            return Value::Bool(true);
-        }
-        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "false" | "False" | "FALSE" => {
-            return Value::Bool(false);
-        }
-        _ => {}
-    }
-    number(text).map_or_else(|| Value::Text(text.to_owned()), Value::Number)
-}
-
-fn number(text: &str) -> Option<f64> {
-    let (negative, digits) = match text.as_bytes().first()? {
-        b'-' => (true, text.get(1..)?),
-        b'+' => (false, text.get(1..)?),
-        b'0'..=b'9' | b'.' => (false, text),
-        _ => return None,
-    };
-    if !digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') {
-        return None;
-    }
-    let digits = digits.replace('_', "");
-    let radix = |prefix: &str, radix| i64::from_str_radix(digits.strip_prefix(prefix)?, radix).ok();
-    let octal = || {
-        let rest = digits.strip_prefix('0').filter(|rest| !rest.is_empty())?;
-        i64::from_str_radix(rest, 8).ok()
-    };
-    #[expect(clippy::cast_precision_loss, reason = "as JSON has it")]
-    let whole = radix("0x", 16)
-        .or_else(|| radix("0b", 2))
-        .or_else(|| radix("0o", 8))
-        .or_else(octal)
-        .map(|number| number as f64);
-    // Not what Rust reads beside: "inf", "nan", signs in the middle.
-    let decimal = || {
-        let known = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-');
-        digits
-            .chars()
-            .all(known)
-            .then(|| digits.parse::<f64>().ok())
-            .flatten()
-            .filter(|number| number.is_finite())
-    };
-    let number = whole.or_else(decimal)?;
-    Some(if negative { -number } else { number })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn value(text: &str) -> Value {
-        let mut findings = Vec::new();
-        let root =
-            read(&format!("a: {text}"), &mut findings).unwrap_or_else(|| panic!("{text}: {findings:?}"));
-        match root.value {
-            Value::Map(mut entries) => entries.remove(0).node.value,
-            other => panic!("{other:?}"),
+    #[test]
+    fn what_is_in_quotes_or_has_a_tag_is_text() {
+        for (word, text) in [("'5'", "5"), ("\"yes\"", "yes"), ("!!str 5", "5"), ("! 5", "5")] {
+            let root = read(0, &format!("a: {word}"), &mut Vec::new()).unwrap();
+            assert_eq!(root.get("a").unwrap().value, Value::Text(text.to_owned()), "{word}");
         }
     }
 
-    /// What Helm's own parser makes of these words.
     #[test]
-    fn plain_words_are_what_helm_takes_them_for() {
-        for word in ["y", "Yes", "YES", "on", "On", "true", "TRUE"] {
-            assert_eq!(value(word), Value::Bool(true), "{word}");
-        }
-        for word in ["n", "no", "No", "off", "False"] {
-            assert_eq!(value(word), Value::Bool(false), "{word}");
-        }
-        for word in ["", "~", "null", "Null"] {
-            assert_eq!(value(word), Value::Null, "{word}");
-        }
-        for (word, number) in [
-            ("0755", 493.0),
-            ("0o755", 493.0),
-            ("0x1F", 31.0),
-            ("0b11", 3.0),
-            ("1_000", 1000.0),
-            ("1.", 1.0),
-            (".5", 0.5),
-            ("+5", 5.0),
-            ("1e3", 1000.0),
-            ("1E+3", 1000.0),
-            ("1_0.5", 10.5),
-            ("0_1", 1.0),
-            ("-0x1", -1.0),
-            ("08", 8.0),
-            ("09.5", 9.5),
+    fn a_tag_says_what_is_meant_even_in_quotes() {
+        for (word, value) in [
+            ("!!int '22'", Value::Number(22.0)),
+            ("!!float 22", Value::Number(22.0)),
+            ("!!bool \"false\"", Value::Bool(false)),
+            ("!!null ''", Value::Null),
         ] {
-            assert_eq!(value(word), Value::Number(number), "{word}");
+            let root = read(0, &format!("a: {word}"), &mut Vec::new()).unwrap();
+            let Value::Map(entries) = root.value else { panic!() };
+            assert_eq!(entries[0].node.value, value, "{word}");
         }
-        for word in
-            ["yEs", "tRUE", "52:54:00", "190:20:30", "2001-01-01", "<<", "=", "1e", "inf", "1-2", "-x"]
+    }
+
+    #[test]
+    fn a_word_that_helm_ends_within_braces_is_a_mistake() {
+        for text in
+            ["a: {b: http://c/d?e}", "a: [b?]", "a: {b?: c}", "a: {b: :c}", "a: {b: {}, c: [{d: ?e}]}"]
         {
-            assert_eq!(value(word), Value::Text(word.to_owned()), "{word}");
+            assert!(said(text).concat().contains("within braces: put it in quotes"), "{text}");
         }
-        for (word, text) in [("'5'", "5"), ("\"yes\"", "yes"), ("!!str 5", "5")] {
-            assert_eq!(value(word), Value::Text(text.to_owned()), "{word}");
+        for text in
+            ["a: http://c/d?e", "a: {b: 'c?'}", "a: {b: c}\nd: e?", "a: {b: c:d}", "a:\n  - b?\n  - :c"]
+        {
+            assert_eq!(said(text), Vec::<String>::new(), "{text}");
         }
     }
 
     fn said(text: &str) -> Vec<String> {
         let mut findings = Vec::new();
-        read(text, &mut findings);
+        read(0, text, &mut findings);
         findings.iter().map(ToString::to_string).collect()
     }
 
@@ -387,19 +315,42 @@ mod tests {
         assert!(said("a:\n\tb: 2").concat().contains("tab"));
         assert_eq!(said("? [a]\n: b"), ["1:3: [E] a key has to be a word"]);
         assert_eq!(said("null: 3"), ["1:1: [E] nothing cannot be a key"]);
+        assert_eq!(said("a: -.inf"), ["1:4: [E] -.inf is no value: Helm cannot read it"]);
+        assert_eq!(said("a: '.inf'"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_key_that_helm_reads_as_another_is_a_mistake() {
+        for (key, read) in [
+            ("no", "false"),
+            ("y", "true"),
+            ("On", "true"),
+            ("0x1f", "31"),
+            ("022", "18"),
+            ("1_0", "10"),
+            ("1e5", "100000"),
+            ("1.50", "1.5"),
+        ] {
+            let wanted = format!("1:1: [E] Helm reads the key {key} as {read}: put it in quotes");
+            assert_eq!(said(&format!("{key}: 1")), [wanted]);
+            assert_eq!(said(&format!("'{key}': 1\n\"{key}1\": 1")), Vec::<String>::new());
+        }
+        for key in ["22", "-5", "1.5", "yEs", "2001-01-01", "a"] {
+            assert_eq!(said(&format!("{key}: 1")), Vec::<String>::new());
+        }
     }
 
     #[test]
     fn aliases_and_merges_are_followed_and_do_not_explode() {
         let mut findings = Vec::new();
-        let root = read("a: &x {b: 1, c: 2}\nd: {<<: *x, c: 3}\ne: *x", &mut findings).unwrap();
+        let root = read(0, "a: &x {b: 1, c: 2}\nd: {<<: *x, c: 3}\ne: *x", &mut findings).unwrap();
         assert!(findings.is_empty(), "{findings:?}");
         let Value::Map(entries) = root.value else { panic!() };
         let Value::Map(merged) = &entries[1].node.value else { panic!() };
         let found: Vec<(&str, &Value)> =
             merged.iter().map(|entry| (entry.key.as_str(), &entry.node.value)).collect();
         assert_eq!(found, [("c", &Value::Number(3.0)), ("b", &Value::Number(1.0))]);
-        assert_eq!(entries[2].node.at, Position { line: 3, column: 4 });
+        assert_eq!(entries[2].node.at, Position { file: 0, line: 3, column: 4 });
         let mut bomb = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
         for level in 1..9 {
             let items = vec![format!("*a{}", level - 1); 10].join(", ");
@@ -413,7 +364,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "[a-c:\\[\\]{}&*<>|?!'\"# \n\t0-9.,~_-]{0,200}") {
-            read(&text, &mut Vec::new());
+            read(0, &text, &mut Vec::new());
         }
     }
 }

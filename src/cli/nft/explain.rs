@@ -73,6 +73,9 @@ pub struct Explain {
     /// Mark of its connection
     #[arg(long, value_name = "N", help_heading = "Connection")]
     pub ct_mark: Option<String>,
+    /// Zone its connection is in; looked for in another, the packet is the first of a new one [default: any]
+    #[arg(long, value_name = "N", help_heading = "Connection")]
+    pub ct_zone: Option<u16>,
     /// Mark of the packet [default: 0]
     #[arg(long, value_name = "N", help_heading = "Packet")]
     pub mark: Option<String>,
@@ -103,6 +106,9 @@ pub struct Explain {
     /// Ethernet address it goes to [default: the interface's own]
     #[arg(long, value_name = "MAC", help_heading = "Packet")]
     pub ether_to: Option<String>,
+    /// VLAN of its 802.1Q tag, as the hooks ingress and those of bridges see it [default: no tag]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(0..4096), help_heading = "Packet")]
+    pub vlan: Option<u16>,
     /// Take rates, quotas and numbers of connections as not exceeded
     #[arg(long)]
     pub within_limits: bool,

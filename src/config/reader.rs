@@ -1,0 +1,257 @@
+//! Flags and variables, read by one reader: what may be written in one may be written in the other.
+//!
+//! Blanks and line ends around a value are no part of it, and an empty value is not said. Lists are taken apart as
+//! their definition's delimiter has it: `,` stands for commas and white space, a blank for white space alone (where
+//! values have commas of their own), a line end for lines. Flags go before variables. clap sees flags only.
+
+use std::any::TypeId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, Command, Error, Parser};
+
+use super::source::without_secrets;
+
+/// The seed's: any text is yes, blanks too.
+const ANY_TEXT: [&str; 2] = ["NO_DHCP", "NO_VNC"];
+
+const YES: [&str; 4] = ["1", "yes", "on", "true"];
+const NO: [&str; 4] = ["0", "no", "off", "false"];
+
+/// Where variables are looked up.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// The process's own.
+#[expect(clippy::disallowed_methods, reason = "the one room that reads the environment")]
+pub fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// A word that switches something.
+pub fn switch(word: &str) -> Option<bool> {
+    let is = |words: [&str; 4]| words.iter().any(|known| word.eq_ignore_ascii_case(known));
+    if is(YES) { Some(true) } else { is(NO).then_some(false) }
+}
+
+/// Reads the arguments (program name first), and variables for what they do not say.
+pub fn parse<T: Parser>(args: &[OsString], environment: Environment<'_>) -> Result<T, Error> {
+    let command = T::command();
+    let mut said = Said::default();
+    let (words, verbs) = said.arrange(&command, args, environment)?;
+    let mut command = flags_alone(command, &verbs);
+    let read = command.try_get_matches_from_mut(words).and_then(|mut matches| {
+        T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    });
+    read.map_err(|error| {
+        if error.use_stderr() {
+            return said.shown(error);
+        }
+        // Help names the variables.
+        T::command().try_get_matches_from(args).err().unwrap_or(error)
+    })
+}
+
+/// The same definition for what `Said` has arranged, as far as these verbs lead: others cost time at each start.
+fn flags_alone(command: Command, verbs: &[String]) -> Command {
+    let plain = |arg: Arg| {
+        let words = arg.get_action().takes_values() && !arg.get_possible_values().is_empty();
+        arg.env(Resettable::Reset).value_delimiter(Resettable::Reset).ignore_case(words)
+    };
+    let command = command.mut_args(plain);
+    match verbs {
+        [] => command,
+        [verb, below @ ..] => command.mut_subcommand(verb, |command| flags_alone(command, below)),
+    }
+}
+
+/// Which flags stand for a variable.
+#[derive(Debug, Default)]
+struct Said {
+    variables: BTreeMap<String, String>,
+}
+
+impl Said {
+    /// Each value as one word with its flag, those of variables in front; and the verbs that are among the words.
+    fn arrange(
+        &mut self,
+        command: &Command,
+        args: &[OsString],
+        environment: Environment<'_>,
+    ) -> Result<(Vec<OsString>, Vec<String>), Error> {
+        let mut levels = vec![Level::new(command)];
+        let (name, rest) = args.split_first().map_or((None, args), |(name, rest)| (Some(name), rest));
+        let mut words = rest.iter();
+        while let Some(word) = words.next() {
+            let Some(level) = levels.last_mut() else { break };
+            if word == "--" {
+                level.words.push(word.clone());
+                level.words.extend(words.by_ref().cloned());
+            } else if let Some((arg, value)) = level.flag(word) {
+                level.take(arg, word, value, &mut words);
+            } else if let Some(below) = word.to_str().and_then(|word| level.command.find_subcommand(word)) {
+                level.words.push(word.clone());
+                levels.push(Level::new(below));
+            } else {
+                level.words.push(word.clone());
+            }
+        }
+        let mut out: Vec<OsString> = name.into_iter().cloned().collect();
+        let verbs = levels.iter().skip(1).map(|level| level.command.get_name().to_owned()).collect();
+        let deepest = levels.len() - 1;
+        for (depth, level) in levels.into_iter().enumerate() {
+            // The first has all of `run`, which does not go together with another verb.
+            if depth > 0 || deepest == 0 {
+                out.extend(self.variables(&level, environment)?);
+            }
+            out.extend(level.words);
+        }
+        Ok((out, verbs))
+    }
+
+    fn variables(&mut self, level: &Level<'_>, environment: Environment<'_>) -> Result<Vec<OsString>, Error> {
+        let mut words = Vec::new();
+        for arg in level.command.get_arguments() {
+            let named = arg.get_long().zip(arg.get_env().and_then(OsStr::to_str));
+            let Some((long, variable)) = named.filter(|(long, _)| !level.given.contains(*long)) else {
+                continue;
+            };
+            let Some(value) = environment(variable) else { continue };
+            let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+            if value.to_str().is_none() && !is_switch && !takes_octets(arg) {
+                // Not shown: it may be a URL with a password.
+                let text = format!("the value of '{variable}' is not UTF-8");
+                return Err(level.command.clone().error(ErrorKind::InvalidUtf8, text));
+            }
+            for value in values(arg, &value) {
+                if !is_switch {
+                    words.push(joined(long, &value));
+                } else if on(level.command, variable, &value)? {
+                    words.push(format!("--{long}").into());
+                }
+                self.variables.insert(format!("--{long}"), variable.to_owned());
+            }
+        }
+        Ok(words)
+    }
+
+    /// The error with the variable whose value it is about, without secrets and without characters that nobody sees.
+    fn shown(&self, mut error: Error) -> Error {
+        if let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg)
+            && let Some(variable) = self.variables.get(arg.split(' ').next().unwrap_or_default())
+        {
+            error.insert(ContextKind::InvalidArg, ContextValue::String(variable.clone()));
+        }
+        for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
+            if let Some(ContextValue::String(word)) = error.get(kind) {
+                let (word, shown) = (word.clone(), printable(word));
+                // The tip says the word again.
+                if shown != word {
+                    error.remove(ContextKind::Suggested);
+                }
+                error.insert(kind, ContextValue::String(shown));
+            }
+        }
+        error
+    }
+}
+
+/// What was typed, without what may be secret in it.
+fn printable(word: &str) -> String {
+    without_secrets(word).escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
+}
+
+/// What is said to one command, until the name of the next.
+struct Level<'a> {
+    command: &'a Command,
+    words: Vec<OsString>,
+    /// Flags, without `--`.
+    given: BTreeSet<&'a str>,
+}
+
+impl<'a> Level<'a> {
+    fn new(command: &'a Command) -> Self {
+        Self { command, words: Vec::new(), given: BTreeSet::new() }
+    }
+
+    /// A long flag of this command, and the value that is in the same word.
+    fn flag<'w>(&self, word: &'w OsStr) -> Option<(&'a Arg, Option<&'w OsStr>)> {
+        let mut parts = word.as_bytes().strip_prefix(b"--")?.splitn(2, |octet| *octet == b'=');
+        let long = std::str::from_utf8(parts.next()?).ok()?;
+        let arg = self.command.get_arguments().find(|arg| arg.get_long() == Some(long))?;
+        let value = parts.next().map(OsStr::from_bytes);
+        Some((arg, value))
+    }
+
+    /// A flag with its values apart, or nothing when none is said.
+    fn take<'w>(
+        &mut self,
+        arg: &'a Arg,
+        word: &OsStr,
+        value: Option<&OsStr>,
+        words: &mut (impl Iterator<Item = &'w OsString> + Clone),
+    ) {
+        let Some(long) = arg.get_long() else { return };
+        let takes = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+        let next = || {
+            let next = words.clone().next()?;
+            let may = arg.is_allow_hyphen_values_set() || !next.as_bytes().starts_with(b"-");
+            (takes && !arg.is_require_equals_set() && may && value.is_none()).then_some(next)
+        };
+        let following = next();
+        // Without what it needs: clap says so.
+        let Some(value) = value.or(following.map(OsString::as_os_str)).filter(|_| takes) else {
+            self.given.insert(long);
+            self.words.push(word.to_owned());
+            return;
+        };
+        if following.is_some() {
+            words.next();
+        }
+        for value in values(arg, value) {
+            self.given.insert(long);
+            self.words.push(joined(long, &value));
+        }
+    }
+}
+
+fn joined(long: &str, value: &OsStr) -> OsString {
+    let mut word = OsString::from(format!("--{long}="));
+    word.push(value);
+    word
+}
+
+fn on(command: &Command, variable: &str, value: &OsStr) -> Result<bool, Error> {
+    value.to_str().and_then(switch).ok_or_else(|| {
+        let (yes, no) = (YES.join(", "), NO.join(", "));
+        let text = format!("invalid value {value:?} for '{variable}': {yes} to say it, {no} not to");
+        command.clone().error(ErrorKind::InvalidValue, text)
+    })
+}
+
+/// Paths are octets; all else is text.
+fn takes_octets(arg: &Arg) -> bool {
+    let takes = arg.get_value_parser().type_id();
+    takes == TypeId::of::<PathBuf>() || takes == TypeId::of::<OsString>()
+}
+
+/// The values that a text is for this flag.
+fn values(arg: &Arg, text: &OsStr) -> Vec<OsString> {
+    let Some(known) = text.to_str() else { return vec![text.to_owned()] };
+    if arg.get_env().is_some_and(|name| ANY_TEXT.iter().any(|any| name == *any)) {
+        return [known].into_iter().filter(|text| !text.is_empty()).map(OsString::from).collect();
+    }
+    let apart: fn(char) -> bool = match (arg.get_action(), arg.get_value_delimiter()) {
+        (ArgAction::Append, Some(',')) => |c| c == ',' || c.is_whitespace(),
+        (ArgAction::Append, Some(' ')) => char::is_whitespace,
+        (ArgAction::Append, Some('\n')) => |c| c == '\n',
+        _ => |_| false,
+    };
+    known.split(apart).map(str::trim).filter(|value| !value.is_empty()).map(OsString::from).collect()
+}
+
+#[cfg(test)]
+mod tests;
