@@ -17,6 +17,7 @@ mod request;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod value;
 
 use std::collections::BTreeMap;
@@ -24,11 +25,13 @@ use std::net::Ipv4Addr;
 
 use dhcproto::v4::MessageType;
 
+pub use self::link::left_of;
 pub use self::settings::{
     Addresses, Boot, BootClient, INFINITE, LeaseTime, Limits, OneGuest, Parameters, Reservation, ReservedFor,
     Settings, Subnet,
 };
-pub use self::value::{OptionError, encode};
+pub use self::typed::{OptionError, encode};
+pub use self::value::decode_routes;
 use super::Now;
 use super::leases::Leases;
 use crate::net::MacAddr;
@@ -104,6 +107,10 @@ pub enum Reason {
     RelayInformationDropped,
     /// Somebody already uses an address that was to be offered.
     Conflict,
+    /// Leased, but the client's name is none.
+    Name,
+    /// The socket does not take the reply: it goes to an address that nobody has. Dropped.
+    Unsent,
 }
 
 impl Reason {
@@ -130,6 +137,8 @@ impl Reason {
             Self::Released => "released",
             Self::RelayInformationDropped => "relay_information_dropped",
             Self::Conflict => "conflict",
+            Self::Name => "name",
+            Self::Unsent => "unsent",
         }
     }
 }
@@ -143,6 +152,8 @@ pub struct Responder {
     limiter: Limiter,
     counts: BTreeMap<Reason, u64>,
     declined: Option<Ipv4Addr>,
+    /// A name that no client can have, and whose it was to be.
+    unusable: Option<(MacAddr, Vec<u8>)>,
 }
 
 /// What the policy decides; the rest of a reply follows from it.
@@ -165,7 +176,7 @@ impl Responder {
         let link = Link::new(&settings);
         let pools = (0..settings.subnets.len()).flat_map(|subnet| link.pool(subnet).iter().copied());
         leases.divide(&pools.collect::<Vec<_>>());
-        Self { link, settings, leases, limiter, counts: BTreeMap::new(), declined: None }
+        Self { link, settings, leases, limiter, counts: BTreeMap::new(), declined: None, unusable: None }
     }
 
     /// Answers one datagram that came to the server port.
@@ -188,6 +199,11 @@ impl Responder {
         self.declined
     }
 
+    /// A client's name that is none, so that it was given its lease without one; each is told once.
+    pub fn unusable_name(&mut self) -> Option<(MacAddr, Vec<u8>)> {
+        self.unusable.take()
+    }
+
     /// To take the journal, list, or compact.
     pub fn leases(&mut self) -> &mut Leases {
         &mut self.leases
@@ -198,7 +214,7 @@ impl Responder {
         &self.counts
     }
 
-    fn count(&mut self, reason: Reason) {
+    pub fn count(&mut self, reason: Reason) {
         *self.counts.entry(reason).or_default() += 1;
     }
 
@@ -254,7 +270,7 @@ impl Responder {
             }
         }
         let (payload, echoed) = options.lay_out(request, fixed, request.most, values.most());
-        let destination = destination(request, kind, fixed.yiaddr);
+        let destination = destination(request, kind, fixed.yiaddr, self.link.alone());
         let address = fixed.yiaddr;
         let probe = decision.address.filter(|_| decision.probe);
         if !echoed {
@@ -264,13 +280,22 @@ impl Responder {
     }
 }
 
-fn destination(request: &Request, kind: MessageType, yiaddr: Ipv4Addr) -> Destination {
+/// RFC 2131 §4.1. A guest that is alone on its link is sent nothing to addresses that are not its own: each is a neighbour of
+/// the node's kernel.
+fn destination(
+    request: &Request,
+    kind: MessageType,
+    yiaddr: Ipv4Addr,
+    alone: Option<Ipv4Addr>,
+) -> Destination {
     match (request.giaddr, request.ciaddr) {
         (Some(relay), _) if request.has_relay(code::SOURCE_PORT) => Destination::RelaySource(relay),
         (Some(relay), _) => Destination::Relay(relay),
         _ if kind == MessageType::Nak => Destination::Broadcast,
-        (None, Some(ciaddr)) => Destination::Client(ciaddr),
-        _ if request.broadcast || yiaddr.is_unspecified() => Destination::Broadcast,
+        (None, Some(ciaddr)) if alone.is_none_or(|guest| guest == ciaddr) => Destination::Client(ciaddr),
+        _ if request.broadcast || request.answered_to_all || yiaddr.is_unspecified() => {
+            Destination::Broadcast
+        }
         _ => Destination::Unicast { address: yiaddr, mac: request.mac },
     }
 }

@@ -21,7 +21,6 @@ use super::{Decision, INFINITE, Reason, ReservedFor, Responder, Transmit, code, 
 use crate::proto::Now;
 use crate::proto::leases::{ClientId, Hardware, Lease, State};
 
-const ETHERNET: u8 = 1;
 /// BOOTP's vendor field is 64 octets, the cookie among them (RFC 1542 §2.1).
 const BOOTP_SIZE: usize = 300;
 /// RFC 2131 leaves it to us; the table says at most this.
@@ -40,6 +39,27 @@ pub(super) struct Client {
     reservation: Option<(usize, usize)>,
 }
 
+/// What tells the client's state (RFC 2131 §4.3.2, table 4), with the address it asks for.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Selecting(Ipv4Addr),
+    /// INIT-REBOOT.
+    Rebooting(Ipv4Addr),
+    /// Or rebinding; `us`: it names this server.
+    Renewing {
+        address: Ipv4Addr,
+        us: bool,
+    },
+}
+
+impl Phase {
+    fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Selecting(address) | Self::Rebooting(address) | Self::Renewing { address, .. } => address,
+        }
+    }
+}
+
 /// An address with its subnet.
 type Place = (usize, Ipv4Addr);
 
@@ -49,13 +69,13 @@ impl Responder {
         let on = self.link.subnets(&self.settings, request)?;
         let reservation =
             self.link.reservation(&self.settings, &on, request.mac, request.option(code::CLIENT_ID));
-        let hardware = Hardware { kind: ETHERNET, address: request.mac };
-        let id = self.identity(now, request, &on, reservation, hardware);
-        let client = Client { id, hardware, on, reservation };
-        let renews = request.server.is_none()
-            && request.address.is_none()
-            && request.ciaddr.is_some_and(|ciaddr| self.is_bound(now, &client, ciaddr));
-        if self.limiter.admits(now.monotonic, request.mac, renews) {
+        let id = self.identity(now, request, &on, reservation).ok_or(Reason::HardwareAddress)?;
+        let client = Client { id, hardware: request.hardware, on, reservation };
+        let renews = match self.phase(request) {
+            Some(Phase::Renewing { address, .. }) => self.is_bound(now, &client, address),
+            _ => false,
+        };
+        if self.limiter.admits(now.monotonic, client.hardware, &client.id, renews) {
             Ok(client)
         } else {
             Err(Reason::TooMany)
@@ -64,29 +84,27 @@ impl Responder {
 
     /// RFC 2131 §4.2: by client identifier, else by hardware address. A reservation by MAC is for the machine,
     /// whatever it calls itself. Two machines with one identifier, as images copied after their first boot have,
-    /// are told apart by MAC as long as the first one holds its lease.
+    /// are told apart by MAC as long as the first one holds its lease. None: it says nothing that tells it from others.
     fn identity(
         &self,
         now: Now,
         request: &Request,
         on: &[usize],
         reservation: Option<(usize, usize)>,
-        hardware: Hardware,
-    ) -> ClientId {
+    ) -> Option<ClientId> {
         let reserved = reservation.and_then(|(at, _)| self.settings.reservations.get(at));
-        let machine = [&[ETHERNET], request.mac.0.as_slice()].concat();
-        match (reserved.map(|reservation| &reservation.client), request.option(code::CLIENT_ID)) {
-            (Some(ReservedFor::Mac(_)), _) => ClientId::new(&machine),
-            (Some(ReservedFor::ClientId(id)), _) => ClientId::new(id),
-            (None, given) => {
-                let said = given.unwrap_or(&machine);
-                let (id, both) = (ClientId::new(said), ClientId::new(&[said, &request.mac.0].concat()));
-                let others = |lease: &Lease| is_live(now, lease) && lease.hardware != hardware;
-                let is_copy = self.records(now, on, &both).any(|lease| is_live(now, &lease))
-                    || self.records(now, on, &id).any(|lease| others(&lease));
-                if is_copy { both } else { id }
-            }
-        }
+        let machine = request.machine();
+        let said = match (reserved.map(|reservation| &reservation.client), request.option(code::CLIENT_ID)) {
+            (Some(ReservedFor::Mac(_)), _) => return machine.as_deref().map(ClientId::new),
+            (Some(ReservedFor::ClientId(id)), _) => return Some(ClientId::new(id)),
+            (None, Some(given)) => given,
+            (None, None) => machine.as_deref()?,
+        };
+        let (id, both) = (ClientId::new(said), ClientId::new(&[said, &request.mac.0].concat()));
+        let others = |lease: &Lease| is_live(now, lease) && lease.hardware != request.hardware;
+        let is_copy = self.records(now, on, &both).any(|lease| is_live(now, &lease))
+            || self.records(now, on, &id).any(|lease| others(&lease));
+        Some(if is_copy { both } else { id })
     }
 
     pub(super) fn discover(&mut self, now: Now, request: &Request, client: &Client) -> Decided {
@@ -116,38 +134,53 @@ impl Responder {
         Ok(Decision { probe: is_new && self.settings.probe, ..decision })
     }
 
-    /// RFC 2131 §4.3.2, by what tells the client's state (table 4).
+    /// RFC 2131 §4.3.2.
     pub(super) fn request(&mut self, now: Now, request: &Request, client: &Client) -> Decided {
+        if request.server.is_some_and(|server| !self.is_us(request, server)) {
+            self.withdraw(now, client);
+            return Err(Reason::OtherServer);
+        }
+        let phase = self.phase(request).ok_or(Reason::BadMix)?;
         let one_guest = self.one_guest(client);
         let standing = one_guest.or_else(|| self.standing(now, client));
-        let is = |address| standing.filter(|(_, own)| *own == address);
-        let granted = match (request.server, request.address, request.ciaddr) {
-            (Some(server), _, _) if !self.is_us(request, server) => {
-                self.withdraw(now, client);
-                return Err(Reason::OtherServer);
-            }
-            // SELECTING: an offer may be forgotten, by time or by a restart.
-            (Some(_), Some(address), None) => {
-                let held = standing.is_some_and(|(_, own)| self.holds(now, client, own));
-                let takes = || self.takes(now, client, address).filter(|_| !held && one_guest.is_none());
-                is(address).or_else(takes)
-            }
-            // INIT-REBOOT; RENEWING, REBINDING.
-            (None, Some(address), None) | (None, None, Some(address)) => {
-                let is_elsewhere =
-                    self.link.holding(&client.on, address).is_none() && request.address.is_some();
-                if standing.is_none() && !is_elsewhere && !self.settings.authoritative {
-                    return Err(Reason::UnknownClient);
-                }
-                let takes = || self.takes(now, client, address).filter(|_| standing.is_none());
-                is(address).or_else(takes)
-            }
-            _ => return Err(Reason::BadMix),
+        let has = standing.is_some_and(|(_, own)| self.holds(now, client, own));
+        let address = phase.address();
+        let own = standing.filter(|(_, own)| *own == address);
+        let lacks = match phase {
+            // An offer may be forgotten, by time or by a restart.
+            Phase::Selecting(_) => !has && one_guest.is_none(),
+            _ => standing.is_none(),
         };
-        match granted {
+        // Who has no lease here, and does not say that it means us, may be another server's client, whatever it was
+        // offered.
+        let bound = standing.is_some_and(|(_, own)| self.is_bound(now, client, own));
+        let may_be_another_s = !matches!(phase, Phase::Selecting(_) | Phase::Renewing { us: true, .. })
+            && own.is_none()
+            && !bound
+            && one_guest.is_none();
+        if may_be_another_s && !self.settings.authoritative {
+            return Err(Reason::UnknownClient);
+        }
+        match own.or_else(|| self.takes(now, client, address).filter(|_| lacks)) {
             Some(place) if one_guest.is_some() => Ok(self.lease(request, client, MessageType::Ack, place)),
             Some(place) => self.bind(now, request, client, place),
             None => Ok(Decision::new(MessageType::Nak, client.on.first().copied().unwrap_or_default())),
+        }
+    }
+
+    /// What a REQUEST is for. RFC 2131 table 4 has neither 50 nor 54 in one that renews, but clients send them; where
+    /// they say the same as ciaddr nothing is in doubt, and a client without an answer loses its lease.
+    fn phase(&self, request: &Request) -> Option<Phase> {
+        let us = request.server.is_some_and(|server| self.is_us(request, server));
+        match (request.server, request.address, request.ciaddr) {
+            (Some(_), Some(address), None) if us => Some(Phase::Selecting(address)),
+            (None, Some(address), None) => Some(Phase::Rebooting(address)),
+            (server, asked, Some(address))
+                if us == server.is_some() && asked.is_none_or(|it| it == address) =>
+            {
+                Some(Phase::Renewing { address, us })
+            }
+            _ => None,
         }
     }
 
@@ -207,7 +240,7 @@ impl Responder {
         };
         let options = if request.cookie { options } else { Options::bare() };
         let (payload, _) = options.lay_out(request, fixed, BOOTP_SIZE, values.most());
-        let destination = super::destination(request, MessageType::Ack, reservation.address);
+        let destination = super::destination(request, MessageType::Ack, reservation.address, None);
         let (client, address) = (request.mac, reservation.address);
         Ok(Transmit { destination, payload, kind: None, client, address, probe: None })
     }
@@ -313,9 +346,14 @@ impl Responder {
         let reserved =
             client.reservation.and_then(|(at, _)| self.settings.reservations.get(at)?.name.as_deref());
         let own = || request.option(code::FQDN).and_then(fqdn::label);
-        let plain = || request.option(code::HOST_NAME).and_then(host_label);
-        let name = reserved.or_else(own).or_else(plain);
+        let given = request.option(code::HOST_NAME);
+        let name = reserved.or_else(own).or_else(|| given.and_then(host_label));
+        let unusable = given.filter(|_| name.is_none());
         let bound = self.leases.bind(now, place.1, &client.id, client.hardware, name, lease);
+        if let Some(given) = unusable.filter(|_| bound) {
+            self.count(Reason::Name);
+            self.unusable = Some((request.mac, given.to_owned()));
+        }
         if bound { Ok(decision) } else { Err(Reason::Exhausted) }
     }
 

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use super::Limits;
-use crate::net::MacAddr;
+use crate::proto::leases::{ClientId, Hardware};
 
 const SLOTS: usize = 1024;
 /// Seconds' worth of requests that may come at once.
@@ -42,7 +42,7 @@ pub(super) struct Limiter {
     limits: Limits,
     hash: RandomState,
     /// Renewals have slots of their own: whoever forges requests in a client's name does not keep it from renewing.
-    clients: Vec<Option<(MacAddr, bool, Bucket)>>,
+    clients: Vec<Option<(u64, Bucket)>>,
     total: Option<Bucket>,
 }
 
@@ -53,20 +53,23 @@ impl Limiter {
     }
 
     /// Whether a request may be answered; `renews` says that the client holds the address it comes from.
-    pub fn admits(&mut self, now: Instant, mac: MacAddr, renews: bool) -> bool {
-        self.admits_client(now, mac, renews) && (renews || self.admits_in_all(now))
+    /// Who has hardware of its own is told apart by it, whatever it calls itself.
+    pub fn admits(&mut self, now: Instant, hardware: Hardware, id: &ClientId, renews: bool) -> bool {
+        let id = Some(id).filter(|_| hardware.address.0 == [0; 6]);
+        let client = self.hash.hash_one((hardware.address, id, renews));
+        self.admits_client(now, client) && (renews || self.admits_in_all(now))
     }
 
-    fn admits_client(&mut self, now: Instant, mac: MacAddr, renews: bool) -> bool {
+    fn admits_client(&mut self, now: Instant, client: u64) -> bool {
         let Some(rate) = self.limits.per_client else { return true };
-        let at = usize::try_from(self.hash.hash_one((mac, renews)) % SLOTS as u64).unwrap_or(0);
+        let at = usize::try_from(client % SLOTS as u64).unwrap_or(0);
         let Some(slot) = self.clients.get_mut(at) else { return true };
         match slot {
-            Some((owner, renewal, bucket)) if *owner == mac && *renewal == renews => bucket.take(now, rate),
+            Some((owner, bucket)) if *owner == client => bucket.take(now, rate),
             _ => {
                 let mut bucket = Bucket::full(now, rate);
                 let has = bucket.take(now, rate);
-                *slot = Some((mac, renews, bucket));
+                *slot = Some((client, bucket));
                 has
             }
         }

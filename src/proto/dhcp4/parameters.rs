@@ -61,6 +61,7 @@ impl Values {
         let name = reservation.and_then(|reservation| reservation.name.as_deref());
         let host_name = name.or(subnet.parameters.host_name.as_deref());
         let boot = boot::select(&subnet.parameters, request);
+        let is_told = |code| self.constant.contains_key(&code);
         if let Some(class) = boot.and_then(|boot| boot.class) {
             options.must(code::VENDOR_CLASS, class);
         }
@@ -73,7 +74,10 @@ impl Values {
             match (code, host_name, boot) {
                 (code::HOST_NAME, Some(name), _) => options.may(code, name.as_bytes()),
                 (code::BOOT_FILE, _, Some(boot)) => options.may(code, boot.file.as_bytes()),
-                (code::BOOT_SERVER, _, Some(_)) => options.may(code, self.boot_server.as_bytes()),
+                // By number it is a name, or what telephones take for one.
+                (code::BOOT_SERVER, _, Some(_)) if !is_told(code) => {
+                    options.may(code, self.boot_server.as_bytes());
+                }
                 _ => self.constant(options, code),
             }
         }
@@ -82,7 +86,7 @@ impl Values {
             self.constant(options, code::MTU);
         }
         let asked = request.option(code::FQDN);
-        if let Some(answer) = asked.and_then(|asked| fqdn::reply(asked, name, domain(subnet))) {
+        if let Some(answer) = asked.and_then(|asked| fqdn::reply(asked, host_name, domain(subnet))) {
             options.may(code::FQDN, Value::Owned(answer));
         }
         match boot.map(|boot| boot.file.as_bytes()) {

@@ -9,6 +9,7 @@ use dhcproto::v4::MessageType;
 
 use super::{COOKIE, FIXED, Reason, code};
 use crate::net::MacAddr;
+use crate::proto::leases::Hardware;
 
 /// Largest request looked at, in octets of UDP payload: nothing real comes near it.
 const LARGEST: usize = 4096;
@@ -16,6 +17,11 @@ const LARGEST: usize = 4096;
 pub(super) const LEAST_SIZE: usize = 576 - 28;
 /// What Ethernet takes.
 pub(super) const MOST_SIZE: usize = 1500 - 28;
+/// Hardware types (IANA's ARP parameters): Ethernet, and what has its addresses too (IEEE 802).
+const ETHERNET: u8 = 1;
+const IEEE_802: u8 = 6;
+/// Its addresses are too long for chaddr (RFC 4390).
+const INFINIBAND: u8 = 32;
 const SNAME: usize = 44;
 const FILE: usize = 108;
 
@@ -28,10 +34,14 @@ pub(super) struct Request<'a> {
     pub kind: Option<MessageType>,
     /// Without the magic cookie options mean nothing.
     pub cookie: bool,
+    /// Zeros on InfiniBand.
     pub mac: MacAddr,
+    pub hardware: Hardware,
     pub ciaddr: Option<Ipv4Addr>,
     pub giaddr: Option<Ipv4Addr>,
     pub broadcast: bool,
+    /// No frame can be sent to the client alone, whatever its flags say (RFC 4390 §2.2).
+    pub answered_to_all: bool,
     /// Option 54.
     pub server: Option<Ipv4Addr>,
     /// Option 50.
@@ -54,9 +64,11 @@ impl<'a> Request<'a> {
             return Err(Reason::NotARequest);
         }
         let mac = MacAddr(*field(header, 28).ok_or(Reason::Truncated)?);
-        if htype != 1 || hlen != 6 {
-            return Err(Reason::HardwareAddress);
-        }
+        let mac = match (htype, hlen) {
+            (ETHERNET | IEEE_802, 6) => mac,
+            (INFINIBAND, 0) => MacAddr([0; 6]),
+            _ => return Err(Reason::HardwareAddress),
+        };
         let cookie = header.ends_with(&COOKIE);
         let options =
             if cookie { Options::gather(header, rest).ok_or(Reason::Malformed)? } else { Options::default() };
@@ -67,9 +79,11 @@ impl<'a> Request<'a> {
             kind: options.fixed(code::MESSAGE_TYPE)?.map(|[kind]| MessageType::from(kind)),
             cookie,
             mac,
+            hardware: Hardware { kind: htype, address: mac },
             ciaddr: address(12),
             giaddr: address(24),
             broadcast: field::<1>(header, 10).is_some_and(|[flags]| flags & 0x80 != 0),
+            answered_to_all: htype == INFINIBAND,
             server: options.fixed(code::SERVER)?.map(Ipv4Addr::from_octets),
             address: options.fixed(code::REQUESTED_ADDRESS)?.map(Ipv4Addr::from_octets),
             lease_secs: options.fixed(code::LEASE_TIME)?.map(u32::from_be_bytes),
@@ -79,6 +93,12 @@ impl<'a> Request<'a> {
             header,
             options,
         })
+    }
+
+    /// What the client is known by, when it says nothing else (RFC 2131 §4.2). On InfiniBand all would be one.
+    pub fn machine(&self) -> Option<Vec<u8>> {
+        let Hardware { kind, address } = self.hardware;
+        (kind != INFINIBAND).then(|| [&[kind], address.0.as_slice()].concat())
     }
 
     /// The value of an option that is there and not empty.

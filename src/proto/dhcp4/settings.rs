@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::net::{Ipv4Prefix, MacAddr};
-use crate::proto::leases::Range;
+use super::code;
+use crate::net::{Ipv4Prefix, MacAddr, longest_around};
+use crate::proto::leases::{Range, State};
 
 /// A lease that never ends (RFC 2131 §3.3).
 pub const INFINITE: u32 = u32::MAX;
@@ -94,6 +95,20 @@ pub struct Parameters {
     pub options: BTreeMap<u8, Vec<u8>>,
 }
 
+impl Parameters {
+    /// Whatever is told to be a router.
+    pub fn routers(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let listed = self.options.get(&code::ROUTER).map(|octets| octets.as_chunks().0).unwrap_or_default();
+        self.router.into_iter().chain(listed.iter().map(|octets| Ipv4Addr::from_octets(*octets)))
+    }
+
+    /// That of the mask, when it is told by number.
+    pub fn mask_length(&self) -> Option<u8> {
+        let mask: [u8; 4] = self.options.get(&code::MASK)?.as_slice().try_into().ok()?;
+        u8::try_from(u32::from_be_bytes(mask).leading_ones()).ok()
+    }
+}
+
 /// A boot file, and who gets it (RFC 4578 §2.1; IANA's processor architecture types).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boot {
@@ -171,6 +186,23 @@ impl From<OneGuest> for Settings {
 }
 
 impl Settings {
+    /// The subnet an address belongs to: the longest prefix that contains it. A network within another has its
+    /// addresses to itself.
+    pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
+        longest_around(self.subnets.iter(), |subnet| subnet.network, address)
+    }
+
+    /// How far ahead the end of a lease, or of a quarantine, can lie; None: there may be none. Of an address that is in
+    /// no subnet any more, as far as any other's.
+    pub fn longest(&self, address: Ipv4Addr, state: State) -> Option<Duration> {
+        if state == State::Declined {
+            return Some(self.quarantine);
+        }
+        let of = |subnet: &Subnet| subnet.lease.most;
+        let secs = self.subnet_of(address).map(of).or_else(|| self.subnets.iter().map(of).max())?;
+        (secs != INFINITE).then(|| Duration::from_secs(secs.into()))
+    }
+
     /// Authoritative, nothing reserved, nothing limited, everything optional off.
     pub fn new(subnets: Vec<Subnet>) -> Self {
         Self {

@@ -164,8 +164,10 @@ fn d05_d06_renewing_and_rebinding_extend() {
 #[test]
 fn d07_a_bad_mix_gets_no_ack() {
     assert_eq!(Packet::new(&[REQUEST]).answer(), Err(Reason::BadMix));
-    assert_eq!(Packet::new(&[REQUEST, US, OURS]).ciaddr(GUEST).answer(), Err(Reason::BadMix));
+    assert_eq!(Packet::new(&[REQUEST, US, WRONG]).ciaddr(GUEST).answer(), Err(Reason::BadMix));
     assert_eq!(Packet::new(&[REQUEST, US]).answer(), Err(Reason::BadMix));
+    // It renews, and repeats its address and us.
+    assert_eq!(Packet::new(&[REQUEST, US, OURS]).ciaddr(GUEST).reply().kind(), u8::from(MessageType::Ack));
 }
 
 #[test]
@@ -173,8 +175,8 @@ fn d08_a_nak_says_no_more_than_it_must() {
     let nak = Packet::new(&[REQUEST, WRONG, &[55, 2, 1, 3], &[61, 2, 1, 9]]).reply();
     assert_eq!(nak.codes(), [53, 54, 61, 56]);
     assert_eq!((nak.yiaddr(), &nak.bytes[20..24]), (&[0; 4][..], &[0; 4][..]));
-    let relayed = Packet::new(&[REQUEST, WRONG]).giaddr([10, 0, 0, 9]).reply();
-    assert_eq!(relayed.destination, Destination::Relay([10, 0, 0, 9].into()));
+    let relayed = Packet::new(&[REQUEST, WRONG]).giaddr(GUEST).reply();
+    assert_eq!(relayed.destination, Destination::Relay(GUEST.into()));
     assert_eq!(relayed.bytes[10..12], [0x80, 0]);
 }
 
@@ -202,10 +204,21 @@ fn d12_replies_go_where_the_client_can_hear() {
         Destination::Unicast { address: GUEST.into(), mac: MacAddr(MAC) }
     );
     assert_eq!(discover().set(10, &[0x80, 0]).reply().destination, Destination::Broadcast);
-    assert_eq!(
-        discover().giaddr([10, 0, 0, 9]).reply().destination,
-        Destination::Relay([10, 0, 0, 9].into())
-    );
+    assert_eq!(discover().giaddr(GUEST).reply().destination, Destination::Relay(GUEST.into()));
+}
+
+#[test]
+fn one_guest_is_sent_nothing_to_the_addresses_of_others() {
+    let other = [10, 0, 0, 9];
+    for options in [&[DISCOVER][..], &[INFORM], &[REQUEST, US, OURS], &[REQUEST, OURS], &[REQUEST, WRONG]] {
+        assert_eq!(Packet::new(options).giaddr(other).answer(), Err(Reason::NoSubnet));
+        if let Ok(Some(reply)) = Packet::new(options).ciaddr(other).answer() {
+            let to = reply.destination;
+            let own = Destination::Unicast { address: GUEST.into(), mac: MacAddr(MAC) };
+            assert!(to == Destination::Broadcast || to == own, "{to:?}");
+        }
+    }
+    assert_eq!(Packet::new(&[INFORM]).ciaddr(other).reply().destination, Destination::Broadcast);
 }
 
 #[test]
@@ -230,6 +243,20 @@ fn d18_lease_times_are_bounded_and_ordered() {
         let seconds = |code| u32::from_be_bytes(reply.option(code).unwrap().try_into().unwrap());
         assert_eq!((seconds(51), seconds(58)), (given, given / 2));
         assert!(seconds(58) < seconds(59) && seconds(59) < seconds(51));
+    }
+}
+
+/// 3 is the shortest that `berth serve` takes.
+#[test]
+fn d18_the_shortest_leases_have_timers_in_order() {
+    for lease_secs in 3..40 {
+        let packet = Packet::new(&[DISCOVER, &[51, 4, 0, 0, 0, 1]]);
+        let transmit = responder(OneGuest { lease_secs, ..settings() }).answer(now(), &packet.bytes);
+        let Transmit { destination, payload: bytes, .. } = transmit.unwrap().unwrap();
+        let reply = Reply { destination, bytes };
+        let seconds = |code| u32::from_be_bytes(reply.option(code).unwrap().try_into().unwrap());
+        let [lease, t1, t2] = [51, 58, 59].map(seconds);
+        assert!(lease == lease_secs && 0 < t1 && t1 < t2 && t2 < lease, "{t1} < {t2} < {lease}");
     }
 }
 
@@ -281,7 +308,7 @@ fn d25_d27_d28_d29_what_is_no_request_is_dropped() {
     assert_eq!(discover().set(236, &[0]).answer(), Err(Reason::NoCookie));
     assert_eq!(discover().set(0, &[2]).answer(), Err(Reason::NotARequest));
     assert_eq!(discover().set(2, &[17]).answer(), Err(Reason::HardwareAddress));
-    assert_eq!(discover().set(1, &[6]).answer(), Err(Reason::HardwareAddress));
+    assert_eq!(discover().set(1, &[7]).answer(), Err(Reason::HardwareAddress));
     assert_eq!(Packet::new(&[&[53, 1, 99]]).answer(), Err(Reason::UnknownMessageType));
     assert_eq!(Packet::new(&[&[53, 1, 2]]).answer(), Err(Reason::UnknownMessageType));
     assert_eq!(Packet::new(&[]).answer(), Err(Reason::NoMessageType));

@@ -2,7 +2,7 @@
 //!
 //! An answer is kept whole under the question it answers, so nothing it says of other names is ever an answer to them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::wire::{HEADER, Key, OPT, is_the_questions, records};
@@ -10,7 +10,7 @@ use super::wire::{HEADER, Key, OPT, is_the_questions, records};
 /// Octets of all answers with their keys and what keeps them.
 const LARGEST: usize = 4 << 20;
 /// What an entry costs beside its bytes.
-const OVERHEAD: usize = 160;
+const OVERHEAD: usize = 384;
 /// RFC 8767 §4, RFC 2308 §5: seconds.
 const MOST: u32 = 86_400;
 const MOST_NEGATIVE: u32 = 10_800;
@@ -25,6 +25,9 @@ const RECHECK: Duration = Duration::from_secs(30);
 const WORTH_FETCHING: u32 = 10;
 
 const SOA: u16 = 6;
+/// What names are asked for: A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, HTTPS.
+const KINDS: [u16; 10] = [1, 2, 5, SOA, 12, 15, 16, 28, 33, 65];
+const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
 const SERVFAIL: u8 = 2;
 
@@ -58,6 +61,19 @@ impl Entry {
         self.bytes.len() + 2 * self.ttls.len() + 2 * key.0.len() + OVERHEAD
     }
 
+    fn code(&self) -> Option<u8> {
+        self.bytes.get(3).map(|code| code & 0xf)
+    }
+
+    /// Whether it may be told when nobody knows better.
+    fn is_lately_known(&self, now: Instant) -> bool {
+        now < self.stored + Duration::from_secs(self.life.into()) + STALE
+    }
+
+    fn says_it_is_there(&self, now: Instant) -> bool {
+        self.code() == Some(NOERROR) && self.is_lately_known(now)
+    }
+
     fn with_ttls(&self, ttl: impl Fn(u32) -> u32) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         for at in &self.ttls {
@@ -77,6 +93,8 @@ pub struct Cache {
     /// In the order they came; one that was used since gets another turn.
     queue: VecDeque<Key>,
     octets: usize,
+    /// Bits that questions had: few of all there could be.
+    marks: BTreeSet<u8>,
 }
 
 impl Cache {
@@ -109,9 +127,8 @@ impl Cache {
     /// What was known, when nobody knows better any more.
     pub fn stale(&self, now: Instant, key: &Key) -> Option<Vec<u8>> {
         let entry = self.entries.get(key)?;
-        let end = entry.stored + Duration::from_secs(entry.life.into());
-        let worth = entry.bytes.get(3).is_some_and(|code| code & 0xf != SERVFAIL);
-        (worth && now < end + STALE).then(|| entry.with_ttls(|_| STALE_TTL))
+        let worth = entry.code() != Some(SERVFAIL) && entry.is_lately_known(now);
+        worth.then(|| entry.with_ttls(|_| STALE_TTL))
     }
 
     /// Nobody knows better: what is known is told without asking, for a while.
@@ -123,7 +140,8 @@ impl Cache {
     }
 
     /// Remembers an answer, if it may be: with an end, not cut, about the question; one that says there is no such name
-    /// is remembered of all its types too, if it is `about_the_name`.
+    /// is remembered of all its types too, if it is `about_the_name`, and none of them is known. (Servers that balance load
+    /// say so of a name that has addresses of the other kind.)
     pub fn put(&mut self, now: Instant, key: &Key, answer: &[u8], about_the_name: bool) {
         let Some((life, ttls)) = life(answer) else { return };
         let code = answer.get(3).map_or(0, |code| code & 0xf);
@@ -135,13 +153,17 @@ impl Cache {
             // Not an authority's word any more.
             *flags &= !0x04;
         }
-        let name = key.of_the_name();
+        self.marks.insert(key.marks());
         let entry = Entry { bytes, ttls, stored: now, life, used: false, renewing: false, again: None };
         match code {
             // With a CNAME before it the name is there, and what it leads to is not.
-            NXDOMAIN if about_the_name && answer.get(6..8) == Some(&[0, 0]) => self.keep(name, entry.clone()),
+            NXDOMAIN if about_the_name && answer.get(6..8) == Some(&[0, 0]) => {
+                if !self.has_other_types(now, key) {
+                    self.keep(key.of_the_name(), entry.clone());
+                }
+            }
             SERVFAIL => {}
-            _ => self.end(&name),
+            _ => self.is_there(key),
         }
         self.keep(key.clone(), entry);
         self.shrink();
@@ -155,10 +177,24 @@ impl Cache {
         }
     }
 
-    /// It is not so any more.
-    fn end(&mut self, key: &Key) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            (entry.life, entry.again) = (0, None);
+    /// Whether the name is known to be there by another type, in whichever words it was asked.
+    fn has_other_types(&self, now: Instant, key: &Key) -> bool {
+        let mut other = key.clone();
+        let kinds = KINDS.iter().filter(|kind| **kind != key.kind());
+        kinds.flat_map(|kind| self.marks.iter().map(move |marks| (*kind, *marks))).any(|(kind, marks)| {
+            other.ask_for(kind, marks);
+            self.entries.get(&other).is_some_and(|entry| entry.says_it_is_there(now))
+        })
+    }
+
+    /// That there is no such name is not so any more.
+    fn is_there(&mut self, key: &Key) {
+        let mut name = key.clone();
+        for marks in &self.marks {
+            name.ask_for(0, *marks);
+            if let Some(entry) = self.entries.get_mut(&name) {
+                (entry.life, entry.again) = (0, None);
+            }
         }
     }
 

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::Name;
+use hickory_proto::rr::{Name, RecordType};
 
-use super::message::{Answer, Query};
-use super::wire::{self, Key};
-use super::{BUDGET, Over, PATIENCE, Settings, TELL_STALE};
+use super::message::{self, Answer, Query};
+use super::wire::{self, HEADER, Key};
+use super::{Asker, BUDGET, Client, Output, Over, PATIENCE, Settings, TELL_STALE, WAITING};
 
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -20,6 +20,8 @@ pub(super) struct Flight {
     pub query: Query,
     /// Only to see whether a server answers again.
     pub probe: bool,
+    /// Whose place among the flights it has.
+    pub place: Option<Client>,
     /// What was known of it can be told; those who waited for long were told it.
     pub stale: Option<Stale>,
     /// Servers in the order they are asked, and which one it is; it begins with `first` for each name.
@@ -29,11 +31,14 @@ pub(super) struct Flight {
     /// Names still to try, the next one last; None is the name as it was asked.
     candidates: Vec<Option<Name>>,
     current: Option<Name>,
+    /// The type servers are asked for, when it is another than the question's.
+    kind: Option<RecordType>,
     /// The question as it was sent last.
     sent: Vec<u8>,
-    /// First answer that said no: for the name as it was asked; and for a name that is there, but has nothing like it.
-    negative: Option<Vec<u8>>,
-    without: Option<(Vec<u8>, Option<Name>)>,
+    /// First answer that said no, until there is a better one.
+    denied: Option<Denied>,
+    /// A server did not understand the question, and said it without repeating it.
+    format_error: bool,
     started: Instant,
     asked: Instant,
 }
@@ -44,14 +49,46 @@ pub(super) enum Stale {
     Told,
 }
 
-/// Who asked, how, and in which words.
+/// Who asked, and in which words.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub client: u64,
-    pub over: Over,
-    pub question: Vec<u8>,
+    pub asker: Asker,
+    /// Header and question section; of the rest nothing is needed (271 octets at most).
+    question: Box<[u8]>,
     /// Octets of an answer by UDP.
-    pub most: usize,
+    most: usize,
+}
+
+impl Waiting {
+    pub fn new(asker: Asker, bytes: &[u8], most: usize) -> Self {
+        let end = wire::question_end(bytes).unwrap_or(HEADER);
+        Self { asker, question: bytes.get(..end).unwrap_or_default().into(), most }
+    }
+
+    /// What it costs to keep.
+    pub fn octets(&self) -> usize {
+        self.question.len() + WAITING
+    }
+
+    pub fn answer(&self, answer: Vec<u8>) -> Output {
+        self::answer(self.asker, &self.question, self.most, answer)
+    }
+}
+
+/// The answer for one who asked the same in its own words.
+pub(super) fn answer(asker: Asker, question: &[u8], most: usize, mut answer: Vec<u8>) -> Output {
+    wire::readdress(&mut answer, question);
+    Output::Answer { client: asker.client, bytes: wire::fit(answer, asker.over, most) }
+}
+
+/// An answer that said no, cut to what is told of it when no other name has more (`message::denial`).
+#[derive(Debug)]
+enum Denied {
+    /// Of the name as it was asked: it is not there.
+    Name(Vec<u8>),
+    /// Of this name: it is there, but has nothing like it. Comes first: who is told that a name is not there does not ask
+    /// for its other types.
+    Type(Vec<u8>, Option<Name>),
 }
 
 /// What becomes of a flight.
@@ -78,8 +115,10 @@ impl Flight {
             key,
             waiting,
             over: Over::Udp,
+            kind: query.asked_as(settings),
             query,
             probe: false,
+            place: None,
             stale: None,
             servers,
             server: 0,
@@ -87,8 +126,8 @@ impl Flight {
             candidates,
             current,
             sent: Vec::new(),
-            negative: None,
-            without: None,
+            denied: None,
+            format_error: false,
             started: now,
             asked: now,
         }
@@ -101,7 +140,7 @@ impl Flight {
     /// The next message, with this id.
     pub fn message(&mut self, now: Instant, id: u16) -> Option<Vec<u8>> {
         self.asked = now;
-        self.sent = self.query.upstream(id, self.current.as_ref())?;
+        self.sent = self.query.upstream(id, self.current.as_ref(), self.kind)?;
         Some(self.sent.clone())
     }
 
@@ -128,7 +167,7 @@ impl Flight {
     }
 
     pub fn is_answer(&self, bytes: &[u8]) -> bool {
-        wire::answers(bytes, &self.sent)
+        wire::answers(bytes, &self.sent) || wire::is_bare_error(bytes, &self.sent)
     }
 
     /// Whether these are the very bytes that were sent: they have come back.
@@ -150,32 +189,61 @@ impl Flight {
             return Step::Fail;
         }
         let answer = Answer::read(bytes);
+        if answer.is_bare {
+            self.format_error |= answer.code == ResponseCode::FormErr;
+            return self.next_server();
+        }
         if answer.cut && self.over == Over::Udp {
             self.over = Over::Tcp;
             return Step::Ask;
         }
+        let records = wire::records(bytes);
         match answer.code {
-            ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::NotImp => self.next_server(),
-            // Records that are not there: no better than none.
-            _ if !answer.cut && wire::records(bytes).is_none() => self.next_server(),
+            // Records that are not there: no better than none. A version of EDNS that is not ours, a cookie: nor these.
+            _ if records.as_ref().map_or(!answer.cut, |records| wire::extended_code(records) != 0) => {
+                self.next_server()
+            }
+            // No other name is tried, and nothing better is known: as it came.
+            ResponseCode::NXDomain
+                if self.candidates.is_empty() && self.current.is_none() && self.denied.is_none() =>
+            {
+                self.answer(bytes)
+            }
             ResponseCode::NXDomain => {
-                if self.current.is_none() {
-                    self.negative = Some(bytes.to_vec());
+                if self.current.is_none() && self.denied.is_none() {
+                    self.denied = message::denial(bytes).map(Denied::Name);
                 }
                 self.next_name()
             }
             // The name is there but has nothing of this type: the next name may.
             ResponseCode::NoError if answer.empty && self.current.is_some() => {
-                if self.without.is_none() {
-                    self.without = Some((bytes.to_vec(), self.current.clone()));
+                if !matches!(self.denied, Some(Denied::Type(..)))
+                    && let Some(bytes) = message::denial(bytes)
+                {
+                    self.denied = Some(Denied::Type(bytes, self.current.clone()));
                 }
                 self.next_name()
             }
-            _ => match self.query.under_its_own_name(bytes, self.current.as_ref()) {
-                Some(bytes) => Step::Answer(bytes),
-                None => Step::Fail,
-            },
+            // An old server does not know EDNS: the client asks without it.
+            ResponseCode::FormErr if self.current.is_some() => {
+                self.format_error = true;
+                self.next_server()
+            }
+            ResponseCode::NoError | ResponseCode::FormErr => self.answer(bytes),
+            _ => self.next_server(),
         }
+    }
+
+    fn answer(&self, bytes: &[u8]) -> Step {
+        let answer = self.query.under_its_own_name(bytes, self.current.as_ref());
+        match answer.and_then(|bytes| self.as_asked(bytes)) {
+            Some(bytes) => Step::Answer(bytes),
+            None => Step::Fail,
+        }
+    }
+
+    fn as_asked(&self, bytes: Vec<u8>) -> Option<Vec<u8>> {
+        if self.kind.is_some() { self.query.without_data(bytes) } else { Some(bytes) }
     }
 
     fn next_name(&mut self) -> Step {
@@ -190,16 +258,27 @@ impl Flight {
         }
     }
 
-    /// That a name is there without this comes first: who is told that it is not there does not ask for its other types.
     fn denial(&mut self) -> Option<Vec<u8>> {
-        let (bytes, name) =
-            self.without.take().or_else(|| self.negative.take().map(|bytes| (bytes, None)))?;
-        self.query.under_its_own_name(&bytes, name.as_ref())
+        let (bytes, name) = match self.denied.take()? {
+            Denied::Name(bytes) => (bytes, None),
+            Denied::Type(bytes, name) => (bytes, name),
+        };
+        self.as_asked(self.query.under_its_own_name(&bytes, name.as_ref())?)
     }
 
-    /// No server gave an answer: what a name brought, else SERVFAIL.
+    /// Octets of answers that it keeps.
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
+        match &self.denied {
+            Some(Denied::Name(bytes) | Denied::Type(bytes, _)) => bytes.capacity(),
+            None => 0,
+        }
+    }
+
+    /// No server gave an answer: what a name brought, else SERVFAIL, or FORMERR to who may ask in simpler words.
     pub fn give_up(&mut self) -> Vec<u8> {
-        self.denial().unwrap_or_else(|| self.query.refusal(ResponseCode::ServFail))
+        let code = if self.format_error { ResponseCode::FormErr } else { ResponseCode::ServFail };
+        self.denial().unwrap_or_else(|| self.query.refusal(code))
     }
 
     /// Whether what is said of this type holds for all: a name that is tried in domains is tried in all of them for

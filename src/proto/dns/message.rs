@@ -7,12 +7,15 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Question, R
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, PTR, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-use super::names::{Found, Names, reversed};
+use super::names::{self, Found, Names, reversed, whole};
 use super::wire::{self, HEADER, Plain};
 use super::{Reason, Settings};
 
 /// How long our own names may be remembered. Seconds.
 const LOCAL_TTL: u32 = 30;
+
+/// Octets of an answer that says no, of each question under way.
+pub(super) const LARGEST_DENIAL: usize = 4096;
 
 /// A question that makes sense.
 #[derive(Debug)]
@@ -65,6 +68,13 @@ impl Query {
         self.question.name()
     }
 
+    /// The type that servers are asked for in place of the question's: whether there is such a name is asked by its IPv4
+    /// addresses, where those of IPv6 are not to be passed on.
+    pub fn asked_as(&self, settings: &Settings) -> Option<RecordType> {
+        let hidden = !settings.aaaa && self.question.query_type() == RecordType::AAAA;
+        hidden.then_some(RecordType::A)
+    }
+
     pub fn is_for_an_address(&self) -> bool {
         matches!(self.question.query_type(), RecordType::A | RecordType::AAAA)
     }
@@ -100,22 +110,36 @@ impl Query {
         self.message.metadata.id.to_be_bytes()
     }
 
-    /// The question for a server: the guest's own words under another id, or under another name.
-    pub fn upstream(&self, id: u16, name: Option<&Name>) -> Option<Vec<u8>> {
-        match (&self.plain, name) {
-            (Some(plain), _) => plain.upstream(&self.bytes, id, name),
+    /// The question for a server: the guest's own words under another id, or under another name, or for another type.
+    pub fn upstream(&self, id: u16, name: Option<&Name>, kind: Option<RecordType>) -> Option<Vec<u8>> {
+        let mut bytes = match (&self.plain, name) {
+            (Some(plain), _) => plain.upstream(&self.bytes, id, name)?,
             (None, None) => {
                 let mut bytes = self.bytes.clone();
                 bytes.get_mut(..2)?.copy_from_slice(&id.to_be_bytes());
-                Some(bytes)
+                bytes
             }
             (None, Some(name)) => {
                 let mut message = self.message.clone();
                 message.metadata.id = id;
                 message.queries.first_mut()?.set_name(name.clone());
-                message.to_vec().ok()
+                message.to_vec().ok()?
             }
+        };
+        if let Some(kind) = kind {
+            wire::set_type(&mut bytes, kind.into())?;
         }
+        Some(bytes)
+    }
+
+    /// The answer to the question for another type as one to ours: a name that is there has nothing of it, one that is not
+    /// has nothing at all.
+    pub fn without_data(&self, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+        if Answer::read(&bytes).code == ResponseCode::NoError {
+            return Some(self.own(&[]));
+        }
+        wire::set_type(&mut bytes, self.question.query_type().into())?;
+        Some(bytes)
     }
 
     /// The server's answer as the guest must see it: its own id, and the name it asked for, which leads to the
@@ -144,6 +168,15 @@ impl Query {
     }
 }
 
+/// The answer to what is longer than any question. Err: dropped.
+pub(super) fn too_long(bytes: &[u8]) -> Result<Vec<u8>, Reason> {
+    let Some(&[id1, id2, flags, ..]) = bytes.first_chunk::<HEADER>() else { return Err(Reason::Truncated) };
+    if flags & 0x80 != 0 {
+        return Err(Reason::NotAQuery);
+    }
+    Ok(bare_refusal([id1, id2], flags, ResponseCode::FormErr))
+}
+
 /// Header alone, for what could not be read.
 fn bare_refusal([id1, id2]: [u8; 2], flags: u8, code: ResponseCode) -> Vec<u8> {
     let [_, code] = u16::from(code).to_be_bytes();
@@ -156,6 +189,8 @@ pub(super) struct Answer {
     pub code: ResponseCode,
     pub cut: bool,
     pub empty: bool,
+    /// It does not repeat the question.
+    pub is_bare: bool,
 }
 
 impl Answer {
@@ -165,8 +200,25 @@ impl Answer {
             code: ResponseCode::from_low(at(3) & 0xf),
             cut: at(2) & 2 != 0,
             empty: (at(6), at(7)) == (0, 0),
+            is_bare: (at(4), at(5)) == (0, 0),
         }
     }
+}
+
+/// What is kept of an answer that says no while other names are tried, and told when none has more: all of it, if it is
+/// not long, as denials with their proofs are (RFC 5155); else its code, what leads to the name, and the SOA that says
+/// how long it holds. None: even that is long, as no real one's is.
+pub(super) fn denial(bytes: &[u8]) -> Option<Vec<u8>> {
+    if bytes.len() <= LARGEST_DENIAL {
+        return Some(bytes.to_vec());
+    }
+    let mut message = Message::from_vec(bytes).ok()?;
+    message.authorities.retain(|record| record.record_type() == RecordType::SOA);
+    message.authorities.truncate(1);
+    message.additionals.clear();
+    let mut short = message.to_vec().ok().filter(|short| short.len() <= LARGEST_DENIAL)?;
+    short.shrink_to_fit();
+    Some(short)
 }
 
 /// Answers that need no server: our own names, those of DHCP clients, and names that must not be asked for.
@@ -188,8 +240,8 @@ pub(super) fn local(now: Instant, query: &Query, settings: &Settings, names: &Na
     if let Some(answer) = host(text, query, settings).or_else(|| leased(now, text, query, settings, names)) {
         return Some(answer);
     }
-    if kind == RecordType::AAAA && !settings.aaaa {
-        return Some(query.own(&[]));
+    if let Some(addresses) = names::below(text, settings) {
+        return Some(query.addresses(&addresses));
     }
     if let Some(name) = own_pointer(text, settings) {
         return Some(match (kind, Name::from_ascii(name)) {
@@ -198,13 +250,12 @@ pub(super) fn local(now: Instant, query: &Query, settings: &Settings, names: &Na
         });
     }
     // RFC 6761 §6.4, RFC 6762 §3 and RFC 7686 §2: not for a server.
-    let never = ["local", "invalid", "onion"]
-        .iter()
-        .any(|top| text == *top || text.strip_suffix(top).is_some_and(|rest| rest.ends_with('.')));
+    let never = ["local", "invalid", "onion"].iter().any(|top| text == *top || names::is_below(text, top));
     if let Some(domain) = &settings.domain
-        && (text == domain || text.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.')))
+        && (text == domain || names::is_below(text, domain))
     {
-        return Some(query.no_such_name());
+        let exists = names::has_names_below(text, settings);
+        return Some(if exists { query.own(&[]) } else { query.no_such_name() });
     }
     if settings.domain.is_some() && reversed(text).is_some_and(|address| is_ours(address, settings)) {
         return Some(query.no_such_name());
@@ -230,15 +281,7 @@ fn own_address(text: &str, settings: &Settings) -> Option<Ipv4Addr> {
     if !hostname.is_empty() && is(&hostname) {
         return Some(settings.guest);
     }
-    (text == "gateway").then_some(settings.gateway)
-}
-
-/// A name with our domain.
-fn whole(name: &str, settings: &Settings) -> String {
-    match &settings.domain {
-        Some(domain) if !name.contains('.') => format!("{name}.{domain}"),
-        _ => name.to_owned(),
-    }
+    (text == "gateway" && names::configured(text, settings).is_none()).then_some(settings.gateway)
 }
 
 /// The address a client of ours has under this name, bare or in our domain; or its name.
@@ -256,21 +299,10 @@ fn leased(now: Instant, text: &str, query: &Query, settings: &Settings, names: &
 
 /// What `hosts` say of a name, bare or in our domain, or of an address.
 fn host(text: &str, query: &Query, settings: &Settings) -> Option<Vec<u8>> {
-    let kind = query.question.query_type();
-    let addresses: Vec<IpAddr> = settings
-        .hosts
-        .iter()
-        .filter(|(name, _)| text == name || text == whole(name, settings))
-        .map(|(_, address)| *address)
-        .collect();
-    if !addresses.is_empty() {
-        let of_kind = |address: &IpAddr| match (address, kind) {
-            (IpAddr::V4(address), RecordType::A) => Some(RData::A(A(*address))),
-            (IpAddr::V6(address), RecordType::AAAA) => Some(RData::AAAA(AAAA(*address))),
-            _ => None,
-        };
-        return Some(query.own(&addresses.iter().filter_map(of_kind).collect::<Vec<_>>()));
+    if let Some(addresses) = names::configured(text, settings) {
+        return Some(query.addresses(&addresses));
     }
+    let kind = query.question.query_type();
     let reverse = |address: &IpAddr| Name::from(*address).to_ascii().trim_end_matches('.').to_owned();
     let (name, _) = settings.hosts.iter().find(|(_, address)| text == reverse(address))?;
     let data =
@@ -287,10 +319,21 @@ fn own_pointer(text: &str, settings: &Settings) -> Option<String> {
         let domain = settings.search.first().map(|domain| format!(".{domain}")).unwrap_or_default();
         return Some(format!("{}{domain}.", settings.hostname));
     }
-    (text == reverse(settings.gateway)).then(|| "gateway.".to_owned())
+    let is_ours = text == reverse(settings.gateway) && names::configured("gateway", settings).is_none();
+    is_ours.then(|| "gateway.".to_owned())
 }
 
 impl Query {
+    /// Those of the kind that is asked for.
+    fn addresses(&self, all: &[IpAddr]) -> Vec<u8> {
+        let of_kind = |address: &IpAddr| match (address, self.question.query_type()) {
+            (IpAddr::V4(address), RecordType::A) => Some(RData::A(A(*address))),
+            (IpAddr::V6(address), RecordType::AAAA) => Some(RData::AAAA(AAAA(*address))),
+            _ => None,
+        };
+        self.own(&all.iter().filter_map(of_kind).collect::<Vec<_>>())
+    }
+
     /// An authoritative answer of ours; without data it says so, with an SOA of ours (RFC 2308 §2.2).
     fn own(&self, data: &[RData]) -> Vec<u8> {
         let mut message = self.answer();

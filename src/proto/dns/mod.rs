@@ -16,13 +16,17 @@ mod cache;
 mod flight;
 mod message;
 mod names;
+mod reason;
 mod servers;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
@@ -38,11 +42,18 @@ use servers::Servers;
 use wire::{Key, Plain, plain};
 
 pub use names::Named;
+pub use reason::Reason;
+pub use shares::{Client, Shares};
 
-/// Most questions under way at once; more are answered SERVFAIL.
-pub const MOST_FLIGHTS: usize = 256;
-/// Most who wait for one answer; more are answered SERVFAIL.
-const MOST_WAITING: usize = 256;
+/// Most questions under way at once, shared by the clients (`Shares`): one alone has half of them; more are answered
+/// SERVFAIL. Each has a socket: with those of TCP they are fewer than 1,024 descriptors.
+pub const MOST_FLIGHTS: usize = 512;
+/// Octets of all who wait for answers, shared as well, and what each of them costs beside its question, here and with
+/// whoever brings the answer back.
+const MOST_WAITING: usize = 4 << 20;
+const WAITING: usize = 256;
+/// Octets of a question: nothing real is longer (RFC 6891 §6.2.5); more are answered FORMERR.
+pub const LARGEST_QUESTION: usize = 1232;
 /// A server that has not answered for this long is passed over.
 const PATIENCE: Duration = Duration::from_millis(1200);
 /// Below the five seconds after which a stub resolver asks again.
@@ -64,7 +75,9 @@ pub struct Settings {
     pub ndots: u8,
     /// More names that are answered here, lower-case, without a dot at the end.
     pub hosts: Vec<(String, IpAddr)>,
-    /// A domain that is ours alone: `hosts` are in it, and nothing else is.
+    /// Names of which all that are below them are answered here; the longest counts, and what is in `hosts` before.
+    pub below: Vec<(String, IpAddr)>,
+    /// A domain that is ours alone: `hosts` and `below` are in it, and nothing else is.
     pub domain: Option<String>,
     /// With such a domain, networks whose addresses nobody else has names for (RFC 6303).
     pub networks: Vec<Ipv4Prefix>,
@@ -81,8 +94,8 @@ pub enum Over {
 /// What comes in.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
-    /// From the guest. `client` is whatever brings the answer back.
-    Query { client: u64, over: Over, bytes: &'a [u8] },
+    /// From a client. `client` is whatever brings the answer back; `from` is whose share it is.
+    Query { client: u64, from: Client, over: Over, bytes: &'a [u8] },
     /// From the server an `Ask` went to.
     Reply { ask: u64, bytes: &'a [u8] },
     /// That server could not be asked.
@@ -111,49 +124,15 @@ pub enum Output {
     },
 }
 
-/// Why a message was dropped, or answered with a failure. Counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    Truncated,
-    NotAQuery,
-    /// An upstream's answer to something else: a mistake or a forgery.
-    Mismatch,
-    /// An upstream's answer that comes when nobody waits for it.
-    Late,
-    /// A question of ours that came back: some server asks us. Answered SERVFAIL.
-    Loop,
-    /// A question too many: too much is under way. Answered SERVFAIL.
-    Busy,
-    /// A connection too many, in all or of one client. Closed.
-    Connections,
-}
-
-impl Reason {
-    /// Whether there is an answer all the same.
-    pub fn is_answered(self) -> bool {
-        matches!(self, Self::Loop | Self::Busy)
-    }
-
-    /// Metric label.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Truncated => "truncated",
-            Self::NotAQuery => "not_a_query",
-            Self::Mismatch => "mismatch",
-            Self::Late => "late",
-            Self::Loop => "loop",
-            Self::Busy => "busy",
-            Self::Connections => "connections",
-        }
-    }
-}
-
 /// The forwarder core.
 #[derive(Debug)]
 pub struct Forwarder {
     settings: Settings,
     flights: BTreeMap<u64, Flight>,
-    out: VecDeque<Output>,
+    /// Flights and octets that wait, by client.
+    places: Shares,
+    waiting: Shares,
+    out: VecDeque<Queued>,
     next: u64,
     servers: Servers,
     ids: Ids,
@@ -164,15 +143,17 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// `seed` makes the message ids: it must be random.
-    pub fn new(settings: Settings, seed: u64) -> Self {
+    /// `ids` says the message ids: nobody may be able to guess the next one from others.
+    pub fn new(settings: Settings, ids: impl FnMut() -> Option<u16> + Send + 'static) -> Self {
         Self {
             settings,
             flights: BTreeMap::new(),
+            places: Shares::new(MOST_FLIGHTS),
+            waiting: Shares::new(MOST_WAITING),
             out: VecDeque::new(),
             next: 0,
             servers: Servers::default(),
-            ids: Ids(seed | 1),
+            ids: Ids(Box::new(ids)),
             cache: Cache::default(),
             names: Names::default(),
             under_way: HashMap::new(),
@@ -194,7 +175,9 @@ impl Forwarder {
     /// Takes one thing in. The error says why it was dropped, or failed.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) -> Result<(), Reason> {
         match input {
-            Input::Query { client, over, bytes } => self.query(now, client, over, bytes),
+            Input::Query { client, from, over, bytes } => {
+                self.query(now, Asker { client, from, over }, bytes)
+            }
             Input::Reply { ask, bytes } => self.reply(now, ask, bytes),
             Input::Failed { ask } => {
                 self.silent(now, ask);
@@ -213,9 +196,22 @@ impl Forwarder {
         self.names.take(now, named);
     }
 
+    /// Whether there are servers and none answers: once may be a lost datagram, twice in a row is trouble.
+    pub fn is_without_servers(&self) -> bool {
+        self.servers.are_silent(&self.settings.upstreams)
+    }
+
     /// What is to be sent, until there is nothing more.
     pub fn poll(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        let Some(queued) = self.out.pop_front() else {
+            // Of a flood's answers nothing is kept.
+            self.out.shrink_to(MOST_FLIGHTS);
+            return None;
+        };
+        Some(match queued {
+            Queued::Ready(output) => output,
+            Queued::Answer(waiting, answer) => waiting.answer(Arc::unwrap_or_clone(answer)),
+        })
     }
 
     /// When `Tick` is due: a server has been silent for too long. None: nothing is under way.
@@ -223,7 +219,11 @@ impl Forwarder {
         self.flights.values().map(Flight::deadline).min()
     }
 
-    fn query(&mut self, now: Instant, client: u64, over: Over, bytes: &[u8]) -> Result<(), Reason> {
+    fn query(&mut self, now: Instant, asker: Asker, bytes: &[u8]) -> Result<(), Reason> {
+        if bytes.len() > LARGEST_QUESTION {
+            self.refuse(asker, message::too_long(bytes)?);
+            return Err(Reason::TooLong);
+        }
         let plain = plain(bytes);
         let mut ageing = false;
         // What servers said of a name is none of its business any more when a client has it.
@@ -231,16 +231,16 @@ impl Forwarder {
         if let Some(Plain { key, most, .. }) = plain.as_ref().filter(is_ours) {
             match self.cache.get(now, key) {
                 Found::Nothing => {
-                    if let Some(answered) = self.join(now, client, over, bytes, key, *most) {
+                    if let Some(answered) = self.join(now, asker, bytes, key, *most) {
                         return answered;
                     }
                 }
                 Found::Answer(answer) => {
-                    self.tell(client, over, bytes, *most, answer);
+                    self.tell(asker, bytes, *most, answer);
                     return Ok(());
                 }
                 Found::Ageing(answer) => {
-                    self.tell(client, over, bytes, *most, answer);
+                    self.tell(asker, bytes, *most, answer);
                     ageing = true;
                 }
             }
@@ -248,33 +248,54 @@ impl Forwarder {
         let query = match Query::parse(bytes)? {
             Ok(query) => query,
             Err(refusal) => {
-                self.out.push_back(Output::Answer { client, bytes: refusal });
+                self.refuse(asker, refusal);
                 return Ok(());
             }
         };
         let most = query.most();
         if let Some(answer) = local(now, &query, &self.settings, &self.names) {
-            self.tell(client, over, bytes, most, answer);
+            self.tell(asker, bytes, most, answer);
             return Ok(());
         }
-        let busy = self.flights.len() >= MOST_FLIGHTS;
-        if self.settings.upstreams.is_empty() || busy {
-            if !ageing {
-                self.tell(client, over, bytes, most, query.refusal(ResponseCode::ServFail));
-            }
-            return if busy { Err(Reason::Busy) } else { Ok(()) };
-        }
+        let without = self.settings.upstreams.is_empty();
         // A newer answer is for nobody in particular.
-        let waiting = Waiting { client, over, question: bytes.to_vec(), most };
-        let waiting = if ageing { Vec::new() } else { vec![waiting] };
+        let waiting = (!ageing).then(|| Waiting::new(asker, bytes, most));
+        if without || !self.admits(asker.from, waiting.as_ref()) {
+            if !ageing {
+                self.tell(asker, bytes, most, query.refusal(ResponseCode::ServFail));
+            }
+            return if without { Ok(()) } else { Err(Reason::Busy) };
+        }
+        let waiting = waiting.into_iter().collect();
         let servers = self.servers.ranked(&self.settings.upstreams);
         let key = plain.map(|plain| plain.key);
         let mut flight = Flight::new(now, key, waiting, query, &self.settings, servers);
+        flight.place = Some(asker.from);
         let known = flight.key.as_ref().is_some_and(|key| self.cache.stale(now, key).is_some());
         flight.stale = known.then_some(Stale::Known);
         self.ask(now, flight);
         self.try_a_silent_one(now, bytes);
         Ok(())
+    }
+
+    /// Whether there is a place for a flight of this client and who waits for it; it has it, then.
+    fn admits(&mut self, from: Client, waiting: Option<&Waiting>) -> bool {
+        let octets = waiting.map_or(0, Waiting::octets);
+        if !self.waiting.take(from, octets) {
+            return false;
+        }
+        let has = self.places.take(from, 1);
+        if !has {
+            self.waiting.give(from, octets);
+        }
+        has
+    }
+
+    /// The flight is over: its place is another's.
+    fn leave(&mut self, flight: &mut Flight) {
+        if let Some(from) = flight.place.take() {
+            self.places.give(from, 1);
+        }
     }
 
     fn is_leased(&self, now: Instant, key: &Key) -> bool {
@@ -287,8 +308,7 @@ impl Forwarder {
     fn join(
         &mut self,
         now: Instant,
-        client: u64,
-        over: Over,
+        asker: Asker,
         bytes: &[u8],
         key: &Key,
         most: usize,
@@ -298,16 +318,18 @@ impl Forwarder {
             Reason::Loop
         } else if flight.stale == Some(Stale::Told) {
             let stale = self.cache.stale(now, key)?;
-            self.tell(client, over, bytes, most, stale);
+            self.tell(asker, bytes, most, stale);
             return Some(Ok(()));
-        } else if flight.waiting.len() >= MOST_WAITING {
-            Reason::Busy
         } else {
-            flight.waiting.push(Waiting { client, over, question: bytes.to_vec(), most });
-            return Some(Ok(()));
+            let waiting = Waiting::new(asker, bytes, most);
+            if self.waiting.take(asker.from, waiting.octets()) {
+                flight.waiting.push(waiting);
+                return Some(Ok(()));
+            }
+            Reason::Busy
         };
         let answer = flight.query.refusal(ResponseCode::ServFail);
-        self.tell(client, over, bytes, most, answer);
+        self.tell(asker, bytes, most, answer);
         Some(Err(refused))
     }
 
@@ -323,22 +345,30 @@ impl Forwarder {
     }
 
     /// The answer to everybody who waits for it; remembered, if it may be.
-    fn land(&mut self, now: Instant, flight: Flight, answer: &[u8]) {
+    fn land(&mut self, now: Instant, mut flight: Flight, answer: Vec<u8>) {
+        self.leave(&mut flight);
         if let Some(key) = &flight.key {
-            self.cache.put(now, key, answer, flight.is_about_the_name(&self.settings));
+            self.cache.put(now, key, &answer, flight.is_about_the_name(&self.settings));
         }
         self.tell_all(flight.waiting, answer);
     }
 
-    fn tell_all(&mut self, waiting: Vec<Waiting>, answer: &[u8]) {
-        for Waiting { client, over, question, most } in waiting {
-            self.tell(client, over, &question, most, answer.to_vec());
+    /// One answer for all of them: each has its own when it is sent.
+    fn tell_all(&mut self, waiting: Vec<Waiting>, answer: Vec<u8>) {
+        let answer = Arc::new(answer);
+        for waiting in waiting {
+            self.waiting.give(waiting.asker.from, waiting.octets());
+            self.out.push_back(Queued::Answer(waiting, answer.clone()));
         }
     }
 
-    fn tell(&mut self, client: u64, over: Over, question: &[u8], most: usize, mut answer: Vec<u8>) {
-        wire::readdress(&mut answer, question);
-        self.out.push_back(Output::Answer { client, bytes: wire::fit(answer, over, most) });
+    fn tell(&mut self, asker: Asker, question: &[u8], most: usize, answer: Vec<u8>) {
+        self.out.push_back(Queued::Ready(flight::answer(asker, question, most, answer)));
+    }
+
+    /// As it is.
+    fn refuse(&mut self, asker: Asker, bytes: Vec<u8>) {
+        self.out.push_back(Queued::Ready(Output::Answer { client: asker.client, bytes }));
     }
 
     fn reply(&mut self, now: Instant, ask: u64, bytes: &[u8]) -> Result<(), Reason> {
@@ -365,7 +395,7 @@ impl Forwarder {
         for ask in late {
             self.tell_stale(now, ask);
             if self.flights.get(&ask).is_some_and(|flight| flight.is_server_late(now)) {
-                self.out.push_back(Output::Forget { ask });
+                self.out.push_back(Queued::Ready(Output::Forget { ask }));
                 self.silent(now, ask);
                 self.step(
                     now,
@@ -385,7 +415,7 @@ impl Forwarder {
         flight.stale = known.is_some().then_some(Stale::Told);
         if let Some(known) = known {
             let waiting = std::mem::take(&mut flight.waiting);
-            self.tell_all(waiting, &known);
+            self.tell_all(waiting, known);
         }
     }
 
@@ -397,7 +427,7 @@ impl Forwarder {
         }
         match decide(&mut flight) {
             Step::Ask => self.ask(now, flight),
-            Step::Answer(bytes) => self.land(now, flight, &bytes),
+            Step::Answer(bytes) => self.land(now, flight, bytes),
             Step::Fail => self.fail(now, flight),
         }
     }
@@ -407,23 +437,25 @@ impl Forwarder {
         match flight.key.as_ref().and_then(|key| Some((key, self.cache.stale(now, key)?))) {
             Some((key, known)) => {
                 self.cache.none_newer(now, key);
-                self.tell_all(flight.waiting, &known);
+                self.leave(&mut flight);
+                self.tell_all(flight.waiting, known);
             }
             None => {
                 let answer = flight.give_up();
-                self.land(now, flight, &answer);
+                self.land(now, flight, answer);
             }
         }
     }
 
     fn ask(&mut self, now: Instant, mut flight: Flight) {
         let message =
-            flight.server().and_then(|server| Some((server, flight.message(now, self.ids.next())?)));
+            flight.server().and_then(|server| Some((server, flight.message(now, (self.ids.0)()?)?)));
         let Some((server, bytes)) = message else {
             return self.fail(now, flight);
         };
         self.next += 1;
-        self.out.push_back(Output::Ask { ask: self.next, server, over: flight.over, bytes });
+        let over = flight.over;
+        self.out.push_back(Queued::Ready(Output::Ask { ask: self.next, server, over, bytes }));
         if let Some(key) = &flight.key {
             self.under_way.insert(key.clone(), self.next);
         }
@@ -431,16 +463,26 @@ impl Forwarder {
     }
 }
 
-/// Message ids (xorshift64*), seeded at random. The ports are the kernel's; both together are RFC 5452's.
+/// What is to be sent: answers to many are made one by one, when they are asked for.
 #[derive(Debug)]
-struct Ids(u64);
+enum Queued {
+    Ready(Output),
+    Answer(Waiting, Arc<Vec<u8>>),
+}
 
-impl Ids {
-    fn next(&mut self) -> u16 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let [high, low, ..] = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d).to_be_bytes();
-        u16::from_be_bytes([high, low])
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+struct Asker {
+    client: u64,
+    from: Client,
+    over: Over,
+}
+
+/// Where message ids come from. The ports are the kernel's; both together are RFC 5452's.
+struct Ids(Box<dyn FnMut() -> Option<u16> + Send>);
+
+impl fmt::Debug for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ids")
     }
 }

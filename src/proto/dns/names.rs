@@ -1,10 +1,13 @@
-//! Names that DHCP clients gave themselves, as long as they have their addresses.
+//! Names that are known here: those that are configured, and those that DHCP clients gave themselves, as long as they
+//! have their addresses.
 //!
-//! Who has a name keeps it: another client that takes the same is not found by it.
+//! What is configured goes first. Who has a name keeps it: another client that takes the same is not found by it.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
+
+use super::Settings;
 
 /// Names that others look up without being told to: whoever had one of them would be trusted with what is not its
 /// (VU#598349; RFC 5214 §8.3; RFC 6761).
@@ -70,6 +73,49 @@ impl Names {
         let (name, until) = self.of_address.get(&address)?;
         until.is_none_or(|until| now < until).then_some(name)
     }
+}
+
+/// A name with our domain.
+pub fn whole(name: &str, settings: &Settings) -> String {
+    match &settings.domain {
+        Some(domain) if !name.contains('.') => format!("{name}.{domain}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// Addresses that are configured for a name, bare or in our domain. None: it is not.
+pub fn configured(text: &str, settings: &Settings) -> Option<Vec<IpAddr>> {
+    let text = whole(text, settings);
+    let is = |(name, _): &&(String, IpAddr)| whole(name, settings) == text;
+    let found: Vec<IpAddr> = settings.hosts.iter().filter(is).map(|(_, address)| *address).collect();
+    (!found.is_empty()).then_some(found)
+}
+
+/// Addresses of all names below a configured one that this is below. The longest such name counts.
+pub fn below(text: &str, settings: &Settings) -> Option<Vec<IpAddr>> {
+    let mut found = (0, Vec::new());
+    for (name, address) in &settings.below {
+        let names = [whole(name, settings), name.clone()];
+        let Some(length) = names.iter().find(|name| is_below(text, name)).map(String::len) else { continue };
+        if length > found.0 {
+            found = (length, Vec::new());
+        }
+        if length == found.0 {
+            found.1.push(*address);
+        }
+    }
+    (found.0 > 0).then_some(found.1)
+}
+
+/// Whether names below this are configured: it exists then, with nothing to say (RFC 8020 §2).
+pub fn has_names_below(text: &str, settings: &Settings) -> bool {
+    let below = |(name, _): &(String, IpAddr)| is_below(&whole(name, settings), text);
+    let wildcard = |(name, _): &(String, IpAddr)| whole(name, settings) == text || name == text;
+    settings.hosts.iter().chain(&settings.below).any(below) || settings.below.iter().any(wildcard)
+}
+
+pub fn is_below(text: &str, name: &str) -> bool {
+    text.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 
 /// The address of a name below in-addr.arpa (RFC 1035 §3.5).

@@ -50,6 +50,12 @@ impl Servers {
         Some(server)
     }
 
+    /// Whether none of them has answered the last two times it was asked.
+    pub fn are_silent(&self, servers: &[SocketAddr]) -> bool {
+        let is_silent = |server| self.silent.get(server).is_some_and(|silent| silent.pause > FIRST);
+        !servers.is_empty() && servers.iter().all(is_silent)
+    }
+
     pub fn forget(&mut self) {
         self.silent.clear();
     }

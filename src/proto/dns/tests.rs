@@ -6,6 +6,8 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::*;
 
+mod broken;
+mod configured;
 mod memory;
 
 const GUEST: Ipv4Addr = Ipv4Addr::new(192, 168, 254, 2);
@@ -23,6 +25,7 @@ fn settings() -> Settings {
         search: vec!["ns.svc.cluster.local".into(), "cluster.local".into()],
         ndots: 5,
         hosts: vec![],
+        below: vec![],
         domain: None,
         networks: vec![],
         aaaa: true,
@@ -101,11 +104,22 @@ impl Bench {
 
     #[expect(clippy::disallowed_methods, reason = "a clock begins somewhere; it moves by hand")]
     fn with(settings: Settings) -> Self {
-        Self { forwarder: Forwarder::new(settings, 0x5eed), now: Instant::now() }
+        let mut id = 0x5eedu16;
+        let ids = move || {
+            id = id.wrapping_mul(0x6255).wrapping_add(0x3619);
+            Some(id)
+        };
+        Self { forwarder: Forwarder::new(settings, ids), now: Instant::now() }
     }
 
     fn query(&mut self, over: Over, bytes: &[u8]) -> Result<(), Reason> {
-        self.forwarder.handle(self.now, Input::Query { client: CLIENT, over, bytes })
+        self.query_of(2, over, bytes)
+    }
+
+    /// Of a client at 10.0.0.`host`.
+    fn query_of(&mut self, host: u8, over: Over, bytes: &[u8]) -> Result<(), Reason> {
+        let from = Some([10, 0, 0, host].into());
+        self.forwarder.handle(self.now, Input::Query { client: CLIENT, from, over, bytes })
     }
 
     fn asks(&mut self, bytes: &[u8]) -> Asked {
@@ -438,15 +452,13 @@ fn n14_what_does_not_answer_our_question_is_dropped_and_waited_on() {
 }
 
 #[test]
-fn n14_ids_do_not_follow_from_each_other_or_from_the_clients() {
-    let ids: Vec<u16> = (0..64).map(|_| Bench::new().asks(&ask_for(PLAIN)).message().metadata.id).collect();
-    assert!(ids.iter().all(|id| *id == ids[0]), "the seed alone decides");
+fn n14_every_question_has_the_id_it_is_given_and_without_one_none_is_sent() {
+    let mut given = [0xbeef, 1, 0xffff].into_iter();
     let mut bench = Bench::new();
-    let ids: Vec<u16> = (0..64).map(|number| bench.asks(&numbered(number)).message().metadata.id).collect();
-    let steps: std::collections::BTreeSet<u16> =
-        ids.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
-    assert!(steps.len() > 60, "steps between ids repeat: {ids:?}");
-    assert!(!ids.contains(&ID));
+    bench.forwarder = Forwarder::new(settings(), move || given.next());
+    let ids: Vec<u16> = (0..3).map(|number| bench.asks(&numbered(number)).message().metadata.id).collect();
+    assert_eq!(ids, [0xbeef, 1, 0xffff]);
+    assert_eq!(code(&bench.local(&ask_for(PLAIN))), ResponseCode::ServFail);
 }
 
 #[test]
@@ -773,15 +785,48 @@ fn answers_with_records_that_are_not_there_are_not_passed_on() {
     assert_ne!(bench.asked().server, asked.server);
 }
 
+/// One that asks much has half of the places, and takes nobody else's.
 #[test]
-fn questions_under_way_are_bounded() {
+fn questions_under_way_are_bounded_and_shared() {
     let mut bench = Bench::new();
-    for number in 0..MOST_FLIGHTS {
+    for number in 0..MOST_FLIGHTS / 2 {
         bench.asks(&numbered(number));
     }
     assert_eq!(bench.query(Over::Udp, &ask_for(PLAIN)), Err(Reason::Busy));
     assert_eq!(code(&bench.only_answer()), ResponseCode::ServFail);
-    assert_eq!(bench.forwarder.flights.len(), MOST_FLIGHTS);
+    for host in 3..=9 {
+        bench.query_of(host, Over::Udp, &numbered(1000 + usize::from(host))).unwrap();
+        bench.asked();
+    }
+    let left =
+        (2000..).find(|number| bench.query_of(3, Over::Udp, &numbered(*number)).is_err()).unwrap() - 2000;
+    assert!((100..MOST_FLIGHTS / 4).contains(&left), "{left}");
+    assert!(bench.forwarder.flights.len() < MOST_FLIGHTS);
+    // What is over is free again.
+    while bench.forwarder.deadline().is_some() {
+        while bench.forwarder.poll().is_some() {}
+        bench.wait();
+    }
+    assert_eq!((bench.forwarder.places.held(), bench.forwarder.waiting.held()), (0, 0));
+    assert_eq!(bench.query(Over::Udp, &numbered(9999)), Ok(()));
+}
+
+#[test]
+fn a_question_longer_than_any_is_refused() {
+    for over in [Over::Udp, Over::Tcp] {
+        let mut bench = Bench::new();
+        let mut bytes = ask_for(PLAIN);
+        bytes.resize(LARGEST_QUESTION, 0);
+        bench.query(over, &bytes).unwrap();
+        assert_eq!(code(&bench.only_answer()), ResponseCode::FormErr, "octets behind the end");
+        bytes.push(0);
+        assert_eq!(bench.query(over, &bytes), Err(Reason::TooLong));
+        assert_eq!(code(&bench.only_answer()), ResponseCode::FormErr);
+        // It is no question: no answer to what is one itself, or has no header.
+        bytes[2] |= 0x80;
+        assert_eq!(bench.query(over, &bytes), Err(Reason::NotAQuery));
+        assert_eq!(bench.forwarder.poll(), None);
+    }
 }
 
 proptest::proptest! {

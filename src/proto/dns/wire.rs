@@ -27,11 +27,25 @@ pub struct Key(pub Box<[u8]>);
 impl Key {
     /// That the name does not exist, whatever is asked of it (RFC 8020 §2): a type no question has.
     pub fn of_the_name(&self) -> Self {
-        let mut key = self.0.clone();
-        if let Some([kind @ .., _, _, _]) = key.last_chunk_mut::<5>() {
-            kind.copy_from_slice(&[0, 0]);
+        let mut key = self.clone();
+        key.ask_for(0, self.marks());
+        key
+    }
+
+    /// It becomes the question for another type, with other bits.
+    pub fn ask_for(&mut self, kind: u16, bits: u8) {
+        if let Some([high, low, _, _, marks]) = self.0.last_chunk_mut::<5>() {
+            [*high, *low] = kind.to_be_bytes();
+            *marks = bits;
         }
-        Self(key)
+    }
+
+    pub fn kind(&self) -> u16 {
+        self.0.last_chunk::<5>().map_or(0, |[high, low, ..]| u16::from_be_bytes([*high, *low]))
+    }
+
+    pub fn marks(&self) -> u8 {
+        self.0.last().copied().unwrap_or(0)
     }
 }
 
@@ -137,6 +151,30 @@ pub fn question_end(bytes: &[u8]) -> Option<usize> {
     }
     bytes.get(at..at + 4)?;
     Some(at + 4)
+}
+
+/// What an error of broken servers has for a response code, when it comes as a header alone: FORMERR, SERVFAIL, NOTIMP,
+/// REFUSED. Anything else would be said of a name.
+const ERRORS: [u8; 4] = [1, 2, 4, 5];
+
+/// Whether these bytes are no more than an error for the message of this id. Who can forge it can forge the question too.
+pub fn is_bare_error(bytes: &[u8], sent: &[u8]) -> bool {
+    let Some([id1, id2, flags, code, 0, 0, 0, 0, 0, 0, _, _]) = bytes.first_chunk::<HEADER>() else {
+        return false;
+    };
+    flags & QR != 0 && sent.get(..2) == Some(&[*id1, *id2]) && ERRORS.contains(&(code & 0xf))
+}
+
+/// The type of the one question becomes this one.
+pub fn set_type(bytes: &mut [u8], kind: u16) -> Option<()> {
+    let end = question_end(bytes)?;
+    bytes.get_mut(end - 4..end - 2)?.copy_from_slice(&kind.to_be_bytes());
+    Some(())
+}
+
+/// The upper eight of the twelve bits of a response code (RFC 6891 §6.1.3); 0 without EDNS.
+pub fn extended_code(records: &[(usize, Place)]) -> u32 {
+    records.iter().find(|(_, record)| record.kind == OPT).map_or(0, |(_, record)| record.ttl >> 24)
 }
 
 /// Whether these bytes answer the question that was sent: its id, name, type and class (RFC 5452 §9.1). Names are

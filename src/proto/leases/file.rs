@@ -45,7 +45,7 @@ impl Leases {
         for line in file.split_inclusive(|byte| *byte == b'\n') {
             match line.strip_suffix(b"\n") {
                 None => recovered.torn = line.len(),
-                Some(line) if line == HEADER.trim_end().as_bytes() => {}
+                Some(line) if line.is_empty() || line == HEADER.trim_end().as_bytes() => {}
                 Some(line) => match parse(line, wall) {
                     Some(entry) => {
                         recovered.lines += 1;
@@ -61,6 +61,16 @@ impl Leases {
         }
         (leases, recovered)
     }
+}
+
+/// Whether a file is one of ours, however it was cut or spoiled: it begins as ours do, or has a line that counts. Zeros are
+/// what a power cut leaves of one.
+pub fn is_ours(file: &[u8]) -> bool {
+    let header = HEADER.as_bytes();
+    file.starts_with(header)
+        || header.starts_with(file)
+        || file.iter().all(|octet| *octet == 0)
+        || file.split(|octet| *octet == b'\n').any(|line| parse(line, 0).is_some())
 }
 
 /// The line of an entry, whose end `wall` translates.

@@ -17,7 +17,11 @@ use super::Now;
 use crate::net::MacAddr;
 use book::{Book, Entry, FOR_EVER};
 
-pub use file::{HEADER, Recovered};
+pub use file::{HEADER, Recovered, is_ours};
+
+/// Offers that stand at once, some 2 MiB of them: for one more the oldest is taken back. Who means it has asked for
+/// its own by then; who floods loses what it was offered.
+const MOST_OFFERS: usize = 8192;
 
 /// Addresses from the first to the last, both of them included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +106,7 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// At most `limit` addresses are remembered, and as many offered.
+    /// At most `limit` addresses are remembered, and as many offered, or fewer.
     pub fn new(limit: usize) -> Self {
         Self {
             book: Book::default(),
@@ -196,6 +200,9 @@ impl Leases {
         hold: Duration,
     ) -> bool {
         self.end_offers(now);
+        if self.offers.len() >= MOST_OFFERS && !self.offers.contains_key(&address) {
+            self.end_oldest_offer();
+        }
         if self.offers.len() >= self.limit && !self.offers.contains_key(&address)
             || !self.is_free_for(now, address, client)
         {
@@ -265,6 +272,30 @@ impl Leases {
             self.put(now, entry);
         }
         self.withdraw(address);
+    }
+
+    /// No end lies further ahead than `longest` says of an address (None: any may), and what was given back ended by
+    /// now. A file's ends are those of a clock that may have been wrong, and of settings that may have been others.
+    /// How many lay far ahead: by more than what the file rounds up.
+    pub fn shorten(&mut self, now: Now, longest: impl Fn(Ipv4Addr, State) -> Option<Duration>) -> usize {
+        self.begin(now);
+        let time = self.time(now);
+        let mut far = 0;
+        let shorter = |entry: &Entry| {
+            let most = match entry.state {
+                State::Released => time,
+                state => time.saturating_add(milliseconds(longest(entry.address(), state)?)),
+            };
+            far += usize::from(entry.holds(time) && entry.until > most.saturating_add(ROUNDED));
+            (entry.until > most).then(|| {
+                let mut entry = entry.clone();
+                entry.until = most;
+                entry
+            })
+        };
+        let shorter: Vec<Entry> = self.book.entries().filter_map(shorter).collect();
+        shorter.into_iter().for_each(|entry| self.put(now, entry));
+        far
     }
 
     /// Nobody's for so long.
@@ -381,6 +412,14 @@ impl Leases {
         }
     }
 
+    fn end_oldest_offer(&mut self) {
+        while let Some((_, address, number)) = self.offers_end.pop_front() {
+            if self.offers.get(&address).is_some_and(|offer| offer.number == number) {
+                return self.withdraw(address);
+            }
+        }
+    }
+
     /// An address that is not offered any more.
     fn take_back(&mut self, address: Ipv4Addr) {
         if self.offers.remove(&address).is_some() && !self.book.unpark(address) {
@@ -430,6 +469,9 @@ impl Leases {
         move |until| (until != FOR_EVER).then(|| seconds.saturating_add((until - time).div_euclid(1000) + 2))
     }
 }
+
+/// Milliseconds; the file's ends are at most so much too late.
+const ROUNDED: i64 = 10_000;
 
 fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)

@@ -47,6 +47,30 @@ fn lease(leases: &mut Leases, now: Now, number: u32, time: Option<Duration>) -> 
     Some(address)
 }
 
+/// A flood of clients that never ask for what they are offered keeps neither memory nor addresses.
+#[test]
+fn the_oldest_offer_is_taken_back_when_there_are_too_many() {
+    let (clock, mut leases) = (Clock::new(), Leases::new(1_000_000));
+    let pool = [Range { first: Ipv4Addr::new(10, 1, 0, 1), last: Ipv4Addr::new(10, 1, 255, 254) }];
+    let offer = |leases: &mut Leases, number: u32| {
+        let address = leases.free(clock.0, &pool, &none).unwrap();
+        assert!(leases.offer(clock.0, address, &client(number), hardware(number), Duration::from_secs(60)));
+        address
+    };
+    let first = offer(&mut leases, 0);
+    for number in 1..20_000 {
+        let honest = offer(&mut leases, 1_000_000 + number);
+        offer(&mut leases, number);
+        assert!(number % 100 != 0 || leases.is_free_for(clock.0, honest, &client(1_000_000 + number)));
+    }
+    assert_eq!((leases.offers.len(), leases.offered_to.len()), (MOST_OFFERS, MOST_OFFERS));
+    assert!(leases.offers_end.len() <= 2 * MOST_OFFERS + 1025);
+    let last = leases.offers.values().find(|offer| offer.client == client(19_999)).cloned();
+    assert!(last.is_some(), "the newest stand");
+    assert!(leases.offers.values().all(|offer| offer.client != client(0)), "the oldest do not");
+    assert!(leases.is_free_for(clock.0, first, &client(0)) || leases.offers.contains_key(&first));
+}
+
 #[test]
 fn d14_d15_each_client_has_its_own_address_and_gets_it_again() {
     let (mut clock, mut leases) = (Clock::new(), Leases::new(100));
@@ -287,6 +311,30 @@ fn a_spoiled_line_says_nothing_and_the_rest_counts() {
 }
 
 #[test]
+fn a_file_of_ours_is_known_cut_or_spoiled_and_others_are_not() {
+    let (_, file) = written();
+    for cut in 0..=file.len() {
+        assert!(is_ours(&file[..cut]), "cut at {cut}");
+    }
+    for at in 0..file.len() {
+        let mut spoiled = file.clone();
+        spoiled[at] ^= 1;
+        assert!(is_ours(&spoiled), "spoiled at {at}");
+    }
+    assert!(is_ours(&[0; 100]));
+    for theirs in [
+        &b"1795450226 52:54:00:00:00:01 10.0.0.1 laptop 01:52:54:00:00:00:01\n"[..],
+        b"lease 10.0.0.1 {\n  binding state active;\n}\n",
+        b"127.0.0.1 localhost\n",
+        b"\x7fELF\x02\x01\x01\0\0",
+        b"berth-leases of old\n",
+        b"\n",
+    ] {
+        assert!(!is_ours(theirs), "{:?}", theirs.escape_ascii().to_string());
+    }
+}
+
+#[test]
 fn a_snapshot_taken_in_slices_and_what_changed_meanwhile_are_all_there_is() {
     let (mut clock, mut leases) = (Clock::new(), Leases::new(1000));
     for last in 1..=200 {
@@ -318,6 +366,76 @@ fn a_snapshot_taken_in_slices_and_what_changed_meanwhile_are_all_there_is() {
         leases.iter().map(|lease| (lease.address, lease.state, lease.client)).collect::<Vec<_>>()
     };
     assert_eq!(listed(&found), listed(&leases));
+}
+
+/// A file of a server whose clock was ahead, or of one with longer leases: 101 leases into 2036, one for ever, one
+/// given back in the future.
+#[test]
+fn ends_that_lie_beyond_the_longest_lease_are_bounded() {
+    let (mut clock, mut ahead) = (Clock::new(), Clock::new());
+    ahead.0.wall += HOUR * 24 * 365 * 10;
+    let mut before = Leases::new(100);
+    for (last, time) in [(1, Some(HOUR)), (2, None), (3, Some(HOUR)), (4, Some(HOUR))] {
+        assert!(before.bind(ahead.0, address(last), &client(last.into()), hardware(1), None, time));
+    }
+    before.release(ahead.0, address(3));
+    before.decline(ahead.0, address(4), HOUR);
+    let file = [HEADER.as_bytes(), &before.journal()].concat();
+
+    let (mut leases, _) = Leases::recover(clock.0, &file, 100);
+    assert_eq!(leases.free(clock.0, &POOL, &none), None, "as the file has it");
+    let longest = |address: Ipv4Addr, state| match (address.octets()[3], state) {
+        (_, State::Declined) => Some(HOUR / 6),
+        _ => Some(HOUR),
+    };
+    assert_eq!(leases.shorten(clock.0, longest), 3);
+    assert_eq!(leases.shorten(clock.0, longest), 0, "once");
+    assert_eq!(leases.free(clock.0, &POOL, &none), Some(address(3)), "what was given back is anyone's");
+    let left = |leases: &Leases, now: Now, last| {
+        leases.of_address(now, address(last)).unwrap().until.map(|until| until.duration_since(now.monotonic))
+    };
+    assert_eq!([1, 2, 4].map(|last| left(&leases, clock.0, last)), [Some(HOUR), Some(HOUR), Some(HOUR / 6)]);
+    // It is written: another start does not begin the hour again.
+    let file = [file, leases.journal()].concat();
+    clock.on(HOUR / 2);
+    let (mut again, _) = Leases::recover(clock.0, &file, 100);
+    assert_eq!(again.shorten(clock.0, longest), 0);
+    assert!(left(&again, clock.0, 1).unwrap() <= HOUR / 2 + Duration::from_secs(3));
+    clock.on(HOUR / 2 + Duration::from_secs(3));
+    assert!((1..=4).all(|last| again.is_free_for(clock.0, address(last), &client(9))));
+}
+
+/// Only what is configured to be for ever is.
+#[test]
+fn an_end_that_may_lie_anywhere_stays() {
+    let (clock, mut leases) = (Clock::new(), Leases::new(100));
+    assert!(leases.bind(clock.0, address(1), &client(1), hardware(1), None, None));
+    assert!(leases.bind(clock.0, address(2), &client(2), hardware(2), None, Some(HOUR * 100)));
+    let (before, _) = (leases.iter().collect::<Vec<_>>(), leases.journal());
+    assert_eq!(leases.shorten(clock.0, |_, _| None), 0);
+    assert_eq!(leases.iter().collect::<Vec<_>>(), before);
+    assert!(leases.journal().is_empty());
+}
+
+/// Lines that contradict each other, and addresses nobody is given any more: the last line of an address counts, and
+/// one client may have several.
+#[test]
+fn the_last_line_of_an_address_counts_whoever_it_is_of() {
+    let (clock, mut leases) = (Clock::new(), Leases::new(100));
+    let mut file = HEADER.as_bytes().to_vec();
+    for number in [1, 2, 1, 3] {
+        let mut one = Leases::new(100);
+        assert!(one.bind(clock.0, address(1), &client(number), hardware(number), None, Some(HOUR)));
+        file.extend(one.journal());
+    }
+    for last in [7, 9] {
+        assert!(leases.bind(clock.0, address(last), &client(8), hardware(8), None, Some(HOUR)));
+    }
+    file.extend(leases.journal());
+    let (leases, recovered) = Leases::recover(clock.0, &file, 100);
+    assert_eq!((recovered.lines, leases.len()), (6, 3));
+    assert_eq!(leases.of_address(clock.0, address(1)).unwrap().client, client(3));
+    assert!([7, 9].into_iter().all(|last| !leases.is_free_for(clock.0, address(last), &client(9))));
 }
 
 proptest::proptest! {

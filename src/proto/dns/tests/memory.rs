@@ -2,7 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use hickory_proto::rr::rdata::{AAAA, SOA};
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::rdata::{AAAA, CNAME, NULL, SOA};
 
 use super::*;
 
@@ -17,7 +18,7 @@ fn taught(bench: &mut Bench, ttl: u32) {
     bench.answer();
 }
 
-fn soa(ttl: u32, minimum: u32) -> Record {
+pub fn soa(ttl: u32, minimum: u32) -> Record {
     let soa = SOA::new(name("ns.example."), name("me.example."), 1, 2, 3, 4, minimum);
     Record::from_rdata(name("example."), ttl, RData::SOA(soa))
 }
@@ -232,7 +233,10 @@ fn n15_the_same_question_is_asked_once_and_all_are_answered() {
     let asked = bench.asks(&ask_for(PLAIN));
     for client in 1..=3 {
         let bytes = ask_for(&PLAIN.to_uppercase());
-        bench.forwarder.handle(bench.now, Input::Query { client, over: Over::Tcp, bytes: &bytes }).unwrap();
+        bench
+            .forwarder
+            .handle(bench.now, Input::Query { client, from: None, over: Over::Tcp, bytes: &bytes })
+            .unwrap();
     }
     assert_eq!(bench.forwarder.poll(), None);
     bench.reply(&asked, &asked.found()).unwrap();
@@ -245,25 +249,62 @@ fn n15_the_same_question_is_asked_once_and_all_are_answered() {
     assert_eq!(bench.forwarder.poll(), None);
 }
 
+/// As many as fit into the octets they may have, whatever the question brings along; another client has its own.
 #[test]
-fn n15_who_waits_is_bounded_and_one_question_is_under_way() {
+fn n15_who_waits_is_bounded_in_octets_and_one_question_is_under_way() {
     let mut bench = Bench::new();
-    bench.asks(&ask_for(PLAIN));
-    let mut refused = 0;
-    for client in 0..4 * MOST_WAITING as u64 {
-        let input = Input::Query { client, over: Over::Udp, bytes: &ask_for(PLAIN) };
+    let mut long = question(PLAIN, RecordType::A);
+    let mut edns = Edns::new();
+    edns.options_mut().insert(EdnsOption::Unknown(65001, vec![7; 1100]));
+    long.set_edns(edns);
+    let long = long.to_vec().unwrap();
+    bench.asks(&long);
+    let mut ask = |client: u64, host: u8| {
+        let from = Some([10, 0, 0, host].into());
+        let input = Input::Query { client, from, over: Over::Udp, bytes: &long };
         let taken = bench.forwarder.handle(bench.now, input);
         match bench.forwarder.poll() {
             None => assert_eq!(taken, Ok(())),
             Some(Output::Answer { client: to, bytes }) => {
                 assert_eq!((to, taken), (client, Err(Reason::Busy)));
                 assert_eq!(code(&Message::from_vec(&bytes).unwrap()), ResponseCode::ServFail);
-                refused += 1;
             }
             Some(other) => panic!("{other:?}"),
         }
+        taken.is_ok()
+    };
+    let one = wire::question_end(&long).unwrap() + WAITING;
+    let taken = (0..).find(|client| !ask(*client, 2)).unwrap();
+    let half = (MOST_WAITING / 2 / one) as u64;
+    assert!(half.abs_diff(taken) <= 1, "{taken}, not {half}");
+    assert!((0..1000).all(|client| ask(client, 3)), "one client's are not another's");
+    let flight = bench.forwarder.flights.values().next().unwrap();
+    let kept: usize = flight.waiting.iter().map(Waiting::octets).sum();
+    assert_eq!((kept, kept <= MOST_WAITING), (bench.forwarder.waiting.held(), true));
+}
+
+/// One answer for all who wait: each has its own copy only when it is sent.
+#[test]
+fn n15_many_who_wait_for_a_long_answer_do_not_multiply_it() {
+    let mut bench = Bench::new();
+    let asked = bench.asks(&ask_for(PLAIN));
+    for client in 0..5000 {
+        let input = Input::Query { client, from: None, over: Over::Tcp, bytes: &ask_for(PLAIN) };
+        bench.forwarder.handle(bench.now, input).unwrap();
     }
-    assert_eq!(refused, 3 * MOST_WAITING + 1);
+    let mut reply = asked.found();
+    let record = reply.answers[0].clone();
+    reply.answers.extend(std::iter::repeat_n(record, 900));
+    bench.reply(&asked, &reply).unwrap();
+    let kept = |queued: &Queued| match queued {
+        Queued::Answer(_, answer) => Some(Arc::as_ptr(answer)),
+        Queued::Ready(_) => None,
+    };
+    let kept: Vec<_> = bench.forwarder.out.iter().map(kept).collect();
+    assert_eq!(kept.len(), 5001);
+    assert!(kept.iter().all(|answer| answer.is_some() && *answer == kept[0]));
+    let sent = std::iter::from_fn(|| bench.forwarder.poll()).count();
+    assert_eq!(sent, 5001);
 }
 
 #[test]
@@ -365,14 +406,6 @@ fn n19_hosts_and_our_own_domain_are_answered_here() {
     assert_eq!(code(&bench.local(&pointer("8.0.0.10.in-addr.arpa."))), ResponseCode::NXDomain);
     bench.asks(&pointer("8.1.0.10.in-addr.arpa."));
     bench.asks(&ask_for("a.b.c.d.e.wlan."));
-}
-
-#[test]
-fn without_ipv6_there_are_no_ipv6_addresses_and_nobody_is_asked() {
-    let mut bench = Bench::with(Settings { aaaa: false, ..settings() });
-    let answer = bench.local(&question(PLAIN, RecordType::AAAA).to_vec().unwrap());
-    assert_eq!((code(&answer), answer.answers.len()), (ResponseCode::NoError, 0));
-    bench.asks(&ask_for(PLAIN));
 }
 
 proptest::proptest! {
@@ -497,4 +530,101 @@ fn what_servers_said_of_a_name_is_not_told_when_a_client_has_it() {
     assert_eq!(bench.local(&ask_for("laptop.")).answers.len(), 1);
     bench.now += Duration::from_secs(60);
     assert_eq!(code(&bench.local(&ask_for("laptop."))), ResponseCode::NXDomain);
+}
+
+/// A denial of this many octets, with the SOA at its end.
+fn long_denial(asked: &Asked, code: ResponseCode, octets: usize) -> Message {
+    let mut reply = asked.reply(code);
+    while reply.to_vec().unwrap().len() < octets {
+        let left = octets - reply.to_vec().unwrap().len();
+        let data = RData::NULL(NULL::with(vec![0; left.min(8000)]));
+        reply.add_authority(Record::from_rdata(name("example."), 300, data));
+    }
+    reply.add_authority(soa(900, 60));
+    reply
+}
+
+fn kept(bench: &Bench) -> usize {
+    bench.forwarder.flights.values().map(Flight::kept).sum()
+}
+
+/// Servers that say no at length, and then nothing, made each question under way hold 128 KiB.
+#[test]
+fn h5_what_a_server_denies_at_length_is_kept_short_while_other_names_are_tried() {
+    for octets in [100, 1000, 4000, 4200, 30_000, 60_000] {
+        let mut bench = Bench::new();
+        bench.query(Over::Tcp, &ask_for("a.example.")).unwrap();
+        let mut asked = bench.asked();
+        for code in [ResponseCode::NXDomain, ResponseCode::NoError] {
+            bench.reply(&asked, &long_denial(&asked, code, octets)).unwrap();
+            asked = bench.asked();
+            assert!((1..=message::LARGEST_DENIAL).contains(&kept(&bench)), "{octets}: {}", kept(&bench));
+        }
+        let answers = all_fail(&mut bench);
+        let [answer] = &answers[..] else { panic!("{answers:?}") };
+        let lead = answer.answers.iter().map(Record::record_type);
+        assert_eq!(
+            (code(answer), lead.collect::<Vec<_>>()),
+            (ResponseCode::NoError, vec![RecordType::CNAME])
+        );
+        assert_eq!(answer.authorities.last(), Some(&soa(900, 60)), "{octets}");
+        assert!(
+            !answer.metadata.truncation,
+            "all that is told of it is there: who asks again by TCP hears no more"
+        );
+    }
+}
+
+#[test]
+fn a_denial_of_the_last_name_passes_as_it_came_by_tcp() {
+    let mut bench = Bench::new();
+    bench.query(Over::Tcp, &ask_for(PLAIN)).unwrap();
+    let asked = bench.asked();
+    let reply = long_denial(&asked, ResponseCode::NXDomain, 30_000);
+    bench.reply(&asked, &reply).unwrap();
+    assert_eq!(bench.answer().authorities, reply.authorities);
+}
+
+/// What leads to a name that is not there is part of the answer: without it another name would be denied.
+#[test]
+fn a_long_denial_that_does_not_fit_with_what_leads_to_it_is_not_kept() {
+    let mut bench = Bench::new();
+    let asked = bench.asks(&ask_for("a.example."));
+    let mut reply = long_denial(&asked, ResponseCode::NXDomain, 5000);
+    for number in 0..300 {
+        let (from, to) = (format!("c{number}.example."), format!("c{}.example.", number + 1));
+        reply.add_answer(Record::from_rdata(name(&from), 300, RData::CNAME(CNAME(name(&to)))));
+    }
+    bench.reply(&asked, &reply).unwrap();
+    bench.asked();
+    assert_eq!(kept(&bench), 0);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+
+    /// Whatever comes back, and however often: a question under way keeps no more of it.
+    #[test]
+    fn h5_what_a_question_under_way_keeps_of_answers_is_bounded(
+        replies in proptest::collection::vec((0usize..60_000, proptest::bool::ANY, 0u8..6), 1..12),
+    ) {
+        let mut bench = Bench::new();
+        bench.query(Over::Udp, &ask_for("a.example.")).unwrap();
+        for (octets, filled, rcode) in replies {
+            let mut asked = None;
+            while let Some(output) = bench.forwarder.poll() {
+                if let Output::Ask { ask, server, over, bytes } = output {
+                    asked = Some(Asked { ask, server, over, bytes });
+                }
+            }
+            let Some(asked) = asked else { break };
+            let reply = long_denial(&asked, ResponseCode::from_low(rcode), octets);
+            let mut bytes = reply.to_vec().unwrap();
+            if !filled {
+                bytes.resize(bytes.len() + octets / 10, 0);
+            }
+            let _ = bench.forwarder.handle(bench.now, Input::Reply { ask: asked.ask, bytes: &bytes });
+            assert!(kept(&bench) <= message::LARGEST_DENIAL);
+        }
+    }
 }
