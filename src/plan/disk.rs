@@ -56,6 +56,9 @@ pub struct DiskPlan {
     /// QEMU's options for the disk are the user's, and may have a key to an encrypted image.
     #[serde(skip)]
     pub own_options: bool,
+    /// Directories in which others may have left links: nothing in them is opened by one that leads out.
+    #[serde(skip)]
+    pub untrusted: Vec<PathBuf>,
     /// Worth one line in the log at start.
     pub notes: Vec<String>,
 }
@@ -77,6 +80,9 @@ pub struct Fetch {
     pub ca_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Proxies::is_empty")]
     pub proxies: Proxies,
+    /// `IMG_MAX_SIZE`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
 }
 
 impl fmt::Display for Fetch {
@@ -118,7 +124,8 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<DiskPlan, Error> {
     };
     let extra = extra::disks(&config.paths, &facts.disks.extra, &mut notes)?;
     let own_options = config.machine.blk_opts.is_some();
-    Ok(DiskPlan { root, extra, seed, lock, state_dir, own_options, notes })
+    let untrusted = config.paths.untrusted();
+    Ok(DiskPlan { root, extra, seed, lock, state_dir, own_options, untrusted, notes })
 }
 
 fn device(config: &Config, disk: &DiskFile, notes: &mut Vec<String>) -> Result<Root, Error> {
@@ -145,6 +152,7 @@ fn overlay(config: &Config, facts: &Facts) -> Result<Root, Error> {
             checksum: config.image.checksum.clone(),
             ca_file: config.paths.ca_file.clone(),
             proxies: config.image.proxies.clone(),
+            max_bytes: config.image.max_bytes,
         })
     });
     Ok(Root::Overlay { path, base, fetch, size_bytes: config.image.disk_size_bytes })

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{LinkPlan, host_name};
+use super::{LinkPlan, host_name, upstreams};
 use crate::config::{Config, Dns};
-use crate::facts::NetFacts;
+use crate::facts::{NameServer, NetFacts};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 /// One guest, one address: the lease is long, and renewing it costs nothing.
@@ -31,7 +31,7 @@ pub struct GuestPlan {
     pub mtu: u32,
     pub lease_secs: u32,
     /// Where the responder forwards to.
-    pub upstreams: Vec<IpAddr>,
+    pub upstreams: Vec<NameServer>,
     pub ndots: u8,
     /// Watched for changes.
     pub resolv_conf: PathBuf,
@@ -46,8 +46,8 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         .resolver
         .nameservers
         .iter()
-        .filter_map(|address| match address {
-            IpAddr::V4(address) if !address.is_loopback() => Some(*address),
+        .filter_map(|server| match server.address {
+            IpAddr::V4(address) if !address.is_loopback() && !address.is_unspecified() => Some(address),
             _ => None,
         })
         .collect();
@@ -66,33 +66,27 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         search: facts.resolver.search.clone(),
         mtu: link.bridge.mtu,
         lease_secs: LEASE_SECS,
-        upstreams: upstreams(&facts.resolver.nameservers, network.gateway),
+        upstreams: upstreams::upstreams(&facts.resolver.nameservers, network.gateway),
         ndots: facts.resolver.ndots,
         resolv_conf: config.paths.resolv_conf.clone(),
         notes: note.into_iter().collect(),
     }
 }
 
-/// Words of `resolv.conf` that were skipped; in one with what it means where no name server is left.
-pub fn notes(plan: &GuestPlan, facts: &NetFacts) -> Vec<String> {
-    let mut words = facts.resolver.skipped.clone();
-    if facts.resolver.nameservers.contains(&plan.gateway.into()) {
-        words.push(format!("\"{}\": the guest's own gateway", plan.gateway));
+/// What is said of the words of `resolv.conf` by itself, and what of this pod beside it.
+pub fn notes(plan: &GuestPlan, facts: &NetFacts) -> [Option<String>; 2] {
+    let mut words = upstreams::skipped(&facts.resolver, plan.gateway, "the guest's own gateway");
+    let note =
+        |words: &[String], is_left| upstreams::note(&plan.resolv_conf, words, is_left, "the guest's names");
+    if !plan.serve || plan.upstreams.is_empty() {
+        return [note(&words, !plan.serve), None];
     }
-    let can_be_asked = |server: &IpAddr| server.is_ipv4() || server.is_loopback() || facts.routing.ipv6;
-    if !plan.serve || plan.upstreams.iter().any(can_be_asked) {
-        return words.into_iter().map(|word| format!("resolv.conf: {word}, skipped")).collect();
+    let can_be_asked = |server: &NameServer| {
+        server.address.is_ipv4() || server.address.is_loopback() || server.scope != 0 || facts.routing.ipv6
+    };
+    if plan.upstreams.iter().any(can_be_asked) {
+        return [note(&words, true), None];
     }
     words.extend(plan.upstreams.iter().map(|server| format!("\"{server}\": the pod has no IPv6 address")));
-    let words = if words.is_empty() { String::new() } else { format!(" ({})", words.join("; ")) };
-    let file = plan.resolv_conf.display();
-    vec![format!(
-        "{file} names no server that can be asked{words}: the guest's names are not resolved until it does; it is read \
-         again when it changes"
-    )]
-}
-
-/// Never ourselves: the question would come back for ever.
-pub fn upstreams(nameservers: &[IpAddr], gateway: Ipv4Addr) -> Vec<IpAddr> {
-    nameservers.iter().copied().filter(|address| *address != IpAddr::V4(gateway)).collect()
+    [None, note(&words, false)]
 }

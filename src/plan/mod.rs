@@ -12,6 +12,7 @@ pub mod nat;
 pub mod route;
 pub mod serve;
 mod text;
+mod upstreams;
 
 pub use disk::DiskPlan;
 pub use guest::GuestPlan;
@@ -62,6 +63,9 @@ pub struct NetPlan {
     pub guest: GuestPlan,
     /// What will not be as one might expect: told once.
     pub notes: Vec<String>,
+    /// The one of them that the DNS service tells anew whenever `resolv.conf` changes.
+    #[serde(skip)]
+    pub resolver_note: Option<String>,
 }
 
 impl NetPlan {
@@ -74,10 +78,11 @@ impl NetPlan {
         }
         let (mapping, guest) = (nat::mapping(config, facts), guest::plan(config, facts, &link));
         let mut notes = guest.notes.clone();
-        notes.extend(guest::notes(&guest, facts));
+        let [resolver_note, other] = guest::notes(&guest, facts);
+        notes.extend(resolver_note.iter().cloned().chain(other));
         notes.extend(link::notes(&link));
         notes.extend(route::notes(config, facts));
-        Ok(Self { route: route::plan(config, facts), link, nat, mapping, guest, notes })
+        Ok(Self { route: route::plan(config, facts), link, nat, mapping, guest, notes, resolver_note })
     }
 }
 

@@ -1,23 +1,28 @@
 //! `berth serve`: what was asked for, on the interface as it is, as settings of the DHCP and DNS cores.
 
-use std::collections::BTreeMap;
+mod addresses;
+mod networks;
+mod options;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::guest::{GuestPlan, upstreams};
-use crate::config::serve::{Aaaa, BootFor, Relayed, Reserve, ServeOptions, Span, Whose};
-use crate::facts::{Interface, Resolver};
-use crate::net::{IfName, Ipv4Prefix, MacAddr};
+use super::guest::GuestPlan;
+use super::upstreams::{self, sockets, upstreams};
+use crate::config::serve::{Aaaa, BootFor, Relayed, ServeOptions, Span, Upstream};
+use crate::facts::{Interface, Resolver, not_to_be_asked};
+use crate::net::{DomainName, IfName, Ipv4Prefix, MacAddr};
 use crate::proto::dhcp4::{
-    Addresses, Boot, BootClient, LeaseTime, Limits, OptionError, Parameters, Reservation, ReservedFor,
-    Settings, Subnet, encode,
+    Addresses, Boot, BootClient, INFINITE, LeaseTime, Limits, OptionError, Parameters, Settings, Subnet,
 };
 use crate::proto::dns;
 use crate::proto::leases::Range;
 
 /// Leases remembered beyond the addresses that are given away: those of clients of an earlier range.
 const SPARE_LEASES: usize = 4096;
+/// What a client may ask for at least unless told otherwise. Seconds.
+const LEAST_LEASE_TIME: u32 = 60;
 /// More addresses than this are not one server's.
 const MOST_ADDRESSES: usize = 1 << 20;
 
@@ -27,20 +32,105 @@ pub enum Error {
     NoAddress(IfName),
     #[error("nothing to serve: --no-dhcp and --no-dns leave nothing")]
     Nothing,
-    #[error("--range {}-{} is not within {network}: --address says which network is served", .span.first, .span.last)]
+    #[error("--address {0} is {1}, and no host's")]
+    Address(Ipv4Prefix, &'static str),
+    #[error("--range {span} is not within {network}: --address says which network is served")]
     Outside { span: Span, network: Ipv4Prefix },
     #[error("--reserve {0} is not within any network that is served")]
     ReservedOutside(Ipv4Addr),
     #[error("--reserve says {0} twice: one address, one client")]
     ReservedTwice(Ipv4Addr),
+    #[error("--reserve {address} is {what}: no client can have it")]
+    ReservedTaken { address: Ipv4Addr, what: &'static str },
+    #[error("--reserve gives {client} {} and {} in one network: one client, one address", .addresses[0], .addresses[1])]
+    ClientTwice { client: String, addresses: [Ipv4Addr; 2] },
+    #[error("--reserve gives the name {name} to {} and {}: one name, one client", .addresses[0], .addresses[1])]
+    NameTwice { name: String, addresses: [Ipv4Addr; 2] },
+    #[error(
+        "--reserve gives the name {name} to {reserved}, and --host to {host}: say both alike, or one alone"
+    )]
+    NameElsewhere { name: String, reserved: Ipv4Addr, host: Ipv4Addr },
     #[error("neither --range nor --reserve: there are no addresses to give away (--no-dhcp for DNS alone)")]
     NoAddresses,
+    #[error("no address is left to give away: {0}")]
+    NothingLeft(String),
+    #[error("--relayed {0} is a network that is served already: each may be said once")]
+    SameNetwork(Ipv4Prefix),
+    #[error("--relayed {network} has our own address {own} in it: its clients would not ask their relay")]
+    Behind { network: Ipv4Prefix, own: Ipv4Addr },
+    #[error(
+        "--relayed {network}: its router {router} is no host of that network, so that no client reaches it"
+    )]
+    RouterElsewhere { network: Ipv4Prefix, router: Ipv4Addr },
+    #[error("the range {}-{} of {network} lies in a smaller network that is served: no address is left in it", .span.first, .span.last)]
+    Swallowed { span: Span, network: Ipv4Prefix },
     #[error("more than {MOST_ADDRESSES} addresses in all ranges")]
     TooMany,
-    #[error("the lease times do not fit: --least-lease-time up to --lease-time up to --most-lease-time")]
-    LeaseTime,
+    #[error("{} {} is longer than {} {}: the least up to the usual up to the most", .0[0].0, secs(.0[0].1), .0[1].0, secs(.0[1].1))]
+    LeaseTime([(&'static str, u32); 2]),
+    #[error(
+        "--upstream names no server that can be asked ({0}): name another, or none for those of resolv.conf"
+    )]
+    NoUpstream(String),
     #[error("--option")]
     Option(#[from] OptionError),
+    #[error("--option {0} is said twice: several values of one option go by comma")]
+    OptionTwice(u8),
+    #[error("--option {code} and {flag} say the same thing: leave one out")]
+    SaidTwice { code: u8, flag: &'static str },
+    #[error(
+        "--option 33 alone: clients that take 121 do not look at it, say --option 121=NETWORK/LENGTH,ROUTER as well"
+    )]
+    StaticRoutes,
+    #[error(
+        "--option 121 and --option 249 differ: they are the same routes for different clients, leave 249 out"
+    )]
+    RoutesDiffer,
+    #[error("--option 121 holds no routes: its octets are those of RFC 3442, or NETWORK/LENGTH,ROUTER pairs")]
+    NoRoutes,
+    #[error("the default route is by {router}, and by {by} in --option 121: leave one out")]
+    TwoDefaults { router: Ipv4Addr, by: Ipv4Addr },
+    #[error("the router {router} is {what} of {network}, and no host's: name a host, or none")]
+    NoRouter { router: Ipv4Addr, what: &'static str, network: Ipv4Prefix },
+    #[error("--boot-file has two files for {0}: {1} and {2}")]
+    BootTwice(String, String, String),
+}
+
+impl Error {
+    /// Whether the words are wrong for every pod, whatever its link is.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Nothing
+            | Self::Address(..)
+            | Self::ReservedTwice(_)
+            | Self::NameTwice { .. }
+            | Self::NameElsewhere { .. }
+            | Self::NoAddresses
+            | Self::RouterElsewhere { .. }
+            | Self::TooMany
+            | Self::LeaseTime(_)
+            | Self::Option(_)
+            | Self::OptionTwice(_)
+            | Self::SaidTwice { .. }
+            | Self::StaticRoutes
+            | Self::RoutesDiffer
+            | Self::NoRoutes
+            | Self::BootTwice(..) => true,
+            Self::NoAddress(_)
+            | Self::Outside { .. }
+            | Self::ReservedOutside(_)
+            | Self::ReservedTaken { .. }
+            | Self::ClientTwice { .. }
+            | Self::NothingLeft(_)
+            // It may be the link's own.
+            | Self::SameNetwork(_)
+            | Self::Behind { .. }
+            | Self::Swallowed { .. }
+            | Self::NoUpstream(_)
+            | Self::TwoDefaults { .. }
+            | Self::NoRouter { .. } => false,
+        }
+    }
 }
 
 /// What is served on one interface.
@@ -49,9 +139,13 @@ pub struct ServePlan {
     pub interface: IfName,
     /// Replies come from here.
     pub mac: MacAddr,
+    /// Octets.
+    pub mtu: u32,
     pub address: Ipv4Prefix,
     pub dhcp: Option<DhcpPlan>,
     pub dns: Option<DnsPlan>,
+    /// What was asked for and is done otherwise: told once.
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +171,10 @@ pub struct DnsPlan {
     pub fixed_upstreams: bool,
     /// So do the search domains.
     pub fixed_search: bool,
+    /// Name servers of the user's that are not asked, each with why.
+    pub skipped: Vec<String>,
+    /// What there is to say of `resolv.conf` at the start was said by the verb.
+    pub told: bool,
 }
 
 impl DnsPlan {
@@ -86,10 +184,11 @@ impl DnsPlan {
             hostname: plan.hostname.clone(),
             guest: plan.address.address,
             gateway: plan.gateway,
-            upstreams: servers(&plan.upstreams),
+            upstreams: sockets(&plan.upstreams),
             search: plan.search.clone(),
             ndots: plan.ndots,
             hosts: Vec::new(),
+            below: Vec::new(),
             domain: None,
             networks: Vec::new(),
             aaaa: true,
@@ -101,14 +200,36 @@ impl DnsPlan {
             resolv_conf: plan.resolv_conf.clone(),
             fixed_upstreams,
             fixed_search,
+            skipped: Vec::new(),
+            told: true,
         }
+    }
+
+    /// Whether `resolv.conf` says anything to us.
+    pub fn reads_resolv_conf(&self) -> bool {
+        !(self.fixed_upstreams && self.fixed_search)
+    }
+
+    /// What is said of servers that are not asked, once for each `resolver`.
+    pub fn note(&self, resolver: &Resolver) -> Option<String> {
+        if self.fixed_upstreams {
+            let words = self.skipped.join("; ");
+            return (!words.is_empty()).then(|| format!("--upstream: {words}, skipped"));
+        }
+        let (ours, names) = match self.settings.hostname.as_str() {
+            "" => ("this server's own address", "names that are not ours"),
+            _ => ("the guest's own gateway", "the guest's names"),
+        };
+        let words = upstreams::skipped(resolver, self.address, ours);
+        let is_left = !upstreams(&resolver.nameservers, self.address).is_empty();
+        upstreams::note(&self.resolv_conf, &words, is_left, names)
     }
 
     /// The settings after `resolv_conf` has become this.
     pub fn settings(&self, resolver: &Resolver) -> dns::Settings {
         let mut settings = self.settings.clone();
         if !self.fixed_upstreams {
-            settings.upstreams = servers(&upstreams(&resolver.nameservers, self.address));
+            settings.upstreams = sockets(&upstreams(&resolver.nameservers, self.address));
         }
         if !self.fixed_search {
             settings.search.clone_from(&resolver.search);
@@ -118,10 +239,6 @@ impl DnsPlan {
     }
 }
 
-fn servers(addresses: &[IpAddr]) -> Vec<SocketAddr> {
-    addresses.iter().map(|address| SocketAddr::new(*address, 53)).collect()
-}
-
 /// Decides everything; touches nothing.
 pub fn plan(options: &ServeOptions, interface: &Interface, resolver: &Resolver) -> Result<ServePlan, Error> {
     let address = options.address.or(interface.addresses.first().copied());
@@ -129,14 +246,29 @@ pub fn plan(options: &ServeOptions, interface: &Interface, resolver: &Resolver) 
     if options.no_dhcp && options.no_dns {
         return Err(Error::Nothing);
     }
-    let dhcp = if options.no_dhcp { None } else { Some(dhcp(options, interface, address)?) };
-    let dns = (!options.no_dns).then(|| dns(options, address, resolver));
-    Ok(ServePlan { interface: interface.name.clone(), mac: interface.mac, address, dhcp, dns })
+    let end = |told: Ipv4Prefix| Some((told, addresses::end_of(told, told.address)?));
+    if let Some((told, what)) = options.address.and_then(end) {
+        return Err(Error::Address(told, what));
+    }
+    let mut notes = Vec::new();
+    let dhcp = if options.no_dhcp { None } else { Some(dhcp(options, interface, address, &mut notes)?) };
+    let dns = if options.no_dns { None } else { Some(dns(options, address, resolver)?) };
+    let (mac, mtu) = (interface.mac, interface.mtu);
+    Ok(ServePlan { interface: interface.name.clone(), mac, mtu, address, dhcp, dns, notes })
 }
 
-fn dhcp(options: &ServeOptions, interface: &Interface, address: Ipv4Prefix) -> Result<DhcpPlan, Error> {
+fn dhcp(
+    options: &ServeOptions,
+    interface: &Interface,
+    address: Ipv4Prefix,
+    notes: &mut Vec<String>,
+) -> Result<DhcpPlan, Error> {
+    if options.range.is_empty() && options.relayed.is_empty() && options.reserve.is_empty() {
+        return Err(Error::NoAddresses);
+    }
     let lease = lease_time(options)?;
     let parameters = parameters(options, interface, address)?;
+    notes.extend(networks::check(options, address)?);
     let inside = |span: &&Span| !(address.contains(span.first) && address.contains(span.last));
     if let Some(span) = options.range.iter().find(inside) {
         return Err(Error::Outside { span: *span, network: address });
@@ -167,7 +299,10 @@ fn dhcp(options: &ServeOptions, interface: &Interface, address: Ipv4Prefix) -> R
     for relayed in &options.relayed {
         subnets.push(behind(relayed)?);
     }
-    let reservations = reservations(options, &subnets)?;
+    options::divide(options, &mut subnets)?;
+    addresses::routers(&subnets)?;
+    let reservations = addresses::reservations(options, &subnets)?;
+    notes.extend(addresses::notes(options, &subnets)?);
     let limit = addresses(options)?;
     let settings = Settings {
         reservations,
@@ -181,13 +316,25 @@ fn dhcp(options: &ServeOptions, interface: &Interface, address: Ipv4Prefix) -> R
         limits: Limits { per_client: options.client_rate, total: options.rate },
         ..Settings::new(subnets)
     };
-    Ok(DhcpPlan { settings, lease_file: Some(options.lease_file.clone()), sync: options.lease_sync, limit })
+    let lease_file = Some(options.lease_file.clone());
+    Ok(DhcpPlan { settings, lease_file, sync: options.lease_sync, limit })
 }
 
 fn lease_time(options: &ServeOptions) -> Result<LeaseTime, Error> {
     let usual = options.lease_time;
-    let (least, most) = (options.least_lease_time.min(usual), options.most_lease_time.unwrap_or(usual));
-    if usual > most { Err(Error::LeaseTime) } else { Ok(LeaseTime { usual, least, most }) }
+    let least = options.least_lease_time.unwrap_or(usual.min(LEAST_LEASE_TIME));
+    let most = options.most_lease_time.unwrap_or(usual);
+    let (least_is, usual_is) = (("--least-lease-time", least), ("--lease-time", usual));
+    let wrong = if least > usual {
+        Some([least_is, usual_is])
+    } else {
+        (usual > most).then_some([usual_is, ("--most-lease-time", most)])
+    };
+    wrong.map_or(Ok(LeaseTime { usual, least, most }), |pair| Err(Error::LeaseTime(pair)))
+}
+
+fn secs(secs: u32) -> String {
+    if secs == INFINITE { "infinite".to_owned() } else { secs.to_string() }
 }
 
 fn parameters(
@@ -198,58 +345,46 @@ fn parameters(
     let router = options.router.map_or(Some(address.address), |router| router.0);
     let ours = || if options.no_dns { Vec::new() } else { vec![address.address] };
     let dns = if options.dns.is_empty() { ours() } else { options.dns.clone() };
-    let mut others = BTreeMap::new();
-    for option in &options.options {
-        others.insert(option.code, encode(option.code, &option.words)?);
+    let mut parameters = Parameters {
+        router,
+        dns,
+        domain: options.domain.as_ref().map(DomainName::to_string),
+        search: once_each(options.search.iter().map(DomainName::to_string)),
+        mtu: u16::try_from(interface.mtu).ok(),
+        boot: boot(options)?,
+        next_server: options.next_server,
+        ..Parameters::default()
+    };
+    options::add(options, &mut parameters)?;
+    Ok(parameters)
+}
+
+/// Each client has one.
+fn boot(options: &ServeOptions) -> Result<Vec<Boot>, Error> {
+    let mut all: Vec<(BootFor, &str)> = Vec::new();
+    for boot in &options.boot_file {
+        for client in &boot.clients {
+            if let Some((_, other)) = all.iter().find(|(other, _)| other == client) {
+                return Err(Error::BootTwice(client.to_string(), (*other).to_owned(), boot.file.clone()));
+            }
+            all.push((*client, &boot.file));
+        }
     }
-    let boot = options.boot_file.iter().map(|boot| Boot {
-        client: match boot.client {
+    let boot = |(client, file): (BootFor, &str)| Boot {
+        client: match client {
             BootFor::Any => BootClient::Any,
             BootFor::Architecture(number) => BootClient::Architecture(number),
             BootFor::Ipxe => BootClient::Ipxe,
         },
-        file: boot.file.clone(),
-    });
-    Ok(Parameters {
-        router,
-        dns,
-        domain: options.domain.clone(),
-        search: options.search.clone(),
-        mtu: u16::try_from(interface.mtu).ok(),
-        boot: boot.collect(),
-        next_server: options.next_server,
-        options: others,
-        ..Parameters::default()
-    })
-}
-
-fn reservations(options: &ServeOptions, subnets: &[Subnet]) -> Result<Vec<Reservation>, Error> {
-    if options.range.is_empty() && options.relayed.is_empty() && options.reserve.is_empty() {
-        return Err(Error::NoAddresses);
-    }
-    let mut seen = Vec::new();
-    let one = |reserve: &Reserve| {
-        if !subnets.iter().any(|subnet| subnet.network.contains(reserve.address)) {
-            return Err(Error::ReservedOutside(reserve.address));
-        }
-        if seen.contains(&reserve.address) {
-            return Err(Error::ReservedTwice(reserve.address));
-        }
-        seen.push(reserve.address);
-        let client = match &reserve.whose {
-            Whose::Mac(mac) => ReservedFor::Mac(*mac),
-            Whose::Id(id) => ReservedFor::ClientId(id.clone()),
-        };
-        Ok(Reservation { client, address: reserve.address, name: reserve.name.clone() })
+        file: file.to_owned(),
     };
-    options.reserve.iter().map(one).collect()
+    Ok(all.into_iter().map(boot).collect())
 }
 
 fn addresses(options: &ServeOptions) -> Result<usize, Error> {
     let relayed = options.relayed.iter().map(|relayed| relayed.span);
     let spans = options.range.iter().copied().chain(relayed);
-    let count = |span: Span| u64::from(span.last.to_bits() - span.first.to_bits()) + 1;
-    let all = usize::try_from(spans.map(count).sum::<u64>()).unwrap_or(usize::MAX);
+    let all = usize::try_from(spans.map(Span::count).sum::<u64>()).unwrap_or(usize::MAX);
     if all > MOST_ADDRESSES { Err(Error::TooMany) } else { Ok(all + options.reserve.len() + SPARE_LEASES) }
 }
 
@@ -257,25 +392,55 @@ fn range(span: Span) -> Range {
     Range { first: span.first, last: span.last }
 }
 
-fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> DnsPlan {
+/// The servers the user names, and those among them that are not asked, each with why.
+fn told_upstreams(options: &ServeOptions, ours: Ipv4Addr) -> (Vec<SocketAddr>, Vec<String>) {
+    let (mut servers, mut skipped) = (Vec::new(), Vec::new());
+    for Upstream(server) in &options.upstream {
+        let canonical = SocketAddr::new(server.ip().to_canonical(), server.port());
+        let unscoped =
+            matches!(server, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0);
+        let why = if canonical == SocketAddr::new(ours.into(), 53) {
+            // The question would come back for ever.
+            Some("this server's own address")
+        } else if unscoped {
+            Some("a link-local address without its interface, as in [fe80::1%2]:53 with its index")
+        } else {
+            not_to_be_asked(canonical.ip())
+        };
+        match why {
+            Some(why) => skipped.push(format!("\"{server}\": {why}")),
+            None if servers.contains(server) => {}
+            None => servers.push(*server),
+        }
+    }
+    (servers, skipped)
+}
+
+fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> Result<DnsPlan, Error> {
     let address = network.address;
-    let told = options.upstream.iter().map(|upstream| upstream.0);
-    // Ourselves would be asked for ever.
-    let told = told.filter(|server| *server != SocketAddr::new(address.into(), 53)).collect();
-    let reserved = options
-        .reserve
-        .iter()
-        .filter_map(|reserve| Some((reserve.name.as_deref()?.to_lowercase(), IpAddr::from(reserve.address))));
-    let hosts = options.host.iter().map(|host| (host.name.clone(), host.address)).chain(reserved);
+    let (told, skipped) = told_upstreams(options, address);
+    if told.is_empty() && !skipped.is_empty() {
+        return Err(Error::NoUpstream(skipped.join("; ")));
+    }
+    addresses::names(options)?;
+    let all = options.host.iter();
+    let of = |below| {
+        let that = all.clone().filter(move |host| host.below == below);
+        that.map(|host| (host.name.to_string(), host.address))
+    };
+    let reserved = options.reserve.iter();
+    let reserved = reserved
+        .filter_map(|reserve| Some((reserve.name.as_ref()?.to_string(), IpAddr::from(reserve.address))));
     let settings = dns::Settings {
         hostname: String::new(),
         guest: address,
         gateway: address,
         upstreams: told,
-        search: options.search.clone(),
+        search: once_each(options.search.iter().map(DomainName::to_string)),
         ndots: 1,
-        hosts: hosts.collect(),
-        domain: options.domain.as_ref().map(|domain| domain.trim_matches('.').to_lowercase()),
+        hosts: once_each(of(false).chain(reserved)),
+        below: once_each(of(true)),
+        domain: options.domain.as_ref().map(DomainName::to_string),
         networks: [network]
             .into_iter()
             .chain(options.relayed.iter().map(|relayed| relayed.network))
@@ -289,63 +454,22 @@ fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> DnsP
         fixed_upstreams: !options.upstream.is_empty(),
         // Several clients have search lists of their own: by DHCP.
         fixed_search: true,
+        skipped,
+        told: false,
     };
     plan.settings = plan.settings(resolver);
-    plan
+    Ok(plan)
+}
+
+fn once_each<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut once = Vec::new();
+    for one in all {
+        if !once.contains(&one) {
+            once.push(one);
+        }
+    }
+    once
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Words {
-        #[command(flatten)]
-        options: ServeOptions,
-    }
-
-    fn planned(words: &str) -> Result<ServePlan, Error> {
-        let words = ["serve", "--interface", "eth1"].into_iter().chain(words.split_whitespace());
-        let options = Words::try_parse_from(words).unwrap().options;
-        let interface = Interface {
-            name: "eth1".parse().unwrap(),
-            mac: MacAddr([2, 0, 0, 0, 0, 1]),
-            mtu: 1500,
-            addresses: vec!["10.0.0.1/24".parse().unwrap()],
-        };
-        let resolver = Resolver::parse(b"nameserver 10.0.0.1\nnameserver 9.9.9.9\n");
-        plan(&options, &interface, &resolver)
-    }
-
-    #[test]
-    fn a_range_is_served_from_the_interfaces_address() {
-        let found = planned("--range 10.0.0.10,10.0.0.20").unwrap();
-        let dhcp = found.dhcp.unwrap();
-        let subnet = &dhcp.settings.subnets[0];
-        assert_eq!(subnet.server, Ipv4Addr::new(10, 0, 0, 1));
-        assert_eq!(subnet.parameters.router, Some(subnet.server));
-        assert_eq!(subnet.parameters.dns, [subnet.server]);
-        assert_eq!(dhcp.limit, 11 + SPARE_LEASES);
-        // Never ourselves: the question would come back for ever.
-        assert_eq!(found.dns.unwrap().settings.upstreams, ["9.9.9.9:53".parse().unwrap()]);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused() {
-        let refused = |words: &str| planned(words).unwrap_err();
-        assert!(matches!(refused("--range 10.0.1.10,10.0.1.20"), Error::Outside { .. }));
-        assert!(matches!(refused("--range 10.0.0.10,10.0.1.20"), Error::Outside { .. }));
-        assert_eq!(refused(""), Error::NoAddresses);
-        assert_eq!(refused("--no-dhcp --no-dns"), Error::Nothing);
-        let twice = "--reserve 52:54:00:00:00:01,10.0.0.5 --reserve 52:54:00:00:00:02,10.0.0.5";
-        assert_eq!(refused(twice), Error::ReservedTwice(Ipv4Addr::new(10, 0, 0, 5)));
-        let outside = "--reserve 52:54:00:00:00:01,10.9.0.5";
-        assert_eq!(refused(outside), Error::ReservedOutside(Ipv4Addr::new(10, 9, 0, 5)));
-        assert!(matches!(refused("--range 10.0.0.2,10.0.0.3 --option 51=9"), Error::Option(_)));
-        assert_eq!(refused("--range 10.0.0.2,10.0.0.3 --most-lease-time 60"), Error::LeaseTime);
-        let all = "--address 10.0.0.1/8 --range 10.0.0.2,10.200.0.0";
-        assert_eq!(refused(all), Error::TooMany);
-    }
-}
+mod tests;

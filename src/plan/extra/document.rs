@@ -258,7 +258,7 @@ fn table_at(ruleset: &Ruleset, wanted: NfFamily, name: &str) -> Result<usize, Wh
 
 fn table(ruleset: &mut Ruleset, wanted: &schema::Table<'_>) -> Result<(), Why> {
     let (family, name) = (family(wanted.family), wanted.name.as_ref());
-    if family == nat::FAMILY && name == nat::TABLE {
+    if nat::is_ours(family, name) {
         return Err("this table is berth's own".into());
     }
     if ruleset.table(family, name).is_none() {

@@ -8,7 +8,7 @@ use nftables::expr::{BinaryOperation, Expression, NamedExpression};
 
 use super::Why;
 use super::words::{self, Words};
-use crate::net::MacAddr;
+use crate::net::{MacAddr, hexadecimal};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -249,7 +249,7 @@ impl Kind {
 
 fn number(word: &str) -> Option<u64> {
     match word.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        Some(digits) => hexadecimal(digits),
         None => word.parse().ok(),
     }
 }

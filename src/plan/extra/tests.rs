@@ -51,8 +51,12 @@ fn a_refusal_names_the_object_and_what_is_in_it() {
 
 #[test]
 fn our_own_table_is_not_to_be_touched() {
-    let error = compile(r#"{"nftables":[{"add":{"table":{"family":"inet","name":"berth"}}}]}"#).unwrap_err();
-    assert_eq!(error.to_string(), "extra rules, object 1 (table inet berth): this table is berth's own");
+    for family in ["inet", "arp"] {
+        let text = r#"{"nftables":[{"add":{"table":{"family":"FAMILY","name":"berth"}}}]}"#;
+        let error = compile(&text.replace("FAMILY", family)).unwrap_err();
+        let wanted = format!("extra rules, object 1 (table {family} berth): this table is berth's own");
+        assert_eq!(error.to_string(), wanted);
+    }
     let other = compile(r#"{"nftables":[{"add":{"table":{"family":"ip","name":"berth"}}}]}"#);
     assert!(other.is_ok());
 }

@@ -6,6 +6,7 @@
 //! is filled in by [`MachinePlan::command`]. Options of the user (`KVM_*_OPTS`, words after `--`) are in
 //! `options`, next to this file.
 
+mod confine;
 mod options;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,9 @@ pub enum Error {
     NoKvm,
 }
 
+/// Display 0 of the VNC server (RFC 6143).
+pub const VNC_PORT: u16 = 5900;
+
 /// First number a handed descriptor has in QEMU; the others follow without gaps.
 pub const FIRST_FD: i32 = 20;
 
@@ -49,6 +53,11 @@ pub struct MachinePlan {
     /// None: QEMU keeps berth's uid.
     pub user: Option<User>,
     pub vnc: Option<Vnc>,
+    /// Why QEMU keeps all that its uid may open; None: it is confined to what it is handed.
+    pub unconfined: Option<String>,
+    /// As the disks' plan has it.
+    #[serde(skip)]
+    pub untrusted: Vec<PathBuf>,
     /// Worth one line in the log at start.
     pub notes: Vec<String>,
     /// Words before the accelerator and the root disk: the NIC with its fixed address is among them.
@@ -195,6 +204,7 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) ->
     let mac = config.network.mac.unwrap_or_else(|| MacAddr::stable(&config.name, "guest"));
     let own_disk = options::disk(config, disk, mac)?;
     let own_net = options::net(config, disk, mac)?;
+    let unconfined = confine::why_not(config, disk, own_net.as_ref());
     let attempts = attempts(config, facts)?;
     let vnc = machine.vnc.then(|| Vnc {
         address: facts.net.uplink.address.address,
@@ -224,6 +234,7 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) ->
     build.words.extend_from_slice(&machine.extra_args);
 
     let (user, mut notes) = user(config, facts, &attempts, own_disk.is_some(), helper);
+    notes.extend(unconfined.as_ref().map(|why| format!("{why}: QEMU is not confined (README, Confinement)")));
     notes.extend(overcommitted(machine.vcpu, facts.host.cpus));
     if machine.accel == Accel::Auto && !facts.host.kvm {
         notes.push(
@@ -240,6 +251,8 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) ->
         handed: build.handed,
         user,
         vnc,
+        unconfined,
+        untrusted: disk.untrusted.clone(),
         notes,
         head,
         root,

@@ -57,6 +57,7 @@ fn pod() -> Pod {
             proxies: config::Proxies::NONE,
             target: None,
             checksum: None,
+            max_bytes: None,
             disk_size_bytes: None,
         },
         guest: config::Guest { seed_format: SeedFormat::ConfigDrive, seed_as: SeedAs::Disk },
@@ -69,6 +70,8 @@ fn pod() -> Pod {
             mtu: None,
             mac: None,
             reserved: vec![],
+            gateway_ports: vec![],
+            metadata_address: config::MetadataAddress::Allow,
             serve: true,
             dns: config::Dns::Gateway,
             extra_rules: None,
@@ -90,6 +93,7 @@ fn pod() -> Pod {
             vnc: true,
             vnc_password_file: None,
             uid: 65534,
+            confine: true,
             extra_args: vec![],
         },
         lifecycle: Lifecycle {
@@ -152,6 +156,7 @@ fn pod() -> Pod {
     };
     let volume = Volume { label: "config-2".to_owned(), files: vec![] };
     let disk = DiskPlan {
+        untrusted: Vec::new(),
         root: Root::Overlay {
             path: "/image/web-1.qcow2".into(),
             base: "/image/debian.img".into(),
@@ -273,7 +278,8 @@ fn another_bridge_is_left_to_qemus_helper_which_it_may_then_start() {
     assert!(text.contains("-sandbox on,obsolete=deny,resourcecontrol=deny\n"), "{text}");
     assert!(!plan.handed.iter().any(|(_, file)| matches!(file, Handed::TapQueue(_))));
     assert_eq!(plan.user, None);
-    assert_eq!(plan.notes.len(), 1);
+    assert_eq!(plan.unconfined.as_deref(), Some("-netdev of KVM_NET_OPTS may have QEMU open something"));
+    assert_eq!(plan.notes.len(), 2);
 }
 
 #[test]

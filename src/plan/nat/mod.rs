@@ -1,0 +1,341 @@
+//! The rules: the pod's addresses mapped onto the guest, every protocol and port, and the guest held to what is its own.
+//!
+//! ```text
+//!                raw      prerouting                    forward              postrouting
+//! peer ──uplink──────────  reserved? pod : dnat guest ── mss, invalid? ────── bridge ───────────────► guest
+//! guest ─bridge─ spoofed? (pod address: dnat guest) ─── mss, invalid? ────── uplink  snat pod ─────► peer
+//!              ╲ IPv6?                                                       bridge  masquerade ───► guest (hairpin)
+//!               ╲───────── the pod's own stack: input ── DHCP, DNS, ping, ports that were opened
+//! pod ── output: reserved? pod address: dnat guest ─────────────────────────────────────────────────► guest
+//! ```
+//!
+//! The NAT is here, what the guest may send in `filter`. The table is of family inet so that IPv6 joins the same
+//! chains. Addresses are matched, not interfaces, where traffic may come from both sides: the gateway's address and
+//! broadcasts (DHCP) are never rewritten. Only the guest's own source address is translated, so the ports of DHCP
+//! replies stay as they are. Nothing that is forwarded is accepted early: SYN-ACKs belong to established connections
+//! and have to meet the clamp.
+
+mod anchor;
+mod filter;
+mod matches;
+
+pub use anchor::{ANCHOR, anchor};
+
+use std::net::Ipv4Addr;
+
+use crate::config::{Config, MetadataAddress};
+use crate::facts::NetFacts;
+use crate::net::{IfName, Ipv4Prefix, Mapping, Port, Transport};
+use crate::nft::expr::{CmpOp, NatKind, base, meta};
+use crate::nft::{
+    Chain, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set, table,
+};
+use matches::{
+    DADDR, SADDR, address, clamp, dropped, from_ports, interface, masquerade, nat, nfproto, protocol,
+    was_dnat,
+};
+
+use super::LinkPlan;
+
+/// The name of the tables that are ours: one of family inet, and one for ARP.
+pub const TABLE: &str = "berth";
+pub const FAMILY: Family = Family::INET;
+
+/// NF_IP_PRI_NAT_DST, _NAT_SRC and _MANGLE (linux/netfilter_ipv4.h).
+const PRIORITY_DSTNAT: i32 = -100;
+const PRIORITY_SRCNAT: i32 = 100;
+const PRIORITY_MANGLE: i32 = -150;
+
+/// Where the guest leaves from when its own port stays with the pod: below those that the kernel gives by itself (32768).
+const OTHER_PORTS: (u16, u16) = (16384, 32767);
+
+/// The longest run of them without a port that stays with the pod. Sorted ports of one transport.
+fn other_ports(kept: impl Iterator<Item = u16>) -> (u16, u16) {
+    let (first, last) = OTHER_PORTS;
+    let kept = kept.filter(|port| (first..=last).contains(port)).chain([last + 1]);
+    let mut begin = first;
+    let runs = kept.map(|port| (std::mem::replace(&mut begin, port + 1), port - 1));
+    runs.max_by_key(|(from, to)| i32::from(*to) - i32::from(*from)).unwrap_or(OTHER_PORTS)
+}
+
+/// The rules for this pod and guest. There is always an answer: what could be wrong was refused before.
+pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Ruleset {
+    let owned = config.network.nft_owner;
+    let mut build = Build { table: empty_table(FAMILY, owned), names: Names::new(config, facts, link) };
+    build.raw();
+    build.prerouting();
+    build.input();
+    build.forward();
+    build.output();
+    build.postrouting();
+    let mut arp = Build { table: empty_table(Family::ARP, owned), names: build.names };
+    arp.arp();
+    Ruleset { tables: vec![build.table, arp.table] }
+}
+
+/// Whether this is one of our own tables.
+pub fn is_ours(family: Family, name: &str) -> bool {
+    name == TABLE && [FAMILY, Family::ARP].contains(&family)
+}
+
+/// The same for a kernel that has no tables of family arp.
+pub fn without_arp(mut rules: Ruleset) -> Ruleset {
+    rules.tables.retain(|table| table.family != Family::ARP || !is_ours(table.family, &table.name));
+    rules
+}
+
+/// Whose addresses are mapped onto whom.
+pub fn mapping(config: &Config, facts: &NetFacts) -> Mapping {
+    Mapping {
+        pod: pod_addresses(facts),
+        guest: config.network.vm.address,
+        gateway: config.network.gateway,
+        reserved: reserved(config),
+    }
+}
+
+/// Ports that stay with the pod: VNC unless it was given away, and what the user reserved. Sorted, no repeats.
+fn reserved(config: &Config) -> Vec<Port> {
+    let vnc = Port { transport: Transport::Tcp, number: 5900 };
+    let vnc = (config.machine.vnc && config.machine.reserve_vnc).then_some(vnc);
+    let mut ports: Vec<Port> = config.network.reserved.iter().copied().chain(vnc).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+const TRANSPORTS: [(Transport, &str); 3] =
+    [(Transport::Tcp, "TCP"), (Transport::Udp, "UDP"), (Transport::Sctp, "SCTP")];
+
+/// Those of one transport, as a header has them; None when there are none.
+fn ports_of(ports: &[Port], transport: Transport) -> Option<Vec<Vec<u8>>> {
+    let of_it = ports.iter().filter(|port| port.transport == transport);
+    let found: Vec<Vec<u8>> = of_it.map(|port| port.number.to_be_bytes().to_vec()).collect();
+    (!found.is_empty()).then_some(found)
+}
+
+/// Addresses that are the guest's now, the primary first.
+fn pod_addresses(facts: &NetFacts) -> Vec<Ipv4Addr> {
+    let mut addresses = vec![facts.uplink.address.address];
+    for Ipv4Prefix { address, .. } in &facts.uplink.others {
+        if !addresses.contains(address) {
+            addresses.push(*address);
+        }
+    }
+    addresses
+}
+
+struct Names {
+    mapping: Mapping,
+    /// Forwarding is on for the guest alone, on more than one interface: nobody else is to be routed between them.
+    guest_alone: bool,
+    primary: Ipv4Addr,
+    uplink: IfName,
+    bridge: IfName,
+    tap: IfName,
+    /// What of the pod's own stack is open to the guest, at the gateway's address.
+    open: Vec<Port>,
+    /// The guest's.
+    network: Ipv4Prefix,
+    /// The guest's network has other addresses than the guest's and the gateway's.
+    neighbours: bool,
+    drop_metadata: bool,
+}
+
+impl Names {
+    fn new(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Self {
+        Self {
+            mapping: mapping(config, facts),
+            guest_alone: !facts.routing.ip_forward && !facts.routing.further.is_empty(),
+            primary: facts.uplink.address.address,
+            uplink: link.uplink.clone(),
+            bridge: link.bridge.name.clone(),
+            tap: link.tap.name.clone(),
+            open: filter::open(&config.network),
+            network: config.network.vm,
+            neighbours: config.network.vm.length < 30,
+            drop_metadata: config.network.metadata_address == MetadataAddress::Drop,
+        }
+    }
+}
+
+fn empty_table(family: Family, owned: bool) -> Table {
+    let comment = if family == Family::ARP {
+        "the guest's neighbour is the gateway alone; replaced as a whole by berth"
+    } else {
+        "the pod's address is the guest's; replaced as a whole by berth"
+    };
+    Table {
+        flags: if owned { table::OWNER | table::PERSIST } else { 0 },
+        userdata: Userdata::comment(comment),
+        ..Table::new(family, TABLE)
+    }
+}
+
+struct Build {
+    table: Table,
+    names: Names,
+}
+
+impl Build {
+    fn prerouting(&mut self) {
+        let mut rules = self.reserved_rules();
+        let mut exprs = self.addressed_to_pod();
+        exprs.push(Expr::counter());
+        exprs.extend(nat(NatKind::Dnat, self.names.mapping.guest));
+        rules.push(Rule::new(exprs, "to the pod: every protocol and port is the guest's"));
+        self.chain("prerouting", "nat", hook::PREROUTING, PRIORITY_DSTNAT, rules);
+    }
+
+    /// Connections the pod makes to its own address.
+    fn output(&mut self) {
+        let mut rules = self.reserved_rules();
+        let mut exprs = self.addressed_to_pod();
+        exprs.push(Expr::counter());
+        exprs.extend(nat(NatKind::Dnat, self.names.mapping.guest));
+        rules.push(Rule::new(exprs, "from the pod to its own address: the guest's too"));
+        self.chain("output", "nat", hook::OUTPUT, PRIORITY_DSTNAT, rules);
+    }
+
+    fn forward(&mut self) {
+        let bridge = &self.names.bridge;
+        let mut rules = vec![
+            clamp(meta::IIFNAME, bridge, "from the guest: TCP segments no larger than the route takes"),
+            clamp(meta::OIFNAME, bridge, "to the guest: TCP segments no larger than the route takes"),
+        ];
+        rules.extend(self.unfit());
+        if self.names.guest_alone {
+            let mut passing = interface(meta::IIFNAME, CmpOp::Neq, bridge);
+            passing.extend(interface(meta::OIFNAME, CmpOp::Neq, bridge));
+            passing.extend(dropped());
+            rules.push(Rule::new(
+                passing,
+                "between the pod's own interfaces: the pod is no router, ip_forward is 0",
+            ));
+        }
+        self.chain("forward", "filter", hook::FORWARD, PRIORITY_MANGLE, rules);
+        self.invalid();
+    }
+
+    fn postrouting(&mut self) {
+        let mut rules = self.kept_ports();
+        let Names { mapping: Mapping { guest, .. }, primary, uplink, bridge, .. } = &self.names;
+        let from_guest = || address(SADDR, CmpOp::Eq, *guest);
+
+        let mut hairpin = from_guest();
+        hairpin.extend(interface(meta::OIFNAME, CmpOp::Eq, bridge));
+        hairpin.extend(was_dnat());
+        hairpin.extend([Expr::counter(), masquerade()]);
+
+        let mut out = from_guest();
+        out.extend(interface(meta::OIFNAME, CmpOp::Eq, uplink));
+        out.push(Expr::counter());
+        out.extend(nat(NatKind::Snat, *primary));
+
+        let mut elsewhere = from_guest();
+        elsewhere.extend(interface(meta::OIFNAME, CmpOp::Neq, bridge));
+        elsewhere.extend([Expr::counter(), masquerade()]);
+
+        rules.extend([
+            Rule::new(hairpin, "guest to its own pod address: replies must come back this way"),
+            Rule::new(out, "guest to the world: as the pod"),
+            Rule::new(elsewhere, "guest through any other interface of the pod"),
+        ]);
+        self.chain("postrouting", "nat", hook::POSTROUTING, PRIORITY_SRCNAT, rules);
+    }
+
+    /// From a port that stays with the pod the guest leaves by another one: what comes to it would else be taken for an answer
+    /// to the guest. `ip saddr GUEST tcp sport { … } oifname UPLINK counter snat ip to POD:16384-32767`, and elsewhere.
+    fn kept_ports(&mut self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        for (transport, word) in TRANSPORTS {
+            let reserved = &self.names.mapping.reserved;
+            let Some(ports) = ports_of(reserved, transport) else { continue };
+            let kept = reserved.iter().filter(|port| port.transport == transport).map(|port| port.number);
+            let others = other_ports(kept);
+            let Names { primary, uplink, bridge, mapping, .. } = &self.names;
+            let (guest, primary) = (mapping.guest, *primary);
+            let to_the_world = interface(meta::OIFNAME, CmpOp::Eq, uplink);
+            let elsewhere = interface(meta::OIFNAME, CmpOp::Neq, bridge);
+            for (where_to, to, words) in
+                [(to_the_world, Some(primary), "to the world"), (elsewhere, None, "elsewhere")]
+            {
+                let mut exprs = address(SADDR, CmpOp::Eq, guest);
+                exprs.extend(self.ports(0, transport, ports.clone()));
+                exprs.extend(where_to);
+                exprs.push(Expr::counter());
+                exprs.extend(from_ports(to, others));
+                rules.push(Rule::new(
+                    exprs,
+                    &format!("guest {words} from {word} ports that stay with the pod"),
+                ));
+            }
+        }
+        rules
+    }
+
+    /// `ip daddr POD tcp dport { … } counter return`, one rule for each transport that has reserved ports.
+    fn reserved_rules(&mut self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        for (transport, word) in TRANSPORTS {
+            let Some(ports) = ports_of(&self.names.mapping.reserved, transport) else { continue };
+            let mut exprs = self.addressed_to_pod();
+            exprs.extend(self.destination_ports(transport, ports));
+            exprs.extend([Expr::counter(), Expr::verdict(Verdict::Return)]);
+            rules.push(Rule::new(exprs, &format!("{word} ports that stay with the pod")));
+        }
+        rules
+    }
+
+    /// `tcp dport { … }`
+    fn destination_ports(&mut self, transport: Transport, ports: Vec<Vec<u8>>) -> Vec<Expr> {
+        self.ports(2, transport, ports)
+    }
+
+    fn ports(&mut self, offset: u32, transport: Transport, ports: Vec<Vec<u8>>) -> Vec<Expr> {
+        let mut exprs = protocol(transport.number());
+        exprs.push(Expr::Payload { base: base::TRANSPORT, offset, len: 2, dreg: 1 });
+        exprs.push(self.one_of(set::INET_SERVICE, ports));
+        exprs
+    }
+
+    /// `ip daddr POD`
+    fn addressed_to_pod(&mut self) -> Vec<Expr> {
+        let pod: Vec<Vec<u8>> =
+            self.names.mapping.pod.iter().map(|address| address.octets().to_vec()).collect();
+        let mut exprs = nfproto();
+        exprs.push(Expr::Payload { base: base::NETWORK, offset: DADDR, len: 4, dreg: 1 });
+        exprs.push(self.one_of(set::IPV4_ADDR, pod));
+        exprs
+    }
+
+    /// Register 1 is one of `keys`: a comparison with the only one, else an anonymous set.
+    fn one_of(&mut self, kind: u32, mut keys: Vec<Vec<u8>>) -> Expr {
+        keys.sort_unstable();
+        if let [key] = keys.as_slice() {
+            return Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: key.clone() };
+        }
+        let name = format!("__set{}", self.table.sets.len());
+        self.table.sets.push(Set::anonymous(&name, kind, keys));
+        Expr::Lookup { set: name, sreg: 1, dreg: None, inverted: false }
+    }
+
+    fn chain(&mut self, name: &str, kind: &str, number: u32, priority: i32, rules: Vec<Rule>) {
+        let hook =
+            Hook { kind: kind.to_owned(), number, priority, devices: Vec::new(), policy: Policy::Accept };
+        self.table.chains.push(Chain { rules, ..Chain::new(name, Some(hook)) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::other_ports;
+
+    #[test]
+    fn other_ports_are_none_of_those_that_stay() {
+        assert_eq!(other_ports([22, 5900].into_iter()), (16384, 32767));
+        assert_eq!(other_ports([16384].into_iter()), (16385, 32767));
+        assert_eq!(other_ports([32767].into_iter()), (16384, 32766));
+        assert_eq!(other_ports([16400, 20000, 32000].into_iter()), (20001, 31999));
+    }
+}
