@@ -1,10 +1,11 @@
 //! Starting QEMU and hearing of its end: the only place that executes a program.
 //!
 //! The child gets exactly the descriptors it is handed, at the numbers its command line names, its own process
-//! group (a terminal's Ctrl-C is ours to translate), no stdin, default signals, no way to gain privileges, and
+//! group (a terminal's Ctrl-C is ours to translate), no stdin, default signals, the environment it is given, no way to gain privileges, and
 //! dies with the thread that started it (`prctl(2)`, PR_SET_PDEATHSIG): that thread must live as long as the
 //! child is to. Signals are not sent by pid alone: `std::process::Child` never signals a pid it has reaped.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -13,6 +14,8 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Gid, Pid, Uid, WaitOptions};
 
+use super::beneath::Beneath;
+pub use super::ffi::Confined;
 use super::ffi::{BeforeExec, before_exec, ended_child};
 
 /// What to start.
@@ -24,8 +27,10 @@ pub struct Order<'a> {
     pub handed: Vec<(RawFd, OwnedFd)>,
     /// None: the child keeps our uid, groups and capabilities.
     pub user: Option<User>,
-    /// Variables of our environment that are not the child's business.
-    pub hidden: &'a [&'a str],
+    /// The whole of its environment.
+    pub environment: Vec<(&'static str, OsString)>,
+    /// What it gives up.
+    pub confined: Option<Confined>,
 }
 
 /// Whom the child runs as. Needs CAP_SETUID and CAP_SETGID; a uid other than 0 leaves it no capability.
@@ -61,10 +66,9 @@ pub fn spawn(order: Order<'_>) -> io::Result<(Child, OwnedFd)> {
     #[expect(clippy::disallowed_methods, reason = "the one place that executes a program")]
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input).process_group(0);
-    order.hidden.iter().for_each(|name| {
-        command.env_remove(name);
-    });
+    command.env_clear().envs(order.environment);
     let (raised, reserved) = reserve(&order.handed)?;
+    let confined = order.confined.map(|confined| above(&order.handed, confined)).transpose()?;
     before_exec(
         &mut command,
         BeforeExec {
@@ -74,6 +78,7 @@ pub fn spawn(order: Order<'_>) -> io::Result<(Child, OwnedFd)> {
                 (Uid::from_raw(user.uid), Gid::from_raw(user.gid), groups)
             }),
             parent: rustix::process::getpid(),
+            confined,
         },
     );
     let inner = command.spawn()?;
@@ -90,7 +95,7 @@ pub fn terminate_ourselves() {
 /// one dup2 does not overwrite the source of another, nor a pipe that `Command` opens for itself.
 #[expect(clippy::type_complexity, reason = "two lists that live until the child is started")]
 fn reserve(handed: &[(RawFd, OwnedFd)]) -> io::Result<(Vec<(RawFd, OwnedFd)>, Vec<OwnedFd>)> {
-    let above = handed.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+    let above = first_free(handed);
     let mut raised = Vec::new();
     let mut reserved = Vec::new();
     for (number, fd) in handed {
@@ -98,6 +103,16 @@ fn reserve(handed: &[(RawFd, OwnedFd)]) -> io::Result<(Vec<(RawFd, OwnedFd)>, Ve
         reserved.push(rustix::io::fcntl_dupfd_cloexec(fd, *number)?);
     }
     Ok((raised, reserved))
+}
+
+fn first_free(handed: &[(RawFd, OwnedFd)]) -> RawFd {
+    handed.iter().map(|(number, _)| number + 1).max().unwrap_or(0)
+}
+
+/// Its rules are above all numbers wanted, too.
+fn above(handed: &[(RawFd, OwnedFd)], confined: Confined) -> io::Result<Confined> {
+    let raise = |rules: OwnedFd| rustix::io::fcntl_dupfd_cloexec(rules, first_free(handed));
+    Ok(Confined { rules: confined.rules.map(raise).transpose()?, ..confined })
 }
 
 impl Child {
@@ -157,13 +172,14 @@ pub fn ignores(signal: i32) -> bool {
 }
 
 /// Opens a disk for handing over. Regular files and block devices; a read-only one is never written.
-pub fn open_disk(path: &Path, writable: bool) -> io::Result<OwnedFd> {
-    std::fs::OpenOptions::new().read(true).write(writable).open(path).map(OwnedFd::from)
+pub fn open_disk(path: &Path, writable: bool, files: &Beneath) -> io::Result<OwnedFd> {
+    let file = if writable { files.write(path) } else { files.read(path) };
+    file.map(OwnedFd::from)
 }
 
 /// Becomes another program (`execvp(3)`); returns only the reason why not.
 #[expect(clippy::disallowed_methods, reason = "the one place that executes a program")]
-pub fn become_program(program: &str, arguments: &[std::ffi::OsString]) -> io::Error {
+pub fn become_program(program: &str, arguments: &[OsString]) -> io::Error {
     Command::new(program).args(arguments).exec()
 }
 
@@ -181,7 +197,9 @@ mod tests {
 
     fn run(words: &[&str], handed: Vec<(RawFd, OwnedFd)>) -> io::Result<(Ended, String)> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let (mut child, output) = spawn(Order { words: &words, handed, user: None, hidden: &["PATH"] })?;
+        let environment = vec![("PATH", "/usr/bin:/bin".into())];
+        let (mut child, output) =
+            spawn(Order { words: &words, handed, user: None, environment, confined: None })?;
         let mut text = String::new();
         std::fs::File::from(output).read_to_string(&mut text).unwrap();
         loop {
@@ -210,12 +228,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_is_not_in_the_childs_environment() {
-        let (_, text) = run(&["/bin/cat", "/proc/self/environ"], vec![]).unwrap();
-        let ours = std::fs::read_to_string("/proc/self/environ").unwrap();
-        let has = |text: &str, name: &str| text.split('\0').any(|word| word.starts_with(name));
-        assert!(has(&ours, "PATH=") && !has(&text, "PATH="), "{text}");
-        assert!(text.contains("CARGO") || text.contains("HOME="), "the others are: {text}");
+    fn the_childs_environment_is_what_it_is_given() {
+        let (_, text) = run(&["cat", "/proc/self/environ"], vec![]).unwrap();
+        assert_eq!(text, "PATH=/usr/bin:/bin\0");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use netlink_packet_route::link::{
 };
 use rtnetlink::{AddressMessageBuilder, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
-use super::ffi;
+use super::{ffi, ipv6};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 const TUN: &str = "/dev/net/tun";
@@ -142,6 +142,7 @@ impl Links {
             step.map_err(|error| failed(name, "changing the bridge", error))?;
             self.changed();
         }
+        self.without_ipv6(name);
         self.ensure_address(name, index, wanted.address).await?;
         Ok(index)
     }
@@ -177,7 +178,7 @@ impl Links {
         Ok(())
     }
 
-    /// Makes or mends the tap: persistent, owned, a port of the bridge with hairpin on, up.
+    /// Makes or mends the tap: persistent, owned, a port of the bridge as [`port_is`] says, up.
     pub async fn ensure_tap(&self, wanted: &Tap<'_>, bridge: u32) -> Result<(), Error> {
         let found = self.find(wanted.name).await?;
         self.ensure_tap_device(wanted, found).await?;
@@ -220,7 +221,7 @@ impl Links {
         Ok(())
     }
 
-    /// The tap is up, a port of the bridge, with hairpin on.
+    /// The tap is up, and a port of the bridge as [`port_is`] says.
     async fn ensure_port(&self, wanted: &Tap<'_>, bridge: u32) -> Result<(), Error> {
         let name = wanted.name;
         let link = self.find(name).await?.ok_or_else(|| Error::Vanished(name.clone()))?;
@@ -232,12 +233,14 @@ impl Links {
             step.map_err(|error| failed(name, "putting the tap into the bridge", error))?;
             self.changed();
         }
-        if tap_is(&link, wanted, bridge) && has_hairpin(&link) {
+        self.without_ipv6(name);
+        if tap_is(&link, wanted, bridge) && port_is(&link) {
             return Ok(());
         }
-        let step =
-            self.handle.link().set_port(LinkBridgePort::new(index).hairpin(true).build()).execute().await;
-        step.map_err(|error| failed(name, "turning hairpin on", error))?;
+        let port = LinkBridgePort::new(index).hairpin(true).learning(false).fdb_flush();
+        let port = port.flood(true).bcast_flood(true).mcast_flood(true);
+        let step = self.handle.link().set_port(port.build()).execute().await;
+        step.map_err(|error| failed(name, "setting it up as a port of the bridge", error))?;
         self.changed();
         Ok(())
     }
@@ -268,6 +271,13 @@ impl Links {
         let _ = self.handle.link().set(message).execute().await;
     }
 
+    /// Nor shall they hear of IPv6 at all, as far as that can be had here.
+    fn without_ipv6(&self, name: &IfName) {
+        if ipv6::without(name) {
+            self.changed();
+        }
+    }
+
     /// The names of all links, by index.
     pub async fn names(&self) -> Result<BTreeMap<u32, String>, Error> {
         let every = "the links";
@@ -288,7 +298,7 @@ impl Links {
         Ok(self.find(name).await?.is_some())
     }
 
-    async fn find(&self, name: &IfName) -> Result<Option<LinkMessage>, Error> {
+    pub(super) async fn find(&self, name: &IfName) -> Result<Option<LinkMessage>, Error> {
         let mut found = Box::pin(self.handle.link().get().match_name(name.as_str()).execute());
         match found.try_next().await {
             Ok(link) => Ok(link),
@@ -378,10 +388,14 @@ fn tap_is(link: &LinkMessage, wanted: &Tap<'_>, bridge: u32) -> bool {
         && link.attributes.contains(&LinkAttribute::Controller(bridge))
 }
 
-fn has_hairpin(link: &LinkMessage) -> bool {
+/// Hairpin for the guest's calls of its pod's address. No learning: whoever sends names an address for each frame, and
+/// each would be an entry in the node's memory. Where nothing is learned, all has to be flooded, to the one port.
+fn port_is(link: &LinkMessage) -> bool {
+    use InfoBridgePort::{BroadcastFlood, HairpinMode, Learning, MulticastFlood, UnicastFlood};
+    let wrong = [Learning(true), UnicastFlood(false), BroadcastFlood(false), MulticastFlood(false)];
     infos(link).any(|info| {
         matches!(info, LinkInfo::PortData(InfoPortData::BridgePort(port))
-            if port.contains(&InfoBridgePort::HairpinMode(true)))
+            if port.contains(&HairpinMode(true)) && !port.iter().any(|is| wrong.contains(is)))
     })
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Replies are all queued when `sendmsg` returns; reading until the queue is empty gets them.
 
+mod connections;
 mod socket;
 pub mod trace;
 pub mod watch;
@@ -13,12 +14,13 @@ pub mod watch;
 use std::io;
 use std::net::Ipv4Addr;
 
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::net::Mapping;
-use crate::nft::attr::Message;
 use crate::nft::dump::Filter;
-use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, conntrack, dump, table};
+use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, dump, hooks, table};
+use connections::{Looks, Which};
 use socket::{Refusal, Socket};
 
 /// Requests that wait for the thread.
@@ -29,8 +31,6 @@ const ATTEMPTS: usize = 32;
 const FEW_RULES: u32 = 500;
 /// Sets whose elements one socket asks for.
 const FEW_SETS: usize = 100;
-/// Entries deleted per datagram.
-const DELETIONS: usize = 200;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,6 +52,8 @@ pub enum Error {
     Conntrack(#[source] io::Error),
     #[error("this kernel has no {missing}, which {subject} needs: load the module on the node")]
     Missing { missing: String, subject: String, source: io::Error },
+    #[error("this kernel has no tables of family {family}, which {subject} is: it was built without them")]
+    NoFamily { family: Family, subject: String, source: io::Error },
     #[error(
         "this kernel cannot keep {subject} with an owner (BERTH_NFT_OWNER=on): it needs Linux 6.9 or later"
     )]
@@ -70,10 +72,10 @@ enum Request {
     Commit(Ruleset, oneshot::Sender<Result<Generation, Error>>),
     Remove(Vec<(Family, String)>, oneshot::Sender<Result<Generation, Error>>),
     Dump(Filter, oneshot::Sender<Result<(Generation, Ruleset), Error>>),
+    Hooks(Vec<hooks::Query>, oneshot::Sender<Result<Vec<hooks::Entry>, Error>>),
     Restore(Ruleset, oneshot::Sender<Result<(Generation, bool), Error>>),
     Holds(Ruleset, oneshot::Sender<Result<bool, Error>>),
-    Sweep(Mapping, oneshot::Sender<Result<usize, Error>>),
-    Forget(Vec<Ipv4Addr>, oneshot::Sender<Result<usize, Error>>),
+    Forget(Which, oneshot::Sender<Result<usize, Error>>),
 }
 
 /// A handle on the thread that owns the socket. The thread ends when the last handle is gone.
@@ -85,7 +87,8 @@ pub struct Firewall {
 impl Firewall {
     /// Opens the socket in the calling thread's network namespace.
     pub fn start() -> Result<Self, Error> {
-        let kernel = Kernel { socket: Socket::open().map_err(Error::Open)?, second: None };
+        let kernel =
+            Kernel { socket: Socket::open().map_err(Error::Open)?, second: None, looks: Looks::default() };
         let (requests, inbox) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("berth-nft".to_owned());
         thread.spawn(move || kernel.serve(inbox)).map_err(Error::Thread)?;
@@ -118,16 +121,21 @@ impl Firewall {
         self.ask(|answer| Request::Dump(filter, answer)).await
     }
 
+    /// Who sits on these hooks.
+    pub async fn hooks(&self, queries: Vec<hooks::Query>) -> Result<Vec<hooks::Entry>, Error> {
+        self.ask(|answer| Request::Hooks(queries, answer)).await
+    }
+
     /// Forgets the connections of pod and guest that began when the rules were not there and would stay untranslated
     /// for ever. Returns how many. To be called after the first commit and after every one that healed. Takes some
-    /// 20 ms for each address: the kernel's table is shared by all namespaces.
+    /// 20 ms for each address, as the kernel's table is shared by all namespaces, and keeps no other request waiting.
     pub async fn sweep(&self, mapping: Mapping) -> Result<usize, Error> {
-        self.ask(|answer| Request::Sweep(mapping, answer)).await
+        self.ask(|answer| Request::Forget(Which::Untranslated(mapping), answer)).await
     }
 
     /// Forgets every connection that was translated to or from these addresses. Returns how many.
     pub async fn forget(&self, addresses: Vec<Ipv4Addr>) -> Result<usize, Error> {
-        self.ask(|answer| Request::Forget(addresses, answer)).await
+        self.ask(|answer| Request::Forget(Which::Translated(addresses), answer)).await
     }
 
     async fn ask<T>(
@@ -145,43 +153,49 @@ struct Kernel {
     socket: Socket,
     /// For the other half of a large dump; as long-lived.
     second: Option<Socket>,
+    /// Done when nothing else is asked.
+    looks: Looks,
 }
 
 impl Kernel {
     fn serve(mut self, mut inbox: mpsc::Receiver<Request>) {
-        // An asker that is gone wants no answer.
-        while let Some(request) = inbox.blocking_recv() {
+        while let Some(request) = self.next(&mut inbox) {
+            // An asker that is gone wants no answer.
             match request {
                 Request::Commit(wanted, answer) => {
                     drop(answer.send(self.commit(&wanted).map(|(generation, _)| generation)));
                 }
                 Request::Restore(wanted, answer) => drop(answer.send(self.commit(&wanted))),
                 Request::Holds(wanted, answer) => drop(answer.send(self.holds(&wanted))),
-                Request::Forget(addresses, answer) => drop(answer.send(self.forget(&addresses))),
                 Request::Remove(tables, answer) => drop(answer.send(self.remove(&tables))),
-                Request::Dump(filter, answer) => drop(answer.send(self.dump(&filter))),
-                Request::Sweep(mapping, answer) => drop(answer.send(self.sweep(&mapping))),
+                Request::Dump(filter, answer) => drop(answer.send(self.dump(&[filter]))),
+                Request::Hooks(queries, answer) => drop(answer.send(self.hooks(&queries))),
+                Request::Forget(which, answer) => self.looks.add(which, answer),
             }
         }
     }
 
-    fn holds(&mut self, wanted: &Ruleset) -> Result<bool, Error> {
-        let canonical = wanted.canonical();
-        for _ in 0..ATTEMPTS {
-            if let Some((_, found)) = self.find(wanted)? {
-                return Ok(found.canonical() == canonical);
+    /// The next request; as long as there is none, connections are looked through.
+    fn next(&mut self, inbox: &mut mpsc::Receiver<Request>) -> Option<Request> {
+        while !self.looks.is_empty() {
+            match inbox.try_recv() {
+                Ok(request) => return Some(request),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => self.looks.go_on(),
             }
         }
-        Err(Error::Busy)
+        inbox.blocking_recv()
+    }
+
+    fn holds(&mut self, wanted: &Ruleset) -> Result<bool, Error> {
+        Ok(self.find(wanted)?.1.canonical() == wanted.canonical())
     }
 
     /// The generation in which they hold, and whether they did not before.
     fn commit(&mut self, wanted: &Ruleset) -> Result<(Generation, bool), Error> {
         let canonical = wanted.canonical();
         for _ in 0..ATTEMPTS {
-            let Some((generation, found)) = self.find(wanted)? else {
-                continue;
-            };
+            let (generation, found) = self.find(wanted)?;
             if found.canonical() == canonical {
                 return Ok((generation, false));
             }
@@ -195,20 +209,10 @@ impl Kernel {
         Err(Error::Busy)
     }
 
-    /// The tables that `wanted` names, as they are now; None when the generation moved between two of them.
-    fn find(&mut self, wanted: &Ruleset) -> Result<Option<(Generation, Ruleset)>, Error> {
-        let mut found = Ruleset::default();
-        let mut generations = Vec::new();
-        for table in &wanted.tables {
-            let (generation, ruleset) = self.dump(&Filter::table(table.family, &table.name))?;
-            generations.push(generation);
-            found.tables.extend(ruleset.tables);
-        }
-        let Some(last) = generations.last().copied() else {
-            return Ok(Some((self.generation()?, found)));
-        };
-        let same = generations.iter().all(|generation| *generation == last);
-        Ok(same.then_some((last, found)))
+    /// The tables that `wanted` names, as they are now.
+    fn find(&mut self, wanted: &Ruleset) -> Result<(Generation, Ruleset), Error> {
+        let named = wanted.tables.iter().map(|table| Filter::table(table.family, &table.name));
+        self.dump(&named.collect::<Vec<_>>())
     }
 
     fn remove(&mut self, tables: &[(Family, String)]) -> Result<Generation, Error> {
@@ -260,19 +264,28 @@ impl Kernel {
         }
     }
 
-    fn dump(&mut self, filter: &Filter) -> Result<(Generation, Ruleset), Error> {
+    fn dump(&mut self, filters: &[Filter]) -> Result<(Generation, Ruleset), Error> {
         for _ in 0..ATTEMPTS {
             let generation = self.generation()?;
             // Equal generations before and after prove nothing: dumps taken while a transaction is being prepared
             // tell objects twice or not at all. The barrier waits for it.
             if self.barrier(generation)?
-                && let Some(ruleset) = self.dump_once(filter)?
+                && let Some(ruleset) = self.dump_each(filters)?
                 && self.barrier(generation)?
             {
                 return Ok((generation, ruleset));
             }
         }
         Err(Error::Busy)
+    }
+
+    fn dump_each(&mut self, filters: &[Filter]) -> Result<Option<Ruleset>, Error> {
+        let mut found = Ruleset::default();
+        for filter in filters {
+            let Some(ruleset) = self.dump_once(filter)? else { return Ok(None) };
+            found.tables.extend(ruleset.tables);
+        }
+        Ok(Some(found))
     }
 
     /// None when the kernel says that the ruleset changed under the dump.
@@ -314,55 +327,35 @@ impl Kernel {
         Ok(first? & rest.map_err(|_| Error::Gone)??)
     }
 
-    fn sweep(&mut self, mapping: &Mapping) -> Result<usize, Error> {
-        let stale = |message: &Message<'_>| conntrack::stale(message, mapping);
-        let outbound = |sequence| conntrack::outbound_request(mapping.guest, sequence);
-        let mut deleted = self.delete_of(outbound, stale)?;
-        for pod in &mapping.pod {
-            deleted += self.delete_of(|sequence| conntrack::inbound_request(*pod, sequence), stale)?;
-        }
-        Ok(deleted)
-    }
-
-    fn forget(&mut self, addresses: &[Ipv4Addr]) -> Result<usize, Error> {
-        if addresses.is_empty() {
-            return Ok(0);
-        }
-        self.delete_of(conntrack::all_request, |message| conntrack::translated(message, addresses))
-    }
-
-    /// Deletes those of the entries asked for that are chosen.
-    fn delete_of(
-        &mut self,
-        request: impl FnOnce(u32) -> Vec<u8>,
-        choose: impl Fn(&Message<'_>) -> Option<conntrack::Stale>,
-    ) -> Result<usize, Error> {
-        let sequence = self.socket.next_sequence();
-        self.socket.used(1);
-        let answers = self.socket.dump(&request(sequence)).map_err(Error::Conntrack)?;
-        if let Some(refusal) = answers.outcomes().find_map(|answer| answer.refusal) {
-            return Err(Error::Conntrack(refusal.error));
-        }
-        let chosen: Vec<_> = answers.messages().filter_map(|message| choose(&message)).collect();
-        chosen.chunks(DELETIONS).map(|some| self.delete(some)).sum()
-    }
-
-    fn delete(&mut self, stale: &[conntrack::Stale]) -> Result<usize, Error> {
-        let first = self.socket.next_sequence();
-        self.socket.used(stale.len());
-        let numbered = (0..).zip(stale);
-        let bytes: Vec<u8> =
-            numbered.flat_map(|(number, entry)| entry.delete_request(first.wrapping_add(number))).collect();
-        let answers = self.socket.ask(&bytes).map_err(Error::Conntrack)?;
-        let mut deleted = 0;
-        for answer in answers.outcomes() {
-            match answer.refusal {
-                None => deleted += 1,
-                Some(refusal) if refusal.error.raw_os_error() == Some(libc::ENOENT) => {}
-                Some(refusal) => return Err(Error::Conntrack(refusal.error)),
+    /// A family or a device that the kernel knows nothing of has nothing to tell; when it knows none, it is the
+    /// subsystem that is missing.
+    fn hooks(&mut self, queries: &[hooks::Query]) -> Result<Vec<hooks::Entry>, Error> {
+        let mut entries = Vec::new();
+        let mut refused = None;
+        let mut answered = false;
+        for query in queries {
+            let request = query.request(self.socket.next_sequence());
+            self.socket.used(1);
+            let answers = self.socket.dump(&request).map_err(Error::Talk)?;
+            match answers.outcomes().find_map(|answer| answer.refusal) {
+                Some(refusal) if refusal.error.raw_os_error() == Some(libc::EPERM) => {
+                    return Err(Error::Talk(refusal.error));
+                }
+                Some(refusal) => refused = Some(refusal.error),
+                None => {
+                    answered = true;
+                    entries.extend(answers.messages().filter_map(|message| query.entry(&message)));
+                }
             }
         }
-        Ok(deleted)
+        match refused.filter(|_| !answered) {
+            Some(source) => Err(Error::Missing {
+                missing: "nfnetlink_hook (CONFIG_NETFILTER_NETLINK_HOOK)".to_owned(),
+                subject: "`list hooks`".to_owned(),
+                source,
+            }),
+            None => Ok(entries),
+        }
     }
 }
 
@@ -397,6 +390,10 @@ fn blame(batch: &Batch, ruleset: &Ruleset, sequence: u32, refusal: Refusal) -> E
         let subject = batch.describe(ruleset, sequence, None);
         match source.raw_os_error() {
             Some(libc::EPERM) => return Error::Owned { subject, source },
+            // Those of family inet are what all else is made of.
+            Some(libc::EOPNOTSUPP) if table.family != Family::INET => {
+                return Error::NoFamily { family: table.family, subject, source };
+            }
             // Flags it does not know.
             Some(libc::EOPNOTSUPP | libc::EINVAL) if table.flags & table::PERSIST != 0 => {
                 return Error::Owner { subject, source };

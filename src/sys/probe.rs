@@ -15,13 +15,17 @@ use std::path::{Path, PathBuf};
 use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::Handle;
+use rustix::net::netdevice::name_to_index;
+use socket2::{Domain, Socket, Type};
 
 use super::link::{Links, address_of, errno};
 use crate::config::Config;
-use crate::facts::{Facts, Further, Host, Interface, NetFacts, Resolver, Routing, RoutingRule, Uplink};
+use crate::facts::{
+    Facts, Further, Host, Interface, NetFacts, Resolver, Routing, RoutingRule, ServedLink, Uplink,
+};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 /// So many networks behind a further interface are named.
@@ -203,22 +207,52 @@ fn network_behind(message: &RouteMessage, index: u32) -> Option<Ipv4Prefix> {
     Ipv4Prefix::new(to.unwrap_or(Ipv4Addr::UNSPECIFIED), message.header.destination_prefix_length)
 }
 
-/// An interface that exists, as DHCP and DNS are served on it.
-pub async fn interface(name: &IfName, links: &Links) -> Result<Interface, Error> {
-    let handle = links.handle();
-    let link = Box::pin(handle.link().get().match_name(name.as_str()).execute()).try_next().await;
-    let Ok(Some(link)) = link else { return Err(Error::NoInterface(name.clone())) };
+/// An interface as DHCP and DNS are served on it; None when there is none of this name.
+pub async fn served_link(name: &IfName, links: &Links) -> Result<Option<ServedLink>, Error> {
+    let Some(link) = links.find(name).await? else { return Ok(None) };
     let (name, mac, mtu) = link_words(&link.attributes)?;
-    let request = handle.address().get().set_link_index_filter(link.header.index).execute();
-    let addresses: Result<Vec<AddressMessage>, _> = request.try_collect().await;
-    let addresses = addresses.map_err(|error| Error::Netlink { what: "addresses", source: errno(error) })?;
-    let addresses = pick(&addresses, None).map(|(first, others)| [vec![first], others].concat());
-    Ok(Interface { name, mac, mtu, addresses: addresses.unwrap_or_default() })
+    let index = link.header.index;
+    let request = links.handle().address().get().set_link_index_filter(index).execute();
+    let addresses: Vec<AddressMessage> = request.try_collect().await.map_err(netlink("addresses"))?;
+    let every_address = addresses.iter().filter_map(address_of).collect();
+    let picked = pick(&addresses, None).map(|(first, others)| [vec![first], others].concat());
+    let interface = Interface { name, mac, mtu, addresses: picked.unwrap_or_default() };
+    Ok(Some(ServedLink { index, deaf: deaf(&link), interface, every_address }))
 }
 
-/// The resolver's settings as they are now.
+/// What comes in by a port is its bridge's, bond's or team's.
+fn deaf(link: &LinkMessage) -> Option<String> {
+    if !link.header.flags.contains(LinkFlags::Up) {
+        return Some("the interface is down: nobody reaches us until it is up".to_owned());
+    }
+    let infos = link.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    let port = infos.flatten().find_map(|info| match info {
+        LinkInfo::PortKind(kind @ (InfoPortKind::Bridge | InfoPortKind::Bond | InfoPortKind::Team)) => {
+            Some(kind)
+        }
+        _ => None,
+    });
+    port.map(|kind| {
+        format!("the interface is a port of a {kind}, which takes all that comes in: serve on that")
+    })
+}
+
+/// The resolver's settings as they are now; without a file there are none.
 pub fn resolver(path: &Path) -> Result<Resolver, Error> {
-    Ok(Resolver::parse(&files::read(path)?.unwrap_or_default()))
+    Ok(resolver_file(path)?.unwrap_or_else(|| Resolver::parse(b"")))
+}
+
+/// The same; None when there is no file, or an empty one, which may be in the writing.
+pub fn resolver_file(path: &Path) -> Result<Option<Resolver>, Error> {
+    let index_of = |name: &str| {
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM, None).ok()?;
+        name_to_index(&socket, name).ok()
+    };
+    let content = files::read(path)?.filter(|content| !content.is_empty());
+    Ok(content.map(|content| Resolver::parse_on(&content, index_of)))
 }
 
 fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {

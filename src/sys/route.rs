@@ -34,22 +34,27 @@ pub async fn world(handle: &Handle) -> Result<World, Error> {
         handle.link().get().execute().try_collect().await.map_err(failed("interfaces"))?;
     let addresses: Vec<AddressMessage> =
         handle.address().get().execute().try_collect().await.map_err(failed("addresses"))?;
+    let mut routes = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut wanted = RouteMessage::default();
+        wanted.header.address_family = family;
+        let found: Vec<RouteMessage> =
+            handle.route().get(wanted).execute().try_collect().await.map_err(failed("routes"))?;
+        routes.extend(found);
+    }
+    Ok(read(&links, &addresses, &routes))
+}
+
+/// What the kernel's messages say.
+pub fn read(links: &[LinkMessage], addresses: &[AddressMessage], routes: &[RouteMessage]) -> World {
     let mut interfaces: Vec<Interface> = links.iter().map(interface).collect();
-    for message in &addresses {
+    for message in addresses {
         let found = interfaces.iter_mut().find(|interface| interface.index == message.header.index);
         if let (Some(interface), Some(address)) = (found, address(message)) {
             interface.addresses.push(address);
         }
     }
-    let mut local = Vec::new();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut wanted = RouteMessage::default();
-        wanted.header.address_family = family;
-        let routes: Vec<RouteMessage> =
-            handle.route().get(wanted).execute().try_collect().await.map_err(failed("routes"))?;
-        local.extend(routes.iter().filter_map(local_route));
-    }
-    Ok(World { interfaces, local, ..World::default() })
+    World { interfaces, local: routes.iter().filter_map(local_route).collect(), ..World::default() }
 }
 
 fn interface(message: &LinkMessage) -> Interface {
@@ -62,6 +67,7 @@ fn interface(message: &LinkMessage) -> Interface {
         match attribute {
             LinkAttribute::IfName(name) => found.name.clone_from(name),
             LinkAttribute::Group(group) => found.group = *group,
+            LinkAttribute::Controller(index) => found.master = Some(*index),
             LinkAttribute::Address(octets) => found.ether = octets.as_slice().try_into().ok(),
             LinkAttribute::LinkInfo(infos) => {
                 let kind = infos.iter().find_map(|info| match info {

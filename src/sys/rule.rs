@@ -90,7 +90,8 @@ fn is_everywhere(rule: &RoutingRule) -> bool {
     EVERYWHERE.into_iter().any(|known| *rule == plain(known))
 }
 
-fn read(message: &RuleMessage) -> RoutingRule {
+/// What the kernel's message says.
+pub fn read(message: &RuleMessage) -> RoutingRule {
     let header = &message.header;
     let mut rule = RoutingRule {
         table: header.table.into(),
@@ -137,7 +138,7 @@ fn octets(attribute: &RuleAttribute) -> Vec<u8> {
 }
 
 /// The message that makes the rule one of ours.
-fn write(rule: &RoutingRule) -> Result<RuleMessage, Error> {
+pub fn write(rule: &RoutingRule) -> Result<RuleMessage, Error> {
     let mut header = RuleHeader {
         family: AddressFamily::Inet,
         dst_len: rule.to.map_or(0, |to| to.length),

@@ -3,30 +3,116 @@
 //! Both listen on one link only (SO_BINDTODEVICE), DNS also on the gateway's address only, never on the pod's.
 //! Ports 53 and 67 need CAP_NET_BIND_SERVICE or `net.ipv4.ip_unprivileged_port_start`; whole frames need CAP_NET_RAW,
 //! and where that is missing replies to a client without an address are broadcast (RFC 2131 §4.1 allows it).
+//!
+//! Each has two more sockets on the same port that only send, to addresses nobody may have: what waits for their ARP is
+//! charged to these. They take in nothing: a filter drops what reaches them, and what could is kept from them by being
+//! connected to where nothing comes from. That needs a route, which there is none before the link is up and has its address;
+//! until then the socket that listens was bound last, and of those that are alike the kernel takes the last.
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg};
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::netdevice::name_to_index;
-use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::ffi;
+use super::neighbours::Tables;
 use crate::net::IfName;
 
 const DHCP_SERVER: u16 = 67;
 const DNS: u16 = 53;
+/// RFC 863: nobody sends from there.
+const DISCARD: u16 = 9;
 /// linux/if_ether.h.
 const ETH_P_ARP: u16 = 0x0806;
+/// BPF_RET | BPF_K (linux/bpf_common.h): with 0 the datagram is dropped.
+const RETURN: u16 = 0x06;
 
 /// Octets of requests that may wait while others are answered; without CAP_NET_ADMIN what net.core.rmem_max allows.
 const WAITING: usize = 4 << 20;
+
+/// Octets of answers that may be on their way to one that has a MAC; what is sent leaves at once, but to a router that is
+/// gone some 200 KiB wait. Of answers to strangers: some ninety, in three seconds.
+const ANSWERS: usize = 4 << 20;
+const STRANGERS: usize = 32 << 10;
+/// Of a TCP connection's answers and questions in the kernel, which doubles it.
+const TCP_ANSWERS: usize = 32 << 10;
+const TCP_QUESTIONS: usize = 8 << 10;
+
+fn let_answers_wait(socket: &Socket) {
+    if set_socket_send_buffer_size_force(socket, ANSWERS).is_err() {
+        let _ = socket.set_send_buffer_size(ANSWERS);
+    }
+}
+
+/// Sockets that only send, to addresses without a MAC: those that had one once, and others; and where that is seen.
+#[derive(Debug)]
+pub struct Aside {
+    pub tables: io::Result<Arc<Tables>>,
+    pub gone: Sender,
+    pub strangers: Sender,
+}
+
+/// Binds the listener last, and the first of the others without SO_REUSEADDR, so that it notices another server. It is on
+/// the listener for this moment alone.
+fn bind(listener: &Socket, interface: &IfName, at: SocketAddrV4, ours: Ipv4Addr) -> io::Result<Aside> {
+    let gone = Sender::new(interface, ours)?;
+    gone.socket.bind(&SocketAddr::from(at).into())?;
+    gone.socket.set_reuse_address(true)?;
+    let strangers = Sender::new(interface, ours)?;
+    for socket in [&strangers.socket, listener] {
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from(at).into())?;
+    }
+    listener.set_reuse_address(false)?;
+    for sender in [&gone, &strangers] {
+        // Else when there is something to send.
+        let _ = sender.connect();
+    }
+    Ok(Aside { tables: Tables::open().map(Arc::new), gone, strangers })
+}
+
+/// Sends from the listener's address and port, and takes nothing in.
+#[derive(Debug)]
+pub struct Sender {
+    socket: Socket,
+    ours: Ipv4Addr,
+}
+
+impl Sender {
+    fn new(interface: &IfName, ours: Ipv4Addr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        socket.set_broadcast(true)?;
+        socket.set_freebind_v4(true)?;
+        socket.bind_device(Some(interface.as_str().as_bytes()))?;
+        ffi::set_no_check(&socket)?;
+        socket.set_send_buffer_size(STRANGERS)?;
+        socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
+        Ok(Self { socket, ours })
+    }
+
+    /// Sends, if it can be connected by now: until then nothing is sent to strangers, by no other socket either.
+    pub fn send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        if self.socket.peer_addr().is_err() {
+            self.connect()?;
+        }
+        self.socket.send_to(bytes, &to.into()).map(drop)
+    }
+
+    fn connect(&self) -> io::Result<()> {
+        // Without our address it would be connected from another, for good.
+        std::net::UdpSocket::bind((self.ours, 0))?;
+        self.socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, DISCARD)).into())
+    }
+}
 
 fn let_requests_wait(socket: &Socket) {
     if set_socket_recv_buffer_size_force(socket, WAITING).is_err() {
@@ -38,15 +124,16 @@ fn let_requests_wait(socket: &Socket) {
 /// A socket that could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("binding {what} on {place}{}", hint(.source))]
-    Bind { what: &'static str, place: String, source: io::Error },
+    #[error("binding {what} on {place}{}", hint(.source, .off))]
+    Bind { what: &'static str, place: String, off: &'static str, source: io::Error },
 }
 
-fn hint(error: &io::Error) -> &'static str {
+/// `off` is how the user does without this service.
+fn hint(error: &io::Error, off: &str) -> String {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => " (needs CAP_NET_BIND_SERVICE)",
-        io::ErrorKind::AddrInUse => " (something else serves there: stop it, or set NO_DHCP)",
-        _ => "",
+        io::ErrorKind::PermissionDenied => " (needs CAP_NET_BIND_SERVICE)".to_owned(),
+        io::ErrorKind::AddrInUse => format!(" (something else serves there: stop it, or {off})"),
+        _ => String::new(),
     }
 }
 
@@ -54,6 +141,7 @@ fn hint(error: &io::Error) -> &'static str {
 #[derive(Debug)]
 pub struct Dhcp {
     pub udp: UdpSocket,
+    pub aside: Aside,
     frames: Option<Socket>,
     arp: Option<Socket>,
 }
@@ -69,9 +157,10 @@ impl Dhcp {
 }
 
 impl Dhcp {
-    /// Listens to ARP from now on, to see who has an address. Without CAP_NET_RAW nothing is heard.
-    pub fn listen_to_arp(&mut self, interface: &IfName) {
-        self.arp = frames(interface, ETH_P_ARP).ok();
+    /// Listens to ARP from now on, to see who has an address. Needs CAP_NET_RAW.
+    pub fn listen_to_arp(&mut self, interface: &IfName) -> io::Result<()> {
+        self.arp = Some(frames(interface, ETH_P_ARP)?);
+        Ok(())
     }
 
     /// The next ARP frame that came in; None when there is none.
@@ -82,20 +171,28 @@ impl Dhcp {
     }
 }
 
-/// Port 67 of one link.
-pub fn dhcp(interface: &IfName) -> Result<Dhcp, Error> {
-    let bind = || -> io::Result<Dhcp> {
+/// Port 67 of one link, to answer from `ours`. Bound without SO_REUSEADDR, which a datagram socket does not need to start again: a server that is
+/// there for this link, or for all, is in the way. Set after that: dnsmasq binds for all links before it keeps to one, and
+/// on another link it is welcome. Not seen is who binds that way later, or listens with a packet socket.
+pub fn dhcp(interface: &IfName, ours: Ipv4Addr, off: &'static str) -> Result<Dhcp, Error> {
+    let bound = || -> io::Result<Dhcp> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-        socket.set_reuse_address(true)?;
         socket.set_broadcast(true)?;
         socket.bind_device(Some(interface.as_str().as_bytes()))?;
         ffi::set_no_check(&socket)?;
         let_requests_wait(&socket);
-        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, DHCP_SERVER)).into())?;
+        let_answers_wait(&socket);
+        let aside = bind(&socket, interface, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DHCP_SERVER), ours)?;
+        socket.set_reuse_address(true)?;
         let udp = UdpSocket::from_std(socket.into())?;
-        Ok(Dhcp { udp, frames: frames(interface, 0).ok(), arp: None })
+        Ok(Dhcp { udp, aside, frames: frames(interface, 0).ok(), arp: None })
     };
-    bind().map_err(|source| Error::Bind { what: "DHCP, port 67/udp", place: interface.to_string(), source })
+    bound().map_err(|source| Error::Bind {
+        what: "DHCP, port 67/udp",
+        place: interface.to_string(),
+        off,
+        source,
+    })
 }
 
 fn frames(interface: &IfName, protocol: u16) -> io::Result<Socket> {
@@ -107,7 +204,7 @@ fn frames(interface: &IfName, protocol: u16) -> io::Result<Socket> {
 
 /// Datagrams that are taken with one system call (recvmmsg(2)), and the octets of each: a longer one is cut.
 const TAKEN: usize = 32;
-const LARGEST: usize = 4096;
+const LARGEST: usize = 1280;
 
 /// Room for datagrams that are taken together.
 #[derive(Debug)]
@@ -167,32 +264,39 @@ pub fn send_all(socket: &UdpSocket, datagrams: &[(SocketAddr, Vec<u8>)]) -> io::
 #[derive(Debug)]
 pub struct Dns {
     pub udp: UdpSocket,
+    pub aside: Aside,
     pub tcp: TcpListener,
 }
 
 /// Port 53 of the gateway's address, for what comes in by this link: an address is reachable from every link of
 /// the pod (the weak host model of RFC 1122 §3.3.4.2), and the pod's neighbours are not ours to serve. Binds
 /// before the address is there, too.
-pub fn dns(interface: &IfName, gateway: Ipv4Addr) -> Result<Dns, Error> {
-    let address = SocketAddr::from(SocketAddrV4::new(gateway, DNS));
+pub fn dns(interface: &IfName, gateway: Ipv4Addr, off: &'static str) -> Result<Dns, Error> {
+    let address = SocketAddrV4::new(gateway, DNS);
     let guest_side = |socket: &Socket| -> io::Result<()> {
-        socket.set_reuse_address(true)?;
         socket.set_freebind_v4(true)?;
         socket.bind_device(Some(interface.as_str().as_bytes()))
     };
-    let bind = || -> io::Result<Dns> {
+    let bound = || -> io::Result<Dns> {
         let udp = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         guest_side(&udp)?;
         ffi::set_no_check(&udp)?;
         let_requests_wait(&udp);
-        udp.bind(&address.into())?;
+        let_answers_wait(&udp);
+        let aside = bind(&udp, interface, address, gateway)?;
         let tcp = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         guest_side(&tcp)?;
-        tcp.bind(&address.into())?;
+        // Connections of an earlier start that have yet to end are not in the way; another listener is.
+        tcp.set_reuse_address(true)?;
+        // Before it listens: connections have them from it.
+        tcp.set_send_buffer_size(TCP_ANSWERS)?;
+        tcp.set_recv_buffer_size(TCP_QUESTIONS)?;
+        tcp.bind(&SocketAddr::from(address).into())?;
         tcp.listen(64)?;
-        Ok(Dns { udp: UdpSocket::from_std(udp.into())?, tcp: TcpListener::from_std(tcp.into())? })
+        let (udp, tcp) = (UdpSocket::from_std(udp.into())?, TcpListener::from_std(tcp.into())?);
+        Ok(Dns { udp, aside, tcp })
     };
-    bind().map_err(|source| Error::Bind { what: "DNS, port 53", place: gateway.to_string(), source })
+    bound().map_err(|source| Error::Bind { what: "DNS, port 53", place: gateway.to_string(), off, source })
 }
 
 /// A socket for one question to one server, from a port the kernel picks at random.

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::qcow2::{self, Fault, Header, ReadAt, check_tables};
-use super::{Error, at, partitions};
+use super::{ALL_TRUSTED, Beneath, Error, at, partitions};
 
 /// The formats we boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,6 +73,11 @@ const ARCHIVES: [(&[u8], &str); 22] = [
     (b"\xed\xab\xee\xdb", "rpm"),
 ];
 
+/// Of a text no more is told than its kind: a file may be a secret, and a server's page repeats the URL it was asked for,
+/// with what is secret in it.
+const TEXT: &str = "text";
+const PAGE: &str = "a web page";
+
 /// Boot sectors, partition tables, file systems, encrypted disks.
 const DISKS: [(usize, &[u8]); 9] = [
     (510, b"\x55\xaa"),
@@ -87,7 +92,7 @@ const DISKS: [(usize, &[u8]); 9] = [
 ];
 
 /// What the head of an image says; the error says what it is instead.
-pub(super) fn classify(head: &[u8]) -> Result<Format, String> {
+pub fn classify(head: &[u8]) -> Result<Format, String> {
     let has = |at: usize, magic: &[u8]| head.get(at..at + magic.len()) == Some(magic);
     if head.is_empty() {
         return Err("empty".into());
@@ -116,12 +121,19 @@ pub(super) fn classify(head: &[u8]) -> Result<Format, String> {
         return Err(archive("cpio"));
     }
     let start = head.get(..head.len().min(512)).unwrap_or(head);
+    if is_page(start) {
+        return Err(PAGE.into());
+    }
     if start.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
-        let text: String = String::from_utf8_lossy(start).split_whitespace().collect::<Vec<_>>().join(" ");
-        let shown: String = text.chars().take(60).collect();
-        return Err(format!("text beginning {shown:?}"));
+        return Err(TEXT.into());
     }
     Err("neither qcow2 nor a disk with a boot sector, partition table or file system".into())
+}
+
+fn is_page(start: &[u8]) -> bool {
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    let begins = |word: &[u8]| start.get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word));
+    begins(b"<!doctype html") || begins(b"<html")
 }
 
 fn archive(kind: &str) -> String {
@@ -154,12 +166,12 @@ pub(super) struct Look {
 /// in octets. One that names a backing or data file of its own is refused: whoever made it could read any file QEMU
 /// can.
 pub fn inspect(path: &Path) -> Result<(Format, u64), Error> {
-    inspect_for(path, Keys::None)
+    inspect_for(path, Access::ALL)
 }
 
-/// [`inspect`], for QEMU options that may have a key.
-pub fn inspect_for(path: &Path, keys: Keys) -> Result<(Format, u64), Error> {
-    let look = whole(path, &path.display().to_string(), keys)?;
+/// [`inspect`], for QEMU options that may have a key, and in directories that are not trusted.
+pub fn inspect_for(path: &Path, access: Access<'_>) -> Result<(Format, u64), Error> {
+    let look = whole(path, &path.display().to_string(), access)?;
     Ok((look.format, look.size))
 }
 
@@ -170,12 +182,24 @@ pub enum Keys {
     Users,
 }
 
+/// How files are looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Access<'a> {
+    pub keys: Keys,
+    pub files: &'a Beneath,
+}
+
+impl Access<'static> {
+    /// Every path is the operator's, and QEMU has no key.
+    pub const ALL: Self = Self { keys: Keys::None, files: &ALL_TRUSTED };
+}
+
 /// [`inspect`], with the words for errors: a part of a download is told by its origin.
-pub(super) fn whole(path: &Path, name: &str, keys: Keys) -> Result<Look, Error> {
-    let file = open(path)?;
+pub(super) fn whole(path: &Path, name: &str, access: Access<'_>) -> Result<Look, Error> {
+    let file = open(path, access)?;
     let look = look(&file, path, name)?;
     let encryption = look.header.as_ref().and_then(Header::encryption);
-    if let (Some(method), Keys::None) = (encryption, keys) {
+    if let (Some(method), Keys::None) = (encryption, access.keys) {
         let what = format!(
             "an encrypted qcow2 image ({method}), and QEMU has no key: decrypt it with qemu-img convert, or give the key \
              in KVM_BLK_OPTS"
@@ -188,8 +212,8 @@ pub(super) fn whole(path: &Path, name: &str, keys: Keys) -> Result<Look, Error> 
     Ok(look)
 }
 
-pub(super) fn open(path: &Path) -> Result<File, Error> {
-    File::open(path).map_err(at("opening the image", path))
+pub(super) fn open(path: &Path, access: Access<'_>) -> Result<File, Error> {
+    access.files.read(path).map_err(at("opening the image", path))
 }
 
 /// Head and header, but no tables.
@@ -243,10 +267,7 @@ mod tests {
         assert_eq!(classify(&head(1080, b"\x53\xef")), Ok(Format::Raw));
         for (bytes, what) in [
             (Vec::new(), "empty"),
-            (
-                b"<!DOCTYPE html>\n<title>404</title>".to_vec(),
-                "text beginning \"<!DOCTYPE html> <title>404</title>\"",
-            ),
+            (b"<!DOCTYPE html>\n<title>404</title>".to_vec(), "a web page"),
             (head(0, b"QFI\xfb\0\0\0\x01"), "unknown version"),
             (head(0, b"KDMV"), "VMDK"),
             (head(0, b"PK\x03\x04"), "zip archive (unpack it first)"),
@@ -258,6 +279,14 @@ mod tests {
             let found = classify(&bytes).unwrap_err();
             assert!(found.contains(what), "{found}");
         }
+    }
+
+    /// A server that repeats the URL had its query shown.
+    #[test]
+    fn of_a_text_nothing_but_its_kind_is_told() {
+        assert_eq!(classify(b"asked for /echo?tok=hunter2\n").unwrap_err(), "text");
+        let page = "\u{feff}\n<!DocType HTML><title>\u{e4} /echo?tok=hunter2</title>";
+        assert_eq!(classify(page.as_bytes()).unwrap_err(), "a web page");
     }
 
     proptest::proptest! {

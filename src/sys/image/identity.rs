@@ -12,7 +12,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::format::{look, open};
+use super::format::{Access, look, open};
 use super::qcow2::{Fault, Header, ReadAt};
 use super::{Error, Format, at};
 
@@ -47,12 +47,16 @@ const SAMPLE: usize = 4 << 10;
 impl Identity {
     /// Reads about 200 KiB of it, whatever its size.
     pub fn of(path: &Path) -> Result<Self, Error> {
-        Self::named(path, &path.display().to_string())
+        Self::of_file(path, Access::ALL)
     }
 
-    /// [`Self::of`], with another name in errors.
-    pub(super) fn named(path: &Path, name: &str) -> Result<Self, Error> {
-        let file = open(path)?;
+    pub(super) fn of_file(path: &Path, access: Access<'_>) -> Result<Self, Error> {
+        Self::named(path, &path.display().to_string(), access)
+    }
+
+    /// [`Self::of_file`], with another name in errors.
+    pub(super) fn named(path: &Path, name: &str, access: Access<'_>) -> Result<Self, Error> {
+        let file = open(path, access)?;
         let found = look(&file, path, name)?;
         let length = file.length().map_err(at("reading the size of", path))?;
         let digest = digest(&file, length).map_err(at("reading the image", path))?;

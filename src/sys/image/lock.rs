@@ -2,9 +2,9 @@
 //!
 //! The kernel lets go of it when the process ends, however it ends. The file tells who holds it.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::owner::SHARED;
-use super::{Error, at};
+use super::{ALL_TRUSTED, Beneath, Error, at};
 use crate::sys::ffi;
 
 /// Held until dropped.
@@ -23,7 +23,12 @@ pub struct Lock {
 
 /// Takes the lock or tells who has it and for how long. `holder` is written into the file: who we are.
 pub fn lock(path: &Path, holder: &str) -> Result<Lock, Error> {
-    let (mut file, writable) = open(path, SHARED).map_err(at("opening the lock", path))?;
+    lock_for(path, holder, &ALL_TRUSTED)
+}
+
+/// [`lock`], in a directory that may not be trusted.
+pub fn lock_for(path: &Path, holder: &str, files: &Beneath) -> Result<Lock, Error> {
+    let (mut file, writable) = open(path, SHARED, files).map_err(at("opening the lock", path))?;
     if !acquire(&file, path, FlockOperation::NonBlockingLockExclusive)? {
         return Err(Error::Locked { path: path.to_owned(), holder: holder_of(&mut file) });
     }
@@ -53,21 +58,24 @@ pub(super) fn holder_of(file: &mut File) -> String {
     let age = since.and_then(|since| since.elapsed().ok()).map_or(0, |age| age.as_secs());
     let mut text = String::new();
     let _ = file.take(200).read_to_string(&mut text);
-    let text = text.trim();
-    let who = if text.is_empty() { "another launcher" } else { text };
+    let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+    let who = if text.is_empty() { "another launcher" } else { &text };
     format!("{who} for {age} s")
 }
 
-/// Writes who has the lock.
+/// Writes who has the lock. What has another name as well may be somebody's file: it is locked and left as it is.
 pub(super) fn sign(file: &mut File, holder: &str) -> io::Result<()> {
+    if file.metadata()?.nlink() > 1 {
+        return Ok(());
+    }
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "{holder}")
 }
 
 /// Opens the lock, or makes it with this mode; whether it may be written. To hold it, reading is enough.
-pub(super) fn open(path: &Path, mode: u32) -> io::Result<(File, bool)> {
-    let both = || OpenOptions::new().read(true).write(true).open(path);
+pub(super) fn open(path: &Path, mode: u32, files: &Beneath) -> io::Result<(File, bool)> {
+    let both = || files.write(path);
     // Without O_CREAT at first: in a sticky directory it is refused for a file of somebody else (protected_regular).
     let error = match both() {
         Ok(file) => return Ok((file, true)),
@@ -76,11 +84,11 @@ pub(super) fn open(path: &Path, mode: u32) -> io::Result<(File, bool)> {
     match error.kind() {
         io::ErrorKind::NotFound => {}
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            return File::open(path).map(|file| (file, false)).map_err(|_| error);
+            return files.read(path).map(|file| (file, false)).map_err(|_| error);
         }
         _ => return Err(error),
     }
-    match OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path) {
+    match files.create_new(path, mode) {
         Ok(file) => {
             file.set_permissions(Permissions::from_mode(mode))?;
             Ok((file, true))
@@ -92,8 +100,8 @@ pub(super) fn open(path: &Path, mode: u32) -> io::Result<(File, bool)> {
 
 /// Waits until no QEMU holds its own lock on the image (QEMU docs/system/qemu-block-drivers: image locking). One
 /// that was killed a moment ago still does, for as long as the kernel takes to end it.
-pub fn wait_released(image: &Path, limit: Duration) -> Result<(), Error> {
-    let file = OpenOptions::new().read(true).write(true).open(image).map_err(at("opening", image))?;
+pub fn wait_released(image: &Path, limit: Duration, files: &Beneath) -> Result<(), Error> {
+    let file = files.write(image).map_err(at("opening", image))?;
     let step = Duration::from_millis(5);
     let mut waited = Duration::ZERO;
     loop {

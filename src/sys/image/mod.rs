@@ -4,7 +4,7 @@
 //! Blocking code; the verb runs it off the event loop. A good file is never replaced by a bad one: everything is
 //! written beside its place, looked at, synced, and renamed. An overlay is synced while QEMU starts.
 
-mod fetch;
+pub mod fetch;
 mod format;
 mod identity;
 mod lock;
@@ -14,15 +14,17 @@ mod partitions;
 pub mod qcow2;
 mod stillborn;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::sys::beneath::{ALL_TRUSTED, Beneath};
+
 pub use fetch::{Origin, Progress, Request, Timing, fetch, fetch_for};
-pub use format::{Format, Keys, inspect, inspect_for};
+pub use format::{Access, Format, Keys, classify, inspect, inspect_for};
 pub use identity::{Identity, Note};
-pub use lock::{Lock, lock, wait_released};
+pub use lock::{Lock, lock, lock_for, wait_released};
 pub use overlay::{Overlay, ensure_overlay, ensure_overlay_for};
 pub use owner::{join_group, share};
 
@@ -47,6 +49,10 @@ pub enum Error {
     Unreachable { url: String, tries: u32, idle: u32, furthest: u64, last: String },
     #[error("{origin} has the digest {found}, but {wanted} is wanted: the image is not what IMG_SHA256 says")]
     Checksum { origin: String, wanted: String, found: String },
+    #[error(
+        "{name} is larger than the {max_bytes} octets that IMG_MAX_SIZE allows: raise it, or check IMG_SOURCE"
+    )]
+    TooLarge { name: String, max_bytes: u64 },
     #[error("{name} is {what}: a qcow2 or raw disk image is needed")]
     NotAnImage { name: String, what: String },
     #[error("{name} names {refers} as its {what}: an image that opens other files is refused")]
@@ -84,29 +90,38 @@ pub fn make_dir(path: &Path) -> Result<(), Error> {
 
 /// Writes a small file whole or not at all: beside its place, then renamed. Content that is there already is
 /// left alone. What it holds can be made again, so it is not synced.
-pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
-    if fs::read(path).is_ok_and(|found| found == content) {
+pub fn write_atomically(path: &Path, content: &[u8], mode: u32, files: &Beneath) -> Result<(), Error> {
+    if holds(path, content, files) {
         return Ok(());
     }
     let beside = beside(path, "new");
-    let write = || -> io::Result<()> {
-        let mut file = create(&beside, mode)?;
+    let mut file = create(&beside, mode, files).map_err(at("creating", &beside))?;
+    let mut write = || -> io::Result<()> {
         file.write_all(content)?;
-        fs::rename(&beside, path)
+        files.rename(&beside, path)
     };
     write().map_err(|error| {
-        let _ = fs::remove_file(&beside);
+        let _ = files.remove(&beside);
         at("writing", path)(error)
     })
 }
 
+/// No more is read than there should be.
+fn holds(path: &Path, content: &[u8], files: &Beneath) -> bool {
+    let mut found = Vec::new();
+    let read = |file: File| file.take(content.len() as u64 + 1).read_to_end(&mut found);
+    files.read(path).and_then(read).is_ok() && found == content
+}
+
 /// Creates a file anew with this mode.
-fn create(path: &Path, mode: u32) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+fn create(path: &Path, mode: u32, files: &Beneath) -> io::Result<File> {
+    match files.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            Err(io::Error::other("a directory is where a new file is made: remove it"))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => files.create_new(path, mode),
     }
-    OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)
 }
 
 /// `.NAME.SUFFIX` in the same directory.
@@ -116,13 +131,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Waits until a file that was renamed is on the disk under its name.
-pub fn sync(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(at("syncing", path))?;
-    sync_dir_of(path).map_err(at("syncing the directory of", path))
-}
-
-/// Makes a rename durable.
-fn sync_dir_of(path: &Path) -> io::Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(dir)?.sync_all()
+pub fn sync(path: &Path, files: &Beneath) -> Result<(), Error> {
+    files.read(path).and_then(|file| file.sync_all()).map_err(at("syncing", path))?;
+    files.sync_dir_of(path).map_err(at("syncing the directory of", path))
 }

@@ -1,16 +1,15 @@
 //! The VM's own disk: a qcow2 overlay, created once on its base, with a note of which image that was, and kept for ever.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use imago::FormatCreateBuilder;
 use imago::file::File as Storage;
-use imago::format::PreallocateMode;
 use imago::qcow2::Qcow2;
-use imago::{DenyImplicitOpenGate, FormatAccess, FormatCreateBuilder, FormatDriverBuilder};
 
-use super::format::{Keys, refused, whole};
+use super::format::{Access, Keys, refused, whole};
 use super::identity::{Identity, Note};
 use super::owner::SHARED;
 use super::qcow2::{Fault, Header, MAGIC, ReadAt, check_l1};
@@ -37,28 +36,28 @@ pub struct Overlay {
 /// user's data. It is grown to `at_least` octets when it is smaller. One that was made is not on the disk until
 /// [`super::sync`] has ended.
 pub fn ensure_overlay(path: &Path, base: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
-    ensure_overlay_for(path, base, at_least, Keys::None)
+    ensure_overlay_for(path, base, at_least, Access::ALL)
 }
 
-/// [`ensure_overlay`], for QEMU options that may have a key to the base.
+/// [`ensure_overlay`], for QEMU options that may have a key to the base, and in directories that are not trusted.
 pub fn ensure_overlay_for(
     path: &Path,
     base: &Path,
     at_least: Option<u64>,
-    keys: Keys,
+    access: Access<'_>,
 ) -> Result<Overlay, Error> {
-    if is_there(path)? {
-        return adopt(path, base, at_least);
+    if is_there(path, access)? {
+        return adopt(path, base, at_least, access);
     }
-    make(path, base, at_least, keys)
+    make(path, base, at_least, access)
 }
 
 /// Whether the disk at `path`, when there is one and it stands on `base`, was made on an image of this identity.
-pub(super) fn wants(path: &Path, base: &Path, found: &Identity) -> Result<(), Error> {
-    if !is_there(path)? {
+pub(super) fn wants(path: &Path, base: &Path, found: &Identity, access: Access<'_>) -> Result<(), Error> {
+    if !is_there(path, access)? {
         return Ok(());
     }
-    let file = File::open(path).map_err(at("opening", path))?;
+    let file = access.files.read(path).map_err(at("opening", path))?;
     let (header, recorded) = header_of(&file, path)?;
     if beside_it(path, &recorded) == base {
         was_made_on(&file, &header, path, base, found)?;
@@ -66,14 +65,15 @@ pub(super) fn wants(path: &Path, base: &Path, found: &Identity) -> Result<(), Er
     Ok(())
 }
 
-fn is_there(path: &Path) -> Result<bool, Error> {
-    Ok(path.exists() && !is_stillborn(path).map_err(at("reading", path))?)
+fn is_there(path: &Path, access: Access<'_>) -> Result<bool, Error> {
+    Ok(path.exists() && !is_stillborn(path, access.files).map_err(at("reading", path))?)
 }
 
-fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<Overlay, Error> {
+fn make(path: &Path, base: &Path, at_least: Option<u64>, access: Access<'_>) -> Result<Overlay, Error> {
+    let files = access.files;
     let shown = base.display().to_string();
-    let look = whole(base, &shown, keys)?;
-    let identity = Identity::of(base)?;
+    let look = whole(base, &shown, access)?;
+    let identity = Identity::of_file(base, access)?;
     let base_format = look.format;
     let size_bytes = look.size.max(at_least.unwrap_or(0)).next_multiple_of(512);
     let name = base.to_str().ok_or_else(|| Error::Overlay {
@@ -82,8 +82,8 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<O
     })?;
     let note = Note { identity, base: name.to_owned() };
     let beside = beside(path, "new");
+    let file = create(&beside, SHARED, files).map_err(at("creating", &beside))?;
     let write = || -> io::Result<Option<PathBuf>> {
-        let file = create(&beside, SHARED)?;
         file.set_permissions(Permissions::from_mode(SHARED))?;
         let storage = Storage::try_from(file.try_clone()?)?;
         Qcow2::<Storage>::create_builder(storage)
@@ -92,12 +92,12 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<O
             .create()?;
         let header = Header::read(&file).map_err(io::Error::other)?;
         note.write(&file, &header, false)?;
-        let aside = put_aside(path)?;
-        fs::rename(&beside, path)?;
+        let aside = put_aside(path, files)?;
+        files.rename(&beside, path)?;
         Ok(aside)
     };
     let aside = write().map_err(|source| {
-        let _ = fs::remove_file(&beside);
+        let _ = files.remove(&beside);
         match at("creating", path)(source) {
             Error::File { path, source, .. } => Error::Create { path, source },
             other => other,
@@ -111,21 +111,22 @@ fn make(path: &Path, base: &Path, at_least: Option<u64>, keys: Keys) -> Result<O
             aside.display()
         )
     });
-    let notes =
-        look.notes.into_iter().chain(partition_notes(base, &shown, base_format)).chain(aside).collect();
+    let notes = look
+        .notes
+        .into_iter()
+        .chain(partition_notes(base, &shown, base_format, access))
+        .chain(aside)
+        .collect();
     Ok(Overlay { base: base.to_owned(), base_format, size_bytes, created: true, notes })
 }
 
 /// Of a qcow2 image, whose head is not its file's.
-fn partition_notes(base: &Path, name: &str, format: Format) -> Vec<String> {
-    let read = || -> io::Result<Vec<String>> {
-        let storage = Storage::try_from(File::open(base)?)?;
-        let image = Qcow2::<Storage>::builder(storage).backing(None).open(DenyImplicitOpenGate::default())?;
-        let image = FormatAccess::new(image);
-        let size = image.size();
-        let mut head = vec![0; usize::try_from(size.min(HEAD_OF_DISK)).map_err(io::Error::other)?];
-        image.read(head.as_mut_slice(), 0)?;
-        Ok(partitions::notes(&head, size, name))
+fn partition_notes(base: &Path, name: &str, format: Format, access: Access<'_>) -> Vec<String> {
+    let read = || -> Result<Vec<String>, Fault> {
+        let file = access.files.read(base)?;
+        let header = Header::read(&file)?;
+        let head = header.head_of_disk(&file, HEAD_OF_DISK)?;
+        Ok(partitions::notes(&head, header.size, name))
     };
     match format {
         Format::Raw => Vec::new(),
@@ -134,25 +135,26 @@ fn partition_notes(base: &Path, name: &str, format: Format) -> Vec<String> {
     }
 }
 
-fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, Error> {
-    let file = File::open(path).map_err(at("opening", path))?;
+fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>, access: Access<'_>) -> Result<Overlay, Error> {
+    let file = access.files.read(path).map_err(at("opening", path))?;
     let (header, recorded) = header_of(&file, path)?;
     let recorded_base = beside_it(path, &recorded);
     let mut notes = Vec::new();
-    let (base, identity) = if recorded_base.exists() {
-        let identity = Identity::of(&recorded_base)?;
+    let (base, identity) = if may_be_opened(path, &recorded_base, wanted) && recorded_base.exists() {
+        let identity = Identity::of_file(&recorded_base, access)?;
         if !was_made_on(&file, &header, path, &recorded_base, &identity)? {
             let note = Note { identity: identity.clone(), base: recorded };
-            notes.push(first_note(path, &recorded_base, &note, &header));
+            notes.push(first_note(path, &recorded_base, &note, &header, access));
         }
         (recorded_base, identity)
     } else {
-        let identity = same_elsewhere(&file, &header, path, &recorded_base, wanted)?;
+        let identity = same_elsewhere(&file, &header, path, &recorded_base, wanted, access)?;
         let (format, shown) = (identity.format.as_str(), wanted.display());
         notes.push(format!(
-            "{0} is gone, and {shown} is the same image: the disk stands on that now; qemu-img rebase -u -F {format} -b \
-             {shown} {1} writes it down",
+            "{0} is {1}, and {shown} is the same image: the disk stands on that now; qemu-img rebase -u -F {format} -b \
+             {shown} {2} writes it down",
             recorded_base.display(),
+            why_not(path, &recorded_base),
             path.display()
         ));
         (wanted.to_owned(), identity)
@@ -160,7 +162,7 @@ fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>) -> Result<Overlay, E
     let mut size_bytes = header.size;
     if let Some(wanted) = at_least.filter(|&wanted| wanted > size_bytes) {
         size_bytes = wanted.next_multiple_of(512);
-        grow(path, &header, size_bytes).map_err(at("growing", path))?;
+        grow(path, &header, size_bytes, access)?;
     }
     Ok(Overlay { base, base_format: identity.format, size_bytes, created: false, notes })
 }
@@ -191,7 +193,33 @@ fn header_of(file: &File, path: &Path) -> Result<(Header, String), Error> {
 
 /// What a relative name in the header means.
 fn beside_it(path: &Path, recorded: &str) -> PathBuf {
-    path.parent().unwrap_or(Path::new("/")).join(recorded)
+    dir_of(path).join(recorded)
+}
+
+/// What a disk's header names is not trusted either: it may be any file that we can open. Only what is beside the disk
+/// and what the operator names is.
+fn may_be_opened(path: &Path, recorded: &Path, wanted: &Path) -> bool {
+    recorded == wanted || is_below(recorded, dir_of(path))
+}
+
+fn is_below(path: &Path, dir: &Path) -> bool {
+    path.strip_prefix(dir).is_ok_and(|rest| rest.components().all(|part| part != Component::ParentDir))
+}
+
+fn dir_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// Why a recorded base is not opened.
+fn why_not(path: &Path, recorded: &Path) -> String {
+    let dir = dir_of(path);
+    if is_below(recorded, dir) || !recorded.exists() {
+        return "gone".to_owned();
+    }
+    format!(
+        "not in {} and not the image that is configured (IMG_TARGET names it, if it is right)",
+        dir.display()
+    )
 }
 
 /// Whether the disk has a note of the base that is there. Of another one it is an error: the disk's data are
@@ -222,16 +250,17 @@ fn same_elsewhere(
     path: &Path,
     gone: &Path,
     wanted: &Path,
+    access: Access<'_>,
 ) -> Result<Identity, Error> {
     let error = |why: String| {
-        let why = format!("was made on {}, which is gone; {why}", gone.display());
+        let why = format!("was made on {}, which is {}; {why}", gone.display(), why_not(path, gone));
         Error::Overlay { path: path.to_owned(), why }
     };
     let (disk, shown) = (path.display(), wanted.display());
     if !wanted.exists() {
         return Err(error(format!("{shown} is not there either: bring the base back")));
     }
-    let found = Identity::of(wanted)?;
+    let found = Identity::of_file(wanted, access)?;
     let recorded = header.backing.as_ref().map(|(_, name)| name.as_str());
     let note = Note::read(file, header).map_err(refused(path, &disk.to_string()))?;
     match note.filter(|note| recorded == Some(&note.base)) {
@@ -271,16 +300,14 @@ fn fits(file: &File, header: &Header, path: &Path, base: &Path, found: &Identity
 
 /// Notes the base of a disk that has no note; says what came of it. A base that is not whole is no reason to keep a
 /// guest from a disk it had until now.
-fn first_note(path: &Path, base: &Path, note: &Note, header: &Header) -> String {
-    if let Err(error) = whole(base, &base.display().to_string(), Keys::Users) {
+fn first_note(path: &Path, base: &Path, note: &Note, header: &Header, access: Access<'_>) -> String {
+    if let Err(error) = whole(base, &base.display().to_string(), Access { keys: Keys::Users, ..access }) {
         return format!(
             "the base of {} is not as it should be, the guest may read zeros: {error}",
             path.display()
         );
     }
-    let write = || {
-        OpenOptions::new().read(true).write(true).open(path).and_then(|file| note.write(&file, header, true))
-    };
+    let write = || access.files.write(path).and_then(|file| note.write(&file, header, true));
     match write() {
         Ok(()) => {
             format!("{} had no note of its base: from now on it wants {}", path.display(), note.identity)
@@ -292,19 +319,14 @@ fn first_note(path: &Path, base: &Path, note: &Note, header: &Header) -> String 
     }
 }
 
-/// Only the overlay itself is opened: what lies beyond the base reads as zeros. Where the L1 table has room in its last
-/// cluster, as up to 4 TiB, a single write of the header grows the disk; the library's way needs several, and a kill
-/// between them leaves a table that counts as free.
-fn grow(path: &Path, header: &Header, size_bytes: u64) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    if header.grow_in_place(&file, size_bytes)? {
-        return Ok(());
-    }
-    let image = Qcow2::<Storage>::builder(Storage::try_from(file)?)
-        .write(true)
-        .backing(None)
-        .open(DenyImplicitOpenGate::default())?;
-    let image = FormatAccess::new(image);
-    image.resize_grow(size_bytes, PreallocateMode::None)?;
-    image.flush()
+/// Only the overlay itself is opened: what lies beyond the base reads as zeros.
+fn grow(path: &Path, header: &Header, size_bytes: u64, access: Access<'_>) -> Result<(), Error> {
+    let file = access.files.write(path).map_err(at("opening", path))?;
+    header.grow(&file, size_bytes).map_err(|fault| match fault {
+        Fault::Io(error) => at("growing", path)(error),
+        Fault::Bad(what) => {
+            let why = format!("is {what} and cannot grow: bring a copy back, or take BERTH_DISK_SIZE away");
+            Error::Overlay { path: path.to_owned(), why }
+        }
+    })
 }

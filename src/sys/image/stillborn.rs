@@ -3,13 +3,12 @@
 //!
 //! Anything else may be a user's disk that was cut, and is refused elsewhere.
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::beside;
 use super::identity::Note;
 use super::qcow2::{Header, MAGIC, ReadAt};
+use super::{Beneath, beside};
 
 /// Header, refcount table, refcount block and L1 table of a disk of up to 4 TiB, a cluster of 64 KiB each. A larger one
 /// may end within its L1 table: refused.
@@ -20,8 +19,8 @@ const REFCOUNT: u64 = 2;
 /// Not even a header fits that says where the tables are.
 const SECTOR: usize = 512;
 
-pub(super) fn is_stillborn(path: &Path) -> io::Result<bool> {
-    let file = File::open(path)?;
+pub(super) fn is_stillborn(path: &Path, files: &Beneath) -> io::Result<bool> {
+    let file = files.read(path)?;
     let length = file.length()?;
     if length > NEW {
         return Ok(false);
@@ -51,14 +50,14 @@ fn holds_nothing(octets: &[u8]) -> bool {
 }
 
 /// Puts it out of the way, whatever it may tell somebody; where it is now, unless it was empty or is not there.
-pub(super) fn put_aside(path: &Path) -> io::Result<Option<PathBuf>> {
-    match fs::metadata(path) {
+pub(super) fn put_aside(path: &Path, files: &Beneath) -> io::Result<Option<PathBuf>> {
+    match files.metadata(path) {
         Ok(found) if found.len() == 0 => return Ok(None),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     }
     let aside = beside(path, "cut");
-    fs::rename(path, &aside)?;
+    files.rename(path, &aside)?;
     Ok(Some(aside))
 }

@@ -75,14 +75,24 @@ impl Socket {
         self.send(request)?;
         let mut answers = Answers::default();
         while !answers.ended() {
-            if !self.receive(&mut answers, 0)? {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
+            self.receive_next(&mut answers)?;
         }
         Ok(answers)
     }
 
-    fn send(&mut self, request: &[u8]) -> io::Result<()> {
+    /// The next datagram of a dump that was asked for with `send`.
+    pub fn next(&mut self) -> io::Result<Answers> {
+        let mut answers = Answers::default();
+        self.receive_next(&mut answers)?;
+        Ok(answers)
+    }
+
+    fn receive_next(&mut self, answers: &mut Answers) -> io::Result<()> {
+        if self.receive(answers, 0)? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+    }
+
+    /// Sends a datagram; what is left of answers to others is dropped.
+    pub fn send(&mut self, request: &[u8]) -> io::Result<()> {
         // The kernel counts its own overhead against the buffer; twice the bytes is its rule of thumb.
         if request.len() * 2 > self.send_buffer_len {
             sockopt::set_socket_send_buffer_size_force(&self.netlink, request.len() * 2)?;
@@ -152,7 +162,7 @@ impl Answers {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    fn ended(&self) -> bool {
+    pub fn ended(&self) -> bool {
         matches!(self.last_kind, NLMSG_DONE | NLMSG_ERROR)
     }
 

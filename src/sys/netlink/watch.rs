@@ -135,7 +135,7 @@ impl Changes {
     }
 }
 
-/// That a link, an IPv4 address, a route, a rule of policy routing or forwarding changed.
+/// That a link or an IPv4 address changed, or also a route, a rule of policy routing or forwarding.
 #[derive(Debug)]
 pub struct LinkChanges(Listener);
 
@@ -144,6 +144,12 @@ impl LinkChanges {
     pub fn open() -> Result<Self, Error> {
         let groups =
             [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV4_NETCONF];
+        Listener::open(NETLINK_ROUTE, &groups, &[]).map(Self).map_err(Error::Open)
+    }
+
+    /// The same for links and addresses alone: routes of a busy router are no news.
+    pub fn of_links_and_addresses() -> Result<Self, Error> {
+        let groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR];
         Listener::open(NETLINK_ROUTE, &groups, &[]).map(Self).map_err(Error::Open)
     }
 

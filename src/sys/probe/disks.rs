@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::Error;
-use super::files::{DIRECTORY, look, named, no_file, open, read, words};
+use super::files::{DIRECTORY, look, named, no_file, read, words};
 use crate::config::{Config, Source};
 use crate::facts::{DiskFile, Disks, dictionary_order};
+use crate::sys::beneath::{Beneath, leads_out};
 
 /// How deep `/volumes` is searched, how many disks a guest can have, and how many things passed over are told.
 const DEEPEST: usize = 16;
@@ -24,14 +25,15 @@ const MOST_SKIPPED: usize = 16;
 
 pub(super) fn disks(config: &Config) -> Result<Disks, Error> {
     let paths = &config.paths;
-    let (extra, skipped) = extra(&paths.volumes_dir, &paths.device_dir)?;
+    let files = Beneath::new(paths.untrusted());
+    let (extra, skipped) = extra(&paths.volumes_dir, &paths.device_dir, &files)?;
     // Looked at now: later they would cost VNC its password, or a download its start.
     let password = config.machine.vnc_password_file.as_deref().filter(|_| config.machine.vnc);
     for file in [password, paths.ca_file.as_deref()].into_iter().flatten() {
         named(file)?;
     }
     let optional = |path: &Option<PathBuf>| path.as_deref().map_or(Ok(None), named);
-    let root_device = root(&paths.device_dir.join("root"), config.machine.raw_blk_opts.is_some())?;
+    let root_device = root(&paths.device_dir.join("root"), config.machine.raw_blk_opts.is_some(), &files)?;
     let target = config.image.target.as_deref().map_or(Ok(None), target)?;
     let source = match &config.image.source {
         Some(Source::Path(path)) => Some(path),
@@ -72,9 +74,9 @@ fn target(word: &str) -> Result<Option<PathBuf>, Error> {
 }
 
 /// One that cannot be written boots nothing, unless the user's own options know better.
-fn root(path: &Path, own_options: bool) -> Result<Option<DiskFile>, Error> {
+fn root(path: &Path, own_options: bool, files: &Beneath) -> Result<Option<DiskFile>, Error> {
     let Some(metadata) = look(path)? else { return Ok(None) };
-    let disk = disk(path, &metadata)?;
+    let disk = disk(path, &metadata, files)?;
     match disk.read_only {
         Some(why) if !own_options => Err(Error::ReadOnlyRoot { path: disk.path, why }),
         _ => Ok(Some(disk)),
@@ -82,8 +84,8 @@ fn root(path: &Path, own_options: bool) -> Result<Option<DiskFile>, Error> {
 }
 
 /// Images anywhere below the volumes, then devices; what is found by two ways counts once.
-fn extra(volumes: &Path, devices: &Path) -> Result<(Vec<DiskFile>, Vec<String>), Error> {
-    let mut search = Search::default();
+fn extra(volumes: &Path, devices: &Path, files: &Beneath) -> Result<(Vec<DiskFile>, Vec<String>), Error> {
+    let mut search = Search { files, found: Vec::new(), skipped: Vec::new() };
     search.below(volumes, 0)?;
     search.found.sort_by(|a, b| dictionary_order(a.0.as_os_str().as_bytes(), b.0.as_os_str().as_bytes()));
     let mut named = Vec::new();
@@ -94,7 +96,7 @@ fn extra(volumes: &Path, devices: &Path) -> Result<(Vec<DiskFile>, Vec<String>),
         }
     }
     named.sort_by(|a, b| a.0.cmp(&b.0));
-    let Search { mut found, mut skipped } = search;
+    let Search { mut found, mut skipped, .. } = search;
     found.append(&mut named);
     if found.len() > MOST_DISKS {
         return Err(Error::TooManyDisks { volumes: volumes.to_owned(), devices: devices.to_owned() });
@@ -104,7 +106,7 @@ fn extra(volumes: &Path, devices: &Path) -> Result<(Vec<DiskFile>, Vec<String>),
     for (path, metadata) in found {
         let first = seen.entry(identity(&metadata)).or_insert_with(|| path.clone());
         if *first == path {
-            extra.push(disk(&path, &metadata)?);
+            extra.push(disk(&path, &metadata, files)?);
         } else {
             skipped.push(format!("{} is {}, which is attached already", path.display(), first.display()));
         }
@@ -132,12 +134,12 @@ fn no_disk(metadata: &Metadata) -> Option<&'static str> {
 }
 
 /// Opens it for reading, which is the least a disk must allow, and asks whether it may be written.
-fn disk(path: &Path, metadata: &Metadata) -> Result<DiskFile, Error> {
+fn disk(path: &Path, metadata: &Metadata, files: &Beneath) -> Result<DiskFile, Error> {
     if let Some(what) = no_disk(metadata) {
         return Err(Error::NotAFile { path: path.to_owned(), what });
     }
     let failed = |source| Error::Read { path: path.to_owned(), source };
-    let size_bytes = open(path).and_then(|mut file| file.seek(SeekFrom::End(0))).map_err(failed)?;
+    let size_bytes = files.read(path).and_then(|mut file| file.seek(SeekFrom::End(0))).map_err(failed)?;
     Ok(DiskFile { path: path.to_owned(), size_bytes, read_only: read_only(path, metadata) })
 }
 
@@ -152,13 +154,13 @@ fn read_only(path: &Path, metadata: &Metadata) -> Option<String> {
 }
 
 /// `find DIR -name '*.img'`: real directories only, so that no link leads in a circle.
-#[derive(Default)]
-struct Search {
+struct Search<'a> {
+    files: &'a Beneath,
     found: Vec<(PathBuf, Metadata)>,
     skipped: Vec<String>,
 }
 
-impl Search {
+impl Search<'_> {
     fn below(&mut self, dir: &Path, depth: usize) -> Result<(), Error> {
         for entry in entries(dir)? {
             let (name, path) = (entry.file_name(), entry.path());
@@ -167,10 +169,12 @@ impl Search {
                 self.directory(&path, is_image, depth)?;
             } else if is_image && self.found.len() <= MOST_DISKS {
                 match look(&path) {
-                    Ok(Some(metadata)) => match no_disk(&metadata) {
-                        None => self.found.push((path, metadata)),
-                        Some(what) => self.skip(format!("{} is {what}", path.display())),
-                    },
+                    Ok(Some(metadata)) => {
+                        match no_disk(&metadata).map(str::to_owned).or_else(|| self.led_out(&path)) {
+                            None => self.found.push((path, metadata)),
+                            Some(what) => self.skip(format!("{} is {what}", path.display())),
+                        }
+                    }
                     Ok(None) => {}
                     Err(error) => self.skip(words(&error)),
                 }
@@ -193,6 +197,11 @@ impl Search {
             other => return other,
         }
         Ok(())
+    }
+
+    /// Why a link is not followed.
+    fn led_out(&self, path: &Path) -> Option<String> {
+        self.files.read(path).err().filter(leads_out).map(|error| error.to_string())
     }
 
     fn skip(&mut self, why: String) {

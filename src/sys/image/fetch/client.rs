@@ -37,6 +37,8 @@ pub(super) struct Client<'a> {
     tls: TlsConnector,
     proxies: &'a Proxies,
     timing: Timing,
+    /// A digest is wanted: whoever sends the image.
+    is_checked: bool,
 }
 
 /// What a server says, and what it sends.
@@ -53,7 +55,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 impl<'a> Client<'a> {
     pub fn new(request: &super::Request<'a>, runtime: &'a Runtime) -> Result<Self, Error> {
         let tls = TlsConnector::from(Arc::new(trust::config(request.ca_file)?));
-        Ok(Self { runtime, tls, proxies: request.proxies, timing: request.timing })
+        let (proxies, timing) = (request.proxies, request.timing);
+        Ok(Self { runtime, tls, proxies, timing, is_checked: request.checksum.is_some() })
     }
 
     /// The first answer that is no redirect.
@@ -69,12 +72,30 @@ impl<'a> Client<'a> {
             let route = Route { proxy, ..direct };
             let response = self.exchange(&route, resume).await?;
             match redirect(&route, &response)? {
-                Some(next) => url = next,
+                Some(next) => {
+                    self.stays_safe(&route, &next)?;
+                    url = next;
+                }
                 None => return Ok(self.answer(&route, response)),
             }
         }
         let last = Route { first, url: &url, proxy: None };
         Err(last.refused(format_args!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// What https promised is lost at a step to http, wherever in the chain: anybody on the way may send another image.
+    fn stays_safe(&self, route: &Route<'_>, next: &Url) -> Result<(), End> {
+        if !route.url.is_https() || next.is_https() {
+            return Ok(());
+        }
+        if !self.is_checked {
+            return Err(route.refused(format!(
+                "redirected from https to {next}, where anybody on the way may change the image: set IMG_SHA256, or name \
+                 a source that stays with https"
+            )));
+        }
+        tracing::warn!(url = %route.first, to = %next, "redirected from https to http: IMG_SHA256 alone guards the image");
+        Ok(())
     }
 
     fn answer(&self, route: &Route<'_>, response: Response<Incoming>) -> Answer<'a> {
@@ -114,9 +135,7 @@ impl<'a> Client<'a> {
             Ok(address) => vec![(address, port).into()],
             Err(_) => {
                 let found = tokio::net::lookup_host((host, port)).await;
-                let found =
-                    found.map_err(|error| route.broken(&io::Error::other(format!("{host}: {error}"))))?;
-                found.collect()
+                found.map_err(|error| not_found(route, host, &error))?.collect()
             }
         };
         let mut last = io::Error::other(format!("{host} has no address"));
@@ -149,7 +168,25 @@ impl<'a> Client<'a> {
     }
 }
 
-async fn send(stream: impl Io + 'static, request: Exchange) -> io::Result<Response<Incoming>> {
+/// A name that does not exist (NXDOMAIN) is so at each try; a name server that does not answer may, later. EAI_NONAME of
+/// getaddrinfo(3), told by its words alone: musl's. glibc has it for a server that is not reached as well.
+fn not_found(route: &Route<'_>, host: &str, error: &io::Error) -> End {
+    let said = error.to_string();
+    if is_no_name(&said) {
+        return route.refused(format_args!("{host}: {said}: check the name, and the pod's DNS"));
+    }
+    route.broken(&io::Error::other(format!("{host}: {said}")))
+}
+
+fn is_no_name(said: &str) -> bool {
+    said.contains("Name does not resolve")
+}
+
+/// Sends a request and reads the head of its answer; the rest of the connection is a task.
+pub async fn send(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Exchange,
+) -> io::Result<Response<Incoming>> {
     let mut http = hyper::client::conn::http1::Builder::new();
     http.max_headers(MAX_HEADERS);
     let (mut sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
@@ -267,5 +304,24 @@ impl Read for Body<'_> {
         let read = (&*self.left).read(buffer)?;
         self.left.advance(read);
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_does_not_exist_is_told_from_a_server_that_does_not_answer() {
+        let said = |why: &str| is_no_name(&format!("failed to lookup address information: {why}"));
+        assert!(said("Name does not resolve"));
+        for may_pass in [
+            "Name or service not known",
+            "Temporary failure in name resolution",
+            "Try again",
+            "Non-recoverable failure",
+        ] {
+            assert!(!said(may_pass), "{may_pass}");
+        }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
-
 use super::client::{Answer, Client};
-use super::range::{Extent, Resume, number, validator};
+use super::range::{Extent, Resume, validator};
 use super::save::save;
 use super::stream::Stream;
 use super::{End, Error, Progress, Request, at};
@@ -88,25 +87,14 @@ impl Download<'_> {
         }
     }
 
-    /// Only what is known to be of this URL, and to be all there, is taken up.
     fn resume(&self, total: Option<u64>) -> Resume {
-        let text = fs::read_to_string(self.note).unwrap_or_default();
-        let mut lines = text.lines();
-        let same = lines.next() == Some(&self.identity);
-        let sendable = |line: &&str| !line.is_empty() && HeaderValue::from_str(line).is_ok();
-        let validator = lines.next().filter(|line| same && sendable(line)).map(str::to_owned);
-        let all_there = lines.next() == Some(&self.boot);
-        // Absent where no length was told.
-        let noted = lines.next().map(number);
-        let total = total.or(noted.flatten());
-        match fs::metadata(self.part) {
-            Ok(metadata)
-                if validator.is_some()
-                    && all_there
-                    && noted != Some(None)
-                    && total.is_none_or(|total| metadata.len() <= total) =>
-            {
-                Resume { have: metadata.len(), validator, total }
+        let files = self.request.access.files;
+        let mut note = String::new();
+        let read = files.read(self.note).and_then(|file| file.take(MAX_NOTE).read_to_string(&mut note));
+        match files.metadata(self.part) {
+            // Another name's file is not ours to write on.
+            Ok(part) if read.is_ok() && part.nlink() == 1 => {
+                Resume::noted(&note, &self.identity, &self.boot, part.len(), total)
             }
             _ => Resume::NOTHING,
         }
@@ -117,13 +105,13 @@ impl Download<'_> {
     fn tidy(&self, error: &Error) {
         let refused = matches!(error, Error::Status { .. } | Error::Refused { .. });
         if !(refused && self.resume(None).range().is_some()) {
-            let _ = fs::remove_file(self.part);
+            let _ = self.request.access.files.remove(self.part);
             self.forget();
         }
     }
 
     fn forget(&self) {
-        let _ = fs::remove_file(self.note);
+        let _ = self.request.access.files.remove(self.note);
     }
 
     /// One answer, saved.
@@ -137,7 +125,11 @@ impl Download<'_> {
         // Of a part no more than was said of it.
         let body = body.take(end.map_or(u64::MAX, |end| end - start));
         let mut stream = Stream::new(Box::new(body), total, self.request.checksum);
-        let replayed = if start > 0 { stream.replay(self.part, start).map_err(End::Final) } else { Ok(()) };
+        let replayed = if start > 0 {
+            stream.replay(self.part, start, self.request.access.files).map_err(End::Final)
+        } else {
+            Ok(())
+        };
         let saved = replayed
             .and_then(|()| save(self.request, &self.name, &mut stream, self.part, Some(&keep), progress));
         let reached = stream.done;
@@ -183,6 +175,9 @@ pub(super) struct Keep<'a> {
     /// The length of the whole, so that the next start holds the server to it.
     pub total: Option<u64>,
 }
+
+/// A fingerprint, a validator as long as a header may be, a boot's id, a length.
+const MAX_NOTE: u64 = 512 << 10;
 
 /// New octets that are worth a try for themselves.
 const MUCH: u64 = 1 << 20;

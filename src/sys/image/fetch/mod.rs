@@ -17,22 +17,26 @@ mod trust;
 mod turn;
 mod unpack;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::format::{Keys, whole};
+use super::format::{Access, whole};
 use super::identity::Identity;
 use super::overlay::wants;
-use super::{Error, at, beside, sync_dir_of};
+use super::{Error, at, beside};
 use crate::config::{Checksum, Proxies, Url};
 
+pub use client::send;
 use http::from_url;
+pub use range::{Extent, Resume, validator};
+pub use route::Exchange;
 use save::save;
 use stream::Stream;
 use turn::Turn;
+pub use unpack::{Packing, packing};
 
 /// What to fetch.
 #[derive(Debug, Clone)]
@@ -46,6 +50,10 @@ pub struct Request<'a> {
     pub ca_file: Option<&'a Path>,
     pub proxies: &'a Proxies,
     pub timing: Timing,
+    /// Octets that may come over the wire, and that the unpacked image may have.
+    pub max_bytes: Option<u64>,
+    /// Of the files that are written and looked at. With keys an encrypted image is taken.
+    pub access: Access<'a>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,20 +91,20 @@ pub struct Progress {
 
 /// Puts the image into its place. What is there already is replaced only by one that passed every check.
 pub fn fetch(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
-    fetch_for(request, None, Keys::None, progress)
+    fetch_for(request, None, progress)
 }
 
 /// [`fetch`], for the VM's disk at this path: an image that is not the one it was made on does not get into its
-/// place. With `keys` an encrypted one does. While another launcher fetches it, waits, and takes what that one got.
+/// place. While another launcher fetches it, waits, and takes what that one got.
 pub fn fetch_for(
     request: &Request<'_>,
     disk: Option<&Path>,
-    keys: Keys,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
+    let (access, files) = (request.access, request.access.files);
     let before = file_at(request.target);
-    let _turn = Turn::take(&beside(request.target, "part.lock"), request.target)?;
-    if file_at(request.target) != before && fetched_by_another(request.target, disk, keys) {
+    let _turn = Turn::take(&beside(request.target, "part.lock"), request.target, files)?;
+    if file_at(request.target) != before && fetched_by_another(request.target, disk, access) {
         return Ok(());
     }
     let part = beside(request.target, "part");
@@ -109,18 +117,18 @@ pub fn fetch_for(
         Origin::Url(url) => (url.to_string(), from_url(request, url, &part, &note, progress)),
     };
     let place = || {
-        check_part(&part, &name, request.target, disk, keys)?;
-        fs::rename(&part, request.target).map_err(at("renaming to", request.target))
+        check_part(&part, &name, request.target, disk, access)?;
+        files.rename(&part, request.target).map_err(at("renaming to", request.target))
     };
     got.and_then(|()| {
         place().inspect_err(|_| {
             // Nothing of it is worth taking up.
-            let _ = fs::remove_file(&part);
-            let _ = fs::remove_file(&note);
+            let _ = files.remove(&part);
+            let _ = files.remove(&note);
         })
     })?;
-    let _ = fs::remove_file(&note);
-    sync_dir_of(request.target).map_err(at("syncing the directory of", request.target))
+    let _ = files.remove(&note);
+    files.sync_dir_of(request.target).map_err(at("syncing the directory of", request.target))
 }
 
 /// Tells one file under a name from the next.
@@ -129,8 +137,8 @@ fn file_at(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// Whether what came while we waited will do.
-fn fetched_by_another(target: &Path, disk: Option<&Path>, keys: Keys) -> bool {
-    match check_part(target, &target.display().to_string(), target, disk, keys) {
+fn fetched_by_another(target: &Path, disk: Option<&Path>, access: Access<'_>) -> bool {
+    match check_part(target, &target.display().to_string(), target, disk, access) {
         Ok(()) => {
             tracing::info!(image = %target.display(), "another launcher has fetched the image");
             true
@@ -149,20 +157,27 @@ fn from_path(
     part: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
-    let file = File::open(path).map_err(at("opening the image", path))?;
+    let files = request.access.files;
+    let file = files.read(path).map_err(at("opening the image", path))?;
     let total = file.metadata().map_err(at("reading the size of", path))?.len();
     let mut stream = Stream::new(Box::new(BufReader::new(file)), Some(total), request.checksum);
     save(request, name, &mut stream, part, None, progress).map_err(|end| {
-        let _ = fs::remove_file(part);
+        let _ = files.remove(part);
         end.error(name.to_owned())
     })
 }
 
 /// The one look at all of it before it has a name.
-fn check_part(part: &Path, name: &str, target: &Path, disk: Option<&Path>, keys: Keys) -> Result<(), Error> {
-    whole(part, name, keys)?;
+fn check_part(
+    part: &Path,
+    name: &str,
+    target: &Path,
+    disk: Option<&Path>,
+    access: Access<'_>,
+) -> Result<(), Error> {
+    whole(part, name, access)?;
     match disk {
-        Some(disk) => wants(disk, target, &Identity::named(part, name)?),
+        Some(disk) => wants(disk, target, &Identity::named(part, name, access)?, access),
         None => Ok(()),
     }
 }

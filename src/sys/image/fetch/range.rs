@@ -3,7 +3,8 @@
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// What a part may be taken up from: octets as they came, of a version with a name.
-pub(super) struct Resume {
+#[derive(Debug, Clone)]
+pub struct Resume {
     pub have: u64,
     pub validator: Option<String>,
     /// As an earlier answer for the same version said.
@@ -12,6 +13,25 @@ pub(super) struct Resume {
 
 impl Resume {
     pub const NOTHING: Self = Self { have: 0, validator: None, total: None };
+
+    /// Of a part of so many octets, by the note beside it: fingerprint of the URL, validator, boot, length of the whole
+    /// where one was told. Only what is known to be of this URL, and to be all there, is taken up.
+    pub fn noted(note: &str, identity: &str, boot: &str, have: u64, total: Option<u64>) -> Self {
+        let mut lines = note.lines();
+        let same = lines.next() == Some(identity);
+        let sendable = |line: &&str| !line.is_empty() && HeaderValue::from_str(line).is_ok();
+        let validator = lines.next().filter(|line| same && sendable(line)).map(str::to_owned);
+        let all_there = lines.next() == Some(boot);
+        // Absent where no length was told.
+        let noted = lines.next().map(number);
+        let total = total.or(noted.flatten());
+        let fits = total.is_none_or(|total| have <= total);
+        if validator.is_some() && all_there && noted != Some(None) && fits {
+            Self { have, validator, total }
+        } else {
+            Self::NOTHING
+        }
+    }
 
     /// For `Range` and `If-Range`.
     pub fn range(&self) -> Option<(String, &str)> {
@@ -23,8 +43,8 @@ impl Resume {
 }
 
 /// The octets that an answer holds, by its own word.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Extent {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
     pub start: u64,
     /// Where this answer ends, the whole or not.
     pub end: Option<u64>,
@@ -134,7 +154,7 @@ impl ContentRange {
 }
 
 /// Digits only: `parse` takes a sign.
-pub(super) fn number(text: &str) -> Option<u64> {
+fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
@@ -152,7 +172,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 
 /// A strong ETag, else a date that is strong. A weak one does not promise the same bytes (RFC 9110 §13.1.5), nor
 /// does a file that changed in the second of the answer (§8.8.2.2).
-pub(super) fn validator(headers: &HeaderMap) -> Option<String> {
+pub fn validator(headers: &HeaderMap) -> Option<String> {
     let etag = text(headers, header::ETAG).filter(|etag| etag.starts_with('"'));
     let modified = || {
         let told = text(headers, header::LAST_MODIFIED)?;

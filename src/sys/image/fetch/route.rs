@@ -16,7 +16,7 @@ use crate::config::{Proxy, Url};
 
 pub(super) const USER_AGENT: &str = concat!("berth/", env!("CARGO_PKG_VERSION"));
 
-pub(super) type Exchange = Request<Empty<Bytes>>;
+pub type Exchange = Request<Empty<Bytes>>;
 
 /// Where a request goes, and on whose behalf.
 pub(super) struct Route<'a> {

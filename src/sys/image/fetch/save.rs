@@ -1,13 +1,13 @@
 //! From the stream into the part: unpacked, checked, synced.
 
-use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::super::create;
+use super::super::{Beneath, create};
 use super::http::Keep;
 use super::stream::Stream;
-use super::unpack::{copy, packing, unpack};
+use super::unpack::{copy, packing, unpack, within};
 use super::{End, Error, Progress, Request, at};
 
 /// Streams into the part: looks at the beginning, unpacks, writes, compares the digest, syncs.
@@ -19,11 +19,14 @@ pub(super) fn save(
     keep: Option<&Keep<'_>>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), End> {
+    let files = request.access.files;
     let resumed = stream.done;
+    // What is told is believed, and need not be fetched to be refused.
+    within(name, stream.total.unwrap_or(0), request.max_bytes).map_err(End::Final)?;
     let mut out = if resumed > 0 {
-        append(part, resumed)?
+        append(part, resumed, files)?
     } else {
-        create(part, 0o644).map_err(at("creating", part)).map_err(End::Final)?
+        create(part, 0o644, files).map_err(at("creating", part)).map_err(End::Final)?
     };
     if resumed == 0 {
         let packing = packing(stream.peek().map_err(End::Broken)?);
@@ -31,24 +34,26 @@ pub(super) fn save(
         match keep {
             Some(Keep { url, note, boot, validator: Some(validator), total }) if packing.is_none() => {
                 let total = total.map(|total| format!("{total}\n")).unwrap_or_default();
-                fs::write(note, format!("{url}\n{validator}\n{boot}\n{total}"))
+                let text = format!("{url}\n{validator}\n{boot}\n{total}");
+                create(note, 0o644, files)
+                    .and_then(|mut file| file.write_all(text.as_bytes()))
                     .map_err(at("writing", note))
                     .map_err(End::Final)?;
             }
             Some(Keep { note, .. }) => {
-                let _ = fs::remove_file(note);
+                let _ = files.remove(note);
             }
             None => {}
         }
         match packing {
-            None => copy(name, stream, &mut out, part, progress)?,
-            Some(packing) => unpack(name, packing, stream, &mut out, part, progress)?,
+            None => copy(request, name, stream, &mut out, part, progress)?,
+            Some(packing) => unpack(request, name, packing, stream, &mut out, part, progress)?,
         }
     } else {
-        copy(name, stream, &mut out, part, progress)?;
+        copy(request, name, stream, &mut out, part, progress)?;
     }
     // Each reader goes to the end of its stream, and so to the end of the wire.
-    if io::copy(stream, &mut io::sink()).map_err(End::Broken)? > 0 {
+    if stream.read(&mut [0; 1]).map_err(End::Broken)? > 0 {
         let what = "an archive with something after its end".to_owned();
         return Err(End::Final(Error::NotAnImage { name: name.to_owned(), what }));
     }
@@ -56,9 +61,9 @@ pub(super) fn save(
     verified.and_then(|()| out.sync_all().map_err(at("syncing", part))).map_err(End::Final)
 }
 
-fn append(part: &Path, have: u64) -> Result<File, End> {
+fn append(part: &Path, have: u64, files: &Beneath) -> Result<File, End> {
     let open = || -> io::Result<File> {
-        let mut file = fs::OpenOptions::new().read(true).write(true).open(part)?;
+        let mut file = files.write(part)?;
         file.set_len(have)?;
         file.seek(SeekFrom::End(0))?;
         Ok(file)

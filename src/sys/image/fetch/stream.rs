@@ -1,11 +1,11 @@
 //! The bytes of the wire: hashed as they come, looked at before they are used, an early end noticed.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use sha2::{Digest, Sha256, Sha512};
 
+use super::super::Beneath;
 use super::super::format::HEAD;
 use super::{Error, at};
 use crate::config::Checksum;
@@ -55,8 +55,8 @@ impl<'a> Stream<'a> {
     }
 
     /// Takes a part in as if it had just been read.
-    pub fn replay(&mut self, part: &Path, bytes: u64) -> Result<(), Error> {
-        let mut file = File::open(part).map_err(at("opening", part))?.take(bytes);
+    pub fn replay(&mut self, part: &Path, bytes: u64, files: &Beneath) -> Result<(), Error> {
+        let mut file = files.read(part).map_err(at("opening", part))?.take(bytes);
         let mut buffer = vec![0; HEAD];
         loop {
             match file.read(&mut buffer).map_err(at("reading", part))? {

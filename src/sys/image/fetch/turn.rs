@@ -3,13 +3,14 @@
 //! `flock(2)` on a file beside the part, which is renamed and made anew under the one who writes it. The kernel lets
 //! go of it when the process ends, however it ends.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use super::super::Beneath;
 use super::super::lock::{acquire, holder_of, open, sign};
 use super::{Error, at};
 
@@ -19,17 +20,18 @@ const MODE: u32 = 0o664;
 const MAX_VANISHED: u32 = 100;
 
 /// Held until dropped.
-pub(super) struct Turn {
+pub(super) struct Turn<'a> {
     file: File,
     path: PathBuf,
+    files: &'a Beneath,
 }
 
-impl Turn {
+impl<'a> Turn<'a> {
     /// Waits for it, with a word when it has to. Blocking, for as long as another one fetches.
-    pub fn take(path: &Path, target: &Path) -> Result<Self, Error> {
+    pub fn take(path: &Path, target: &Path, files: &'a Beneath) -> Result<Self, Error> {
         let (mut told, mut vanished) = (false, 0);
         loop {
-            let (mut file, writable) = match open(path, MODE) {
+            let (mut file, writable) = match open(path, MODE, files) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && vanished < MAX_VANISHED => {
                     vanished += 1;
                     continue;
@@ -47,7 +49,7 @@ impl Turn {
                 acquire(&file, path, FlockOperation::LockExclusive)?;
             }
             // Who had it has removed it at the end, and the next may have made another.
-            if !is_at(&file, path) {
+            if !is_at(&file, path, files) {
                 continue;
             }
             if writable {
@@ -55,23 +57,23 @@ impl Turn {
                 let pod = rustix::system::uname().nodename().to_string_lossy().into_owned();
                 let _ = sign(&mut file, &format!("{pod} (pid {})", std::process::id()));
             }
-            return Ok(Self { file, path: path.to_owned() });
+            return Ok(Self { file, path: path.to_owned(), files });
         }
     }
 }
 
-impl Drop for Turn {
+impl Drop for Turn<'_> {
     /// Nobody else removes it while it is locked. After a kill it stays, and is taken by the next.
     fn drop(&mut self) {
-        if is_at(&self.file, &self.path) {
-            let _ = fs::remove_file(&self.path);
+        if is_at(&self.file, &self.path, self.files) {
+            let _ = self.files.remove(&self.path);
         }
     }
 }
 
 /// Whether the name is still that of the open file. Opened, since on NFS only that asks the server.
-fn is_at(file: &File, path: &Path) -> bool {
+fn is_at(file: &File, path: &Path, files: &Beneath) -> bool {
     let identity = |file: &File| file.metadata().ok().map(|found| (found.dev(), found.ino()));
-    let there = File::open(path).ok().and_then(|file| identity(&file));
+    let there = files.read(path).ok().and_then(|file| identity(&file));
     there.is_some() && there == identity(file)
 }

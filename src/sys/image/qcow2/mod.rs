@@ -1,15 +1,14 @@
 //! A qcow2 image's header (QEMU docs/interop/qcow2.rst), read from a file or from octets that mean no good.
 //!
-//! QEMU reads and writes the images; this says beforehand whether one is whole and may be opened at all. Extended L2
-//! entries and clusters compressed with zstd are QEMU's business. What the header points to is walked by [`tables`].
+//! QEMU reads and writes the images; this says beforehand whether one is whole and may be opened at all, and makes a disk
+//! larger ([`grow`]). Extended L2 entries and clusters compressed with zstd are QEMU's business. What the header points to is walked by [`tables`].
 
+mod data;
+mod grow;
 mod read;
 mod tables;
 
-use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 pub use read::{Fault, ReadAt};
 pub use tables::{check_l1, check_tables};
@@ -75,11 +74,15 @@ pub struct Header {
     l1: Table,
     refcounts: Table,
     snapshots: Table,
+    /// The width of a refcount, as a power of two of bits.
+    refcount_order: u32,
 }
 
 /// Version 2 ends there, the fields that version 3 always has at 104.
 const V2_LENGTH: u32 = 72;
 const V3_LENGTH: u32 = 104;
+/// Refcounts of version 2 have 16 bits.
+const V2_REFCOUNT_ORDER: u32 = 4;
 /// Of the compression type, where the header is long enough to have it.
 const COMPRESSION_TYPE: u32 = V3_LENGTH;
 
@@ -123,8 +126,9 @@ impl Header {
                 entries: u64::from(fields.u32(56)) << (cluster_bits - 3),
             },
             snapshots: Table { offset: fields.u64(64), entries: fields.u32(60).into() },
+            refcount_order: if fields.u32(4) == 3 { fields.u32(96) } else { V2_REFCOUNT_ORDER },
         };
-        header.bounds(v3(fields.u32(96).into()))?;
+        header.bounds()?;
         header
             .compression(fields.u8(COMPRESSION_TYPE as usize).filter(|_| header_length > COMPRESSION_TYPE))?;
         header.backing = header.backing_name(image, fields.u64(8), fields.u32(16))?;
@@ -132,13 +136,13 @@ impl Header {
         Ok(header)
     }
 
-    fn bounds(&self, refcount_order: u64) -> Result<(), Fault> {
+    fn bounds(&self) -> Result<(), Fault> {
         let damaged = |what: &str| bad(format!("a damaged qcow2 image ({what})"));
         let unknown = self.incompatible & !incompatible::KNOWN;
         if unknown != 0 {
             return bad(format!("a qcow2 image with the unknown feature {}", unknown.trailing_zeros()));
         }
-        if refcount_order > 6 {
+        if self.refcount_order > 6 {
             return damaged("refcounts of more than 64 bits");
         }
         // A subcluster is a 32nd of a cluster and has a sector at least.
@@ -275,34 +279,6 @@ impl Header {
             && self.l1.offset == 3 * self.cluster()
             && self.snapshots.entries == 0;
         is_new.then(|| self.l1.offset..self.l1.offset + self.l1.entries * 8)
-    }
-
-    /// Makes the disk larger within the clusters that its L1 table has; false when they do not suffice.
-    pub fn grow_in_place(&self, image: &File, size: u64) -> io::Result<bool> {
-        let entries = size.div_ceil(self.l2_entries() * self.cluster()).max(self.l1.entries);
-        let (old, new) = (self.l1.entries * 8, entries * 8);
-        if new > old.next_multiple_of(self.cluster()) || new > MAX_L1_OCTETS {
-            return Ok(false);
-        }
-        // What is behind the table need not be zeros yet.
-        let zeros = vec![0; usize::try_from(new - old).map_err(io::Error::other)?];
-        image.write_all_at(&zeros, self.l1.offset + old)?;
-        image.sync_data()?;
-        let mut fields = [0; V2_LENGTH as usize];
-        image.read_exact_at(&mut fields, 0)?;
-        let mut put = |from: usize, value: &[u8]| {
-            fields.iter_mut().skip(from).zip(value).for_each(|(slot, octet)| *slot = *octet);
-        };
-        put(24, &size.to_be_bytes());
-        put(36, &u32::try_from(entries).map_err(io::Error::other)?.to_be_bytes());
-        if self.autoclear != 0 {
-            // Bitmaps of the old size are of no use: cleared first, as for every writer that does not keep them.
-            image.write_all_at(&[0; 8], 88)?;
-        }
-        // One write within a sector.
-        image.write_all_at(&fields, 0)?;
-        image.sync_data()?;
-        Ok(true)
     }
 
     fn extended_l2(&self) -> bool {

@@ -4,11 +4,18 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
 /// Octets at an offset: a file, or a slice in tests and fuzzing.
 pub trait ReadAt {
     fn length(&self) -> io::Result<u64>;
     /// Fills the buffer, or is an error.
     fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Where octets begin, from there on, that need not be zeros; None: there are none up to the end.
+    fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
 }
 
 impl ReadAt for File {
@@ -18,6 +25,15 @@ impl ReadAt for File {
 
     fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.read_exact_at(buffer, offset)
+    }
+
+    /// Holes of a sparse file are told by the file system (lseek(2)); one that does not know has data everywhere.
+    fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
+        match seek(self, SeekFrom::Data(offset)) {
+            Ok(data) => Ok(Some(data.max(offset))),
+            Err(Errno::NXIO) => Ok(None),
+            Err(_) => Ok(Some(offset)),
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! Whether everything a qcow2 header points to lies within the file: a download cut short shows there.
 //!
-//! L1 and L2 tables, data and compressed clusters, refcounts, snapshots and bitmaps. Tables are read in pieces, each
-//! L2 table once. A compressed cluster's length is told in sectors, so that its last one may be short unnoticed. What is inside of clusters and refcount blocks is not looked at, nor whether clusters are shared by
-//! mistake: that is `qemu-img check`'s, which reads a whole image.
+//! L1 and L2 tables, data and compressed clusters, refcounts, snapshots and bitmaps. Tables are read in pieces,
+//! each L2 table once; holes in a sparse file are passed over, and what is read has a bound. A compressed cluster's
+//! length is told in sectors, so that its last one may be short unnoticed. What is inside of clusters and refcount
+//! blocks is not looked at, nor whether clusters are shared by mistake: that is `qemu-img check`'s, which reads a
+//! whole image.
+
+use std::cell::Cell;
 
 use super::read::{Fault, Fields, ReadAt, bad, read};
 use super::{BITMAPS, BITMAPS_CONSISTENT, Header, Table};
@@ -11,15 +15,17 @@ use super::{BITMAPS, BITMAPS_CONSISTENT, Header, Table};
 const PIECE: u64 = 64 << 10;
 /// Pointers to L2 tables in memory: 32 MiB. Half of them, all different, stand for 1 PiB with clusters of 64 KiB.
 const MAX_L2_ENTRIES: usize = 4 << 20;
+/// Octets of tables that are read: those of a full disk of 64 TiB with clusters of 64 KiB. Some seconds.
+const MAX_READ: u64 = 8 << 30;
 /// QEMU's own bounds (block/qcow2.h, block/qcow2-bitmap.c).
 const MAX_SNAPSHOT_EXTRA: u32 = 1024;
 const MAX_BITMAPS: u32 = 65_535;
 const MAX_BITMAP_DIRECTORY: u64 = 64 << 20;
 
 /// Bits of an entry that are a host offset.
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// Marks an L2 entry of a compressed cluster, which has fields of its own.
-const COMPRESSED: u64 = 1 << 62;
+pub(super) const COMPRESSED: u64 = 1 << 62;
 
 /// Refuses a disk without its L1 table or one of its L2 tables. QEMU has them on the disk before it points to them, so no
 /// power failure takes them; of what they point to the newest may be missing, and no guest was told that it is there.
@@ -38,6 +44,16 @@ pub fn check_tables<R: ReadAt + ?Sized>(image: &R, header: &Header) -> Result<()
     walk.bitmaps()
 }
 
+impl Header {
+    /// Of a compressed cluster: where it begins, and where its last sector does.
+    pub(super) fn compressed(&self, entry: u64) -> (u64, u64) {
+        let offset_bits = 62 - (self.cluster_bits - 8);
+        let offset = entry & ((1 << offset_bits) - 1);
+        let more_sectors = (entry & (COMPRESSED - 1)) >> offset_bits;
+        (offset, if more_sectors == 0 { offset } else { offset / 512 * 512 + more_sectors * 512 })
+    }
+}
+
 struct Walk<'a, R: ?Sized> {
     image: &'a R,
     header: &'a Header,
@@ -48,11 +64,49 @@ struct Walk<'a, R: ?Sized> {
     l2: Vec<u64>,
     /// Where the cluster is that the disk ends in; 0: nowhere.
     last: u64,
+    /// Octets that may be read yet.
+    left: Cell<u64>,
+    /// Up to where zeros are, from where they were looked for.
+    hole: Cell<(u64, u64)>,
 }
 
 impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
     fn new(image: &'a R, header: &'a Header) -> Result<Self, Fault> {
-        Ok(Self { image, header, length: image.length()?, l1_octets: 0, l2: Vec::new(), last: 0 })
+        Ok(Self {
+            image,
+            header,
+            length: image.length()?,
+            l1_octets: 0,
+            l2: Vec::new(),
+            last: 0,
+            left: Cell::new(MAX_READ),
+            hole: Cell::new((0, 0)),
+        })
+    }
+
+    /// Octets from there on that are no file's data, and so zeros.
+    fn zeros(&self, offset: u64) -> Result<u64, Fault> {
+        let (from, to) = self.hole.get();
+        if !(from..to).contains(&offset) {
+            let data = self.image.data_from(offset)?.unwrap_or(u64::MAX);
+            // What is beyond the end is missing, and no zeros.
+            self.hole.set((offset, data.min(self.length)));
+        }
+        Ok(self.hole.get().1.saturating_sub(offset))
+    }
+
+    /// Counts what is about to be read.
+    fn afford(&self, octets: u64) -> Result<(), Fault> {
+        match self.left.get().checked_sub(octets) {
+            Some(left) => {
+                self.left.set(left);
+                Ok(())
+            }
+            None => bad(format!(
+                "a qcow2 image with more than {} GiB of tables (qemu-img convert -O qcow2 makes one with fewer)",
+                MAX_READ >> 30
+            )),
+        }
     }
 
     /// A table of which every octet has to be there.
@@ -84,11 +138,17 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         size: usize,
         entry: &mut dyn FnMut(u64, u64) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let mut left = table.entries * size as u64;
+        let size_octets = size as u64;
+        let mut left = table.entries * size_octets;
         let mut offset = table.offset;
         let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or_default()];
         while left > 0 {
+            // An entry of zeros stands for nothing.
+            let skipped = (self.zeros(offset)? / size_octets * size_octets).min(left);
+            offset += skipped;
+            left -= skipped;
             let now = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.afford(now as u64)?;
             let part = piece.get_mut(..now).unwrap_or_default();
             read(self.image, part, offset, "tables")?;
             // Most tables of a fresh image are empty.
@@ -192,10 +252,7 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
 
     /// A compressed cluster's last sector holds at least one octet of it.
     fn compressed(&self, entry: u64) -> Result<(), Fault> {
-        let offset_bits = 62 - (self.header.cluster_bits - 8);
-        let offset = entry & ((1 << offset_bits) - 1);
-        let more_sectors = (entry & (COMPRESSED - 1)) >> offset_bits;
-        let last = if more_sectors == 0 { offset } else { offset / 512 * 512 + more_sectors * 512 };
+        let (offset, last) = self.header.compressed(entry);
         if last >= self.length { self.beyond("compressed cluster", offset) } else { Ok(()) }
     }
 
@@ -260,5 +317,90 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
             self.pointers(table, "bitmap table", "bitmap")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    /// Counts what is read, and how often it is asked for data.
+    struct Counted {
+        file: File,
+        octets: Cell<u64>,
+        asked: Cell<u64>,
+    }
+
+    impl ReadAt for Counted {
+        fn length(&self) -> std::io::Result<u64> {
+            self.file.length()
+        }
+
+        fn fill(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+            self.octets.set(self.octets.get() + buffer.len() as u64);
+            self.file.fill(buffer, offset)
+        }
+
+        fn data_from(&self, offset: u64) -> std::io::Result<Option<u64>> {
+            self.asked.set(self.asked.get() + 1);
+            self.file.data_from(offset)
+        }
+    }
+
+    const CLUSTER: u64 = 2 << 20;
+    const TABLES: u64 = 8192;
+
+    /// An image of the largest clusters: header, L1 table, refcount table, and L2 tables that are holes.
+    fn sparse() -> Counted {
+        let file = tempfile::tempfile().unwrap();
+        let mut head = super::super::MAGIC.to_vec();
+        for (from, value) in [(4, 3u64), (20, 21), (36, TABLES), (56, 1), (96, 4), (100, 104)] {
+            head.resize(104, 0);
+            head[from..from + 4].copy_from_slice(&(value as u32).to_be_bytes());
+        }
+        for (from, value) in [(24, 1u64 << 30), (40, CLUSTER), (48, 2 * CLUSTER)] {
+            head[from..from + 8].copy_from_slice(&value.to_be_bytes());
+        }
+        file.write_all_at(&head, 0).unwrap();
+        let l1: Vec<u8> = (0..TABLES).flat_map(|table| ((3 + table) * CLUSTER).to_be_bytes()).collect();
+        file.write_all_at(&l1, CLUSTER).unwrap();
+        file.set_len((3 + TABLES) * CLUSTER).unwrap();
+        Counted { file, octets: Cell::default(), asked: Cell::default() }
+    }
+
+    /// 72 KiB on the disk were 16 GiB to read, and delayed the start by 44 s.
+    #[test]
+    fn tables_that_are_holes_are_not_read() {
+        let image = sparse();
+        let header = Header::read(&image).unwrap();
+        check_tables(&image, &header).unwrap();
+        assert!(image.octets.get() < 256 << 10, "{}", image.octets.get());
+        assert!(image.asked.get() < 16, "{}", image.asked.get());
+        // What is behind a hole is seen.
+        let entry = (TABLES + 3) * CLUSTER;
+        image.file.write_all_at(&entry.to_be_bytes(), (TABLES + 3) * CLUSTER - 8).unwrap();
+        let fault = check_tables(&image, &header).unwrap_err().to_string();
+        assert!(fault.contains("data cluster") && fault.contains("beyond its end"), "{fault}");
+        assert!(image.octets.get() < 1 << 20, "{}", image.octets.get());
+    }
+
+    /// The same where every table is data: reflinks, or a file system that knows of no holes.
+    #[test]
+    fn what_is_read_has_a_bound() {
+        let image = sparse();
+        let header = Header::read(&image).unwrap();
+        let mut walk = Walk::new(&image, &header).unwrap();
+        walk.left.set(3 * CLUSTER);
+        walk.l1(header.l1).unwrap();
+        (0..4).for_each(|table| {
+            let zeros = vec![0; usize::try_from(CLUSTER).unwrap()];
+            image.file.write_all_at(&zeros, (3 + table) * CLUSTER).unwrap();
+        });
+        let fault = walk.l2_tables().unwrap_err().to_string();
+        assert!(fault.contains("GiB of tables") && fault.contains("qemu-img convert"), "{fault}");
+        assert!(image.octets.get() <= 3 * CLUSTER + (1 << 20));
     }
 }
