@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use crate::iso;
 use crate::net::IfName;
+use crate::nft::Family;
 use crate::nft::explain::{Question, Route};
 use crate::plan::disk::{DiskPlan, Fetch, Root, Seed, Source};
 use crate::plan::link::LinkPlan;
 use crate::plan::{NetPlan, Plan, RoutePlan, nat};
-use crate::sys::image::{self, Format, Keys, Lock, Origin, Request, Timing};
+use crate::sys::beneath::Beneath;
+use crate::sys::image::{self, Access, Format, Keys, Lock, Origin, Request, Timing};
 use crate::sys::link::{self, Bridge, Links, Tap};
 use crate::sys::netlink::{self, Firewall};
 use crate::sys::route;
@@ -55,8 +57,46 @@ pub enum Error {
     Routes(#[from] route::Error),
     #[error(transparent)]
     Nat(#[from] netlink::Error),
-    #[error("a task ended unexpectedly")]
-    Task(#[from] tokio::task::JoinError),
+    /// The files were read by code that did not expect what is in them: the same as an image that is refused.
+    #[error(
+        "{what} cannot be read ({why}): it is damaged, or was made to look so; bring a copy back, or move it away to begin \
+         anew"
+    )]
+    Panicked { what: String, why: String },
+}
+
+/// Runs what blocks off the event loop: the one place where a panic over the content of a file becomes an error.
+async fn blocking<T: Send + 'static>(
+    what: &Path,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.unwrap_or_else(|error| {
+        let what = what.display().to_string();
+        let panic = error.try_into_panic().ok();
+        let text = panic.as_ref().and_then(|panic| {
+            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied())
+        });
+        Err(Error::Panicked { what, why: text.unwrap_or("a task ended unexpectedly").to_owned() })
+    })
+}
+
+/// What the plan says of the files: keys, and directories that are not trusted.
+#[derive(Clone)]
+struct Files {
+    keys: Keys,
+    beneath: Beneath,
+}
+
+impl Files {
+    fn of(plan: &DiskPlan) -> Self {
+        let keys = if plan.own_options { Keys::Users } else { Keys::None };
+        Self { keys, beneath: Beneath::new(plan.untrusted.iter().cloned()) }
+    }
+
+    fn access(&self) -> Access<'_> {
+        Access { keys: self.keys, files: &self.beneath }
+    }
 }
 
 /// Disks that are ready, held by the lock.
@@ -80,21 +120,19 @@ pub async fn lock(plan: &Plan) -> Result<Held, Error> {
     let group = plan.machine.user.as_ref().map(|user| user.gid);
     // The thread that opens the disk for QEMU later.
     join(group);
-    tokio::task::spawn_blocking(move || {
+    let (path, files) = (disk.lock.clone(), Files::of(&disk));
+    blocking(&path, move || {
         join(group);
         for note in &disk.notes {
             tracing::warn!("{note}");
         }
         image::private_dir(&disk.state_dir)?;
-        let lock = image::lock(&disk.lock, &format!("{name} (pid {})", std::process::id()))?;
-        share(&disk.lock, group);
+        let holder = format!("{name} (pid {})", std::process::id());
+        let lock = image::lock_for(&disk.lock, &holder, &files.beneath)?;
+        share(&disk.lock, group, &files);
         Ok(Held { lock, group })
     })
-    .await?
-}
-
-fn keys(plan: &DiskPlan) -> Keys {
-    if plan.own_options { Keys::Users } else { Keys::None }
+    .await
 }
 
 /// Threads have groups of their own: each that opens what another launcher may have made.
@@ -105,19 +143,26 @@ fn join(group: Option<u32>) {
 }
 
 /// So that a launcher that starts as QEMU's user takes up what one that starts as root has made, on the same volume.
-fn share(path: &Path, group: Option<u32>) {
-    if let Some(Err(error)) = group.map(|gid| image::share(path, gid)) {
-        tracing::debug!(%error, path = %path.display(), "not shared with QEMU's group");
+fn share(path: &Path, group: Option<u32>, files: &Files) {
+    match group.map(|gid| image::share(path, gid, &files.beneath)) {
+        None | Some(Ok(())) => {}
+        // A group that we are not in, nor may be.
+        Some(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            tracing::debug!(%error, path = %path.display(), "not shared with QEMU's group");
+        }
+        Some(Err(error)) => {
+            tracing::warn!(%error, path = %path.display(), "not shared with QEMU's group");
+        }
     }
 }
 
 /// Whether the base that is there will do. A disk that was made is held to its base when it is adopted; without one, a
 /// base that is refused, left by an earlier version or by hand, is worth asking its source for another.
-fn has_base(disk: &Path, base: &Path, keys: Keys) -> Result<bool, Error> {
+fn has_base(disk: &Path, base: &Path, access: Access<'_>) -> Result<bool, Error> {
     if !base.exists() || disk.exists() {
         return Ok(base.exists());
     }
-    match image::inspect_for(base, keys) {
+    match image::inspect_for(base, access) {
         Ok(_) => Ok(true),
         Err(error @ (image::Error::NotAnImage { .. } | image::Error::Refers { .. })) => {
             tracing::warn!(error = %crate::exit::story(&error), "the image in place is refused, fetching it anew");
@@ -130,24 +175,24 @@ fn has_base(disk: &Path, base: &Path, keys: Keys) -> Result<bool, Error> {
 /// Whether [`fetch`] is needed, and will take long.
 pub async fn has_to_fetch(plan: &DiskPlan) -> Result<bool, Error> {
     let Root::Overlay { path, base, fetch: Some(_), .. } = plan.root.clone() else { return Ok(false) };
-    let keys = keys(plan);
-    tokio::task::spawn_blocking(move || Ok(!has_base(&path, &base, keys)?)).await?
+    let files = Files::of(plan);
+    blocking(&base.clone(), move || Ok(!has_base(&path, &base, files.access())?)).await
 }
 
 /// What may take long, and must be done before the pod's address is mapped, since a download under way would lose its
 /// answers to the guest.
 pub async fn fetch(plan: &DiskPlan, held: &Held) -> Result<(), Error> {
     let Root::Overlay { path, base, fetch: Some(fetch), .. } = plan.root.clone() else { return Ok(()) };
-    let (group, keys) = (held.group, keys(plan));
-    tokio::task::spawn_blocking(move || {
+    let (group, files) = (held.group, Files::of(plan));
+    blocking(&base.clone(), move || {
         join(group);
-        fetch_base(&path, &base, &fetch, keys)
+        fetch_base(&path, &base, &fetch, files.access())
     })
-    .await?
+    .await
 }
 
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch, keys: Keys) -> Result<(), Error> {
+fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch, access: Access<'_>) -> Result<(), Error> {
     let started = Instant::now();
     if let Some(dir) = base.parent() {
         image::make_dir(dir)?;
@@ -165,8 +210,10 @@ fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch, keys: Keys) -> Result<(),
         ca_file: fetch.ca_file.as_deref(),
         proxies: &fetch.proxies,
         timing: Timing::default(),
+        max_bytes: fetch.max_bytes,
+        access,
     };
-    let fetched = image::fetch_for(&request, Some(disk), keys, &mut |progress| bar.show(progress));
+    let fetched = image::fetch_for(&request, Some(disk), &mut |progress| bar.show(progress));
     bar.finish();
     fetched?;
     tracing::info!(source = shown, image = %base.display(), took_ms = started.elapsed().as_millis(), "image fetched");
@@ -177,31 +224,35 @@ fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch, keys: Keys) -> Result<(),
 pub async fn disks(plan: &DiskPlan, held: Held) -> Result<Disks, Error> {
     let plan = plan.clone();
     let Held { lock, group } = held;
-    tokio::task::spawn_blocking(move || {
+    let files = Files::of(&plan);
+    let what = match &plan.root {
+        Root::Overlay { path, .. } | Root::Device { path } => path.clone(),
+    };
+    blocking(&what, move || {
         join(group);
-        let base = root(&plan.root, keys(&plan))?;
+        let base = root(&plan.root, &files)?;
         if let Root::Overlay { path, .. } = &plan.root {
-            share(path, group);
+            share(path, group, &files);
         }
         if let Some(seed) = &plan.seed {
-            write_seed(seed)?;
+            write_seed(seed, &files)?;
         }
         Ok(Disks { _lock: lock, base })
     })
-    .await?
+    .await
 }
 
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-fn root(root: &Root, keys: Keys) -> Result<Option<(PathBuf, Format)>, Error> {
+fn root(root: &Root, files: &Files) -> Result<Option<(PathBuf, Format)>, Error> {
     let Root::Overlay { path, base, size_bytes, .. } = root else { return Ok(None) };
     let started = Instant::now();
     if !path.exists() && !base.exists() {
         return Err(Error::NoBase(base.clone()));
     }
     if path.exists() {
-        image::wait_released(path, QEMU_GONE)?;
+        image::wait_released(path, QEMU_GONE, &files.beneath)?;
     }
-    let overlay = image::ensure_overlay_for(path, base, *size_bytes, keys)?;
+    let overlay = image::ensure_overlay_for(path, base, *size_bytes, files.access())?;
     if overlay.base != *base {
         tracing::warn!(disk = %path.display(), base = %overlay.base.display(), wanted = %base.display(),
             "the VM's disk was made on another image and stays on it");
@@ -214,10 +265,10 @@ fn root(root: &Root, keys: Keys) -> Result<Option<(PathBuf, Format)>, Error> {
             "BERTH_DISK_SIZE is less than the disk has: a disk is never shrunk");
     }
     if overlay.created {
-        let path = path.clone();
+        let (path, files) = (path.clone(), files.clone());
         // QEMU starts meanwhile; until this ends a power failure leaves no disk, or one that is made anew.
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = image::sync(&path) {
+            if let Err(error) = image::sync(&path, &files.beneath) {
                 tracing::error!(error = %crate::exit::story(&error), "the VM's disk may be lost by a power failure");
             }
         });
@@ -232,9 +283,9 @@ fn root(root: &Root, keys: Keys) -> Result<Option<(PathBuf, Format)>, Error> {
     Ok(Some((overlay.base, overlay.base_format)))
 }
 
-fn write_seed(seed: &Seed) -> Result<(), Error> {
+fn write_seed(seed: &Seed, files: &Files) -> Result<(), Error> {
     let image = seed.volume.image().map_err(Error::Seed)?;
-    image::write_atomically(&seed.path, &image, 0o600).map_err(Error::WriteSeed)?;
+    image::write_atomically(&seed.path, &image, 0o600, &files.beneath).map_err(Error::WriteSeed)?;
     tracing::info!(image = %seed.path.display(), label = seed.volume.label, bytes = image.len(), "config drive ready");
     Ok(())
 }
@@ -325,11 +376,20 @@ fn tap_of(plan: &LinkPlan) -> Tap<'_> {
     Tap { name: &tap.name, mtu: bridge.mtu, queues: tap.queues, owner: tap.owner }
 }
 
-/// The NAT, in one transaction; then, off the critical path, the anchor, and flows that began before it was there.
+/// The rules, in one transaction; then, off the critical path, the anchor, and flows that began before it was there.
+/// Returns whether this kernel has tables of family arp.
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<(), Error> {
+pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<bool, Error> {
     let started = Instant::now();
-    let generation = firewall.commit(plan.nat.clone()).await?;
+    let (generation, arp) = match firewall.commit(plan.nat.clone()).await {
+        Err(error @ netlink::Error::NoFamily { family: Family::ARP, .. }) => {
+            tracing::warn!(error = %crate::exit::story(&error), "the guest can fill the node's table of neighbours: \
+                use a kernel with CONFIG_NF_TABLES_ARP where guests are not trusted");
+            // Where rules of the operator's own need the family, too, this is refused like the first.
+            (firewall.commit(nat::without_arp(plan.nat.clone())).await?, false)
+        }
+        committed => (committed?, true),
+    };
     tracing::info!(
         table = nat::TABLE,
         generation,
@@ -349,5 +409,5 @@ pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<(), Error> {
             Err(error) => tracing::warn!(error = %crate::exit::story(&error), "old flows not forgotten"),
         }
     });
-    Ok(())
+    Ok(arp)
 }

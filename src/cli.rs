@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::config::Log;
+use crate::config::reader::{self, Environment};
 use crate::config::serve::{LEASE_FILE, ServeOptions};
-use crate::config::{LogFormat, Options};
+use crate::config::{Options, SelfTest};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -85,9 +87,8 @@ enum Verb {
     Selftest {
         #[command(flatten)]
         common: Common,
-        /// No name server is to be had here: do not ask the pod's
-        #[arg(long, env = "BERTH_SELFTEST_NO_DNS")]
-        no_dns: bool,
+        #[command(flatten)]
+        test: SelfTest,
     },
     /// How the launcher in this container is; exit code 0 when it is ready
     Status {
@@ -117,9 +118,10 @@ enum Verb {
         #[command(flatten)]
         log: Log,
     },
-    /// Check values files of the chart: all mistakes at once, with their lines; exit code 1 when there are any
+    /// Check values files of the chart, merged as `helm --values` merges them: all mistakes at once, with their lines; exit
+    /// code 1 when there are any
     Validate {
-        /// Values files; - is standard input
+        /// Values files of one release, the last goes first; - is standard input
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// How mistakes are printed
@@ -159,23 +161,6 @@ struct Common {
     options: Options,
     #[command(flatten)]
     log: Log,
-}
-
-/// What is logged, and how.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Log {
-    /// How log lines look on stderr [default: text]
-    #[arg(
-        long = "log-format",
-        env = "BERTH_LOG_FORMAT",
-        value_enum,
-        value_name = "FORMAT",
-        help_heading = "Logs"
-    )]
-    pub format: Option<LogFormat>,
-    /// What is logged: error, warn, info, debug or trace, by module if wanted [default: info]
-    #[arg(long = "log", env = "BERTH_LOG", value_name = "FILTER", help_heading = "Logs")]
-    pub filter: Option<String>,
 }
 
 /// What to do.
@@ -232,23 +217,30 @@ pub enum Command {
 /// Reads the arguments (program name first). The error is clap's: it knows whether it is help or a mistake,
 /// how to print itself and which exit code it has.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    parse_in(args, &reader::environment)
+}
+
+fn parse_in(
+    args: impl IntoIterator<Item = OsString>,
+    environment: Environment<'_>,
+) -> Result<Command, clap::Error> {
     let args: Vec<OsString> = args.into_iter().collect();
     let mut words = args.iter().skip(1);
     if words.next().is_some_and(|word| word == "bash") {
         return Ok(Command::Bash(words.cloned().collect()));
     }
     let args = as_seed(args);
-    if let Some(common) = run_alone(&args) {
+    if let Some(common) = run_alone(&args, environment) {
         return Ok(run(common));
     }
-    let cli = Cli::try_parse_from(args)?;
+    let cli: Cli = reader::parse(&args, environment)?;
     Ok(match cli.verb {
         None => run(cli.run),
         Some(Verb::Run(common)) => run(common),
         Some(Verb::Net(Common { options, log })) => Command::Net { options: Box::new(options), log },
         Some(Verb::Vm(Common { options, log })) => Command::Vm { options: Box::new(options), log },
-        Some(Verb::Selftest { common: Common { options, log }, no_dns }) => {
-            Command::Selftest { options: Box::new(options), log, no_dns }
+        Some(Verb::Selftest { common: Common { options, log }, test }) => {
+            Command::Selftest { options: Box::new(options), log, no_dns: test.no_dns }
         }
         Some(Verb::Status { state_dir, alive, output }) => Command::Status { state_dir, alive, output },
         Some(Verb::Serve { options, log }) => Command::Serve { options, log },
@@ -262,10 +254,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
 }
 
 /// `run` with flags and nothing else, said or not; None for all others, and for mistakes.
-fn run_alone(args: &[OsString]) -> Option<Common> {
+fn run_alone(args: &[OsString], environment: Environment<'_>) -> Option<Common> {
     let (name, words) = args.split_first()?;
     let words = words.strip_prefix(&[OsString::from("run")]).unwrap_or(words);
-    RunAlone::try_parse_from([name].into_iter().chain(words)).ok().map(|alone| alone.run)
+    let args: Vec<OsString> = [name].into_iter().chain(words).cloned().collect();
+    reader::parse::<RunAlone>(&args, environment).ok().map(|alone| alone.run)
 }
 
 fn run(common: Common) -> Command {
@@ -304,6 +297,28 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// `berth run URL`, for `--img-source URL`, printed the password.
+    #[test]
+    fn a_url_in_the_wrong_place_is_masked_in_the_usage_error() {
+        let said = |words: &[&str]| parse(words.iter().map(OsString::from)).expect_err("no command");
+        for url in ["http://me:hunter2@h/x?hunter2", "me:hunter2@h", "http://h/x?hunter2"] {
+            let (unknown, value) = (format!("--proxy={url}"), format!("--log-format={url}"));
+            for words in [
+                &["berth", url][..],
+                &["berth", "run", url],
+                &["berth", "run", &unknown],
+                &["berth", "plan", &unknown],
+                &["berth", "run", &value],
+                &["berth", "nft", url],
+                &["berth", "status", "--alive", url],
+            ] {
+                let text = said(words).render().ansi().to_string();
+                assert!(!text.contains("hunter2"), "{words:?}: {text}");
+                assert!(text.contains("error"), "{words:?}: {text}");
+            }
+        }
+    }
+
     #[test]
     fn no_verb_is_run() {
         assert!(matches!(command(&["berth"]), Command::Run { .. }));
@@ -336,17 +351,30 @@ mod tests {
         ));
     }
 
-    /// clap counts a value from the environment as given; containers always have HOSTNAME.
+    /// Containers always have HOSTNAME.
     #[test]
     fn the_environment_goes_with_every_verb() {
-        let cli = Cli::command().mut_args(|arg| match arg.get_id().as_str() {
-            "hostname" => arg.env("PATH"),
-            _ => arg,
-        });
-        for words in [vec!["berth"], vec!["berth", "plan"], vec!["berth", "run", "--", "-m", "1G"]] {
-            let matches = cli.clone().try_get_matches_from(&words);
-            assert!(matches.is_ok(), "{words:?}: {}", matches.expect_err("an error"));
+        let environment = |name: &str| (name == "HOSTNAME").then(|| "web-0".into());
+        for words in [
+            vec!["berth"],
+            vec!["berth", "net"],
+            vec!["berth", "plan"],
+            vec!["berth", "nft", "check"],
+            vec!["berth", "run", "--", "-m", "1G"],
+        ] {
+            let command = parse_in(words.iter().map(OsString::from), &environment);
+            let Ok(
+                Command::Run { options, .. }
+                | Command::Net { options, .. }
+                | Command::Plan { options, .. }
+                | Command::Nft { verb: nft::Nft::Check(options), .. },
+            ) = command
+            else {
+                panic!("{words:?}: {command:?}")
+            };
+            assert_eq!(options.hostname.as_deref(), Some("web-0"), "{words:?}");
         }
+        assert!(parse_in(["berth", "leases"].map(OsString::from), &environment).is_ok());
     }
 
     #[test]
@@ -381,6 +409,21 @@ mod tests {
         assert!(found.len() > 20, "{found:?}");
         for line in found {
             let words = std::iter::once("berth").chain(line.split(' ')).map(OsString::from);
+            if let Err(error) = parse(words) {
+                panic!("berth {line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_that_the_readme_shows_is_understood() {
+        let text = include_str!("../README.md").replace("\\\n", " ");
+        let shown = text.lines().filter_map(|line| line.strip_prefix("# berth "));
+        // A shell's next command, or a redirection, ends the words.
+        let lines: Vec<&str> = shown.filter_map(|line| line.split([';', '>', '|', '&']).next()).collect();
+        assert!(lines.len() >= 7, "{lines:?}");
+        for line in lines {
+            let words = std::iter::once("berth").chain(line.split_whitespace()).map(OsString::from);
             if let Err(error) = parse(words) {
                 panic!("berth {line}: {error}");
             }

@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+use crate::log::one_line;
+
 /// Why there is no guest (any more), as the code the container ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -27,7 +29,7 @@ pub enum Code {
     Plan,
     /// The image could not be fetched.
     Fetch,
-    /// What was fetched or found is not an image that may be booted.
+    /// What was fetched or found is not an image that may be booted, or too large.
     Refused,
     /// Another launcher holds the disk.
     Locked,
@@ -97,7 +99,7 @@ impl From<Code> for ExitCode {
     }
 }
 
-/// An error's whole story: what, and why, and why.
+/// An error's whole story: what, and why, and why. On one line, whatever names and answers are in it.
 pub fn story(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -106,5 +108,5 @@ pub fn story(error: &dyn std::error::Error) -> String {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    text
+    one_line(&text).into_owned()
 }

@@ -5,12 +5,14 @@ mod routing;
 pub use routing::{Further, Routing, RoutingRule};
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::{AddrParseError, IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::net::{IfName, Ipv4Prefix, MacAddr};
+use crate::net::{IfName, Ipv4Prefix, MacAddr, no_host};
 
 /// One look at the pod, before anything is changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -61,16 +63,98 @@ pub struct Interface {
     pub addresses: Vec<Ipv4Prefix>,
 }
 
+/// Such a link as it is found by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServedLink {
+    pub index: u32,
+    /// Why nobody reaches us by it: it is not set up, or a bridge takes what comes in. (A carrier it may have or not.)
+    pub deaf: Option<String>,
+    pub interface: Interface,
+    /// Those that are not for `interface.addresses` too: of the link's own scope, or deprecated.
+    pub every_address: Vec<Ipv4Prefix>,
+}
+
 /// `resolv.conf(5)`, as far as a forwarder needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Resolver {
-    pub nameservers: Vec<IpAddr>,
+    pub nameservers: Vec<NameServer>,
     /// Lower-case, no trailing dot, valid names only.
     pub search: Vec<String>,
     /// 0 to 15; 1 when not said.
     pub ndots: u8,
     /// Words that were skipped, with why: told once, never fatal.
     pub skipped: Vec<String>,
+}
+
+/// Whom to ask, at port 53.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NameServer {
+    pub address: IpAddr,
+    /// Index of the link that a link-local address is on (RFC 4007); 0 for all others.
+    pub scope: u32,
+}
+
+impl NameServer {
+    /// An address, with its link (fe80::1%eth0) where it is one of a link; the error says why it cannot be asked.
+    fn read(word: &str, index_of: impl Fn(&str) -> Option<u32>) -> Result<Self, String> {
+        let (address, zone) = match word.split_once('%') {
+            Some((address, zone)) => (address, Some(zone)),
+            None => (word, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| "not an address".to_owned())?;
+        let address = address.to_canonical();
+        if let Some(why) = not_to_be_asked(address) {
+            return Err(why.to_owned());
+        }
+        let scope = match (address, zone) {
+            (IpAddr::V6(address), Some(zone)) if address.is_unicast_link_local() => {
+                let index = zone.parse().ok().or_else(|| index_of(zone)).filter(|index| *index != 0);
+                index.ok_or_else(|| format!("a link-local name server, and no interface {zone}"))?
+            }
+            (IpAddr::V6(address), None) if address.is_unicast_link_local() => {
+                return Err("a link-local name server without its interface, as in fe80::1%eth0".to_owned());
+            }
+            _ => 0,
+        };
+        Ok(Self { address, scope })
+    }
+}
+
+/// What kind of address it is, where nobody answers at one. Ours at 127.0.0.0/8 and 0.0.0.0 are the pod's own, which may.
+pub fn not_to_be_asked(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(address) if address.is_loopback() || address.is_unspecified() => None,
+        IpAddr::V4(address) => no_host(address),
+        IpAddr::V6(address) => address.is_multicast().then_some("a multicast address (ff00::/8)"),
+    }
+}
+
+impl From<IpAddr> for NameServer {
+    fn from(address: IpAddr) -> Self {
+        Self { address, scope: 0 }
+    }
+}
+
+impl FromStr for NameServer {
+    type Err = AddrParseError;
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        text.parse::<IpAddr>().map(Self::from)
+    }
+}
+
+impl fmt::Display for NameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.scope {
+            0 => self.address.fmt(f),
+            scope => write!(f, "{}%{scope}", self.address),
+        }
+    }
+}
+
+impl Serialize for NameServer {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// What there is to boot from.
@@ -130,12 +214,19 @@ impl Resolver {
     /// Reads `resolv.conf(5)`: blanks or tabs, `#` and `;` comments, any number of name servers, the last of
     /// `search` and `domain`, `options ndots:N`. What cannot be used is skipped and named, never fatal.
     pub fn parse(text: &[u8]) -> Self {
+        Self::parse_on(text, |_| None)
+    }
+
+    /// The same where links have names: `index_of` knows their indices.
+    pub fn parse_on(text: &[u8], index_of: impl Fn(&str) -> Option<u32>) -> Self {
         let mut resolver = Self { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] };
         for line in String::from_utf8_lossy(text).lines() {
             let line = line.split(['#', ';']).next().unwrap_or_default();
             let mut words = line.split_whitespace();
             match words.next() {
-                Some("nameserver") => resolver.nameserver(words.next().unwrap_or_default()),
+                Some("nameserver") => {
+                    resolver.nameserver(words.next().unwrap_or_default(), &index_of);
+                }
                 Some("search" | "domain") => resolver.search(words),
                 Some("options") => resolver.options(words),
                 _ => {}
@@ -144,18 +235,12 @@ impl Resolver {
         resolver
     }
 
-    fn nameserver(&mut self, word: &str) {
-        // A scope (fe80::1%eth0) cannot be carried to another link.
-        match word.parse::<IpAddr>() {
-            Ok(address) if self.nameservers.contains(&address) => {}
-            Ok(address) if self.nameservers.len() < MOST => self.nameservers.push(address),
+    fn nameserver(&mut self, word: &str, index_of: impl Fn(&str) -> Option<u32>) {
+        match NameServer::read(word, index_of) {
+            Ok(server) if self.nameservers.contains(&server) => {}
+            Ok(server) if self.nameservers.len() < MOST => self.nameservers.push(server),
             Ok(_) => self.skip(word, "too many name servers"),
-            Err(_)
-                if word.split_once('%').is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok()) =>
-            {
-                self.skip(word, "a link-local name server");
-            }
-            Err(_) => self.skip(word, "not an address"),
+            Err(why) => self.skip(word, &why),
         }
     }
 
@@ -195,7 +280,8 @@ impl Resolver {
     }
 }
 
-/// Labels of 1 to 63 letters, digits, `-` and `_`, 253 octets in all, and not an address.
+/// Labels of 1 to 63 letters, digits, `-` and `_`, 253 octets in all, and not an address. More than a flag may say
+/// (`DomainName`): the file is somebody else's, and works elsewhere.
 fn is_domain(domain: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -229,7 +315,7 @@ mod tests {
         let resolver = parse(
             "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n",
         );
-        assert_eq!(resolver.nameservers, [IpAddr::from([10, 96, 0, 10])]);
+        assert_eq!(resolver.nameservers, [IpAddr::from([10, 96, 0, 10]).into()]);
         assert_eq!(resolver.search, ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
         assert_eq!((resolver.ndots, resolver.skipped.len()), (5, 0));
     }
@@ -273,10 +359,43 @@ mod tests {
     }
 
     #[test]
-    fn link_local_name_servers_are_skipped() {
-        let resolver = parse("nameserver fe80::1%eth0\nnameserver nonsense");
-        assert!(resolver.nameservers.is_empty());
-        assert_eq!(resolver.skipped.len(), 2);
+    fn name_servers_that_cannot_be_asked_are_skipped_and_named() {
+        for (word, why) in [
+            ("fe80::1%eth9", "a link-local name server, and no interface eth9"),
+            ("fe80::1%0", "a link-local name server, and no interface 0"),
+            ("fe80::1%", "a link-local name server, and no interface "),
+            ("fe80::1", "a link-local name server without its interface, as in fe80::1%eth0"),
+            ("ns.example", "not an address"),
+            ("10.9.0.2:53", "not an address"),
+            ("[fd00::1]:53", "not an address"),
+            ("224.0.0.251", "a multicast address (224.0.0.0/4)"),
+            ("255.255.255.255", "the broadcast address"),
+            ("ff02::fb%eth0", "a multicast address (ff00::/8)"),
+            ("", "not an address"),
+        ] {
+            let resolver = parse(&format!("nameserver {word}\nnameserver 10.0.0.1\n"));
+            assert_eq!(resolver.nameservers.len(), 1, "{word}");
+            assert_eq!(resolver.skipped, [format!("{word:?}: {why}")]);
+        }
+    }
+
+    #[test]
+    fn a_link_local_name_server_has_its_link() {
+        let text = b"nameserver fe80::1%eth0\nnameserver FE80::1%7\nnameserver fe80::2%eth1\nnameserver fd00::1%eth0\n";
+        let resolver = Resolver::parse_on(text, |name| (name == "eth0").then_some(7));
+        let words: Vec<String> = resolver.nameservers.iter().map(NameServer::to_string).collect();
+        assert_eq!(words, ["fe80::1%7", "fd00::1"]);
+        assert_eq!(resolver.skipped.len(), 1, "{:?}", resolver.skipped);
+    }
+
+    /// The same server under another name is the same: ours must be known when it is asked.
+    #[test]
+    fn an_address_in_another_form_is_the_same_and_the_pods_own_may_answer() {
+        let resolver = parse(
+            "nameserver ::ffff:10.0.0.1\nnameserver 10.0.0.1\nnameserver 0.0.0.0\nnameserver 127.0.0.53\nnameserver ::1\n",
+        );
+        let words: Vec<String> = resolver.nameservers.iter().map(NameServer::to_string).collect();
+        assert_eq!(words, ["10.0.0.1", "0.0.0.0", "127.0.0.53", "::1"]);
     }
 
     /// As `printf '%s\\n' … | LC_ALL=C sort -d` prints them.

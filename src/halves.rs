@@ -10,7 +10,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -124,7 +124,8 @@ pub async fn follow(tap: IfName, guest: u32, heard: watch::Sender<Option<Network
     }
 }
 
-async fn listen_to(stream: UnixStream, heard: &watch::Sender<Option<Network>>) {
+/// Hears one network half out, until it ends, hangs or says what is no status.
+pub async fn listen_to(stream: impl AsyncRead + Unpin, heard: &watch::Sender<Option<Network>>) {
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
     loop {

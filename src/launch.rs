@@ -18,7 +18,7 @@ use berth::sys::image::Format;
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
 use berth::sys::{self, child, probe};
-use berth::{apply, halves, observe, selftest, serve, status, supervise};
+use berth::{apply, confine, halves, observe, selftest, serve, status, supervise};
 use tokio::sync::watch;
 
 use super::{Failure, configure, from_apply, from_plan, make_plan, tell};
@@ -32,7 +32,8 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
     let config = configure(options)?;
     let mut plan = make_plan(&config, &links).await?;
-    let told = Told::start("run", &plan.disk.state_dir);
+    tell(confine::ourselves(Some(&plan.machine)).as_slice());
+    let told = Told::start("run", &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
     let preparing = async {
         let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
         let held = apply::lock(&plan).await.map_err(from_apply)?;
@@ -79,9 +80,10 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
         probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
     let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
     tell(&plan.notes);
+    tell(confine::ourselves(None).as_slice());
     // Before anything is touched: another one may serve here.
     let listener = halves::listen(&plan.link.tap.name).await.map_err(from_halves)?;
-    let told = Told::start("net", &config.paths.state_dir);
+    let told = Told::start("net", &config.paths.state_dir, confine::unconfined(None));
     tokio::spawn(halves::tell(listener, told.network()));
     let preparing = async {
         let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
@@ -106,7 +108,8 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
     let config = configure(options)?;
     let mut plan = make_plan(&config, &links).await?;
-    let told = Told::start("vm", &plan.disk.state_dir);
+    tell(confine::ourselves(Some(&plan.machine)).as_slice());
+    let told = Told::start("vm", &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
     tokio::spawn(halves::follow(plan.net.link.tap.name.clone(), config.machine.uid, told.other.clone()));
     let launching = async {
         let preparing = async {
@@ -155,7 +158,7 @@ pub async fn self_test(options: &Options, no_dns: bool) -> Result<Code, Failure>
     let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
     let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
     let config = configure(options)?;
-    if status::ask(&config.paths.state_dir).is_ok() {
+    if status::ask(&config.paths.state_dir).await.is_ok() {
         let text = "a launcher runs here: ask it with `berth status`, and test in a container of its own";
         return Err(Failure(Code::Plan, text.into()));
     }
@@ -259,9 +262,9 @@ impl NetVerb {
 /// The network half, made and bound.
 struct Network {
     bound: Option<serve::Bound>,
-    /// The bridge's index.
-    bridge: u32,
     firewall: Firewall,
+    /// The kernel has tables of family arp.
+    arp: bool,
     /// Notes that were told.
     told: BTreeSet<String>,
 }
@@ -269,18 +272,26 @@ struct Network {
 impl Network {
     /// Everything but the mapping: the pod still has its address for itself.
     async fn make(plan: &NetPlan, links: &Links, firewall: Firewall) -> Result<Self, Failure> {
+        let from_serve = |error: serve::Error| Failure(Code::Serve, story(&error));
+        let target = serve::Target::one_guest(&plan.guest, 0);
+        let starting =
+            target.as_ref().map(serve::prepare).transpose().map_err(|error| from_serve(error.into()))?;
         let bridge = apply::links(&plan.link, links).await.map_err(from_apply)?;
         let lost = apply::routes(&plan.route, links).await.map_err(from_apply)?;
         tell(&lost);
         apply::way_out(plan, bridge, links).await.map_err(from_apply)?;
-        let bound = serve::bind(&plan.guest).map_err(|error| Failure(Code::Serve, story(&error)))?;
+        let bind = |(mut target, starting): (serve::Target, _)| {
+            target.link = bridge;
+            serve::Bound::on(target, starting)
+        };
+        let bound = target.zip(starting).map(bind).transpose().map_err(from_serve)?;
         let told = lost.into_iter().chain(plan.notes.iter().cloned()).collect();
-        Ok(Self { bound, bridge, firewall, told })
+        Ok(Self { bound, firewall, arp: true, told })
     }
 
     /// The pod's address is the guest's from here on.
-    async fn mapped(self, plan: &NetPlan) -> Result<Self, Failure> {
-        apply::nat(plan, &self.firewall).await.map_err(from_apply)?;
+    async fn mapped(mut self, plan: &NetPlan) -> Result<Self, Failure> {
+        self.arp = apply::nat(plan, &self.firewall).await.map_err(from_apply)?;
         Ok(self)
     }
 
@@ -294,13 +305,18 @@ impl Network {
         told: &Told,
         stopping: watch::Receiver<bool>,
     ) {
-        let (bridge, bridges) = watch::channel(self.bridge);
         told.down.send_modify(|down| *down -= 1);
-        let (bound, stop) = (self.bound, stopping.clone());
+        let targets = self.bound.as_ref().map(serve::Bound::targets);
+        let (subscribed, stop) = (targets.as_ref().map(watch::Sender::subscribe), stopping.clone());
         let down = told.down.clone();
-        let serving = tokio::spawn(async move { serve::run(bound, stop, bridges, &down).await });
-        let here = Here { config, links, plan: &plan.link, verb, bridge, told: RefCell::new(self.told) };
-        observe::run(&self.firewall, rules_of(plan), &here, &told.counts, stopping).await;
+        let serving = tokio::spawn(async move {
+            if let (Some(bound), Some(targets)) = (self.bound, subscribed) {
+                bound.run(stop, targets, &down).await;
+            }
+        });
+        let (arp, plan_link) = (self.arp, &plan.link);
+        let here = Here { config, links, plan: plan_link, verb, arp, targets, told: RefCell::new(self.told) };
+        observe::run(&self.firewall, rules_of(plan, arp), &here, &told.counts, stopping).await;
         let _ = serving.await;
     }
 }
@@ -327,7 +343,7 @@ impl Told {
     }
 
     /// Answers from now on. A state directory that cannot be written costs the answers, not the guest.
-    fn start(verb: &'static str, state_dir: &Path) -> Self {
+    fn start(verb: &'static str, state_dir: &Path, unconfined: Vec<String>) -> Self {
         let told = Self::silent();
         let (guest, counts, down) = (told.guest.subscribe(), told.counts.subscribe(), told.down.subscribe());
         let other = told.other.subscribe();
@@ -336,7 +352,9 @@ impl Told {
                 "vm" => other.borrow().clone().unwrap_or_default(),
                 _ => network_of(*down.borrow(), *counts.borrow()),
             };
-            status_of(verb, guest.borrow().clone(), network)
+            // A stage may fail at any time: threads are made anew.
+            let unconfined = unconfined.iter().cloned().chain(confine::failed()).collect();
+            status_of(verb, guest.borrow().clone(), network, unconfined)
         };
         let made = sys::image::private_dir(state_dir).map_err(|error| story(&error));
         match made.and_then(|()| status::listen(state_dir).map_err(|error| story(&error))) {
@@ -375,7 +393,12 @@ fn network_of(down: usize, counts: observe::Counts) -> status::Network {
     }
 }
 
-fn status_of(verb: &str, guest: supervise::Standing, network: status::Network) -> status::Status {
+fn status_of(
+    verb: &str,
+    guest: supervise::Standing,
+    network: status::Network,
+    unconfined: Vec<String>,
+) -> status::Status {
     let running = guest.phase == supervise::Phase::Running;
     let machine = verb != "net";
     status::Status {
@@ -388,6 +411,7 @@ fn status_of(verb: &str, guest: supervise::Standing, network: status::Network) -
             accelerator: guest.accelerator.map(|accelerator| accelerator.as_str().to_owned()),
         }),
         network: Some(network),
+        unconfined,
     }
 }
 
@@ -397,8 +421,9 @@ struct Here<'a> {
     links: &'a Links,
     plan: &'a plan::LinkPlan,
     verb: NetVerb,
-    /// Told to those who are bound to the bridge.
-    bridge: watch::Sender<u32>,
+    arp: bool,
+    /// Told to those who are bound to the bridge; None when nothing is served.
+    targets: Option<watch::Sender<serve::Target>>,
     /// Notes that were told already.
     told: RefCell<BTreeSet<String>>,
 }
@@ -421,20 +446,29 @@ impl observe::Pod for Here<'_> {
     async fn mend_links(&self) -> Result<bool, String> {
         let before = self.links.changes();
         let index = apply::mend_links(self.plan, self.links).await.map_err(|error| story(&error))?;
-        self.bridge.send_if_modified(|bridge| std::mem::replace(bridge, index) != index);
+        let is_another = |target: &mut serve::Target| std::mem::replace(&mut target.link, index) != index;
+        if self.targets.as_ref().is_some_and(|targets| targets.send_if_modified(is_another)) {
+            tracing::warn!(
+                interface = %self.plan.bridge.name,
+                "the bridge is another one now, binding DHCP and DNS anew"
+            );
+        }
         // While the pod has no address its routes stay; `rules` tells why.
         if let Ok(now) = self.now().await {
             let lost = apply::routes(&now.route, self.links).await.map_err(|error| story(&error))?;
-            self.tell_new(now.notes.into_iter().chain(lost).collect());
+            let told_by_dns = |note: &String| Some(note) == now.resolver_note.as_ref();
+            let notes = now.notes.iter().filter(|note| !told_by_dns(note)).cloned();
+            self.tell_new(notes.chain(lost).collect());
         }
         Ok(self.links.changes() != before)
     }
 
     async fn rules(&self) -> Result<observe::Rules, String> {
-        self.now().await.map(|plan| rules_of(&plan))
+        self.now().await.map(|plan| rules_of(&plan, self.arp))
     }
 }
 
-fn rules_of(plan: &NetPlan) -> observe::Rules {
-    observe::Rules { nat: plan.nat.clone(), mapping: plan.mapping.clone() }
+fn rules_of(plan: &NetPlan, arp: bool) -> observe::Rules {
+    let nat = plan.nat.clone();
+    observe::Rules { nat: if arp { nat } else { plan::nat::without_arp(nat) }, mapping: plan.mapping.clone() }
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Pure rooms (`config`, `facts`, `plan`, `proto`, `nft`, `iso`) think and never touch; `sys` touches and never
-//! decides; the verbs (`apply`, `serve`, `supervise`, `observe`, `halves`, `inspect`,
+//! decides; the verbs (`apply`, `confine`, `serve`, `supervise`, `observe`, `halves`, `inspect`,
 //! `status`, `selftest`) see both; what they log leaves by `log`. `tests/layers.rs` holds the rooms to that.
 
 pub mod cli;
@@ -20,6 +20,7 @@ pub mod facts;
 pub mod plan;
 
 pub mod apply;
+pub mod confine;
 pub mod halves;
 pub mod inspect;
 pub mod log;

@@ -3,7 +3,12 @@
 //! A pipe that nobody reads, or a terminal stopped by Ctrl-S, blocks whoever writes to it (`write(2)`). That must
 //! not be the thread that answers DHCP and signals. Lines that find the queue full are dropped and counted, and
 //! their number is told as soon as writing goes on.
+//!
+//! Names of files, answers of servers and words of QEMU end in the log: whatever is in them, a line stays one line
+//! ([`one_line`]).
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
@@ -11,6 +16,62 @@ use std::time::Duration;
 
 /// Octets that wait for the reader; as many may be with the thread that writes.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
+
+/// A text without what ends a line, moves a terminal's cursor or changes the order of what is read: that is written as
+/// JSON writes it, so that a line of JSON stays one as well.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_control) {
+        return text.into();
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        match character {
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push_str("\\t"),
+            character if is_control(character) => {
+                let _ = write!(line, "\\u{:04x}", u32::from(character));
+            }
+            character => line.push(character),
+        }
+    }
+    line.into()
+}
+
+/// Cc of Unicode, its separators of lines, and what turns the order of reading.
+fn is_control(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// [`one_line`] of a line with its end. Colours are the formatter's: it lets no ESC through that is in a message or field.
+fn line_of(octets: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(octets);
+    let body = text.strip_suffix('\n').unwrap_or(&text);
+    if !body.contains(is_control) {
+        return text;
+    }
+    let mut parts = body.split('\x1b');
+    let mut line = parts.next().map(one_line).unwrap_or_default().into_owned();
+    for part in parts {
+        let parameters = |c: char| c.is_ascii_digit() || c == ';';
+        let after = part.strip_prefix('[').map(|rest| rest.trim_start_matches(parameters));
+        match after.and_then(|rest| rest.strip_prefix('m')) {
+            Some(rest) => {
+                line.push('\x1b');
+                line.push_str(part.strip_suffix(rest).unwrap_or_default());
+                line.push_str(&one_line(rest));
+            }
+            None => {
+                line.push_str("\\u001b");
+                line.push_str(&one_line(part));
+            }
+        }
+    }
+    if text.ends_with('\n') {
+        line.push('\n');
+    }
+    line.into()
+}
 
 /// One queue and its thread. Clones are the same queue. What is written is one line for each call, and never blocks.
 #[derive(Debug, Clone)]
@@ -36,13 +97,14 @@ struct State {
 }
 
 impl Queue {
-    /// Begins to write. `on_lost` is called on the thread that writes when it goes on after lines were lost, and may log.
-    pub fn start(output: impl Write + Send + 'static, on_lost: fn(u64)) -> io::Result<Self> {
+    /// Begins to write, on a thread that begins with `begin`. `on_lost` is called on the thread that writes when it goes on after lines were lost, and may log.
+    pub fn start(output: impl Write + Send + 'static, on_lost: fn(u64), begin: fn()) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let queue = Self(shared.clone());
-        std::thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || shared.write_all(output, on_lost))?;
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            begin();
+            shared.write_all(output, on_lost);
+        })?;
         Ok(queue)
     }
 
@@ -58,7 +120,9 @@ impl Queue {
 
 impl Write for Queue {
     /// Takes the line, or counts it.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let line = line_of(octets);
+        let line = line.as_bytes();
         let mut state = self.0.lock();
         if self.0.writer.get() == Some(&std::thread::current().id()) {
             state.notice.extend_from_slice(line);
@@ -69,7 +133,7 @@ impl Write for Queue {
             state.waiting.extend_from_slice(line);
             self.0.changed.notify_all();
         }
-        Ok(line.len())
+        Ok(octets.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -157,7 +221,7 @@ mod tests {
             LOST.fetch_add(lost, Ordering::Relaxed);
             tracing::error!(lost, "lines lost");
         };
-        let queue = Queue::start(output, on_lost).unwrap();
+        let queue = Queue::start(output, on_lost, || {}).unwrap();
         let writer = queue.clone();
         // The thread that writes logs as well.
         tracing_subscriber::fmt().with_writer(move || writer.clone()).without_time().with_ansi(false).init();
@@ -177,16 +241,75 @@ mod tests {
     #[test]
     fn the_end_waits_for_a_reader_and_not_for_one_that_never_comes() {
         let (output, mut reader) = UnixStream::pair().unwrap();
-        let mut queue = Queue::start(output, |_| {}).unwrap();
+        let mut queue = Queue::start(output, |_| {}, || {}).unwrap();
         write(&mut queue, 3);
         queue.close(Duration::from_secs(20));
         let mut read = vec![0; 3 * 1024];
         reader.read_exact(&mut read).unwrap();
 
         let (output, _reader) = UnixStream::pair().unwrap();
-        let mut queue = Queue::start(output, |_| {}).unwrap();
+        let mut queue = Queue::start(output, |_| {}, || {}).unwrap();
         write(&mut queue, 2000);
         queue.close(Duration::from_millis(50));
         assert!(queue.0.lock().writing, "somebody read");
+    }
+
+    /// Whether each ESC begins a colour.
+    fn is_dyed_at_most(line: &str) -> bool {
+        let parameter = |c: char| c.is_ascii_digit() || c == ';';
+        let is_colour = |rest: &str| {
+            rest.strip_prefix('[').is_some_and(|rest| rest.trim_start_matches(parameter).starts_with('m'))
+        };
+        line.split('\x1b').skip(1).all(is_colour)
+    }
+
+    /// Names of files in a volume with a newline made lines of the log that berth never wrote.
+    #[test]
+    fn nothing_in_a_message_or_field_ends_a_line() {
+        let forged = "a\n2026-01-01T00:00:00Z ERROR FORGED\r\x1b[2K\u{85}\u{2028}\t\u{9b}1A";
+        for json in [false, true] {
+            let (output, mut reader) = UnixStream::pair().unwrap();
+            let queue = Queue::start(output, |_| {}, || {}).unwrap();
+            let writer = queue.clone();
+            let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(!json);
+            let log = || {
+                tracing::warn!("{forged}");
+                tracing::warn!(field = %forged, other = forged, "message");
+            };
+            if json {
+                tracing::subscriber::with_default(lines.json().flatten_event(true).finish(), log);
+            } else {
+                tracing::subscriber::with_default(lines.finish(), log);
+            }
+            queue.close(Duration::from_secs(20));
+            drop(queue);
+            let mut read = String::new();
+            reader.read_to_string(&mut read).unwrap();
+            assert_eq!(read.lines().count(), 2, "{read:?}");
+            for line in read.lines() {
+                assert!(line.contains("FORGED") && line.contains("WARN"), "{line:?}");
+                assert!(is_dyed_at_most(line) && (json || line.contains('\x1b')), "{line:?}");
+                let text = line.replace('\x1b', "");
+                assert!(!text.contains(is_control), "{line:?}");
+                if json {
+                    let object: serde_json::Value = serde_json::from_str(line).unwrap();
+                    assert!(object["message"].is_string());
+                }
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_one_line_and_ours_stay_readable(text in "(.|[\\n\\r\\x1b\\x00\\[;m1]|[\u{80}-\u{9f}]|\u{2029}){0,40}") {
+            let line = one_line(&text);
+            proptest::prop_assert!(!line.contains(is_control));
+            proptest::prop_assert_eq!(line == text, !text.contains(is_control));
+            let quoted = format!("\"{}\"", line.replace('"', "").replace('\\', "\\\\"));
+            proptest::prop_assert!(serde_json::from_str::<String>(&quoted).is_ok());
+            let written = line_of(format!("{text}\n").as_bytes()).into_owned();
+            proptest::prop_assert!(written.ends_with('\n') && written.lines().count() == 1);
+            proptest::prop_assert!(is_dyed_at_most(&written));
+        }
     }
 }

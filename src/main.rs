@@ -13,14 +13,15 @@ use berth::cli::{self, Command, Log, Output};
 use berth::config::serve::ServeOptions;
 use berth::config::{self, Ambient, Config, LogFormat, Options};
 use berth::exit::{Code, story};
-use berth::log::Queue;
+use berth::facts::Interface;
+use berth::log::{Queue, one_line};
 use berth::plan::Plan;
+use berth::serve::Follower;
 use berth::supervise::Signals;
 use berth::sys::link::Links;
 use berth::sys::{child, netns, probe};
-use berth::{apply, inspect, plan, serve, status, sys, validate};
+use berth::{apply, confine, inspect, plan, serve, status, sys, validate};
 use tokio::sync::{oneshot, watch};
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -29,6 +30,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
+    confine::hide();
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
         Err(error) => {
@@ -48,16 +50,46 @@ fn main() -> ExitCode {
         | Command::Nft { log, .. } => log,
         Command::Leases { .. } | Command::Status { .. } | Command::Validate { .. } => &Log::default(),
     };
+    // Both before there are other threads: they begin as this one is.
+    sys::ffi::one_heap();
+    let refused = if runs_long(&command) { confine::begin() } else { Vec::new() };
     let log = match start_log(log) {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("berth: {error}");
+            eprintln!("berth: {}", one_line(&error));
             return Code::Usage.into();
         }
     };
+    tell(&refused);
+    if reads_variables(&command) {
+        tell(&config::unknown_here());
+    }
     let code = act(&command).unwrap_or_else(fail);
     log.close(FLUSH_WITHIN);
     code.into()
+}
+
+/// Whether it does something with what the environment says of VMs and servers.
+fn reads_variables(command: &Command) -> bool {
+    match command {
+        Command::Run { .. }
+        | Command::Net { .. }
+        | Command::Vm { .. }
+        | Command::Selftest { .. }
+        | Command::Plan { .. }
+        | Command::Serve { .. }
+        | Command::Nft { verb: Nft::Check(_), .. } => true,
+        Command::Status { .. }
+        | Command::Validate { .. }
+        | Command::Leases { .. }
+        | Command::Nft { .. }
+        | Command::Bash(_) => false,
+    }
+}
+
+/// Whether it starts QEMU or serves: then it is confined.
+fn runs_long(command: &Command) -> bool {
+    matches!(command, Command::Run { .. } | Command::Net { .. } | Command::Vm { .. } | Command::Serve { .. })
 }
 
 /// What was asked for.
@@ -66,7 +98,11 @@ fn act(command: &Command) -> Result<Code, Failure> {
     if let Command::Nft { place, .. } = command {
         enter(place)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    if runs_long(command) {
+        runtime.on_thread_start(confine::files);
+    }
+    let runtime = runtime.enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure(Code::Machine, format!("starting the event loop: {error}")))?;
     let result = runtime.block_on(async {
@@ -75,7 +111,9 @@ fn act(command: &Command) -> Result<Code, Failure> {
             Command::Net { options, .. } => launch::net(options).await,
             Command::Vm { options, .. } => launch::vm(options).await,
             Command::Selftest { options, no_dns, .. } => launch::self_test(options, *no_dns).await,
-            Command::Status { state_dir, alive, output } => ask_status(state_dir.as_deref(), *alive, *output),
+            Command::Status { state_dir, alive, output } => {
+                ask_status(state_dir.as_deref(), *alive, *output).await
+            }
             Command::Plan { options, output, .. } => show_plan(options, *output).await,
             Command::Serve { options, .. } => standing(options).await,
             Command::Validate { files, output } => check_values(files, *output),
@@ -108,6 +146,7 @@ fn fail(Failure(code, text): Failure) -> Code {
 }
 
 fn configure(options: &Options) -> Result<Config, Failure> {
+    tell(&options.notes());
     options.parse(&Ambient::read()).map_err(|errors| Failure(Code::Usage, errors.to_string()))
 }
 
@@ -118,7 +157,7 @@ async fn make_plan(config: &Config, links: &Links) -> Result<Plan, Failure> {
     Ok(plan)
 }
 
-fn tell(notes: &[String]) {
+fn tell(notes: &[impl std::fmt::Display]) {
     for note in notes {
         tracing::warn!("{note}");
     }
@@ -134,17 +173,20 @@ fn from_plan(error: plan::Error) -> Failure {
     Failure(code, story(&error))
 }
 
-/// `berth validate`: what is wrong with each file; the code says whether any has an error.
+/// `berth validate`: what is wrong with the values of these files together; the code says whether anything is an error.
 fn check_values(files: &[PathBuf], output: Output) -> Result<Code, Failure> {
-    let (mut found, mut errors) = (Vec::new(), 0);
-    for path in files {
-        let text = read_values(path).map_err(|error| {
-            Failure(Code::Facts, format!("{}: it cannot be read: {error}", path.display()))
-        })?;
-        let findings = validate::values(&text);
-        errors += findings.iter().filter(|finding| finding.severity == validate::Severity::Error).count();
-        found.extend(findings.into_iter().map(|finding| (path.display().to_string(), finding)));
-    }
+    let read = |path: &PathBuf| {
+        read_values(path)
+            .map_err(|error| Failure(Code::Facts, format!("{}: it cannot be read: {error}", path.display())))
+    };
+    let texts = files.iter().map(read).collect::<Result<Vec<String>, Failure>>()?;
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let name = |finding: &validate::Finding| {
+        files.get(finding.at.file).map(|path| path.display().to_string()).unwrap_or_default()
+    };
+    let found: Vec<(String, validate::Finding)> =
+        validate::values(&texts).into_iter().map(|finding| (name(&finding), finding)).collect();
+    let errors = found.iter().filter(|(_, finding)| finding.severity == validate::Severity::Error).count();
     let mut out = std::io::stdout().lock();
     match output {
         Output::Text => {
@@ -180,9 +222,9 @@ fn read_values(path: &Path) -> std::io::Result<String> {
 }
 
 /// `berth status`: the answer printed; whether it is ready, or alive, is the code.
-fn ask_status(state_dir: Option<&Path>, alive: bool, output: Output) -> Result<Code, Failure> {
+async fn ask_status(state_dir: Option<&Path>, alive: bool, output: Output) -> Result<Code, Failure> {
     let dir = state_dir.unwrap_or(Path::new(config::STATE_DIR));
-    let status = status::ask(dir).map_err(|error| Failure(Code::NotReady, story(&error)))?;
+    let status = status::ask(dir).await.map_err(|error| Failure(Code::NotReady, story(&error)))?;
     let text = match output {
         Output::Text => status.to_string(),
         Output::Json => {
@@ -258,7 +300,10 @@ fn from_apply(error: apply::Error) -> Failure {
             | Image::Unreachable { .. }
             | Image::Certificates(_)
             | Image::Full(_) => Code::Fetch,
-            Image::Checksum { .. } | Image::NotAnImage { .. } | Image::Refers { .. } => Code::Refused,
+            Image::Checksum { .. }
+            | Image::NotAnImage { .. }
+            | Image::Refers { .. }
+            | Image::TooLarge { .. } => Code::Refused,
             Image::Locked { .. } => Code::Locked,
             Image::File { .. } | Image::Denied { .. } | Image::Overlay { .. } | Image::Create { .. } => {
                 Code::Overlay
@@ -268,7 +313,7 @@ fn from_apply(error: apply::Error) -> Failure {
         apply::Error::Seed(_) | apply::Error::WriteSeed(_) => Code::Seed,
         apply::Error::Link(_) | apply::Error::NoTap(_) | apply::Error::Routes(_) => Code::Network,
         apply::Error::Nat(_) => Code::Nat,
-        apply::Error::Task(_) => Code::Machine,
+        apply::Error::Panicked { .. } => Code::Refused,
     };
     Failure(code, story(&error))
 }
@@ -278,12 +323,15 @@ async fn standing(options: &ServeOptions) -> Result<Code, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
     let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
     let facts = |error: probe::Error| Failure(Code::Facts, story(&error));
-    let interface = probe::interface(&options.interface, &links).await.map_err(facts)?;
+    let found = probe::served_link(&options.interface, &links).await.map_err(facts)?;
+    let found = found.ok_or_else(|| facts(probe::Error::NoInterface(options.interface.clone())))?;
     let resolver = probe::resolver(&options.resolv_conf).map_err(facts)?;
-    let plan = plan::serve::plan(options, &interface, &resolver)
-        .map_err(|error| Failure(Code::Plan, story(&error)))?;
+    let plan = |interface: &Interface| plan::serve::plan(options, interface, &resolver);
+    let follower = Follower::new(&links, options.address, &found, plan)
+        .map_err(|error| Failure(if error.is_usage() { Code::Usage } else { Code::Plan }, story(&error)))?;
+    tell(confine::ourselves(None).as_slice());
     let (stop, stopping) = watch::channel(false);
-    let serving = serve::standing(&plan, stopping);
+    let serving = serve::standing(follower, stopping);
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,
@@ -322,11 +370,10 @@ fn shell(arguments: &[OsString]) -> ExitCode {
 }
 
 fn start_log(log: &Log) -> Result<Queue, String> {
-    let words = log.filter.as_deref().filter(|words| !words.is_empty()).unwrap_or("info");
-    let filter: Targets = words.parse().map_err(|error| format!("BERTH_LOG={words:?}: {error}"))?;
+    let filter = log.targets().map_err(|invalid| invalid.to_string())?;
     let lost = |lost| tracing::error!(lost, "log lines lost: nobody read stderr, or it could not be written");
-    let queue =
-        Queue::start(sys::stdio::stderr(), lost).map_err(|error| format!("starting the log: {error}"))?;
+    let queue = Queue::start(sys::stdio::stderr(), lost, confine::idle)
+        .map_err(|error| format!("starting the log: {error}"))?;
     let writer = queue.clone();
     let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_target(false);
     let registry = tracing_subscriber::registry().with(filter);

@@ -2,6 +2,10 @@
 //!
 //! Plain values, parsed once and printed the way `ip` prints them. Nothing here touches a socket.
 
+mod name;
+
+pub use name::{DomainName, NameError};
+
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -63,15 +67,30 @@ impl FromStr for MacAddr {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = || Error::Mac(text.to_owned());
-        let mut octets = [0; 6];
+        let mut six = [0; 6];
         let mut words = text.split([':', '-']);
-        for octet in &mut octets {
+        for octet in &mut six {
             let word = words.next().filter(|word| word.len() == 2).ok_or_else(bad)?;
-            *octet = u8::from_str_radix(word, 16).map_err(|_| bad())?;
+            let [value] = *octets(word).ok_or_else(bad)? else { return Err(bad()) };
+            *octet = value;
         }
-        let mac = Self(octets);
+        let mac = Self(six);
         if words.next().is_some() || !mac.is_unicast() { Err(bad()) } else { Ok(mac) }
     }
+}
+
+/// Octets in hexadecimal, with or without colons.
+pub fn octets(digits: &str) -> Option<Vec<u8>> {
+    let nibble = |digit: char| digit.to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let nibbles: Vec<u8> = digits.chars().filter(|c| *c != ':').map(nibble).collect::<Option<_>>()?;
+    let (pairs, rest) = nibbles.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
+/// A number from hexadecimal digits, without a sign.
+pub fn hexadecimal(digits: &str) -> Option<u64> {
+    let number = u64::from_str_radix(digits, 16).ok();
+    number.filter(|_| !digits.starts_with('+'))
 }
 
 /// The name of a network interface (`IFNAMSIZ`, `dev_valid_name` in the kernel's net/core/dev.c).
@@ -130,6 +149,20 @@ impl Ipv4Prefix {
     pub fn contains(self, other: Ipv4Addr) -> bool {
         other.to_bits() & self.mask().to_bits() == self.network().to_bits()
     }
+
+    /// Whether the other network is a part of this one, and not all of it.
+    pub fn encloses(self, other: Self) -> bool {
+        other.length > self.length && self.contains(other.address)
+    }
+}
+
+/// Of those that contain an address the one with the longest prefix.
+pub fn longest_around<T>(
+    all: impl Iterator<Item = T>,
+    network: impl Fn(&T) -> Ipv4Prefix,
+    address: Ipv4Addr,
+) -> Option<T> {
+    all.filter(|one| network(one).contains(address)).max_by_key(|one| network(one).length)
 }
 
 impl fmt::Display for Ipv4Prefix {
@@ -257,6 +290,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn hexadecimal_numbers_are_digits_alone() {
+        for (text, number) in [("0", 0), ("fF", 255), ("ffffffffffffffff", u64::MAX)] {
+            assert_eq!(hexadecimal(text), Some(number), "{text}");
+        }
+        for text in ["", "+f", "-1", "0x1", "g", " 1", "1_0", "10000000000000000"] {
+            assert_eq!(hexadecimal(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn a_stable_mac_is_local_unicast_and_depends_on_identity_and_role() {
         let mac = MacAddr::stable("web", "guest");
         assert_eq!(mac, MacAddr::stable("web", "guest"));
@@ -283,6 +326,7 @@ mod tests {
             "01:00:5e:00:00:01",
             "0:1:2:3:4:5",
             "zz:zz:zz:zz:zz:zz",
+            "+2:54:00:12:34:56",
         ] {
             assert!(text.parse::<MacAddr>().is_err(), "{text}");
         }

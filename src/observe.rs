@@ -2,17 +2,20 @@
 //!
 //! ```text
 //! nf_tables: a transaction ─┐
-//! rtnetlink: link, address ─┼─► compare found with wanted ─► one transaction ─► forget flows of the gap
-//! every half minute ────────┘            (equal: nothing)
+//! rtnetlink: link, address ─┼─► compare found with wanted ─► one transaction ─► forget flows of the gap,
+//! every half minute ────────┘            (equal: nothing)                       beside what comes next
 //! ```
 //!
 //! A change that is not ours costs one look at our table. Repairs are rationed: two that fight must not burn the
 //! processor, and a pause of the ration's length is the longest our rules are wrong then.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::exit::story;
@@ -63,23 +66,76 @@ pub async fn run(
     counts: &watch::Sender<Counts>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut observer = Observer { firewall, rules, ration: Ration::new(), counts, seen: None, quiet: false };
-    loop {
-        let watched = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            watched = observer.watch(pod) => watched,
-        };
-        let Err(error) = watched;
-        tracing::error!(error = %story(&error), "watching failed, beginning anew");
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+    let flows = Flows::default();
+    let mut observer =
+        Observer { firewall, flows: &flows, rules, ration: Ration::new(), counts, seen: None, quiet: false };
+    let watching = async {
+        loop {
+            let Err(error) = observer.watch(pod).await;
+            tracing::error!(error = %story(&error), "watching failed, beginning anew");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => {}
+        never = watching => never,
+        never = flows.forget(firewall) => match never {},
+    }
+}
+
+/// Flows to forget: of a table as large as the guest has made it, so no repair waits for it. What comes meanwhile is done
+/// at once after.
+#[derive(Default)]
+struct Flows {
+    due: Mutex<Due>,
+    added: Notify,
+}
+
+#[derive(Default)]
+struct Due {
+    /// Addresses that the pod has no more.
+    gone: BTreeSet<Ipv4Addr>,
+    /// What was not mapped by this, and should have been.
+    unmapped: Option<Mapping>,
+}
+
+impl Flows {
+    fn add(&self, gone: impl IntoIterator<Item = Ipv4Addr>, mapping: &Mapping) {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        due.gone.extend(gone);
+        due.gone.retain(|address| !mapping.pod.contains(address));
+        due.unmapped = Some(mapping.clone());
+        self.added.notify_one();
+    }
+
+    async fn forget(&self, firewall: &Firewall) -> Infallible {
+        loop {
+            self.added.notified().await;
+            let Due { gone, unmapped } =
+                std::mem::take(&mut *self.due.lock().unwrap_or_else(PoisonError::into_inner));
+            if !gone.is_empty() {
+                match firewall.forget(gone.into_iter().collect()).await {
+                    Ok(flows) => tracing::info!(flows, "flows of the old address forgotten"),
+                    Err(error) => {
+                        tracing::warn!(error = %story(&error), "flows of the old address not forgotten");
+                    }
+                }
+            }
+            let Some(mapping) = unmapped else { continue };
+            match firewall.sweep(mapping).await {
+                Ok(0) => {}
+                Ok(flows) => tracing::info!(flows, "flows that began without our rules forgotten"),
+                Err(error) => {
+                    tracing::warn!(error = %story(&error), "flows that began without our rules not forgotten");
+                }
+            }
         }
     }
 }
 
 struct Observer<'a> {
     firewall: &'a Firewall,
+    flows: &'a Flows,
     rules: Rules,
     ration: Ration,
     counts: &'a watch::Sender<Counts>,
@@ -157,19 +213,9 @@ impl Observer<'_> {
                 let (process, pid) = who(by);
                 tracing::warn!(process, pid, generation, "our rules were changed, restored");
             }
-            self.sweep().await;
+            self.flows.add([], &self.rules.mapping);
         }
         Ok(())
-    }
-
-    async fn sweep(&self) {
-        match self.firewall.sweep(self.rules.mapping.clone()).await {
-            Ok(0) => {}
-            Ok(flows) => tracing::info!(flows, "flows that began without our rules forgotten"),
-            Err(error) => {
-                tracing::warn!(error = %story(&error), "flows that began without our rules not forgotten");
-            }
-        }
     }
 
     /// Links as planned, then the rules for whatever addresses there are now.
@@ -199,12 +245,7 @@ impl Observer<'_> {
         self.counts.send_modify(|counts| counts.addresses_changed += 1);
         let (before, now) = (before.mapping.pod, &self.rules.mapping.pod);
         tracing::warn!(from = ?before, to = ?now, "the pod's address changed, mapped anew");
-        let gone: Vec<Ipv4Addr> = before.iter().filter(|address| !now.contains(address)).copied().collect();
-        match self.firewall.forget(gone).await {
-            Ok(flows) => tracing::info!(flows, "flows of the old address forgotten"),
-            Err(error) => tracing::warn!(error = %story(&error), "flows of the old address not forgotten"),
-        }
-        self.sweep().await;
+        self.flows.add(before, &self.rules.mapping);
         Ok(())
     }
 }

@@ -92,8 +92,8 @@ fn walk(tap: OwnedFd, plan: &GuestPlan, pod: Ipv4Addr, no_dns: bool) -> Vec<Find
     };
     if told("DHCP", guest.lease(plan).into()) {
         told("DNS", guest.resolve(plan.gateway, "localhost.").into());
-        let server = plan.upstreams.iter().find_map(|server| match server {
-            IpAddr::V4(server) if !server.is_loopback() => Some(*server),
+        let server = plan.upstreams.iter().find_map(|server| match server.address {
+            IpAddr::V4(server) if !server.is_loopback() => Some(server),
             _ => None,
         });
         let out = match server {

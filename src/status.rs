@@ -3,15 +3,19 @@
 //! One connection, one JSON object, closed. Probes of Kubernetes run `berth status` in the container.
 
 use std::fmt;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Mode, fchmod};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
-use tokio::net::UnixListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 
 /// Name of the socket in the state directory.
 const SOCKET: &str = "status.sock";
@@ -19,6 +23,8 @@ const SOCKET: &str = "status.sock";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// An answer is some hundred octets.
 const LARGEST: u64 = 64 << 10;
+/// Those that ask at the same time and wait (listen(2)).
+const BACKLOG: i32 = 128;
 
 /// How a launcher is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +36,9 @@ pub struct Status {
     pub ready: bool,
     pub guest: Option<Guest>,
     pub network: Option<Network>,
+    /// What of it is not confined, and why.
+    #[serde(default)]
+    pub unconfined: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,22 +74,84 @@ pub enum Error {
 }
 
 /// Listens in `dir`, for its owner only; the socket of a launcher that was killed makes room, that of one that runs
-/// does not.
+/// does not. Whatever else is in its place is not ours, and makes room as well.
 pub fn listen(dir: &Path) -> Result<UnixListener, Error> {
     let path = dir.join(SOCKET);
-    if UnixStream::connect(&path).is_ok() {
-        return Err(Error::Taken(path));
-    }
-    let listen = || -> io::Result<UnixListener> {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(listener)
+    let replace = |what: &str| {
+        tracing::warn!(path = %path.display(), "{what} is where `berth status` asks: replacing it");
+        remove(&path)
     };
-    listen().map_err(|source| Error::Listen { path: path.clone(), source })
+    let listen = || -> io::Result<Option<UnixListener>> {
+        match look(&path)? {
+            Found::Nothing => {}
+            Found::Ours if is_answered(&path) => return Ok(None),
+            Found::Ours => remove(&path)?,
+            Found::Strange => replace("a socket of another user")?,
+            Found::Other(what) => replace(what)?,
+        }
+        let listener = socket()?;
+        // Before it has a name: chmod(2) would follow what somebody puts there meanwhile.
+        fchmod(&listener, Mode::RUSR | Mode::WUSR)?;
+        bind(&listener, &SocketAddrUnix::new(&path)?)?;
+        rustix::net::listen(&listener, BACKLOG)?;
+        UnixListener::from_std(listener.into()).map(Some)
+    };
+    match listen() {
+        Ok(listener) => listener.ok_or(Error::Taken(path)),
+        Err(source) => Err(Error::Listen { path, source }),
+    }
+}
+
+/// What is where the socket is meant to be.
+enum Found {
+    Nothing,
+    Ours,
+    /// A socket of another user.
+    Strange,
+    Other(&'static str),
+}
+
+/// The directory may be anybody's: no link is followed, and of sockets those count that berth made.
+fn look(path: &Path) -> io::Result<Found> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        found => found?,
+    };
+    Ok(if found.file_type().is_symlink() {
+        Found::Other("a link")
+    } else if !found.file_type().is_socket() {
+        Found::Other("something else than a socket")
+    } else if found.uid() != geteuid().as_raw() {
+        Found::Strange
+    } else if found.nlink() > 1 {
+        Found::Other("a socket with another name")
+    } else {
+        Found::Ours
+    })
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
+}
+
+/// At once: a listener whose backlog is full is an error, EAGAIN (connect(2)).
+fn dial(path: &Path) -> io::Result<OwnedFd> {
+    let stream = socket()?;
+    connect(&stream, &SocketAddrUnix::new(path)?)?;
+    Ok(stream)
+}
+
+/// Whether somebody listens, who may be too busy to answer.
+fn is_answered(path: &Path) -> bool {
+    dial(path).map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true)
 }
 
 /// Tells everybody who connects, for as long as the task lives.
@@ -97,23 +168,32 @@ pub async fn tell(listener: UnixListener, status: impl Fn() -> Status) {
     }
 }
 
-/// Asks the launcher whose state directory this is.
-pub fn ask(dir: &Path) -> Result<Status, Error> {
+/// Asks the launcher whose state directory this is. Root may ask one that is not root.
+pub async fn ask(dir: &Path) -> Result<Status, Error> {
     let path = dir.join(SOCKET);
-    let ask = || -> io::Result<Vec<u8>> {
-        let stream = UnixStream::connect(&path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+    let ask = async {
+        match look(&path)? {
+            Found::Nothing => return Err(io::ErrorKind::NotFound.into()),
+            Found::Ours => {}
+            Found::Strange if geteuid().is_root() => {}
+            Found::Strange => return Err(io::ErrorKind::PermissionDenied.into()),
+            Found::Other(what) => return Err(io::Error::other(format!("{what} is there"))),
+        }
+        let stream = UnixStream::from_std(dial(&path)?.into())?;
         let mut text = Vec::new();
-        stream.take(LARGEST).read_to_end(&mut text)?;
+        stream.take(LARGEST).read_to_end(&mut text).await?;
         Ok(text)
     };
-    let text = ask().map_err(|source| Error::Unreachable { path: path.clone(), source })?;
+    let asked = tokio::time::timeout(PATIENCE, ask).await;
+    let text = asked
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(|source| Error::Unreachable { path: path.clone(), source })?;
     serde_json::from_slice(&text).map_err(|source| Error::Answer { path, source })
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, verb, ready, guest, network } = self;
+        let Self { version, verb, ready, guest, network, unconfined } = self;
         write!(f, "berth {verb} {version}: {}", if *ready { "ready" } else { "not ready" })?;
         if let Some(Guest { phase, reason, accelerator }) = guest {
             write!(f, "\nguest    {phase}")?;
@@ -136,7 +216,7 @@ impl fmt::Display for Status {
                 "\nnetwork  {serving}; rules restored {rules_restored}, links mended {links_mended}, addresses changed {addresses_changed}"
             )?;
         }
-        Ok(())
+        unconfined.iter().try_for_each(|what| write!(f, "\nnot confined  {what}"))
     }
 }
 
@@ -160,24 +240,25 @@ mod tests {
                 links_mended: 1,
                 addresses_changed: 0,
             }),
+            unconfined: Vec::new(),
         }
     }
 
     #[tokio::test]
     async fn what_is_told_is_what_is_heard_also_after_a_kill() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(ask(dir.path()), Err(Error::Unreachable { .. })));
+        assert!(matches!(ask(dir.path()).await, Err(Error::Unreachable { .. })));
         for _ in 0..2 {
             // The first one's socket is still there for the second.
             let listener = listen(dir.path()).unwrap();
             let telling = tokio::spawn(tell(listener, status));
-            let path = dir.path().to_owned();
-            let heard = tokio::task::spawn_blocking(move || ask(&path)).await.unwrap();
-            assert_eq!(heard.unwrap(), status());
+            assert_eq!(ask(dir.path()).await.unwrap(), status());
+            let mode = fs::metadata(dir.path().join(SOCKET)).unwrap().mode();
+            assert_eq!(mode & 0o777, 0o600);
             telling.abort();
             let _ = telling.await;
         }
-        assert!(matches!(ask(dir.path()), Err(Error::Unreachable { .. })));
+        assert!(matches!(ask(dir.path()).await, Err(Error::Unreachable { .. })));
     }
 
     /// A second start, by `docker exec` say, is refused for the disk's lock later.
@@ -186,8 +267,63 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _telling = tokio::spawn(tell(listen(dir.path()).unwrap(), status));
         assert!(matches!(listen(dir.path()), Err(Error::Taken(_))));
-        let path = dir.path().to_owned();
-        assert!(tokio::task::spawn_blocking(move || ask(&path)).await.unwrap().is_ok());
+        assert!(ask(dir.path()).await.is_ok());
+    }
+
+    /// A listener that accepts nobody, and those that wait for it.
+    fn deaf(path: &Path) -> (OwnedFd, Vec<OwnedFd>) {
+        let listener = socket().unwrap();
+        bind(&listener, &SocketAddrUnix::new(path).unwrap()).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let waiting = std::iter::from_fn(|| dial(path).ok()).collect();
+        assert_eq!(dial(path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        (listener, waiting)
+    }
+
+    /// A link to a listener with a full backlog held the start, and its ear for SIGTERM, until that listener ended.
+    #[tokio::test]
+    async fn what_is_not_ours_in_the_sockets_place_is_replaced_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (dir.path().join(SOCKET), dir.path().join("elsewhere"));
+        let _deaf = deaf(&elsewhere);
+        let link = || std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        let name = || fs::hard_link(&elsewhere, &path).unwrap();
+        let file = || fs::write(&path, "").unwrap();
+        let strange = || {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            // Nobody but root can give one away.
+            if geteuid().is_root() {
+                std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+            }
+        };
+        for put in [&link as &dyn Fn(), &name, &file, &strange] {
+            put();
+            assert!(matches!(ask(dir.path()).await, Err(Error::Unreachable { .. })));
+            let telling = tokio::spawn(tell(listen(dir.path()).unwrap(), status));
+            assert_eq!(ask(dir.path()).await.unwrap(), status());
+            telling.abort();
+            let _ = telling.await;
+            fs::remove_file(&path).unwrap();
+        }
+        assert!(fs::metadata(&elsewhere).unwrap().file_type().is_socket());
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(listen(dir.path()), Err(Error::Listen { .. })));
+    }
+
+    /// It is there, if too busy to answer.
+    #[tokio::test]
+    async fn a_launcher_with_a_full_backlog_keeps_its_socket_and_nobody_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let _deaf = deaf(&dir.path().join(SOCKET));
+        assert!(matches!(listen(dir.path()), Err(Error::Taken(_))));
+        assert!(matches!(ask(dir.path()).await, Err(Error::Unreachable { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_end_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+        assert!(matches!(ask(dir.path()).await, Err(Error::Unreachable { .. })));
     }
 
     #[test]
@@ -201,10 +337,11 @@ mod tests {
             reason: Some("write on disk0: No space left on device".to_owned()),
             accelerator: Some("tcg".to_owned()),
         };
-        let paused = Status { ready: false, guest: Some(guest), network: None, ..status() };
+        let unconfined = vec!["QEMU: BERTH_CONFINE=off".to_owned()];
+        let paused = Status { ready: false, guest: Some(guest), network: None, unconfined, ..status() };
         assert_eq!(
             paused.to_string(),
-            "berth run 1.2.3: not ready\nguest    paused (write on disk0: No space left on device), tcg"
+            "berth run 1.2.3: not ready\nguest    paused (write on disk0: No space left on device), tcg\nnot confined  QEMU: BERTH_CONFINE=off"
         );
     }
 }

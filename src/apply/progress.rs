@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
+use crate::confine;
 use crate::log::Queue;
 use crate::sys::image::Progress;
 use crate::sys::stdio;
@@ -28,7 +29,7 @@ impl Bar {
         let bar = io::stderr().is_terminal().then(|| {
             let words = "{bytes} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}";
             let style = ProgressStyle::with_template(words).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let queue = Queue::start(stdio::stderr(), |_| {}).ok()?;
+            let queue = Queue::start(stdio::stderr(), |_| {}, confine::idle).ok()?;
             let target = ProgressDrawTarget::term_like(Box::new(Screen(queue.clone())));
             Some((ProgressBar::with_draw_target(None, target).with_style(style), queue))
         });

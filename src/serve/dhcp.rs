@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use dhcproto::v4::MessageType;
 use tokio::sync::watch;
-use tokio::time::interval;
+use tokio::time::{interval, sleep_until};
 
 use super::Wanted;
+use super::reach::{Reach, Where};
 use super::store::Store;
 use crate::net::{IfName, MacAddr};
 use crate::plan::GuestPlan;
@@ -22,9 +24,9 @@ use crate::proto::Now;
 use crate::proto::dhcp4::{CLIENT_PORT, Destination, OneGuest, Reason, Responder, SERVER_PORT, Transmit};
 use crate::proto::dns::Named;
 use crate::proto::frame::{Endpoint, arp_probe, arp_sender, udp4};
-use crate::proto::leases::{HEADER, State};
+use crate::proto::leases::{HEADER, State, is_ours};
 use crate::sys::lease_file::{self, LeaseFile};
-use crate::sys::socket::Dhcp;
+use crate::sys::socket::{self, Dhcp};
 
 /// Datagrams answered with one access to the disk.
 const BATCH: usize = 128;
@@ -36,9 +38,15 @@ const MOST_PROBES: usize = 256;
 const LOOK: Duration = Duration::from_millis(10);
 /// Between two words in the log about the same trouble.
 const QUIET: Duration = Duration::from_secs(60);
+/// Replies that wait until it is known whether somebody has their address; more are for strangers.
+const MOST_UNSURE: usize = 256;
+/// ARP frames looked at in one turn: more are a flood.
+const MOST_ARP: usize = 256;
+/// Characters of a client's name in the log.
+const MOST_SHOWN: usize = 64;
 
 /// Who serves what, from where.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     interface: IfName,
     mac: MacAddr,
@@ -79,9 +87,11 @@ impl Task {
             guest: None,
         })
     }
+}
 
-    pub fn interface(&self) -> &IfName {
-        &self.interface
+impl Task {
+    pub fn lease_file(&self) -> Option<&Path> {
+        self.plan.lease_file.as_deref()
     }
 }
 
@@ -102,26 +112,38 @@ impl fmt::Display for End {
 }
 
 /// Opens and closes the lease file: whether it can be had is known before anything is served.
-pub fn check(task: &Task) -> Result<(), lease_file::Error> {
-    task.plan.lease_file.as_ref().map_or(Ok(()), |path| LeaseFile::open(path, HEADER).map(drop))
+pub fn check(path: &Path) -> Result<(), lease_file::Error> {
+    LeaseFile::open(path, HEADER, is_ours).map(drop)
+}
+
+/// Its sockets, and one more where it looks who has an address.
+pub(super) fn bind(task: &Task, off: &'static str) -> Result<Dhcp, socket::Error> {
+    let interface = &task.interface;
+    let mut sockets = socket::dhcp(interface, task.address, off)?;
+    if task.plan.settings.probe
+        && let Err(error) = sockets.listen_to_arp(interface)
+    {
+        tracing::warn!(%interface, %error, "--probe needs CAP_NET_RAW: who has an address is not seen");
+    }
+    Ok(sockets)
 }
 
 /// Serves until the socket fails; the end is why.
 /// Names of clients go to whoever wants them.
-pub(super) async fn serve(mut sockets: Dhcp, task: Task, wanted: watch::Receiver<Wanted>) -> End {
+pub(super) async fn serve(sockets: Dhcp, task: Task, wanted: watch::Receiver<Wanted>) -> End {
     let (store, leases) = match Store::open(&task.plan, now()) {
         Ok(opened) => opened,
         Err(error) => return End::Leases(error),
     };
-    if task.plan.settings.probe {
-        sockets.listen_to_arp(&task.interface);
-    }
+    let reach = Reach::new(task.interface.clone(), &sockets.aside.tables);
     let responder = Responder::new(task.plan.settings.clone(), leases);
     let desk = Desk {
         sockets,
+        reach,
         responder,
         store,
         probes: VecDeque::new(),
+        unsure: Vec::new(),
         started: now().monotonic,
         acked: false,
         warned: BTreeMap::new(),
@@ -140,9 +162,12 @@ fn now() -> Now {
 struct Desk {
     task: Task,
     sockets: Dhcp,
+    reach: Reach,
     responder: Responder,
     store: Option<Store>,
     probes: VecDeque<Probe>,
+    /// Replies to addresses nobody knew when they were to leave.
+    unsure: Vec<Reply>,
     started: Instant,
     acked: bool,
     /// When the log was last told of trouble.
@@ -159,10 +184,11 @@ struct Probe {
     from: SocketAddr,
 }
 
-/// A reply, and where its request came from.
+/// A reply, where its request came from, and when.
 struct Reply {
     transmit: Transmit,
     from: SocketAddr,
+    since: Instant,
 }
 
 impl Desk {
@@ -172,14 +198,17 @@ impl Desk {
         let mut replies = Vec::new();
         loop {
             let rewriting = self.store.as_ref().is_some_and(Store::is_rewriting);
+            let wakes = self.store.as_ref().map(|store| store.wakes(now().monotonic));
             tokio::select! {
                 ready = self.sockets.udp.readable() => if let Err(error) = ready {
                     return error;
                 },
-                _ = look.tick(), if rewriting || !self.probes.is_empty() => {}
+                _ = look.tick(), if rewriting || !self.probes.is_empty() || !self.unsure.is_empty() => {}
+                () = sleep_until(wakes.unwrap_or(self.started).into()), if wakes.is_some() => self.look().await,
                 Ok(()) = self.wanted.changed() => self.responder.leases().forget_named(),
             }
             self.look_for_conflicts(&mut replies);
+            replies.append(&mut self.unsure);
             for _ in 0..BATCH {
                 match self.sockets.udp.try_recv_from(&mut buffer) {
                     Ok((length, from)) => {
@@ -199,17 +228,21 @@ impl Desk {
 
     fn answer(&mut self, request: &[u8], from: SocketAddr) -> Option<Reply> {
         let now = now();
-        match self.responder.answer(now, request) {
+        let answer = self.responder.answer(now, request);
+        if let Some((client, name)) = self.responder.unusable_name() {
+            self.note_name(client, &name, now.monotonic);
+        }
+        match answer {
             Ok(Some(transmit)) => match transmit.probe.filter(|_| self.probes.len() < MOST_PROBES) {
                 Some(address) => {
                     let frame = arp_probe(self.task.mac, address);
                     let _ = frame.is_some_and(|frame| self.sockets.send_frame(&frame).unwrap_or(false));
                     let until = now.monotonic + PROBE;
-                    let (offer, request) = (Reply { transmit, from }, request.to_vec());
+                    let (offer, request) = (Reply { transmit, from, since: now.monotonic }, request.to_vec());
                     self.probes.push_back(Probe { until, address, offer, request, from });
                     None
                 }
-                None => Some(Reply { transmit, from }),
+                None => Some(Reply { transmit, from, since: now.monotonic }),
             },
             Ok(None) => None,
             Err(reason) => {
@@ -222,7 +255,7 @@ impl Desk {
     fn note(&mut self, reason: Reason, now: Instant) {
         let count = self.responder.counts().get(&reason).copied().unwrap_or_default();
         tracing::debug!(reason = reason.label(), count, "DHCP request without an answer");
-        let quiet = self.warned.get(&reason).is_some_and(|warned| now.duration_since(*warned) < QUIET);
+        let quiet = self.is_quiet(reason, now);
         let (interface, declined) = (&self.task.interface, self.responder.last_declined());
         match (reason, declined) {
             _ if quiet => return,
@@ -237,12 +270,29 @@ impl Desk {
         self.warned.insert(reason, now);
     }
 
+    /// A client whose name DNS will not know.
+    fn note_name(&mut self, client: MacAddr, name: &[u8], now: Instant) {
+        if self.is_quiet(Reason::Name, now) {
+            return;
+        }
+        let shown: String = String::from_utf8_lossy(name).chars().take(MOST_SHOWN).collect();
+        tracing::warn!(%client, name = ?shown, "a client's name is none (letters, digits, - and _, 63 at most): leased without one, DNS does not know it");
+        self.warned.insert(Reason::Name, now);
+    }
+
+    fn is_quiet(&self, reason: Reason, now: Instant) -> bool {
+        self.warned.get(&reason).is_some_and(|warned| now.duration_since(*warned) < QUIET)
+    }
+
     /// Offers whose address somebody has are made anew; those nobody objects to leave.
     fn look_for_conflicts(&mut self, replies: &mut Vec<Reply>) {
         let mut buffer = [0; 64];
         let mut taken = Vec::new();
-        while let Some(frame) = self.sockets.heard_arp(&mut buffer) {
-            taken.extend(arp_sender(frame));
+        for _ in 0..MOST_ARP {
+            let Some(frame) = self.sockets.heard_arp(&mut buffer) else { break };
+            taken.extend(
+                arp_sender(frame).filter(|sender| self.probes.iter().any(|probe| probe.address == *sender)),
+            );
         }
         let now = now();
         for probe in std::mem::take(&mut self.probes) {
@@ -255,6 +305,13 @@ impl Desk {
             } else {
                 self.probes.push_back(probe);
             }
+        }
+    }
+
+    /// The lease file may need something though nobody asks.
+    async fn look(&mut self) {
+        if let Some(store) = &mut self.store {
+            store.look(self.responder.leases(), now()).await;
         }
     }
 
@@ -274,19 +331,44 @@ impl Desk {
     /// Sends what the disk has taken; what it has not, clients will ask for again.
     async fn send(&mut self, replies: &mut Vec<Reply>) {
         if let Some(store) = &mut self.store {
-            let written = store.write(self.responder.leases()).await;
+            let written = store.write(self.responder.leases(), now()).await;
             if !written {
                 replies.clear();
             }
             store.tidy(self.responder.leases(), now()).await;
         }
         for reply in replies.drain(..) {
-            match transmit(&self.sockets, &self.task, &reply).await {
-                Ok(()) => self.tell(&reply.transmit),
-                Err(error) => {
-                    tracing::warn!(client = %reply.transmit.client, %error, "DHCP reply not sent");
-                }
+            let place = self.place(&reply);
+            if place == Where::Unsure && self.unsure.len() < MOST_UNSURE {
+                self.unsure.push(reply);
+                continue;
             }
+            match transmit(&self.sockets, &self.task, &reply, place) {
+                Ok(()) => self.tell(&reply.transmit),
+                Err(error) => self.note_unsent(&reply.transmit, &error),
+            }
+        }
+    }
+
+    /// Whether the one it is sent to has a MAC; whoever has no address yet is sent to by the MAC it has said, or with all.
+    fn place(&mut self, reply: &Reply) -> Where {
+        match reply.transmit.destination {
+            Destination::Broadcast | Destination::Unicast { .. } => Where::Near,
+            Destination::Client(address)
+            | Destination::Relay(address)
+            | Destination::RelaySource(address) => {
+                self.reach.of(address.into(), reply.since, now().monotonic)
+            }
+        }
+    }
+
+    /// The client asks again, if there is one.
+    fn note_unsent(&mut self, reply: &Transmit, error: &io::Error) {
+        self.responder.count(Reason::Unsent);
+        let now = now().monotonic;
+        if !self.is_quiet(Reason::Unsent, now) {
+            tracing::warn!(client = %reply.client, %error, "DHCP reply not sent");
+            self.warned.insert(Reason::Unsent, now);
         }
     }
 
@@ -305,8 +387,9 @@ impl Desk {
     }
 }
 
-async fn transmit(sockets: &Dhcp, task: &Task, reply: &Reply) -> io::Result<()> {
-    let Reply { transmit: reply, from } = reply;
+/// Nothing waits: what the socket does not take is not sent.
+fn transmit(sockets: &Dhcp, task: &Task, reply: &Reply, place: Where) -> io::Result<()> {
+    let Reply { transmit: reply, from, .. } = reply;
     let to = |address: Ipv4Addr, port| SocketAddr::from((address, port));
     let destination = match reply.destination {
         Destination::Broadcast => to(Ipv4Addr::BROADCAST, CLIENT_PORT),
@@ -323,5 +406,10 @@ async fn transmit(sockets: &Dhcp, task: &Task, reply: &Reply) -> io::Result<()> 
             to(Ipv4Addr::BROADCAST, CLIENT_PORT)
         }
     };
-    sockets.udp.send_to(&reply.payload, destination).await.map(drop)
+    let aside = match place {
+        Where::Near => return sockets.udp.try_send_to(&reply.payload, destination).map(drop),
+        Where::Gone => &sockets.aside.gone,
+        Where::Nowhere | Where::Unsure => &sockets.aside.strangers,
+    };
+    aside.send_to(&reply.payload, destination)
 }

@@ -1,125 +1,193 @@
 //! The DNS task: one loop owns the core; TCP connections and questions under way are tasks that talk to it.
+//!
+//! The loop waits for nothing but its next event: what a socket does not take is dropped, and counted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc::OwnedPermit;
-use tokio::sync::{mpsc, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Interval, sleep_until, timeout};
+use tokio::time::sleep_until;
 
 use super::Wanted;
+use super::connections::{Connections, Event, Place};
+use super::reach::{Reach, Where};
+use super::resolver::ResolvConf;
+use super::upstreams::{MOST_OVER_TCP, Said, ask_server};
 use crate::facts::Resolver;
+use crate::net::IfName;
 use crate::plan::serve::DnsPlan;
-use crate::proto::dns::{Forwarder, Input, MOST_FLIGHTS, Output, Over, Reason};
-use crate::sys::file_watch::FileWatch;
-use crate::sys::socket::{Basket, Dns, send_all, upstream};
+use crate::proto::dns::{Client, Forwarder, Input, LARGEST_QUESTION, Output, Over, Reason, Settings};
+use crate::sys::socket::{Basket, Dns, send_all};
 
 /// Answers that leave together.
 const BATCH: usize = 64;
+/// Events that wait for the loop, and how many it takes at a time.
+const MOST_EVENTS: usize = 64;
 /// Names of DHCP clients that wait to be noted; the DHCP task waits for more.
 const MOST_NAMES: usize = 1024;
-/// TCP connections at once, those of one client, how long one may be idle, and questions of one that may wait for their
-/// answers (RFC 7766 §6.2).
-const MOST_CONNECTIONS: usize = 256;
-const MOST_OF_ONE: usize = 16;
-const IDLE: Duration = Duration::from_secs(10);
-const MOST_PIPELINED: usize = 32;
-/// Longer than the core waits for any server.
-const ASK: Duration = Duration::from_secs(5);
-/// Datagrams looked at for one question: more are a flood.
-const MOST_REPLIES: usize = 16;
-/// No server sends more over UDP: RFC 6891 §6.2.5 suggests 4096, most send 1232.
-const LARGEST_REPLY: usize = 16 << 10;
-/// How often resolv.conf is looked at, whatever inotify says: not every file system tells.
-const LOOK: Duration = Duration::from_secs(60);
+/// Octets of questions that wait until it is known where they come from, and what each costs beside its own; more are a
+/// stranger's.
+const MOST_UNSURE: usize = 1 << 20;
+const UNSURE: usize = 96;
+/// After what may be over soon: no descriptor is left, for one.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Between two words in the log about servers that do not answer.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// What the tasks tell the loop.
 enum Told {
-    /// With a place among the answers of its connection.
-    Query {
-        place: OwnedPermit<Vec<u8>>,
-        bytes: Vec<u8>,
-    },
-    Reply {
-        ask: u64,
-        bytes: Vec<u8>,
-    },
-    Failed {
-        ask: u64,
-    },
-    Closed {
-        client: IpAddr,
-    },
+    Connection(Event),
+    Server(Said),
+}
+
+impl From<Said> for Told {
+    fn from(said: Said) -> Self {
+        Self::Server(said)
+    }
+}
+
+impl From<Event> for Told {
+    fn from(event: Event) -> Self {
+        Self::Connection(event)
+    }
 }
 
 /// How an answer gets back.
 enum Way {
-    Udp(SocketAddr),
-    Tcp(OwnedPermit<Vec<u8>>),
+    /// And where that was when it asked.
+    Udp(SocketAddr, Where),
+    Tcp(Place),
+}
+
+/// A question that came when nobody knew of its sender.
+struct Unsure {
+    since: Instant,
+    from: SocketAddr,
+    bytes: Vec<u8>,
 }
 
 /// The loop's own state beside the core's.
 struct Desk {
     forwarder: Forwarder,
     ways: HashMap<u64, Way>,
+    reach: Reach,
+    unsure: Vec<Unsure>,
+    unsure_octets: usize,
     /// Answers that have yet to leave by UDP.
     answers: Vec<(SocketAddr, Vec<u8>)>,
     asks: BTreeMap<u64, AbortHandle>,
+    over_tcp: Arc<Semaphore>,
     next: u64,
-    /// How many of whom.
-    connections: BTreeMap<IpAddr, usize>,
+    connections: Connections,
+    /// No connection is taken before.
+    accept_again: Option<Instant>,
     tell: mpsc::Sender<Told>,
     dropped: BTreeMap<Reason, u64>,
+    /// That no server answers was said, and when that was last.
+    without_servers: bool,
+    warned: Option<Instant>,
+    /// When the log was last told of a connection that could not be taken.
+    refused: Option<Instant>,
 }
 
 /// Serves until a socket fails; the error is why.
 /// It says where it wants to hear the names of DHCP clients.
-pub(super) async fn serve(sockets: Dns, plan: DnsPlan, wanted: watch::Sender<Wanted>) -> io::Error {
-    let (tell, mut told) = mpsc::channel(MOST_FLIGHTS);
+pub(super) async fn serve(
+    sockets: Dns,
+    interface: IfName,
+    plan: DnsPlan,
+    wanted: watch::Sender<Wanted>,
+) -> io::Error {
+    let (tell, mut told) = mpsc::channel(MOST_EVENTS);
     let (name, mut names) = mpsc::channel(MOST_NAMES);
     wanted.send_replace(Some(name));
-    let mut seed = [0; 8];
-    if let Err(error) = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()) {
-        return error.into();
-    }
-    let mut desk = Desk {
-        forwarder: Forwarder::new(plan.settings.clone(), u64::from_ne_bytes(seed)),
-        ways: HashMap::new(),
-        answers: Vec::new(),
-        asks: BTreeMap::new(),
-        next: 0,
-        connections: BTreeMap::new(),
-        tell,
-        dropped: BTreeMap::new(),
-    };
-    let mut resolv_conf = ResolvConf::new(&plan.resolv_conf);
-    let mut look = tokio::time::interval(LOOK);
+    let mut resolv_conf = plan.reads_resolv_conf().then(|| ResolvConf::new(&plan.resolv_conf));
+    let settings = begin(&plan, resolv_conf.as_ref().and_then(ResolvConf::says));
+    let mut desk = Desk::new(settings, Reach::new(interface, &sockets.aside.tables), tell);
     let mut basket = Basket::default();
     loop {
         let deadline = desk.forwarder.deadline();
+        let looks = desk.looks();
         tokio::select! {
             ready = sockets.udp.readable() => if let Err(error) = ready.and_then(|()| desk.take(&sockets, &mut basket)) {
                 return error;
             },
-            accepted = sockets.tcp.accept() => match accepted {
-                Ok((stream, from)) => desk.accept(stream, from.ip()),
-                Err(error) => tracing::debug!(%error, "DNS connection lost before it began"),
-            },
+            accepted = accept(&sockets.tcp, desk.accept_again) => desk.accepted(now(), accepted),
             Some(named) = names.recv() => desk.forwarder.name(now(), named),
-            Some(told) = told.recv() => desk.told(now(), told),
-            () = until(deadline) => desk.input(now(), Input::Tick),
-            () = resolv_conf.may_have_changed(&mut look) => if let Some(resolver) = resolv_conf.changed() {
-                tracing::info!(nameservers = ?resolver.nameservers, search = ?resolver.search, "resolv.conf changed");
+            Some(first) = told.recv() => {
+                desk.told(now(), first);
+                for _ in 1..MOST_EVENTS {
+                    let Ok(next) = told.try_recv() else { break };
+                    desk.told(now(), next);
+                }
+                desk.look_at_servers(now());
+            }
+            () = until(deadline) => {
+                desk.input(now(), Input::Tick);
+                desk.look_at_servers(now());
+            }
+            () = until(looks) => desk.ask_unsure(now()),
+            resolver = changed(&mut resolv_conf) => {
+                say(&plan, &resolver);
                 desk.forwarder.reconfigure(plan.settings(&resolver));
-            },
+            }
         }
-        desk.drain(&sockets).await;
+        desk.drain(&sockets);
+    }
+}
+
+/// Message ids from the kernel's generator, some at a time (RFC 5452 §9.2). None: it gives none.
+fn ids() -> impl FnMut() -> Option<u16> {
+    let mut pool = Vec::new();
+    move || {
+        if pool.is_empty() {
+            pool = vec![0; 512];
+            let got = rustix::rand::getrandom(pool.as_mut_slice(), rustix::rand::GetRandomFlags::empty());
+            pool.truncate(got.unwrap_or(0));
+        }
+        Some(u16::from_ne_bytes([pool.pop()?, pool.pop()?]))
+    }
+}
+
+async fn accept(listener: &TcpListener, again: Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
+    if let Some(again) = again {
+        sleep_until(again.into()).await;
+    }
+    listener.accept().await
+}
+
+/// The settings of now: the file may say something else than when they were planned.
+fn begin(plan: &DnsPlan, says: Option<&Resolver>) -> Settings {
+    let settings = says.map_or_else(|| plan.settings.clone(), |resolver| plan.settings(resolver));
+    if settings != plan.settings {
+        says.iter().for_each(|resolver| say(plan, resolver));
+    } else if !plan.told
+        && let Some(note) = plan.note(says.unwrap_or(&Resolver::parse(b"")))
+    {
+        tracing::warn!("{note}");
+    }
+    settings
+}
+
+/// That `resolv.conf` changed, and what of it is not used.
+fn say(plan: &DnsPlan, resolver: &Resolver) {
+    let servers: Vec<String> = resolver.nameservers.iter().map(ToString::to_string).collect();
+    let (nameservers, search) = (servers.join(" "), resolver.search.join(" "));
+    tracing::info!(nameservers, search, "resolv.conf changed");
+    if let Some(note) = plan.note(resolver) {
+        tracing::warn!("{note}");
+    }
+}
+
+async fn changed(resolv_conf: &mut Option<ResolvConf<'_>>) -> Resolver {
+    match resolv_conf {
+        Some(resolv_conf) => resolv_conf.changed().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -136,18 +204,62 @@ fn now() -> Instant {
 }
 
 impl Desk {
+    fn new(settings: Settings, reach: Reach, tell: mpsc::Sender<Told>) -> Self {
+        Self {
+            forwarder: Forwarder::new(settings, ids()),
+            ways: HashMap::new(),
+            reach,
+            unsure: Vec::new(),
+            unsure_octets: 0,
+            answers: Vec::new(),
+            asks: BTreeMap::new(),
+            over_tcp: Arc::new(Semaphore::new(MOST_OVER_TCP)),
+            next: 0,
+            connections: Connections::new(),
+            accept_again: None,
+            tell,
+            dropped: BTreeMap::new(),
+            without_servers: false,
+            warned: None,
+            refused: None,
+        }
+    }
+
     /// The datagrams that wait, some at a time.
     fn take(&mut self, sockets: &Dns, basket: &mut Basket) -> io::Result<()> {
         let now = now();
-        basket.take(&sockets.udp, |from, bytes| self.query(now, Way::Udp(from), bytes)).map(drop)
+        basket.take(&sockets.udp, |from, bytes| self.datagram(now, now, from, bytes)).map(drop)
     }
 
-    fn query(&mut self, now: Instant, way: Way, bytes: &[u8]) {
-        let over = if matches!(way, Way::Udp(_)) { Over::Udp } else { Over::Tcp };
+    fn datagram(&mut self, now: Instant, since: Instant, from: SocketAddr, bytes: &[u8]) {
+        let place = self.reach.of(from.ip(), since, now);
+        let octets = self.unsure_octets + bytes.len() + UNSURE;
+        if place == Where::Unsure && octets <= MOST_UNSURE && bytes.len() <= LARGEST_QUESTION {
+            self.unsure_octets = octets;
+            return self.unsure.push(Unsure { since, from, bytes: bytes.to_vec() });
+        }
+        let client = matches!(place, Where::Near | Where::Gone).then_some(from.ip());
+        self.query(now, client, Way::Udp(from, place), bytes);
+    }
+
+    /// When those whose senders nobody knew are looked at again.
+    fn looks(&self) -> Option<Instant> {
+        self.reach.looks().filter(|_| !self.unsure.is_empty())
+    }
+
+    fn ask_unsure(&mut self, now: Instant) {
+        self.unsure_octets = 0;
+        for Unsure { since, from, bytes } in std::mem::take(&mut self.unsure) {
+            self.datagram(now, since, from, &bytes);
+        }
+    }
+
+    fn query(&mut self, now: Instant, from: Client, way: Way, bytes: &[u8]) {
+        let over = if matches!(way, Way::Udp(..)) { Over::Udp } else { Over::Tcp };
         self.next += 1;
         let client = self.next;
         self.ways.insert(client, way);
-        if let Err(reason) = self.forwarder.handle(now, Input::Query { client, over, bytes }) {
+        if let Err(reason) = self.forwarder.handle(now, Input::Query { client, from, over, bytes }) {
             if !reason.is_answered() {
                 self.ways.remove(&client);
             }
@@ -163,23 +275,22 @@ impl Desk {
 
     fn told(&mut self, now: Instant, told: Told) {
         match told {
-            Told::Query { place, bytes } => self.query(now, Way::Tcp(place), &bytes),
-            Told::Reply { ask, bytes } => {
+            Told::Connection(Event::Query { place, bytes }) => {
+                self.connections.asks(now, &place);
+                self.query(now, Some(place.client), Way::Tcp(place), &bytes);
+            }
+            Told::Connection(Event::TooLong) => self.count(Reason::TooLong),
+            Told::Connection(Event::Closed { id }) => self.connections.closed(id),
+            Told::Server(Said::Reply { ask, bytes }) => {
                 match self.forwarder.handle(now, Input::Reply { ask, bytes: &bytes }) {
                     Ok(()) => self.forget(ask),
                     // A forged answer must not end the wait for the true one.
                     Err(reason) => self.count(reason),
                 }
             }
-            Told::Failed { ask } => {
+            Told::Server(Said::Failed { ask }) => {
                 self.forget(ask);
                 self.input(now, Input::Failed { ask });
-            }
-            Told::Closed { client } => {
-                if let Some(count) = self.connections.get_mut(&client) {
-                    *count -= 1;
-                }
-                self.connections.retain(|_, count| *count > 0);
             }
         }
     }
@@ -195,181 +306,122 @@ impl Desk {
         tracing::debug!(reason = reason.label(), count, "DNS message without an answer of a server");
     }
 
+    /// Says that no name server answers, and that one does again; not over and over where they come and go.
+    fn look_at_servers(&mut self, now: Instant) {
+        let without = self.forwarder.is_without_servers();
+        let quiet = self.warned.is_some_and(|warned| now.duration_since(warned) < QUIET);
+        match (self.without_servers, without) {
+            (false, true) if !quiet => {
+                tracing::warn!(
+                    "no name server answers: names that are not known here are answered SERVFAIL until one does"
+                );
+                (self.without_servers, self.warned) = (true, Some(now));
+            }
+            (true, false) => {
+                tracing::info!("a name server answers again");
+                self.without_servers = false;
+            }
+            _ => {}
+        }
+    }
+
     fn forget(&mut self, ask: u64) {
         if let Some(task) = self.asks.remove(&ask) {
             task.abort();
         }
     }
 
-    async fn drain(&mut self, sockets: &Dns) {
+    fn drain(&mut self, sockets: &Dns) {
         while let Some(output) = self.forwarder.poll() {
             match output {
-                Output::Answer { client, bytes } => match self.ways.remove(&client) {
-                    Some(Way::Udp(to)) => {
-                        self.answers.push((to, bytes));
-                        if self.answers.len() >= BATCH {
-                            self.send(sockets).await;
-                        }
-                    }
-                    Some(Way::Tcp(place)) => drop(place.send(bytes)),
-                    None => {}
-                },
+                Output::Answer { client, bytes } => self.answer(sockets, client, bytes),
                 Output::Ask { ask, server, over, bytes } => {
-                    let task = tokio::spawn(ask_server(self.tell.clone(), ask, server, over, bytes));
+                    let (tell, over_tcp) = (self.tell.clone(), self.over_tcp.clone());
+                    let task = tokio::spawn(ask_server(tell, over_tcp, ask, server, over, bytes));
                     self.asks.insert(ask, task.abort_handle());
                 }
                 Output::Forget { ask } => self.forget(ask),
             }
         }
-        self.send(sockets).await;
+        if self.ways.is_empty() {
+            self.ways.shrink_to(MOST_NAMES);
+        }
+        self.send(sockets);
     }
 
-    /// All at once; where the socket does not take the next one, that by itself.
-    async fn send(&mut self, sockets: &Dns) {
-        let mut left = self.answers.as_slice();
-        while let Some(((to, bytes), others)) = left.split_first() {
-            let taken = send_all(&sockets.udp, left).unwrap_or(0);
-            if taken > 0 {
-                left = left.get(taken..).unwrap_or_default();
-                continue;
-            }
-            if let Err(error) = sockets.udp.send_to(bytes, *to).await {
-                tracing::debug!(%to, %error, "DNS answer not sent");
-            }
-            left = others;
-        }
-        self.answers.clear();
-    }
-
-    fn accept(&mut self, stream: TcpStream, client: IpAddr) {
-        let all: usize = self.connections.values().sum();
-        let own = self.connections.get(&client).copied().unwrap_or_default();
-        if all >= MOST_CONNECTIONS || own >= MOST_OF_ONE {
-            self.count(Reason::Connections);
-            return;
-        }
-        self.connections.insert(client, own + 1);
-        let tell = self.tell.clone();
-        tokio::spawn(async move {
-            if let Err(error) = connection(stream, &tell).await {
-                tracing::debug!(%client, %error, "DNS connection ended");
-            }
-            let _ = tell.send(Told::Closed { client }).await;
-        });
-    }
-}
-
-/// One connection: messages with their length before them, answers in any order (RFC 7766 §6.2.1). A question is read
-/// when there is a place for its answer: who does not take answers is not read from any more.
-async fn connection(stream: TcpStream, tell: &mpsc::Sender<Told>) -> io::Result<()> {
-    let (mut read, mut write) = stream.into_split();
-    let (answer, mut answers) = mpsc::channel::<Vec<u8>>(MOST_PIPELINED);
-    let writer = tokio::spawn(async move {
-        while let Some(bytes) = answers.recv().await {
-            let Ok(length) = u16::try_from(bytes.len()) else { continue };
-            let message = [&length.to_be_bytes()[..], &bytes].concat();
-            if !matches!(timeout(IDLE, write.write_all(&message)).await, Ok(Ok(()))) {
-                return;
-            }
-        }
-    });
-    // The writer's end is the reader's: there is no place any more.
-    let result = loop {
-        let Ok(place) = answer.clone().reserve_owned().await else { break Ok(()) };
-        match timeout(IDLE, read_message(&mut read)).await {
-            Ok(Ok(bytes)) => {
-                if tell.send(Told::Query { place, bytes }).await.is_err() {
-                    break Ok(());
+    fn answer(&mut self, sockets: &Dns, client: u64, bytes: Vec<u8>) {
+        match self.ways.remove(&client) {
+            Some(Way::Udp(to, then)) => self.answer_over_udp(sockets, to, then, bytes),
+            Some(Way::Tcp(place)) => {
+                let taken = self.connections.answer(place, bytes);
+                if !taken {
+                    self.count(Reason::Unsent);
                 }
             }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => break Ok(()),
-            Ok(Err(error)) => break Err(error),
-            Err(_) => break Ok(()),
-        }
-    };
-    // Questions under way keep a place each: the writer ends when the last one is answered.
-    drop(answer);
-    let _ = timeout(ASK, writer).await;
-    result
-}
-
-async fn read_message(stream: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Vec<u8>> {
-    let length = stream.read_u16().await?;
-    let mut bytes = vec![0; usize::from(length)];
-    stream.read_exact(&mut bytes).await?;
-    Ok(bytes)
-}
-
-async fn ask_server(tell: mpsc::Sender<Told>, ask: u64, server: SocketAddr, over: Over, bytes: Vec<u8>) {
-    let asked = async {
-        match over {
-            Over::Udp => over_udp(&tell, ask, server, &bytes).await,
-            Over::Tcp => over_tcp(&tell, ask, server, &bytes).await,
-        }
-    };
-    if !matches!(timeout(ASK, asked).await, Ok(Ok(()))) {
-        let _ = tell.send(Told::Failed { ask }).await;
-    }
-}
-
-async fn over_udp(tell: &mpsc::Sender<Told>, ask: u64, server: SocketAddr, bytes: &[u8]) -> io::Result<()> {
-    let socket = upstream(server).await?;
-    socket.send(bytes).await?;
-    let mut buffer = vec![0; LARGEST_REPLY];
-    for _ in 0..MOST_REPLIES {
-        let length = socket.recv(&mut buffer).await?;
-        let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-        if tell.send(Told::Reply { ask, bytes }).await.is_err() {
-            return Ok(());
-        }
-    }
-    Err(io::Error::other("a flood of answers"))
-}
-
-async fn over_tcp(tell: &mpsc::Sender<Told>, ask: u64, server: SocketAddr, bytes: &[u8]) -> io::Result<()> {
-    let mut stream = TcpStream::connect(server).await?;
-    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes()[..], bytes].concat()).await?;
-    let bytes = read_message(&mut stream).await?;
-    let _ = tell.send(Told::Reply { ask, bytes }).await;
-    Ok(())
-}
-
-/// Notices that resolv.conf is another one than it was.
-struct ResolvConf<'a> {
-    path: &'a Path,
-    watch: Option<FileWatch>,
-    seen: Option<(SystemTime, u64)>,
-}
-
-impl<'a> ResolvConf<'a> {
-    fn new(path: &'a Path) -> Self {
-        Self { path, watch: FileWatch::new(path).ok(), seen: Self::stamp(path) }
-    }
-
-    async fn may_have_changed(&self, look: &mut Interval) {
-        match &self.watch {
-            Some(watch) => tokio::select! {
-                () = watch.changed() => {}
-                _ = look.tick() => {}
-            },
-            None => drop(look.tick().await),
+            None => {}
         }
     }
 
-    fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
+    /// By the socket for where it is now.
+    fn answer_over_udp(&mut self, sockets: &Dns, to: SocketAddr, then: Where, bytes: Vec<u8>) {
+        let now = now();
+        let place = match self.reach.of(to.ip(), now, now) {
+            Where::Unsure => then,
+            place => place,
+        };
+        let aside = match place {
+            Where::Near => {
+                self.answers.push((to, bytes));
+                if self.answers.len() >= BATCH {
+                    self.send(sockets);
+                }
+                return;
+            }
+            Where::Gone => &sockets.aside.gone,
+            Where::Nowhere | Where::Unsure => &sockets.aside.strangers,
+        };
+        if let Err(error) = aside.send_to(&bytes, to) {
+            tracing::debug!(%to, %error, "DNS answer to who has no MAC not sent");
+            self.count(Reason::Unsent);
+        }
     }
 
-    /// The new content, when there is any: an empty file is one that is being written.
-    fn changed(&mut self) -> Option<Resolver> {
-        let stamp = Self::stamp(self.path)?;
-        if self.seen == Some(stamp) {
-            return None;
+    /// All at once; what the socket does not take is asked for again by who wants it.
+    fn send(&mut self, sockets: &Dns) {
+        let answers = std::mem::take(&mut self.answers);
+        let mut left = answers.as_slice();
+        while let Some(((to, _), others)) = left.split_first() {
+            match send_all(&sockets.udp, left) {
+                Ok(taken) if taken > 0 => left = left.get(taken..).unwrap_or_default(),
+                refused => {
+                    let error = refused.err();
+                    tracing::debug!(%to, ?error, "DNS answer not sent");
+                    self.count(Reason::Unsent);
+                    left = others;
+                }
+            }
         }
-        let text = std::fs::read(self.path).ok().filter(|text| !text.is_empty())?;
-        self.seen = Some(stamp);
-        Some(Resolver::parse(&text))
+    }
+
+    fn accepted(&mut self, now: Instant, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        self.accept_again = None;
+        match accepted {
+            Ok((stream, from)) => {
+                if !self.connections.accept(now, stream, from.ip(), &self.tell) {
+                    self.count(Reason::Connections);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                tracing::debug!(%error, "DNS connection lost before it began");
+            }
+            Err(error) => {
+                // The connection still waits: asked again at once, it would be the same.
+                self.accept_again = Some(now + ACCEPT_AGAIN);
+                if self.refused.is_none_or(|refused| now.duration_since(refused) >= QUIET) {
+                    self.refused = Some(now);
+                    tracing::warn!(%error, "DNS over TCP takes no connection for now (too many open files: raise the limit)");
+                }
+            }
+        }
     }
 }

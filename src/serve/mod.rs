@@ -1,22 +1,44 @@
-//! Drive the DHCP and DNS cores with sockets and timers, for as long as the guest lives.
+//! Drive the DHCP and DNS cores with sockets and timers, for as long as there is something to serve.
 //!
-//! Each service is a task of its own. One that ends or panics is started again, with a pause and a line in the
-//! log; the guest notices at most a question asked twice.
+//! Each service is a task of its own, on a thread without any capability (`packets`), on a target that may change: another link of the same name, another address, or
+//! nothing for a while. One that ends or panics is started again, with a pause and a line in the log; clients notice at
+//! most a question asked twice.
+//!
+//! ```text
+//!  run:   the healer made another bridge ─┐
+//!  serve: the link or its addresses differ ┴─► target ─► each service whose part of it differs is bound anew
+//! ```
 
+mod connections;
 pub mod dhcp;
 mod dns;
+mod follow;
 pub mod leases;
+mod packets;
+mod reach;
+mod resolver;
 mod store;
+mod upstreams;
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
+use crate::confine;
+use crate::facts::Interface;
+use crate::net::IfName;
 use crate::plan::GuestPlan;
 use crate::plan::serve::{DnsPlan, ServePlan};
 use crate::proto::dns::Named;
 use crate::sys::socket;
+
+pub use follow::Follower;
+use packets::Packets;
+pub use packets::Starting;
 
 /// Where names of DHCP clients are wanted: by the DNS service, when it runs.
 type Wanted = Option<mpsc::Sender<Named>>;
@@ -24,159 +46,200 @@ type Wanted = Option<mpsc::Sender<Named>>;
 /// How many services are not running at this moment.
 pub type Down = watch::Sender<usize>;
 
-/// Longest pause before a service that keeps ending is started again.
+/// First and longest pause before a service that keeps ending is started again.
+const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Sockets that are bound: from here on the guest may ask.
-#[derive(Debug)]
-pub struct Bound {
-    plan: GuestPlan,
-    dhcp: socket::Dhcp,
-    dns: socket::Dns,
+/// What is served, and on which link: sockets stay with the link they were bound to, even when it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its index.
+    pub link: u32,
+    interface: IfName,
+    /// None: not served, or not now.
+    dhcp: Option<dhcp::Task>,
+    dns: Option<DnsPlan>,
+    /// What turns the two off.
+    off: [&'static str; 2],
 }
 
-/// Binds both services; None when nothing is to be served. Needs the bridge.
-pub fn bind(plan: &GuestPlan) -> Result<Option<Bound>, socket::Error> {
-    if !plan.serve {
-        return Ok(None);
+impl Target {
+    /// For the one guest of `berth run`; None when nothing is to be served.
+    pub fn one_guest(plan: &GuestPlan, link: u32) -> Option<Self> {
+        plan.serve.then(|| Self {
+            link,
+            interface: plan.interface.clone(),
+            dhcp: Some(dhcp::Task::one_guest(plan)),
+            dns: Some(DnsPlan::one_guest(plan)),
+            off: ["set NO_DHCP to serve neither DHCP nor DNS"; 2],
+        })
     }
-    let dhcp = socket::dhcp(&plan.interface)?;
-    let dns = socket::dns(&plan.interface, plan.gateway)?;
-    Ok(Some(Bound { plan: plan.clone(), dhcp, dns }))
-}
 
-/// Serves until `stop` turns true or its sender is gone; anew whenever `bridge`, the link's index, changes: sockets
-/// stay with the link they were bound to, even when it is gone.
-pub async fn run(
-    bound: Option<Bound>,
-    mut stop: watch::Receiver<bool>,
-    mut bridge: watch::Receiver<u32>,
-    down: &Down,
-) {
-    let Some(mut bound) = bound else { return };
-    loop {
-        let plan = bound.plan.clone();
-        let (end, ended) = watch::channel(false);
-        let serving = bound.run(ended, down);
-        tokio::pin!(serving);
-        let rebind = tokio::select! {
-            () = &mut serving => return,
-            () = stopped(&mut stop) => false,
-            changed = bridge.changed() => changed.is_ok(),
-        };
-        let _ = end.send(true);
-        serving.await;
-        if !rebind {
-            return;
-        }
-        tracing::warn!(interface = %plan.interface, "the bridge is another one now, binding DHCP and DNS anew");
-        down.send_modify(|down| *down += 1);
-        let Some(again) = bind_again(&plan, &mut stop).await else { return };
-        down.send_modify(|down| *down -= 1);
-        bound = again;
-    }
-}
-
-/// Tries until it succeeds; None when told to stop meanwhile.
-async fn bind_again(plan: &GuestPlan, stop: &mut watch::Receiver<bool>) -> Option<Bound> {
-    loop {
-        match bind(plan) {
-            Ok(bound) => return bound,
-            Err(error) => tracing::error!(error = %crate::exit::story(&error), "binding DHCP and DNS"),
-        }
-        tokio::select! {
-            () = stopped(stop) => return None,
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+    /// For `berth serve`.
+    pub fn standing(plan: &ServePlan, link: u32) -> Self {
+        Self {
+            link,
+            interface: plan.interface.clone(),
+            dhcp: dhcp::Task::standing(plan),
+            dns: plan.dns.clone(),
+            off: ["leave DHCP to it with --no-dhcp", "leave DNS to it with --no-dns"],
         }
     }
-}
 
-impl Bound {
-    /// Serves until `stop` turns true or its sender is gone.
-    pub async fn run(self, stop: watch::Receiver<bool>, down: &Down) {
-        let Self { plan, dhcp, dns } = self;
-        let task = dhcp::Task::one_guest(&plan);
-        // The one guest's name is known without its help.
-        let (wanted, wants) = watch::channel(None);
-        let dhcp = keep(
-            "dhcp",
-            stop.clone(),
-            down,
-            dhcp,
-            &task,
-            |task| socket::dhcp(task.interface()),
-            |sockets, task| dhcp::serve(sockets, task, wants.clone()),
-        );
-        let (interface, names) = (plan.interface.clone(), DnsPlan::one_guest(&plan));
-        let bind = |names: &DnsPlan| socket::dns(&interface, names.address);
-        let dns = keep("dns", stop, down, dns, &names, bind, |sockets, names| {
-            dns::serve(sockets, names, wanted.clone())
-        });
-        tokio::join!(dhcp, dns);
+    /// Nothing, as long as that is so.
+    fn without_services(&self) -> Self {
+        Self { dhcp: None, dns: None, ..self.clone() }
+    }
+
+    fn part<P: Clone>(&self, plan: Option<&P>, off: usize) -> Option<On<P>> {
+        let off = self.off.get(off).copied().unwrap_or_default();
+        Some(On { link: self.link, interface: self.interface.clone(), off, plan: plan?.clone() })
+    }
+
+    fn dhcp(&self) -> Option<On<dhcp::Task>> {
+        self.part(self.dhcp.as_ref(), 0)
+    }
+
+    fn dns(&self) -> Option<On<DnsPlan>> {
+        self.part(self.dns.as_ref(), 1)
     }
 }
 
-/// What can keep `berth serve` from serving.
+/// One service's part of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct On<P> {
+    link: u32,
+    interface: IfName,
+    off: &'static str,
+    plan: P,
+}
+
+fn bind_dhcp(on: &On<dhcp::Task>) -> Result<socket::Dhcp, socket::Error> {
+    dhcp::bind(&on.plan, on.off)
+}
+
+fn bind_dns(on: &On<DnsPlan>) -> Result<socket::Dns, socket::Error> {
+    socket::dns(&on.interface, on.plan.address, on.off)
+}
+
+/// What can keep us from serving.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Socket(#[from] socket::Error),
     #[error(transparent)]
     Leases(#[from] crate::sys::lease_file::Error),
+    #[error("starting the thread that reads packets")]
+    Thread(#[from] io::Error),
 }
 
-/// `berth serve`: DHCP, DNS or both on one interface, until `stop` turns true or its sender is gone.
-pub async fn standing(plan: &ServePlan, stop: watch::Receiver<bool>) -> Result<(), Error> {
-    let dhcp = match dhcp::Task::standing(plan) {
-        Some(task) => {
-            dhcp::check(&task)?;
-            Some((socket::dhcp(task.interface())?, task))
+/// Starts the thread that is to serve this, which makes itself ready beside whatever else there is to do. Needs no link.
+pub fn prepare(target: &Target) -> io::Result<Starting> {
+    let lease_file = target.dhcp.as_ref().and_then(dhcp::Task::lease_file).map(Path::to_owned);
+    let resolv_conf = target.dns.as_ref().map(|plan| plan.resolv_conf.clone());
+    Packets::start(move || {
+        // The file is made now, if it is not there.
+        lease_file.as_deref().map_or(Ok(()), dhcp::check)?;
+        if let Err(error) = confine::packets_to(resolv_conf.as_deref(), lease_file.as_deref()) {
+            tracing::warn!(%error, "the thread that reads packets is confined less than it could be");
         }
-        None => None,
-    };
-    let names = match &plan.dns {
-        Some(names) => Some((socket::dns(&plan.interface, names.address)?, names)),
-        None => None,
-    };
-    let serving =
-        |what| tracing::info!(interface = %plan.interface, address = %plan.address, "serving {what}");
-    let (wanted, wants) = watch::channel(None);
+        Ok(())
+    })
+}
+
+/// Sockets that are bound: from here on clients may ask.
+#[derive(Debug)]
+pub struct Bound {
+    packets: Packets,
+    target: Target,
+    dhcp: Option<(On<dhcp::Task>, socket::Dhcp)>,
+    dns: Option<(On<DnsPlan>, socket::Dns)>,
+}
+
+impl Bound {
+    /// Binds what is served. Needs the link; the lease file has to be there for the taking, too.
+    pub fn new(target: Target) -> Result<Self, Error> {
+        let starting = prepare(&target)?;
+        Self::on(target, starting)
+    }
+
+    /// The same, on the thread that was prepared for it.
+    pub fn on(target: Target, starting: Starting) -> Result<Self, Error> {
+        let packets = starting.ready()?;
+        let _there = packets.enter();
+        let dhcp = target.dhcp().map(|on| bind_dhcp(&on).map(|sockets| (on, sockets))).transpose()?;
+        let dns = target.dns().map(|on| bind_dns(&on).map(|sockets| (on, sockets))).transpose()?;
+        drop(_there);
+        Ok(Self { packets, target, dhcp, dns })
+    }
+
+    /// What it was bound for; who sends another one changes what is served.
+    pub fn targets(&self) -> watch::Sender<Target> {
+        watch::Sender::new(self.target.clone())
+    }
+
+    /// Serves what `targets` says, until `stop` turns true or its sender is gone.
+    pub async fn run(self, stop: watch::Receiver<bool>, targets: watch::Receiver<Target>, down: &Down) {
+        let (wanted, wants) = watch::channel(None);
+        let dhcp = keep(
+            Service { name: "dhcp", packets: &self.packets, down, pick: Target::dhcp, bind: bind_dhcp },
+            self.dhcp,
+            targets.clone(),
+            stop.clone(),
+            |sockets, on: On<dhcp::Task>| dhcp::serve(sockets, on.plan, wants.clone()),
+        );
+        let dns = keep(
+            Service { name: "dns", packets: &self.packets, down, pick: Target::dns, bind: bind_dns },
+            self.dns,
+            targets,
+            stop,
+            |sockets, on: On<DnsPlan>| dns::serve(sockets, on.interface, on.plan, wanted.clone()),
+        );
+        tokio::join!(dhcp, dns);
+    }
+}
+
+/// `berth serve`: DHCP, DNS or both on one interface, which is followed, until `stop` turns true or its sender is gone.
+pub async fn standing<P>(follower: Follower<'_, P>, stop: watch::Receiver<bool>) -> Result<(), Error>
+where
+    P: Fn(&Interface) -> Result<ServePlan, crate::plan::serve::Error>,
+{
+    // The whole of it, so that what cannot be had is known now.
+    let bound = Bound::new(follower.target())?;
+    let targets = bound.targets();
+    follower.begin(&targets);
     let down = Down::default();
-    let leases = async {
-        if let Some((sockets, task)) = dhcp {
-            serving("DHCP");
-            let serve = |sockets, task| dhcp::serve(sockets, task, wants.clone());
-            keep("dhcp", stop.clone(), &down, sockets, &task, |task| socket::dhcp(task.interface()), serve)
-                .await;
-        }
-    };
-    let answers = async {
-        if let Some((sockets, names)) = names {
-            serving("DNS");
-            let bind = |names: &DnsPlan| socket::dns(&plan.interface, names.address);
-            let serve = |sockets, names| dns::serve(sockets, names, wanted.clone());
-            keep("dns", stop.clone(), &down, sockets, names, bind, serve).await;
-        }
-    };
-    tokio::join!(leases, answers);
-    Ok(())
+    let serving = bound.run(stop, targets.subscribe(), &down);
+    tokio::select! {
+        () = serving => Ok(()),
+        never = follower.run(&targets) => match never {},
+    }
 }
 
-/// Runs a service until told to stop, however often it ends.
-async fn keep<S, P: Clone, F, E>(
+/// How one service is had.
+struct Service<'a, P, B> {
     name: &'static str,
+    packets: &'a Packets,
+    down: &'a Down,
+    pick: fn(&Target) -> Option<On<P>>,
+    bind: B,
+}
+
+/// Runs a service until told to stop, however often it ends or is to be another one. What it is to be is said by who
+/// says so in `targets`.
+async fn keep<S, P: Clone + PartialEq, B, F, E>(
+    service: Service<'_, P, B>,
+    mut ready: Option<(On<P>, S)>,
+    mut targets: watch::Receiver<Target>,
     mut stop: watch::Receiver<bool>,
-    down: &Down,
-    sockets: S,
-    plan: &P,
-    bind: impl Fn(&P) -> Result<S, socket::Error>,
-    serve: impl Fn(S, P) -> F,
+    serve: impl Fn(S, On<P>) -> F,
 ) where
+    B: Fn(&On<P>) -> Result<S, socket::Error>,
     F: Future<Output = E> + Send + 'static,
     E: fmt::Display + Send + 'static,
 {
-    let mut ready = Some(sockets);
-    let mut pause = Duration::from_millis(100);
+    let Service { name, packets, down, pick, bind } = service;
+    let mut pause = PAUSE;
     let mut is_down = false;
     let mut tell = |now: bool| {
         if std::mem::replace(&mut is_down, now) != now {
@@ -184,17 +247,31 @@ async fn keep<S, P: Clone, F, E>(
         }
     };
     loop {
-        let bound = match ready.take() {
-            Some(sockets) => Ok(sockets),
-            None => bind(plan),
+        let Some(on) = pick(&targets.borrow_and_update()) else {
+            tokio::select! {
+                () = stopped(&mut stop) => return,
+                () = differs(&mut targets, pick, None) => continue,
+            }
         };
-        let ended = match bound {
+        let sockets = match ready.take().filter(|(bound, _)| *bound == on) {
+            Some((_, sockets)) => Ok(sockets),
+            None => {
+                let _there = packets.enter();
+                bind(&on)
+            }
+        };
+        let ended = match sockets {
             Ok(sockets) => {
-                let mut task = tokio::spawn(serve(sockets, plan.clone()));
+                let mut task = packets.spawn(serve(sockets, on.clone()));
                 tell(false);
                 tokio::select! {
-                    () = stopped(&mut stop) => return task.abort(),
-                    end = &mut task => match end {
+                    () = stopped(&mut stop) => return end(task).await,
+                    () = differs(&mut targets, pick, Some(&on)) => {
+                        end(task).await;
+                        pause = PAUSE;
+                        continue;
+                    }
+                    ended = &mut task => match ended {
                         Ok(error) => error.to_string(),
                         Err(panic) => panic.to_string(),
                     },
@@ -206,9 +283,26 @@ async fn keep<S, P: Clone, F, E>(
         tracing::error!(service = name, error = %ended, "service ended, starting it again");
         tokio::select! {
             () = stopped(&mut stop) => return,
-            () = tokio::time::sleep(pause) => {}
+            () = differs(&mut targets, pick, Some(&on)) => pause = PAUSE,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Its sockets and files are closed when this returns: the next one wants the same.
+async fn end<T>(task: JoinHandle<T>) {
+    task.abort();
+    let _ = task.await;
+}
+
+/// Waits until something else is to be served; for ever when nobody can say so any more.
+async fn differs<P: Clone + PartialEq>(
+    targets: &mut watch::Receiver<Target>,
+    pick: fn(&Target) -> Option<On<P>>,
+    from: Option<&On<P>>,
+) {
+    if targets.wait_for(|target| pick(target).as_ref() != from).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -259,12 +353,16 @@ mod tests {
             }
             seen
         });
+        let targets = watch::Sender::new(Target::one_guest(&plan(), 1).unwrap());
+        let target = targets.subscribe();
         let kept = tokio::spawn(async move {
-            let bind = |_: &GuestPlan| {
+            let bind = |_: &On<dhcp::Task>| {
                 bound.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             };
-            keep("test", stopping, &down, (), &plan(), bind, |(), _| {
+            let packets = Packets::here();
+            let service = Service { name: "test", packets: &packets, down: &down, pick: Target::dhcp, bind };
+            keep(service, None, target, stopping, |(), _| {
                 let start = counted.fetch_add(1, Ordering::Relaxed);
                 async move {
                     match start {
@@ -277,9 +375,55 @@ mod tests {
             .await;
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
-        assert_eq!((starts.load(Ordering::Relaxed), binds.load(Ordering::Relaxed)), (3, 2));
+        assert_eq!((starts.load(Ordering::Relaxed), binds.load(Ordering::Relaxed)), (3, 3));
         stop.send(true).unwrap();
         tokio::time::timeout(Duration::from_secs(1), kept).await.expect("it stops").unwrap();
         assert_eq!(seen.await.unwrap(), [1, 0, 1, 0], "who asks meanwhile hears that it does not serve");
+    }
+
+    /// Who is bound to a link that is gone, or serves what is not true any more, begins anew; others are not touched.
+    #[tokio::test(start_paused = true)]
+    async fn a_service_is_bound_anew_when_its_part_of_the_target_is_another() {
+        let (_stop, stopping) = watch::channel(false);
+        let first = Target::one_guest(&plan(), 1).unwrap();
+        let targets = watch::Sender::new(first.clone());
+        let target = targets.subscribe();
+        let (bound, mut seen) = mpsc::unbounded_channel();
+        let down = Down::default();
+        let now = down.subscribe();
+        tokio::spawn(async move {
+            let bind = |on: &On<dhcp::Task>| {
+                let _ = bound.send(on.link);
+                let off = "";
+                let gone = || socket::Error::Bind {
+                    what: "test",
+                    place: "br0".into(),
+                    off,
+                    source: io::ErrorKind::NotFound.into(),
+                };
+                if on.link == 3 { Err(gone()) } else { Ok(()) }
+            };
+            let packets = Packets::here();
+            let service = Service { name: "test", packets: &packets, down: &down, pick: Target::dhcp, bind };
+            keep(service, None, target, stopping, |(), _| std::future::pending::<String>()).await;
+        });
+        assert_eq!(seen.recv().await, Some(1));
+        targets.send_modify(|target| target.dns = None);
+        targets.send_replace(first.without_services());
+        targets.send_replace(Target { link: 2, ..first.clone() });
+        assert_eq!(seen.recv().await, Some(2), "the other service's part is none of its business");
+        targets.send_replace(first.without_services());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(seen.try_recv().is_err(), "nothing is served");
+        targets.send_replace(Target { link: 3, ..first.clone() });
+        assert_eq!(seen.recv().await, Some(3));
+        assert_eq!(seen.recv().await, Some(3), "again after a pause");
+        assert_eq!(*now.borrow(), 1);
+        let began = tokio::time::Instant::now();
+        targets.send_replace(Target { link: 4, ..first });
+        assert_eq!(seen.recv().await, Some(4));
+        assert!(began.elapsed() < PAUSE, "at once, whatever the pause was");
+        tokio::task::yield_now().await;
+        assert_eq!(*now.borrow(), 0);
     }
 }

@@ -1,105 +1,200 @@
 //! Leases on disk while they are served: written before a reply leaves, and now and then a shorter file.
 //!
 //! A new file is filled some leases at a time between two batches of requests; what changes meanwhile goes into both
-//! files, so that it makes no difference when the server is killed.
+//! files, so that it makes no difference when the server is killed. Where no file can take the name (it is mounted by
+//! itself, or its directory is not ours) the same is done in place (`sys::lease_file`). What fails is said once and
+//! tried again after a pause, not by every request.
+
+mod rewrite;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
-
+use self::rewrite::Rewriting;
 use crate::plan::serve::DhcpPlan;
 use crate::proto::Now;
-use crate::proto::leases::{HEADER, Leases, Recovered};
-use crate::sys::lease_file::{Draft, Error, LeaseFile};
+use crate::proto::dhcp4::{ReservedFor, Settings};
+use crate::proto::leases::{HEADER, Leases, Recovered, State, is_ours};
+use crate::sys::lease_file::{Error, LeaseFile, Named};
 
 /// Octets for each lease that the file may have, and at least, before it is written anew; a line is some 70.
 const SPARE: u64 = 300;
 const LEAST: u64 = 256 << 10;
+/// Octets that a file may have that nothing makes shorter: half of what a next start would read.
+const MOST: u64 = 512 << 20;
 /// What waits for a disk that refuses; more is left out. (Leases in it were told to nobody.)
 const MOST_UNWRITTEN: usize = 1 << 20;
 /// Steps of the wall clock that the file is written anew for: the ends in it are that clock's.
 const STEP: Duration = Duration::from_secs(10);
-/// Leases written at a time: less than a millisecond of work.
-const SLICE: usize = 500;
+/// How often clock and file are looked at when nobody asks for anything.
+const LOOK: Duration = Duration::from_secs(10);
+/// Between two attempts at what failed.
+const WRITE_AGAIN: Pause = Pause { first: Duration::from_millis(100), last: Duration::from_secs(2) };
+const SHORTEN_AGAIN: Pause = Pause { first: Duration::from_secs(10), last: Duration::from_secs(600) };
 
 #[derive(Debug)]
 pub struct Store {
     file: LeaseFile,
     sync: bool,
     rewriting: Option<Rewriting>,
+    /// No file can take its name.
+    in_place: bool,
     /// Octets after it was written anew.
     shortest: u64,
+    most: u64,
     /// When that was, by both clocks.
     written: Now,
     unwritten: Vec<u8>,
-    /// That it cannot be written was said.
-    failing: bool,
+    /// More than that was to be written: the file lacks it.
+    incomplete: bool,
+    writing: Attempts,
+    shortening: Attempts,
 }
 
-/// A shorter file in the making.
+/// How long to wait: twice as long each time.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    first: Duration,
+    last: Duration,
+}
+
+/// Of something that may fail: when to try again, and whether it was said.
 #[derive(Debug)]
-struct Rewriting {
-    draft: Draft,
-    /// Where to go on; None: all there, the disk has yet to take it.
-    from: Option<usize>,
-    syncing: Option<JoinHandle<io::Result<()>>>,
-    /// What was appended to the old file since the beginning.
-    since: Vec<u8>,
+struct Attempts {
+    pause: Pause,
+    failed: Option<(Duration, Instant)>,
+}
+
+impl Attempts {
+    fn new(pause: Pause) -> Self {
+        Self { pause, failed: None }
+    }
+
+    fn waits(&self, now: Instant) -> bool {
+        self.failed.is_some_and(|(_, again)| now < again)
+    }
+
+    /// Whether it is the first time.
+    fn fail(&mut self, now: Instant) -> bool {
+        let Pause { first, last } = self.pause;
+        let pause = self.failed.map_or(first, |(before, _)| (before * 2).min(last));
+        self.failed.replace((pause, now + pause)).is_none()
+    }
+
+    /// Whether it had failed before.
+    fn succeed(&mut self) -> bool {
+        self.failed.take().is_some()
+    }
 }
 
 impl Store {
     /// The leases as they were left, and where they are kept; nowhere without a path.
     pub fn open(plan: &DhcpPlan, now: Now) -> Result<(Option<Self>, Leases), Error> {
         let Some(path) = &plan.lease_file else { return Ok((None, Leases::new(plan.limit))) };
-        let (file, content) = LeaseFile::open(path, HEADER)?;
-        let (leases, recovered) = Leases::recover(now, &content, plan.limit);
+        let (mut file, content) = LeaseFile::open(path, HEADER, is_ours)?;
+        let (mut leases, recovered) = Leases::recover(now, &content, plan.limit);
         let Recovered { damaged, left_out, .. } = recovered;
         if damaged + left_out > 0 {
             tracing::warn!(path = %path.display(), damaged, left_out, "lines of the lease file passed over");
         }
-        tracing::info!(path = %path.display(), leases = leases.len(), "lease file read");
+        let far = leases.shorten(now, |address, state| plan.settings.longest(address, state));
+        if far > 0 {
+            tracing::warn!(path = %path.display(), leases = far, "leases that end later than any may now are made shorter: the clock, or the lease time, was another one");
+        }
+        tell_strangers(&plan.settings, &leases, now);
+        // At once: its ends are those of the clock as it is now.
+        let journal = leases.journal();
+        let unwritten = if file.append(&journal).is_ok() { Vec::new() } else { journal };
+        tracing::info!(path = %file.path().display(), leases = leases.len(), "lease file read");
         let store = Self {
             file,
             sync: plan.sync,
             rewriting: None,
+            in_place: false,
             shortest: 0,
+            most: MOST,
             written: now,
-            unwritten: Vec::new(),
-            failing: false,
+            unwritten,
+            incomplete: false,
+            writing: Attempts::new(WRITE_AGAIN),
+            shortening: Attempts::new(SHORTEN_AGAIN),
         };
         Ok((Some(store), leases))
     }
 
     /// Writes what the leases have to say. False: it is not on the disk, and the replies must not leave.
-    pub async fn write(&mut self, leases: &mut Leases) -> bool {
-        let mut journal = std::mem::take(&mut self.unwritten);
-        journal.extend(leases.journal());
-        if journal.is_empty() {
+    pub async fn write(&mut self, leases: &mut Leases, now: Now) -> bool {
+        let journal = leases.journal();
+        if self.unwritten.len() + journal.len() <= MOST_UNWRITTEN {
+            self.unwritten.extend(journal);
+        } else {
+            (self.incomplete, self.rewriting) = (true, None);
+        }
+        if self.writing.waits(now.monotonic) {
+            return false;
+        }
+        if self.unwritten.is_empty() && self.writing.failed.is_none() {
             return true;
         }
-        let written = self.append(&journal).await;
-        if written.is_err() && journal.len() <= MOST_UNWRITTEN {
-            self.unwritten.clone_from(&journal);
+        self.attempt(leases, now).await
+    }
+
+    /// Looks after the file when nobody asks for anything.
+    pub async fn look(&mut self, leases: &Leases, now: Now) {
+        if !self.writing.waits(now.monotonic) {
+            self.attempt(leases, now).await;
         }
-        match &written {
-            Ok(()) if self.failing => tracing::info!("the lease file can be written again"),
-            Err(error) if !self.failing => {
-                tracing::error!(path = %self.file.path().display(), %error, "the lease file cannot be written: no lease is told until it can");
+    }
+
+    async fn attempt(&mut self, leases: &Leases, now: Now) -> bool {
+        match self.write_all(leases, now).await {
+            Ok(()) => {
+                if self.writing.succeed() {
+                    tracing::info!("the lease file can be written again");
+                }
+                true
             }
-            _ => {}
+            Err(error) => {
+                if self.writing.fail(now.monotonic) {
+                    tracing::error!(path = %self.file.path().display(), %error, "the lease file cannot be written: no lease is told until it can");
+                }
+                false
+            }
         }
-        self.failing = written.is_err();
-        !self.failing
+    }
+
+    async fn write_all(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
+        self.keep_name(leases, now).await?;
+        let journal = std::mem::take(&mut self.unwritten);
+        let written = self.append(&journal).await;
+        if written.is_err() {
+            self.unwritten = journal;
+        }
+        written
     }
 
     async fn append(&mut self, journal: &[u8]) -> io::Result<()> {
+        if journal.is_empty() {
+            return Ok(());
+        }
+        let length = u64::try_from(journal.len()).unwrap_or(u64::MAX);
+        if self.file.len().saturating_add(length) > self.most {
+            let most = self.most >> 20;
+            return Err(io::Error::other(format!("it has {most} MiB and cannot be made shorter")));
+        }
         self.file.append(journal)?;
         if let Some(rewriting) = &mut self.rewriting {
-            rewriting.since.extend_from_slice(journal);
+            rewriting.also(journal);
         }
         if self.sync { on_disk(self.file.handle()).await } else { Ok(()) }
+    }
+
+    /// When there is something to do though nobody asks.
+    pub fn wakes(&self, now: Instant) -> Instant {
+        self.writing.failed.map_or(now + LOOK, |(_, again)| again)
     }
 
     /// Whether `tidy` has something to do.
@@ -107,17 +202,35 @@ impl Store {
         self.rewriting.is_some()
     }
 
-    /// Begins a shorter file when this one is long, or goes on with it.
+    /// Looks after the file, and begins a shorter one when this one is long, or goes on with it.
     pub async fn tidy(&mut self, leases: &Leases, now: Now) {
-        let spare = SPARE * u64::try_from(leases.len()).unwrap_or(u64::MAX);
-        let most = LEAST.max(spare).max(2 * self.shortest);
-        if self.rewriting.is_none() && self.file.len() <= most && !self.is_another_time(now) {
+        if self.rewriting.is_none() && (self.shortening.waits(now.monotonic) || !self.is_due(leases, now)) {
             return;
         }
-        if let Err(error) = self.rewrite(leases, now).await {
-            tracing::warn!(%error, "the lease file could not be shortened");
-            self.rewriting = None;
+        match self.rewrite(leases, now).await {
+            Ok(()) if self.rewriting.is_some() => {}
+            Ok(()) => {
+                if self.shortening.succeed() {
+                    tracing::info!("the lease file could be shortened again");
+                }
+            }
+            Err(error) if !self.in_place && LeaseFile::cannot_be_replaced(&error) => {
+                tracing::info!(path = %self.file.path().display(), %error, "no file can take the lease file's name: it is shortened in place");
+                (self.rewriting, self.in_place) = (None, true);
+            }
+            Err(error) => {
+                self.rewriting = None;
+                if self.shortening.fail(now.monotonic) {
+                    tracing::warn!(path = %self.file.path().display(), %error, "the lease file could not be shortened: it grows, and is tried again now and then");
+                }
+            }
         }
+    }
+
+    fn is_due(&self, leases: &Leases, now: Now) -> bool {
+        let spare = SPARE * u64::try_from(leases.len()).unwrap_or(u64::MAX);
+        let most = LEAST.max(spare).max(2 * self.shortest);
+        self.incomplete || self.file.len() > most || self.is_another_time(now)
     }
 
     /// Whether the wall clock was set since the file was written.
@@ -127,44 +240,62 @@ impl Store {
         step > STEP
     }
 
-    async fn rewrite(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
-        let Some(rewriting) = &mut self.rewriting else {
-            let draft = self.file.draft(HEADER)?;
-            self.written = now;
-            self.rewriting = Some(Rewriting { draft, from: Some(0), syncing: None, since: Vec::new() });
+    /// A next start would read what the name leads to: it is to hold all there is. Somebody may have removed the file,
+    /// or put another one in its place.
+    async fn keep_name(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
+        let named = self.file.named()?;
+        if named == Named::Ours {
             return Ok(());
-        };
-        if let Some(from) = rewriting.from {
-            let (lines, next) = leases.snapshot(now, from, SLICE);
-            rewriting.draft.append(&lines)?;
-            rewriting.from = next;
-            if next.is_none() {
-                let file = rewriting.draft.handle();
-                rewriting.syncing = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+        }
+        self.rewriting = None;
+        let path = self.file.path().display().to_string();
+        let all = leases.snapshot(now, 0, usize::MAX).0;
+        match named {
+            Named::Ours => {}
+            Named::Changed => {
+                self.file.go_behind()?;
+                self.file.append(&[HEADER.as_bytes(), &all].concat())?;
             }
-            return Ok(());
+            Named::Gone | Named::Other => {
+                self.file.move_along()?;
+                let mut draft = self.file.draft(HEADER)?;
+                draft.append(&all)?;
+                on_disk(draft.handle()).await?;
+                self.file.replace(draft)?;
+            }
         }
-        if rewriting.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
-            return Ok(());
-        }
-        let Some(Rewriting { mut draft, syncing, since, .. }) = self.rewriting.take() else { return Ok(()) };
-        if let Some(syncing) = syncing {
-            syncing.await.map_err(io::Error::other)??;
-        }
-        draft.append(&since)?;
-        if self.sync {
-            on_disk(draft.handle()).await?;
-        }
-        self.file.replace(draft)?;
-        self.shortest = self.file.len();
-        if self.sync {
-            let path = self.file.path().to_owned();
-            tokio::task::spawn_blocking(move || LeaseFile::sync_dir(&path))
-                .await
-                .map_err(io::Error::other)??;
-        }
-        tracing::debug!(octets = self.file.len(), leases = leases.len(), "lease file written anew");
+        self.written = now;
+        let what = match named {
+            Named::Gone => "the lease file was removed",
+            Named::Other => "the lease file's name led to another file, which is kept as .other",
+            _ => "somebody else wrote to the lease file",
+        };
+        tracing::warn!(%path, leases = leases.len(), "{what}: written anew; stop the server before the file is changed");
         Ok(())
+    }
+}
+
+/// Says which leases of the file are in nobody's network, and which are in the way of a reservation.
+fn tell_strangers(settings: &Settings, leases: &Leases, now: Now) {
+    let is_live = |until: Option<Instant>| until.is_none_or(|until| until > now.monotonic);
+    let live = || leases.iter().filter(|lease| lease.state == State::Bound && is_live(lease.until));
+    let elsewhere = live().filter(|lease| settings.subnet_of(lease.address).is_none()).count();
+    if elsewhere > 0 {
+        tracing::warn!(
+            leases = elsewhere,
+            "leases of networks that are not served any more: remembered, not renewed"
+        );
+    }
+    for reservation in &settings.reservations {
+        let Some(lease) = leases.of_address(now, reservation.address) else { continue };
+        let is_its_own = match &reservation.client {
+            ReservedFor::Mac(mac) => lease.hardware.address == *mac,
+            ReservedFor::ClientId(id) => *lease.client.0 == **id,
+        };
+        if !is_its_own && lease.state == State::Bound && is_live(lease.until) {
+            let (address, client) = (reservation.address, lease.hardware.address);
+            tracing::warn!(%address, %client, "a reserved address is leased to another client: reserved again when that ends");
+        }
     }
 }
 

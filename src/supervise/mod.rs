@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::config;
-use crate::plan::machine::{Accelerator, BaseFormat, MachinePlan};
+use crate::plan::machine::{Accelerator, BaseFormat, MachinePlan, VNC_PORT};
 use crate::proto::lifecycle::{Exit, Fault, Input, Lifecycle, Outcome, Output, Settings};
 use crate::proto::qmp::Event;
 use crate::sys::{cgroup, child};
 
 use qemu::Qemu;
+use report::Ration;
 pub use serial::{Console, Replay};
 pub use signals::Signals;
 use signals::Wanted;
@@ -52,9 +53,6 @@ pub enum Error {
     #[error("{outcome}{said}")]
     Broken { outcome: Outcome, said: String },
 }
-
-/// Display 0 of the VNC server (RFC 6143).
-const VNC_PORT: u16 = 5900;
 
 /// How the machine is, for whoever asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,7 +108,8 @@ pub async fn run(
         margin: lifecycle.margin,
     };
     let core = Lifecycle::new(now(), settings);
-    let mut machine = Machine { plan, base, core, qemu: None, oom_kills: None, standing };
+    let ration = Ration::new(now());
+    let mut machine = Machine { plan, base, core, qemu: None, oom_kills: None, standing, ration };
     machine.core.handle(now(), Input::Start);
     let outcome = loop {
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
@@ -152,6 +151,7 @@ struct Machine<'a> {
     /// What our cgroup counted when QEMU was started.
     oom_kills: Option<u64>,
     standing: &'a watch::Sender<Standing>,
+    ration: Ration,
 }
 
 impl Machine<'_> {

@@ -9,11 +9,12 @@ use tokio::net::unix::pipe;
 
 use super::Error;
 use super::serial::{Console, Line};
-use crate::config;
 use crate::plan::machine::{Attempt, BaseFormat, Handed, MachinePlan};
 use crate::proto::lifecycle::Exit;
 use crate::proto::qmp::{Client, Command, Event, Output};
+use crate::sys::beneath::Beneath;
 use crate::sys::child::{self, Child, Ended, Order, User};
+use crate::{config, confine};
 
 /// Longest line of QEMU's own output that is kept whole.
 const MAX_SAID_BYTES: usize = 1024;
@@ -23,6 +24,8 @@ const MAX_SAID_LINES: u32 = 1000;
 const LAST_SAID: usize = 3;
 /// Lines held back while it is not sure that the accelerator runs the guest: a dump of registers has some 30.
 const MAX_HELD: usize = 100;
+/// Reads of what an ended QEMU left in its socket and pipe: more than both hold.
+const MAX_LAST_READS: u32 = 1000;
 /// Commands QEMU has not read yet; it is stuck when there are more.
 const MAX_UNSENT_BYTES: usize = 16 * 1024;
 
@@ -55,10 +58,10 @@ impl Qemu {
         let words = plan.command(attempt, base);
         let user =
             plan.user.as_ref().map(|user| User { uid: user.uid, gid: user.gid, groups: user.groups.clone() });
-        let (child, output) =
-            child::spawn(Order { words: &words, handed, user, hidden: config::SECRET_VARIABLES }).map_err(
-                |source| Error::Start { program: words.first().cloned().unwrap_or_default(), source },
-            )?;
+        let start = |source| Error::Start { program: words.first().cloned().unwrap_or_default(), source };
+        let confined = confine::qemu(plan).map_err(start)?;
+        let order = Order { words: &words, handed, user, environment: config::of_qemu(), confined };
+        let (child, output) = child::spawn(order).map_err(start)?;
         Ok(Self {
             child,
             stream,
@@ -111,8 +114,14 @@ impl Qemu {
         let Some(ended) = self.child.try_wait()? else {
             return Ok(None);
         };
-        while self.qmp_open && self.read_qmp(events) {}
-        while self.output_open && self.read_output() {}
+        // Whoever QEMU left behind may go on writing.
+        let mut left = MAX_LAST_READS;
+        while self.qmp_open && left > 0 && self.read_qmp(events) {
+            left -= 1;
+        }
+        while self.output_open && left > 0 && self.read_output() {
+            left -= 1;
+        }
         Ok(Some(match ended {
             Ended::Code(code) => Exit::Code(code),
             Ended::Signal(signal) => Exit::Signal(signal),
@@ -216,6 +225,7 @@ fn open(
     let (mut qmp, mut serial) = (Some(qmp), Some(serial));
     let wants_tap = plan.handed.iter().any(|(_, file)| matches!(file, Handed::TapQueue(_)));
     let mut queues = if wants_tap { tap().map_err(Error::Tap)? } else { Vec::new() }.into_iter();
+    let files = Beneath::new(plan.untrusted.iter().cloned());
     let missing = || Error::Tap(io::Error::other("fewer queues were opened than planned"));
     plan.handed
         .iter()
@@ -224,7 +234,7 @@ fn open(
                 Handed::Qmp => qmp.take().ok_or_else(missing)?,
                 Handed::Serial => serial.take().ok_or_else(missing)?,
                 Handed::TapQueue(_) => queues.next().ok_or_else(missing)?,
-                Handed::Disk { path, writable, .. } => child::open_disk(path, *writable)
+                Handed::Disk { path, writable, .. } => child::open_disk(path, *writable, &files)
                     .map_err(|source| Error::Disk { path: path.clone(), source })?,
             };
             Ok((*number, fd))

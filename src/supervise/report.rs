@@ -1,19 +1,89 @@
 //! What the core reports, in words: a line of the log, and how the machine stands.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::qemu::Qemu;
-use super::{Machine, Phase, millis};
+use super::{Machine, Phase, millis, now};
 use crate::proto::lifecycle::{CONTINUE_EVERY, Fault, Halt, Report};
 use crate::proto::qmp::{Command, Version};
 
 /// VNC's own authentication looks at no more of a password (RFC 6143 §7.2.2).
 const VNC_PASSWORD: usize = 8;
 
+/// Lines that QEMU and its guest may cause at once, and how long it takes until there is one more: either can cause
+/// them without end.
+const BURST: u32 = 20;
+const ONE_MORE: Duration = Duration::from_secs(10);
+
+/// What may still be said of what QEMU tells.
+#[derive(Debug)]
+pub(super) struct Ration {
+    left: u32,
+    since: Instant,
+    /// Not said since the last one that was.
+    kept: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Say {
+    /// And that so many before it were not.
+    This {
+        kept: u64,
+    },
+    /// Nothing but that there are more of them than are said.
+    ThatThereAreMore,
+    Nothing,
+}
+
+impl Ration {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { left: BURST, since: now, kept: 0 }
+    }
+
+    fn ask(&mut self, now: Instant) -> Say {
+        let more = now.saturating_duration_since(self.since).as_millis() / ONE_MORE.as_millis();
+        let more = u32::try_from(more).unwrap_or(BURST).min(BURST);
+        if more > 0 {
+            self.since = if self.left + more >= BURST { now } else { self.since + ONE_MORE * more };
+            self.left = (self.left + more).min(BURST);
+        }
+        if self.left == 0 {
+            self.kept = self.kept.saturating_add(1);
+            return if self.kept == 1 { Say::ThatThereAreMore } else { Say::Nothing };
+        }
+        self.left -= 1;
+        Say::This { kept: std::mem::take(&mut self.kept) }
+    }
+}
+
+/// Whether it is QEMU or its guest that decides how often it is reported.
+fn is_rationed(report: &Report) -> bool {
+    match report {
+        Report::Paused(_)
+        | Report::Resumed { .. }
+        | Report::DiskError { .. }
+        | Report::Pressed
+        | Report::Reset
+        | Report::Panicked
+        | Report::Refused { .. } => true,
+        Report::Ready
+        | Report::Running { .. }
+        | Report::Proven
+        | Report::FallBack { .. }
+        | Report::Stopping { .. }
+        | Report::Quitting { .. }
+        | Report::Killing
+        | Report::Restarting { .. } => false,
+    }
+}
+
 impl Machine<'_> {
     pub(super) fn report(&mut self, report: Report) {
         self.stand(&report);
+        if is_rationed(&report) && !self.may_say() {
+            return;
+        }
         match report {
             Report::Ready => self.set_vnc_password(),
             Report::Running { version, after } => running(version, after),
@@ -45,6 +115,24 @@ impl Machine<'_> {
                 tracing::info!(after_s = after.as_secs_f64(), "the guest powered off: started again");
             }
             Report::Refused { command, why } => tracing::warn!(command, why, "QEMU refused a command"),
+        }
+    }
+
+    fn may_say(&mut self) -> bool {
+        match self.ration.ask(now()) {
+            Say::This { kept: 0 } => true,
+            Say::This { kept } => {
+                tracing::warn!(kept, "QEMU told more of the guest than is logged");
+                true
+            }
+            Say::ThatThereAreMore => {
+                tracing::warn!(
+                    every_s = ONE_MORE.as_secs(),
+                    "QEMU tells of the guest without end: logged from time to time from now on"
+                );
+                false
+            }
+            Say::Nothing => false,
         }
     }
 
@@ -133,6 +221,28 @@ fn remedy(halt: &Halt) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_qemu_tells_without_end_is_said_from_time_to_time() {
+        let start = now();
+        let mut ration = Ration::new(start);
+        for _ in 0..BURST {
+            assert_eq!(ration.ask(start), Say::This { kept: 0 });
+        }
+        assert_eq!(ration.ask(start), Say::ThatThereAreMore);
+        // A second of a flood, then another: one line for each that is allowed, however many there are.
+        let said = |ration: &mut Ration, from: Duration| {
+            (0..100_000u32)
+                .filter(|n| ration.ask(start + from + Duration::from_micros((*n).into())) != Say::Nothing)
+                .count()
+        };
+        assert_eq!(said(&mut ration, Duration::from_secs(1)), 0);
+        assert_eq!(said(&mut ration, ONE_MORE), 2);
+        assert_eq!(ration.ask(start + 2 * ONE_MORE), Say::This { kept: 99_999 });
+        // After a quiet while all of them may be said again.
+        let quiet = start + ONE_MORE * (BURST + 5);
+        assert_eq!((0..100).filter(|_| ration.ask(quiet) != Say::Nothing).count(), BURST as usize + 1);
+    }
 
     #[test]
     fn a_vnc_password_that_is_not_what_it_looks_like_is_told() {

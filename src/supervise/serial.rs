@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::confine;
 use crate::sys::stdio;
 use crate::sys::terminal::KeyByKey;
 
@@ -61,12 +62,16 @@ impl Console {
         let (to_output, from_guest) = mpsc::channel(CHUNKS);
         let (done, flushed) = oneshot::channel();
         std::thread::spawn(move || {
+            confine::idle();
             write_all(output, from_guest);
             let _ = done.send(());
         });
         let input = input.map(|input| {
             let (to_guest, receiver) = mpsc::channel(CHUNKS);
-            std::thread::spawn(move || read_all(input, &to_guest));
+            std::thread::spawn(move || {
+                confine::idle();
+                read_all(input, &to_guest);
+            });
             receiver
         });
         Self {

@@ -1,0 +1,231 @@
+//! Follows the interface of `berth serve`: what is served is planned anew whenever the link or its addresses change.
+//!
+//! ```text
+//!  rtnetlink: link, address ─┐                        ┌─ as before: nothing
+//!  every minute ─────────────┴─► look ─► can it be ───┼─ another link, address, MAC, MTU: another target
+//!                                        served?      └─ no: nothing is served until it can
+//! ```
+//!
+//! Whatever changes what clients get is said once. An interface that is gone is waited for: whoever supervises us could
+//! only start us again, and would be refused until it is back.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::Target;
+use crate::exit::story;
+use crate::facts::{Interface, ServedLink};
+use crate::net::{IfName, Ipv4Prefix};
+use crate::plan::serve::{Error, ServePlan};
+use crate::sys::link::Links;
+use crate::sys::netlink::watch::LinkChanges;
+use crate::sys::probe;
+
+/// A look without being told, should a message have gone astray.
+const LOOK_ANYWAY: Duration = Duration::from_secs(60);
+/// An interface that is made anew is deleted, made, named, addressed and set up: one look serves all that comes so close
+/// together.
+const SWARM: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What there is to serve, as of the last look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Standing {
+    Served,
+    /// Nothing is served, and why.
+    Waiting(String),
+}
+
+/// The interface, and how it is served.
+#[derive(Debug)]
+pub struct Follower<'a, P> {
+    links: &'a Links,
+    /// Ours on it, when the user chose: then it is served only while the link has it.
+    fixed: Option<Ipv4Prefix>,
+    plan: P,
+    /// What was served last.
+    planned: ServePlan,
+    link: u32,
+    deaf: Option<String>,
+    standing: Standing,
+}
+
+impl<'a, P> Follower<'a, P>
+where
+    P: Fn(&Interface) -> Result<ServePlan, Error>,
+{
+    /// Begins with the interface as it was `found`.
+    pub fn new(
+        links: &'a Links,
+        fixed: Option<Ipv4Prefix>,
+        found: &ServedLink,
+        plan: P,
+    ) -> Result<Self, Error> {
+        let planned = plan(&found.interface)?;
+        let standing =
+            fixed.and_then(|fixed| is_missing(fixed, found)).map_or(Standing::Served, Standing::Waiting);
+        Ok(Self { links, fixed, plan, planned, link: found.index, deaf: found.deaf.clone(), standing })
+    }
+
+    fn name(&self) -> &IfName {
+        &self.planned.interface
+    }
+
+    /// All of it, whether or not it can be served now.
+    pub(super) fn target(&self) -> Target {
+        Target::standing(&self.planned, self.link)
+    }
+
+    /// Says what is served from now on.
+    pub(super) fn begin(&self, targets: &watch::Sender<Target>) {
+        let (interface, address) = (self.name(), self.planned.address);
+        for note in &self.planned.notes {
+            tracing::warn!(%interface, "{note}");
+        }
+        match &self.standing {
+            Standing::Served => {
+                let services = [("DHCP", self.planned.dhcp.is_some()), ("DNS", self.planned.dns.is_some())];
+                for (what, _) in services.iter().filter(|(_, served)| *served) {
+                    tracing::info!(%interface, %address, "serving {what}");
+                }
+            }
+            Standing::Waiting(why) => {
+                tracing::warn!(%interface, "{why}");
+                targets.send_modify(|target| *target = target.without_services());
+            }
+        }
+        if let Some(deaf) = &self.deaf {
+            tracing::warn!(%interface, "{deaf}");
+        }
+    }
+
+    /// Follows until it is dropped.
+    pub(super) async fn run(mut self, targets: &watch::Sender<Target>) -> Infallible {
+        loop {
+            let Err(error) = self.watch(targets).await;
+            tracing::error!(interface = %self.name(), error, "watching the interface failed, beginning anew");
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn watch(&mut self, targets: &watch::Sender<Target>) -> Result<Infallible, String> {
+        let mut changes = LinkChanges::of_links_and_addresses().map_err(|error| story(&error))?;
+        let mut anyway = interval(LOOK_ANYWAY);
+        anyway.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // The first tick is at once: what happened while nobody listened is seen then.
+            tokio::select! {
+                change = changes.next() => {
+                    change.map_err(|error| story(&error))?;
+                    let calm = sleep(SWARM);
+                    tokio::pin!(calm);
+                    loop {
+                        tokio::select! {
+                            () = &mut calm => break,
+                            change = changes.next() => change.map_err(|error| story(&error))?,
+                        }
+                    }
+                }
+                _ = anyway.tick() => {}
+            }
+            let name = self.name().clone();
+            let found = probe::served_link(&name, self.links).await.map_err(|error| story(&error))?;
+            let called = match &found {
+                Some(_) => None,
+                None => self.links.names().await.map_err(|error| story(&error))?.remove(&self.link),
+            };
+            self.take(found.as_ref(), called.as_deref(), targets);
+        }
+    }
+
+    /// Goes on with what was found; `called` is what the link has for a name when it is not ours any more.
+    fn take(&mut self, found: Option<&ServedLink>, called: Option<&str>, targets: &watch::Sender<Target>) {
+        let now = match found {
+            None => Err(gone(self.name(), called)),
+            Some(found) => self.plan_for(found).map(|planned| (found, planned)),
+        };
+        match now {
+            Err(why) => {
+                if self.standing != Standing::Waiting(why.clone()) {
+                    tracing::warn!(interface = %self.name(), "{why}");
+                    self.standing = Standing::Waiting(why);
+                    targets.send_modify(|target| *target = target.without_services());
+                }
+            }
+            Ok((found, planned)) => {
+                self.tell(found, &planned);
+                (self.planned, self.link, self.standing) = (planned, found.index, Standing::Served);
+                let target = self.target();
+                targets.send_if_modified(|now| {
+                    *now != target && {
+                        *now = target;
+                        true
+                    }
+                });
+            }
+        }
+        if let Some(found) = found {
+            self.tell_state(found.deaf.clone());
+        }
+    }
+
+    /// The address we have is kept as long as the link has it, whichever others come before it.
+    fn plan_for(&self, found: &ServedLink) -> Result<ServePlan, String> {
+        if let Some(why) = self.fixed.and_then(|fixed| is_missing(fixed, found)) {
+            return Err(why);
+        }
+        let mut interface = found.interface.clone();
+        let ours = self.planned.address.address;
+        interface.addresses.sort_by_key(|address| address.address != ours);
+        (self.plan)(&interface)
+            .map_err(|error| format!("nothing is served until this fits: {}", story(&error)))
+    }
+
+    fn tell(&self, found: &ServedLink, now: &ServePlan) {
+        let (interface, before) = (self.name(), &self.planned);
+        let address = now.address;
+        if found.index != self.link {
+            tracing::warn!(%interface, %address, "the interface is another one now, binding anew");
+        } else if self.standing != Standing::Served {
+            tracing::info!(%interface, %address, "serving again");
+        }
+        if now.address != before.address {
+            tracing::warn!(%interface, from = %before.address, to = %now.address, "our address changed, serving from the new one");
+        }
+        for note in now.notes.iter().filter(|note| !before.notes.contains(note)) {
+            tracing::warn!(%interface, "{note}");
+        }
+        if now.mac != before.mac || now.mtu != before.mtu {
+            tracing::info!(%interface, mac = %now.mac, mtu = now.mtu, "the interface's MAC or MTU changed");
+        }
+    }
+
+    fn tell_state(&mut self, deaf: Option<String>) {
+        let interface = self.name();
+        match &deaf {
+            _ if deaf == self.deaf => {}
+            Some(deaf) => tracing::warn!(%interface, "{deaf}"),
+            None => tracing::info!(%interface, "the interface is up, and hears"),
+        }
+        self.deaf = deaf;
+    }
+}
+
+fn gone(name: &IfName, called: Option<&str>) -> String {
+    match called {
+        Some(called) => {
+            format!("the interface is called {called} now: nothing is served until one is called {name}")
+        }
+        None => "the interface is gone: nothing is served until it is back".to_owned(),
+    }
+}
+
+fn is_missing(fixed: Ipv4Prefix, found: &ServedLink) -> Option<String> {
+    let has = |address: Ipv4Addr| found.every_address.iter().any(|found| found.address == address);
+    (!has(fixed.address))
+        .then(|| format!("the interface does not have {fixed} (--address): nothing is served until it does"))
+}
