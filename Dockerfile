@@ -2,6 +2,7 @@
 #
 #   make image                      or: docker build -t berth:0.1.0 .
 #   BASES=local make image          without a registry, see examples/image.sh
+#   BASE=debian@sha256:... RUST_BASE=rust@sha256:... make image     on bases of these digests
 ARG RUST_BASE=rust:1-slim-bookworm
 ARG BASE=debian:bookworm-slim
 
@@ -32,7 +33,9 @@ RUN for path in '/usr/share/man/*' '/usr/share/doc/*' '/usr/share/locale/*' '/us
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends qemu-system-x86 ovmf ca-certificates \
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
     # Any uid may run the half that needs no capability; uid 0 without CAP_DAC_OVERRIDE is nobody special either.
-    && install -d -m 1777 /image /run/berth
+    && install -d -m 1777 /image /run/berth \
+    # Nobody here becomes another by a file: not where no-new-privileges is forgotten, either.
+    && find / -xdev -type f -perm /6000 -exec chmod ug-s {} +
 COPY --from=build /berth /usr/local/bin/berth
 # The seed's chart starts this path; under that name every argument is QEMU's.
 RUN ln -s /usr/local/bin/berth /startvm.sh

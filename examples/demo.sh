@@ -141,12 +141,11 @@ make_network() {
     in_peer ping -c 1 -W 2 -q "$pod_ip" >/dev/null || die "the namespaces do not reach each other"
 }
 
-write_files() { # IMAGE
+write_files() {
     temp=$(mktemp -d "${TMPDIR:-/tmp}/berth-demo.XXXXXX")
     # QEMU runs as a user of its own and has to get at the disk.
     chmod 755 "$temp"
     mkdir "$temp/image" "$temp/state"
-    ln -s "$1" "$temp/image/tiny.qcow2"
     printf 'search demo.svc.cluster.local\nnameserver %s\n' "$peer_ip" >"$temp/resolv.conf"
     printf '{"uuid": "berth-demo", "hostname": "demo"}\n' >"$temp/metadata"
     printf '#cloud-config\n{}\n' >"$temp/userdata"
@@ -155,7 +154,7 @@ write_files() { # IMAGE
 # In a session of its own, so that Ctrl-C at the terminal reaches only this script.
 start_berth() {
     setsid ip netns exec "$pod" env \
-        HOSTNAME=demo IMG_TARGET="$temp/image/tiny.qcow2" IMG_VCPU=1 IMG_RAM_MB=256 \
+        HOSTNAME=demo IMG_TARGET="$image" IMG_VCPU=1 IMG_RAM_MB=256 \
         BERTH_IMAGE_DIR="$temp/image" BERTH_STATE_DIR="$temp/state" \
         BERTH_RESOLV_CONF="$temp/resolv.conf" \
         BERTH_METADATA="$temp/metadata" BERTH_USERDATA="$temp/userdata" \
@@ -223,7 +222,7 @@ sweep
 trap clean_up EXIT
 trap interrupted INT TERM HUP
 make_network
-write_files "$image"
+write_files
 SECONDS=0
 start_berth
 wait_for_guest

@@ -3,7 +3,11 @@
 #
 #   examples/image.sh [NAME:TAG]      berth:VERSION unless said otherwise
 #
-# By the docker that runs, on Debian's and Rust's public images. Without a registry:
+# By the docker that runs, on Debian's and Rust's public images, or on others, by name or digest:
+#
+#   BASE=debian@sha256:... RUST_BASE=rust@sha256:...
+#
+# Without a registry:
 #
 #   BASES=local       on bases made here, once: a minimal Debian by mmdebstrap, and the same with a compiler and this
 #                     machine's own Rust toolchain and certificates
@@ -99,7 +103,11 @@ command -v docker >/dev/null || die "no docker; run examples/install.sh image"
 docker info >/dev/null 2>&1 || die "no docker daemon answers: start it (systemctl start docker, or dockerd &)," \
     "or set DOCKER_DATA=DIR: one is started for the build, and its images stay in DIR"
 words=()
+for base in BASE RUST_BASE; do
+    [ -z "${!base-}" ] || words+=(--build-arg "$base=${!base}")
+done
 if [ "${BASES-}" = local ]; then
+    [ ${#words[@]} -eq 0 ] || die "BASES=local makes the bases: say that, or BASE and RUST_BASE"
     command -v mmdebstrap >/dev/null || die "no mmdebstrap; run examples/install.sh image"
     base=berth-base:$suite-slim rust_base=berth-base:rust-$(rustc --version | cut -d' ' -f2)
     has "$base" || make_base "$base"

@@ -18,9 +18,9 @@ run=(
 )
 test=(
     nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 kea-admin dnsutils dnsperf
-    systemd network-manager dbus-daemon bridge-utils iperf3 strace ethtool tcpdump openssl python3 python3-venv python3-yaml jq util-linux shellcheck
+    mmdebstrap systemd network-manager dbus-daemon bridge-utils iperf3 strace ethtool tcpdump openssl python3 python3-venv python3-yaml jq util-linux shellcheck
 )
-image=(runc podman catatonit mmdebstrap containerd containernetworking-plugins)
+image=(runc podman catatonit mmdebstrap containerd containernetworking-plugins jq)
 # Whoever has another Docker keeps it.
 command -v dockerd >/dev/null || image+=(docker.io)
 full=(mmdebstrap grub-pc-bin grub-common openssh-client)

@@ -156,7 +156,12 @@ cd /
 kill -TERM -1
 usleep 50000
 kill -KILL -1
-umount /data || mount -o remount,ro /data
+# Who was killed while it waits for the disk has its files open until the disk has answered.
+tries=0
+while grep -q ' /data ' /proc/mounts && ! umount /data && [ "$tries" -lt 100 ]; do
+    tries=$((tries + 1))
+    usleep 50000
+done
 sync
 "$how" -f
 DOWN
