@@ -35,7 +35,7 @@ struct Step {
     plots: &'static [&'static str],
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step {
         name: "startup",
         title: "Start to QEMU's exec",
@@ -97,6 +97,13 @@ const STEPS: [Step; 9] = [
         title: "Launchers",
         words: "footprint --watch 12",
         brief: "footprint --launchers 1,2 --watch 2",
+        plots: &[],
+    },
+    Step {
+        name: "hostile",
+        title: "Floods",
+        words: "hostile",
+        brief: "hostile --seconds 0.5 --only net-arp,serve-dns-tcp,run-qmp",
         plots: &[],
     },
 ];
@@ -309,6 +316,20 @@ fn goals(found: &Value) -> String {
             mib(number("/footprint/binary_bytes").map(|bytes| bytes / 1024.0)),
             "MiB",
             AtMost(10.0),
+        ),
+        (
+            "lost by an honest client in the worst flood",
+            number("/hostile/worst_loss").map(|share| share * 100.0),
+            "%",
+            AtMost(0.0),
+        ),
+        ("RSS in the worst flood", mib(number("/hostile/worst_rss_kib")), "MiB", AtMost(24.0)),
+        ("our table healed in the worst flood", number("/hostile/worst_heal_ms"), "ms", AtMost(1000.0)),
+        (
+            "SIGTERM to the end in the worst flood",
+            number("/hostile/worst_sigterm_ms"),
+            "ms",
+            AtMost(10_000.0),
         ),
     ];
     let mut text = "\n## Goals\n\n| figure | measured | goal | |\n|---|---|---|---|\n".to_owned();

@@ -6,6 +6,7 @@ mod all;
 mod dhcp;
 mod dns;
 mod footprint;
+mod hostile;
 mod netns;
 mod nft;
 mod path;
@@ -44,10 +45,14 @@ enum Bench {
     Path(path::Options),
     /// DHCP servers with few leases and with many: memory, latency, recovery after a kill
     Scale(scale::Options),
+    /// What honest clients notice of floods, what berth and the kernel keep of them, and whether it heals and ends
+    Hostile(hostile::Options),
     /// Everything above, and one report of it
     All(all::Options),
     #[command(hide = true)]
     DhcpEcho(dhcp::echo::Options),
+    #[command(hide = true)]
+    HostileQemu(hostile::qemu::Options),
 }
 
 /// What ends a measurement: it names the step, so that a missing program is told by its name.
@@ -84,8 +89,10 @@ fn measure(bench: Bench) -> Result<String, Error> {
         Bench::Footprint(options) => footprint::run(&options).map(|report| report.to_string()),
         Bench::Path(options) => path::run(&options).map(|report| report.to_string()),
         Bench::Scale(options) => scale::run(&options).map(|report| report.to_string()),
+        Bench::Hostile(options) => hostile::run(&options).map(|report| report.to_string()),
         Bench::All(options) => all::run(&options).map(|path| path.display().to_string()),
         Bench::DhcpEcho(options) => dhcp::echo::run(&options).map(|()| String::new()),
+        Bench::HostileQemu(options) => hostile::qemu::run(&options).map(|()| String::new()),
     }
 }
 

@@ -129,7 +129,7 @@ impl Drop for Pair {
 }
 
 /// Runs `work` in a thread inside a namespace; processes it starts are inside too.
-fn inside<T: Send>(name: &str, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+pub fn inside<T: Send>(name: &str, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     let path = format!("/run/netns/{name}");
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {

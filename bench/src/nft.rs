@@ -5,7 +5,7 @@
 //! until a table that somebody spoiled is whole again. The sides take turns within a round.
 
 mod commit;
-mod heal;
+pub mod heal;
 mod listing;
 
 use std::fmt;

@@ -100,14 +100,14 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     Ok(report)
 }
 
-struct Site {
-    outside: Netns,
-    pod: Netns,
-    guest: Netns,
+pub struct Site {
+    pub outside: Netns,
+    pub pod: Netns,
+    pub guest: Netns,
 }
 
 impl Site {
-    fn new() -> Result<Self, Error> {
+    pub fn new() -> Result<Self, Error> {
         let site = Self { outside: Netns::new("out")?, pod: Netns::new("pod")?, guest: Netns::new("guest")? };
         let (outside, pod) = (site.outside.name(), site.pod.name());
         ip(&["link", "add", "o0", "netns", outside, "type", "veth", "peer", "name", "eth0", "netns", pod])?;
@@ -128,7 +128,7 @@ impl Site {
     }
 
     /// The guest, in QEMU's place.
-    fn attach(&self) -> Result<(), Error> {
+    pub fn attach(&self) -> Result<(), Error> {
         let (pod, guest) = (self.pod.name(), self.guest.name());
         ip(&["link", "add", "g0", "netns", pod, "type", "veth", "peer", "name", "eth0", "netns", guest])?;
         self.pod.ip("link set g0 master br0 up")?;

@@ -41,6 +41,11 @@ impl Process {
         self.field("status", "VmRSS:")
     }
 
+    /// The most it ever was.
+    pub fn peak_rss_kib(self) -> Option<u64> {
+        self.field("status", "VmHWM:")
+    }
+
     pub fn pss_kib(self) -> Option<u64> {
         self.field("smaps_rollup", "Pss:")
     }

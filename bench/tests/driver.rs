@@ -128,7 +128,7 @@ fn all_of_them_make_one_report() {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report = std::fs::read_to_string(dir.path().join("report.md")).unwrap();
-    for step in ["startup", "nft", "dhcp", "dhcp-limit", "scale", "dns", "path", "footprint"] {
+    for step in ["startup", "nft", "dhcp", "dhcp-limit", "scale", "dns", "path", "footprint", "hostile"] {
         let json = std::fs::read_to_string(dir.path().join(step).with_extension("json")).unwrap();
         assert!(serde_json::from_str::<Value>(&json).unwrap().is_object(), "{step}");
     }
@@ -142,9 +142,50 @@ fn all_of_them_make_one_report() {
         "start to QEMU's exec",
         "TCP to the guest",
         "RSS of a launcher",
+        "our table healed in the worst flood",
         "our mean of an exchange, off perfdhcp's",
     ] {
         let row = report.lines().find(|line| line.contains(figure)).unwrap_or_else(|| panic!("{figure}"));
         assert!(!row.contains("not measured"), "{row}");
     }
+}
+
+/// In peace nobody loses anything, whatever comes then; a flood has a rate, and berth an end.
+#[test]
+fn honest_clients_are_measured_in_peace_and_in_a_flood() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("report.json");
+    let bench = std::path::Path::new(env!("CARGO_BIN_EXE_berth-bench"));
+    let mut command = Command::new(bench);
+    command.args(["hostile", "--seconds=1", "--only=net-quiet,serve-dns-names,run-console", "--berth"]);
+    let output = command.arg(bench.with_file_name("berth")).arg("--json").arg(&json).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let rows = report["floods"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        let name = row["name"].as_str().unwrap();
+        assert!(row["ended"].is_null() && number(&row["sigterm_ms"]) > 0.0, "{row}");
+        for phase in ["quiet", "flood"] {
+            let clients = row[phase]["clients"].as_object().unwrap();
+            assert_eq!(clients.len(), if name.starts_with("serve") { 2 } else { 3 }, "{row}");
+            assert!(number(&row[phase]["peak_rss_kib"]) > 1000.0, "{row}");
+            assert_eq!(row[phase]["heal_ms"].is_null(), name.starts_with("serve"), "{row}");
+        }
+        // In peace they are answered, though the table is flushed once and the machine may be busy.
+        for (service, times) in row["quiet"]["clients"].as_object().unwrap() {
+            assert!(number(&times["lost"]) < 0.5, "{name} {service}: {times}");
+            assert!(number(&times["sent"]) >= 4.0 && number(&times["median_ms"]) > 0.0, "{times}");
+        }
+    }
+    assert!(number(&rows[1]["sent_per_second"]) > 100.0, "{}", rows[1]);
+    assert_eq!(number(&rows[0]["sent_per_second"]), 0.0);
+}
+
+#[test]
+fn a_flood_that_is_not_known_is_refused_with_those_that_are() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_berth-bench"));
+    let output = command.args(["hostile", "--only", "net-smurf"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("net-quiet, net-dhcp"), "{said}");
 }

@@ -122,6 +122,21 @@ fn disturb(rules: &Rules, runs: usize, heard: &mpsc::Receiver<Instant>) -> Resul
     Ok(Report { netlink: of(&netlink)?, process: of(&process)? })
 }
 
+/// A program that spoils our table, in the namespace of the calling thread, and how long until it is whole again.
+pub fn once(spoils: &[&str]) -> Result<Duration, Error> {
+    let (hearing, heard) = mpsc::channel();
+    let (stop, stopping) = watch::channel(false);
+    std::thread::scope(|scope| {
+        let listener = scope.spawn(|| listen(&hearing, stopping));
+        let listening =
+            heard.recv_timeout(PATIENCE).map_err(|_| Error::Step("the listener did not start".into()));
+        let taken = listening.and_then(|_| program(spoils)).and_then(|()| between(&heard));
+        let _ = stop.send(true);
+        let ended = listener.join().map_err(|_| Error::Step("the listener stopped".into()))?;
+        ended.and(taken)
+    })
+}
+
 /// Tells when transactions are heard. Comes first on its processor: woken late, it would hear two at once.
 fn listen(tell: &mpsc::Sender<Instant>, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
     setpriority_process(None, -20).map_err(|error| Error::Step(format!("raising the priority: {error}")))?;
