@@ -21,9 +21,8 @@ use std::time::Duration;
 
 use berth::net::{Port, Transport};
 use berth::nft::Ruleset;
-use site::{
-    PEER, POD, Site, ask, block_on, dial, firewall, ours, plan, said, serve, talk, udp_socket, within,
-};
+use berth::nft::dump::Filter;
+use site::{PEER, POD, Site, ask, block_on, dial, firewall, plan, said, serve, talk, udp_socket, within};
 use support::Netns;
 
 const LONG: Duration = Duration::from_secs(5);
@@ -169,7 +168,7 @@ fn replaced_under_traffic(how: &str, variants: &[Ruleset; 2]) {
             let reader = firewall(&site.pod);
             let whole = variants.each_ref().map(Ruleset::canonical);
             while !over.load(Ordering::Relaxed) {
-                let found = block_on(reader.dump(ours())).unwrap().1.canonical();
+                let found = block_on(reader.dump(Filter::default())).unwrap().1.canonical();
                 read.fetch_add(1, Ordering::Relaxed);
                 torn.fetch_add(usize::from(!whole.contains(&found)), Ordering::Relaxed);
             }
@@ -204,7 +203,8 @@ fn replaced_under_traffic(how: &str, variants: &[Ruleset; 2]) {
     // TCP would mend what is lost; a processor that stalls may send a few again for nothing.
     assert!(again * 1000 < tallies[0].numbers().0 + tallies[1].numbers().0, "{again} segments sent again");
     assert!(pings.contains(" 0% packet loss"), "{pings}");
-    assert!(replaced > 500 && read > 500, "{replaced} replacements, {read} dumps");
+    // Enough to have met something; how many there are in the time is the machine's affair.
+    assert!(replaced > 200 && read > 200, "{replaced} replacements, {read} dumps");
     assert_eq!(torn, 0);
     assert_eq!(handles() == before, how == "in place", "the other way of replacing was taken");
 }

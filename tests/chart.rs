@@ -10,6 +10,14 @@
 
 #[path = "chart/engine.rs"]
 mod engine;
+#[path = "chart/faults.rs"]
+mod faults;
+#[path = "chart/generated.rs"]
+mod generated;
+#[path = "chart/meaning.rs"]
+mod meaning;
+#[path = "chart/upgrade.rs"]
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,7 +26,7 @@ use engine::{Helm, examples};
 use serde_json::{Value, json};
 
 /// Sidecars are since 1.29.
-const VERSIONS: [&str; 4] = ["1.29", "1.31", "1.33", "1.35"];
+const VERSIONS: [&str; 5] = ["1.29", "1.31", "1.33", "1.35", "1.37"];
 
 fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
@@ -172,6 +180,69 @@ fn nothing_is_privileged_and_the_guests_container_can_do_nothing() {
     }
 }
 
+/// What of a container is beyond the level "restricted" of Kubernetes' Pod Security Standards (baseline's rules with it), as
+/// they are for Linux; the pod's own fields with it.
+fn beyond_restricted(pod: &Value, container: &Value) -> Vec<&'static str> {
+    let (own, pods) = (&container["securityContext"], &pod["securityContext"]);
+    let of = |field: &str| [&own[field], &pods[field]].into_iter().find(|value| !value.is_null());
+    let none = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let volumes = list(&pod["volumes"]);
+    let kinds = [
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    ];
+    let all = [
+        ("host namespaces", ["hostNetwork", "hostPID", "hostIPC"].iter().all(|name| pod[name] != true)),
+        ("privileged", own["privileged"] != true),
+        (
+            "capabilities added",
+            list(&own["capabilities"]["add"]).iter().all(|name| name == "NET_BIND_SERVICE"),
+        ),
+        ("capabilities kept", list(&own["capabilities"]["drop"]).contains(&json!("ALL"))),
+        ("host ports", list(&container["ports"]).iter().all(|port| port["hostPort"].is_null())),
+        ("procMount", own["procMount"].is_null() || own["procMount"] == "Default"),
+        ("sysctls", none(&pods["sysctls"])),
+        ("volumes", volumes.iter().all(|volume| kinds.iter().any(|kind| !volume[kind].is_null()))),
+        ("allowPrivilegeEscalation", own["allowPrivilegeEscalation"] == false),
+        ("runAsNonRoot", of("runAsNonRoot").is_some_and(|value| value == true)),
+        ("runAsUser", of("runAsUser").is_none_or(|user| user != 0)),
+        ("seccompProfile", of("seccompProfile").is_some_and(|profile| profile["type"] == "RuntimeDefault")),
+    ];
+    all.into_iter().filter(|(_, right)| !right).map(|(what, _)| what).collect()
+}
+
+#[test]
+fn the_guests_container_keeps_to_the_level_restricted() {
+    let mut helm = Helm::start();
+    let mut seen = 0;
+    for path in examples() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let values: Value = serde_saphyr::from_str(&text).unwrap();
+        // A device of the node is a volume of its own, and beyond all levels.
+        let host = values["devices"].to_string().contains("hostPath");
+        let beside: &[&str] = if host { &["volumes"] } else { &[] };
+        for object in
+            helm.objects(&json!({"yaml": text})).iter().filter(|object| object["kind"] == "Deployment")
+        {
+            let pod = &object["spec"]["template"]["spec"];
+            let Some(net) = pod["initContainers"].get(0) else { continue };
+            assert_eq!(beyond_restricted(pod, &pod["containers"][0]), beside, "{}", path.display());
+            let mut beyond = beyond_restricted(pod, net);
+            beyond.retain(|what| !beside.contains(what));
+            assert_eq!(beyond, ["capabilities added", "runAsNonRoot", "runAsUser"], "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "{seen}");
+}
+
 #[test]
 fn both_halves_have_one_environment_and_the_guest_its_resources() {
     let mut helm = Helm::start();
@@ -188,11 +259,14 @@ fn both_halves_have_one_environment_and_the_guest_its_resources() {
     assert_eq!(
         vm["resources"],
         json!({
-            "requests": {"cpu": "500m", "memory": "1408Mi"},
-            "limits": {"memory": "1408Mi", "squat.ai/tun": 1, "squat.ai/kvm": 1},
+            "requests": {"cpu": "500m", "memory": "1408Mi", "ephemeral-storage": "16Mi"},
+            "limits": {"memory": "1408Mi", "ephemeral-storage": "128Mi", "squat.ai/tun": 1, "squat.ai/kvm": 1},
         })
     );
-    assert_eq!(net["resources"]["limits"], json!({"memory": "64Mi", "squat.ai/tun": 1}));
+    assert_eq!(
+        net["resources"]["limits"],
+        json!({"cpu": "500m", "memory": "64Mi", "ephemeral-storage": "128Mi", "squat.ai/tun": 1})
+    );
     // Emulation asks for no KVM, and a device of the node is no resource.
     let values = one(|values| {
         values["accel"] = json!("tcg");
@@ -200,7 +274,10 @@ fn both_halves_have_one_environment_and_the_guest_its_resources() {
     });
     let objects = helm.objects(&json!({"values": values}));
     let pod = self::pod(&objects, "web");
-    assert_eq!(pod["containers"][0]["resources"]["limits"], json!({"memory": "1408Mi"}));
+    assert_eq!(
+        pod["containers"][0]["resources"]["limits"],
+        json!({"memory": "1408Mi", "ephemeral-storage": "128Mi"})
+    );
     let mounts = pod["initContainers"][0]["volumeMounts"].to_string();
     assert!(mounts.contains("/dev/net/tun") && !pod.to_string().contains("/dev/kvm"), "{mounts}");
 }
@@ -291,25 +368,37 @@ fn a_size_that_is_a_number_is_written_in_digits() {
     }
 }
 
-/// What `berth validate` says of the same text, and whether it is right by the schema: of what stands in cloud-init's
-/// files Helm knows nothing.
-fn validated(text: &str) -> (bool, String) {
-    let findings = berth::validate::values(text);
-    let content = ["a map of keys", "neither JSON nor YAML", "network data"];
-    let bad = findings.iter().any(|finding| {
-        finding.severity == berth::validate::Severity::Error
-            && !content.iter().any(|start| finding.message.starts_with(start))
-    });
-    (!bad, findings.iter().map(|finding| format!("{finding}\n")).collect())
+/// What of `berth validate`'s errors Helm cannot know: what stands in cloud-init's files, what berth says of its variables,
+/// what needs quantities or networks, and what a key was before Helm read it.
+const BEYOND_HELM: [&str; 11] = [
+    "a map of keys",
+    "neither JSON nor YAML",
+    "network data",
+    "is refused at start",
+    "more is requested than the limit",
+    "this is asked for in whole numbers",
+    "these are no whole pages",
+    "is not a network such as",
+    "this is no part of",
+    "the range ends before it begins",
+    "Helm reads the key",
+];
+
+/// `berth validate` and Helm say the same of a text, but for what Helm cannot know.
+fn agreement(text: &str, error: &Value, case: &str) -> Vec<berth::validate::Finding> {
+    let findings = berth::validate::values(&[text]);
+    let mut errors = findings.iter().filter(|finding| finding.severity == berth::validate::Severity::Error);
+    let bad = errors.any(|finding| !BEYOND_HELM.iter().any(|words| finding.message.contains(words)));
+    let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(!bad, error.is_null(), "for\n{case}\nHelm: {error}\nberth: {said:#?}");
+    findings
 }
 
 #[test]
 fn validate_and_helm_agree() {
     let mut helm = Helm::start();
     let mut compare = |text: &str| {
-        let error = helm.job(&json!({"yaml": text}))["error"].clone();
-        let (right, said) = validated(text);
-        assert_eq!(right, error.is_null(), "for\n{text}\nHelm: {error}\nberth: {said}");
+        agreement(text, &helm.job(&json!({"yaml": text}))["error"], text);
     };
     let vm = |lines: &str| {
         let config = "vmconfig: {cpu: {vcpu: 1, ram_mb: 512}, rootfs: {sourceurl: /a, pvc_size: 1Gi}}";
@@ -354,6 +443,24 @@ fn validate_and_helm_agree() {
     }
 }
 
+/// Files that are made by chance; `BERTH_TEST_SEED` and `BERTH_TEST_FILES` ask for others, and more.
+#[test]
+fn what_is_accepted_is_rendered_valid_and_means_what_was_said() {
+    let said = |name: &str, or: u64| std::env::var(name).map_or(or, |text| text.parse().unwrap());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("chart/values.schema.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let files = said("BERTH_TEST_FILES", 1000);
+    let (accepted, seen) = generated::hold(&schema, said("BERTH_TEST_SEED", 1), files);
+    println!("{accepted} of {files} files were accepted");
+    let mut wanted = BTreeSet::new();
+    keys(&schema, &schema, "", &mut wanted);
+    let unseen: Vec<&String> =
+        wanted.iter().filter(|key| !seen.contains(key.rsplit(['.', ']']).next().unwrap())).collect();
+    assert!(unseen.is_empty(), "no file that was accepted has {unseen:?}");
+    // Else nothing was tried.
+    assert!(accepted * 5 >= files * 2, "{accepted} of {files}");
+}
+
 /// Places of all that is no map, as JSON pointers.
 fn leaves(value: &Value, place: String, found: &mut Vec<String>) {
     match value {
@@ -385,7 +492,7 @@ fn keys(schema: &Value, node: &Value, path: &str, found: &mut BTreeSet<String>) 
                 keys(schema, &schema["definitions"]["vm"], "vmlist.NAME.", found);
             }
             "disks" => keys(schema, &value["items"], &format!("{here}[]."), found),
-            "resources" | "net_resources" => drop(found.insert(here)),
+            "resources" | "net_resources" | "affinity" | "dnsConfig" => drop(found.insert(here)),
             _ if value["properties"].is_object() => keys(schema, &value, &format!("{here}."), found),
             _ => drop(found.insert(here)),
         }

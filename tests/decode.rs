@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use berth::sys::image::{Error, Origin, Request, Timing, fetch};
+use berth::sys::image::{Access, Error, Origin, Request, Timing, fetch};
 use support::{checked, run};
 
 struct Place {
@@ -41,6 +41,8 @@ impl Place {
             ca_file: None,
             proxies: &berth::config::Proxies::NONE,
             timing: Timing::default(),
+            max_bytes: None,
+            access: Access::ALL,
         };
         fetch(&request, &mut |_| {})?;
         Ok(std::fs::read(&target).unwrap())
@@ -291,6 +293,8 @@ fn an_image_that_is_refused_as_a_whole_has_no_name() {
                 ca_file: None,
                 proxies: &berth::config::Proxies::NONE,
                 timing: Timing::default(),
+                max_bytes: None,
+                access: Access::ALL,
             };
             let error = fetch(&request, &mut |_| {}).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");

@@ -193,9 +193,11 @@ fn serve_in(pod: &Netns, plan: GuestPlan, stopped: watch::Receiver<bool>) -> Joi
         .expect("entering the namespace needs CAP_SYS_ADMIN");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let server = serve::bind(&plan).expect("ports 53 and 67").expect("a plan that serves");
+            let target = serve::Target::one_guest(&plan, 0).expect("a plan that serves");
+            let server = serve::Bound::new(target).expect("ports 53 and 67");
             bound.send(()).unwrap();
-            server.run(stopped, &serve::Down::default()).await;
+            let targets = server.targets();
+            server.run(stopped, targets.subscribe(), &serve::Down::default()).await;
         });
     });
     is_bound.recv_timeout(Duration::from_secs(10)).expect("the responder's sockets");

@@ -19,8 +19,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use berth::config::{Checksum, Proxies, Url};
+use berth::sys::beneath::ALL_TRUSTED;
 use berth::sys::image::{
-    Error, Format, Origin, Request, Timing, ensure_overlay, fetch, inspect, lock, wait_released,
+    Access, Error, Format, Origin, Request, Timing, ensure_overlay, fetch, inspect, lock, wait_released,
     write_atomically,
 };
 use sha2::{Digest, Sha256, Sha512};
@@ -181,7 +182,16 @@ impl Place {
     fn get(&self, origin: Origin<'_>, checksum: Option<&Checksum>) -> Result<(), Error> {
         let target = self.path("base.qcow2");
         fetch(
-            &Request { origin, target: &target, checksum, ca_file: None, proxies: &DIRECT, timing: QUICK },
+            &Request {
+                origin,
+                target: &target,
+                checksum,
+                ca_file: None,
+                proxies: &DIRECT,
+                timing: QUICK,
+                max_bytes: None,
+                access: Access::ALL,
+            },
             &mut |_| {},
         )
     }
@@ -251,6 +261,8 @@ fn a_whole_image_arrives() {
         ca_file: None,
         proxies: &DIRECT,
         timing: QUICK,
+        max_bytes: None,
+        access: Access::ALL,
     };
     fetch(&request, &mut |progress| {
         assert_eq!(progress.total, Some(body.len() as u64));
@@ -356,11 +368,11 @@ fn nobody_there_is_told_after_a_few_tries() {
 }
 
 #[test]
-fn what_is_no_image_is_refused_and_shown() {
+fn what_is_no_image_is_refused_by_its_kind() {
     for (body, word) in [
-        (&b"<!DOCTYPE html><html><title>Sign in</title></html>"[..], "<!DOCTYPE html>"),
+        (&b"<!DOCTYPE html><html><title>Sign in</title></html>"[..], "a web page"),
         (b"", "empty"),
-        (b"{\"error\": \"gone\"}", "error"),
+        (b"{\"error\": \"gone\"}", "is text"),
         (&[0; 100_000], "neither"),
         (b"KDMV0000", "VMDK"),
     ] {
@@ -484,6 +496,8 @@ fn a_full_disk_is_told_and_nothing_is_left_on_it() {
         ca_file: None,
         proxies: &DIRECT,
         timing: QUICK,
+        max_bytes: None,
+        access: Access::ALL,
     };
     let error = fetch(&request, &mut |_| {}).unwrap_err();
     assert!(matches!(error, Error::Full(_)) && error.to_string().contains("no space left"), "{error}");
@@ -504,6 +518,8 @@ fn child_that_fetches() {
             ca_file: None,
             proxies: &DIRECT,
             timing,
+            max_bytes: None,
+            access: Access::ALL,
         };
         let _ = fetch(&request, &mut |_| {});
     }
@@ -651,6 +667,8 @@ fn https_trusts_who_it_is_told_to_trust_and_nobody_else() {
         ca_file: Some(ca),
         proxies: &DIRECT,
         timing: QUICK,
+        max_bytes: None,
+        access: Access::ALL,
     };
     let error = fetch(&request(&stranger.url, &server.ca), &mut |_| {}).unwrap_err();
     assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
@@ -820,13 +838,13 @@ fn a_disk_that_qemu_still_holds_is_waited_for() {
     let place = Place::new();
     let disk = place.path("vm.qcow2");
     create(&disk, &["-f", "qcow2"]);
-    wait_released(&disk, Duration::ZERO).unwrap();
+    wait_released(&disk, Duration::ZERO, &ALL_TRUSTED).unwrap();
     let mut holder =
         Command::new("qemu-io").arg(&disk).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(5);
     let error = loop {
         assert!(Instant::now() < end, "the lock of qemu-io was not seen");
-        match wait_released(&disk, Duration::from_millis(20)) {
+        match wait_released(&disk, Duration::from_millis(20), &ALL_TRUSTED) {
             Err(error) => break error.to_string(),
             Ok(()) => std::thread::sleep(Duration::from_millis(10)),
         }
@@ -834,7 +852,7 @@ fn a_disk_that_qemu_still_holds_is_waited_for() {
     assert!(error.contains("held by a QEMU that still runs"), "{error}");
     // It ends with its input, while somebody waits.
     drop(holder.stdin.take());
-    wait_released(&disk, Duration::from_secs(5)).unwrap();
+    wait_released(&disk, Duration::from_secs(5), &ALL_TRUSTED).unwrap();
     assert!(holder.wait().unwrap().success());
 }
 
@@ -843,12 +861,12 @@ fn small_files_are_written_whole_with_their_mode() {
     use std::os::unix::fs::MetadataExt;
     let place = Place::new();
     let path = place.path("seed.iso");
-    write_atomically(&path, b"one", 0o600).unwrap();
+    write_atomically(&path, b"one", 0o600, &ALL_TRUSTED).unwrap();
     let first = std::fs::metadata(&path).unwrap();
     assert_eq!(first.mode() & 0o777, 0o600);
-    write_atomically(&path, b"one", 0o600).unwrap();
+    write_atomically(&path, b"one", 0o600, &ALL_TRUSTED).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().ino(), first.ino(), "nothing new, nothing written");
-    write_atomically(&path, b"two", 0o600).unwrap();
+    write_atomically(&path, b"two", 0o600, &ALL_TRUSTED).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"two");
     assert_eq!(place.names(), ["seed.iso"]);
 }

@@ -13,10 +13,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for the verbs.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("net", &[]),
     ("iso", &[]),
-    ("exit", &[]),
+    ("exit", &["log"]),
     ("log", &[]),
     ("nft", &["net"]),
     ("proto", &["net"]),
@@ -25,15 +25,16 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("cli", &["config"]),
     ("plan", &["config", "facts", "iso", "net", "nft", "proto"]),
     ("sys", &["config", "facts", "net", "nft"]),
-    ("apply", &["config", "exit", "iso", "log", "net", "nft", "plan", "sys"]),
+    ("apply", &["config", "confine", "exit", "iso", "log", "net", "nft", "plan", "sys"]),
+    ("confine", &["plan", "sys"]),
     ("inspect", &["cli", "exit", "net", "nft", "plan", "sys"]),
     ("observe", &["exit", "net", "nft", "plan", "sys"]),
     ("selftest", &["net", "plan", "sys"]),
-    ("serve", &["exit", "facts", "net", "plan", "proto", "sys"]),
+    ("serve", &["confine", "exit", "facts", "net", "plan", "proto", "sys"]),
     ("status", &[]),
     ("halves", &["net", "status"]),
     ("validate", &["config", "plan"]),
-    ("supervise", &["config", "exit", "net", "plan", "proto", "sys"]),
+    ("supervise", &["config", "confine", "exit", "net", "plan", "proto", "sys"]),
 ];
 
 struct Source {
@@ -112,17 +113,19 @@ fn named(code: &str, depth: usize) -> BTreeSet<String> {
     found
 }
 
-fn sources() -> Vec<Source> {
-    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
+/// The sources in a directory, at any depth.
+fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
         }
     }
+}
+
+fn sources() -> Vec<Source> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     walk(&src, &mut paths);
@@ -210,6 +213,58 @@ fn files_fit_in_a_head() {
     assert!(long.is_empty(), "past 500 lines a file wants to be a folder:\n{}", long.join("\n"));
 }
 
+/// A promise is worth what shows it: the tests that SECURITY.md names.
+#[test]
+fn each_promise_names_a_test_that_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    ["src", "tests", "bench"].iter().for_each(|dir| walk(&root.join(dir), &mut paths));
+    let code: String = paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let text = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let mut promises = 0;
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise |"));
+    for row in rows {
+        let columns: Vec<&str> = row.trim_matches('|').split('|').collect();
+        assert_eq!(columns.len(), 4, "{row}");
+        let names: Vec<&str> =
+            columns[2].split('`').skip(1).step_by(2).filter(|word| !word.contains(' ')).collect();
+        assert!(!names.is_empty(), "no test shows it: {row}");
+        for name in names {
+            assert!(is_test(&code, name), "{name} is no test");
+        }
+        promises += 1;
+    }
+    assert!(promises > 20, "{promises}");
+}
+
+/// Whether a function of this name has the attribute, among others and above comments.
+fn is_test(code: &str, name: &str) -> bool {
+    let named = format!("fn {name}()");
+    code.match_indices(&named).any(|(at, _)| {
+        // Its own line may say `async` and `pub`.
+        let above = code[..at].lines().rev().skip(usize::from(!code[..at].ends_with('\n')));
+        let above: Vec<&str> = above
+            .map(str::trim)
+            .take_while(|line| line.starts_with("#[") || line.starts_with("//"))
+            .collect();
+        let is_left_out = above.iter().any(|line| line.starts_with("#[ignore"));
+        !is_left_out && above.iter().any(|line| *line == "#[test]" || line.starts_with("#[tokio::test"))
+    })
+}
+
+#[test]
+fn a_function_without_the_attribute_is_no_test() {
+    assert!(is_test("#[test]\nfn a() {}\n", "a"));
+    let paused = |more: &str| {
+        format!("    /// Why.\n    #[tokio::test(start_paused = true)]\n{more}    async fn a() {{}}\n")
+    };
+    assert!(is_test(&paused(""), "a"));
+    assert!(!is_test(&paused("    #[ignore = \"a campaign\"]\n"), "a"), "what is left out shows nothing");
+    assert!(!is_test("#[test]\nfn b() {}\n\nfn a() {}\n", "a"));
+    assert!(!is_test("fn a() {}\n", "a"));
+    assert!(!is_test("#[test]\nfn b() { let text = \"fn a()\"; }\n", "c"));
+}
+
 #[test]
 fn the_reader_sees_every_kind_of_import() {
     let rooms = |code: &str, depth| named(&code_of(code), depth).into_iter().collect::<Vec<_>>();
@@ -222,4 +277,28 @@ fn the_reader_sees_every_kind_of_import() {
         rooms("#[cfg(test)]\nmod tests {\n    use crate::sys::x;\n}\nuse crate::net::y;\n", 1),
         ["net"]
     );
+}
+
+/// The image is built of what .dockerignore leaves: what is compiled in from elsewhere has to be there.
+#[test]
+fn what_is_compiled_in_is_in_the_images_build_context() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let context = std::fs::read_to_string(root.join(".dockerignore")).unwrap();
+    let mut found = 0;
+    for source in sources() {
+        for (at, call) in
+            source.code.match_indices("include_str!(\"").chain(source.code.match_indices("include_bytes!(\""))
+        {
+            let path = source.code[at + call.len()..].split('"').next().unwrap();
+            let from = Path::new("src").join(&source.path);
+            let up = path.matches("../").count();
+            let base = from.ancestors().nth(up + 1).unwrap();
+            let path = base.join(path.trim_start_matches("../"));
+            let is_there = path.starts_with("src")
+                || context.lines().any(|line| line == format!("!/{}", path.display()));
+            assert!(is_there, "src/{} needs {}", source.path, path.display());
+            found += 1;
+        }
+    }
+    assert!(found > 1, "the chart's schema and values are compiled in");
 }

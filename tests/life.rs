@@ -18,7 +18,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use support::checked;
-use world::{BOOT, POD, World};
+use world::{BOOT, POD, Volume, World};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -39,27 +39,6 @@ fn until_status(world: &World, text: &str) -> i32 {
 fn qemu(world: &World) -> String {
     let pid = world.pid().to_string();
     checked(Command::new("pgrep").args(["-P", &pid])).trim().to_owned()
-}
-
-/// A tmpfs of its own size over a directory of the world; gone with this.
-struct Volume(String);
-
-impl Volume {
-    fn new(world: &World, name: &str, size: &str) -> Self {
-        let path = world.path(name).display().to_string();
-        support::run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", &path]);
-        Self(path)
-    }
-
-    fn resize(&self, size: &str) {
-        support::run("mount", &["-o", &format!("remount,size={size}"), &self.0]);
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["-l", &self.0]).status();
-    }
 }
 
 /// Writes in the guest, without waiting for it: its shell may hang with it.

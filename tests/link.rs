@@ -232,7 +232,11 @@ fn a_second_run_changes_nothing() {
         "{data}"
     );
     assert_eq!(data["user"].to_string().trim_matches('"').replace("nobody", "65534"), "65534");
-    assert_eq!(tap[0]["linkinfo"]["info_slave_data"]["hairpin"], true);
+    let port = &tap[0]["linkinfo"]["info_slave_data"];
+    assert_eq!(
+        (&port["hairpin"], &port["learning"], &port["flood"]),
+        (&true.into(), &false.into(), &true.into())
+    );
 }
 
 #[test]
@@ -253,6 +257,12 @@ fn half_made_states_converge() {
             "tuntap add tap0 mode tap vnet_hdr",
             "link set tap0 master br0",
             "link set br0 up",
+        ],
+        vec![
+            "link add br0 type bridge",
+            "tuntap add tap0 mode tap vnet_hdr",
+            "link set tap0 master br0",
+            "link set tap0 type bridge_slave hairpin on flood off bcast_flood off mcast_flood off",
         ],
     ] {
         let (pod, _node) = calico("eth0");

@@ -212,7 +212,8 @@ fn our_rules_are_restored_whatever_is_done_to_them_and_nothing_leaks() {
     count_leaks(&site);
     let observing = Observing::start(&site.pod, None);
     let traffic = Traffic::start(&site);
-    let good = site.pod.nft("-s list table inet berth");
+    let listed = || ["inet", "arp"].map(|family| site.pod.nft(&format!("-s list table {family} berth")));
+    let good = listed();
     let heard = clock(&site.pod);
     let disturber = firewall(&site.pod);
     let other = plan(&[Port { transport: Transport::Tcp, number: 22 }], &[]);
@@ -245,7 +246,7 @@ fn our_rules_are_restored_whatever_is_done_to_them_and_nothing_leaks() {
             times.push(heard.recv_timeout(Duration::from_secs(5)).unwrap() - disturbed);
             std::thread::sleep(PAUSE);
         }
-        assert_eq!(site.pod.nft("-s list table inet berth"), good, "{kind}");
+        assert_eq!(listed(), good, "{kind}");
         report(kind, times);
     };
     for (kind, act) in &by_netlink {
@@ -253,6 +254,9 @@ fn our_rules_are_restored_whatever_is_done_to_them_and_nothing_leaks() {
     }
     for words in by_process {
         disturb(&format!("nft {words}"), ROUNDS, &|| drop(site.pod.nft(words)));
+    }
+    for words in ["delete table arp berth", "insert rule arp berth input accept"] {
+        disturb(&format!("nft {words}"), ROUNDS / 20, &|| drop(site.pod.nft(words)));
     }
     let answers = traffic.end();
     println!("{answers} answers over connections that existed, {} packets leaked", leaks(&site));
@@ -268,15 +272,16 @@ fn a_storm_of_changes_is_answered_in_measure_and_outlived() {
     let disturber = firewall(&site.pod);
     let other = plan(&[Port { transport: Transport::Tcp, number: 22 }], &[]);
     let (begun, mut disturbances) = (Instant::now(), 0);
-    while begun.elapsed() < Duration::from_secs(2) {
+    // Two seconds, or on a busy machine until it was a storm.
+    while begun.elapsed() < Duration::from_secs(2) || disturbances <= 200 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{disturbances} disturbances in a minute");
         block_on(disturber.commit(other.clone())).unwrap();
         disturbances += 1;
     }
-    let counts = observing.counts();
-    println!("{disturbances} disturbances in 2 s, {counts:?}");
+    let (counts, elapsed) = (observing.counts(), begun.elapsed());
+    println!("{disturbances} disturbances in {elapsed:?}, {counts:?}");
     // Fifty at once and fifty a second.
-    assert!(counts.rules_restored <= 50 + 2 * 50 + 10, "{counts:?}");
-    assert!(disturbances > 200, "{disturbances} {counts:?}");
+    assert!(counts.rules_restored <= 50 + 50 * (elapsed.as_secs() + 1) + 10, "{counts:?}");
     let end = Instant::now() + Duration::from_secs(3);
     while site.pod.nft("-s list table inet berth") != good {
         assert!(Instant::now() < end, "not restored after the storm");
@@ -298,14 +303,21 @@ fn our_links_are_mended_whatever_is_done_to_them() {
         let ports = pod.ip("-d -o link show tap0");
         (
             links.contains("br0") && pod.ip("-br addr show br0").contains("192.168.254.1/30"),
-            ports.contains("hairpin on"),
+            ports.contains("hairpin on") && ports.contains("learning off") && ports.contains(" flood on"),
         )
     };
     assert_eq!(state(), (true, true));
     let mut mended = observing.counts().links_mended;
-    for words in ["link set br0 down", "link set tap0 nomaster", "link del br0", "link del tap0"] {
+    for (words, rounds) in [
+        ("link set br0 down", ROUNDS),
+        ("link set tap0 nomaster", ROUNDS),
+        ("link del br0", ROUNDS),
+        ("link del tap0", ROUNDS),
+        ("link set tap0 type bridge_slave learning on", ROUNDS / 20),
+        ("link set tap0 type bridge_slave flood off", ROUNDS / 20),
+    ] {
         let mut times = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             let begun = Instant::now();
             pod.ip(words);
             observing.reaches(words, mended + 1, |counts| counts.links_mended);
@@ -402,10 +414,12 @@ fn check_tells_drift_and_its_exit_code_too() {
     let (code, text) = check(&[]);
     assert_eq!(code, 1);
     assert_eq!(text, "  table inet berth {\n  \tchain postrouting {\n+ \t\tcounter accept\n");
-    site.pod.nft("flush chain inet berth forward");
+    site.pod.nft("flush chain inet berth raw");
     let (code, text) = check(&[]);
     assert!(
-        code == 1 && text.contains("- \t\tiifname \"br0\" ip saddr != 192.168.254.2 counter drop"),
+        code == 1
+            && text
+                .contains("- \t\tiifname \"br0\" ip saddr != 192.168.254.2 ip saddr != 0.0.0.0 counter drop"),
         "{text}"
     );
 }

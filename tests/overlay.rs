@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use berth::sys::image::qcow2::Header;
 use berth::sys::image::{
-    Error, Identity, Keys, Note, Origin, Request, Timing, ensure_overlay, fetch_for, lock,
+    Access, Error, Identity, Note, Origin, Request, Timing, ensure_overlay, fetch_for, lock,
 };
 use support::{checked, run};
 use world::World;
@@ -252,8 +252,10 @@ fn a_fetch_for_a_disk_brings_its_base_or_nothing() {
                 ca_file: None,
                 proxies: &berth::config::Proxies::NONE,
                 timing: Timing::default(),
+                max_bytes: None,
+                access: Access::ALL,
             };
-            fetch_for(&request, Some(&disk), Keys::None, &mut |_| {})
+            fetch_for(&request, Some(&disk), &mut |_| {})
         };
         let error = get(&other, &base).unwrap_err().to_string();
         assert!(error.contains("vm.qcow2") && error.contains("would corrupt it"), "{error}");
@@ -450,7 +452,7 @@ fn errors_of_a_bad_volume_leave_the_disk_as_it_was() {
         ("pwrite64", "EDQUOT"),
         ("pwrite64", "EIO"),
         ("fchmod", "ESTALE"),
-        ("rename", "EIO"),
+        ("renameat", "EIO"),
     ] {
         let inject = format!("inject={call}:error={error}");
         assert!(!ensure_with(&inject, &disk, &base, None), "{inject}");
@@ -702,8 +704,8 @@ fn a_volume_that_answers_with_errors_is_told() {
         ("flock", "ENOLCK", "no locks on this file system"),
         ("fsync", "EIO", "Input/output error"),
         ("fsync", "EDQUOT", "no space left"),
-        ("rename", "ESTALE", "Stale file handle"),
-        ("rename", "EIO", "Input/output error"),
+        ("renameat", "ESTALE", "Stale file handle"),
+        ("renameat", "EIO", "Input/output error"),
     ] {
         let mut world = volume();
         let inject = format!("inject={call}:error={error}");

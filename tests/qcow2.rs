@@ -8,13 +8,18 @@
     reason = "a test may stop"
 )]
 
+#[path = "support/dice.rs"]
+mod dice;
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use berth::sys::image::{Error, Format, Keys, ensure_overlay, ensure_overlay_for, inspect, inspect_for};
+use berth::sys::image::{
+    Access, Error, Format, Keys, ensure_overlay, ensure_overlay_for, inspect, inspect_for,
+};
+use dice::Dice;
 use support::checked;
 
 struct Images {
@@ -287,10 +292,10 @@ fn what_qemu_cannot_open_or_should_not_is_named() {
         "{words}"
     );
     // Whoever writes QEMU's options may have the key.
-    inspect_for(&luks, Keys::Users).unwrap();
+    inspect_for(&luks, Access { keys: Keys::Users, ..Access::ALL }).unwrap();
     let disk = images.path("disk");
     assert!(ensure_overlay(&disk, &luks, None).is_err() && !disk.exists());
-    ensure_overlay_for(&disk, &luks, None, Keys::Users).unwrap();
+    ensure_overlay_for(&disk, &luks, None, Access { keys: Keys::Users, ..Access::ALL }).unwrap();
     let opened = format!("driver=qcow2,file.filename={},backing.encrypt.key-secret=s", disk.display());
     let words = ["--object", "secret,id=s,data=x", "--image-opts", &opened, "-c", "read 0 64k"];
     let out = checked(Command::new("qemu-io").args(words));
@@ -327,4 +332,134 @@ fn a_large_image_is_checked_in_no_time() {
     inspect(&path).unwrap();
     // 2.5 MiB of tables, in a debug build on a machine that is busy; a whole read would take a minute.
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+/// Where a disk's header, L1, L2 and refcounts are, and how long each is.
+fn tables(disk: &[u8]) -> Vec<(usize, usize)> {
+    let number =
+        |at: usize| usize::try_from(u64::from_be_bytes(disk[at..at + 8].try_into().unwrap())).unwrap();
+    let cluster = 1usize << disk[23];
+    let (l1, counts) = (number(40), number(48));
+    let l2 = number(l1) & 0x00ff_ffff_ffff_fe00;
+    vec![(0, 120), (100, 200), (l1, 64), (counts, 64), (number(counts), 256), (l2, cluster.min(512))]
+}
+
+/// One to three changes of a bit, an octet or a field.
+fn damage(dice: &mut Dice, disk: &mut [u8]) {
+    let tables = tables(disk);
+    for _ in 0..=dice.below(3) {
+        let (start, length) = tables[dice.below(tables.len())];
+        let at = (start + dice.below(length)).min(disk.len() - 1);
+        match dice.below(4) {
+            0 => disk[at] ^= 1 << dice.below(8),
+            1 => disk[at] = [0, 1, 0x7f, 0x80, 0xff][dice.below(5)],
+            2 => {
+                let field = [0, u64::MAX, 1 << 62, 1 << 63, 1 << 40, disk.len() as u64, 0x10000, 0x200];
+                let at = (at & !7).min(disk.len() - 8);
+                disk[at..at + 8].copy_from_slice(&field[dice.below(field.len())].to_be_bytes());
+            }
+            _ => {
+                let at = (at & !7).min(disk.len() - 8);
+                let from = (tables[dice.below(tables.len())].0).min(disk.len() - 8);
+                disk.copy_within(from..from + 8, at);
+            }
+        }
+    }
+}
+
+/// What `qemu-img check` ends with: 0 for a clean disk, 3 for one with leaked clusters.
+fn checked_as(disk: &Path) -> Option<i32> {
+    Command::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(disk).output().unwrap().status.code()
+}
+
+/// Security review, M6: a table changed by a few bits made the launcher recurse until it was aborted. BERTH_DAMAGED=N
+/// tries as many disks of each kind.
+#[test]
+fn a_damaged_disk_grows_or_is_refused_with_what_to_do() {
+    let images = Images::new();
+    let base = images.make("base", "compat=1.1", "8M");
+    let tries = std::env::var("BERTH_DAMAGED").ok().and_then(|tries| tries.parse().ok()).unwrap_or(40);
+    let mut dice = Dice::new(7);
+    let (mut grown, mut refused) = (0, 0);
+    for options in ["", "cluster_size=4k", "cluster_size=512,refcount_bits=1", "compat=0.10,cluster_size=4k"]
+    {
+        let disk = images.path("vm.qcow2");
+        let _ = std::fs::remove_file(&disk);
+        ensure_overlay(&disk, &base, None).unwrap();
+        if !options.is_empty() {
+            let named = base.display().to_string();
+            img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &named, "-o", options], &disk, &[]);
+        }
+        io(&disk, &["write -P 0x77 1M 64k", "write -P 0x78 7M 4k"]);
+        let good = std::fs::read(&disk).unwrap();
+        let before = images.path("before.qcow2");
+        for number in 0..tries {
+            let mut octets = good.clone();
+            damage(&mut dice, &mut octets);
+            std::fs::write(&disk, &octets).unwrap();
+            let size = [16 << 20, 3 << 30, 1 << 40, 1 << 50][dice.below(4)];
+            let started = Instant::now();
+            let ensured = ensure_overlay(&disk, &base, Some(size));
+            assert!(started.elapsed().as_secs() < 10, "{options} {number}");
+            match ensured {
+                Ok(_) => {
+                    grown += 1;
+                    if number % 4 == 0 {
+                        std::fs::write(&before, &octets).unwrap();
+                        // A cluster that is counted beyond the end is a leak once the end is beyond it.
+                        let (before, after) = (checked_as(&before), checked_as(&disk));
+                        let fine = before != Some(0) || matches!(after, Some(0 | 3));
+                        assert!(fine, "{options} {number}: {after:?} grown to {size}");
+                    }
+                }
+                Err(error) => {
+                    refused += 1;
+                    let said = berth::exit::story(&error);
+                    let helps =
+                        ["bring", "move it", "BERTH_NAME", "BERTH_DISK_SIZE", "IMG_TARGET", "refused"];
+                    assert!(helps.iter().any(|word| said.contains(word)), "{options} {number}: {said}");
+                }
+            }
+        }
+    }
+    assert!(grown > 10 && refused > 10, "{grown} {refused}");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
+    assert!(peak.parse::<u64>().unwrap() < 200 << 10, "{peak} KiB");
+}
+
+/// What is written to one table would spoil the other: in the table's own clusters, and behind the end.
+#[test]
+fn a_disk_whose_tables_share_a_place_does_not_grow() {
+    const ACTIVE: u64 = 1 << 63;
+    let images = Images::new();
+    let (base, disk) = (images.make("base", "compat=1.1", "8M"), images.path("vm.qcow2"));
+    ensure_overlay(&disk, &base, None).unwrap();
+    io(&disk, &["write -P 0x77 1M 64k"]);
+    let good = std::fs::read(&disk).unwrap();
+    let number = |at: u64| {
+        let at = usize::try_from(at).unwrap();
+        u64::from_be_bytes(good[at..at + 8].try_into().unwrap())
+    };
+    // Of the header: where the L1 table is, and the refcount table.
+    let (l1, counts) = (number(40), number(48));
+    let (l2, block) = (number(l1) & !ACTIVE, number(counts));
+    let of_l1 = [l1, counts, block].map(|place| (l1, place | ACTIVE));
+    let of_counts = [l1, l2, counts, block].map(|place| (counts + 8, place));
+    let of_header = [(40, counts), (40, block), (48, l1), (48, l2)];
+    for (at, value) in of_l1.into_iter().chain(of_counts).chain(of_header) {
+        let mut octets = good.clone();
+        let at = usize::try_from(at).unwrap();
+        octets[at..at + 8].copy_from_slice(&value.to_be_bytes());
+        for size in [3 << 30, 1 << 44] {
+            std::fs::write(&disk, &octets).unwrap();
+            assert!(ensure_overlay(&disk, &base, Some(size)).is_err(), "{value:#x} at {at:#x}, {size}");
+            assert!(std::fs::read(&disk).unwrap() == octets, "{value:#x} at {at:#x}, {size}: written to");
+        }
+    }
+    for size in [3 << 30, 1 << 44] {
+        std::fs::write(&disk, &good).unwrap();
+        assert_eq!(ensure_overlay(&disk, &base, Some(size)).unwrap().size_bytes, size);
+    }
 }

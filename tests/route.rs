@@ -405,6 +405,30 @@ fn point_to_point_links_carry_the_guest_both_ways() {
 }
 
 #[test]
+fn a_bridge_that_is_deleted_is_made_again_and_served_again() {
+    let mut pod = Pod::new();
+    let _peer = peer_of(&pod.pod);
+    pod.pod.ip(&format!("route add default via {PEER}"));
+    pod.start(&[]);
+    let resolves = |pod: &Pod| {
+        let mut dig = pod.guest.command("dig");
+        dig.args(["@192.168.254.1", "+tries=1", "+time=1", "+short", "demo"]);
+        dig.output().unwrap().stdout == b"192.168.254.2\n"
+    };
+    assert!(resolves(&pod));
+    for round in 1..=3 {
+        pod.pod.ip("link del br0");
+        let again = "the bridge is another one now, binding DHCP and DNS anew";
+        pod.until("word of it", |pod| pod.log().matches(again).count() == round);
+        pod.pod.ip("link set port0 master br0");
+        pod.until("names", resolves);
+        let words = "timeout 20 busybox udhcpc -i eth0 -f -q -n -t 5 -T 1 -s /bin/true 2>&1";
+        let told = pod.guest.command("sh").args(["-c", words]).output().unwrap();
+        assert!(String::from_utf8(told.stdout).unwrap().contains("lease of 192.168.254.2 obtained"));
+    }
+}
+
+#[test]
 fn what_will_not_work_is_told_once_at_the_start() {
     for (resolv_conf, words) in [
         ("", vec!["names no server that can be asked: the guest's names"]),
@@ -413,13 +437,18 @@ fn what_will_not_work_is_told_once_at_the_start() {
             vec!["\"192.168.254.1\": the guest's own gateway): the guest's names"],
         ),
         (
-            "nameserver fe80::1%eth0\nnameserver ns.example\n",
-            vec!["\"fe80::1%eth0\": a link-local name server; \"ns.example\": not an address)"],
+            "nameserver fe80::1%eth9\nnameserver ns.example\n",
+            vec![
+                "(\"fe80::1%eth9\": a link-local name server, and no interface eth9; \"ns.example\": not an address)",
+            ],
         ),
         (
-            "nameserver fe80::1%eth0\nnameserver 10.77.0.1\n",
-            vec!["resolv.conf: \"fe80::1%eth0\": a link-local name server, skipped"],
+            "nameserver fe80::1\nnameserver ns.example\nnameserver 10.77.0.1\n",
+            vec![
+                "resolv.conf: \"fe80::1\": a link-local name server without its interface, as in fe80::1%eth0; \"ns.example\": not an address, skipped",
+            ],
         ),
+        ("nameserver fe80::1%eth0\n", vec![]),
         ("nameserver fd00::53\n", vec!["asked (\"fd00::53\": the pod has no IPv6 address)"]),
         ("nameserver fd00::53\nnameserver 10.77.0.1\n", vec![]),
         ("nameserver 127.0.0.53\n", vec![]),
@@ -435,6 +464,56 @@ fn what_will_not_work_is_told_once_at_the_start() {
         for word in words {
             assert_eq!(log.matches(word).count(), 1, "{word:?} in\n{log}");
         }
+    }
+}
+
+#[test]
+fn servers_that_cannot_be_asked_any_more_are_said_once_at_the_change() {
+    let mut pod = Pod::new();
+    let _peer = peer_of(&pod.pod);
+    pod.pod.ip(&format!("route add default via {PEER}"));
+    pod.start(&[]);
+    assert_eq!(pod.log().matches(" WARN ").count(), 0, "{}", pod.log());
+    let path = pod.dir.path().join("resolv.conf");
+    std::fs::write(&path, "nameserver 192.168.254.1\n").unwrap();
+    let said = "names no server that can be asked (\"192.168.254.1\": the guest's own gateway)";
+    pod.until("word of it", |pod| pod.log().contains(said));
+    // The healer looks at the pod again, and reads the same.
+    pod.pod.ip("addr add 10.77.0.9/24 dev eth0");
+    pod.until("the other address", |pod| pod.log().contains("mapped anew"));
+    assert_eq!(pod.log().matches(said).count(), 1, "{}", pod.log());
+    std::fs::write(&path, format!("nameserver {PEER}\n")).unwrap();
+    pod.until("servers", |pod| pod.log().matches("resolv.conf changed").count() == 2);
+    assert_eq!(pod.log().matches(said).count(), 1, "{}", pod.log());
+}
+
+/// The kernel answers for all addresses and links at once: dnsmasq as a host runs it.
+#[test]
+fn ports_that_something_else_has_are_named_with_what_to_do() {
+    for (words, what) in [
+        ("--port=0 --dhcp-range=10.77.0.50,10.77.0.60", "DHCP, port 67/udp on br0"),
+        ("--port=53", "DNS, port 53 on 192.168.254.1"),
+    ] {
+        let pod = Pod::new();
+        let _peer = peer_of(&pod.pod);
+        pod.pod.ip(&format!("route add default via {PEER}"));
+        let mut other = pod.pod.command("dnsmasq");
+        other.args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--user=root",
+            "--pid-file",
+            "--no-resolv",
+        ]);
+        let log = pod.dir.path().join("log");
+        other.args(["--log-facility=-", "--leasefile-ro"]).args(words.split_whitespace());
+        let mut other = other.stderr(File::create(log).unwrap()).spawn().unwrap();
+        pod.until("dnsmasq", |pod| pod.log().contains("started"));
+        let (code, text) = pod.refused("net");
+        let _ = (other.kill(), other.wait());
+        assert_eq!(code, Some(18), "{text}");
+        let hint = "(something else serves there: stop it, or set NO_DHCP to serve neither DHCP nor DNS)";
+        assert!(text.contains(&format!("binding {what} {hint}")), "{text}");
     }
 }
 

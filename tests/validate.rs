@@ -27,11 +27,14 @@ fn berth(words: &[&str], input: &str) -> (Option<i32>, String, String) {
 #[test]
 fn the_examples_are_without_errors() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/values");
-    let files: Vec<String> =
-        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect();
-    let words: Vec<&str> = files.iter().map(String::as_str).collect();
-    let (code, said, _) = berth(&words, "");
-    assert_eq!(code, Some(0), "{said}");
+    let said: String = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| {
+            let (code, said, _) = berth(&[&entry.unwrap().path().display().to_string()], "");
+            assert_eq!(code, Some(0), "{said}");
+            said
+        })
+        .collect();
     // The seed's first example says itself that one of its keys should not be there, and has little memory.
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines.iter().all(|line| line.contains("[W]") && line.contains("cirros-test.yaml")), "{said}");
@@ -45,6 +48,32 @@ fn a_list_in_place_of_the_map_is_an_error_with_its_line() {
     assert_eq!(code, Some(1));
     assert_eq!(said, "-:2:3: [E] vmlist: this is a list, and has to be a map (a map of VMs by name)\n");
     assert_eq!(summary, "berth: 1 error, 0 warnings\n");
+}
+
+#[test]
+fn several_files_are_one_and_each_mistake_has_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let vm = "vmlist: {web: {enabled: true, vmconfig: {cpu: {vcpu: 1, ram_mb: 512}, rootfs: {localtarget: /a}}}}\n";
+    let (vm, site) = (file("vm.yaml", vm), file("site.yaml", "accel: tcg\nvmlist: {web: {single: 5}}\n"));
+    let (code, said, _) = berth(&[&vm, &site], "");
+    assert_eq!(
+        (code, said),
+        (
+            Some(1),
+            format!(
+                "{vm}:1:79: [E] vmlist.web.vmconfig.rootfs: pvc_size or existing_claim is missing: where is the disk?\n\
+                 {site}:2:24: [E] vmlist.web.single: this is 5, and has to be true or false\n"
+            )
+        )
+    );
+    let last = "vmlist: {web: {single: null, vmconfig: {rootfs: {pvc_size: 5Gi}}}}";
+    let (code, said, _) = berth(&[&vm, &site, "-"], last);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Helm's engine and Kubernetes' schemas, from Python packages in an environment that is made once.
+//! Helm's engine, Kubernetes' schemas and CycloneDX's, from Python packages in an environment that is made once.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -8,7 +8,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
-const PACKAGES: [&str; 3] = ["helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0", "PyYAML"];
+const PACKAGES: [&str; 4] = [
+    "helm-python-sdk==0.2.2",
+    "kubernetes-validate==1.37.0",
+    "PyYAML",
+    "cyclonedx-python-lib[json-validation]==11.12.0",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -27,12 +32,12 @@ pub fn examples() -> Vec<PathBuf> {
 }
 
 /// The environment's Python.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let of = |name| std::env::var_os(name).map(PathBuf::from);
     let home = || of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache"))).unwrap().join("berth");
     let cache = of("BERTH_CACHE").unwrap_or_else(home);
     std::fs::create_dir_all(&cache).unwrap();
-    let dir = cache.join("helm-0.2.2");
+    let dir = cache.join("python-2");
     let lock = File::create(cache.join("helm.lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     if !dir.join("made").exists() {
@@ -57,7 +62,12 @@ pub struct Helm {
 impl Helm {
     pub fn start() -> Self {
         let mut command = Command::new(python());
-        command.arg(root().join("tests/chart/helm.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // It leaves no compiled files beside the tests.
+        command
+            .arg("-B")
+            .arg(root().join("tests/chart/helm.py"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (jobs, results) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self { child, jobs, results: BufReader::new(results) }

@@ -14,6 +14,7 @@ mod engine;
 #[path = "../support/peer.rs"]
 mod peer;
 mod podman;
+mod sbom;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/world.rs"]
@@ -87,6 +88,9 @@ fn the_image_is_small_and_says_what_it_is() {
         serde_json::from_str(&docker.docker(&format!("image inspect {image}"))).unwrap();
     let label = |name: &str| told[0]["Config"]["Labels"][format!("org.opencontainers.image.{name}")].clone();
     assert_eq!((label("title"), label("version")), ("berth".into(), env!("CARGO_PKG_VERSION").into()));
+    let setuid = docker.docker(&format!("run --rm --entrypoint find {image} / -xdev -type f -perm /6000"));
+    assert_eq!(setuid, "");
+    sbom::is_true(&docker);
     // What needs no capability runs as anybody, and without a writable root.
     let version =
         docker.docker(&format!("run --rm --read-only --user 65534 --cap-drop ALL {image} --version"));

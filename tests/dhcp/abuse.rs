@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth::proto::dhcp4::{Addresses, Responder};
+use berth::proto::dhcp4::{Addresses, Parameters, Responder};
 use berth::proto::leases::{Leases, Range};
 use proptest::prelude::*;
 
@@ -43,6 +43,37 @@ proptest! {
             prop_assert!((300..=1472).contains(&reply.bytes.len()));
             prop_assert_eq!(reply.bytes[0], 2);
             reply.options();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    /// BOOTP's size (RFC 1542 §2.1), by a server that has nothing to say: some clients drop what is shorter.
+    #[test]
+    fn no_reply_is_shorter_than_300_octets(
+        kind in prop_oneof![Just(None), proptest::sample::select(vec![1u8, 3, 8]).prop_map(Some)],
+        cookie in any::<bool>(),
+        fields in (any::<bool>(), any::<bool>(), any::<bool>()),
+        asked in any::<u8>(),
+        wanted in proptest::collection::vec(any::<u8>(), 0..4),
+    ) {
+        let words = ["--no-dns", "--address=10.0.0.1/24", "--range=10.0.0.100,10.0.0.110", "--router=none",
+            "--reserve=52:54:00:00:00:77,10.0.0.77", "--bootp"];
+        let mut settings = crate::config::planned(&words).unwrap().settings;
+        settings.subnets[0].parameters = Parameters::default();
+        let (ciaddr, giaddr, broadcast) = fields;
+        let list = [&[55, u8::try_from(wanted.len()).unwrap()], wanted.as_slice()].concat();
+        let kind = kind.map(|kind| vec![53, 1, kind]).unwrap_or_default();
+        let requested = if asked.is_multiple_of(2) { vec![] } else { asks_for([10, 0, 0, asked].into()) };
+        let mut packet = Packet::new([0x52, 0x54, 0, 0, 0, 0x77], &[&kind, &requested, &list]);
+        if ciaddr { packet = packet.ciaddr([10, 0, 0, asked].into()); }
+        if giaddr { packet = packet.giaddr([10, 0, 0, 9]); }
+        if broadcast { packet = packet.broadcast(); }
+        if !cookie { packet = packet.set(236, &[0; 4]); }
+        for reply in Core::with(settings).send(&packet) {
+            prop_assert!(reply.bytes.len() >= 300, "{} octets", reply.bytes.len());
         }
     }
 }

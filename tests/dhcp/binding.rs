@@ -97,8 +97,8 @@ fn d04_d55_init_reboot_of_an_unknown_client_gets_a_free_address_back(wire: &mut 
 fn d04_init_reboot_of_an_unknown_client_meets_silence(wire: &mut dyn Wire) {
     wire.silence(&Packet::new(mac(1), &[REQUEST, &asks_for([10, 0, 0, 10].into())]));
     wire.silence(&Packet::new(mac(1), &[REQUEST]).ciaddr([10, 0, 0, 10].into()));
-    let elsewhere = wire.reply(&Packet::new(mac(1), &[REQUEST, &asks_for([192, 168, 7, 7].into())]));
-    assert_eq!(elsewhere.kind(), NAK, "the network is wrong, whoever the client is");
+    // Another server may serve that network on this link.
+    wire.silence(&Packet::new(mac(1), &[REQUEST, &asks_for([192, 168, 7, 7].into())]));
 }
 
 fn d05_renewing_extends(wire: &mut dyn Wire) {
@@ -125,9 +125,10 @@ fn d07_a_bad_mix_gets_no_ack(wire: &mut dyn Wire) {
     let asked = asks_for(own);
     wire.silence(&Packet::new(mac(1), &[REQUEST]));
     wire.silence(&Packet::new(mac(1), &[REQUEST, US]));
-    wire.silence(&Packet::new(mac(1), &[REQUEST, US, &asked]).ciaddr(own));
-    wire.silence(&Packet::new(mac(1), &[REQUEST, &asked]).ciaddr(own));
-    wire.silence(&Packet::new(mac(1), &[REQUEST, US]).ciaddr(own));
+    let other = [10, 0, 0, 111].into();
+    wire.silence(&Packet::new(mac(1), &[REQUEST, US, &asked]).ciaddr(other));
+    wire.silence(&Packet::new(mac(1), &[REQUEST, &asked]).ciaddr(other));
+    wire.silence(&Packet::new(mac(1), &[REQUEST, OTHER, &asked]).ciaddr(own));
     assert_eq!(wire.select(mac(1), [10, 0, 0, 180].into(), &[]).kind(), NAK);
 }
 

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use berth::config::serve::ServeOptions;
 use berth::facts::{Interface, Resolver};
 use berth::net::MacAddr;
-use berth::plan::serve::plan;
+use berth::plan::serve::{DhcpPlan, Error, ServePlan, plan};
 use berth::proto::dhcp4::Settings;
 use clap::Parser;
 
@@ -93,14 +93,23 @@ impl Config {
     }
 
     fn read(self) -> Settings {
-        let words = ["berth", "--interface=br0"].iter().chain(self.words());
-        let interface = Interface {
-            name: "br0".parse().unwrap(),
-            mac: MacAddr([2, 0, 0, 0, 0, 1]),
-            mtu: 1500,
-            addresses: Vec::new(),
-        };
-        let options = Words::parse_from(words).options;
-        plan(&options, &interface, &Resolver::parse(b"")).unwrap().dhcp.unwrap().settings
+        planned(self.words()).unwrap().settings
     }
+}
+
+/// What the words mean of DHCP, or why they are refused.
+pub fn planned(words: &[&str]) -> Result<DhcpPlan, Error> {
+    planned_whole(words).map(|plan| plan.dhcp.unwrap())
+}
+
+pub fn planned_whole(words: &[&str]) -> Result<ServePlan, Error> {
+    let words = ["berth", "--interface=br0"].iter().chain(words);
+    let interface = Interface {
+        name: "br0".parse().unwrap(),
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        mtu: 1500,
+        addresses: Vec::new(),
+    };
+    let options = Words::parse_from(words).options;
+    plan(&options, &interface, &Resolver::parse(b""))
 }

@@ -6,6 +6,7 @@ use std::any::Any;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -35,48 +36,93 @@ const BY_THE_SECOND: &str = "d59_";
 /// A case wants more time, or a larger packet, than there is.
 struct NotHere;
 
-struct Link {
+/// Ends with the test.
+struct Running(Child);
+
+pub struct Link {
     config: Config,
-    server: Child,
+    _server: Running,
     socket: Socket,
     own: MacAddr,
     theirs: MacAddr,
     asked: u16,
+    /// Checksums are the server's own to get right; the kernel leaves those of others to hardware that is none.
+    exact: bool,
     dir: tempfile::TempDir,
     namespaces: [Netns; 2],
 }
 
 impl Link {
     fn new(config: Config) -> Self {
+        let berth = |server: &Netns, leases: &Path| {
+            let mut command = server.command(env!("CARGO_BIN_EXE_berth"));
+            command.args(["serve", "--interface=s0"]).args(config.words());
+            command.arg(format!("--lease-file={}", leases.display()));
+            command
+        };
+        Self::start(config, 24, berth, "serving DHCP")
+    }
+
+    /// A /16 whose first addresses are given away, as `dnsmasq` below does.
+    pub fn wide(authoritative: bool) -> Self {
+        let berth = |server: &Netns, leases: &Path| {
+            let mut command = server.command(env!("CARGO_BIN_EXE_berth"));
+            command.args([
+                "serve",
+                "--interface=s0",
+                "--address=10.0.0.1/16",
+                "--range=10.0.0.100,10.0.0.199",
+            ]);
+            command.args(["--range=10.0.1.0,10.0.250.250", "--no-dns"]);
+            command.args((!authoritative).then_some("--not-authoritative"));
+            command.arg(format!("--lease-file={}", leases.display()));
+            command
+        };
+        Self::start(Config::Office, 16, berth, "serving DHCP")
+    }
+
+    pub fn dnsmasq(authoritative: bool) -> Self {
+        let dnsmasq = |server: &Netns, leases: &Path| {
+            let mut command = server.command("dnsmasq");
+            command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=s0"]);
+            command.args(["--log-facility=-", "--pid-file", "--no-ping", "--user=root"]);
+            command.args(["--dhcp-range=10.0.0.100,10.0.0.199,255.255.0.0,1h"]);
+            command.args(["--dhcp-range=10.0.1.0,10.0.250.250,255.255.0.0,1h", "--dhcp-lease-max=10000"]);
+            command.args(authoritative.then_some("--dhcp-authoritative"));
+            command.arg(format!("--dhcp-leasefile={}", leases.display()));
+            command
+        };
+        Self { exact: false, ..Self::start(Config::Office, 16, dnsmasq, "DHCP, IP range") }
+    }
+
+    fn start(
+        config: Config,
+        length: u8,
+        server_command: impl Fn(&Netns, &Path) -> Command,
+        ready: &str,
+    ) -> Self {
         let (server, client) = (Netns::new("server"), Netns::new("client"));
         veth(&server, "s0", &client, "c0");
-        server.ip("addr add 10.0.0.1/24 dev s0");
+        server.ip(&format!("addr add 10.0.0.1/{length} dev s0"));
         // Behind the relay, and wherever else a case says it is.
         server.ip("route add default dev s0");
         client.ip("addr add 10.0.0.2/24 dev c0");
-        if config != Config::Careful {
-            // Answers ARP for whatever a case may ask from.
-            for network in [
-                "10.0.0.8/29",
-                "10.0.0.16/28",
-                "10.0.0.64/26",
-                "10.0.0.128/25",
-                "10.1.0.0/24",
-                "192.168.0.0/16",
-            ] {
-                client.ip(&format!("route add local {network} dev c0 table local"));
-            }
-        }
         let dir = tempfile::tempdir().unwrap();
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &server.name, env!("CARGO_BIN_EXE_berth"), "serve", "--interface=s0"]);
-        command.args(config.words()).arg(format!("--lease-file={}", dir.path().join("leases").display()));
+        if config != Config::Careful {
+            // Whatever a case may ask from is known, as hosts are that have asked for our MAC.
+            let mac = client.run("cat /sys/class/net/c0/address");
+            let known = |address| format!("neigh add {address} lladdr {} dev s0 nud permanent\n", mac.trim());
+            let batch = dir.path().join("neighbours");
+            std::fs::write(&batch, asked_from().map(known).collect::<String>()).unwrap();
+            server.ip(&format!("-batch {}", batch.display()));
+        }
+        let mut command = server_command(&server, &dir.path().join("leases"));
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
-        while !line.contains("serving DHCP") {
+        while !line.contains(ready) {
             line.clear();
-            assert!(log.read_line(&mut line).unwrap() > 0, "berth serve has ended");
+            assert!(log.read_line(&mut line).unwrap() > 0, "the server has ended");
         }
         std::thread::spawn(move || log.bytes().last());
         let mac = |netns: &Netns, link: &str| {
@@ -84,7 +130,17 @@ impl Link {
         };
         let (own, theirs) = (mac(&client, "c0"), mac(&server, "s0"));
         let socket = packets_of(&client, "c0");
-        Self { config, server: child, socket, own, theirs, asked: 0, dir, namespaces: [server, client] }
+        Self {
+            config,
+            _server: Running(child),
+            socket,
+            own,
+            theirs,
+            asked: 0,
+            exact: true,
+            dir,
+            namespaces: [server, client],
+        }
     }
 
     fn send_frame(&mut self, payload: &[u8]) {
@@ -124,7 +180,8 @@ impl Link {
         if frame.src_addr().0 != self.theirs.0 || frame.ethertype() != EthernetProtocol::Ipv4 {
             return None;
         }
-        let checks = ChecksumCapabilities::default();
+        let checks =
+            if self.exact { ChecksumCapabilities::default() } else { ChecksumCapabilities::ignored() };
         let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
         let ip = Ipv4Repr::parse(&packet, &checks).expect("a right IPv4 checksum");
         let datagram = UdpPacket::new_checked(packet.payload()).ok()?;
@@ -140,6 +197,25 @@ impl Link {
         };
         Some(Reply { to, bytes: datagram.payload().to_vec() })
     }
+}
+
+/// Where the cases' requests come from.
+fn asked_from() -> impl Iterator<Item = Ipv4Addr> {
+    let networks = [
+        ([10, 0, 0, 8], 29),
+        ([10, 0, 0, 16], 28),
+        ([10, 0, 0, 64], 26),
+        ([10, 0, 0, 128], 25),
+        ([10, 0, 1, 0], 24),
+        ([10, 0, 2, 0], 24),
+        ([10, 0, 100, 0], 23),
+        ([10, 1, 0, 0], 24),
+        ([192, 168, 7, 7], 32),
+    ];
+    networks.into_iter().flat_map(|(network, length)| {
+        let first = Ipv4Addr::from(network).to_bits();
+        (first..first + (1 << (32 - length))).map(Ipv4Addr::from_bits)
+    })
 }
 
 /// Every frame of a link.
@@ -187,10 +263,10 @@ impl Wire for Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -210,6 +286,32 @@ fn d53_a_lease_is_written_before_it_is_told() {
             written.lines().next_back().unwrap().starts_with(&format!("bound {offered} ")),
             "{number}: {written}"
         );
+    }
+}
+
+/// Clients and relays without a MAC so far get the same replies, from the same port.
+#[test]
+fn d56_strangers_are_answered_as_others_are() {
+    let mut link = Link::new(Config::Office);
+    link.namespaces[0].ip("neigh flush dev s0 nud permanent");
+    for network in ["10.0.0.16/28", "10.0.0.64/26"] {
+        link.namespaces[1].ip(&format!("route add local {network} dev c0 table local"));
+    }
+    let mut answered = |packet: Packet, to: [u8; 4]| {
+        link.send_frame(&packet.0);
+        let reply = link.receive(Instant::now() + PATIENCE).expect("a reply");
+        assert_eq!(reply.to, To { address: to.into(), port: reply.to.port, mac: None });
+        reply
+    };
+    for host in 20..30 {
+        let from = [10, 0, 0, host];
+        let inform = Packet::new(mac(host.into()), &[INFORM]).ciaddr(from.into());
+        for _ in 0..2 {
+            assert_eq!(answered(inform.clone(), from).kind(), ACK);
+        }
+        let relay = [10, 0, 0, host + 50];
+        let relayed = Packet::new(mac(host.into()), &[DISCOVER]).giaddr(relay);
+        assert_eq!(answered(relayed, relay).to.port, 67);
     }
 }
 

@@ -13,16 +13,21 @@
 mod wire;
 
 mod abuse;
+mod beside;
 mod binding;
 mod boot;
 mod config;
 #[cfg(feature = "e2e")]
+mod dnsmasq;
+#[cfg(feature = "e2e")]
 mod link;
 mod malformed;
 mod model;
+mod networks;
 mod options;
 mod oracle;
 mod packet;
+mod pairs;
 mod policy;
 mod relay;
 

@@ -66,7 +66,7 @@ fn d27_replies_to_the_server_port_are_dropped(wire: &mut dyn Wire) {
 
 fn d28_broken_headers_and_options_are_dropped(wire: &mut dyn Wire) {
     let discover = || Packet::new(mac(1), &[DISCOVER]);
-    for (at, value) in [(2, 17), (2, 255), (2, 5), (2, 0), (1, 6), (1, 0)] {
+    for (at, value) in [(2, 17), (2, 255), (2, 5), (2, 0), (1, 7), (1, 32), (1, 0)] {
         wire.silence(&discover().set(at, &[value]));
     }
     for length in [0, 1, 4, 28, 43, 108, 235, 236, 239] {

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use berth::sys::image::Error;
 
-use super::server::{Server, answer};
+use super::server::{Server, answer, cut};
 use super::{Place, image};
 
 /// Faults rows 17 and 27.
@@ -138,4 +138,64 @@ fn a_literal_of_ipv6_is_a_host_as_any_other() {
     let seen = server.seen();
     assert_eq!(seen[0].line, "GET /x?y HTTP/1.1");
     assert_eq!(seen[0].header("host"), Some(server.address.to_string().as_str()));
+}
+
+/// Security review, L2: a body, an archive and a file of zeros without end, and what the server says of the length.
+#[test]
+fn an_image_that_is_too_large_is_refused_before_it_fills_the_volume() {
+    const MAX: u64 = 1 << 20;
+    let large = image(3 << 20);
+    let sparse = [image(4096), vec![0; 64 << 20]].concat();
+    let packed = |octets: &[u8]| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut packer, octets).unwrap();
+        packer.finish().unwrap()
+    };
+    // Members with nothing in them: a decoder gives no octet for any number of them.
+    let nothing = packed(b"").repeat(100_000);
+    let chunked = |octets: &[u8]| {
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+        let size = format!("{:x}\r\n", octets.len());
+        [head.as_bytes(), size.as_bytes(), octets, b"\r\n0\r\n\r\n"].concat()
+    };
+    let bomb = packed(&sparse);
+    assert!((bomb.len() as u64) < MAX);
+    for (what, answer) in [
+        ("a length that is told", cut("200 OK", "", &large, 0)),
+        ("a body", chunked(&large)),
+        ("a bomb", chunked(&bomb)),
+        ("zeros", chunked(&sparse)),
+        ("an archive of nothing", chunked(&nothing)),
+    ] {
+        let server = Server::new(move |_| answer.clone());
+        let place = Place { max_bytes: Some(MAX), ..Place::new() };
+        let error = place.get(&server.url("/x")).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { max_bytes: MAX, .. }), "{what}: {error}");
+        assert!(error.to_string().contains("IMG_MAX_SIZE"), "{error}");
+        assert_eq!((server.seen().len(), place.names()), (1, vec![]), "{what}");
+    }
+    let body = image(1 << 20);
+    let served = body.clone();
+    let server = Server::new(move |_| answer("200 OK", "", &served));
+    let place = Place { max_bytes: Some(MAX), ..Place::new() };
+    place.get(&server.url("/x")).unwrap();
+    assert!(place.image() == body);
+}
+
+/// Security review, M5: the note of a download was written through a link.
+#[test]
+fn what_is_beside_an_image_is_made_anew_whatever_it_leads_to() {
+    let body = image(600_000);
+    let served = body.clone();
+    let server = Server::new(move |_| answer("200 OK", "etag: \"one\"\r\n", &served));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let victim = elsewhere.path().join("victim");
+    std::fs::write(&victim, "as it was").unwrap();
+    let place = Place::new();
+    for name in [".base.img.part.from", ".base.img.part", "base.img"] {
+        std::os::unix::fs::symlink(&victim, place.path(name)).unwrap();
+    }
+    place.get(&server.url("/x")).unwrap();
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "as it was");
+    assert!(place.image() == body && place.names() == ["base.img"]);
 }

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth::config::{Checksum, Proxies, Url};
-use berth::sys::image::{Error, Origin, Request, Timing, fetch};
+use berth::sys::image::{Access, Error, Origin, Request, Timing, fetch};
 use sha2::{Digest, Sha256};
 
 /// Impatient: tests do not wait as users do.
@@ -57,12 +57,13 @@ struct Place {
     proxies: Proxies,
     ca_file: Option<PathBuf>,
     checksum: Option<Checksum>,
+    max_bytes: Option<u64>,
 }
 
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, proxies: Proxies::NONE, ca_file: None, checksum: None }
+        Self { dir, proxies: Proxies::NONE, ca_file: None, checksum: None, max_bytes: None }
     }
 
     /// The image has to be this one, from the first octet to the last.
@@ -87,6 +88,8 @@ impl Place {
             ca_file: self.ca_file.as_deref(),
             proxies: &self.proxies,
             timing: QUICK,
+            max_bytes: self.max_bytes,
+            access: Access::ALL,
         };
         fetch(&request, &mut |_| {})
     }

@@ -10,7 +10,7 @@ use berth::sys::image::Error;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::server::{Server, Wire, answer};
+use super::server::{Asked, Server, Wire, answer};
 use super::support::run;
 use super::{Place, image};
 
@@ -120,12 +120,21 @@ pub fn serve(pair: &Pair, body: &[u8]) -> Server {
 }
 
 fn serve_on(address: &str, pair: &Pair, body: &[u8]) -> Server {
-    let (config, body) = (pair.config(), body.to_vec());
+    let body = body.to_vec();
+    serve_by(address, pair, move |_| answer("200 OK", "", &body))
+}
+
+pub fn serve_by(
+    address: &str,
+    pair: &Pair,
+    script: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static,
+) -> Server {
+    let config = pair.config();
     let wrap = move |stream: TcpStream| {
         let connection = rustls::ServerConnection::new(config.clone()).unwrap();
         Some(Box::new(Tls(rustls::StreamOwned::new(connection, stream))) as Box<dyn Wire>)
     };
-    Server::wrapped(TcpListener::bind(address).unwrap(), wrap, move |_| answer("200 OK", "", &body))
+    Server::wrapped(TcpListener::bind(address).unwrap(), wrap, script)
 }
 
 fn curl_trusts(ca: &Path, from: &str) -> bool {
@@ -251,4 +260,52 @@ fn an_end_that_tls_does_not_confirm_is_no_end() {
     let place = Place { ca_file: Some(authority.file.clone()), ..Place::new() };
     place.get(&from).unwrap();
     assert!(place.image() == body);
+}
+
+/// Security review, M4. Each chain by its steps: what is asked first, and where that leads.
+#[test]
+fn https_leads_to_http_only_where_a_digest_is_wanted() {
+    let body = image(100_000);
+    let authority = Authority::new();
+    let pair = authority.issue("DNS:localhost");
+    let served = body.clone();
+    let plain = Arc::new(std::sync::Mutex::new(String::new()));
+    let (to_plain, to_safe) = (plain.clone(), plain.clone());
+    let safe = serve_by("127.0.0.1:0", &pair, move |asked| match asked.path() {
+        "/down" => answer("302 Found", &format!("location: {}/x\r\n", to_plain.lock().unwrap()), b""),
+        "/on" => answer("302 Found", "location: /down\r\n", b""),
+        _ => answer("200 OK", "", &served),
+    });
+    let served = body.clone();
+    let up = format!("https://localhost:{}", safe.address.port());
+    let leads_up = up.clone();
+    let http = Server::new(move |asked| match asked.path() {
+        "/up" => answer("302 Found", &format!("location: {leads_up}/x\r\n"), b""),
+        "/around" => answer("302 Found", &format!("location: {leads_up}/down\r\n"), b""),
+        _ => answer("200 OK", "", &served),
+    });
+    *to_safe.lock().unwrap() = format!("http://user:secret@localhost:{}", http.address.port());
+    let down = format!("http://localhost:{}", http.address.port());
+    for (from, is_safe) in [
+        (format!("{up}/x"), true),
+        (format!("{down}/up"), true),
+        (format!("{up}/down"), false),
+        (format!("{up}/on"), false),
+        (format!("{down}/around"), false),
+    ] {
+        let ca_file = Some(authority.file.clone());
+        let place = Place { ca_file: ca_file.clone(), ..Place::new() };
+        let (before, got) = (http.seen().len(), place.get(&from));
+        assert_eq!(got.is_ok(), is_safe, "{from}: {got:?}");
+        if let Err(error) = got {
+            let error = error.to_string();
+            assert!(error.contains("redirected from https") && error.contains("set IMG_SHA256"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+            let asked = http.seen();
+            assert!(!asked[before..].iter().any(|asked| asked.path() == "/x"), "{from}: it was fetched");
+        }
+        let place = Place { ca_file, ..Place::wanting(&body) };
+        place.get(&from).unwrap();
+        assert!(place.image() == body, "{from}");
+    }
 }

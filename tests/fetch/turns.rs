@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use berth::config::{Checksum, Proxies};
-use berth::sys::image::{Error, Origin, Request, fetch};
+use berth::sys::image::{Access, Error, Origin, Request, fetch};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Gid, Pid, Signal, Uid, kill_process};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
@@ -64,7 +64,19 @@ fn paused(body: &[u8], then: fn(&[u8], usize) -> Vec<u8>) -> (Server, Sender<()>
 fn get(target: &Path, origin: Origin<'_>, checksum: Option<&Checksum>) -> Result<(), Error> {
     let timing = berth::sys::image::Timing { stall: LONG, ..QUICK };
     let proxies = &Proxies::NONE;
-    fetch(&Request { origin, target, checksum, ca_file: None, proxies, timing }, &mut |_| {})
+    fetch(
+        &Request {
+            origin,
+            target,
+            checksum,
+            ca_file: None,
+            proxies,
+            timing,
+            max_bytes: None,
+            access: Access::ALL,
+        },
+        &mut |_| {},
+    )
 }
 
 /// What the first got is taken, wherever the second's would have come from; its own source is not even asked.

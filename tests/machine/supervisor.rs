@@ -77,6 +77,7 @@ impl Wanted {
                 proxies: config::Proxies::NONE,
                 target: None,
                 checksum: None,
+                max_bytes: None,
                 disk_size_bytes: None,
             },
             guest: config::Guest {
@@ -92,6 +93,8 @@ impl Wanted {
                 mtu: None,
                 mac: None,
                 reserved: vec![],
+                gateway_ports: vec![],
+                metadata_address: config::MetadataAddress::Allow,
                 serve: true,
                 dns: config::Dns::Gateway,
                 extra_rules: None,
@@ -117,6 +120,7 @@ impl Wanted {
                 vnc: self.vnc_password.is_some(),
                 vnc_password_file: self.vnc_password.clone(),
                 uid: self.uid,
+                confine: true,
                 extra_args: self.extra.clone(),
             },
             lifecycle: config::Lifecycle {
@@ -205,6 +209,7 @@ impl Wanted {
             attach: config::SeedAs::Cdrom,
         });
         DiskPlan {
+            untrusted: Vec::new(),
             own_options: false,
             notes: vec![],
             root,

@@ -17,6 +17,7 @@ const SILENCE: Duration = Duration::from_millis(150);
 
 pub struct Crowd {
     socket: Socket,
+    silence: Duration,
     next: u32,
     held: HashMap<MacAddr, Ipv4Addr>,
 }
@@ -30,7 +31,18 @@ impl Crowd {
             socket.set_read_timeout(Some(SILENCE)).unwrap();
             socket
         });
-        Self { socket, next: 0, held: HashMap::new() }
+        Self { socket, silence: SILENCE, next: 0, held: HashMap::new() }
+    }
+
+    /// No answer within this time is none.
+    pub fn silence(&mut self, silence: Duration) {
+        self.silence = silence;
+        self.socket.set_read_timeout(Some(silence)).unwrap();
+    }
+
+    /// Nobody uses any address any more.
+    pub fn forget(&mut self) {
+        self.held.clear();
     }
 
     pub fn held(&self) -> impl Iterator<Item = (MacAddr, Ipv4Addr)> {
@@ -39,28 +51,41 @@ impl Crowd {
 
     /// New clients, one after another, until the server says nothing more; how many have their lease.
     pub fn lease_until_silent(&mut self) -> usize {
-        for acked in 0.. {
-            self.next += 1;
-            let [_, a, b, c] = self.next.to_be_bytes();
-            let client = MacAddr([2, 0, 0, a, b, c]);
-            let Some(offer) = self.ask(client, MessageType::Discover, None) else { return acked };
-            let Some(ack) = self.ask(client, MessageType::Request, Some(offer.yiaddr())) else {
-                return acked;
-            };
-            let other = self.held.iter().find(|(_, address)| **address == ack.yiaddr());
-            assert_eq!(other, None, "{client} was given another's address");
-            self.held.insert(client, ack.yiaddr());
+        (0..).find(|_| self.lease_one().is_none()).unwrap()
+    }
+
+    /// So many new clients.
+    pub fn lease(&mut self, count: usize) {
+        for number in 0..count {
+            assert!(self.lease_one().is_some(), "{number} of {count}");
         }
-        unreachable!()
+    }
+
+    fn lease_one(&mut self) -> Option<()> {
+        self.next += 1;
+        let [_, a, b, c] = self.next.to_be_bytes();
+        let client = MacAddr([2, 0, 0, a, b, c]);
+        let offer = self.ask(client, MessageType::Discover, None)?;
+        let ack = self.ask(client, MessageType::Request, Some(offer.yiaddr()))?;
+        let other = self.held.iter().find(|(_, address)| **address == ack.yiaddr());
+        assert_eq!(other, None, "{client} was given another's address");
+        self.held.insert(client, ack.yiaddr());
+        Some(())
     }
 
     /// Some of those who have an address ask for it again.
     pub fn renew_some(&mut self) {
         let some: Vec<_> = self.held().take(20).collect();
         for (client, address) in some {
-            let reply = self.ask(client, MessageType::Request, Some(address)).expect("an answer");
+            // As clients do: on a busy machine an answer takes longer than silence does.
+            let reply = (0..100).find_map(|_| self.ask(client, MessageType::Request, Some(address)));
+            let reply = reply.expect("an answer");
             assert_eq!((reply.opts().msg_type(), reply.yiaddr()), (Some(MessageType::Ack), address));
         }
+    }
+
+    pub fn discover(&mut self, client: MacAddr) -> Option<Message> {
+        self.ask(client, MessageType::Discover, None)
     }
 
     fn ask(&mut self, client: MacAddr, kind: MessageType, address: Option<Ipv4Addr>) -> Option<Message> {

@@ -9,16 +9,23 @@
     reason = "a test may stop"
 )]
 
+mod beside;
 mod clients;
+mod clock;
 mod crowd;
+mod files;
+mod flood;
+mod link;
 mod names;
 mod smol;
 mod standing;
 #[path = "../support/mod.rs"]
 mod support;
+mod upstreams;
+mod words;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -78,22 +85,40 @@ impl Site {
 
     /// Names too.
     fn serve_both(&mut self, words: &str) {
-        let mut command = self.server.command(env!("CARGO_BIN_EXE_berth"));
-        command.args(["serve", "--interface=s0", "--range=10.0.1.1,10.0.250.250"]);
+        self.serve_after("true", words);
+    }
+
+    /// After a line of shell in a mount namespace of its own.
+    fn serve_after(&mut self, line: &str, words: &str) {
+        self.launch(line, "10.0.1.1,10.0.250.250", words);
+    }
+
+    fn launch(&mut self, line: &str, range: &str, words: &str) {
+        let mut command = self.server.command("sh");
+        command.args(["-c", &format!("set -e; {line}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_berth")]);
+        command.args(["serve", "--interface=s0"]).arg(format!("--range={range}"));
         command.arg(format!("--lease-file={}", self.leases().display())).args(words.split_whitespace());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("serving DHCP") {
-            line.clear();
-            assert!(log.read_line(&mut line).unwrap() > 0, "berth serve has ended");
-        }
         let path = self.dir.path().join("log");
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        let mut line = String::new();
+        let mut before = String::new();
+        while !(line.contains("serving DHCP") || line.contains("nothing is served")) {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "berth serve has ended: {before}");
+            before += &line;
+            file.write_all(line.as_bytes()).unwrap();
+        }
         std::thread::spawn(move || {
-            let mut file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
             let _ = std::io::copy(&mut log, &mut file);
         });
         self.serving = Some(Running(child));
+    }
+
+    /// What the server said since it serves.
+    fn server_log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     fn leases(&self) -> PathBuf {
@@ -111,12 +136,12 @@ impl Site {
         let (script, told) = (self.dir.path().join("script"), self.dir.path().join("told"));
         let text = format!(
             "#!/bin/sh\n\
-             echo \"${{reason:-$1}} ${{new_ip_address:-$ip}}\" >>{}\n\
              case \"${{reason:-$1}}\" in\n\
              BOUND|RENEW|REBIND|REBOOT|bound|renew)\n\
              ip addr replace ${{new_ip_address:-$ip}}/16 dev c0;;\n\
              EXPIRE|RELEASE|STOP|deconfig) ip addr flush dev c0;;\n\
-             esac\n",
+             esac\n\
+             echo \"${{reason:-$1}} ${{new_ip_address:-$ip}}\" >>{}\n",
             told.display()
         );
         fs::write(&script, text).unwrap();

@@ -1,8 +1,8 @@
 //! Names: dig, glibc, dnsperf, and connections that stay open.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ fn names() -> (Site, Running) {
 
 impl Site {
     /// Where its log goes.
-    fn serve_names(&mut self, words: &str) -> PathBuf {
+    pub fn serve_names(&mut self, words: &str) -> PathBuf {
         let mut command = self.server.command(env!("CARGO_BIN_EXE_berth"));
         command.args(["serve", "--interface=s0", "--no-dhcp", "--domain=lan", "--host=printer=10.0.0.9"]);
         let (log, path) = self.log("names.log");
@@ -151,10 +151,29 @@ fn n05_questions_are_pipelined_and_an_idle_connection_ends() {
         let mut answered: Vec<u16> = (0..1000).map(|_| read_id(&mut stream)).collect();
         answered.sort_unstable();
         assert!(answered.into_iter().eq(0..1000));
+        // A message that comes an octet at a time, and one that is too long for a question.
+        let slow = connect();
+        let mut writes = slow.try_clone().unwrap();
+        std::thread::spawn(move || {
+            for octet in framed(&question(1)) {
+                let _ = writes.write_all(&[octet]);
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        let slow = std::thread::spawn(move || {
+            slow.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            closed_after(slow)
+        });
+        let mut long = connect();
+        long.write_all(&[0xff, 0xff, 1]).unwrap();
+        assert!(closed_after(long) < Duration::from_secs(8), "it is not waited for");
         // Half a message is as idle as none.
         stream.write_all(&[0, 29, 1]).unwrap();
         let idle = closed_after(stream);
-        assert!((8..13).contains(&idle.as_secs()), "{idle:?}");
+        let slow = slow.join().unwrap();
+        for idle in [idle, slow] {
+            assert!((8..13).contains(&idle.as_secs()), "{idle:?}");
+        }
     });
 }
 
@@ -185,14 +204,76 @@ fn n05_connections_are_bounded_by_client_and_in_all() {
         drop((other, held));
         let served = |host| {
             let mut stream = from(host);
-            let asked = stream.write_all(&framed(&question(9))).is_ok();
-            (asked && matches!(stream.read(&mut [0; 1]), Ok(1))).then_some(stream)
+            stream.write_all(&framed(&question(9))).unwrap();
+            assert_eq!(read_id(&mut stream), 9, "10.0.9.{host}");
+            stream
         };
-        let all: Vec<TcpStream> =
-            (3..=40).flat_map(|host| (0..16).map(move |_| host)).map_while(served).collect();
-        assert_eq!(all.len(), 256);
+        let is_open = |mut stream: &TcpStream| {
+            stream.set_nonblocking(true).unwrap();
+            stream.read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        };
+        // All places, and more: of those who have most one that is idle makes room, nobody who asks is kept out.
+        let many: Vec<TcpStream> = (3..=18).flat_map(|host| (0..16).map(move |_| host)).map(served).collect();
+        let few: Vec<TcpStream> = (19..=40).map(served).collect();
+        let lost = |all: &[TcpStream]| all.iter().filter(|stream| !is_open(stream)).count();
+        assert_eq!((lost(&many), lost(&few)), (few.len(), 0));
+        let lost: Vec<usize> = many.chunks(16).map(lost).collect();
+        assert!(lost.iter().all(|lost| (1..=2).contains(lost)), "{lost:?}");
+        let oldest = many.chunks(16).zip(lost).all(|(all, lost)| all[lost..].iter().all(is_open));
+        assert!(oldest, "the ones that were idle for longest");
+        // With as many as anybody, a client closes its own.
+        let more: Vec<TcpStream> = (0..16).map(|_| served(19)).collect();
+        assert!(few[1..].iter().all(is_open) && more[15..].iter().all(is_open));
     });
     assert_eq!(site.client.run("dig @10.0.0.1 +short +tries=1 printer.lan"), "10.0.0.9\n");
+}
+
+/// One question without an answer on each connection: none of them was idle, and nobody else came in.
+#[test]
+fn n05_connections_that_always_ask_keep_nobody_out() {
+    let mut site = Site::silent();
+    for host in 1..=40 {
+        site.client.ip(&format!("addr add 10.0.9.{host}/16 dev c0"));
+    }
+    site.client.ip("addr add 10.0.0.2/16 dev c0");
+    let _silent = site.client.enter(|| async { UdpSocket::bind("10.0.0.2:5300").unwrap() });
+    site.serve_names("--upstream=10.0.0.2:5300");
+    let answered = site.client.enter(|| async {
+        let from = |host: u8| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from(([10, 0, 9, host], 0)).into()).unwrap();
+            socket.connect(&SocketAddr::from(([10, 0, 0, 1], 53)).into()).unwrap();
+            TcpStream::from(socket)
+        };
+        let mut number = 0;
+        let mut asking = |host| {
+            number += 1;
+            let name = format!("x{number:05}");
+            let bytes =
+                [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 6], name.as_bytes(), b"\x04test\0\0\x01\0\x01"];
+            let mut stream = from(host);
+            stream.write_all(&framed(&bytes.concat())).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        };
+        let hosts: Vec<u8> = (1..=16).flat_map(|host| [host; 16]).collect();
+        let mut held: Vec<TcpStream> = hosts.iter().map(|host| asking(*host)).collect();
+        let mut answered = 0;
+        for _ in 0..20 {
+            let mut honest = from(40);
+            // As one who does not ask at once: whoever lost a place takes one again meanwhile.
+            for (stream, host) in held.iter_mut().zip(&hosts) {
+                if !stream.read(&mut [0; 64]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                    *stream = asking(*host);
+                }
+            }
+            honest.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            let _ = honest.write_all(&framed(&question(9)));
+            answered += usize::from(honest.read(&mut [0; 64]).is_ok_and(|length| length > 0));
+        }
+        answered
+    });
+    assert_eq!(answered, 20);
 }
 
 /// An upstream that is this very server by another name: what it is asked comes back.

@@ -105,3 +105,10 @@ pub fn checked(command: &mut Command) -> String {
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
+
+/// Chains' devices in JSON, which nft has from 1.0.9 on: without them nothing loads again.
+pub fn without_devices(json: &str) -> String {
+    let mut parts = json.split("\"dev\": \"");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once("\", ").map_or(part, |(_, rest)| rest))
+}

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use berth::config::{
-    Accel, Config, Dns, Guest, Image, Lifecycle, Machine, Network, OnNetLost, OnPoweroff, OnReboot, Paths,
-    SeedAs, SeedFormat,
+    Accel, Config, Dns, Guest, Image, Lifecycle, Machine, MetadataAddress, Network, OnNetLost, OnPoweroff,
+    OnReboot, Paths, SeedAs, SeedFormat,
 };
 use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Routing, Uplink};
 use berth::net::MacAddr;
@@ -21,6 +21,7 @@ pub fn config() -> Config {
             proxies: berth::config::Proxies::NONE,
             target: None,
             checksum: None,
+            max_bytes: None,
             disk_size_bytes: None,
         },
         guest: Guest { seed_format: SeedFormat::ConfigDrive, seed_as: SeedAs::Disk },
@@ -33,6 +34,8 @@ pub fn config() -> Config {
             mtu: None,
             mac: None,
             reserved: Vec::new(),
+            gateway_ports: Vec::new(),
+            metadata_address: MetadataAddress::Allow,
             serve: true,
             dns: Dns::Gateway,
             extra_rules: None,
@@ -54,6 +57,7 @@ pub fn config() -> Config {
             vnc: true,
             vnc_password_file: None,
             uid: 0,
+            confine: true,
             extra_args: Vec::new(),
         },
         lifecycle: Lifecycle {

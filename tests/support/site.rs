@@ -7,6 +7,8 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use berth::config::{Config, Network};
+use berth::facts::NetFacts;
 use berth::net::{Mapping, Port, Transport};
 use berth::nft::dump::Filter;
 use berth::nft::{Family, Ruleset};
@@ -45,8 +47,19 @@ pub fn plan(also: &[Port], others: &[&str]) -> Ruleset {
     let (mut config, mut facts) = (sample::config(), sample::facts());
     config.network.reserved = also.to_vec();
     facts.net.uplink.others = others.iter().map(|prefix| prefix.parse().unwrap()).collect();
-    let link = berth::plan::link::plan(&config, &facts.net, 65534).unwrap();
-    berth::plan::nat::plan(&config, &facts.net, &link)
+    rules_of(&config, &facts.net)
+}
+
+/// The rules for the sample pod, configured otherwise.
+pub fn plan_with(change: impl FnOnce(&mut Network)) -> Ruleset {
+    let mut config = sample::config();
+    change(&mut config.network);
+    rules_of(&config, &sample::facts().net)
+}
+
+fn rules_of(config: &Config, facts: &NetFacts) -> Ruleset {
+    let link = berth::plan::link::plan(config, facts, 65534).unwrap();
+    berth::plan::nat::plan(config, facts, &link)
 }
 
 pub fn mapping(also: &[Port]) -> Mapping {

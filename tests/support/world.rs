@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Netns, checked, veth};
+use crate::support::{Netns, checked, run, veth};
 
 pub const POD: &str = "10.244.7.2";
 pub const PEER: &str = "10.244.7.3";
@@ -347,5 +347,26 @@ impl Drop for World {
             let _ = berth.kill();
             let _ = berth.wait();
         }
+    }
+}
+
+/// A tmpfs of its own size over a directory of the world; gone with this.
+pub struct Volume(String);
+
+impl Volume {
+    pub fn new(world: &World, name: &str, size: &str) -> Self {
+        let path = world.path(name).display().to_string();
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", &path]);
+        Self(path)
+    }
+
+    pub fn resize(&self, size: &str) {
+        run("mount", &["-o", &format!("remount,size={size}"), &self.0]);
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", &self.0]).status();
     }
 }
