@@ -6,7 +6,9 @@
 #   make test-full   the tests of the full guest alone
 #   make e2e         those of the image and the chart: containers, Helm's engine, podman, containerd
 #   make image       the launcher image; BASES=local: without a registry
+#   make sbom        what is in the launcher image, as CycloneDX: berth.cdx.json where cargo builds
 #   make bench       measure everything into bench/results; BENCH=NAME: that alone
+#   make reliability orderly ends, kills, full volumes: again and again with real guests; ROUNDS=50, BERTH=path
 #   make guest       the guest images of the demo and the tests, in the cache
 #   make clean       what cargo built; the cached images stay
 
@@ -17,7 +19,7 @@ SHELL := bash
 TRIPLE := $(shell uname -m)-unknown-linux-gnu
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run build test test-full e2e image bench guest clean checks
+.PHONY: run build test test-full e2e image sbom bench reliability guest clean checks
 
 run: packages-run build
 	examples/demo.sh
@@ -42,9 +44,15 @@ e2e: packages-full guest
 image: $(if $(filter local,$(BASES)),packages-image)
 	@BASES=$(BASES) examples/image.sh
 
+sbom: image
+	@mkdir -p $(TARGET_DIR)
+	@examples/sbom.sh >$(TARGET_DIR)/berth.cdx.json.part
+	@mv $(TARGET_DIR)/berth.cdx.json.part $(TARGET_DIR)/berth.cdx.json
+	@echo "==> $(TARGET_DIR)/berth.cdx.json"
+
 checks: packages-full guest
 	@echo "==> scripts"
-	shellcheck examples/*.sh examples/guest/*.sh .ci/run
+	shellcheck examples/*.sh examples/guest/*.sh tests/listing/trixie.sh .ci/run
 	@echo "==> formatting"
 	cargo fmt --all --check
 	@echo "==> lints"
@@ -66,6 +74,10 @@ bench: packages-bench
 	@echo "==> static release build, and the benches"
 	RUSTFLAGS='$(STATIC)' cargo build --release --locked --target $(TRIPLE) -p berth -p berth-bench
 	$(TARGET_DIR)/$(TRIPLE)/release/berth-bench $(or $(BENCH),all) $(if $(filter nft,$(BENCH)),,--berth $(TARGET_DIR)/$(TRIPLE)/release/berth)
+
+# One at a time: each guest wants a processor.
+reliability: packages-full guest
+	ROUNDS=$(or $(ROUNDS),50) cargo test --locked --features e2e --test reliability -- --ignored --nocapture --test-threads=1
 
 guest: packages-full
 	@for script in examples/guest/*.sh; do echo "==> guest image: $$script"; "$$script"; done
