@@ -22,6 +22,8 @@ const MAX_SAID_BYTES: usize = 1024;
 const MAX_SAID_LINES: u32 = 1000;
 /// Last lines kept for an error message.
 const LAST_SAID: usize = 3;
+/// Read from the socket or the pipe at once.
+const CHUNK_BYTES: usize = 4096;
 /// Lines held back while it is not sure that the accelerator runs the guest: a dump of registers has some 30.
 const MAX_HELD: usize = 100;
 /// Reads of what an ended QEMU left in its socket and pipe: more than both hold.
@@ -114,12 +116,22 @@ impl Qemu {
         let Some(ended) = self.child.try_wait()? else {
             return Ok(None);
         };
-        // Whoever QEMU left behind may go on writing.
+        // The kernel is asked: the runtime may not have heard yet of what came just before SIGCHLD. Whoever QEMU left
+        // behind may go on writing.
+        let mut chunk = [0; CHUNK_BYTES];
         let mut left = MAX_LAST_READS;
-        while self.qmp_open && left > 0 && self.read_qmp(events) {
+        while self.qmp_open && left > 0 {
+            let read = rustix::io::read(&self.stream, &mut chunk).map_err(io::Error::from);
+            if !self.take_qmp(read, &chunk, events) {
+                break;
+            }
             left -= 1;
         }
-        while self.output_open && left > 0 && self.read_output() {
+        while self.output_open && left > 0 {
+            let read = rustix::io::read(&self.output, &mut chunk).map_err(io::Error::from);
+            if !self.take_output(read, &chunk) {
+                break;
+            }
             left -= 1;
         }
         Ok(Some(match ended {
@@ -156,17 +168,22 @@ impl Qemu {
         self.line.drain(console).await;
     }
 
-    /// Whether there may be more to read at once.
-    fn read_qmp(&mut self, events: &mut Vec<Event>) -> bool {
-        let mut chunk = [0; 4096];
-        match self.stream.try_read(&mut chunk) {
+    fn read_qmp(&mut self, events: &mut Vec<Event>) {
+        let mut chunk = [0; CHUNK_BYTES];
+        let read = self.stream.try_read(&mut chunk);
+        self.take_qmp(read, &chunk, events);
+    }
+
+    /// What a read of the socket brought. Whether there may be more at once.
+    fn take_qmp(&mut self, read: io::Result<usize>, chunk: &[u8], events: &mut Vec<Event>) -> bool {
+        match read {
             Ok(0) => self.qmp_open = false,
             Ok(length) => {
                 self.client.receive(chunk.get(..length).unwrap_or_default());
                 self.transmit(events);
                 return true;
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if is_for_now(&error) => {}
             Err(_) => self.qmp_open = false,
         }
         false
@@ -191,15 +208,21 @@ impl Qemu {
         }
     }
 
-    fn read_output(&mut self) -> bool {
-        let mut chunk = [0; 4096];
-        match self.output.try_read(&mut chunk) {
+    fn read_output(&mut self) {
+        let mut chunk = [0; CHUNK_BYTES];
+        let read = self.output.try_read(&mut chunk);
+        self.take_output(read, &chunk);
+    }
+
+    /// What a read of the pipe brought. Whether there may be more at once.
+    fn take_output(&mut self, read: io::Result<usize>, chunk: &[u8]) -> bool {
+        match read {
             Ok(0) => self.output_open = false,
             Ok(length) => {
                 self.said.add(chunk.get(..length).unwrap_or_default());
                 return true;
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if is_for_now(&error) => {}
             Err(_) => self.output_open = false,
         }
         if !self.output_open {
@@ -207,6 +230,10 @@ impl Qemu {
         }
         false
     }
+}
+
+fn is_for_now(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Both ends close-on-exec; the first is ours, the second blocks and is QEMU's.
@@ -313,6 +340,40 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The runtime never gets its turn here: what was written before the end is heard all the same.
+    #[tokio::test]
+    async fn the_last_words_are_read_from_the_kernel() {
+        let (stream, qmp_end) = socket_pair().unwrap();
+        let (serial, _serial_end) = socket_pair().unwrap();
+        let event = r#"{"timestamp":{"seconds":1,"microseconds":2},"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-shutdown"}}"#;
+        let script = format!("echo '{event}' >&3; echo why; exit 4");
+        let words = ["sh", "-c", &script].map(str::to_owned);
+        let environment = vec![("PATH", "/usr/bin:/bin".into())];
+        let order =
+            Order { words: &words, handed: vec![(3, qmp_end)], user: None, environment, confined: None };
+        let (child, output) = child::spawn(order).unwrap();
+        let mut qemu = Qemu {
+            child,
+            stream,
+            qmp_open: true,
+            client: Client::default(),
+            unsent: VecDeque::new(),
+            output: pipe::Receiver::from_owned_fd(output).unwrap(),
+            output_open: true,
+            said: Said::default(),
+            line: Line::new(serial),
+        };
+        let mut events = Vec::new();
+        let exit = loop {
+            if let Some(exit) = qemu.ended(&mut events).unwrap() {
+                break exit;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!((exit, qemu.last_said().as_str()), (Exit::Code(4), "why"));
+        assert!(matches!(events.as_slice(), [Event::Shutdown { .. }]), "{events:?}");
+    }
 
     #[test]
     fn what_qemu_prints_is_bounded_and_harmless() {
