@@ -6,6 +6,7 @@
 #   make test-full   the tests of the full guest alone
 #   make e2e         those of the image and the chart: containers, Helm's engine, podman, containerd
 #   make image       the launcher image; BASES=local: without a registry
+#   make man         man pages and completions for bash, zsh and fish: target/man
 #   make sbom        what is in the launcher image, as CycloneDX: berth.cdx.json where cargo builds
 #   make bench       measure everything into bench/results; BENCH=NAME: that alone
 #   make reliability orderly ends, kills, full volumes: again and again with real guests; ROUNDS=50, BERTH=path
@@ -19,7 +20,7 @@ SHELL := bash
 TRIPLE := $(shell uname -m)-unknown-linux-gnu
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run build test test-full e2e image sbom bench reliability guest clean checks
+.PHONY: run build test test-full e2e image man sbom bench reliability guest clean checks
 
 run: packages-run build
 	examples/demo.sh
@@ -43,6 +44,10 @@ e2e: packages-full guest
 
 image: $(if $(filter local,$(BASES)),packages-image)
 	@BASES=$(BASES) examples/image.sh
+
+man:
+	cargo run --locked --example man -- $(TARGET_DIR)/man
+	@echo "==> $(TARGET_DIR)/man: man1, completions"
 
 sbom: image
 	@mkdir -p $(TARGET_DIR)

@@ -8,7 +8,7 @@ pub mod nft;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use crate::config::Log;
 use crate::config::reader::{self, Environment};
@@ -62,6 +62,11 @@ struct Cli {
     verb: Option<Verb>,
     #[command(flatten)]
     run: Common,
+}
+
+/// The definition of every flag and verb: man pages and shell completions are made of it.
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// What starts containers, alone: building all that other verbs take costs a tenth of the time to QEMU.
@@ -277,8 +282,6 @@ fn as_seed(mut args: Vec<OsString>) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn command(words: &[&str]) -> Command {
