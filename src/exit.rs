@@ -62,7 +62,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// The table of the README.
+    /// The table of docs/reference.md.
     pub fn number(self) -> u8 {
         match self {
             Self::Success => 0,

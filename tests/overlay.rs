@@ -508,7 +508,7 @@ fn turn(world: &mut World, wrapper: &[&str], verb: &str) -> String {
     world.log()
 }
 
-/// Both forms of the README, on one volume and in either order.
+/// Both forms of docs/containers.md, on one volume and in either order.
 #[test]
 fn root_and_nobody_take_turns_on_one_volume() {
     let mut world = volume();

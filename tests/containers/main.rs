@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use docker::Docker;
 use peer::shell;
 
-/// The README's line.
+/// The line of README and docs/containers.md.
 const SINGLE: &str = "--cap-drop ALL --cap-add NET_ADMIN --cap-add NET_BIND_SERVICE --cap-add SETUID --cap-add SETGID \
                       --cap-add KILL --device /dev/net/tun --security-opt no-new-privileges --read-only \
                       --tmpfs /run/berth --stop-timeout 30";
@@ -190,7 +190,7 @@ fn a_restart_of_the_network_half_is_told_by_the_half_with_the_guest_and_cured_by
     docker.until("vm ready", || (status("vm").0 == Some(0)).then_some(()));
     answers(&from, peer, docker.address("net"));
 
-    // By itself, as README has it.
+    // By itself, as docs/containers.md has it.
     docker.docker("rm -f vm");
     docker.docker(&format!(
         "run -d --name vm --restart on-failure -e BERTH_ON_NET_LOST=exit --network container:net {VM} {guest} {image} vm"

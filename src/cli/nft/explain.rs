@@ -25,7 +25,7 @@ How to read it: one paragraph for each chain in the order the kernel runs them, 
   ?  cannot tell: it depends on something that was not said (the line below says what, and with which flag)
 An address may be `pod`: the one this machine uses towards its default route.
 
-Exit codes: 0 accepted; 1 dropped or rejected; 3 cannot tell; 4, 10 and 17 as in the README.";
+Exit codes: 0 accepted; 1 dropped or rejected; 3 cannot tell; 4, 10 and 17 as in docs/reference.md.";
 
 /// How conntrack sees a packet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

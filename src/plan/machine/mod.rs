@@ -234,7 +234,11 @@ pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) ->
     build.words.extend_from_slice(&machine.extra_args);
 
     let (user, mut notes) = user(config, facts, &attempts, own_disk.is_some(), helper);
-    notes.extend(unconfined.as_ref().map(|why| format!("{why}: QEMU is not confined (README, Confinement)")));
+    notes.extend(
+        unconfined
+            .as_ref()
+            .map(|why| format!("{why}: QEMU is not confined (docs/reference.md, Confinement)")),
+    );
     notes.extend(overcommitted(machine.vcpu, facts.host.cpus));
     if machine.accel == Accel::Auto && !facts.host.kvm {
         notes.push(
