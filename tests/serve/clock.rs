@@ -97,8 +97,10 @@ impl Guest {
     fn run(&mut self, line: &str) -> String {
         self.asked += 1;
         let asked = self.asked;
-        // The console repeats what is typed: its words are not those that are printed.
-        writeln!(self.console, "echo begin=$(({asked}+0)); {line}\necho end=$(({asked}+0))").unwrap();
+        // The console repeats what is typed: its words are not those that are printed. One line at a time: the echo
+        // of a second one would come in the midst of what the first prints.
+        let separator = if line.ends_with('&') { "" } else { ";" };
+        writeln!(self.console, "echo begin=$(({asked}+0)); {line}{separator} echo end=$(({asked}+0))").unwrap();
         self.until(|line| line == format!("begin={asked}"));
         self.until(|line| line == format!("end={asked}"))
     }
