@@ -100,7 +100,8 @@ impl Guest {
         // The console repeats what is typed: its words are not those that are printed. One line at a time: the echo
         // of a second one would come in the midst of what the first prints.
         let separator = if line.ends_with('&') { "" } else { ";" };
-        writeln!(self.console, "echo begin=$(({asked}+0)); {line}{separator} echo end=$(({asked}+0))").unwrap();
+        writeln!(self.console, "echo begin=$(({asked}+0)); {line}{separator} echo end=$(({asked}+0))")
+            .unwrap();
         self.until(|line| line == format!("begin={asked}"));
         self.until(|line| line == format!("end={asked}"))
     }
