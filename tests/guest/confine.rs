@@ -1,17 +1,4 @@
 //! What is left to a QEMU that was taken over, and what berth keeps: a program in QEMU's place tries, the kernel answers.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/world.rs"]
-mod world;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,10 +10,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::support::checked;
+use crate::support::world::World;
 use berth::confine;
 use socket2::{Domain, Socket, Type};
-use support::checked;
-use world::World;
 
 const NOBODY: [&str; 7] = [
     "setpriv",
@@ -437,7 +424,7 @@ fn by_itself(test: &str, what: &str) {
 
 #[test]
 fn a_process_that_serves_executes_nothing_and_enters_no_namespace() {
-    by_itself("a_process_that_gave_up", "serves");
+    by_itself("confine::a_process_that_gave_up", "serves");
 }
 
 /// Not a test by itself, either.
@@ -465,7 +452,7 @@ fn a_process_whose_thread_has_another_filter() {
 /// It was said once in the log, and was missing in `berth status`.
 #[test]
 fn a_stage_that_failed_is_remembered() {
-    by_itself("a_process_whose_thread_has_another_filter", "fails");
+    by_itself("confine::a_process_whose_thread_has_another_filter", "fails");
 }
 
 /// A probe's `berth status` has the container's environment, where a URL may have a password.

@@ -1,25 +1,12 @@
 //! What a real guest is given besides the network: its disks by name, who it is, and what berth says where it cannot.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/world.rs"]
-mod world;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use support::checked;
-use world::World;
+use crate::support::checked;
+use crate::support::world::World;
 
 fn file(world: &World, path: &str, content: &[u8]) -> PathBuf {
     let path = world.path(path);

@@ -1,18 +1,5 @@
 //! What somebody else left in the image directory and in the volumes: links to other files, FIFOs, disks that name any
 //! file as their base. Nothing is written or read through them, nothing waits, and the log says what to do.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/world.rs"]
-mod world;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -20,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use support::{checked, run};
-use world::World;
+use crate::support::world::World;
+use crate::support::{checked, run};
 
 const SECRET: &str = "SECRET-TOKEN-abcdef is what a volume's writer would like to read\n";
 

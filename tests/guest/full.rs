@@ -1,27 +1,14 @@
 //! A distribution's guest as the pod: Debian with systemd and the real cloud-init, configured by the config drive.
 //!
 //! What it is asked, it is asked over SSH from another pod, with a key that came to it as user-data.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/world.rs"]
-mod world;
 
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use support::{Netns, checked};
-use world::{PEER, POD, World};
+use crate::support::world::{PEER, POD, World};
+use crate::support::{Netns, checked};
 
 /// The slowest start measured on a busy machine took 85 s.
 const BOOT: Duration = Duration::from_secs(300);

@@ -1,25 +1,12 @@
 //! A launcher in trouble, with real guests: nobody reads its log, the volume is full, QEMU is killed for memory.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/world.rs"]
-mod world;
 
 use std::fs::File;
 use std::io::{PipeReader, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use support::checked;
-use world::{BOOT, POD, Volume, World};
+use crate::support::world::{self, BOOT, POD, Volume, World};
+use crate::support::{self, checked};
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -1,29 +1,16 @@
 //! The disk and the image it was made on: noted, held to it, and used by launchers of different users in turn.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/world.rs"]
-mod world;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::support::world::World;
+use crate::support::{checked, run};
 use berth::sys::image::qcow2::Header;
 use berth::sys::image::{
     Access, Error, Identity, Note, Origin, Request, Timing, ensure_overlay, fetch_for, lock,
 };
-use support::{checked, run};
-use world::World;
 
 struct Place {
     dir: tempfile::TempDir,
@@ -384,7 +371,7 @@ fn child_that_ensures() {
 fn ensure_with(inject: &str, disk: &Path, base: &Path, size: Option<u64>) -> bool {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", inject]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", "child_that_ensures", "--test-threads=1"]);
+    command.args(["--exact", "overlay::child_that_ensures", "--test-threads=1"]);
     command.env("ENSURE_DISK", disk).env("ENSURE_BASE", base);
     command.envs(size.map(|size| ("ENSURE_SIZE", size.to_string())));
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()

@@ -6,31 +6,15 @@
 //! ```
 //!
 //! Each campaign prints its rounds, and fails with the number and the reason of each that did not hold.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a test may stop, and a campaign tells its counts"
-)]
-
-#[path = "../support/dice.rs"]
-mod dice;
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/world.rs"]
-mod world;
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dice::Dice;
-use support::{Netns, checked, veth};
-use world::{Volume, World};
+use crate::support::dice::Dice;
+use crate::support::world::{Volume, World};
+use crate::support::{self, Netns, checked, veth};
 
 const SOON: Duration = Duration::from_secs(60);
 /// Writes until the guest ends, and waits for the disk each time.

@@ -1,18 +1,5 @@
 //! The two halves as two processes, as two containers of a pod run them: `berth net` with two capabilities, `berth vm` with
 //! none and as nobody.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/world.rs"]
-mod world;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -23,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::checked;
-use world::{PEER, POD, World};
+use crate::support::checked;
+use crate::support::world::{self, PEER, POD, World};
 
 const SIDECAR: [&str; 3] = ["setpriv", "--bounding-set", "-all,+net_admin,+net_bind_service"];
 const NOBODY: [&str; 7] = [

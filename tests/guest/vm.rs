@@ -1,25 +1,12 @@
 //! Real guests: what a user is promised, seen from another pod, from the pod itself and from the guest.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/world.rs"]
-mod world;
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::Netns;
-use world::{BOOT, PEER, POD, World};
+use crate::support::world::{BOOT, PEER, POD, World};
+use crate::support::{self, Netns};
 
 fn booted() -> World {
     let mut world = World::new();

@@ -1,30 +1,16 @@
 //! The table is replaced without end while traffic of every kind crosses it: nothing is lost, nothing passes without
 //! its address translated, and whoever reads the table sees one of the variants, never half of two.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/sample.rs"]
-mod sample;
-#[path = "../support/site.rs"]
-mod site;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::Netns;
+use crate::support::site::{
+    PEER, POD, Site, ask, block_on, dial, firewall, plan, said, serve, talk, udp_socket, within,
+};
 use berth::net::{Port, Transport};
 use berth::nft::Ruleset;
 use berth::nft::dump::Filter;
-use site::{PEER, POD, Site, ask, block_on, dial, firewall, plan, said, serve, talk, udp_socket, within};
-use support::Netns;
 
 const LONG: Duration = Duration::from_secs(5);
 const PORT: u16 = 80;

@@ -4,17 +4,6 @@
 //! ```text
 //! guest eth0 ── port0 [br0 192.168.254.1/30] pod eth0 10.0.0.2 ── eth0 10.0.0.10 upstream (dnsmasq)
 //! ```
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,9 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::support::{Netns, checked, veth};
 use berth::plan::GuestPlan;
 use berth::serve;
-use support::{Netns, checked, veth};
 use tokio::sync::watch;
 
 const GATEWAY: &str = "192.168.254.1";

@@ -1,23 +1,12 @@
 //! Packed images: every decoder to the end of its stream, by the programs that pack; holes; what is no image, by name.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::support::{checked, run};
 use berth::sys::image::{Access, Error, Origin, Request, Timing, fetch};
-use support::{checked, run};
 
 struct Place {
     dir: tempfile::TempDir,

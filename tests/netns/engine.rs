@@ -1,30 +1,13 @@
 //! The engine on a real kernel: what a replacement leaves alone, and what a refusal says.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
-#[path = "../support/collection.rs"]
-mod collection;
-#[path = "../support/sample.rs"]
-mod sample;
-#[path = "../support/site.rs"]
-mod site;
-#[path = "../support/mod.rs"]
-mod support;
-
+use crate::support::site::{block_on, firewall, plan, rich_plan};
+use crate::support::{Netns, collection};
 use berth::nft::dump::Filter;
 use berth::nft::{
     Chain, Data, DataType, Element, Expr, Family, Handle, Object, ObjectKind, Rule, Ruleset, Set, Table,
     Userdata, Verdict, set,
 };
 use berth::sys::netlink::{Error, Firewall};
-use site::{block_on, firewall, plan, rich_plan};
-use support::Netns;
 
 /// The tables of an nft script, as the kernel has them.
 fn compiled(script: &str) -> Ruleset {

@@ -1,25 +1,12 @@
 //! Operators' own rules: what we compile and commit lists as what `nft -j -f` makes of the same document.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/sample.rs"]
-mod sample;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::io::Write;
 use std::process::Stdio;
 
+use crate::support::{Netns, sample, veth};
 use berth::plan::extra::compile;
 use berth::sys::netlink::Firewall;
 use serde_json::{Value, json};
-use support::{Netns, veth};
 
 fn firewall(netns: &Netns) -> Firewall {
     let path = netns.path();

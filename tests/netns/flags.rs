@@ -1,22 +1,11 @@
 //! The flags of `nft list`, and what is read for an answer: no more than it shows.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::process::{Command, Output};
 
+use crate::support::{self, Netns};
 use berth::nft::dump::{Elements, Filter, Rules};
 use berth::nft::{Family, Ruleset};
 use berth::sys::netlink::Firewall;
-use support::Netns;
 
 /// Something for each flag to change, and its neighbours, which it must not.
 const RULES: &str = r#"

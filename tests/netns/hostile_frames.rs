@@ -1,36 +1,19 @@
 //! What a hostile guest writes on its tap, and what it does not do to the pod, the node and others: looked for in the
 //! kernel, each test in network namespaces of its own. Each attack is seen to work without what is to stop it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/frames.rs"]
-mod frames;
-#[path = "../support/sample.rs"]
-mod sample;
-#[path = "../support/site.rs"]
-mod site;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use berth::config::Config;
-use berth::sys::link::{Links, open_tap};
-use frames::{
+use crate::support::frames::{
     ACK, ARP, BROADCAST, IPV4, IPV6, LLDP, Mac, RST, STP, SYN, arp, ethernet, first_fragment, igmp, ping,
     router_advertisement, tcp, udp, unreachable, unreachable_about,
 };
-use site::{block_on, firewall, within};
-use support::{Netns, veth};
+use crate::support::site::{block_on, firewall, within};
+use crate::support::{Netns, sample, veth};
+use berth::config::Config;
+use berth::sys::link::{Links, open_tap};
 
 const POD: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 2);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);

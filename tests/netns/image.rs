@@ -1,16 +1,5 @@
 //! Images under a bad network and on bad disks: a real server that misbehaves, a real small file system, and
 //! `qemu-img` as the judge of what was made.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::{checked, run};
 use berth::config::{Checksum, Proxies, Url};
 use berth::sys::beneath::ALL_TRUSTED;
 use berth::sys::image::{
@@ -26,7 +16,6 @@ use berth::sys::image::{
     write_atomically,
 };
 use sha2::{Digest, Sha256, Sha512};
-use support::{checked, run};
 
 /// What the server does with one request; the last one is done again for every further request.
 #[derive(Clone)]
@@ -531,7 +520,7 @@ fn a_killed_fetch_is_taken_up_by_the_next_start() {
     let (place, body) = (Place::new(), qcow2());
     let server = Server::new(&body, &[Act::StallAfter(700_000), Act::Whole]);
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_fetches"])
+        .args(["--exact", "image::child_that_fetches"])
         .env("FETCH_URL", server.url.to_string())
         .env("FETCH_TARGET", place.path("base.qcow2"))
         .stdout(Stdio::null())

@@ -1,21 +1,10 @@
 //! The config drive's image, judged by the readers people have: isoinfo, xorriso, bsdtar, blkid.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::checked;
 use berth::iso::{File, Volume};
-use support::checked;
 
 fn file(path: &str, content: &[u8], mode: u32) -> File {
     File { path: path.into(), content: content.into(), mode }

@@ -1,22 +1,11 @@
 //! The pod as it is found and the links as they are made, judged by iproute2 in namespaces of the test's own.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
+use crate::support::{self, Netns, veth};
 use berth::config::{Ambient, Config, Options};
 use berth::facts::Facts;
 use berth::net::{IfName, MacAddr};
 use berth::sys::link::{Bridge, Links, Tap, open_tap};
 use berth::sys::probe;
-use support::{Netns, veth};
 
 fn config(change: impl FnOnce(&mut Options)) -> Config {
     let mut options =

@@ -1,23 +1,10 @@
 //! What `berth nft list` prints is what the system's `nft` prints, as text and as JSON, for rules of every family;
 //! and what it prints can be loaded again.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/collection.rs"]
-mod collection;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::process::Command;
 
-use collection::{collections, directory, script};
-use support::{Netns, checked};
+use crate::support::collection::{collections, directory, script};
+use crate::support::{Netns, checked};
 
 /// nft 1.0.6 shows these wrongly: a prefix of a connection's address without its family as an address; fields narrower than
 /// an octet, where it moves them to the right by itself, as if the rule did so too.

@@ -1,33 +1,18 @@
 //! Our rules in a kernel, with the real `nft` as judge, each test in network namespaces of its own.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/sample.rs"]
-mod sample;
-#[path = "../support/site.rs"]
-mod site;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 
+use crate::support::site::{
+    GATEWAY, GUEST, PEER, POD, Site, ask, block_on, dial, firewall, mapping, plan, plan_with, rich_plan,
+    said, serve, talk, udp_socket, within,
+};
+use crate::support::{self, Netns, sample};
 use berth::config::MetadataAddress;
 use berth::net::{Port, Transport};
 use berth::nft::dump::Filter;
 use berth::nft::{Chain, Family, Ruleset};
 use berth::sys::netlink::{Error, Firewall};
-use site::{
-    GATEWAY, GUEST, PEER, POD, Site, ask, block_on, dial, firewall, mapping, plan, plan_with, rich_plan,
-    said, serve, talk, udp_socket, within,
-};
-use support::Netns;
 
 /// What an operator reads in `berth plan` and in `nft list ruleset`.
 #[test]

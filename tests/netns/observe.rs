@@ -1,20 +1,4 @@
 //! What others do to our rules and links, hundreds of times, with traffic under way; and what it takes to mend it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/sample.rs"]
-mod sample;
-#[path = "../support/site.rs"]
-mod site;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,14 +6,16 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::support::site::{
+    PEER, POD, Site, block_on, dial, firewall, mapping, ours, plan, said, serve, talk,
+};
+use crate::support::{self, Netns, sample};
 use berth::net::{Port, Transport};
 use berth::observe::{self, Counts, Rules};
 use berth::plan::LinkPlan;
 use berth::sys::link::Links;
 use berth::sys::netlink::Firewall;
 use berth::sys::netlink::watch::Transactions;
-use site::{PEER, POD, Site, block_on, dial, firewall, mapping, ours, plan, said, serve, talk};
-use support::Netns;
 use tokio::sync::watch;
 
 const ROUNDS: usize = 200;

@@ -1,23 +1,10 @@
 //! BERTH_NFT_OWNER: our table belongs to our socket, and outlives it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/sample.rs"]
-mod sample;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::time::{Duration, Instant};
 
+use crate::support::{Netns, sample};
 use berth::nft::{Ruleset, table};
 use berth::sys::netlink::{Error, Firewall};
-use support::Netns;
 
 fn firewall(netns: &Netns) -> Firewall {
     let path = netns.path();

@@ -1,27 +1,14 @@
 //! qcow2 images of every kind `qemu-img` makes, whole and cut at many lengths: it is the judge.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/dice.rs"]
-mod dice;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support::checked;
+use crate::support::dice::Dice;
 use berth::sys::image::{
     Access, Error, Format, Keys, ensure_overlay, ensure_overlay_for, inspect, inspect_for,
 };
-use dice::Dice;
-use support::checked;
 
 struct Images {
     dir: tempfile::TempDir,

@@ -5,21 +5,6 @@
 //! guest eth0 ── port0 [br0] pod ┬ eth0 10.77.0.2 ── 10.77.0.1 peer, 10.50.0.1 behind it
 //!                               └ net1 10.99.0.2 ── 10.99.0.1 other
 //! ```
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
-
-#[path = "../support/sample.rs"]
-mod sample;
-#[path = "../support/site.rs"]
-mod site;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -27,11 +12,11 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::site::{dial, said, serve, talk, within};
+use crate::support::{self, Netns, veth};
 use berth::facts::Further;
 use berth::plan::RoutePlan;
 use berth::sys::link::Links;
-use site::{dial, said, serve, talk, within};
-use support::{Netns, veth};
 
 const POD: &str = "10.77.0.2";
 const PEER: &str = "10.77.0.1";

@@ -1,15 +1,6 @@
 //! The config drive's content, judged by the readers of cloud-init: PyYAML for YAML, Python's json for JSON.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
-#[path = "../support/sample.rs"]
-mod sample;
+use crate::support::sample;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -1,12 +1,4 @@
 //! The seed's contract: its example values, its variables and its defaults drive the plan the seed would have made.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
 use std::path::PathBuf;
 

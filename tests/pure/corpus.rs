@@ -1,11 +1,4 @@
 //! The fuzz targets' committed corpus, replayed on the stable toolchain.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;

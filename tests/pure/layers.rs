@@ -1,13 +1,5 @@
 //! Who may import whom. One crate gives no layers that the compiler enforces, so this reads the sources and
 //! stands in for it. The picture it holds us to is in `src/lib.rs`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

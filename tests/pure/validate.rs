@@ -1,11 +1,4 @@
 //! `berth validate` as it is used: on the examples, on what is wrong, for people and for machines.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
 use std::io::Write;
 use std::path::Path;

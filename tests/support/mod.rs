@@ -1,6 +1,13 @@
 //! Network namespaces for tests: made by the test, named after its process, gone when dropped.
 #![allow(dead_code, reason = "each test program uses its own part of the support code")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+pub mod collection;
+pub mod dice;
+pub mod frames;
+pub mod peer;
+pub mod sample;
+pub mod site;
+pub mod world;
 
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,5 +1,4 @@
 //! Another pod: what it gets from a guest over TCP, UDP and ICMP.
-#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};

@@ -1,6 +1,4 @@
 //! A pod with a peer and a guest in network namespaces, and what crosses between them.
-#![allow(dead_code, reason = "each test program uses its own part of the support code")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,8 +12,7 @@ use berth::nft::dump::Filter;
 use berth::nft::{Family, Ruleset};
 use berth::sys::netlink::Firewall;
 
-use crate::sample;
-use crate::support::{self, Netns};
+use crate::support::{self, Netns, sample};
 
 pub fn enter(netns: &Netns) {
     let file = File::open(netns.path()).unwrap();

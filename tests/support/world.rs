@@ -5,7 +5,6 @@
 //! ```
 //!
 //! Everything is bounded in time; what a test started is ended, by id, when the world is dropped.
-#![allow(dead_code, reason = "each test program uses its own part of the world")]
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -24,7 +24,7 @@ pub struct Docker {
 
 /// Where the guests' images are cached, and the daemon's.
 pub fn cache() -> PathBuf {
-    super::world::tiny().parent().unwrap().to_owned()
+    crate::support::world::tiny().parent().unwrap().to_owned()
 }
 
 impl Docker {

@@ -1,31 +1,16 @@
 //! The launcher image as it is used: real containers, real guests, no privileged ones among them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
-mod docker;
-#[path = "../chart/engine.rs"]
-mod engine;
-#[path = "../../support/peer.rs"]
-mod peer;
+pub mod docker;
 mod podman;
 mod sbom;
-#[path = "../../support/mod.rs"]
-mod support;
-#[path = "../../support/world.rs"]
-mod world;
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use crate::support::peer::{self, shell};
+use crate::support::world;
 use docker::Docker;
-use peer::shell;
 
 /// The README's line.
 const SINGLE: &str = "--cap-drop ALL --cap-add NET_ADMIN --cap-add NET_BIND_SERVICE --cap-add SETUID --cap-add SETGID \

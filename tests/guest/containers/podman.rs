@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::docker::Docker;
-use super::engine::Helm;
-use super::support::{Netns, checked};
 use super::{answers, shell, world};
+use crate::chart::engine::Helm;
+use crate::support::{Netns, checked};
 
 const BOOT: Duration = Duration::from_secs(120);
 /// Ways of this kernel and of its control groups that podman does not find by itself.

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::docker::Docker;
-use crate::engine::python;
+use crate::chart::engine::python;
+use crate::containers::docker::Docker;
 use crate::support::checked;
 
 /// Strict: a word that the format does not have is wrong too.

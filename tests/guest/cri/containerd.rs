@@ -13,10 +13,9 @@ use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
 use super::api::{self, Call};
-use super::docker::{Docker, cache};
 use super::spec::cgroups;
-use super::support::{Netns, checked};
-use super::world;
+use crate::containers::docker::{Docker, cache};
+use crate::support::{Netns, checked, world};
 
 /// The node in the pods' network.
 pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);

@@ -1,40 +1,21 @@
 //! The pod as a kubelet makes it. There is no kubelet here, but its runtime: containerd is told over its CRI socket to make each
 //! example's pod, as Helm's engine renders it, with the network of CNI plugins. What is otherwise than rendered is in `spec.rs`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
 mod api;
 mod containerd;
-#[path = "../containers/docker.rs"]
-#[allow(dead_code, reason = "it only builds the image here")]
-mod docker;
-#[path = "../chart/engine.rs"]
-mod engine;
 mod kubelet;
-#[path = "../../support/peer.rs"]
-mod peer;
 mod pod;
 mod seen;
 mod spec;
-#[path = "../../support/mod.rs"]
-mod support;
 mod volumes;
-#[path = "../../support/world.rs"]
-mod world;
 
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
+use crate::chart::engine::{Helm, examples};
+use crate::support::peer::{self, shell};
 use containerd::{Containerd, SERVICE};
-use engine::{Helm, examples};
-use peer::shell;
 use pod::Pod;
 use spec::Spec;
 

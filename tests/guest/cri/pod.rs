@@ -13,8 +13,8 @@ use super::api::{
     RunPodSandboxRequest, StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
 };
 use super::containerd::Containerd;
-use super::peer::inside;
 use super::{Spec, kubelet};
+use crate::support::peer::inside;
 
 /// How long a guest may take on a busy machine, its container with it.
 const BOOT: Duration = Duration::from_secs(150);

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::containerd::NODE;
-use super::support::checked;
 use super::volumes::Volumes;
+use crate::support::checked;
 
 /// A pod's spec with its volumes on the node.
 pub struct Spec {

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::support::checked;
-use super::{kubelet::octets, world};
+use super::kubelet::octets;
+use crate::support::{checked, world};
 
 /// What there is of a volume on the node.
 #[derive(Debug)]

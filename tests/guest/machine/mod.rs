@@ -2,19 +2,11 @@
 //!
 //! Each test starts this test program again as the supervisor, in a network namespace of its own, so that signals,
 //! stdout and exit codes are those of a real process.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
 mod guests;
 mod supervisor;
-#[path = "../../support/mod.rs"]
-mod support;
+
+use crate::support;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -275,7 +275,7 @@ impl Running {
             netns.command(this.to_str().unwrap())
         };
         let mut process = command
-            .args(["--exact", "supervisor", "--nocapture", "--quiet"])
+            .args(["--exact", "machine::supervisor", "--nocapture", "--quiet"])
             .env("MACHINE_TEST_WANTED", serde_json::to_string(wanted).unwrap())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

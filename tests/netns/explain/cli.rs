@@ -2,8 +2,7 @@
 
 use berth::sys::netlink::Firewall;
 
-use crate::sample;
-use crate::support::{self, Netns};
+use crate::support::{self, Netns, sample};
 
 /// Exit code, standard output, standard error.
 type Said = (i32, String, String);
@@ -340,7 +339,7 @@ fn what_rules_set_is_what_later_rules_find() {
         ),
     ] {
         pod.nft("flush ruleset");
-        crate::feed(&pod, "nft -f -", &on_the_way(before, input)).unwrap_or_else(|error| panic!("{error}"));
+        super::feed(&pod, "nft -f -", &on_the_way(before, input)).unwrap_or_else(|error| panic!("{error}"));
         let said = explain(&pod, words);
         let (found, last) = verdict(&said);
         assert!(found == code && last.contains(wanted), "{before} | {input}: {found} {last}\n{}", said.1);
@@ -353,7 +352,7 @@ fn a_zone_has_connections_of_its_own() {
     let (_peer, pod) = pod();
     pod.nft("flush ruleset");
     let rules = on_the_way("ip daddr 10.1.1.2 ct zone set 5", "ct state new drop; ct state invalid drop");
-    crate::feed(&pod, "nft -f -", &rules).unwrap_or_else(|error| panic!("{error}"));
+    super::feed(&pod, "nft -f -", &rules).unwrap_or_else(|error| panic!("{error}"));
     let words = "--from 10.1.1.1:4000 --iif eth0 --to 10.1.1.2:5900/tcp --ct-state established";
     assert_eq!(explain(&pod, words).0, 0);
     assert_eq!(explain(&pod, &format!("{words} --ct-zone 5")).0, 0);

@@ -13,9 +13,9 @@ use berth::sys::netlink::Firewall;
 use berth::sys::route;
 use socket2::{Domain, Socket, Type};
 
-use crate::dice::Dice;
+use crate::explain::wire::checksum;
+use crate::support::dice::Dice;
 use crate::support::{self, Netns};
-use crate::wire::checksum;
 
 pub const BROADCAST: [u8; 6] = [0xff; 6];
 /// Ethernet addresses that frames come from.

@@ -7,9 +7,9 @@ use std::fmt::Write;
 use berth::nft::Family;
 use berth::nft::explain::{Outcome, Paint, Point};
 
-use crate::dice::Dice;
-use crate::frames::{Frame, Place, Yard, any_frame};
-use crate::{load_what_is_taken, rulesets};
+use crate::explain::frames::{Frame, Place, Yard, any_frame};
+use crate::explain::{load_what_is_taken, rulesets};
+use crate::support::dice::Dice;
 
 const FRAMES: usize = 12;
 

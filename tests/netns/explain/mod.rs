@@ -1,25 +1,10 @@
 //! `berth nft explain` against a kernel: what it says becomes of a packet is what becomes of it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a test may stop"
-)]
 
 mod cli;
-#[path = "../../support/dice.rs"]
-mod dice;
 mod frames;
 mod keys;
 mod people;
 mod random;
-#[path = "../../support/sample.rs"]
-mod sample;
-#[path = "../../support/mod.rs"]
-mod support;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -28,6 +13,8 @@ use std::net::IpAddr;
 use std::process::Stdio;
 use std::time::Instant;
 
+use crate::support::dice::Dice;
+use crate::support::{self, Netns};
 use berth::inspect::explain::predict;
 use berth::nft::Ruleset;
 use berth::nft::dump::Filter;
@@ -37,8 +24,6 @@ use berth::nft::explain::{
 use berth::sys::link::Links;
 use berth::sys::netlink::Firewall;
 use berth::sys::route;
-use dice::Dice;
-use support::Netns;
 use wire::{Post, SETTLE, Shot, Sight};
 
 const RULESETS: u64 = 60;

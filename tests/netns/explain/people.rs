@@ -4,9 +4,9 @@
 use berth::nft::Family;
 use berth::nft::explain::{Outcome, Paint, Point};
 
-use crate::dice::Dice;
-use crate::feed;
-use crate::frames::{Place, Yard, any_frame};
+use crate::explain::feed;
+use crate::explain::frames::{Place, Yard, any_frame};
+use crate::support::dice::Dice;
 use crate::support::{Netns, without_devices};
 
 const FRAMES: u16 = 48;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::dice::Dice;
+use crate::support::dice::Dice;
 
 pub const PORTS: [&str; 5] = ["22", "80", "443", "53", "8080"];
 pub const PEERS: [&str; 3] = ["10.1.1.1", "10.1.1.9", "10.1.1.130"];

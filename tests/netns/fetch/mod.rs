@@ -1,20 +1,10 @@
 //! Downloads from servers and by proxies that misbehave, with curl as the judge where it has an opinion.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
 mod final_answers;
 mod proxies;
 mod ranges;
 mod secrets;
 mod server;
-#[path = "../../support/mod.rs"]
-mod support;
 mod tls;
 mod turns;
 

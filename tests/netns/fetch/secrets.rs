@@ -5,8 +5,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use super::server::{Server, answer, cut};
-use super::support::{Netns, run, veth};
 use super::{Place, image};
+use crate::support::{Netns, run, veth};
 
 const PEER: &str = "10.77.0.1";
 

@@ -11,8 +11,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::server::{Asked, Server, Wire, answer};
-use super::support::run;
 use super::{Place, image};
+use crate::support::run;
 
 type Stream = rustls::StreamOwned<rustls::ServerConnection, TcpStream>;
 

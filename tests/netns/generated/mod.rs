@@ -1,31 +1,16 @@
 //! Rulesets made up at random, loaded into a real kernel by us: what is found is what was wanted, whatever was there
 //! before, and a second commit finds nothing to do.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a test may stop"
-)]
 
 mod rulesets;
-#[path = "../../support/sample.rs"]
-mod sample;
-#[path = "../../support/site.rs"]
-mod site;
-#[path = "../../support/mod.rs"]
-mod support;
 
 use std::collections::BTreeMap;
 use std::error::Error;
 
+use crate::support::Netns;
+use crate::support::site::{block_on, firewall};
 use berth::nft::Ruleset;
 use berth::nft::dump::Filter;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use site::{block_on, firewall};
-use support::Netns;
 
 const CASES: u32 = 192;
 

@@ -1,5 +1,4 @@
 //! What the kernel has of each rule and set: the judge between two ways of writing them.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +7,7 @@ use berth::nft::expr::Expr;
 use berth::nft::{Data, Handle, Rule, Set, Table, Userdata, Verdict};
 use berth::sys::netlink::Firewall;
 
-use super::support::Netns;
+use crate::support::Netns;
 
 /// A rule by its chain and number, a set by its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

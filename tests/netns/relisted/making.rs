@@ -1,9 +1,8 @@
 //! Rulesets by chance as text for `nft -f`, a line for each thing, so that one that nft refuses can be left out.
-#![allow(clippy::indexing_slicing, reason = "a test may stop")]
 
-use super::dice::Dice;
 use super::fields::{Field, Packet, TRANSPORTS, fields};
 use super::values::{KINDS, Kind};
+use crate::support::dice::Dice;
 
 const FAMILIES: [&str; 6] = ["inet", "ip", "ip6", "bridge", "netdev", "arp"];
 const COMMENTS: [&str; 4] = ["a b", "it's 5 * 2 = 10", "UTF-8: \u{e4}\u{20ac}", "back\\slash"];

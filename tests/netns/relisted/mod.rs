@@ -3,26 +3,15 @@
 //! with the newer one of Debian 13.
 //!
 //! `RELISTED_SEEDS=FROM..TO` tries others than the usual ones.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a test may stop"
-)]
 
 mod compiled;
-#[path = "../../support/dice.rs"]
-mod dice;
 mod fields;
 mod making;
 mod nft;
 mod rows;
-#[path = "../../support/mod.rs"]
-mod support;
 mod values;
+
+use crate::support;
 
 use std::collections::BTreeMap;
 

@@ -1,12 +1,11 @@
 //! The two nfts that are compared with, and what is known of their mistakes.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::compiled::{self, Place};
-use super::support::{Netns, checked};
+use crate::support::{Netns, checked};
 
 #[derive(Debug)]
 pub struct Nft {

@@ -1,8 +1,7 @@
 //! What was listed wrongly once, by the nft that made it.
-#![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::nft::{self, Form, Nft};
-use super::support::Netns;
+use crate::support::Netns;
 
 /// Loads the lines into table `ip t` with a chain `c`; each of the others is found in our listing.
 fn lists(nft: &Nft, lines: &[&str], wanted: &[&str]) {

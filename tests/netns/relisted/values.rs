@@ -1,7 +1,6 @@
 //! Types of keys and data, and values of them in nft's words.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may stop")]
 
-use super::dice::Dice;
+use crate::support::dice::Dice;
 
 /// How the values of a type are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::serve::{Running, Site, until};
 use crate::support::checked;
-use crate::{Running, Site, until};
 
 fn dhclient(site: &Site, lease: &str) -> (Running, PathBuf) {
     let (script, _) = site.script();
@@ -211,7 +211,7 @@ fn network_manager_leases_renews_rebinds_and_recovers_from_a_nak() {
 fn smoltcp_leases_renews_rebinds_and_recovers_from_a_nak() {
     const SHORT: &str = "--lease-time=8 --least-lease-time=8";
     let mut site = Site::new(SHORT);
-    let client = crate::smol::Client::start(&site.client, "c0");
+    let client = super::smol::Client::start(&site.client, "c0");
     until("lease", || client.told().contains("10.0.1.1/16 by 10.0.0.1"));
     // smoltcp says nothing of a lease that was renewed, and gives up one that was not.
     let ends = || site.listed()[0]["expires"].clone();

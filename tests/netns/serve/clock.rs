@@ -9,9 +9,9 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use crate::crowd::Crowd;
+use crate::serve::crowd::Crowd;
+use crate::serve::{PATIENCE, Running};
 use crate::support::{Netns, checked};
-use crate::{PATIENCE, Running};
 
 const LEASE_SECS: u64 = 30;
 const YEAR: i64 = 365 * 86_400;
@@ -100,7 +100,8 @@ impl Guest {
         // The console repeats what is typed: its words are not those that are printed. One line at a time: the echo
         // of a second one would come in the midst of what the first prints.
         let separator = if line.ends_with('&') { "" } else { ";" };
-        writeln!(self.console, "echo begin=$(({asked}+0)); {line}{separator} echo end=$(({asked}+0))").unwrap();
+        writeln!(self.console, "echo begin=$(({asked}+0)); {line}{separator} echo end=$(({asked}+0))")
+            .unwrap();
         self.until(|line| line == format!("begin={asked}"));
         self.until(|line| line == format!("end={asked}"))
     }

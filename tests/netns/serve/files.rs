@@ -10,7 +10,7 @@ use berth::net::MacAddr;
 use berth::proto::Now;
 use berth::proto::leases::{ClientId, HEADER, Hardware, Leases};
 
-use crate::{Site, crowd, until};
+use crate::serve::{Site, crowd, until};
 
 /// Longer than a file may be before it is written anew.
 const LONG: usize = 300 << 10;

@@ -7,9 +7,9 @@ use std::process::{Output, Stdio};
 use berth::net::MacAddr;
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
-use crate::crowd::Crowd;
+use crate::serve::crowd::Crowd;
+use crate::serve::{Running, Site, until};
 use crate::support::checked;
-use crate::{Running, Site, until};
 
 const CLIENT: MacAddr = MacAddr([2, 0, 0, 9, 0, 1]);
 

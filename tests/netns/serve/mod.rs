@@ -1,13 +1,5 @@
 //! `berth serve` as real clients find it: each in a namespace of its own behind a veth, from its first lease to its
 //! last, and the server killed at any moment.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
 mod beside;
 mod clients;
@@ -19,8 +11,6 @@ mod link;
 mod names;
 mod smol;
 mod standing;
-#[path = "../../support/mod.rs"]
-mod support;
 mod upstreams;
 mod words;
 
@@ -31,7 +21,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Netns, checked, veth};
+use crate::support::{Netns, checked, veth};
 
 /// Clients wait at random between two attempts, and miss a moment now and then.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::{Running, Site, until};
+use crate::serve::{Running, Site, until};
 
 impl Site {
     /// Started with variables alone; its log.

@@ -6,9 +6,9 @@ use berth::proto::dhcp4::{Addresses, Parameters, Responder};
 use berth::proto::leases::{Leases, Range};
 use proptest::prelude::*;
 
-use crate::config::Config;
-use crate::packet::*;
-use crate::wire::{Core, Wire};
+use crate::dhcp::config::Config;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::{Core, Wire};
 
 const CONFIGS: [Config; 3] = [Config::Office, Config::Small, Config::Careful];
 
@@ -61,7 +61,7 @@ proptest! {
     ) {
         let words = ["--no-dns", "--address=10.0.0.1/24", "--range=10.0.0.100,10.0.0.110", "--router=none",
             "--reserve=52:54:00:00:00:77,10.0.0.77", "--bootp"];
-        let mut settings = crate::config::planned(&words).unwrap().settings;
+        let mut settings = crate::dhcp::config::planned(&words).unwrap().settings;
         settings.subnets[0].parameters = Parameters::default();
         let (ciaddr, giaddr, broadcast) = fields;
         let list = [&[55, u8::try_from(wanted.len()).unwrap()], wanted.as_slice()].concat();

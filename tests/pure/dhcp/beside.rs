@@ -4,9 +4,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::config::planned;
-use crate::packet::*;
-use crate::wire::{Core, Wire};
+use crate::dhcp::config::planned;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::{Core, Wire};
 
 pub const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 110);
 pub const FREE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 120);

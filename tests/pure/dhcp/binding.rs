@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::packet::*;
-use crate::wire::Wire;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::Wire;
 
 const XID: [u8; 4] = [0xde, 0xad, 0, 1];
 

@@ -1,7 +1,7 @@
 //! D26, D46: BOOTP, and who boots from the network.
 
-use crate::packet::*;
-use crate::wire::Wire;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::Wire;
 
 cases! {
     Office:

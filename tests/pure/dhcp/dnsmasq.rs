@@ -4,10 +4,10 @@
 
 use std::net::Ipv4Addr;
 
-use crate::beside::{FREE, HELD, OWN, Record, Shape};
-use crate::link::Link;
-use crate::packet::*;
-use crate::wire::Wire;
+use crate::dhcp::beside::{FREE, HELD, OWN, Record, Shape};
+use crate::dhcp::link::Link;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::Wire;
 
 /// For each client an OWN and a FREE of its own: dnsmasq is one server for all of them.
 fn moved(shape: Shape, client: u16) -> (Shape, Ipv4Addr) {

@@ -2,9 +2,9 @@
 
 use berth::proto::dhcp4::Reason;
 
-use crate::config::Config;
-use crate::packet::*;
-use crate::wire::{Core, Wire};
+use crate::dhcp::config::Config;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::{Core, Wire};
 
 cases! {
     Office:

@@ -1,13 +1,5 @@
 //! Every row of the DHCPv4 table (docs/dhcp-dns.md), black box: packets as bytes in, packets or silence out. A case
 //! speaks to a `Wire`, so that it runs on the core under a virtual clock, and on a server behind a real link.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test may stop"
-)]
 
 #[macro_use]
 mod wire;
@@ -30,10 +22,6 @@ mod packet;
 mod pairs;
 mod policy;
 mod relay;
-
-#[cfg(feature = "e2e")]
-#[path = "../../support/mod.rs"]
-mod support;
 
 #[cfg(feature = "e2e")]
 fn all_cases() -> impl Iterator<Item = &'static wire::Case> {

@@ -10,9 +10,9 @@ use berth::proto::dhcp4::{Addresses, Responder};
 use berth::proto::leases::{HEADER, Leases, Range};
 use proptest::prelude::*;
 
-use crate::config::Config;
-use crate::packet::*;
-use crate::wire::{Core, Wire};
+use crate::dhcp::config::Config;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::{Core, Wire};
 
 const CLIENTS: u16 = 12;
 

@@ -8,9 +8,9 @@ use berth::proto::dhcp4::{Addresses, Settings};
 use berth::proto::leases::Range;
 use proptest::prelude::*;
 
-use crate::config::{Config, planned, planned_whole};
-use crate::packet::*;
-use crate::wire::{Core, Wire};
+use crate::dhcp::config::{Config, planned, planned_whole};
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::{Core, Wire};
 
 fn served(words: &[&str]) -> Core {
     Core::with(planned(&[&["--no-dns"], words].concat()).unwrap().settings)

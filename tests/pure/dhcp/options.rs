@@ -1,7 +1,7 @@
 //! D20–D22, D36–D48: what a reply says.
 
-use crate::packet::*;
-use crate::wire::Wire;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::Wire;
 
 cases! {
     Office:

@@ -6,9 +6,9 @@ use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Decodable, Decoder};
 use proptest::prelude::*;
 
-use crate::config::Config;
-use crate::packet::*;
-use crate::wire::{Core, Wire};
+use crate::dhcp::config::Config;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::{Core, Wire};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]

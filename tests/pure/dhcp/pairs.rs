@@ -2,9 +2,9 @@
 
 use berth::plan::serve::Error;
 
-use crate::config::planned;
-use crate::packet::*;
-use crate::wire::{Core, Wire};
+use crate::dhcp::config::planned;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::{Core, Wire};
 
 const BASE: &[&str] = &["--no-dns", "--address=10.0.0.1/24", "--range=10.0.0.100,10.0.0.200"];
 

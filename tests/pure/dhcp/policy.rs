@@ -5,9 +5,9 @@ use std::time::Duration;
 use berth::proto::dhcp4::{Reason, Responder};
 use berth::proto::leases::{HEADER, Leases};
 
-use crate::config::Config;
-use crate::packet::*;
-use crate::wire::{Core, Wire};
+use crate::dhcp::config::Config;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::{Core, Wire};
 
 cases! {
     Small:

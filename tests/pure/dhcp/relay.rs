@@ -2,9 +2,9 @@
 
 use berth::proto::dhcp4::Reason;
 
-use crate::config::Config;
-use crate::packet::*;
-use crate::wire::{ANOTHER_PORT, Core, SOURCE_PORT, Wire};
+use crate::dhcp::config::Config;
+use crate::dhcp::packet::*;
+use crate::dhcp::wire::{ANOTHER_PORT, Core, SOURCE_PORT, Wire};
 
 cases! {
     Office:

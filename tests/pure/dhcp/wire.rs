@@ -7,8 +7,8 @@ use berth::proto::Now;
 use berth::proto::dhcp4::{Destination, Reason, Responder, Settings, Transmit};
 use berth::proto::leases::Leases;
 
-use crate::config::Config;
-use crate::packet::{ACK, DISCOVER, Mac, OFFER, Packet, REQUEST, Reply, To, US, asks_for};
+use crate::dhcp::config::Config;
+use crate::dhcp::packet::{ACK, DISCOVER, Mac, OFFER, Packet, REQUEST, Reply, To, US, asks_for};
 
 pub trait Wire {
     /// What comes back for one packet.
@@ -112,16 +112,16 @@ pub struct Case {
 macro_rules! cases {
     ($($config:ident: $($name:ident),+;)+) => {
         #[cfg_attr(not(feature = "e2e"), allow(dead_code, reason = "for a real link"))]
-        pub const CASES: &[$crate::wire::Case] = &[$($($crate::wire::Case {
+        pub const CASES: &[$crate::dhcp::wire::Case] = &[$($($crate::dhcp::wire::Case {
             name: stringify!($name),
-            config: $crate::config::Config::$config,
+            config: $crate::dhcp::config::Config::$config,
             run: $name,
         }),+),+];
 
         mod core {
             $($(#[test]
             fn $name() {
-                super::$name(&mut $crate::wire::Core::new($crate::config::Config::$config));
+                super::$name(&mut $crate::dhcp::wire::Core::new($crate::dhcp::config::Config::$config));
             })+)+
         }
     };
