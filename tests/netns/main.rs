@@ -15,6 +15,7 @@ mod support;
 mod atomic;
 mod clients;
 mod decode;
+mod dhcp;
 mod engine;
 mod explain;
 mod extra;

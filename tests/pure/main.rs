@@ -9,12 +9,8 @@
     reason = "a test may stop"
 )]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod contract;
 mod corpus;
-#[macro_use]
 mod dhcp;
 mod layers;
 mod validate;

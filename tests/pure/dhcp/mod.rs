@@ -1,18 +1,24 @@
 //! Every row of the DHCPv4 table (docs/dhcp-dns.md), black box: packets as bytes in, packets or silence out. A case
-//! speaks to a `Wire`, so that it runs on the core under a virtual clock, and on a server behind a real link.
+//! speaks to a `Wire`: here to the core under a virtual clock, in tests/netns/dhcp to a server behind a real link.
 
-#[macro_use]
-mod wire;
+/// Runs the cases on the core.
+macro_rules! cases {
+    ($($config:ident: $($name:ident),+;)+) => {
+        mod core {
+            $($(#[test]
+            fn $name() {
+                super::$name(&mut crate::dhcp::wire::Core::new(crate::dhcp::config::Config::$config));
+            })+)+
+        }
+    };
+}
 
 mod abuse;
 mod beside;
 mod binding;
 mod boot;
 mod config;
-#[cfg(feature = "e2e")]
-mod dnsmasq;
-#[cfg(feature = "e2e")]
-mod link;
+mod core_only;
 mod malformed;
 mod model;
 mod networks;
@@ -22,10 +28,5 @@ mod packet;
 mod pairs;
 mod policy;
 mod relay;
-
-#[cfg(feature = "e2e")]
-fn all_cases() -> impl Iterator<Item = &'static wire::Case> {
-    [binding::CASES, boot::CASES, malformed::CASES, options::CASES, policy::CASES, relay::CASES]
-        .into_iter()
-        .flatten()
-}
+mod request;
+mod wire;

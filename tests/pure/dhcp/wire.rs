@@ -99,30 +99,3 @@ impl Wire for Core {
         self.now.wall += by;
     }
 }
-
-#[cfg_attr(not(feature = "e2e"), allow(dead_code, reason = "for a real link"))]
-pub struct Case {
-    pub name: &'static str,
-    pub config: Config,
-    pub run: fn(&mut dyn Wire),
-}
-
-/// Runs the cases on the core, and lists them for another wire.
-#[macro_export]
-macro_rules! cases {
-    ($($config:ident: $($name:ident),+;)+) => {
-        #[cfg_attr(not(feature = "e2e"), allow(dead_code, reason = "for a real link"))]
-        pub const CASES: &[$crate::dhcp::wire::Case] = &[$($($crate::dhcp::wire::Case {
-            name: stringify!($name),
-            config: $crate::dhcp::config::Config::$config,
-            run: $name,
-        }),+),+];
-
-        mod core {
-            $($(#[test]
-            fn $name() {
-                super::$name(&mut $crate::dhcp::wire::Core::new($crate::dhcp::config::Config::$config));
-            })+)+
-        }
-    };
-}

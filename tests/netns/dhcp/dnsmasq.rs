@@ -4,9 +4,9 @@
 
 use std::net::Ipv4Addr;
 
-use crate::dhcp::beside::{FREE, HELD, OWN, Record, Shape};
 use crate::dhcp::link::Link;
 use crate::dhcp::packet::*;
+use crate::dhcp::request::{FREE, HELD, OWN, Record, Shape};
 use crate::dhcp::wire::Wire;
 
 /// For each client an OWN and a FREE of its own: dnsmasq is one server for all of them.

@@ -16,9 +16,10 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr};
 use socket2::{Domain, Socket, Type};
 
+use crate::dhcp::Case;
 use crate::dhcp::config::Config;
 use crate::dhcp::packet::{ACK, DISCOVER, INFORM, OFFER, Packet, REQUEST, Reply, To, US, asks_for, mac};
-use crate::dhcp::wire::{ANOTHER_PORT, Case, SOURCE_PORT, Wire};
+use crate::dhcp::wire::{ANOTHER_PORT, SOURCE_PORT, Wire};
 use crate::support::{Netns, veth};
 
 const ALL: u16 = 3;
@@ -369,8 +370,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
 /// Every case, in so many threads, each with a server of its own.
 #[test]
 fn every_case_that_has_the_time_holds_behind_a_real_link() {
-    let all: Vec<&Case> =
-        crate::dhcp::all_cases().filter(|case| !case.name.starts_with(BY_THE_SECOND)).collect();
+    let all: Vec<&Case> = super::all_cases().filter(|case| !case.name.starts_with(BY_THE_SECOND)).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let results = std::thread::scope(|scope| {
         let work = || {
