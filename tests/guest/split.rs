@@ -23,7 +23,7 @@ const NOBODY: [&str; 7] = [
     "--inh-caps=-all",
     "--no-new-privs",
 ];
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// A world whose files nobody may use, and `berth net` in it.
 struct Split {

@@ -58,20 +58,8 @@ fn the_guest_is_the_pod_on_the_network() {
     assert_eq!(World::udp(&world.pod, POD, 7, b"pod-local").as_deref(), Some(&b"pod-local"[..]));
 
     // Out, it is seen as the pod.
-    let (ready, listening) = std::sync::mpsc::channel();
-    let peer = world.peer.path();
-    let server = std::thread::spawn(move || {
-        let file = std::fs::File::open(peer).unwrap();
-        rustix::thread::move_into_link_name_space(
-            std::os::fd::AsFd::as_fd(&file),
-            Some(rustix::thread::LinkNameSpaceType::Network),
-        )
-        .unwrap();
-        let listener = TcpListener::bind("0.0.0.0:9000").unwrap();
-        ready.send(()).unwrap();
-        listener.accept().unwrap().1.ip().to_string()
-    });
-    listening.recv().unwrap();
+    let listener = world.peer.within(|| TcpListener::bind("0.0.0.0:9000").unwrap());
+    let server = std::thread::spawn(move || listener.accept().unwrap().1.ip().to_string());
     world.guest(&format!("echo hi | nc -w 3 {PEER} 9000"));
     assert_eq!(server.join().unwrap(), POD);
 
@@ -235,10 +223,9 @@ fn the_config_drive_brings_user_data_byte_for_byte() {
 fn sigterm_powers_the_guest_off_and_leaves_a_clean_journal() {
     let mut world = booted();
     world.guest("echo kept > /data/kept; sync");
-    let asked = Instant::now();
     assert_eq!(world.stop(), Some(0), "{}", world.log());
-    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
     assert!(world.serial().contains("down poweroff"), "{}", world.serial());
+    assert!(!world.log().contains("quitting QEMU"), "{}", world.log());
     assert_eq!(world.data_partition(), (true, "1".to_owned()));
     // The disk is adopted, not made anew.
     world.start().ready();

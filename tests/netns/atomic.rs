@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::Netns;
 use crate::support::site::{
-    PEER, POD, Site, ask, block_on, dial, firewall, plan, said, serve, talk, udp_socket, within,
+    PEER, POD, Site, ask, block_on, dial, firewall, plan, said, serve, talk, udp_socket,
 };
 use berth::net::{Port, Transport};
 use berth::nft::Ruleset;
@@ -51,7 +51,7 @@ fn repeat<'scope>(
     mut once: impl FnMut() -> bool + Send + 'scope,
 ) {
     scope.spawn(move || {
-        within(netns, || {
+        netns.within(|| {
             while !over.load(Ordering::Relaxed) {
                 tally.add(once());
                 std::thread::sleep(Duration::from_micros(200));

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::support::{Netns, checked, veth};
+use crate::support::{Netns, checked, until, veth};
 use berth::plan::GuestPlan;
 use berth::serve;
 use tokio::sync::watch;
@@ -115,7 +115,7 @@ impl World {
         command.arg("-lf").arg(path("leases")).arg("-pf").arg(path("dhclient.pid")).arg("eth0");
         let log = fs::File::create(path("dhclient.log")).unwrap();
         let child = Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        wait_for("dhclient's lease", || told.exists());
+        until("dhclient's lease", || told.exists());
         drop(child);
         self.end_clients();
         (variables(&fs::read_to_string(told).unwrap()), fs::read_to_string(path("dhclient.log")).unwrap())
@@ -175,12 +175,7 @@ fn serve_in(pod: &Netns, plan: GuestPlan, stopped: watch::Receiver<bool>) -> Joi
     let (bound, is_bound) = std::sync::mpsc::channel();
     let pod = pod.path();
     let thread = std::thread::spawn(move || {
-        let file = fs::File::open(&pod).unwrap();
-        rustix::thread::move_into_link_name_space(
-            std::os::fd::AsFd::as_fd(&file),
-            Some(rustix::thread::LinkNameSpaceType::Network),
-        )
-        .expect("entering the namespace needs CAP_SYS_ADMIN");
+        berth::sys::netns::enter(pod.as_ref()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let target = serve::Target::one_guest(&plan, 0).expect("a plan that serves");
@@ -213,16 +208,8 @@ fn dnsmasq(upstream: &Netns, address: &str, db: &str) -> Running {
     command.arg(format!("--host-record=db.ns.svc.cluster.local,{db}"));
     command.arg(format!("--txt-record=big.example{}", format!(",{text}").repeat(8)));
     let child = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    wait_for("dnsmasq", || upstream.run("ss -Hlnu sport = 53").contains(&format!("{address}:53")));
+    until("dnsmasq", || upstream.run("ss -Hlnu sport = 53").contains(&format!("{address}:53")));
     child
-}
-
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < Duration::from_secs(20), "{what} did not come");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn variables(text: &str) -> BTreeMap<String, String> {
@@ -323,7 +310,7 @@ fn dhcpcd_is_told_everything() {
     command.args(["--mount", "sh", "-c", &line]);
     let log = fs::File::create(world.dir.path().join("dhcpcd.log")).unwrap();
     let _dhcpcd = Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
-    wait_for("dhcpcd's lease", || told.exists());
+    until("dhcpcd's lease", || told.exists());
     let expected = [
         ("new_ip_address", GUEST),
         ("new_subnet_mask", "255.255.255.252"),
@@ -396,7 +383,7 @@ fn n28_a_new_resolv_conf_is_followed() {
     let path = world.dir.path().join("resolv.conf");
     fs::write(&path, format!("nameserver 10.0.0.11\nsearch {SEARCH}\n")).unwrap();
     let began = Instant::now();
-    wait_for("an answer of the new server", || {
+    until("an answer of the new server", || {
         world.dig("+short db.ns.svc.cluster.local").trim() == "10.96.0.99"
     });
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
@@ -411,7 +398,7 @@ fn no_datagram_to_the_guest_has_a_bad_checksum() {
     command.args(["-i", "eth0", "-U", "--immediate-mode", "-Z", "root", "-w"]).arg(&file);
     command.args(["udp and ether src"]).arg(world.pod.run("cat /sys/class/net/br0/address").trim());
     let tcpdump = Running(command.stderr(Stdio::null()).spawn().unwrap());
-    wait_for("tcpdump", || fs::metadata(&file).is_ok_and(|file| file.len() >= 24));
+    until("tcpdump", || fs::metadata(&file).is_ok_and(|file| file.len() >= 24));
 
     // One whose replies are frames of ours, and one that wants them broadcast.
     world.udhcpc(&[]);
@@ -424,13 +411,9 @@ fn no_datagram_to_the_guest_has_a_bad_checksum() {
             checked(Command::new("tcpdump").args(["-n", "-vv", "-r"]).arg(&file).stderr(Stdio::null()));
         (text.matches("proto UDP").count(), text)
     };
-    let began = Instant::now();
-    while count().0 < 6 && began.elapsed() < Duration::from_secs(5) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until("six datagrams", || count().0 >= 6);
     drop(tcpdump);
-    let (datagrams, text) = count();
-    assert!(datagrams >= 6, "{text}");
+    let text = count().1;
     assert!(!text.contains("bad udp cksum"), "{text}");
     assert!(
         text.contains("[udp sum ok] BOOTP/DHCP, Reply")

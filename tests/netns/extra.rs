@@ -3,25 +3,11 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use crate::support::site::{block_on, firewall};
 use crate::support::{Netns, sample, veth};
 use berth::plan::extra::compile;
 use berth::sys::netlink::Firewall;
 use serde_json::{Value, json};
-
-fn firewall(netns: &Netns) -> Firewall {
-    let path = netns.path();
-    let thread = std::thread::spawn(move || {
-        let file = std::fs::File::open(path).unwrap();
-        let kind = rustix::thread::LinkNameSpaceType::Network;
-        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).unwrap();
-        Firewall::start().unwrap()
-    });
-    thread.join().unwrap()
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
 
 /// Two namespaces: rules of ours in one, of nft's in the other.
 struct Bench {

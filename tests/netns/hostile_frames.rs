@@ -10,8 +10,8 @@ use crate::support::frames::{
     ACK, ARP, BROADCAST, IPV4, IPV6, LLDP, Mac, RST, STP, SYN, arp, ethernet, first_fragment, igmp, ping,
     router_advertisement, tcp, udp, unreachable, unreachable_about,
 };
-use crate::support::site::{block_on, firewall, within};
-use crate::support::{Netns, sample, veth};
+use crate::support::site::{block_on, firewall};
+use crate::support::{self, Netns, PATIENCE, sample, veth};
 use berth::config::Config;
 use berth::sys::link::{Links, open_tap};
 
@@ -62,11 +62,8 @@ impl Pod {
     }
 
     fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while !holds() {
-            assert!(Instant::now() < end, "not in time: {what}\n{}", self.netns.nft("list ruleset"));
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let rules = || self.netns.nft("list ruleset");
+        support::find(what, PATIENCE, rules, || holds().then_some(()));
     }
 
     /// Writes one frame, as QEMU does: behind an empty `struct virtio_net_hdr`.
@@ -218,7 +215,7 @@ fn source_addresses_at_random_are_no_entries_of_the_bridge() {
     // The guest is reached all the same, whatever its address is now.
     for mac in ["52:54:00:ba:d0:01", "52:54:00:ba:d0:02"] {
         pod.netns.ip(&format!("neigh replace {GUEST} lladdr {mac} dev br0"));
-        let socket = within(&pod.netns, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        let socket = pod.netns.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
         socket.send_to(b"hello", (GUEST, 4000)).unwrap();
         assert!(pod.hears(|frame| frame.ends_with(b"hello")), "{mac}");
     }
@@ -275,7 +272,7 @@ fn a_scan_of_the_guests_network_makes_no_neighbours() {
     scan();
     // From outside, too, by whoever can send to the pod's link.
     for last in 3..40 {
-        let socket = within(&pod.peer, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        let socket = pod.peer.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
         socket.send_to(b"x", (Ipv4Addr::new(192, 168, 254, last), 9)).unwrap();
     }
     pod.settle();
@@ -341,9 +338,9 @@ fn what_connection_tracking_calls_invalid_is_not_forwarded() {
 fn what_is_sent_to_the_guests_network_from_outside_arrives_nowhere() {
     let pod = Pod::new();
     pod.settle();
-    let listener = within(&pod.netns, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 15020)).unwrap());
+    let listener = pod.netns.within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 15020)).unwrap());
     listener.set_nonblocking(true).unwrap();
-    let from = within(&pod.peer, || UdpSocket::bind((PEER, 4000)).unwrap());
+    let from = pod.peer.within(|| UdpSocket::bind((PEER, 4000)).unwrap());
     let attack = || {
         for to in [GUEST, GATEWAY] {
             from.send_to(b"x", (to, 15020)).unwrap();
@@ -355,7 +352,7 @@ fn what_is_sent_to_the_guests_network_from_outside_arrives_nowhere() {
     pod.until("both are dropped", || pod.dropped("from others to the guest's network") == 2);
     assert!(!heard());
     // The pod itself asks its gateway, as ever.
-    within(&pod.netns, || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", (GATEWAY, 15020)).unwrap());
+    pod.netns.within(|| UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", (GATEWAY, 15020)).unwrap());
     pod.until("the pod is heard", heard);
     pod.undefended();
     attack();
@@ -369,14 +366,14 @@ fn errors_about_connections_of_others_reach_neither_the_pod_nor_the_world() {
     let pod = Pod::new();
     pod.settle();
     pod.count_at_peer();
-    let client = within(&pod.netns, || {
+    let client = pod.netns.within(|| {
         let client = UdpSocket::bind((POD, 40000)).unwrap();
         client.connect((PEER, 53)).unwrap();
         client
     });
     client.set_nonblocking(true).unwrap();
     // Somebody is there, and does not answer.
-    let server = within(&pod.peer, || UdpSocket::bind((PEER, 53)).unwrap());
+    let server = pod.peer.within(|| UdpSocket::bind((PEER, 53)).unwrap());
     client.send(b"question").unwrap();
     pod.until("the question is there", || pod.at_peer() == 1);
     let question = udp((POD, 40000), (PEER, 53));
@@ -409,13 +406,13 @@ fn the_guest_cannot_take_over_a_port_that_stays_with_the_pod() {
     });
     pod.settle();
     let listeners = reserved.map(|port| {
-        let listener = within(&pod.netns, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+        let listener = pod.netns.within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
         listener.set_nonblocking(true).unwrap();
         listener
     });
     let heard = |at: usize| listeners[at].recv(&mut [0; 8]).is_ok();
     let attack = |at: usize, port| {
-        let peer = within(&pod.peer, || UdpSocket::bind((PEER, port)).unwrap());
+        let peer = pod.peer.within(|| UdpSocket::bind((PEER, port)).unwrap());
         peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         pod.send_ip(&udp((GUEST, reserved[at]), (PEER, port)));
         let (_, from) = peer.recv_from(&mut [0; 8]).unwrap();
@@ -428,7 +425,7 @@ fn the_guest_cannot_take_over_a_port_that_stays_with_the_pod() {
     pod.until("the pod's listener hears it", || heard(0));
     // Other ports are kept as they are.
     pod.send_ip(&udp((GUEST, 15021), (PEER, 40001)));
-    let peer = within(&pod.peer, || UdpSocket::bind((PEER, 40002)).unwrap());
+    let peer = pod.peer.within(|| UdpSocket::bind((PEER, 40002)).unwrap());
     pod.send_ip(&udp((GUEST, 15021), (PEER, 40002)));
     assert_eq!(peer.recv_from(&mut [0; 8]).unwrap().1, (POD, 15021).into());
     pod.without("guest to the world from UDP ports that stay");
@@ -465,7 +462,7 @@ fn a_frame_to_the_bridges_own_groups_reaches_no_listener_of_the_pod() {
     let pod = Pod::with(|config| config.network.gateway_ports = vec!["15021/udp".parse().unwrap()]);
     pod.settle();
     let [closed, open] = [15020, 15021].map(|port| {
-        let socket = within(&pod.netns, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+        let socket = pod.netns.within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
         socket.set_nonblocking(true).unwrap();
         socket
     });

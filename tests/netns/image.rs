@@ -6,9 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::{checked, run};
+use crate::support::{PATIENCE, checked, find, run, until};
 use berth::config::{Checksum, Proxies, Url};
 use berth::sys::beneath::ALL_TRUSTED;
 use berth::sys::image::{
@@ -527,11 +527,7 @@ fn a_killed_fetch_is_taken_up_by_the_next_start() {
         .spawn()
         .unwrap();
     let part = place.path(".base.qcow2.part");
-    let end = Instant::now() + Duration::from_secs(10);
-    while std::fs::metadata(&part).map_or(0, |part| part.len()) < 500_000 {
-        assert!(Instant::now() < end, "no part");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("a part of it", || std::fs::metadata(&part).is_ok_and(|part| part.len() >= 500_000));
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!place.path("base.qcow2").exists());
@@ -808,19 +804,11 @@ fn the_lock_tells_who_holds_it_and_ends_with_the_process() {
     drop(held);
     lock(&path, "web-1 (pid 8)").unwrap();
     let mut holder = Command::new("flock").arg(&path).args(["sleep", "30"]).spawn().unwrap();
-    let end = Instant::now() + Duration::from_secs(5);
-    while lock(&path, "us").is_ok() {
-        assert!(Instant::now() < end);
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("it is locked", || lock(&path, "us").is_err());
     checked(Command::new("pkill").args(["-KILL", "-P", &holder.id().to_string()]));
     let _ = holder.kill();
     let _ = holder.wait();
-    let end = Instant::now() + Duration::from_secs(5);
-    while lock(&path, "us").is_err() {
-        assert!(Instant::now() < end, "the lock outlived its holder");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("the lock ends with its holder", || lock(&path, "us").is_ok());
 }
 
 #[test]
@@ -831,14 +819,9 @@ fn a_disk_that_qemu_still_holds_is_waited_for() {
     wait_released(&disk, Duration::ZERO, &ALL_TRUSTED).unwrap();
     let mut holder =
         Command::new("qemu-io").arg(&disk).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let end = Instant::now() + Duration::from_secs(5);
-    let error = loop {
-        assert!(Instant::now() < end, "the lock of qemu-io was not seen");
-        match wait_released(&disk, Duration::from_millis(20), &ALL_TRUSTED) {
-            Err(error) => break error.to_string(),
-            Ok(()) => std::thread::sleep(Duration::from_millis(10)),
-        }
-    };
+    let error = find("the lock of qemu-io", PATIENCE, String::new, || {
+        wait_released(&disk, Duration::from_millis(20), &ALL_TRUSTED).err().map(|error| error.to_string())
+    });
     assert!(error.contains("held by a QEMU that still runs"), "{error}");
     // It ends with its input, while somebody waits.
     drop(holder.stdin.take());

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use crate::support::site::{
     GATEWAY, GUEST, PEER, POD, Site, ask, block_on, dial, firewall, mapping, plan, plan_with, rich_plan,
-    said, serve, talk, udp_socket, within,
+    said, serve, talk, udp_socket,
 };
 use crate::support::{self, Netns, sample};
 use berth::config::MetadataAddress;
@@ -287,7 +287,7 @@ fn what_the_kernel_lacks_is_named() {
 #[test]
 fn a_process_without_the_capability_is_told_which() {
     let pod = Netns::new("pod");
-    let error = within(&pod, || {
+    let error = pod.within(|| {
         use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
         let none = CapabilitySet::empty();
         let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
@@ -578,7 +578,7 @@ fn a_guest_with_a_source_address_that_is_not_its_own_is_not_forwarded() {
 fn segments_fit_the_smaller_link_in_both_directions() {
     let site = Site::with_rules();
     site.pod.ip("link set eth0 mtu 1300");
-    let listener = within(&site.peer, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap());
+    let listener = site.peer.within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap());
     let out = dial(&site.guest, PEER, 80).unwrap();
     let accepted = listener.accept().unwrap().0;
     // 1300 less IP and TCP headers; timestamps may take 12 more.

@@ -1,25 +1,9 @@
 //! BERTH_NFT_OWNER: our table belongs to our socket, and outlives it.
 
-use std::time::{Duration, Instant};
-
-use crate::support::{Netns, sample};
+use crate::support::site::{block_on, firewall};
+use crate::support::{Netns, sample, until};
 use berth::nft::{Ruleset, table};
-use berth::sys::netlink::{Error, Firewall};
-
-fn firewall(netns: &Netns) -> Firewall {
-    let path = netns.path();
-    let thread = std::thread::spawn(move || {
-        let file = std::fs::File::open(path).unwrap();
-        let kind = rustix::thread::LinkNameSpaceType::Network;
-        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).unwrap();
-        Firewall::start().unwrap()
-    });
-    thread.join().unwrap()
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
+use berth::sys::netlink::Error;
 
 fn plan(owner: bool) -> Ruleset {
     let (mut config, facts) = (sample::config(), sample::facts());
@@ -57,11 +41,7 @@ fn nobody_else_changes_the_table_and_a_restarted_berth_adopts_it() {
     assert!(block_on(first.commit(plan(true))).unwrap() >= generation);
     // The thread ends, and its socket with it: as after SIGKILL.
     drop(first);
-    let end = Instant::now() + Duration::from_secs(10);
-    while pod.nft("list table inet berth").contains("owner") {
-        assert!(Instant::now() < end, "the socket is not closed");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("the socket is closed", || !pod.nft("list table inet berth").contains("owner"));
     assert!(rules(&pod) > 5, "gone with its owner");
     let second = firewall(&pod);
     block_on(second.commit(plan(true))).unwrap();

@@ -319,7 +319,7 @@ fn a_large_image_is_checked_in_no_time() {
     let started = Instant::now();
     inspect(&path).unwrap();
     // 2.5 MiB of tables, in a debug build on a machine that is busy; a whole read would take a minute.
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 /// Where a disk's header, L1, L2 and refcounts are, and how long each is.

@@ -10,10 +10,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use crate::support::site::{dial, said, serve, talk, within};
-use crate::support::{self, Netns, veth};
+use crate::support::site::{dial, said, serve, talk};
+use crate::support::{self, Netns, PATIENCE, veth};
 use berth::facts::Further;
 use berth::plan::RoutePlan;
 use berth::sys::link::Links;
@@ -21,7 +20,6 @@ use berth::sys::link::Links;
 const POD: &str = "10.77.0.2";
 const PEER: &str = "10.77.0.1";
 const FAR: &str = "10.50.0.1";
-const SOON: Duration = Duration::from_secs(20);
 
 /// A pod that is wired by the test, and `berth net` in it.
 struct Pod {
@@ -82,11 +80,7 @@ impl Pod {
     }
 
     fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + SOON;
-        while !holds(self) {
-            assert!(Instant::now() < end, "{what} did not come\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        support::find(what, PATIENCE, || self.log(), || holds(self).then_some(()));
     }
 
     fn rules(&self) -> Vec<String> {
@@ -330,7 +324,7 @@ fn a_guest_network_that_is_a_further_interfaces_too_is_refused() {
 
 /// One end of a link without Ethernet in a namespace (tun(4)).
 fn tun(netns: &Netns, name: &str) -> OwnedFd {
-    within(netns, || {
+    netns.within(|| {
         let file = File::options().read(true).write(true).open("/dev/net/tun").unwrap();
         let flags = u16::try_from(libc::IFF_TUN | libc::IFF_NO_PI).unwrap();
         berth::sys::ffi::tun_set_iff(&file, name, flags).unwrap();

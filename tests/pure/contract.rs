@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::support::sample;
 use berth::config::{Ambient, Options};
-use berth::facts::{DiskFile, Disks, Facts, Host, NetFacts, Resolver, Routing, Uplink};
+use berth::facts::{DiskFile, Facts, Resolver, Uplink};
 use berth::net::MacAddr;
 use berth::plan::Plan;
 use berth::plan::disk::{Root, Source};
@@ -11,49 +12,25 @@ use serde_json::Value;
 
 /// A pod as Calico makes it, with an empty image volume.
 fn facts() -> Facts {
-    Facts {
-        net: NetFacts {
-            uplink: Uplink {
-                name: "eth0".parse().unwrap(),
-                index: 3,
-                mac: MacAddr([0xee, 0xee, 0xee, 0xee, 0xee, 0xee]),
-                mtu: 1450,
-                address: "10.244.3.17/32".parse().unwrap(),
-                others: vec![],
-                gateway: Some("169.254.1.1".parse().unwrap()),
-            },
-            routing: Routing::default(),
-            resolver: Resolver {
-                nameservers: vec!["10.96.0.10".parse().unwrap()],
-                search: vec!["default.svc.cluster.local".into(), "cluster.local".into()],
-                ndots: 5,
-                skipped: vec![],
-            },
-            extra_rules: None,
-            metadata: None,
-        },
-        disks: Disks {
-            root_device: None,
-            block_devices: Default::default(),
-            image_dir_exists: true,
-            target: None,
-            overlays: vec![],
-            extra: vec![],
-            skipped: vec![],
-            userdata: None,
-            vendordata: None,
-            networkdata: None,
-        },
-        host: Host {
-            qemu: "/usr/bin/qemu-system-x86_64".into(),
-            cpus: 8,
-            kvm: true,
-            vhost_net: false,
-            can_setuid: true,
-            uid: 0,
-            kvm_gid: None,
-        },
-    }
+    let mut facts = sample::facts();
+    facts.net.uplink = Uplink {
+        name: "eth0".parse().unwrap(),
+        index: 3,
+        mac: MacAddr([0xee, 0xee, 0xee, 0xee, 0xee, 0xee]),
+        mtu: 1450,
+        address: "10.244.3.17/32".parse().unwrap(),
+        others: vec![],
+        gateway: Some("169.254.1.1".parse().unwrap()),
+    };
+    facts.net.routing.ip_forward = false;
+    facts.net.resolver = Resolver {
+        nameservers: vec!["10.96.0.10".parse().unwrap()],
+        search: vec!["default.svc.cluster.local".into(), "cluster.local".into()],
+        ndots: 5,
+        skipped: vec![],
+    };
+    facts.host.kvm = true;
+    facts
 }
 
 fn ambient() -> Ambient {

@@ -9,6 +9,9 @@
     reason = "a test may stop"
 )]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod contract;
 mod corpus;
 mod dhcp;

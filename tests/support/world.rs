@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Netns, checked, run, veth};
+use crate::support::{Netns, checked, find, run, veth};
 
 pub const POD: &str = "10.244.7.2";
 pub const PEER: &str = "10.244.7.3";
@@ -136,6 +136,10 @@ impl World {
         self.read("log")
     }
 
+    fn logs(&self) -> String {
+        format!("--- log\n{}\n--- serial\n{}", self.log(), self.serial())
+    }
+
     fn read(&self, name: &str) -> String {
         let path = self.path(&format!("{name}.{}", self.starts));
         String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
@@ -153,19 +157,7 @@ impl World {
 
     /// Waits until `what` holds; tells the logs when it does not in time.
     pub fn until<T>(&self, what: &str, limit: Duration, mut holds: impl FnMut(&Self) -> Option<T>) -> T {
-        let end = Instant::now() + limit;
-        loop {
-            if let Some(found) = holds(self) {
-                return found;
-            }
-            assert!(
-                Instant::now() < end,
-                "{what} did not happen in {limit:?}\n--- log\n{}\n--- serial\n{}",
-                self.log(),
-                self.serial()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        find(what, limit, || self.logs(), || holds(self))
     }
 
     /// Waits until the guest has booted and serves.
@@ -178,9 +170,8 @@ impl World {
             let ended = self.berth.as_mut().and_then(|berth| berth.try_wait().unwrap());
             assert!(
                 ended.is_none() && Instant::now() < end,
-                "the guest is not ready (berth: {ended:?})\n--- log\n{}\n--- serial\n{}",
-                self.log(),
-                self.serial()
+                "the guest is not ready (berth: {ended:?})\n{}",
+                self.logs()
             );
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -197,11 +188,7 @@ impl World {
             if Instant::now() >= end {
                 let _ = berth.kill();
                 let _ = berth.wait();
-                panic!(
-                    "berth did not end in {limit:?}\n--- log\n{}\n--- serial\n{}",
-                    self.log(),
-                    self.serial()
-                );
+                panic!("berth did not end in {limit:?}\n{}", self.logs());
             }
             std::thread::sleep(Duration::from_millis(20));
         }

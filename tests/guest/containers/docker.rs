@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::support::{Netns, checked};
+use crate::support::{Netns, checked, find};
 
 /// How long a guest may take on a busy machine, its container with it.
 const BOOT: Duration = Duration::from_secs(120);
@@ -112,15 +112,8 @@ impl Docker {
     }
 
     /// Waits for what holds soon.
-    pub fn until<T>(&self, what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
-        let end = Instant::now() + BOOT;
-        loop {
-            if let Some(found) = holds() {
-                return found;
-            }
-            assert!(Instant::now() < end, "{what}: not so");
-            std::thread::sleep(Duration::from_millis(200));
-        }
+    pub fn until<T>(&self, what: &str, holds: impl FnMut() -> Option<T>) -> T {
+        find(what, BOOT, String::new, holds)
     }
 
     pub fn inspect(&self, name: &str, what: &str) -> String {

@@ -3,14 +3,14 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::docker::Docker;
 use super::{answers, shell, world};
 use crate::chart::engine::Helm;
-use crate::support::{Netns, checked};
+use crate::support::{Netns, checked, find};
 
 const BOOT: Duration = Duration::from_secs(120);
 /// Ways of this kernel and of its control groups that podman does not find by itself.
@@ -83,15 +83,9 @@ impl Podman {
     }
 
     fn ready(&self, name: &str) {
-        let end = Instant::now() + BOOT;
-        loop {
-            let said = self.said(&format!("logs {name}"));
-            if said.lines().any(|line| line.trim_end().ends_with(" ready")) {
-                return;
-            }
-            assert!(Instant::now() < end, "{said}");
-            std::thread::sleep(Duration::from_millis(300));
-        }
+        let said = || self.said(&format!("logs {name}"));
+        let ready = || said().lines().any(|line| line.trim_end().ends_with(" ready")).then_some(());
+        find("the guest is ready", BOOT, said, ready);
     }
 
     /// The guest's image by HTTP, on every address of the namespace.

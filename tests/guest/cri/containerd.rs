@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::api::{self, Call};
 use super::spec::cgroups;
 use crate::containers::docker::{Docker, cache};
-use crate::support::{Netns, checked, world};
+use crate::support::{Netns, PATIENCE, checked, find, world};
 
 /// The node in the pods' network.
 pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
@@ -84,16 +84,14 @@ impl Containerd {
 
     /// Until the runtime and its network are.
     fn ready(&self) {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let state = self.tried(api::StatusRequest {}).map(|status| status.status.unwrap().conditions);
-            if state.as_ref().is_ok_and(|all| all.len() > 1 && all.iter().all(|one| one.status)) {
-                return;
-            }
-            let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap();
-            assert!(Instant::now() < end, "{state:?}\n{}", log());
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let state = || self.tried(api::StatusRequest {}).map(|status| status.status.unwrap().conditions);
+        let seen = || {
+            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap();
+            format!("{:?}\n{log}", state())
+        };
+        find("the runtime and its network", PATIENCE, seen, || {
+            state().is_ok_and(|all| all.len() > 1 && all.iter().all(|one| one.status)).then_some(())
+        });
     }
 
     fn ctr(&self, words: &[&str]) -> String {

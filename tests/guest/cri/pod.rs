@@ -14,7 +14,7 @@ use super::api::{
 };
 use super::containerd::Containerd;
 use super::{Spec, kubelet};
-use crate::support::peer::inside;
+use crate::support::within;
 
 /// How long a guest may take on a busy machine, its container with it.
 const BOOT: Duration = Duration::from_secs(150);
@@ -109,7 +109,7 @@ impl<'a> Pod<'a> {
             let to = SocketAddr::from((self.address, u16::try_from(port).unwrap()));
             let limit = Duration::from_secs(limit.unsigned_abs());
             let tried =
-                inside(&self.cri.node.path(), move || TcpStream::connect_timeout(&to, limit).map(|_| ()));
+                within(&self.cri.node.path(), move || TcpStream::connect_timeout(&to, limit).map(|_| ()));
             return tried.map_err(|error| format!("{to}: {error}"));
         }
         let words = probe["exec"]["command"].as_array().unwrap_or_else(|| panic!("{name} has no {kind}"));

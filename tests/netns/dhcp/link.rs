@@ -20,10 +20,9 @@ use crate::dhcp::Case;
 use crate::dhcp::config::Config;
 use crate::dhcp::packet::{ACK, DISCOVER, INFORM, OFFER, Packet, REQUEST, Reply, To, US, asks_for, mac};
 use crate::dhcp::wire::{ANOTHER_PORT, SOURCE_PORT, Wire};
-use crate::support::{Netns, veth};
+use crate::support::{Netns, PATIENCE, veth};
 
 const ALL: u16 = 3;
-const PATIENCE: Duration = Duration::from_secs(5);
 /// What a test may wait for.
 const BRIEF: Duration = Duration::from_secs(2);
 /// Without an answer to a later question, silence is this long: longer than a probe for an address.

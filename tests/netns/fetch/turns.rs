@@ -1,5 +1,6 @@
 //! Several launchers that want one image of a shared directory: one fetches, the others wait and take it.
 
+use crate::support::until;
 use std::fs::{File, Permissions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -21,14 +22,6 @@ use super::{Place, QUICK, image, leave_part, secrets, url};
 
 const ETAG: &str = "etag: \"one\"\r\n";
 const LONG: Duration = Duration::from_secs(60);
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + LONG;
-    while !done() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// Whether somebody waits for the lock (proc(5), `/proc/locks`).
 fn waited_for(lock: &Path) -> bool {

@@ -11,8 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::serve::{Running, Site, until};
-use crate::support::{Netns, checked, veth};
+use crate::serve::{Running, Site};
+use crate::support::{Netns, checked, until, veth};
 
 const SHORT: &str = "--lease-time=6 --least-lease-time=6";
 

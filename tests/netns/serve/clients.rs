@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::serve::{Running, Site, until};
-use crate::support::checked;
+use crate::serve::{Running, Site};
+use crate::support::{checked, until};
 
 fn dhclient(site: &Site, lease: &str) -> (Running, PathBuf) {
     let (script, _) = site.script();

@@ -9,9 +9,9 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use crate::serve::Running;
 use crate::serve::crowd::Crowd;
-use crate::serve::{PATIENCE, Running};
-use crate::support::{Netns, checked};
+use crate::support::{Netns, PATIENCE, checked};
 
 const LEASE_SECS: u64 = 30;
 const YEAR: i64 = 365 * 86_400;

@@ -1,5 +1,6 @@
 //! The lease file as people have it: a link into a volume, mounted by itself, in a directory that is not to be written.
 
+use crate::support::until;
 use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -10,7 +11,7 @@ use berth::net::MacAddr;
 use berth::proto::Now;
 use berth::proto::leases::{ClientId, HEADER, Hardware, Leases};
 
-use crate::serve::{Site, crowd, until};
+use crate::serve::{Site, crowd};
 
 /// Longer than a file may be before it is written anew.
 const LONG: usize = 300 << 10;

@@ -17,7 +17,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::serve::Site;
 use crate::serve::crowd::Crowd;
-use crate::support::Netns;
+use crate::support::{Netns, until};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// The issue's own bound.
@@ -216,7 +216,7 @@ fn h3_strangers_wait_for_each_other_though_link_or_address_came_late() {
         site.serve_both(&format!("{names} {words}"));
         site.server.ip(after);
         let works = || honest(&site, [10, 0, 0, 2].into(), 1).iter().all(Option::is_some);
-        super::until("an answer", works);
+        until("an answer", works);
         assert!(honest(&site, [10, 0, 0, 2].into(), 20).iter().all(Option::is_some), "{after}");
         Crowd::new(&site.client, "c0").lease(5);
         let (send, to) = (raw(&site), mac(&site.server, "s0"));
@@ -388,7 +388,7 @@ fn without_descriptors_the_server_waits_and_goes_on() {
     let mut held: Vec<TcpStream> =
         site.client.enter(|| async { (0..8).map(|_| TcpStream::connect((SERVER, 53)).unwrap()).collect() });
     let said = || fs::read_to_string(&log).unwrap().matches("takes no connection").count();
-    super::until("word of it", || said() == 1);
+    until("word of it", || said() == 1);
     let before = ticks();
     std::thread::sleep(Duration::from_secs(1));
     let used = ticks() - before;

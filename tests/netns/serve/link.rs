@@ -8,8 +8,8 @@ use berth::net::MacAddr;
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 
 use crate::serve::crowd::Crowd;
-use crate::serve::{Running, Site, until};
-use crate::support::checked;
+use crate::serve::{Running, Site};
+use crate::support::{checked, until};
 
 const CLIENT: MacAddr = MacAddr([2, 0, 0, 9, 0, 1]);
 

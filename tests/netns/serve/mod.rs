@@ -19,12 +19,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::support::{Netns, checked, veth};
-
-/// Clients wait at random between two attempts, and miss a moment now and then.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Ends with the test.
 struct Running(Child);
@@ -33,14 +29,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-fn until(what: &str, done: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < PATIENCE, "no {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

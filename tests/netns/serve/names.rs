@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::serve::{Running, Site, until};
-use crate::support::checked;
+use crate::serve::{Running, Site};
+use crate::support::{checked, until};
 
 /// A dnsmasq in the client's namespace as the upstream, and `berth serve` for names alone.
 fn names() -> (Site, Running) {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::serve::{Site, crowd};
-use crate::support::checked;
+use crate::support::{checked, until};
 
 #[test]
 fn one_lease_file_one_server() {
@@ -107,7 +107,7 @@ fn a_full_disk_gives_no_lease_and_loses_none_and_room_makes_it_go_on() {
     assert_eq!(log(&site).matches("cannot be written").count(), 1, "said once");
     fs::remove_file(other).unwrap();
     // Nobody has to ask for it.
-    super::until("room", || log(&site).contains("the lease file can be written again"));
+    until("room", || log(&site).contains("the lease file can be written again"));
     let after = crowd.lease_until_silent();
     assert!(after > 100, "{after} leases in 40 KiB more");
     drop(site.serving.take());

@@ -13,8 +13,8 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use crate::serve::{Site, until};
-use crate::support::Netns;
+use crate::serve::Site;
+use crate::support::{Netns, until};
 
 /// Ends with the test.
 struct Server(Arc<AtomicBool>);

@@ -1,9 +1,10 @@
 //! What people write in compose files and manifests, and what goes out for it.
 
+use crate::support::until;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::serve::{Running, Site, until};
+use crate::serve::{Running, Site};
 
 impl Site {
     /// Started with variables alone; its log.
