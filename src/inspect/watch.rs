@@ -32,6 +32,7 @@ pub async fn run(wanted: &Watch, out: &mut impl Write) -> Result<Code, Error> {
         }
     };
     tokio::pin!(over);
+    tracing::info!("listening");
     let mut told = 0;
     while wanted.count.is_none_or(|count| told < count) {
         let transaction = tokio::select! {

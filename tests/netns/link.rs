@@ -1,6 +1,6 @@
 //! The pod as it is found and the links as they are made, judged by iproute2 in namespaces of the test's own.
 
-use crate::support::{self, Netns, veth};
+use crate::support::{self, Netns, until, veth};
 use berth::config::{Ambient, Config, Options};
 use berth::facts::Facts;
 use berth::net::{IfName, MacAddr};
@@ -292,7 +292,10 @@ fn a_tap_in_use_is_left_as_it_is() {
     ensure(&pod, "eth0", 1, 1450).unwrap();
     let held = pod.enter(|| async { open_tap(&name("tap0"), 1) }).unwrap();
     // The bridge has a carrier a moment after its port has.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    until("a port that forwards", || {
+        pod.ip("-d link show tap0").contains("state forwarding")
+            && pod.ip("link show br0").contains("LOWER_UP")
+    });
     let before = shown(&pod);
     ensure(&pod, "eth0", 1, 1450).unwrap();
     assert_eq!(shown(&pod), before);

@@ -1,14 +1,11 @@
 //! `berth nft trace` on real packets, each test in network namespaces of its own.
 
+use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
-use crate::support::{Netns, veth};
+use crate::support::{Netns, until, veth};
 use serde_json::Value;
-
-/// Longer than anything here takes; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `pod` (10.1.1.2 on eth0) and a `peer` (10.1.1.1) beside it.
 struct Site {
@@ -30,7 +27,7 @@ impl Site {
         let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
         command.args(["nft", "--netns", &self.pod.path(), "trace"]).args(words.split_whitespace());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        wait("the marking table", || self.tables() == 1);
+        until("the marking table", || self.tables() == 1);
         child
     }
 
@@ -41,30 +38,10 @@ impl Site {
 
     /// One datagram from the peer.
     fn send(&self, to: &str, port: u16) {
-        within(&self.peer, || {
+        self.peer.within(|| {
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
             socket.send_to(b"hello", (to.parse::<Ipv4Addr>().unwrap(), port)).unwrap();
         });
-    }
-}
-
-fn within<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            let file = std::fs::File::open(netns.path()).unwrap();
-            let kind = rustix::thread::LinkNameSpaceType::Network;
-            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).unwrap();
-            work()
-        });
-        thread.join().unwrap()
-    })
-}
-
-fn wait(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -73,7 +50,7 @@ fn signal(child: &Child, signal: rustix::process::Signal) {
 }
 
 fn ended(mut child: Child) -> Output {
-    wait("the trace's end", || child.try_wait().unwrap().is_some());
+    until("the trace's end", || child.try_wait().unwrap().is_some());
     child.wait_with_output().unwrap()
 }
 
@@ -172,7 +149,7 @@ fn what_this_host_sends_is_told_too() {
     let site = Site::new("add table ip out { chain post { type filter hook postrouting priority 0; }; }");
     site.pod.nft("add rule ip out post oifname eth0 udp dport 4242 counter");
     let trace = site.start("--count 1 --port 4242");
-    within(&site.pod, || UdpSocket::bind("10.1.1.2:0").unwrap().send_to(b"x", "10.1.1.1:4242").unwrap());
+    site.pod.within(|| UdpSocket::bind("10.1.1.2:0").unwrap().send_to(b"x", "10.1.1.1:4242").unwrap());
     let told = text(&ended(trace));
     assert!(told.contains("this host to eth0: udp 10.1.1.2:"), "{told}");
     assert!(told.contains("ip out post  rule oifname \"eth0\" udp dport 4242 counter"), "{told}");
@@ -187,12 +164,17 @@ fn rules_that_are_replaced_meanwhile_are_told_as_they_are_now() {
         )
     };
     let site = Site::new(&rules("accept"));
-    let trace = site.start("--count 2 --port 4242 --iif eth0");
+    let mut trace = site.start("--count 2 --port 4242 --iif eth0");
+    let mut out = BufReader::new(trace.stdout.take().unwrap());
+    let mut told = String::new();
     site.send("10.1.1.2", 4242);
-    std::thread::sleep(Duration::from_millis(200));
+    while !told.contains("(verdict accept)") {
+        assert!(out.read_line(&mut told).unwrap() > 0, "{told}");
+    }
     site.pod.nft(&format!("delete table ip t; {}", rules("drop")));
     site.send("10.1.1.2", 4242);
-    let told = text(&ended(trace));
+    out.read_to_string(&mut told).unwrap();
+    text(&ended(trace));
     assert!(told.contains("rule udp dport 4242 accept (verdict accept)"), "{told}");
     assert!(told.contains("rule udp dport 4242 drop (verdict drop)"), "{told}");
 }
@@ -206,7 +188,7 @@ fn nothing_is_left_behind_however_it_ends() {
         let trace = site.start("");
         signal(&trace, how);
         assert_eq!(ended(trace).status.code(), code, "{how:?}");
-        wait("the table's end", || site.tables() == 0);
+        until("the table's end", || site.tables() == 0);
         assert_eq!(site.pod.nft("list ruleset"), before);
     }
     let output = ended(site.start("--for 200ms --port 1"));
@@ -229,7 +211,7 @@ fn a_reader_that_has_seen_enough_ends_it() {
     let site = Site::new(RULES);
     let mut trace = site.start("--protocol udp");
     drop(trace.stdout.take());
-    wait("the trace's end", || {
+    until("the trace's end", || {
         site.send("10.1.1.2", 4242);
         trace.try_wait().unwrap().is_some()
     });

@@ -8,19 +8,30 @@ pub const IDLE: &[u8] = &[0xf4, 0xeb, 0xfd];
 pub const POWEROFF: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4, 0xeb, 0xfd];
 /// Keyboard controller: reset line.
 pub const REBOOT: &[u8] = &[0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd];
-/// PM1_EN (0x602): power button. Polls PM1_STS (0x600) for it.
-pub const AWAIT_BUTTON: &[u8] =
-    &[0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef, 0xba, 0x00, 0x06, 0xed, 0xf6, 0xc4, 0x01, 0x74, 0xfa];
+/// PM1_EN (0x602): power button.
+const ENABLE_BUTTON: &[u8] = &[0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef];
+/// Polls PM1_STS (0x600) for the power button.
+const AWAIT_BUTTON: &[u8] = &[0xba, 0x00, 0x06, 0xed, 0xf6, 0xc4, 0x01, 0x74, 0xfa];
 
 /// Writes `text` to COM1 (0x3f8), goes on with `then`.
 pub fn says(text: &str, then: &[u8]) -> Vec<u8> {
+    says_after(&[], text, then)
+}
+
+/// Powers itself off when the button is pressed, and says "waiting" when it would hear that.
+pub fn waits_for_the_button() -> Vec<u8> {
+    says_after(ENABLE_BUTTON, "waiting", &[AWAIT_BUTTON, POWEROFF].concat())
+}
+
+fn says_after(first: &[u8], text: &str, then: &[u8]) -> Vec<u8> {
     // xor ax,ax; mov ds,ax; mov si,TEXT; next: lodsb; test al,al; jz then; mov dx,0x3f8; out dx,al; jmp next
-    let mut code = vec![
+    let mut code = first.to_vec();
+    code.extend([
         0x31, 0xc0, 0x8e, 0xd8, 0xbe, 0, 0, 0xac, 0x84, 0xc0, 0x74, 6, 0xba, 0xf8, 0x03, 0xee, 0xeb, 0xf5,
-    ];
+    ]);
     code.extend(then);
     let at = 0x7c00 + u16::try_from(code.len()).unwrap();
-    code[5..7].copy_from_slice(&at.to_le_bytes());
+    code[first.len() + 5..][..2].copy_from_slice(&at.to_le_bytes());
     code.extend(text.as_bytes());
     code.push(0);
     code

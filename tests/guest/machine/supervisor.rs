@@ -1,6 +1,5 @@
 //! The supervisor's process: what a test wants of it, its start, its log, its end.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -8,9 +7,9 @@ use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::support::{self, Netns};
+use crate::support::{self, Netns, sample};
 use berth::config::{self, Accel, Config, OnPoweroff, OnReboot};
-use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Routing, Uplink};
+use berth::facts::Facts;
 use berth::iso::Volume;
 use berth::net::MacAddr;
 use berth::plan::disk::{DiskPlan, ExtraDisk, Root, Seed};
@@ -69,121 +68,32 @@ impl Wanted {
     }
 
     pub fn config(&self) -> Config {
-        Config {
-            name: "vm".to_owned(),
-            hostname: "vm".to_owned(),
-            image: config::Image {
-                source: None,
-                proxies: config::Proxies::NONE,
-                target: None,
-                checksum: None,
-                max_bytes: None,
-                disk_size_bytes: None,
-            },
-            guest: config::Guest {
-                seed_format: config::SeedFormat::ConfigDrive,
-                seed_as: config::SeedAs::Disk,
-            },
-            network: config::Network {
-                vm: "192.168.254.2/30".parse().unwrap(),
-                gateway: [192, 168, 254, 1].into(),
-                uplink: None,
-                bridge: "br0".parse().unwrap(),
-                tap: "tap0".parse().unwrap(),
-                mtu: None,
-                mac: None,
-                reserved: vec![],
-                gateway_ports: vec![],
-                metadata_address: config::MetadataAddress::Allow,
-                serve: true,
-                dns: config::Dns::Gateway,
-                extra_rules: None,
-                nft_owner: false,
-            },
-            machine: config::Machine {
-                vcpu: u32::from(self.queues),
-                ram_mib: 64,
-                qemu: "qemu-system-x86_64".into(),
-                search_path: vec![],
-                accel: match self.accel.as_str() {
-                    "auto" => Accel::Auto,
-                    "kvm" => Accel::Kvm,
-                    _ => Accel::Tcg,
-                },
-                cpu: None,
-                launcher: self.launcher.clone(),
-                blk_opts: None,
-                raw_blk_opts: None,
-                net_opts: None,
-                placeholders: BTreeMap::new(),
-                reserve_vnc: true,
-                vnc: self.vnc_password.is_some(),
-                vnc_password_file: self.vnc_password.clone(),
-                uid: self.uid,
-                confine: true,
-                extra_args: self.extra.clone(),
-            },
-            lifecycle: config::Lifecycle {
-                on_poweroff: if self.restart { OnPoweroff::Restart } else { OnPoweroff::Exit },
-                on_reboot: if self.exit_on_reboot { OnReboot::Exit } else { OnReboot::Reset },
-                on_net_lost: config::OnNetLost::Wait,
-                grace: Duration::from_millis(self.grace_ms),
-                margin: Duration::from_millis(self.margin_ms),
-            },
-            paths: config::Paths {
-                image_dir: "/image".into(),
-                state_dir: "/run/berth".into(),
-                metadata: "/metadata".into(),
-                userdata: "/userdata".into(),
-                vendordata: None,
-                networkdata: None,
-                device_dir: "/dev/vm".into(),
-                volumes_dir: "/volumes".into(),
-                resolv_conf: "/etc/resolv.conf".into(),
-                ca_file: None,
-            },
-        }
+        let mut config = sample::config();
+        config.machine.vcpu = u32::from(self.queues);
+        config.machine.ram_mib = 64;
+        config.machine.accel = match self.accel.as_str() {
+            "auto" => Accel::Auto,
+            "kvm" => Accel::Kvm,
+            _ => Accel::Tcg,
+        };
+        config.machine.launcher.clone_from(&self.launcher);
+        config.machine.vnc = self.vnc_password.is_some();
+        config.machine.vnc_password_file.clone_from(&self.vnc_password);
+        config.machine.uid = self.uid;
+        config.machine.extra_args.clone_from(&self.extra);
+        config.lifecycle.on_poweroff = if self.restart { OnPoweroff::Restart } else { OnPoweroff::Exit };
+        config.lifecycle.on_reboot = if self.exit_on_reboot { OnReboot::Exit } else { OnReboot::Reset };
+        config.lifecycle.grace = Duration::from_millis(self.grace_ms);
+        config.lifecycle.margin = Duration::from_millis(self.margin_ms);
+        config
     }
 
     pub fn facts(&self) -> Facts {
-        Facts {
-            net: NetFacts {
-                uplink: Uplink {
-                    name: "eth0".parse().unwrap(),
-                    index: 2,
-                    mac: MacAddr::stable("vm", "uplink"),
-                    mtu: 1450,
-                    address: "127.0.0.1/8".parse().unwrap(),
-                    others: vec![],
-                    gateway: None,
-                },
-                routing: Routing::default(),
-                resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
-                extra_rules: None,
-                metadata: None,
-            },
-            disks: Disks {
-                root_device: None,
-                block_devices: Default::default(),
-                image_dir_exists: true,
-                target: None,
-                overlays: vec![],
-                extra: vec![],
-                skipped: vec![],
-                userdata: None,
-                vendordata: None,
-                networkdata: None,
-            },
-            host: Host {
-                qemu: "/usr/bin/qemu-system-x86_64".into(),
-                cpus: 8,
-                kvm: self.kvm,
-                vhost_net: false,
-                can_setuid: true,
-                uid: 0,
-                kvm_gid: None,
-            },
-        }
+        let mut facts = sample::facts();
+        // VNC listens there.
+        facts.net.uplink.address = "127.0.0.1/8".parse().unwrap();
+        facts.host.kvm = self.kvm;
+        facts
     }
 
     pub fn link(&self) -> LinkPlan {
@@ -242,7 +152,7 @@ pub fn open_tap(queues: u16) -> Vec<OwnedFd> {
 }
 
 /// A supervisor that takes longer is killed, and its test fails at the end of its output.
-pub const LIMIT: Duration = Duration::from_secs(40);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// A supervisor under test. Killed when dropped, and its QEMU with it.
 pub struct Running {
