@@ -16,4 +16,5 @@ mod contract;
 mod corpus;
 mod dhcp;
 mod layers;
+mod runner;
 mod validate;
