@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::world::{self, BOOT, POD, Volume, World};
-use crate::support::{self, checked};
+use crate::support::{self, checked, find};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -193,14 +193,7 @@ impl Unread {
 
     fn end(&mut self, signal: &str, within: Duration) -> ExitStatus {
         support::run("kill", &[signal, &self.berth.id().to_string()]);
-        let end = Instant::now() + within;
-        loop {
-            if let Some(status) = self.berth.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < end, "{signal} did not end it in {within:?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        find(&format!("its end by {signal}"), within, String::new, || self.berth.try_wait().unwrap())
     }
 }
 

@@ -107,7 +107,8 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     find(what, PATIENCE, String::new, || holds().then_some(()));
 }
 
-/// Waits for what `look` finds. A test whose `limit` is over fails, and tells what was `seen`.
+/// Waits for what `look` finds: it looks at once, then ever more seldom, since a look may be a process and guests that
+/// are emulated want the processor. A test whose `limit` is over fails, and tells what was `seen`.
 #[track_caller]
 pub fn find<T>(
     what: &str,
@@ -116,12 +117,14 @@ pub fn find<T>(
     mut look: impl FnMut() -> Option<T>,
 ) -> T {
     let end = Instant::now() + limit;
+    let mut pause = Duration::from_millis(2);
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(Instant::now() < end, "{what}: not within {limit:?}\n{}", seen());
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(200));
     }
 }
 

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::support::{Netns, checked, find};
+use crate::support::{Netns, PATIENCE, checked, find};
 
 /// How long a guest may take on a busy machine, its container with it.
 const BOOT: Duration = Duration::from_secs(120);
@@ -51,19 +51,11 @@ impl Docker {
             .spawn()
             .unwrap();
         let docker = Self { image, daemon, netns, dir, _lock: lock };
-        let end = Instant::now() + Duration::from_secs(60);
-        while !docker
-            .command()
-            .arg("info")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap()
-            .success()
-        {
-            assert!(Instant::now() < end, "{}", std::fs::read_to_string(path("errors")).unwrap());
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let errors = || std::fs::read_to_string(path("errors")).unwrap();
+        find("the daemon", PATIENCE, errors, || {
+            let info = docker.command().arg("info").output().unwrap();
+            info.status.success().then_some(())
+        });
         docker
     }
 
@@ -99,16 +91,23 @@ impl Docker {
 
     /// Waits until the guest has said so often that it is ready.
     pub fn ready(&self, name: &str, times: usize) {
-        let end = Instant::now() + BOOT;
         // Lines of the guest; those of berth go on.
         let said = |logs: String| logs.lines().filter(|line| line.trim_end().ends_with(" ready")).count();
-        while said(self.logs(name)) < times {
-            let state = self.inspect(name, "{{.State.Status}}");
-            // One that Docker starts again is for a moment neither ended nor running.
-            let lives = ["running", "restarting"].contains(&state.as_str());
-            assert!(lives && Instant::now() < end, "{name} is {state}\n{}", self.logs(name));
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        find(
+            "the guest is ready",
+            BOOT,
+            || self.logs(name),
+            || {
+                if said(self.logs(name)) >= times {
+                    return Some(());
+                }
+                let state = self.inspect(name, "{{.State.Status}}");
+                // One that Docker starts again is for a moment neither ended nor running.
+                let lives = ["running", "restarting"].contains(&state.as_str());
+                assert!(lives, "{name} is {state}\n{}", self.logs(name));
+                None
+            },
+        );
     }
 
     /// Waits for what holds soon.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use super::api::{
 };
 use super::containerd::Containerd;
 use super::{Spec, kubelet};
-use crate::support::within;
+use crate::support::{find, within};
 
 /// How long a guest may take on a busy machine, its container with it.
 const BOOT: Duration = Duration::from_secs(150);
@@ -121,36 +121,45 @@ impl<'a> Pod<'a> {
 
     /// Until the probe succeeds, sooner asked than a kubelet would.
     pub fn until(&self, name: &str, kind: &str) {
-        let end = Instant::now() + BOOT;
-        while let Err(error) = self.probe(name, kind) {
-            let status = self.status(name);
-            let late = Instant::now() >= end || status.state == EXITED;
-            assert!(!late, "{name} {kind}: {error}, exit code {}\n{}", status.exit_code, self.log(name));
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        find(
+            &format!("{name} {kind}"),
+            BOOT,
+            || self.log(name),
+            || {
+                let Err(error) = self.probe(name, kind) else { return Some(()) };
+                let status = self.status(name);
+                let lives = status.state != EXITED;
+                assert!(lives, "{name} {kind}: {error}, exit code {}\n{}", status.exit_code, self.log(name));
+                None
+            },
+        );
     }
 
     /// Until the guest says that it is up.
     pub fn booted(&self, name: &str) {
-        let end = Instant::now() + BOOT;
-        while !self.log(name).lines().any(|line| line.ends_with(" ready")) {
-            let state = self.status(name).state;
-            assert!(state != EXITED && Instant::now() < end, "{name} is {state}\n{}", self.log(name));
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        find(
+            &format!("{name} is ready"),
+            BOOT,
+            || self.log(name),
+            || {
+                let ready = self.log(name).lines().any(|line| line.ends_with(" ready"));
+                assert!(ready || self.status(name).state != EXITED, "{name} has ended\n{}", self.log(name));
+                ready.then_some(())
+            },
+        );
     }
 
     /// Until it has ended: its exit code.
     pub fn ended(&self, name: &str) -> i32 {
-        let end = Instant::now() + BOOT;
-        loop {
-            let status = self.status(name);
-            if status.state == EXITED {
-                return status.exit_code;
-            }
-            assert!(Instant::now() < end, "{name} runs on\n{}", self.log(name));
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        find(
+            &format!("{name} has ended"),
+            BOOT,
+            || self.log(name),
+            || {
+                let status = self.status(name);
+                (status.state == EXITED).then_some(status.exit_code)
+            },
+        )
     }
 
     /// SIGTERM, and within the pod's grace the end: its exit code. SIGKILL would come after it.

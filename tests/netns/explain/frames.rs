@@ -322,7 +322,7 @@ impl Yard {
             .collect();
         // Those that are told to pass are waited for; those that are not have had as long.
         let mut seen = BTreeSet::new();
-        for _ in 0..30 {
+        for _ in 0..300 {
             std::thread::sleep(Duration::from_millis(10));
             seen = self.seen(place.family);
             if wanted.iter().all(|number| seen.contains(number)) {

@@ -170,7 +170,7 @@ impl Range {
         let accepted = told.iter().filter(|(_, explanation)| explanation.outcome == Outcome::Accepted);
         let wanted: Vec<u32> = accepted.map(|(attempt, _)| attempt.shot.number).collect();
         let mut seen: BTreeMap<u32, Vec<(Who, Sight)>> = BTreeMap::new();
-        for _ in 0..30 {
+        for _ in 0..300 {
             std::thread::sleep(SETTLE);
             for (who, sight) in self.seen() {
                 seen.entry(sight.number).or_default().push((who, sight));
@@ -276,7 +276,7 @@ fn known_flows(site: &Site, range: &Range, dice: &mut Dice, count: u32) -> Flows
         }
     }
     let mut seen = 0;
-    for _ in 0..30 {
+    for _ in 0..300 {
         std::thread::sleep(SETTLE);
         seen += range.seen().len();
         if seen == count as usize * 2 {
