@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth::net::MacAddr;
 use berth::proto::frame::{Endpoint, udp4};
@@ -101,7 +101,9 @@ impl Crowd {
         let frame = udp4(end(client, from, 68), end(MacAddr([0xff; 6]), to, 67), &payload).unwrap();
         (&self.socket).write_all(&frame).unwrap();
         let mut buffer = [0; 2048];
-        loop {
+        // Under a flood there is always something to read.
+        let end = Instant::now() + self.silence;
+        while Instant::now() < end {
             let length = (&self.socket).read(&mut buffer).ok()?;
             let bytes = buffer.get(42..length).unwrap_or_default();
             let Ok(reply) = Message::decode(&mut Decoder::new(bytes)) else { continue };
@@ -112,5 +114,6 @@ impl Crowd {
                 return Some(reply);
             }
         }
+        None
     }
 }
