@@ -150,7 +150,7 @@ fn a_distribution_configured_by_a_config_drive_is_the_pod() {
         let (ready, listening) = std::sync::mpsc::channel();
         let peer = &world.peer;
         let heard = scope.spawn(move || {
-            World::within(peer, move || {
+            peer.within(move || {
                 let listener = TcpListener::bind((PEER, 9000)).unwrap();
                 ready.send(()).unwrap();
                 listener.accept().unwrap().1.ip().to_string()

@@ -304,7 +304,7 @@ fn a_hangup_that_was_to_be_ignored_is() {
 #[test]
 fn a_vnc_port_that_is_taken_or_a_qemu_that_does_nothing_is_code_19() {
     let mut world = World::new();
-    let held = World::within(&world.pod, || std::net::TcpListener::bind((POD, 5900)).unwrap());
+    let held = world.pod.within(|| std::net::TcpListener::bind((POD, 5900)).unwrap());
     world.start();
     assert_eq!(world.wait(SOON).code(), Some(19), "{}", world.log());
     assert!(world.log().contains("port 5900 of 10.244.7.2 is taken"), "{}", world.log());

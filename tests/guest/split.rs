@@ -252,7 +252,7 @@ fn a_tap_of_another_shape_or_owner_is_told() {
 /// Counts who asks for the image, and has none.
 fn image_server(world: &World) -> Arc<AtomicUsize> {
     let asked = Arc::new(AtomicUsize::new(0));
-    let listener = World::within(&world.peer, || TcpListener::bind((PEER, 80)).unwrap());
+    let listener = world.peer.within(|| TcpListener::bind((PEER, 80)).unwrap());
     let counter = asked.clone();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
@@ -291,7 +291,7 @@ fn what_this_container_may_not_do_is_told_before_the_image_is_asked_for() {
     ends(&split, &NO_TUN, "run", none, 4, "give the container the device");
     ends(&split, &NO_BIND, "run", none, 18, "needs CAP_NET_BIND_SERVICE");
     ends(&split, &[], "run", ("BERTH_TAP", "lo"), 4, "is no tap");
-    let taken = World::within(&split.world.pod, || TcpListener::bind("0.0.0.0:53").unwrap());
+    let taken = split.world.pod.within(|| TcpListener::bind("0.0.0.0:53").unwrap());
     ends(&split, &[], "run", none, 18, "DNS, port 53");
     drop(taken);
     split.world.pod.ip("rule add not from 192.168.254.0/24 lookup 100 priority 500");

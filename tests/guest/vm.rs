@@ -20,7 +20,7 @@ fn text(bytes: Vec<u8>) -> String {
 
 /// Reads at least `length` octets that a server says first.
 fn banner(netns: &Netns, port: u16, length: usize) -> String {
-    World::within(netns, move || {
+    netns.within(move || {
         let mut stream = TcpStream::connect((POD, port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut got = vec![0; length];
@@ -124,7 +124,7 @@ fn vnc_asks_for_the_password_of_the_file() {
     std::fs::write(world.path("vnc"), "secret\n").unwrap();
     let file = world.path("vnc").display().to_string();
     world.set("BERTH_VNC_PASSWORD_FILE", &file).start().ready();
-    let offered = World::within(&world.peer, || {
+    let offered = world.peer.within(|| {
         let mut stream = TcpStream::connect((POD, 5900)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut version = [0; 12];

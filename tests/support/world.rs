@@ -207,15 +207,10 @@ impl World {
         berth.wait().unwrap();
     }
 
-    /// Runs `work` in a thread inside a namespace.
-    pub fn within<T: Send + 'static>(netns: &Netns, work: impl FnOnce() -> T + Send + 'static) -> T {
-        netns.enter(|| async move { work() })
-    }
-
     /// One TCP exchange from a namespace: connects, sends, half-closes, reads to the end.
     pub fn tcp(netns: &Netns, to: &str, port: u16, send: &[u8]) -> std::io::Result<Vec<u8>> {
         let (to, send) = (SocketAddr::new(to.parse::<IpAddr>().unwrap(), port), send.to_vec());
-        Self::within(netns, move || {
+        netns.within(move || {
             let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
             stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             let mut writer = stream.try_clone()?;
@@ -234,7 +229,7 @@ impl World {
     /// One UDP exchange; None when nothing comes back in two seconds, three times.
     pub fn udp(netns: &Netns, to: &str, port: u16, send: &[u8]) -> Option<Vec<u8>> {
         let (to, send) = (SocketAddr::new(to.parse::<IpAddr>().unwrap(), port), send.to_vec());
-        Self::within(netns, move || {
+        netns.within(move || {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
             socket.connect(to).unwrap();
@@ -262,7 +257,7 @@ impl World {
     /// Tells the guest's shell something it will not live to answer.
     pub fn tell_guest(&self, line: &str) {
         let line = format!("{line}\n");
-        Self::within(&self.peer, move || {
+        self.peer.within(move || {
             let to: SocketAddr = (POD.parse::<IpAddr>().unwrap(), 2323).into();
             TcpStream::connect_timeout(&to, Duration::from_secs(5))
                 .unwrap()

@@ -15,6 +15,7 @@ use berth::plan::machine::{self, BaseFormat};
 use berth::proto::lifecycle::{By, Exit, Fault, Outcome};
 use berth::supervise::{self, Console, Signals};
 use guests::*;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use supervisor::*;
 use tokio::sync::watch;
 
@@ -290,8 +291,13 @@ fn a_stdout_that_nobody_reads_does_not_hold_up_the_stop() {
     let wanted = Wanted { grace_ms: 2000, margin_ms: 1000, ..Wanted::of(disk(directory.path(), &chatty)) };
     let mut running = Running::start(&wanted);
     running.await_log("QEMU runs the guest");
-    // A pipe has room for 64 KiB (pipe(7)).
-    until("a pipe that is full", || rustix::io::ioctl_fionread(&running.stdout).unwrap() >= 64 << 10);
+    let path = format!("/proc/{}/fd/1", running.process.id());
+    let pipe = std::fs::File::options().write(true).open(path).unwrap();
+    let takes_more = || {
+        rustix::event::poll(&mut [PollFd::new(&pipe, PollFlags::OUT)], Some(&Timespec::default())).unwrap()
+    };
+    until("a pipe that is full", || takes_more() == 0);
+    drop(pipe);
     let asked = running.signal("-TERM");
     let pressed = running.await_log("power button pressed") - asked;
     let (_, log) = running.end();
