@@ -1,7 +1,7 @@
 //! Rulesets made up at random, loaded into a real kernel by us: what is found is what was wanted, whatever was there
 //! before, and a second commit finds nothing to do.
 
-mod rulesets;
+pub mod rulesets;
 
 use std::collections::BTreeMap;
 use std::error::Error;
