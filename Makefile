@@ -34,13 +34,13 @@ build:
 	RUSTFLAGS='$(STATIC)' cargo build --release --locked --target $(TRIPLE)
 
 test: checks
-	@$(call tests,,)
+	@$(call tests,)
 
 test-full: packages-full guest
-	@$(call tests,-E 'binary(=full)',--test full)
+	@$(call tests,full::)
 
 e2e: packages-full guest
-	@$(call tests,-E 'binary(/^(chart|containers|cri|split)$$/)',--test chart --test containers --test cri --test split)
+	@$(call tests,chart:: containers:: cri:: split::)
 
 image: $(if $(filter local,$(BASES)),packages-image)
 	@BASES=$(BASES) examples/image.sh
@@ -63,14 +63,14 @@ checks: packages-full guest
 	@echo "==> lints"
 	cargo clippy --workspace --all-targets --features e2e --locked -- -D warnings
 
-# $(1), $(2): what of it, as nextest and as cargo test say it; everything when empty.
+# $(1): which modules of tests/guest; everything when empty.
 define tests
 echo "==> tests"; \
 if cargo nextest --version >/dev/null 2>&1; then \
-	cargo nextest run $(or $(1),--workspace) --locked --features e2e; \
+	cargo nextest run $(if $(1),--test guest,--workspace) --locked --features e2e -- $(1); \
 else \
 	echo "cargo-nextest is not installed: cargo test, one test at a time (several guests at once time out)"; \
-	cargo test $(or $(2),--workspace) --locked --features e2e -- --test-threads=1; \
+	cargo test $(if $(1),--test guest,--workspace) --locked --features e2e -- --test-threads=1 $(1); \
 fi
 endef
 
@@ -82,7 +82,7 @@ bench: packages-bench
 
 # One at a time: each guest wants a processor.
 reliability: packages-full guest
-	ROUNDS=$(or $(ROUNDS),50) cargo test --locked --features e2e --test reliability -- --ignored --nocapture --test-threads=1
+	ROUNDS=$(or $(ROUNDS),50) cargo test --locked --features e2e --test guest -- --ignored --nocapture --test-threads=1 reliability::
 
 guest: packages-full
 	@for script in examples/guest/*.sh; do echo "==> guest image: $$script"; "$$script"; done

@@ -11,7 +11,7 @@
 //!
 //! Pure rooms (`config`, `facts`, `plan`, `proto`, `nft`, `iso`) think and never touch; `sys` touches and never
 //! decides; the verbs (`apply`, `confine`, `serve`, `supervise`, `observe`, `halves`, `inspect`,
-//! `status`, `selftest`) see both; what they log leaves by `log`. `tests/layers.rs` holds the rooms to that.
+//! `status`, `selftest`) see both; what they log leaves by `log`. `tests/pure/layers.rs` holds the rooms to that.
 
 pub mod cli;
 pub mod config;

@@ -1,4 +1,4 @@
-//! What each fuzz target does with its bytes. `tests/corpus.rs` does the same with the committed corpus.
+//! What each fuzz target does with its bytes. `tests/pure/corpus.rs` does the same with the committed corpus.
 
 mod download;
 mod host;

@@ -25,6 +25,7 @@ pub async fn run(wanted: &Watch, out: &mut impl Write) -> Result<Code, Error> {
     let mut ruleset = dump(&firewall).await?;
     let before = text(&ruleset, &links).await?;
     let mut watching = Watching { before, colour: io::stdout().is_terminal() };
+    tracing::info!("listening");
     let over = async {
         match wanted.time {
             Some(time) => tokio::time::sleep(time).await,

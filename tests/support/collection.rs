@@ -1,6 +1,5 @@
 //! The rules of `tests/listing/*.rules`: `= FAMILY TYPE HOOK` begins a table with a chain `c` (and a chain `sub` to
 //! jump to), `+` adds something to the table called T, every other line is a rule for the chain.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! Choices by chance, the same for the same seed.
-#![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
 /// xorshift64*: small, and the same everywhere.
 #[derive(Debug)]

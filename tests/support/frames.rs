@@ -1,6 +1,4 @@
 //! Frames as a hostile guest writes them on its tap: every field at will, checksums right.
-#![allow(dead_code, reason = "each test program uses its own part of the support code")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

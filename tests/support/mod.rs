@@ -1,9 +1,18 @@
 //! Network namespaces for tests: made by the test, named after its process, gone when dropped.
 #![allow(dead_code, reason = "each test program uses its own part of the support code")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
+pub mod collection;
+pub mod dice;
+pub mod frames;
+pub mod peer;
+pub mod sample;
+pub mod site;
+pub mod world;
+
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -55,16 +64,16 @@ impl Netns {
     {
         let path = self.path();
         let thread = std::thread::spawn(move || {
-            let file = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-            rustix::thread::move_into_link_name_space(
-                std::os::fd::AsFd::as_fd(&file),
-                Some(rustix::thread::LinkNameSpaceType::Network),
-            )
-            .expect("entering the namespace needs CAP_SYS_ADMIN");
+            berth::sys::netns::enter(Path::new(&path)).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(work())
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// What `work` makes in a thread inside the namespace; sockets stay there.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        within(&self.path(), work)
     }
 
     pub fn path(&self) -> String {
@@ -75,6 +84,47 @@ impl Netns {
 impl Drop for Netns {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status();
+    }
+}
+
+/// As `Netns::within`, for a namespace of any name, such as another container's.
+pub fn within<T: Send>(netns: &str, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            berth::sys::netns::enter(Path::new(netns)).unwrap();
+            work()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// What anything may take that is done at once where nothing else is to be done. Only a test that fails waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until it holds.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    find(what, PATIENCE, String::new, || holds().then_some(()));
+}
+
+/// Waits for what `look` finds: it looks at once, then ever more seldom, since a look may be a process and guests that
+/// are emulated want the processor. A test whose `limit` is over fails, and tells what was `seen`.
+#[track_caller]
+pub fn find<T>(
+    what: &str,
+    limit: Duration,
+    seen: impl FnOnce() -> String,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let end = Instant::now() + limit;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: not within {limit:?}\n{}", seen());
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(200));
     }
 }
 

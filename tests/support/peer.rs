@@ -1,29 +1,15 @@
 //! Another pod: what it gets from a guest over TCP, UDP and ICMP.
-#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::checked;
-
-/// Runs `work` in a network namespace, such as another container's.
-pub fn inside<T: Send + 'static>(netns: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let netns = netns.to_owned();
-    let thread = std::thread::spawn(move || {
-        let file = std::fs::File::open(netns).unwrap();
-        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-        rustix::thread::move_into_link_name_space(file.as_fd(), kind).unwrap();
-        work()
-    });
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
+use crate::support::{checked, within};
 
 pub fn tcp(from: &str, to: Ipv4Addr, port: u16, send: &str) -> String {
     let send = send.to_owned();
-    inside(from, move || {
+    within(from, move || {
         let mut stream =
             TcpStream::connect_timeout(&SocketAddr::from((to, port)), Duration::from_secs(10)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -44,7 +30,7 @@ pub fn shell(from: &str, to: Ipv4Addr, line: &str) -> String {
 pub fn answers(from: &str, address: Ipv4Addr, to: Ipv4Addr) -> String {
     let hello = tcp(from, to, 8080, "");
     assert!(hello.contains(&format!("you are {address}:")), "{hello}");
-    let echo = inside(from, move || {
+    let echo = within(from, move || {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let mut buffer = [0; 64];

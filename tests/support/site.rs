@@ -1,8 +1,5 @@
 //! A pod with a peer and a guest in network namespaces, and what crosses between them.
-#![allow(dead_code, reason = "each test program uses its own part of the support code")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -14,28 +11,10 @@ use berth::nft::dump::Filter;
 use berth::nft::{Family, Ruleset};
 use berth::sys::netlink::Firewall;
 
-use crate::sample;
-use crate::support::{self, Netns};
-
-pub fn enter(netns: &Netns) {
-    let file = File::open(netns.path()).unwrap();
-    let kind = rustix::thread::LinkNameSpaceType::Network;
-    rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).unwrap();
-}
-
-/// What `work` makes while its thread is in `netns`; sockets stay there.
-pub fn within<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            enter(netns);
-            work()
-        });
-        thread.join().unwrap()
-    })
-}
+use crate::support::{self, Netns, sample};
 
 pub fn firewall(netns: &Netns) -> Firewall {
-    within(netns, || Firewall::start().unwrap())
+    netns.within(|| Firewall::start().unwrap())
 }
 
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -134,7 +113,7 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Answers everybody on TCP and UDP `port` with `name` and the address they come from, until the test ends.
 pub fn serve(netns: &Netns, name: &'static str, port: u16) {
     let any = (Ipv4Addr::UNSPECIFIED, port);
-    let (tcp, udp) = within(netns, || (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap()));
+    let (tcp, udp) = netns.within(|| (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap()));
     std::thread::spawn(move || {
         while let Ok((mut stream, from)) = tcp.accept() {
             std::thread::spawn(move || {
@@ -157,7 +136,7 @@ pub fn address(host: &str, port: u16) -> SocketAddr {
 }
 
 pub fn dial(from: &Netns, host: &str, port: u16) -> Option<TcpStream> {
-    let stream = within(from, || TcpStream::connect_timeout(&address(host, port), PATIENCE)).ok()?;
+    let stream = from.within(|| TcpStream::connect_timeout(&address(host, port), PATIENCE)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     Some(stream)
 }
@@ -170,7 +149,7 @@ pub fn talk(stream: &mut TcpStream) -> Option<String> {
 }
 
 pub fn udp_socket(from: &Netns, source: &str) -> UdpSocket {
-    let socket = within(from, || UdpSocket::bind(address(source, 0))).unwrap();
+    let socket = from.within(|| UdpSocket::bind(address(source, 0))).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }

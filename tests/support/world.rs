@@ -5,7 +5,6 @@
 //! ```
 //!
 //! Everything is bounded in time; what a test started is ended, by id, when the world is dropped.
-#![allow(dead_code, reason = "each test program uses its own part of the world")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Netns, checked, run, veth};
+use crate::support::{Netns, checked, find, run, veth};
 
 pub const POD: &str = "10.244.7.2";
 pub const PEER: &str = "10.244.7.3";
@@ -137,6 +136,10 @@ impl World {
         self.read("log")
     }
 
+    fn logs(&self) -> String {
+        format!("--- log\n{}\n--- serial\n{}", self.log(), self.serial())
+    }
+
     fn read(&self, name: &str) -> String {
         let path = self.path(&format!("{name}.{}", self.starts));
         String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
@@ -154,19 +157,7 @@ impl World {
 
     /// Waits until `what` holds; tells the logs when it does not in time.
     pub fn until<T>(&self, what: &str, limit: Duration, mut holds: impl FnMut(&Self) -> Option<T>) -> T {
-        let end = Instant::now() + limit;
-        loop {
-            if let Some(found) = holds(self) {
-                return found;
-            }
-            assert!(
-                Instant::now() < end,
-                "{what} did not happen in {limit:?}\n--- log\n{}\n--- serial\n{}",
-                self.log(),
-                self.serial()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        find(what, limit, || self.logs(), || holds(self))
     }
 
     /// Waits until the guest has booted and serves.
@@ -179,9 +170,8 @@ impl World {
             let ended = self.berth.as_mut().and_then(|berth| berth.try_wait().unwrap());
             assert!(
                 ended.is_none() && Instant::now() < end,
-                "the guest is not ready (berth: {ended:?})\n--- log\n{}\n--- serial\n{}",
-                self.log(),
-                self.serial()
+                "the guest is not ready (berth: {ended:?})\n{}",
+                self.logs()
             );
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -198,11 +188,7 @@ impl World {
             if Instant::now() >= end {
                 let _ = berth.kill();
                 let _ = berth.wait();
-                panic!(
-                    "berth did not end in {limit:?}\n--- log\n{}\n--- serial\n{}",
-                    self.log(),
-                    self.serial()
-                );
+                panic!("berth did not end in {limit:?}\n{}", self.logs());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -221,15 +207,10 @@ impl World {
         berth.wait().unwrap();
     }
 
-    /// Runs `work` in a thread inside a namespace.
-    pub fn within<T: Send + 'static>(netns: &Netns, work: impl FnOnce() -> T + Send + 'static) -> T {
-        netns.enter(|| async move { work() })
-    }
-
     /// One TCP exchange from a namespace: connects, sends, half-closes, reads to the end.
     pub fn tcp(netns: &Netns, to: &str, port: u16, send: &[u8]) -> std::io::Result<Vec<u8>> {
         let (to, send) = (SocketAddr::new(to.parse::<IpAddr>().unwrap(), port), send.to_vec());
-        Self::within(netns, move || {
+        netns.within(move || {
             let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
             stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             let mut writer = stream.try_clone()?;
@@ -248,7 +229,7 @@ impl World {
     /// One UDP exchange; None when nothing comes back in two seconds, three times.
     pub fn udp(netns: &Netns, to: &str, port: u16, send: &[u8]) -> Option<Vec<u8>> {
         let (to, send) = (SocketAddr::new(to.parse::<IpAddr>().unwrap(), port), send.to_vec());
-        Self::within(netns, move || {
+        netns.within(move || {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
             socket.connect(to).unwrap();
@@ -276,7 +257,7 @@ impl World {
     /// Tells the guest's shell something it will not live to answer.
     pub fn tell_guest(&self, line: &str) {
         let line = format!("{line}\n");
-        Self::within(&self.peer, move || {
+        self.peer.within(move || {
             let to: SocketAddr = (POD.parse::<IpAddr>().unwrap(), 2323).into();
             TcpStream::connect_timeout(&to, Duration::from_secs(5))
                 .unwrap()

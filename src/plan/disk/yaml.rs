@@ -333,7 +333,7 @@ mod tests {
         read(text).map_or_else(|error| error, |value| value.json())
     }
 
-    /// The table of a YAML 1.1 reader; `tests/seed.rs` asks PyYAML itself.
+    /// The table of a YAML 1.1 reader; `tests/netns/seed.rs` asks PyYAML itself.
     #[test]
     fn words_are_what_yaml_1_1_takes_them_for() {
         for (word, wanted) in [

@@ -1,0 +1,27 @@
+//! The launcher with QEMU: real guests, containers, the chart, a container runtime told as a kubelet tells it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test may stop"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod chart;
+mod confine;
+mod containers;
+mod cri;
+mod disks;
+mod files;
+mod full;
+mod life;
+mod machine;
+mod overlay;
+mod reliability;
+mod split;
+mod vm;

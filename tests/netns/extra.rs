@@ -1,0 +1,624 @@
+//! Operators' own rules: what we compile and commit lists as what `nft -j -f` makes of the same document.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::support::site::{block_on, firewall};
+use crate::support::{Netns, sample, veth};
+use berth::plan::extra::compile;
+use berth::sys::netlink::Firewall;
+use serde_json::{Value, json};
+
+/// Two namespaces: rules of ours in one, of nft's in the other.
+struct Bench {
+    ours: Netns,
+    theirs: Netns,
+    firewall: Firewall,
+    /// Reads theirs.
+    other: Firewall,
+}
+
+/// Rules and sets of a table.
+type Instructions = (Vec<Vec<berth::nft::Expr>>, Vec<Vec<berth::nft::Element>>);
+
+/// What the kernel was told: rules and elements, without what only nft reads (user data, sizes of sets).
+fn instructions(firewall: &Firewall) -> Vec<Instructions> {
+    let (_, ruleset) = block_on(firewall.dump(berth::nft::dump::Filter::default())).unwrap();
+    let of_table = |table: &berth::nft::Table| {
+        let rules = table.chains.iter().flat_map(|chain| &chain.rules).map(|rule| rule.exprs.clone());
+        let sets = table.sets.iter().map(|set| set.elements.clone());
+        (rules.collect(), sets.collect())
+    };
+    ruleset.canonical().tables.iter().map(of_table).collect()
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (ours, theirs) = (Netns::new("ours"), Netns::new("nft"));
+        let (firewall, other) = (firewall(&ours), firewall(&theirs));
+        Self { ours, theirs, firewall, other }
+    }
+
+    /// What is wrong with our version of the document, if anything.
+    fn compare(&self, document: &Value) -> Result<(), String> {
+        let text = document.to_string();
+        self.theirs.nft("flush ruleset");
+        nft_loads(&self.theirs, &text)?;
+        self.compare_loaded(&text)
+    }
+
+    /// The same, with what nft has loaded already.
+    fn compare_loaded(&self, text: &str) -> Result<(), String> {
+        self.ours.nft("flush ruleset");
+        let wanted = compile(text).map_err(|error| error.to_string())?;
+        let first = block_on(self.firewall.commit(wanted.clone()))
+            .map_err(|error| format!("{}\n{wanted}", berth::exit::story(&error)))?;
+        let (ours, theirs) = (self.ours.nft("list ruleset"), self.theirs.nft("list ruleset"));
+        if ours != theirs {
+            let only = |some: &str, other: &str| {
+                let lines: Vec<&str> =
+                    some.lines().filter(|line| !other.lines().any(|o| o == *line)).collect();
+                lines.join("\n")
+            };
+            return Err(format!("ours:\n{}\nnft's:\n{}", only(&ours, &theirs), only(&theirs, &ours)));
+        }
+        let (ours, theirs) = (instructions(&self.firewall), instructions(&self.other));
+        if ours != theirs {
+            return Err(format!("other instructions\nours {ours:?}\nnft's {theirs:?}"));
+        }
+        let again = block_on(self.firewall.commit(wanted.clone())).unwrap();
+        if again != first {
+            let (_, found) = block_on(self.firewall.dump(berth::nft::dump::Filter::default())).unwrap();
+            return Err(format!(
+                "a second commit is not a no-op\nwanted {:#?}\nfound {:#?}",
+                wanted.canonical(),
+                found.canonical()
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn nft_loads(netns: &Netns, text: &str) -> Result<(), String> {
+    let mut nft = netns.command("nft");
+    nft.args(["-j", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut nft = nft.spawn().unwrap();
+    nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = nft.wait_with_output().unwrap();
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("nft refuses it: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// A document with one chain and one rule of these statements.
+fn rule(family: &str, chain: &Value, statements: &Value) -> Value {
+    let mut base = json!({ "family": family, "table": "t", "name": "c" });
+    for (key, value) in chain.as_object().unwrap() {
+        base[key] = value.clone();
+    }
+    json!({ "nftables": [
+        { "add": { "table": { "family": family, "name": "t" } } },
+        { "add": { "chain": { "family": family, "table": "t", "name": "other" } } },
+        { "add": { "chain": base } },
+        { "add": { "counter": { "family": family, "table": "t", "name": "hits" } } },
+        { "add": { "set": { "family": family, "table": "t", "name": "hosts", "type": "ipv4_addr", "elem": ["10.0.0.1", "10.0.0.7"] } } },
+        { "add": { "set": { "family": family, "table": "t", "name": "nets", "type": "ipv4_addr", "flags": ["interval"],
+            "elem": [ { "prefix": { "addr": "10.0.0.0", "len": 8 } }, { "range": ["192.168.0.5", "192.168.0.9"] } ] } } },
+        { "add": { "map": { "family": family, "table": "t", "name": "backends", "type": "inet_service", "map": "ipv4_addr",
+            "elem": [[80, "10.0.0.2"], [443, "10.0.0.3"]] } } },
+        { "add": { "map": { "family": family, "table": "t", "name": "verdicts", "type": ["ipv4_addr", "inet_service"], "map": "verdict",
+            "elem": [[{ "concat": ["10.0.0.2", 80] }, { "accept": null }], [{ "concat": ["10.0.0.3", 81] }, { "jump": { "target": "other" } }]] } } },
+        { "add": { "rule": { "family": family, "table": "t", "chain": "c", "expr": statements } } },
+    ]})
+}
+
+fn filter() -> Value {
+    json!({ "type": "filter", "hook": "input", "prio": 0, "policy": "accept" })
+}
+
+fn nat(hook: &str) -> Value {
+    json!({ "type": "nat", "hook": hook, "prio": if hook == "postrouting" { 100 } else { -100 } })
+}
+
+fn payload(protocol: &str, field: &str) -> Value {
+    json!({ "payload": { "protocol": protocol, "field": field } })
+}
+
+fn meta(key: &str) -> Value {
+    json!({ "meta": { "key": key } })
+}
+
+fn ct(key: &str) -> Value {
+    json!({ "ct": { "key": key } })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is made where it is given")]
+fn test(left: &Value, op: &str, right: Value) -> Value {
+    json!({ "match": { "left": left, "op": op, "right": right } })
+}
+
+/// Family, chain, statements.
+fn rules() -> Vec<(&'static str, Value, Value)> {
+    let tcp_dport = payload("tcp", "dport");
+    let (ip_saddr, ip_daddr) = (payload("ip", "saddr"), payload("ip", "daddr"));
+    let accept = json!({ "accept": null });
+    let mut all = Vec::new();
+    let mut both = |statements: Value| {
+        all.push(("ip", filter(), statements.clone()));
+        all.push(("inet", filter(), statements));
+    };
+    // Matches on header fields, one by one.
+    both(json!([test(&tcp_dport, "==", json!(22)), accept]));
+    both(json!([test(&tcp_dport, "==", json!("ssh")), accept]));
+    both(json!([test(&tcp_dport, "!=", json!(22)), { "drop": null }]));
+    both(json!([test(&tcp_dport, ">", json!(1023)), accept]));
+    both(json!([test(&tcp_dport, "<=", json!(1023)), accept]));
+    both(json!([test(&tcp_dport, "==", json!({ "range": [1000, 2000] })), accept]));
+    both(json!([test(&tcp_dport, "!=", json!({ "range": [1000, 2000] })), accept]));
+    both(json!([test(&ip_saddr, "==", json!("10.1.2.3")), accept]));
+    both(json!([test(&ip_saddr, "==", json!({ "prefix": { "addr": "10.1.2.0", "len": 24 } })), accept]));
+    both(json!([test(&ip_saddr, "!=", json!({ "prefix": { "addr": "172.16.0.0", "len": 12 } })), accept]));
+    both(json!([test(&ip_saddr, "==", json!({ "range": ["10.0.0.5", "10.0.0.9"] })), accept]));
+    both(json!([
+        test(&payload("udp", "sport"), "==", json!(53)),
+        test(&ip_daddr, "==", json!("10.0.0.1")),
+        accept
+    ]));
+    both(json!([test(&payload("ip", "protocol"), "==", json!("icmp")), accept]));
+    both(json!([test(&payload("ip", "ttl"), "<", json!(5)), { "drop": null }]));
+    both(json!([test(&payload("ip", "dscp"), "==", json!("af21")), accept]));
+    both(json!([test(&payload("ip", "length"), ">", json!(1400)), accept]));
+    both(json!([test(&payload("icmp", "type"), "==", json!("echo-request")), { "counter": null }, accept]));
+    both(json!([test(&payload("th", "dport"), "==", json!(53)), accept]));
+    both(json!([test(&payload("ip", "frag-off"), "!=", json!(0)), accept]));
+    // Flags.
+    both(json!([test(&ct("state"), "in", json!(["established", "related"])), accept]));
+    both(json!([test(&ct("state"), "in", json!("invalid")), { "drop": null }]));
+    both(json!([test(&ct("state"), "==", json!("new")), accept]));
+    both(json!([test(&ct("state"), "==", json!({ "set": ["new", "established"] })), accept]));
+    both(json!([test(&ct("status"), "in", json!("dnat")), accept]));
+    both(json!([test(&payload("tcp", "flags"), "in", json!("syn")), accept]));
+    both(json!([test(&payload("tcp", "flags"), "==", json!("syn")), accept]));
+    both(json!([
+        test(&json!({ "&": [payload("tcp", "flags"), { "|": ["syn", "ack"] }] }), "==", json!("syn")),
+        accept
+    ]));
+    // Meta and ct.
+    both(json!([test(&meta("iifname"), "==", json!("eth0")), accept]));
+    both(json!([test(&meta("iifname"), "!=", json!("veth*")), accept]));
+    both(json!([test(&meta("iifname"), "==", json!({ "set": ["eth0", "lo"] })), accept]));
+    both(json!([test(&meta("mark"), "==", json!(0x42)), accept]));
+    both(json!([test(&meta("mark"), "==", json!({ "range": [1, 9] })), accept]));
+    both(json!([test(&json!({ "&": [meta("mark"), 0xff] }), "==", json!(0x10)), accept]));
+    both(json!([test(&meta("length"), ">", json!(100)), accept]));
+    both(json!([
+        test(&meta("l4proto"), "==", json!({ "set": ["tcp", "udp"] })),
+        test(&payload("th", "dport"), "==", json!(53)),
+        accept
+    ]));
+    both(json!([test(&meta("l4proto"), "==", json!("tcp")), test(&tcp_dport, "==", json!(80)), accept]));
+    both(json!([test(&meta("pkttype"), "==", json!("broadcast")), { "drop": null }]));
+    both(json!([test(&meta("skuid"), "==", json!(1000)), accept]));
+    both(json!([test(&ct("mark"), "==", json!(7)), accept]));
+    both(json!([test(&ct("direction"), "==", json!("reply")), accept]));
+    both(json!([
+        test(&meta("l4proto"), "==", json!("tcp")),
+        test(&json!({ "ct": { "key": "proto-dst", "dir": "original" } }), "==", json!(80)),
+        accept
+    ]));
+    both(json!([
+        test(&json!({ "fib": { "result": "type", "flags": ["daddr"] } }), "==", json!("local")),
+        accept
+    ]));
+    both(
+        json!([test(&json!({ "fib": { "result": "oif", "flags": ["saddr", "iif"] } }), "==", json!(false)), { "drop": null }]),
+    );
+    // Sets and maps.
+    both(json!([test(&tcp_dport, "==", json!({ "set": [22, 80, 443] })), accept]));
+    both(json!([test(&tcp_dport, "!=", json!({ "set": [22, { "range": [100, 200] }, 65535] })), accept]));
+    both(json!([
+        test(&tcp_dport, "==", json!({ "set": [{ "range": [10, 20] }, { "range": [21, 30] }, 5] })),
+        accept
+    ]));
+    both(json!([
+        test(
+            &ip_saddr,
+            "==",
+            json!({ "set": [{ "prefix": { "addr": "10.0.0.0", "len": 8 } }, "192.168.0.1"] })
+        ),
+        accept
+    ]));
+    both(json!([test(&ip_saddr, "==", json!("@hosts")), accept]));
+    both(json!([test(&ip_saddr, "!=", json!("@nets")), { "drop": null }]));
+    both(json!([test(&meta("mark"), "==", json!({ "set": [1, 2, 0x300] })), accept]));
+    both(json!([
+        test(
+            &json!({ "concat": [ip_saddr, tcp_dport] }),
+            "==",
+            json!({ "set": [{ "concat": ["10.0.0.1", 80] }, { "concat": ["10.0.0.2", 443] }] })
+        ),
+        accept
+    ]));
+    both(json!([
+        test(
+            &json!({ "concat": [meta("iifname"), ip_saddr] }),
+            "==",
+            json!({ "set": [{ "concat": ["eth0", { "prefix": { "addr": "10.0.0.0", "len": 8 } }] }] })
+        ),
+        accept
+    ]));
+    both(
+        json!([{ "vmap": { "key": tcp_dport, "data": { "set": [[22, accept], [80, { "drop": null }], [81, { "jump": { "target": "other" } }]] } } }]),
+    );
+    both(json!([{ "vmap": { "key": { "concat": [ip_daddr, tcp_dport] }, "data": "@verdicts" } }]));
+    both(
+        json!([{ "vmap": { "key": ip_saddr, "data": { "set": [[{ "prefix": { "addr": "10.0.0.0", "len": 8 } }, accept], ["192.168.0.1", { "return": null }]] } } }]),
+    );
+    // Statements.
+    both(json!([{ "counter": null }]));
+    both(json!([{ "counter": { "packets": 5, "bytes": 500 } }, { "continue": null }]));
+    both(json!([{ "counter": "hits" }, { "return": null }]));
+    both(json!([{ "jump": { "target": "other" } }]));
+    both(json!([{ "goto": { "target": "other" } }]));
+    both(json!([{ "log": null }]));
+    both(json!([{ "log": { "prefix": "in: ", "level": "info", "flags": ["tcp options", "ip options"] } }]));
+    both(
+        json!([{ "log": { "prefix": "x", "group": 2, "snaplen": 100, "queue-threshold": 3 } }, { "drop": null }]),
+    );
+    both(json!([{ "limit": { "rate": 10, "per": "second" } }, accept]));
+    both(json!([{ "limit": { "rate": 10, "per": "minute", "burst": 20, "inv": true } }, { "drop": null }]));
+    both(
+        json!([{ "limit": { "rate": 2, "rate_unit": "mbytes", "per": "second", "burst": 5, "burst_unit": "kbytes" } }, accept]),
+    );
+    both(json!([{ "reject": null }]));
+    both(json!([{ "reject": { "type": "tcp reset" } }]));
+    both(json!([{ "reject": { "type": "icmp", "expr": "host-unreachable" } }]));
+    both(json!([test(&tcp_dport, "==", json!(113)), { "reject": { "type": "tcp reset" } }]));
+    both(json!([{ "mangle": { "key": meta("mark"), "value": 0x10 } }]));
+    both(json!([{ "mangle": { "key": ct("mark"), "value": meta("mark") } }]));
+    both(
+        json!([{ "mangle": { "key": meta("mark"), "value": { "map": { "key": tcp_dport, "data": { "set": [[22, 1], [80, 2]] } } } } }]),
+    );
+    both(json!([{ "mangle": { "key": payload("tcp", "dport"), "value": 8080 } }]));
+    both(json!([{ "mangle": { "key": payload("ip", "daddr"), "value": "10.9.9.9" } }]));
+    let clamp = json!([test(&payload("tcp", "flags"), "in", json!("syn")),
+        { "mangle": { "key": { "tcp option": { "name": "maxseg", "field": "size" } }, "value": { "rt": { "key": "mtu" } } } }]);
+    both(
+        json!([{ "mangle": { "key": { "tcp option": { "name": "maxseg", "field": "size" } }, "value": 1400 } }]),
+    );
+    both(json!([{ "notrack": null }]));
+    for family in ["ip", "ip6", "inet"] {
+        let forward = json!({ "type": "filter", "hook": "forward", "prio": -150 });
+        all.push((family, forward, clamp.clone()));
+    }
+    // Of one family.
+    let ip6 = payload("ip6", "saddr");
+    for family in ["ip6", "inet"] {
+        all.push((family, filter(), json!([test(&ip6, "==", json!("fd00::1")), accept])));
+        all.push((
+            family,
+            filter(),
+            json!([test(&ip6, "==", json!({ "prefix": { "addr": "fd00::", "len": 56 } })), accept]),
+        ));
+        all.push((
+            family,
+            filter(),
+            json!([test(&ip6, "==", json!({ "set": ["fd00::1", "fd00::2"] })), accept]),
+        ));
+        all.push((
+            family,
+            filter(),
+            json!([
+                test(
+                    &payload("icmpv6", "type"),
+                    "==",
+                    json!({ "set": ["nd-neighbor-solicit", "echo-request"] })
+                ),
+                accept
+            ]),
+        ));
+        all.push((family, filter(), json!([{ "reject": { "type": "icmpv6", "expr": "admin-prohibited" } }])));
+        all.push((family, filter(), json!([test(&payload("ip6", "nexthdr"), "==", json!("udp")), accept])));
+        all.push((
+            family,
+            filter(),
+            json!([
+                test(
+                    &json!({ "concat": [ip6, payload("udp", "dport")] }),
+                    "==",
+                    json!({ "set": [{ "concat": ["fd00::1", 53] }] })
+                ),
+                accept
+            ]),
+        ));
+    }
+    all.push(("ip6", filter(), json!([{ "reject": null }])));
+    all.push(("inet", filter(), json!([{ "reject": { "type": "icmpx", "expr": "no-route" } }])));
+    all.push((
+        "inet",
+        filter(),
+        json!([test(&meta("nfproto"), "==", json!("ipv6")), test(&ip6, "==", json!("fd00::1")), accept]),
+    ));
+    all.push((
+        "bridge",
+        filter(),
+        json!([test(&payload("ether", "saddr"), "!=", json!("02:00:00:00:00:01")), { "drop": null }]),
+    ));
+    all.push((
+        "bridge",
+        filter(),
+        json!([test(&ip_saddr, "==", json!("10.0.0.1")), test(&tcp_dport, "==", json!(22)), accept]),
+    ));
+    all.push(("bridge", filter(), json!([test(&payload("ether", "type"), "==", json!("arp")), accept])));
+    all.push((
+        "inet",
+        filter(),
+        json!([test(&payload("ether", "saddr"), "==", json!("02:00:00:00:00:01")), accept]),
+    ));
+    all.push((
+        "arp",
+        filter(),
+        json!([
+            test(&payload("arp", "operation"), "==", json!("request")),
+            test(&payload("arp", "saddr ip"), "==", json!("10.0.0.1")),
+            accept
+        ]),
+    ));
+    // NAT.
+    for (family, more) in [("ip", json!({})), ("inet", json!({ "family": "ip" }))] {
+        let to = |value: Value| {
+            let mut to = more.clone();
+            for (key, value) in value.as_object().unwrap() {
+                to[key] = value.clone();
+            }
+            to
+        };
+        let web = test(&tcp_dport, "==", json!(80));
+        all.push((
+            family,
+            nat("prerouting"),
+            json!([test(&ip_daddr, "==", json!("10.0.0.1")), { "dnat": to(json!({ "addr": "10.9.0.1" })) }]),
+        ));
+        all.push((
+            family,
+            nat("prerouting"),
+            json!([web, { "dnat": to(json!({ "addr": "10.9.0.1", "port": 8080 })) }]),
+        ));
+        all.push((family, nat("prerouting"), json!([web, { "dnat": to(json!({ "addr": { "range": ["10.9.0.1", "10.9.0.4"] }, "port": { "range": [8000, 8010] } })) }])));
+        all.push((family, nat("prerouting"), json!([test(&ip_daddr, "==", json!("10.0.0.1")), { "dnat": to(json!({ "addr": { "map": { "key": tcp_dport, "data": "@backends" } } })) }])));
+        all.push((family, nat("prerouting"), json!([{ "dnat": to(json!({ "addr": { "map": { "key": tcp_dport, "data": { "set": [[80, "10.0.0.5"], [81, "10.0.0.6"]] } } } })) }])));
+        all.push((family, nat("postrouting"), json!([test(&meta("oifname"), "==", json!("eth0")), { "snat": to(json!({ "addr": "10.0.0.9", "flags": ["random", "persistent"] })) }])));
+        all.push((
+            family,
+            nat("postrouting"),
+            json!([web, { "snat": to(json!({ "addr": "10.0.0.9", "port": { "range": [1024, 2048] } })) }]),
+        ));
+        all.push((family, nat("postrouting"), json!([{ "masquerade": null }])));
+        all.push((
+            family,
+            nat("postrouting"),
+            json!([web, { "masquerade": { "port": { "range": [1024, 2048] }, "flags": ["fully-random"] } }]),
+        ));
+        all.push((family, nat("prerouting"), json!([web, { "redirect": { "port": 3128 } }])));
+        all.push((family, nat("prerouting"), json!([{ "redirect": null }])));
+    }
+    all.push((
+        "ip6",
+        nat("prerouting"),
+        json!([test(&tcp_dport, "==", json!(80)), { "dnat": { "addr": "fd00::9", "port": 8080 } }]),
+    ));
+    all
+}
+
+#[test]
+fn our_rules_list_as_those_that_nft_makes_of_the_same_document() {
+    let bench = Bench::new();
+    let rules = rules();
+    let mut wrong = Vec::new();
+    for (family, chain, statements) in &rules {
+        if let Err(why) = bench.compare(&rule(family, chain, statements)) {
+            wrong.push(format!("{family} {statements}\n{why}"));
+        }
+    }
+    println!("{} of {} rules list identically", rules.len() - wrong.len(), rules.len());
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rules.len(), wrong.join("\n"));
+}
+
+/// Whole documents: (name, objects).
+fn documents() -> Vec<(&'static str, Value)> {
+    let of = |more: Value| {
+        let mut object = json!({ "family": "inet", "table": "t" });
+        for (key, value) in more.as_object().unwrap() {
+            object[key] = value.clone();
+        }
+        object
+    };
+    let table = json!({ "table": { "family": "inet", "name": "t" } });
+    let chain = json!({ "chain": of(json!({ "name": "c", "type": "filter", "hook": "forward", "prio": -150, "policy": "drop" })) });
+    let port = payload("tcp", "dport");
+    let rule = |expr: Value, comment: &str| json!({ "rule": of(json!({ "chain": "c", "expr": expr, "comment": comment })) });
+    vec![
+        (
+            "bare objects, with metainfo, comments and an insert",
+            json!([
+                { "metainfo": { "json_schema_version": 1 } }, table, chain,
+                rule(json!([test(&port, "==", json!(1)), { "accept": null }]), "first"),
+                { "add": rule(json!([test(&port, "==", json!(2)), { "accept": null }]), "second") },
+                { "insert": rule(json!([test(&port, "==", json!(3)), { "accept": null }]), "third, at the head") },
+            ]),
+        ),
+        (
+            "a chain that is jumped to before it is there",
+            json!([
+                table, chain, { "chain": of(json!({ "name": "later" })) },
+                rule(json!([{ "jump": { "target": "later" } }]), "x"),
+            ]),
+        ),
+        (
+            "sets of all kinds",
+            json!([
+                table,
+                { "set": of(json!({ "name": "a", "type": "ipv6_addr", "elem": ["fd00::2", "fd00::1"]})) },
+                { "set": of(json!({ "name": "b", "type": "ether_addr", "elem": ["02:00:00:00:00:01"] })) },
+                { "set": of(json!({ "name": "d", "type": "inet_proto", "elem": ["tcp", "udp"] })) },
+                { "set": of(json!({ "name": "e", "type": "mark", "elem": [1, 0x10000] })) },
+                { "set": of(json!({ "name": "f", "type": "ifname", "elem": ["eth0", "br0"] })) },
+                { "set": of(json!({ "name": "g", "type": "ipv4_addr", "flags": ["timeout"], "timeout": 3600, "gc-interval": 12, "size": 1000 })) },
+                { "set": of(json!({ "name": "h", "type": "inet_service", "flags": ["interval"], "policy": "memory",
+                    "elem": [{ "range": [0, 10] }, { "range": [65_000, 65_535] }, 100] })) },
+                { "set": of(json!({ "name": "i", "type": ["ipv4_addr", "inet_service"], "flags": ["interval"],
+                    "elem": [{ "concat": [{ "prefix": { "addr": "10.0.0.0", "len": 8 } }, { "range": [80, 90] }] },
+                             { "concat": ["192.168.0.1", 443] }] })) },
+                { "set": of(json!({ "name": "j", "type": "mark", "flags": ["interval"], "elem": [{ "range": [1, 9] }] })) },
+                { "set": of(json!({ "name": "k", "type": "ipv4_addr", "flags": ["constant"],
+                    "elem": [{ "elem": { "val": "10.0.0.1", "comment": "the router" } }] })) },
+            ]),
+        ),
+        (
+            "elements added later, between others",
+            json!([
+                table,
+                { "set": of(json!({ "name": "s", "type": "inet_service", "flags": ["interval"], "elem": [{ "range": [10, 20] }] })) },
+                { "map": of(json!({ "name": "m", "type": "inet_service", "map": "mark" })) },
+                { "add": { "element": of(json!({ "name": "s", "elem": [5, { "range": [21, 30] }] })) } },
+                { "add": { "element": of(json!({ "name": "m", "elem": [[80, 1], [81, 0x20]] })) } },
+            ]),
+        ),
+        (
+            "maps of all kinds",
+            json!([
+                table, chain, { "chain": of(json!({ "name": "web" })) },
+                { "map": of(json!({ "name": "v", "type": "inet_service", "map": "verdict", "flags": ["interval"],
+                    "elem": [[{ "range": [80, 89] }, { "jump": { "target": "web" } }], [443, { "accept": null }]] })) },
+                { "map": of(json!({ "name": "n", "type": "ifname", "map": "verdict", "elem": [["eth0", { "goto": { "target": "web" } }], ["*", { "drop": null }]] })) },
+                { "map": of(json!({ "name": "p", "type": "ipv4_addr", "map": "inet_service", "elem": [["10.0.0.1", 80]] })) },
+                rule(json!([{ "vmap": { "key": port, "data": "@v" } }]), "by port"),
+                rule(json!([{ "vmap": { "key": meta("iifname"), "data": "@n" } }]), "by interface"),
+            ]),
+        ),
+        (
+            "counters that have counted",
+            json!([
+                table, chain,
+                { "counter": of(json!({ "name": "hits", "packets": 7, "bytes": 700 })) },
+                rule(json!([{ "counter": "hits" }]), "named"),
+            ]),
+        ),
+        (
+            "several tables, of all families",
+            json!([
+                { "table": { "family": "ip", "name": "t" } }, { "table": { "family": "ip6", "name": "t" } }, table,
+                { "table": { "family": "arp", "name": "t" } }, { "table": { "family": "bridge", "name": "t" } },
+                { "table": { "family": "netdev", "name": "t" } },
+                { "chain": { "family": "netdev", "table": "t", "name": "c", "type": "filter", "hook": "ingress", "dev": "lo", "prio": -10 } },
+                { "rule": { "family": "netdev", "table": "t", "chain": "c", "expr":
+                    [test(&payload("ip", "saddr"), "==", json!("10.0.0.1")), { "drop": null }] } },
+                { "chain": { "family": "ip", "table": "t", "name": "c", "type": "route", "hook": "output", "prio": -150 } },
+                { "rule": { "family": "ip", "table": "t", "chain": "c", "expr": [{ "mangle": { "key": meta("mark"), "value": 1 } }] } },
+            ]),
+        ),
+    ]
+}
+
+#[test]
+fn whole_documents_list_as_nft_lists_them() {
+    let bench = Bench::new();
+    let mut wrong = Vec::new();
+    for (name, objects) in documents() {
+        if let Err(why) = bench.compare(&json!({ "nftables": objects })) {
+            wrong.push(format!("{name}\n{why}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// `berth plan` in a pod, with the file as an operator gives it.
+#[test]
+fn the_plan_has_the_rules_of_the_file_or_says_what_is_wrong_with_it() {
+    let pod = Netns::new("pod");
+    let peer = Netns::new("peer");
+    veth(&pod, "eth0", &peer, "eth0");
+    pod.ip("addr add 10.1.1.2/24 dev eth0");
+    pod.ip("route add default via 10.1.1.1");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules.json");
+    let plan = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let mut berth = pod.command(env!("CARGO_BIN_EXE_berth"));
+        berth.args(["plan", "--qemu", "/bin/true", "--image-target", "x.img", "--image-dir"]).arg(dir.path());
+        berth.env("BERTH_EXTRA_RULES", &file).env("BERTH_STATE_DIR", dir.path()).output().unwrap()
+    };
+    let good = plan(
+        &rule("ip", &filter(), &json!([test(&payload("tcp", "dport"), "==", json!(22)), { "drop": null }]))
+            .to_string(),
+    );
+    let text = String::from_utf8_lossy(&good.stdout);
+    assert!(good.status.success(), "{good:?}");
+    assert!(text.contains("table inet berth {") && text.contains("table ip t {"), "{text}");
+    assert!(text.contains("\t\ttcp dport 22 drop\n"), "{text}");
+
+    let bad =
+        plan(&rule("ip", &filter(), &json!([{ "counter": null }, { "queue": { "num": 1 } }])).to_string());
+    let said = String::from_utf8_lossy(&bad.stderr);
+    assert_eq!(bad.status.code(), Some(12), "{bad:?}");
+    assert!(
+        said.contains(
+            "object 9 (rule in chain ip t c): statement 2 (queue): this statement is not supported"
+        ),
+        "{said}"
+    );
+
+    std::fs::remove_file(&file).unwrap();
+    let mut berth = pod.command(env!("CARGO_BIN_EXE_berth"));
+    let none = berth.args(["plan", "--qemu", "/bin/true", "--extra-rules", "/nowhere"]).output().unwrap();
+    assert_eq!(none.status.code(), Some(11), "{none:?}");
+    assert!(String::from_utf8_lossy(&none.stderr).contains("reading /nowhere"), "{none:?}");
+}
+
+fn plan(extra: &Value) -> berth::plan::Plan {
+    let (mut config, mut facts) = (sample::config(), sample::facts());
+    config.image.target = Some("x.img".to_owned());
+    facts.net.extra_rules = Some(extra.to_string());
+    berth::plan::Plan::new(&config, &facts).unwrap()
+}
+
+#[test]
+fn ours_and_theirs_are_loaded_in_one_transaction_or_neither() {
+    let bench = Bench::new();
+    let dump = || block_on(bench.firewall.dump(berth::nft::dump::Filter::default())).unwrap();
+    let bad = plan(&rule("ip", &filter(), &json!([{ "masquerade": null }])));
+    let error = block_on(bench.firewall.commit(bad.net.nat)).unwrap_err().to_string();
+    assert!(error.contains("rule `masquerade` in chain ip t c"), "{error}");
+    assert_eq!(bench.ours.nft("list ruleset"), "");
+
+    let good = plan(&rule("ip", &nat("postrouting"), &json!([{ "masquerade": null }])));
+    let before = dump().0;
+    let after = block_on(bench.firewall.commit(good.net.nat.clone())).unwrap();
+    assert_eq!(after, before + 1);
+    let listed = bench.ours.nft("list ruleset");
+    assert!(listed.contains("table inet berth {") && listed.contains("table ip t {"), "{listed}");
+    assert_eq!(block_on(bench.firewall.commit(good.net.nat.clone())).unwrap(), after);
+    bench.ours.nft("flush chain ip t c");
+    block_on(bench.firewall.commit(good.net.nat)).unwrap();
+    assert_eq!(bench.ours.nft("list ruleset"), listed);
+}
+
+/// What an operator has: the JSON that nft prints of rules that are loaded. (nft itself does not take it back where
+/// a map jumps to a chain.)
+#[test]
+fn what_nft_prints_can_be_given_back() {
+    let bench = Bench::new();
+    let mut wrong = Vec::new();
+    let rules = rules();
+    for (family, chain, statements) in &rules {
+        let text = rule(family, chain, statements).to_string();
+        bench.theirs.nft("flush ruleset");
+        nft_loads(&bench.theirs, &text).unwrap();
+        if let Err(why) = bench.compare_loaded(&bench.theirs.nft("-j list ruleset")) {
+            wrong.push(format!("{family} {statements}\n{why}"));
+        }
+    }
+    println!("{} of {} are taken back", rules.len() - wrong.len(), rules.len());
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rules.len(), wrong.join("\n"));
+}

@@ -1,0 +1,20 @@
+//! What needs no privilege and no other program: a plain `cargo test` runs these as any user.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test may stop"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod contract;
+mod corpus;
+mod dhcp;
+mod layers;
+mod runner;
+mod validate;
