@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::exit::{Code, Coded};
 use crate::iso;
 use crate::net::IfName;
 use crate::nft::Family;
@@ -63,6 +64,21 @@ pub enum Error {
          anew"
     )]
     Panicked { what: String, why: String },
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Image(error) => error.code(),
+            Self::Panicked { .. } => Code::Refused,
+            Self::NoBase(_) | Self::NoWayOut { .. } => Code::Plan,
+            Self::Seed(_) | Self::WriteSeed(_) => Code::Seed,
+            Self::NoTap(_) => Code::Network,
+            Self::Link(error) => error.code(),
+            Self::Routes(error) => error.code(),
+            Self::Nat(error) => error.code(),
+        }
+    }
 }
 
 /// Runs what blocks off the event loop: the one place where a panic over the content of a file becomes an error.

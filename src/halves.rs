@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::exit::{Code, Coded};
 use crate::net::IfName;
 use crate::status::Network;
 
@@ -40,6 +41,14 @@ pub enum Error {
     Squatted { tap: IfName, pid: i32, uid: u32 },
     #[error("listening for the half with the guest")]
     Listen(#[source] io::Error),
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Taken(_) | Self::Squatted { .. } | Self::Listen(_) => Code::Serve,
+        }
+    }
 }
 
 /// The abstract name, with its leading zero octet.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use berth::config::{Config, OnNetLost, Options};
-use berth::exit::{Code, story};
+use berth::exit::{Code, Failure, story};
 use berth::facts::NetFacts;
 use berth::plan::link::Tap;
 use berth::plan::machine::BaseFormat;
@@ -21,28 +21,27 @@ use berth::sys::{self, child, probe};
 use berth::{apply, confine, halves, observe, selftest, serve, status, supervise};
 use tokio::sync::watch;
 
-use super::{Failure, configure, from_apply, from_plan, make_plan, tell};
+use super::{configure, make_plan, tell};
 
 /// How long `berth net` may stay away under `BERTH_ON_NET_LOST=exit`.
 const NET_LOST: Duration = Duration::from_secs(30);
 
 /// The walk: config → facts → plan → apply → serve → supervise.
 pub async fn run(options: &Options) -> Result<Code, Failure> {
-    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
-    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let mut signals = Signals::listen()?;
+    let links = Links::open()?;
     let config = configure(options)?;
     let mut plan = make_plan(&config, &links).await?;
     tell(confine::ourselves(Some(&plan.machine)).as_slice());
     let told = Told::start("run", &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
     let preparing = async {
-        let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
-        let held = apply::lock(&plan).await.map_err(from_apply)?;
+        let firewall = Firewall::start()?;
+        let held = apply::lock(&plan).await?;
         // What this container may not do is told before gigabytes are fetched, not after.
-        let early = if apply::has_to_fetch(&plan.disk).await.map_err(from_apply)? {
+        let early = if apply::has_to_fetch(&plan.disk).await? {
             let network = Network::make(&plan.net, &links, firewall.clone()).await?;
-            let looked = firewall.holds(plan.net.nat.clone()).await;
-            looked.map_err(|error| Failure(Code::Nat, story(&error)))?;
-            apply::fetch(&plan.disk, &held).await.map_err(from_apply)?;
+            firewall.holds(plan.net.nat.clone()).await?;
+            apply::fetch(&plan.disk, &held).await?;
             Some(network)
         } else {
             None
@@ -55,7 +54,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
             network.mapped(&plan.net).await
         };
         let (disks, network) = tokio::join!(apply::disks(&plan.disk, held), mapping);
-        Ok((disks.map_err(from_apply)?, network?))
+        Ok::<_, Failure>((disks?, network?))
     };
     let (disks, network) = unless_stopped(&mut signals, preparing).await?;
     let base = stand_on(&mut plan, &disks);
@@ -73,20 +72,19 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
 /// `berth net`: the network half alone. Its end leaves everything as it is: a guest may be attached, and the next start
 /// finds it so.
 pub async fn net(options: &Options) -> Result<Code, Failure> {
-    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
-    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let mut signals = Signals::listen()?;
+    let links = Links::open()?;
     let config = configure(options)?;
-    let facts =
-        probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
-    let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
+    let facts = probe::net_facts(&config, &links).await?;
+    let plan = NetVerb::Net.plan(&config, &facts)?;
     tell(&plan.notes);
     tell(confine::ourselves(None).as_slice());
     // Before anything is touched: another one may serve here.
-    let listener = halves::listen(&plan.link.tap.name).await.map_err(from_halves)?;
+    let listener = halves::listen(&plan.link.tap.name).await?;
     let told = Told::start("net", &config.paths.state_dir, confine::unconfined(None));
     tokio::spawn(halves::tell(listener, told.network()));
     let preparing = async {
-        let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
+        let firewall = Firewall::start()?;
         Network::make(&plan, &links, firewall).await?.mapped(&plan).await
     };
     let network = unless_stopped(&mut signals, preparing).await?;
@@ -104,8 +102,8 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
 
 /// `berth vm`: the machine half alone, on the tap that `berth net` made. Needs no capability.
 pub async fn vm(options: &Options) -> Result<Code, Failure> {
-    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
-    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let mut signals = Signals::listen()?;
+    let links = Links::open()?;
     let config = configure(options)?;
     let mut plan = make_plan(&config, &links).await?;
     tell(confine::ourselves(Some(&plan.machine)).as_slice());
@@ -113,14 +111,14 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     tokio::spawn(halves::follow(plan.net.link.tap.name.clone(), config.machine.uid, told.other.clone()));
     let launching = async {
         let preparing = async {
-            apply::tap(&plan.net.link.tap.name, &links).await.map_err(from_apply)?;
-            let held = apply::lock(&plan).await.map_err(from_apply)?;
-            if apply::has_to_fetch(&plan.disk).await.map_err(from_apply)? {
+            apply::tap(&plan.net.link.tap.name, &links).await?;
+            let held = apply::lock(&plan).await?;
+            if apply::has_to_fetch(&plan.disk).await? {
                 let Tap { name, queues, .. } = &plan.net.link.tap;
-                try_tap(name, *queues).map_err(|error| Failure(Code::Machine, story(&error)))?;
-                apply::fetch(&plan.disk, &held).await.map_err(from_apply)?;
+                try_tap(name, *queues).map_err(|error| Failure::new(Code::Machine, story(&error)))?;
+                apply::fetch(&plan.disk, &held).await?;
             }
-            apply::disks(&plan.disk, held).await.map_err(from_apply)
+            Ok(apply::disks(&plan.disk, held).await?)
         };
         let disks = unless_stopped(&mut signals, preparing).await?;
         let base = stand_on(&mut plan, &disks);
@@ -140,7 +138,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     // As anybody would ask: the guest gets its grace period.
     child::terminate_ourselves();
     match launching.await {
-        Ok(_) | Err(Failure(Code::Stopped, _)) => {
+        Ok(_) | Err(Failure { code: Code::Stopped, .. }) => {
             tracing::error!(code = Code::NetLost.number(), "ended because the network half stayed away");
             Ok(Code::NetLost)
         }
@@ -148,28 +146,22 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
-fn from_halves(error: halves::Error) -> Failure {
-    Failure(Code::Serve, story(&error))
-}
-
 /// `berth selftest`: the network half, and a synthetic guest on it. What was made stays, as after `berth net`.
 pub async fn self_test(options: &Options, no_dns: bool) -> Result<Code, Failure> {
-    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
-    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let mut signals = Signals::listen()?;
+    let links = Links::open()?;
     let config = configure(options)?;
     if status::ask(&config.paths.state_dir).await.is_ok() {
         let text = "a launcher runs here: ask it with `berth status`, and test in a container of its own";
-        return Err(Failure(Code::Plan, text.into()));
+        return Err(Failure::new(Code::Plan, text));
     }
-    let facts =
-        probe::net_facts(&config, &links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
-    let plan = NetVerb::Net.plan(&config, &facts).map_err(from_plan)?;
-    let firewall = Firewall::start().map_err(|error| Failure(Code::Nat, story(&error)))?;
+    let facts = probe::net_facts(&config, &links).await?;
+    let plan = NetVerb::Net.plan(&config, &facts)?;
+    let firewall = Firewall::start()?;
     let network = Network::make(&plan, &links, firewall).await?.mapped(&plan).await?;
     let tap = &plan.link.tap;
-    let queues = open_tap(&tap.name, tap.queues).map_err(|error| Failure(Code::Network, story(&error)))?;
-    let queue = queues.into_iter().next().ok_or(Failure(Code::Network, "the tap has no queue".into()))?;
+    let queues = open_tap(&tap.name, tap.queues)?;
+    let queue = queues.into_iter().next().ok_or(Failure::new(Code::Network, "the tap has no queue"))?;
     let (stop, stopping) = watch::channel(false);
     let told = Told::silent();
     let walking = async {
@@ -182,7 +174,7 @@ pub async fn self_test(options: &Options, no_dns: bool) -> Result<Code, Failure>
     };
     let (findings, ()) =
         tokio::join!(walking, network.keep(&config, &links, &plan, NetVerb::Net, &told, stopping));
-    let stopped = || Failure(Code::Stopped, "stopped before the end of the test".into());
+    let stopped = || Failure::new(Code::Stopped, "stopped before the end of the test");
     let findings = findings.ok_or_else(stopped)?;
     let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
     // On a thread of its own, since nobody may read.
@@ -201,7 +193,7 @@ async fn unless_stopped<T>(
 ) -> Result<T, Failure> {
     tokio::select! {
         prepared = preparing => prepared,
-        () = signals.asked_to_stop() => Err(Failure(Code::Stopped, "stopped before the guest was started".into())),
+        () = signals.asked_to_stop() => Err(Failure::new(Code::Stopped, "stopped before the guest was started")),
     }
 }
 
@@ -228,11 +220,7 @@ async fn supervise(
     let (machine, lifecycle) = (&plan.machine, &plan.lifecycle);
     let outcome = supervise::run(machine, base, lifecycle, open, &mut console, signals, standing).await;
     console.close().await;
-    let outcome = outcome.map_err(|error| {
-        // QEMU is not to blame for a disk that went away since it was looked at.
-        let code = if matches!(error, supervise::Error::Disk { .. }) { Code::Facts } else { Code::Machine };
-        Failure(code, story(&error))
-    })?;
+    let outcome = outcome?;
     let code = Code::Guest(outcome.exit_code());
     if let Outcome::Failed { .. } = outcome {
         tracing::error!(code = code.number(), "{outcome}");
@@ -272,26 +260,24 @@ struct Network {
 impl Network {
     /// Everything but the mapping: the pod still has its address for itself.
     async fn make(plan: &NetPlan, links: &Links, firewall: Firewall) -> Result<Self, Failure> {
-        let from_serve = |error: serve::Error| Failure(Code::Serve, story(&error));
         let target = serve::Target::one_guest(&plan.guest, 0);
-        let starting =
-            target.as_ref().map(serve::prepare).transpose().map_err(|error| from_serve(error.into()))?;
-        let bridge = apply::links(&plan.link, links).await.map_err(from_apply)?;
-        let lost = apply::routes(&plan.route, links).await.map_err(from_apply)?;
+        let starting = target.as_ref().map(serve::prepare).transpose()?;
+        let bridge = apply::links(&plan.link, links).await?;
+        let lost = apply::routes(&plan.route, links).await?;
         tell(&lost);
-        apply::way_out(plan, bridge, links).await.map_err(from_apply)?;
+        apply::way_out(plan, bridge, links).await?;
         let bind = |(mut target, starting): (serve::Target, _)| {
             target.link = bridge;
             serve::Bound::on(target, starting)
         };
-        let bound = target.zip(starting).map(bind).transpose().map_err(from_serve)?;
+        let bound = target.zip(starting).map(bind).transpose()?;
         let told = lost.into_iter().chain(plan.notes.iter().cloned()).collect();
         Ok(Self { bound, firewall, arp: true, told })
     }
 
     /// The pod's address is the guest's from here on.
     async fn mapped(mut self, plan: &NetPlan) -> Result<Self, Failure> {
-        self.arp = apply::nat(plan, &self.firewall).await.map_err(from_apply)?;
+        self.arp = apply::nat(plan, &self.firewall).await?;
         Ok(self)
     }
 

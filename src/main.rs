@@ -12,7 +12,7 @@ use berth::cli::nft::Nft;
 use berth::cli::{self, Command, Log, Output};
 use berth::config::serve::ServeOptions;
 use berth::config::{self, Ambient, Config, LogFormat, Options};
-use berth::exit::{Code, story};
+use berth::exit::{Code, Failure};
 use berth::facts::Interface;
 use berth::log::{Queue, one_line};
 use berth::plan::Plan;
@@ -20,7 +20,7 @@ use berth::serve::Follower;
 use berth::supervise::Signals;
 use berth::sys::link::Links;
 use berth::sys::{child, netns, probe};
-use berth::{apply, confine, inspect, plan, serve, status, sys, validate};
+use berth::{confine, inspect, plan, serve, status, sys, validate};
 use tokio::sync::{oneshot, watch};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -104,7 +104,7 @@ fn act(command: &Command) -> Result<Code, Failure> {
     }
     let runtime = runtime.enable_all().build();
     let runtime =
-        runtime.map_err(|error| Failure(Code::Machine, format!("starting the event loop: {error}")))?;
+        runtime.map_err(|error| Failure::new(Code::Machine, format!("starting the event loop: {error}")))?;
     let result = runtime.block_on(async {
         match command {
             Command::Run { options, .. } => launch::run(options).await,
@@ -118,15 +118,11 @@ fn act(command: &Command) -> Result<Code, Failure> {
             Command::Serve { options, .. } => standing(options).await,
             Command::Validate { files, output } => check_values(files, *output),
             Command::Leases { lease_file, output } => {
-                let json = *output == Output::Json;
-                let listed = serve::leases::list(lease_file, json, &mut std::io::stdout().lock());
-                listed.map(|()| Code::Success).map_err(|error| Failure(Code::Serve, error))
+                print(&serve::leases::list(lease_file, *output == Output::Json)?)
             }
             Command::Nft { verb: Nft::Check(options), .. } => check(options).await,
             Command::Nft { verb: verb @ (Nft::Watch(_) | Nft::Trace(_)), .. } => look(verb).await,
-            Command::Nft { verb, .. } => {
-                inspect::run(verb, &mut std::io::stdout().lock()).await.map_err(from_inspect)
-            }
+            Command::Nft { verb, .. } => Ok(inspect::run(verb, &mut std::io::stdout().lock()).await?),
             Command::Bash(_) => Ok(Code::Usage),
         }
     });
@@ -135,10 +131,7 @@ fn act(command: &Command) -> Result<Code, Failure> {
     result
 }
 
-/// What went wrong, told once, and the code for it.
-struct Failure(Code, String);
-
-fn fail(Failure(code, text): Failure) -> Code {
+fn fail(Failure { code, text }: Failure) -> Code {
     for line in text.lines() {
         tracing::error!(code = code.number(), "{line}");
     }
@@ -147,12 +140,12 @@ fn fail(Failure(code, text): Failure) -> Code {
 
 fn configure(options: &Options) -> Result<Config, Failure> {
     tell(&options.notes());
-    options.parse(&Ambient::read()).map_err(|errors| Failure(Code::Usage, errors.to_string()))
+    options.parse(&Ambient::read()).map_err(|errors| Failure::new(Code::Usage, errors.to_string()))
 }
 
 async fn make_plan(config: &Config, links: &Links) -> Result<Plan, Failure> {
-    let facts = probe::facts(config, links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
-    let plan = Plan::new(config, &facts).map_err(from_plan)?;
+    let facts = probe::facts(config, links).await?;
+    let plan = Plan::new(config, &facts)?;
     tell(&plan.net.notes);
     Ok(plan)
 }
@@ -163,21 +156,12 @@ fn tell(notes: &[impl std::fmt::Display]) {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
-fn from_plan(error: plan::Error) -> Failure {
-    let code = match &error {
-        plan::Error::Disk(plan::disk::Error::NoImageDirectory(_)) => Code::ImageDirectory,
-        plan::Error::Disk(plan::disk::Error::Data { .. }) => Code::Seed,
-        _ => Code::Plan,
-    };
-    Failure(code, story(&error))
-}
-
 /// `berth validate`: what is wrong with the values of these files together; the code says whether anything is an error.
 fn check_values(files: &[PathBuf], output: Output) -> Result<Code, Failure> {
     let read = |path: &PathBuf| {
-        read_values(path)
-            .map_err(|error| Failure(Code::Facts, format!("{}: it cannot be read: {error}", path.display())))
+        read_values(path).map_err(|error| {
+            Failure::new(Code::Facts, format!("{}: it cannot be read: {error}", path.display()))
+        })
     };
     let texts = files.iter().map(read).collect::<Result<Vec<String>, Failure>>()?;
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -187,12 +171,10 @@ fn check_values(files: &[PathBuf], output: Output) -> Result<Code, Failure> {
     let found: Vec<(String, validate::Finding)> =
         validate::values(&texts).into_iter().map(|finding| (name(&finding), finding)).collect();
     let errors = found.iter().filter(|(_, finding)| finding.severity == validate::Severity::Error).count();
-    let mut out = std::io::stdout().lock();
     match output {
         Output::Text => {
-            for (file, finding) in &found {
-                let _ = writeln!(out, "{file}:{finding}");
-            }
+            let text: String = found.iter().map(|(file, finding)| format!("{file}:{finding}\n")).collect();
+            print(&text)?;
             let warnings = found.len() - errors;
             if !found.is_empty() {
                 eprintln!("berth: {}, {}", many(errors, "error"), many(warnings, "warning"));
@@ -202,8 +184,8 @@ fn check_values(files: &[PathBuf], output: Output) -> Result<Code, Failure> {
             let told: Vec<_> =
                 found.iter().map(|(file, finding)| validate::InFile { file, finding }).collect();
             let text = serde_json::to_string_pretty(&told)
-                .map_err(|error| Failure(Code::Usage, error.to_string()))?;
-            let _ = writeln!(out, "{text}");
+                .map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
+            print(&format!("{text}\n"))?;
         }
     }
     Ok(if errors == 0 { Code::Success } else { Code::Invalid })
@@ -224,34 +206,32 @@ fn read_values(path: &Path) -> std::io::Result<String> {
 /// `berth status`: the answer printed; whether it is ready, or alive, is the code.
 async fn ask_status(state_dir: Option<&Path>, alive: bool, output: Output) -> Result<Code, Failure> {
     let dir = state_dir.unwrap_or(Path::new(config::STATE_DIR));
-    let status = status::ask(dir).await.map_err(|error| Failure(Code::NotReady, story(&error)))?;
+    let status = status::ask(dir).await?;
     let text = match output {
         Output::Text => status.to_string(),
         Output::Json => {
-            serde_json::to_string(&status).map_err(|error| Failure(Code::NotReady, error.to_string()))?
+            serde_json::to_string(&status).map_err(|error| Failure::new(Code::NotReady, error.to_string()))?
         }
     };
-    let _ = writeln!(std::io::stdout(), "{text}");
+    print(&format!("{text}\n"))?;
     Ok(if status.ready || alive { Code::Success } else { Code::NotReady })
 }
 
 /// `nft watch` and `trace`, which go on until they are told to end: on a thread of their own, since whoever reads them may
 /// stop reading.
 async fn look(verb: &Nft) -> Result<Code, Failure> {
-    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
+    let mut signals = Signals::listen()?;
     let (done, mut looked) = oneshot::channel();
     let verb = verb.clone();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure(Code::Machine, error.to_string()));
+        let runtime = runtime.map_err(|error| Failure::new(Code::Machine, error.to_string()));
         let mut out = std::io::stdout().lock();
-        let look = |runtime: tokio::runtime::Runtime| {
-            runtime.block_on(inspect::run(&verb, &mut out)).map_err(from_inspect)
-        };
+        let look = |runtime: tokio::runtime::Runtime| Ok(runtime.block_on(inspect::run(&verb, &mut out))?);
         let _ = done.send(runtime.and_then(look));
     });
     let ended = |ended: Result<_, _>| {
-        ended.unwrap_or_else(|_| Err(Failure(Code::Machine, "the verb ended unexpectedly".into())))
+        ended.unwrap_or_else(|_| Err(Failure::new(Code::Machine, "the verb ended unexpectedly")))
     };
     tokio::select! {
         result = &mut looked => return ended(result),
@@ -270,97 +250,59 @@ async fn look(verb: &Nft) -> Result<Code, Failure> {
 fn enter(place: &cli::nft::Where) -> Result<(), Failure> {
     let process = place.pid.map(netns::of_process);
     match place.netns.as_ref().or(process.as_ref()) {
-        Some(path) => netns::enter(path).map_err(|error| Failure(Code::Network, story(&error))),
+        Some(path) => Ok(netns::enter(path)?),
         None => Ok(()),
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
-fn from_inspect(error: inspect::Error) -> Failure {
-    let code = match &error {
-        inspect::Error::Usage(_) => Code::Usage,
-        inspect::Error::Route(_) => Code::Network,
-        inspect::Error::Signals(_) => Code::Machine,
-        inspect::Error::Absent(_) => Code::NotLoaded,
-        inspect::Error::Pod(_) => Code::Facts,
-        inspect::Error::Write(_) => Code::Output,
-        inspect::Error::Link(_) => Code::Network,
-        inspect::Error::Netlink(_) => Code::Nat,
-    };
-    Failure(code, story(&error))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
-fn from_apply(error: apply::Error) -> Failure {
-    use sys::image::Error as Image;
-    let code = match &error {
-        apply::Error::Image(image) => match image {
-            Image::Status { .. }
-            | Image::Refused { .. }
-            | Image::Unreachable { .. }
-            | Image::Certificates(_)
-            | Image::Full(_) => Code::Fetch,
-            Image::Checksum { .. }
-            | Image::NotAnImage { .. }
-            | Image::Refers { .. }
-            | Image::TooLarge { .. } => Code::Refused,
-            Image::Locked { .. } => Code::Locked,
-            Image::File { .. } | Image::Denied { .. } | Image::Overlay { .. } | Image::Create { .. } => {
-                Code::Overlay
-            }
-        },
-        apply::Error::NoBase(_) | apply::Error::NoWayOut { .. } => Code::Plan,
-        apply::Error::Seed(_) | apply::Error::WriteSeed(_) => Code::Seed,
-        apply::Error::Link(_) | apply::Error::NoTap(_) | apply::Error::Routes(_) => Code::Network,
-        apply::Error::Nat(_) => Code::Nat,
-        apply::Error::Panicked { .. } => Code::Refused,
-    };
-    Failure(code, story(&error))
-}
-
 /// `berth serve`: config → facts → plan → serve.
 async fn standing(options: &ServeOptions) -> Result<Code, Failure> {
-    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
-    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
-    let facts = |error: probe::Error| Failure(Code::Facts, story(&error));
-    let found = probe::served_link(&options.interface, &links).await.map_err(facts)?;
-    let found = found.ok_or_else(|| facts(probe::Error::NoInterface(options.interface.clone())))?;
-    let resolver = probe::resolver(&options.resolv_conf).map_err(facts)?;
+    let mut signals = Signals::listen()?;
+    let links = Links::open()?;
+    let found = probe::served_link(&options.interface, &links).await?;
+    let found = found.ok_or_else(|| probe::Error::NoInterface(options.interface.clone()))?;
+    let resolver = probe::resolver(&options.resolv_conf)?;
     let plan = |interface: &Interface| plan::serve::plan(options, interface, &resolver);
-    let follower = Follower::new(&links, options.address, &found, plan)
-        .map_err(|error| Failure(if error.is_usage() { Code::Usage } else { Code::Plan }, story(&error)))?;
+    let follower = Follower::new(&links, options.address, &found, plan)?;
     tell(confine::ourselves(None).as_slice());
     let (stop, stopping) = watch::channel(false);
     let serving = serve::standing(follower, stopping);
     tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = &mut serving => ended,
+    tokio::select! {
+        ended = &mut serving => ended?,
         () = signals.asked_to_stop() => {
             let _ = stop.send(true);
-            serving.await
+            serving.await?;
         }
-    };
-    ended.map(|()| Code::Success).map_err(|error| Failure(Code::Serve, story(&error)))
+    }
+    Ok(Code::Success)
 }
 
 async fn check(options: &Options) -> Result<Code, Failure> {
-    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let links = Links::open()?;
     let plan = make_plan(&configure(options)?, &links).await?;
-    inspect::check::run(&plan.net.nat, &mut std::io::stdout().lock()).await.map_err(from_inspect)
+    Ok(inspect::check::run(&plan.net.nat, &mut std::io::stdout().lock()).await?)
 }
 
 async fn show_plan(options: &Options, output: Output) -> Result<Code, Failure> {
-    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
+    let links = Links::open()?;
     let plan = make_plan(&configure(options)?, &links).await?;
     let text = match output {
         Output::Text => plan.to_string(),
-        Output::Json => {
-            serde_json::to_string_pretty(&plan).map_err(|error| Failure(Code::Plan, error.to_string()))?
-        }
+        Output::Json => serde_json::to_string_pretty(&plan)
+            .map_err(|error| Failure::new(Code::Plan, error.to_string()))?,
     };
-    // A reader that has seen enough is no failure.
-    let _ = writeln!(std::io::stdout(), "{text}");
-    Ok(Code::Success)
+    print(&format!("{text}\n"))
+}
+
+/// The answer, to stdout. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<Code, Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Code::Output, format!("writing the result: {error}")))
+        }
+        _ => Ok(Code::Success),
+    }
 }
 
 fn shell(arguments: &[OsString]) -> ExitCode {

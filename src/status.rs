@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::exit::{Code, Coded};
+
 /// Name of the socket in the state directory.
 const SOCKET: &str = "status.sock";
 /// An event loop that does not answer within this time is stuck.
@@ -71,6 +73,16 @@ pub enum Error {
     Listen { path: PathBuf, source: io::Error },
     #[error("another launcher answers on {}: it keeps it", .0.display())]
     Taken(PathBuf),
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unreachable { .. } | Self::Answer { .. } | Self::Listen { .. } | Self::Taken(_) => {
+                Code::NotReady
+            }
+        }
+    }
 }
 
 /// Listens in `dir`, for its owner only; the socket of a launcher that was killed makes room, that of one that runs

@@ -12,7 +12,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for the verbs.
+/// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for rooms whose errors a verb
+/// may end with.
 const ROOMS: [(&str, &[&str]); 21] = [
     ("net", &[]),
     ("iso", &[]),
@@ -23,16 +24,16 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("config", &["net"]),
     ("facts", &["net"]),
     ("cli", &["config"]),
-    ("plan", &["config", "facts", "iso", "net", "nft", "proto"]),
-    ("sys", &["config", "facts", "net", "nft"]),
+    ("plan", &["config", "exit", "facts", "iso", "net", "nft", "proto"]),
+    ("sys", &["config", "exit", "facts", "net", "nft"]),
     ("apply", &["config", "confine", "exit", "iso", "log", "net", "nft", "plan", "sys"]),
     ("confine", &["plan", "sys"]),
     ("inspect", &["cli", "exit", "net", "nft", "plan", "sys"]),
     ("observe", &["exit", "net", "nft", "plan", "sys"]),
     ("selftest", &["net", "plan", "sys"]),
     ("serve", &["confine", "exit", "facts", "net", "plan", "proto", "sys"]),
-    ("status", &[]),
-    ("halves", &["net", "status"]),
+    ("status", &["exit"]),
+    ("halves", &["exit", "net", "status"]),
     ("validate", &["config", "plan"]),
     ("supervise", &["config", "confine", "exit", "net", "plan", "proto", "sys"]),
 ];

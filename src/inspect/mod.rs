@@ -13,7 +13,7 @@ mod watch;
 use std::io::{self, Write};
 
 use crate::cli::nft::Nft;
-use crate::exit::Code;
+use crate::exit::{Code, Coded};
 use crate::sys::{link, netlink, route};
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,21 @@ pub enum Error {
     Signals(#[source] io::Error),
     #[error("writing the result")]
     Write(#[source] io::Error),
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Netlink(error) => error.code(),
+            Self::Link(error) => error.code(),
+            Self::Route(error) => error.code(),
+            Self::Usage(_) => Code::Usage,
+            Self::Absent(_) => Code::NotLoaded,
+            Self::Pod(_) => Code::Facts,
+            Self::Signals(_) => Code::Machine,
+            Self::Write(_) => Code::Output,
+        }
+    }
 }
 
 /// Does what the verb says; the code tells what was found.

@@ -23,6 +23,7 @@ pub use route::RoutePlan;
 use serde::Serialize;
 
 use crate::config::{Config, Lifecycle};
+use crate::exit::{Code, Coded};
 use crate::facts::{Facts, NetFacts};
 use crate::net::Mapping;
 use crate::nft::Ruleset;
@@ -38,6 +39,15 @@ pub enum Error {
     Link(#[from] link::Error),
     #[error(transparent)]
     Machine(#[from] machine::Error),
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Disk(error) => error.code(),
+            Self::Extra(_) | Self::Link(_) | Self::Machine(_) => Code::Plan,
+        }
+    }
 }
 
 /// The desired state of kernel, disks and guest.

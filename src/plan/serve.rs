@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::guest::GuestPlan;
 use super::upstreams::{self, sockets, upstreams};
 use crate::config::serve::{Aaaa, BootFor, Relayed, ServeOptions, Span, Upstream};
+use crate::exit::{Code, Coded};
 use crate::facts::{Interface, Resolver, not_to_be_asked};
 use crate::net::{DomainName, IfName, Ipv4Prefix, MacAddr};
 use crate::proto::dhcp4::{
@@ -96,9 +97,9 @@ pub enum Error {
     BootTwice(String, String, String),
 }
 
-impl Error {
-    /// Whether the words are wrong for every pod, whatever its link is.
-    pub fn is_usage(&self) -> bool {
+impl Coded for Error {
+    /// Usage where the words are wrong for every pod, whatever its link is.
+    fn code(&self) -> Code {
         match self {
             Self::Nothing
             | Self::Address(..)
@@ -115,7 +116,7 @@ impl Error {
             | Self::StaticRoutes
             | Self::RoutesDiffer
             | Self::NoRoutes
-            | Self::BootTwice(..) => true,
+            | Self::BootTwice(..) => Code::Usage,
             Self::NoAddress(_)
             | Self::Outside { .. }
             | Self::ReservedOutside(_)
@@ -128,7 +129,7 @@ impl Error {
             | Self::Swallowed { .. }
             | Self::NoUpstream(_)
             | Self::TwoDefaults { .. }
-            | Self::NoRouter { .. } => false,
+            | Self::NoRouter { .. } => Code::Plan,
         }
     }
 }

@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::confine;
+use crate::exit::{Code, Coded};
 use crate::facts::Interface;
 use crate::net::IfName;
 use crate::plan::GuestPlan;
@@ -133,18 +134,27 @@ pub enum Error {
     Thread(#[from] io::Error),
 }
 
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Socket(_) | Self::Leases(_) | Self::Thread(_) => Code::Serve,
+        }
+    }
+}
+
 /// Starts the thread that is to serve this, which makes itself ready beside whatever else there is to do. Needs no link.
-pub fn prepare(target: &Target) -> io::Result<Starting> {
+pub fn prepare(target: &Target) -> Result<Starting, Error> {
     let lease_file = target.dhcp.as_ref().and_then(dhcp::Task::lease_file).map(Path::to_owned);
     let resolv_conf = target.dns.as_ref().map(|plan| plan.resolv_conf.clone());
-    Packets::start(move || {
+    let starting = Packets::start(move || {
         // The file is made now, if it is not there.
         lease_file.as_deref().map_or(Ok(()), dhcp::check)?;
         if let Err(error) = confine::packets_to(resolv_conf.as_deref(), lease_file.as_deref()) {
             tracing::warn!(%error, "the thread that reads packets is confined less than it could be");
         }
         Ok(())
-    })
+    })?;
+    Ok(starting)
 }
 
 /// Sockets that are bound: from here on clients may ask.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::config;
+use crate::exit::{Code, Coded};
 use crate::plan::machine::{Accelerator, BaseFormat, MachinePlan, VNC_PORT};
 use crate::proto::lifecycle::{Exit, Fault, Input, Lifecycle, Outcome, Output, Settings};
 use crate::proto::qmp::Event;
@@ -52,6 +53,23 @@ pub enum Error {
     VncPort { address: Ipv4Addr },
     #[error("{outcome}{said}")]
     Broken { outcome: Outcome, said: String },
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            // QEMU is not to blame for a disk that went away since it was looked at.
+            Self::Disk { .. } => Code::Facts,
+            Self::Signals(_)
+            | Self::Socket(_)
+            | Self::Tap(_)
+            | Self::Start { .. }
+            | Self::Wait(_)
+            | Self::Accelerator { .. }
+            | Self::VncPort { .. }
+            | Self::Broken { .. } => Code::Machine,
+        }
+    }
 }
 
 /// How the machine is, for whoever asks.

@@ -17,6 +17,7 @@ use std::net::Ipv4Addr;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::exit::{Code, Coded};
 use crate::net::Mapping;
 use crate::nft::dump::Filter;
 use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, dump, hooks, table};
@@ -62,6 +63,12 @@ pub enum Error {
     Owned { subject: String, source: io::Error },
     #[error(transparent)]
     Ruleset(#[from] nft::Error),
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        Code::Nat
+    }
 }
 
 fn detail(message: &Option<String>) -> String {

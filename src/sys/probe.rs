@@ -23,6 +23,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::link::{Links, address_of, errno};
 use crate::config::Config;
+use crate::exit::{Code, Coded};
 use crate::facts::{
     Facts, Further, Host, Interface, NetFacts, Resolver, Routing, RoutingRule, ServedLink, Uplink,
 };
@@ -64,6 +65,12 @@ pub enum Error {
     TooManyDisks { volumes: PathBuf, devices: PathBuf },
     #[error("{} is larger than {} MiB, too large for what it is", .0.display(), files::LARGEST_BYTES >> 20)]
     TooLarge(PathBuf),
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        Code::Facts
+    }
 }
 
 /// Looks at everything the plan is made from.
