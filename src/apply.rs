@@ -13,6 +13,7 @@ use crate::nft::Family;
 use crate::nft::explain::{Question, Route};
 use crate::plan::disk::{DiskPlan, Fetch, Root, Seed, Source};
 use crate::plan::link::LinkPlan;
+use crate::plan::machine::{BaseFormat, MachinePlan, ReadyMachine};
 use crate::plan::{NetPlan, Plan, RoutePlan, nat};
 use crate::sys::beneath::Beneath;
 use crate::sys::image::{self, Access, Format, Keys, Lock, Origin, Request, Timing};
@@ -120,7 +121,18 @@ impl Files {
 pub struct Disks {
     _lock: Lock,
     /// The overlay's base and its format; None for a root device.
-    pub base: Option<(PathBuf, Format)>,
+    base: Option<(PathBuf, Format)>,
+}
+
+impl Disks {
+    /// The machine on these disks.
+    pub fn machine(&self, plan: &MachinePlan) -> ReadyMachine {
+        let format = |format: &Format| match format {
+            Format::Qcow2 => BaseFormat::Qcow2,
+            Format::Raw => BaseFormat::Raw,
+        };
+        plan.ready(self.base.as_ref().map(|(path, found)| (path.as_path(), format(found))))
+    }
 }
 
 /// A disk that nobody else may start, and the group that its files are shared with: QEMU's, when that is not ours.

@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use berth::config::{Config, OnNetLost, Options};
 use berth::exit::{Code, Failure, story};
-use berth::facts::NetFacts;
 use berth::plan::link::Tap;
-use berth::plan::machine::BaseFormat;
-use berth::plan::{self, NetPlan, Plan};
+use berth::plan::machine::ReadyMachine;
+use berth::plan::{self, Attached, NetPlan, Plan};
 use berth::proto::lifecycle::Outcome;
 use berth::supervise::{Console, Signals};
-use berth::sys::image::Format;
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
 use berth::sys::{self, child, probe};
@@ -31,7 +29,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let mut signals = Signals::listen()?;
     let links = Links::open()?;
     let config = configure(options)?;
-    let mut plan = make_plan(&config, &links).await?;
+    let plan = make_plan(&config, &links).await?;
     tell(confine::ourselves(Some(&plan.machine)).as_slice());
     let told = Told::start("run", &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
     let preparing = async {
@@ -57,15 +55,15 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
         Ok::<_, Failure>((disks?, network?))
     };
     let (disks, network) = unless_stopped(&mut signals, preparing).await?;
-    let base = stand_on(&mut plan, &disks);
+    let machine = disks.machine(&plan.machine);
     let (stop, stopping) = watch::channel(false);
     let supervising = async {
-        let code = supervise(&plan, base, &mut signals, &told.guest).await;
+        let code = supervise(&plan, &machine, &mut signals, &told.guest).await;
         let _ = stop.send(true);
         code
     };
     let (code, ()) =
-        tokio::join!(supervising, network.keep(&config, &links, &plan.net, NetVerb::Run, &told, stopping));
+        tokio::join!(supervising, network.keep(&config, &links, &plan.net, Attached::Here, &told, stopping));
     code
 }
 
@@ -76,7 +74,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     let links = Links::open()?;
     let config = configure(options)?;
     let facts = probe::net_facts(&config, &links).await?;
-    let plan = NetVerb::Net.plan(&config, &facts)?;
+    let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
     tell(&plan.notes);
     tell(confine::ourselves(None).as_slice());
     // Before anything is touched: another one may serve here.
@@ -93,7 +91,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
         signals.asked_to_stop().await;
         let _ = stop.send(true);
     };
-    tokio::join!(until_told, network.keep(&config, &links, &plan, NetVerb::Net, &told, stopping));
+    tokio::join!(until_told, network.keep(&config, &links, &plan, Attached::Elsewhere, &told, stopping));
     tracing::info!(
         "asked to stop: links and rules stay for the guest, as long as this network namespace does"
     );
@@ -105,7 +103,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     let mut signals = Signals::listen()?;
     let links = Links::open()?;
     let config = configure(options)?;
-    let mut plan = make_plan(&config, &links).await?;
+    let plan = make_plan(&config, &links).await?;
     tell(confine::ourselves(Some(&plan.machine)).as_slice());
     let told = Told::start("vm", &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
     tokio::spawn(halves::follow(plan.net.link.tap.name.clone(), config.machine.uid, told.other.clone()));
@@ -121,8 +119,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
             Ok(apply::disks(&plan.disk, held).await?)
         };
         let disks = unless_stopped(&mut signals, preparing).await?;
-        let base = stand_on(&mut plan, &disks);
-        supervise(&plan, base, &mut signals, &told.guest).await
+        supervise(&plan, &disks.machine(&plan.machine), &mut signals, &told.guest).await
     };
     let watching = async {
         let limit = (config.lifecycle.on_net_lost == OnNetLost::Exit).then_some(NET_LOST);
@@ -156,7 +153,7 @@ pub async fn self_test(options: &Options, no_dns: bool) -> Result<Code, Failure>
         return Err(Failure::new(Code::Plan, text));
     }
     let facts = probe::net_facts(&config, &links).await?;
-    let plan = NetVerb::Net.plan(&config, &facts)?;
+    let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
     let firewall = Firewall::start()?;
     let network = Network::make(&plan, &links, firewall).await?.mapped(&plan).await?;
     let tap = &plan.link.tap;
@@ -173,7 +170,7 @@ pub async fn self_test(options: &Options, no_dns: bool) -> Result<Code, Failure>
         findings
     };
     let (findings, ()) =
-        tokio::join!(walking, network.keep(&config, &links, &plan, NetVerb::Net, &told, stopping));
+        tokio::join!(walking, network.keep(&config, &links, &plan, Attached::Elsewhere, &told, stopping));
     let stopped = || Failure::new(Code::Stopped, "stopped before the end of the test");
     let findings = findings.ok_or_else(stopped)?;
     let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
@@ -197,28 +194,18 @@ async fn unless_stopped<T>(
     }
 }
 
-/// The base image's format, and its true path told to the machine.
-fn stand_on(plan: &mut Plan, disks: &apply::Disks) -> BaseFormat {
-    let Some((path, format)) = &disks.base else { return BaseFormat::Raw };
-    plan.machine.stand_on(path);
-    match format {
-        Format::Qcow2 => BaseFormat::Qcow2,
-        Format::Raw => BaseFormat::Raw,
-    }
-}
-
 /// From QEMU's start to the guest's end.
 async fn supervise(
     plan: &Plan,
-    base: BaseFormat,
+    machine: &ReadyMachine,
     signals: &mut Signals,
     standing: &watch::Sender<supervise::Standing>,
 ) -> Result<Code, Failure> {
     let tap = &plan.net.link.tap;
     let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
     let mut console = Console::stdio(false);
-    let (machine, lifecycle) = (&plan.machine, &plan.lifecycle);
-    let outcome = supervise::run(machine, base, lifecycle, open, &mut console, signals, standing).await;
+    let lifecycle = &plan.lifecycle;
+    let outcome = supervise::run(machine, lifecycle, open, &mut console, signals, standing).await;
     console.close().await;
     let outcome = outcome?;
     let code = Code::Guest(outcome.exit_code());
@@ -228,23 +215,6 @@ async fn supervise(
         tracing::info!(code = code.number(), "{outcome}");
     }
     Ok(code)
-}
-
-/// Who asks for the network half: whose the tap is depends on it.
-#[derive(Clone, Copy)]
-enum NetVerb {
-    Run,
-    Net,
-}
-
-impl NetVerb {
-    fn plan(self, config: &Config, facts: &NetFacts) -> Result<NetPlan, plan::Error> {
-        let owner = match self {
-            Self::Run if !probe::can_setuid() => 0,
-            _ => config.machine.uid,
-        };
-        NetPlan::new(config, facts, owner)
-    }
 }
 
 /// The network half, made and bound.
@@ -287,7 +257,7 @@ impl Network {
         config: &Config,
         links: &Links,
         plan: &NetPlan,
-        verb: NetVerb,
+        attached: Attached,
         told: &Told,
         stopping: watch::Receiver<bool>,
     ) {
@@ -301,7 +271,8 @@ impl Network {
             }
         });
         let (arp, plan_link) = (self.arp, &plan.link);
-        let here = Here { config, links, plan: plan_link, verb, arp, targets, told: RefCell::new(self.told) };
+        let here =
+            Here { config, links, plan: plan_link, attached, arp, targets, told: RefCell::new(self.told) };
         observe::run(&self.firewall, rules_of(plan, arp), &here, &told.counts, stopping).await;
         let _ = serving.await;
     }
@@ -406,7 +377,7 @@ struct Here<'a> {
     config: &'a Config,
     links: &'a Links,
     plan: &'a plan::LinkPlan,
-    verb: NetVerb,
+    attached: Attached,
     arp: bool,
     /// Told to those who are bound to the bridge; None when nothing is served.
     targets: Option<watch::Sender<serve::Target>>,
@@ -417,7 +388,7 @@ struct Here<'a> {
 impl Here<'_> {
     async fn now(&self) -> Result<NetPlan, String> {
         let facts = probe::net_facts(self.config, self.links).await.map_err(|error| story(&error))?;
-        self.verb.plan(self.config, &facts).map_err(|error| story(&error))
+        NetPlan::new(self.config, &facts, self.attached).map_err(|error| story(&error))
     }
 
     /// Each once, for as long as it is so.

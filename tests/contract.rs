@@ -39,6 +39,7 @@ fn facts() -> Facts {
             },
             extra_rules: None,
             metadata: None,
+            can_setuid: true,
         },
         disks: Disks {
             root_device: None,
@@ -57,7 +58,6 @@ fn facts() -> Facts {
             cpus: 8,
             kvm: true,
             vhost_net: false,
-            can_setuid: true,
             uid: 0,
             kvm_gid: None,
         },

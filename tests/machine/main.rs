@@ -19,7 +19,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use berth::plan::machine::{self, BaseFormat};
+use berth::plan::machine;
 use berth::proto::lifecycle::{By, Exit, Fault, Outcome};
 use berth::supervise::{self, Console, Signals};
 use guests::*;
@@ -42,8 +42,7 @@ fn supervisor() {
         let mut console = Console::stdio(false);
         let queues = wanted.queues;
         let outcome = supervise::run(
-            &plan,
-            BaseFormat::Raw,
+            &plan.ready(None),
             &config.lifecycle,
             || Ok(open_tap(queues)),
             &mut console,

@@ -161,6 +161,7 @@ impl Wanted {
                 resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
                 extra_rules: None,
                 metadata: None,
+                can_setuid: true,
             },
             disks: Disks {
                 root_device: None,
@@ -179,7 +180,6 @@ impl Wanted {
                 cpus: 8,
                 kvm: self.kvm,
                 vhost_net: false,
-                can_setuid: true,
                 uid: 0,
                 kvm_gid: None,
             },
