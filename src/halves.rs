@@ -195,9 +195,10 @@ fn tell_gone(has_uplink: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Serving;
 
     fn network(rules_restored: u64) -> Network {
-        Network { serving: true, rules_restored, ..Network::default() }
+        Network { serving: Serving::Serving, rules_restored, ..Network::default() }
     }
 
     /// A tap whose name no other test has.
@@ -284,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_status_is_no_network_half() {
-        for said in [&b"\n"[..], b"{}\n", b"{\"serving\":tr", &[b'x'; 40_000]] {
+        for said in [&b"\n"[..], b"{}\n", b"{\"serving\":\"of", &[b'x'; 40_000]] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let (to, heard) = watch::channel(None);
             let writing = tokio::spawn(async move {

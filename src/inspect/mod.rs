@@ -12,7 +12,7 @@ mod watch;
 
 use std::io::{self, Write};
 
-use crate::cli::nft::Nft;
+use crate::cli::nft::Inspect;
 use crate::exit::{Code, Coded};
 use crate::sys::{link, netlink, route};
 
@@ -55,13 +55,12 @@ impl Coded for Error {
 }
 
 /// Does what the verb says; the code tells what was found.
-pub async fn run(verb: &Nft, out: &mut impl Write) -> Result<Code, Error> {
+pub async fn run(verb: &Inspect, out: &mut impl Write) -> Result<Code, Error> {
     match verb {
-        Nft::List(wanted) => list::run(wanted, out).await,
-        Nft::Explain(wanted) => explain::run(wanted, out).await,
-        Nft::Trace(wanted) => trace::run(wanted, out).await,
-        Nft::Watch(wanted) => watch::run(wanted, out).await,
-        Nft::Check(_) => Err(Error::Usage("check needs a plan".to_owned())),
+        Inspect::List(wanted) => list::run(wanted, out).await,
+        Inspect::Explain(wanted) => explain::run(wanted, out).await,
+        Inspect::Trace(wanted) => trace::run(wanted, out).await,
+        Inspect::Watch(wanted) => watch::run(wanted, out).await,
     }
 }
 
