@@ -1,12 +1,15 @@
 //! `berth serve`: what was asked for, on the interface as it is, as settings of the DHCP and DNS cores.
 
 mod addresses;
+mod mistakes;
 mod networks;
 mod options;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use mistakes::mistakes;
 
 use super::guest::GuestPlan;
 use super::upstreams::{self, sockets, upstreams};
@@ -258,6 +261,11 @@ pub fn plan(options: &ServeOptions, interface: &Interface, resolver: &Resolver) 
     Ok(ServePlan { interface: interface.name.clone(), mac, mtu, address, dhcp, dns, notes })
 }
 
+fn outside(span: Span, network: Ipv4Prefix) -> Option<Error> {
+    let is_inside = network.contains(span.first) && network.contains(span.last);
+    (!is_inside).then_some(Error::Outside { span, network })
+}
+
 fn dhcp(
     options: &ServeOptions,
     interface: &Interface,
@@ -270,9 +278,8 @@ fn dhcp(
     let lease = lease_time(options)?;
     let parameters = parameters(options, interface, address)?;
     notes.extend(networks::check(options, address)?);
-    let inside = |span: &&Span| !(address.contains(span.first) && address.contains(span.last));
-    if let Some(span) = options.range.iter().find(inside) {
-        return Err(Error::Outside { span: *span, network: address });
+    if let Some(error) = options.range.iter().find_map(|span| outside(*span, address)) {
+        return Err(error);
     }
     let pool = options.range.iter().map(|span| range(*span)).collect();
     let on_link = Subnet {
@@ -284,8 +291,8 @@ fn dhcp(
         parameters: parameters.clone(),
     };
     let behind = |relayed: &Relayed| {
-        if !(relayed.network.contains(relayed.span.first) && relayed.network.contains(relayed.span.last)) {
-            return Err(Error::Outside { span: relayed.span, network: relayed.network });
+        if let Some(error) = outside(relayed.span, relayed.network) {
+            return Err(error);
         }
         Ok(Subnet {
             network: relayed.network,
