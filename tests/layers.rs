@@ -24,7 +24,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("config", &["net"]),
     ("facts", &["net"]),
     ("cli", &["config"]),
-    ("plan", &["config", "exit", "facts", "iso", "net", "nft", "proto"]),
+    ("plan", &["config", "exit", "facts", "iso", "log", "net", "nft", "proto"]),
     ("sys", &["config", "exit", "facts", "net", "nft"]),
     ("apply", &["config", "confine", "exit", "iso", "log", "net", "nft", "plan", "sys"]),
     ("confine", &["plan", "sys"]),
