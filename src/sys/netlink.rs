@@ -35,7 +35,9 @@ const FEW_SETS: usize = 100;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot open a netfilter netlink socket: is the nfnetlink module loaded?")]
+    #[error(
+        "cannot open a netfilter netlink socket: the process needs CAP_NET_ADMIN and the kernel nfnetlink"
+    )]
     Open(#[source] io::Error),
     #[error("cannot start the firewall thread")]
     Thread(#[source] io::Error),
