@@ -6,12 +6,14 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::exit::{Code, Coded};
 use crate::iso;
 use crate::net::IfName;
 use crate::nft::Family;
 use crate::nft::explain::{Question, Route};
 use crate::plan::disk::{DiskPlan, Fetch, Root, Seed, Source};
 use crate::plan::link::LinkPlan;
+use crate::plan::machine::{BaseFormat, MachinePlan, ReadyMachine};
 use crate::plan::{NetPlan, Plan, RoutePlan, nat};
 use crate::sys::beneath::Beneath;
 use crate::sys::image::{self, Access, Format, Keys, Lock, Origin, Request, Timing};
@@ -65,6 +67,21 @@ pub enum Error {
     Panicked { what: String, why: String },
 }
 
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Image(error) => error.code(),
+            Self::Panicked { .. } => Code::Refused,
+            Self::NoBase(_) | Self::NoWayOut { .. } => Code::Plan,
+            Self::Seed(_) | Self::WriteSeed(_) => Code::Seed,
+            Self::NoTap(_) => Code::Network,
+            Self::Link(error) => error.code(),
+            Self::Routes(error) => error.code(),
+            Self::Nat(error) => error.code(),
+        }
+    }
+}
+
 /// Runs what blocks off the event loop: the one place where a panic over the content of a file becomes an error.
 async fn blocking<T: Send + 'static>(
     what: &Path,
@@ -104,7 +121,18 @@ impl Files {
 pub struct Disks {
     _lock: Lock,
     /// The overlay's base and its format; None for a root device.
-    pub base: Option<(PathBuf, Format)>,
+    base: Option<(PathBuf, Format)>,
+}
+
+impl Disks {
+    /// The machine on these disks.
+    pub fn machine(&self, plan: &MachinePlan) -> ReadyMachine {
+        let format = |format: &Format| match format {
+            Format::Qcow2 => BaseFormat::Qcow2,
+            Format::Raw => BaseFormat::Raw,
+        };
+        plan.ready(self.base.as_ref().map(|(path, found)| (path.as_path(), format(found))))
+    }
 }
 
 /// A disk that nobody else may start, and the group that its files are shared with: QEMU's, when that is not ours.

@@ -168,94 +168,108 @@ struct Common {
     log: Log,
 }
 
+/// What the process is asked to be.
+#[derive(Debug)]
+pub enum Request {
+    /// A shell, with these arguments.
+    Shell(Vec<OsString>),
+    Verb {
+        log: Log,
+        command: Command,
+    },
+}
+
 /// What to do.
 #[derive(Debug)]
 pub enum Command {
-    Run {
-        options: Box<Options>,
-        log: Log,
-    },
-    Net {
-        options: Box<Options>,
-        log: Log,
-    },
-    Vm {
-        options: Box<Options>,
-        log: Log,
-    },
-    Selftest {
-        options: Box<Options>,
-        log: Log,
-        no_dns: bool,
-    },
-    Status {
-        state_dir: Option<PathBuf>,
-        alive: bool,
-        output: Output,
-    },
-    Plan {
-        options: Box<Options>,
-        log: Log,
-        output: Output,
-    },
-    Serve {
-        options: Box<ServeOptions>,
-        log: Log,
-    },
-    Validate {
-        files: Vec<PathBuf>,
-        output: Output,
-    },
-    Leases {
-        lease_file: PathBuf,
-        output: Output,
-    },
-    Nft {
-        place: nft::Where,
-        log: Log,
-        verb: nft::Nft,
-    },
-    /// Become a shell, with these arguments.
-    Bash(Vec<OsString>),
+    Run(Box<Options>),
+    Net(Box<Options>),
+    Vm(Box<Options>),
+    Selftest { options: Box<Options>, no_dns: bool },
+    Status { state_dir: Option<PathBuf>, alive: bool, output: Output },
+    Plan { options: Box<Options>, output: Output },
+    Serve(Box<ServeOptions>),
+    Validate { files: Vec<PathBuf>, output: Output },
+    Leases { lease_file: PathBuf, output: Output },
+    Check { place: nft::Where, options: Box<Options> },
+    Inspect { place: nft::Where, verb: nft::Inspect },
+}
+
+impl Command {
+    /// Whether it does something with what the environment says of VMs and servers.
+    pub fn reads_variables(&self) -> bool {
+        match self {
+            Self::Run(_)
+            | Self::Net(_)
+            | Self::Vm(_)
+            | Self::Selftest { .. }
+            | Self::Plan { .. }
+            | Self::Serve(_)
+            | Self::Check { .. } => true,
+            Self::Status { .. } | Self::Validate { .. } | Self::Leases { .. } | Self::Inspect { .. } => false,
+        }
+    }
+
+    /// Whether it starts QEMU or serves: then it is confined.
+    pub fn runs_long(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Net(_) | Self::Vm(_) | Self::Serve(_) => true,
+            Self::Selftest { .. }
+            | Self::Plan { .. }
+            | Self::Check { .. }
+            | Self::Status { .. }
+            | Self::Validate { .. }
+            | Self::Leases { .. }
+            | Self::Inspect { .. } => false,
+        }
+    }
 }
 
 /// Reads the arguments (program name first). The error is clap's: it knows whether it is help or a mistake,
 /// how to print itself and which exit code it has.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, clap::Error> {
     parse_in(args, &reader::environment)
 }
 
 fn parse_in(
     args: impl IntoIterator<Item = OsString>,
     environment: Environment<'_>,
-) -> Result<Command, clap::Error> {
+) -> Result<Request, clap::Error> {
     let args: Vec<OsString> = args.into_iter().collect();
     let mut words = args.iter().skip(1);
     if words.next().is_some_and(|word| word == "bash") {
-        return Ok(Command::Bash(words.cloned().collect()));
+        return Ok(Request::Shell(words.cloned().collect()));
     }
     let args = as_seed(args);
     if let Some(common) = run_alone(&args, environment) {
         return Ok(run(common));
     }
     let cli: Cli = reader::parse(&args, environment)?;
-    Ok(match cli.verb {
-        None => run(cli.run),
-        Some(Verb::Run(common)) => run(common),
-        Some(Verb::Net(Common { options, log })) => Command::Net { options: Box::new(options), log },
-        Some(Verb::Vm(Common { options, log })) => Command::Vm { options: Box::new(options), log },
+    let (log, command) = match cli.verb {
+        None => return Ok(run(cli.run)),
+        Some(Verb::Run(common)) => return Ok(run(common)),
+        Some(Verb::Net(Common { options, log })) => (log, Command::Net(Box::new(options))),
+        Some(Verb::Vm(Common { options, log })) => (log, Command::Vm(Box::new(options))),
         Some(Verb::Selftest { common: Common { options, log }, test }) => {
-            Command::Selftest { options: Box::new(options), log, no_dns: test.no_dns }
+            (log, Command::Selftest { options: Box::new(options), no_dns: test.no_dns })
         }
-        Some(Verb::Status { state_dir, alive, output }) => Command::Status { state_dir, alive, output },
-        Some(Verb::Serve { options, log }) => Command::Serve { options, log },
-        Some(Verb::Validate { files, output }) => Command::Validate { files, output },
-        Some(Verb::Leases { lease_file, output }) => Command::Leases { lease_file, output },
-        Some(Verb::Nft { place, log, verb }) => Command::Nft { place, log, verb },
-        Some(Verb::Plan { common, output }) => {
-            Command::Plan { options: Box::new(common.options), log: common.log, output }
+        Some(Verb::Plan { common: Common { options, log }, output }) => {
+            (log, Command::Plan { options: Box::new(options), output })
         }
-    })
+        Some(Verb::Serve { options, log }) => (log, Command::Serve(options)),
+        Some(Verb::Status { state_dir, alive, output }) => {
+            (Log::default(), Command::Status { state_dir, alive, output })
+        }
+        Some(Verb::Validate { files, output }) => (Log::default(), Command::Validate { files, output }),
+        Some(Verb::Leases { lease_file, output }) => (Log::default(), Command::Leases { lease_file, output }),
+        Some(Verb::Nft { place, log, verb: nft::Nft::Check(options) }) => {
+            (log, Command::Check { place, options })
+        }
+        Some(Verb::Nft { place, log, verb: nft::Nft::Inspect(verb) }) => {
+            (log, Command::Inspect { place, verb })
+        }
+    };
+    Ok(Request::Verb { log, command })
 }
 
 /// `run` with flags and nothing else, said or not; None for all others, and for mistakes.
@@ -266,8 +280,8 @@ fn run_alone(args: &[OsString], environment: Environment<'_>) -> Option<Common> 
     reader::parse::<RunAlone>(&args, environment).ok().map(|alone| alone.run)
 }
 
-fn run(common: Common) -> Command {
-    Command::Run { options: Box::new(common.options), log: common.log }
+fn run(Common { options, log }: Common) -> Request {
+    Request::Verb { log, command: Command::Run(Box::new(options)) }
 }
 
 /// Under the seed's name there are no flags: everything is QEMU's.
@@ -285,12 +299,15 @@ mod tests {
     use super::*;
 
     fn command(words: &[&str]) -> Command {
-        parse(words.iter().map(OsString::from)).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        match parse(words.iter().map(OsString::from)).unwrap_or_else(|error| panic!("{words:?}: {error}")) {
+            Request::Verb { command, .. } => command,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn qemu_args(words: &[&str]) -> Vec<String> {
         match command(words) {
-            Command::Run { options, .. } => options.qemu_args,
+            Command::Run(options) => options.qemu_args,
             other => panic!("{other:?}"),
         }
     }
@@ -324,7 +341,7 @@ mod tests {
 
     #[test]
     fn no_verb_is_run() {
-        assert!(matches!(command(&["berth"]), Command::Run { .. }));
+        assert!(matches!(command(&["berth"]), Command::Run(_)));
         assert_eq!(qemu_args(&["berth", "--vcpu", "2", "--", "-m", "1G"]), ["-m", "1G"]);
         assert_eq!(qemu_args(&["berth", "run", "--", "-cpu", "a b"]), ["-cpu", "a b"]);
     }
@@ -338,8 +355,8 @@ mod tests {
     #[test]
     fn bash_first_is_a_shell() {
         for name in ["berth", "/startvm.sh"] {
-            match command(&[name, "bash", "-c", "true"]) {
-                Command::Bash(rest) => assert_eq!(rest, ["-c", "true"]),
+            match parse([name, "bash", "-c", "true"].map(OsString::from)) {
+                Ok(Request::Shell(rest)) => assert_eq!(rest, ["-c", "true"]),
                 other => panic!("{other:?}"),
             }
         }
@@ -366,12 +383,14 @@ mod tests {
             vec!["berth", "run", "--", "-m", "1G"],
         ] {
             let command = parse_in(words.iter().map(OsString::from), &environment);
-            let Ok(
-                Command::Run { options, .. }
-                | Command::Net { options, .. }
-                | Command::Plan { options, .. }
-                | Command::Nft { verb: nft::Nft::Check(options), .. },
-            ) = command
+            let Ok(Request::Verb {
+                command:
+                    Command::Run(options)
+                    | Command::Net(options)
+                    | Command::Plan { options, .. }
+                    | Command::Check { options, .. },
+                ..
+            }) = command
             else {
                 panic!("{words:?}: {command:?}")
             };
@@ -389,7 +408,7 @@ mod tests {
         assert!(said(&["berth", "run", "--vcpu"]).contains("--vcpu"));
         assert!(said(&["berth", "--version"]).starts_with("berth "));
         assert!(said(&["berth", "no-such-verb"]).contains("no-such-verb"));
-        assert!(matches!(command(&["berth", "net", "--mtu", "1400"]), Command::Net { .. }));
+        assert!(matches!(command(&["berth", "net", "--mtu", "1400"]), Command::Net(_)));
     }
 
     /// Every line of a help's examples that begins with our name.

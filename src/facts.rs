@@ -33,6 +33,8 @@ pub struct NetFacts {
     pub extra_rules: Option<String>,
     /// Content of the meta-data, which may name the guest; None when there is no such file.
     pub metadata: Option<Vec<u8>>,
+    /// Whether this process may change to another uid (CAP_SETUID and CAP_SETGID): whose the tap is depends on it.
+    pub can_setuid: bool,
 }
 
 /// The pod's own interface: the one with the default route, or the one the user named.
@@ -199,8 +201,6 @@ pub struct Host {
     pub kvm: bool,
     /// `/dev/vhost-net` opens.
     pub vhost_net: bool,
-    /// Whether this process may change to another uid (CAP_SETUID and CAP_SETGID).
-    pub can_setuid: bool,
     /// This process's own.
     pub uid: u32,
     /// gid of `/dev/kvm`, for QEMU's supplementary groups.

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::exit::{Code, Coded};
 use crate::net::IfName;
 use crate::status::Network;
 
@@ -40,6 +41,14 @@ pub enum Error {
     Squatted { tap: IfName, pid: i32, uid: u32 },
     #[error("listening for the half with the guest")]
     Listen(#[source] io::Error),
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Taken(_) | Self::Squatted { .. } | Self::Listen(_) => Code::Serve,
+        }
+    }
 }
 
 /// The abstract name, with its leading zero octet.
@@ -186,9 +195,10 @@ fn tell_gone(has_uplink: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Serving;
 
     fn network(rules_restored: u64) -> Network {
-        Network { serving: true, rules_restored, ..Network::default() }
+        Network { serving: Serving::Serving, rules_restored, ..Network::default() }
     }
 
     /// A tap whose name no other test has.
@@ -275,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_status_is_no_network_half() {
-        for said in [&b"\n"[..], b"{}\n", b"{\"serving\":tr", &[b'x'; 40_000]] {
+        for said in [&b"\n"[..], b"{}\n", b"{\"serving\":\"of", &[b'x'; 40_000]] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let (to, heard) = watch::channel(None);
             let writing = tokio::spawn(async move {

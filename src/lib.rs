@@ -11,7 +11,9 @@
 //!
 //! Pure rooms (`config`, `facts`, `plan`, `proto`, `nft`, `iso`) think and never touch; `sys` touches and never
 //! decides; the verbs (`apply`, `confine`, `serve`, `supervise`, `observe`, `halves`, `inspect`,
-//! `status`, `selftest`) see both; what they log leaves by `log`. `tests/pure/layers.rs` holds the rooms to that.
+//! `status`, `selftest`) see both, and never each other; `network` (made, served, healed) and `readiness` put them
+//! together. What they log leaves by `log`, and each error says its exit code by `exit`. The program is `main` (arguments,
+//! log, runtime) and its `verbs`. `tests/pure/layers.rs` holds all of them to that.
 
 pub mod cli;
 pub mod config;
@@ -24,7 +26,9 @@ pub mod confine;
 pub mod halves;
 pub mod inspect;
 pub mod log;
+pub mod network;
 pub mod observe;
+pub mod readiness;
 pub mod selftest;
 pub mod serve;
 pub mod status;

@@ -1,27 +1,18 @@
 //! Arguments in, exit code out.
 
-mod launch;
+mod verbs;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use berth::cli::nft::Nft;
-use berth::cli::{self, Command, Log, Output};
-use berth::config::serve::ServeOptions;
-use berth::config::{self, Ambient, Config, LogFormat, Options};
-use berth::exit::{Code, story};
-use berth::facts::Interface;
+use berth::cli::{self, Command, Log, Request};
+use berth::config::{self, LogFormat};
+use berth::confine;
+use berth::exit::{Code, Failure};
 use berth::log::{Queue, one_line};
-use berth::plan::Plan;
-use berth::serve::Follower;
-use berth::supervise::Signals;
-use berth::sys::link::Links;
-use berth::sys::{child, netns, probe};
-use berth::{apply, confine, inspect, plan, serve, status, sys, validate};
-use tokio::sync::{oneshot, watch};
+use berth::sys::{self, child};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -31,28 +22,21 @@ const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     confine::hide();
-    let command = match cli::parse(std::env::args_os()) {
-        Ok(command) => command,
+    match cli::parse(std::env::args_os()) {
+        Ok(Request::Shell(arguments)) => shell(&arguments),
+        Ok(Request::Verb { log, command }) => run(&log, &command),
         Err(error) => {
             let code = if error.use_stderr() { Code::Usage } else { Code::Success };
             let _ = error.print();
-            return code.into();
+            code.into()
         }
-    };
-    let log = match &command {
-        Command::Bash(arguments) => return shell(arguments),
-        Command::Run { log, .. }
-        | Command::Net { log, .. }
-        | Command::Vm { log, .. }
-        | Command::Selftest { log, .. }
-        | Command::Plan { log, .. }
-        | Command::Serve { log, .. }
-        | Command::Nft { log, .. } => log,
-        Command::Leases { .. } | Command::Status { .. } | Command::Validate { .. } => &Log::default(),
-    };
+    }
+}
+
+fn run(log: &Log, command: &Command) -> ExitCode {
     // Both before there are other threads: they begin as this one is.
     sys::ffi::one_heap();
-    let refused = if runs_long(&command) { confine::begin() } else { Vec::new() };
+    let refused = if command.runs_long() { confine::begin() } else { Vec::new() };
     let log = match start_log(log) {
         Ok(log) => log,
         Err(error) => {
@@ -60,307 +44,36 @@ fn main() -> ExitCode {
             return Code::Usage.into();
         }
     };
-    tell(&refused);
-    if reads_variables(&command) {
-        tell(&config::unknown_here());
+    verbs::warn(&refused);
+    if command.reads_variables() {
+        verbs::warn(&config::unknown_here());
     }
-    let code = act(&command).unwrap_or_else(fail);
+    let code = act(command).unwrap_or_else(fail);
     log.close(FLUSH_WITHIN);
     code.into()
 }
 
-/// Whether it does something with what the environment says of VMs and servers.
-fn reads_variables(command: &Command) -> bool {
-    match command {
-        Command::Run { .. }
-        | Command::Net { .. }
-        | Command::Vm { .. }
-        | Command::Selftest { .. }
-        | Command::Plan { .. }
-        | Command::Serve { .. }
-        | Command::Nft { verb: Nft::Check(_), .. } => true,
-        Command::Status { .. }
-        | Command::Validate { .. }
-        | Command::Leases { .. }
-        | Command::Nft { .. }
-        | Command::Bash(_) => false,
-    }
-}
-
-/// Whether it starts QEMU or serves: then it is confined.
-fn runs_long(command: &Command) -> bool {
-    matches!(command, Command::Run { .. } | Command::Net { .. } | Command::Vm { .. } | Command::Serve { .. })
-}
-
-/// What was asked for.
+/// Does what was asked for, on one thread.
 fn act(command: &Command) -> Result<Code, Failure> {
-    // Before there are other threads: they are where this one is.
-    if let Command::Nft { place, .. } = command {
-        enter(place)?;
-    }
+    verbs::prepare(command)?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    if runs_long(command) {
+    if command.runs_long() {
         runtime.on_thread_start(confine::files);
     }
     let runtime = runtime.enable_all().build();
     let runtime =
-        runtime.map_err(|error| Failure(Code::Machine, format!("starting the event loop: {error}")))?;
-    let result = runtime.block_on(async {
-        match command {
-            Command::Run { options, .. } => launch::run(options).await,
-            Command::Net { options, .. } => launch::net(options).await,
-            Command::Vm { options, .. } => launch::vm(options).await,
-            Command::Selftest { options, no_dns, .. } => launch::self_test(options, *no_dns).await,
-            Command::Status { state_dir, alive, output } => {
-                ask_status(state_dir.as_deref(), *alive, *output).await
-            }
-            Command::Plan { options, output, .. } => show_plan(options, *output).await,
-            Command::Serve { options, .. } => standing(options).await,
-            Command::Validate { files, output } => check_values(files, *output),
-            Command::Leases { lease_file, output } => {
-                let json = *output == Output::Json;
-                let listed = serve::leases::list(lease_file, json, &mut std::io::stdout().lock());
-                listed.map(|()| Code::Success).map_err(|error| Failure(Code::Serve, error))
-            }
-            Command::Nft { verb: Nft::Check(options), .. } => check(options).await,
-            Command::Nft { verb: verb @ (Nft::Watch(_) | Nft::Trace(_)), .. } => look(verb).await,
-            Command::Nft { verb, .. } => {
-                inspect::run(verb, &mut std::io::stdout().lock()).await.map_err(from_inspect)
-            }
-            Command::Bash(_) => Ok(Code::Usage),
-        }
-    });
+        runtime.map_err(|error| Failure::new(Code::Machine, format!("starting the event loop: {error}")))?;
+    let result = runtime.block_on(verbs::act(command));
     // Threads that still read a terminal or a slow server are not waited for.
     runtime.shutdown_background();
     result
 }
 
-/// What went wrong, told once, and the code for it.
-struct Failure(Code, String);
-
-fn fail(Failure(code, text): Failure) -> Code {
+fn fail(Failure { code, text }: Failure) -> Code {
     for line in text.lines() {
         tracing::error!(code = code.number(), "{line}");
     }
     code
-}
-
-fn configure(options: &Options) -> Result<Config, Failure> {
-    tell(&options.notes());
-    options.parse(&Ambient::read()).map_err(|errors| Failure(Code::Usage, errors.to_string()))
-}
-
-async fn make_plan(config: &Config, links: &Links) -> Result<Plan, Failure> {
-    let facts = probe::facts(config, links).await.map_err(|error| Failure(Code::Facts, story(&error)))?;
-    let plan = Plan::new(config, &facts).map_err(from_plan)?;
-    tell(&plan.net.notes);
-    Ok(plan)
-}
-
-fn tell(notes: &[impl std::fmt::Display]) {
-    for note in notes {
-        tracing::warn!("{note}");
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
-fn from_plan(error: plan::Error) -> Failure {
-    let code = match &error {
-        plan::Error::Disk(plan::disk::Error::NoImageDirectory(_)) => Code::ImageDirectory,
-        plan::Error::Disk(plan::disk::Error::Data { .. }) => Code::Seed,
-        _ => Code::Plan,
-    };
-    Failure(code, story(&error))
-}
-
-/// `berth validate`: what is wrong with the values of these files together; the code says whether anything is an error.
-fn check_values(files: &[PathBuf], output: Output) -> Result<Code, Failure> {
-    let read = |path: &PathBuf| {
-        read_values(path)
-            .map_err(|error| Failure(Code::Facts, format!("{}: it cannot be read: {error}", path.display())))
-    };
-    let texts = files.iter().map(read).collect::<Result<Vec<String>, Failure>>()?;
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let name = |finding: &validate::Finding| {
-        files.get(finding.at.file).map(|path| path.display().to_string()).unwrap_or_default()
-    };
-    let found: Vec<(String, validate::Finding)> =
-        validate::values(&texts).into_iter().map(|finding| (name(&finding), finding)).collect();
-    let errors = found.iter().filter(|(_, finding)| finding.severity == validate::Severity::Error).count();
-    let mut out = std::io::stdout().lock();
-    match output {
-        Output::Text => {
-            for (file, finding) in &found {
-                let _ = writeln!(out, "{file}:{finding}");
-            }
-            let warnings = found.len() - errors;
-            if !found.is_empty() {
-                eprintln!("berth: {}, {}", many(errors, "error"), many(warnings, "warning"));
-            }
-        }
-        Output::Json => {
-            let told: Vec<_> =
-                found.iter().map(|(file, finding)| validate::InFile { file, finding }).collect();
-            let text = serde_json::to_string_pretty(&told)
-                .map_err(|error| Failure(Code::Usage, error.to_string()))?;
-            let _ = writeln!(out, "{text}");
-        }
-    }
-    Ok(if errors == 0 { Code::Success } else { Code::Invalid })
-}
-
-fn many(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-fn read_values(path: &Path) -> std::io::Result<String> {
-    if path == Path::new("-") {
-        std::io::read_to_string(std::io::stdin())
-    } else {
-        std::fs::read_to_string(path)
-    }
-}
-
-/// `berth status`: the answer printed; whether it is ready, or alive, is the code.
-async fn ask_status(state_dir: Option<&Path>, alive: bool, output: Output) -> Result<Code, Failure> {
-    let dir = state_dir.unwrap_or(Path::new(config::STATE_DIR));
-    let status = status::ask(dir).await.map_err(|error| Failure(Code::NotReady, story(&error)))?;
-    let text = match output {
-        Output::Text => status.to_string(),
-        Output::Json => {
-            serde_json::to_string(&status).map_err(|error| Failure(Code::NotReady, error.to_string()))?
-        }
-    };
-    let _ = writeln!(std::io::stdout(), "{text}");
-    Ok(if status.ready || alive { Code::Success } else { Code::NotReady })
-}
-
-/// `nft watch` and `trace`, which go on until they are told to end: on a thread of their own, since whoever reads them may
-/// stop reading.
-async fn look(verb: &Nft) -> Result<Code, Failure> {
-    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
-    let (done, mut looked) = oneshot::channel();
-    let verb = verb.clone();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure(Code::Machine, error.to_string()));
-        let mut out = std::io::stdout().lock();
-        let look = |runtime: tokio::runtime::Runtime| {
-            runtime.block_on(inspect::run(&verb, &mut out)).map_err(from_inspect)
-        };
-        let _ = done.send(runtime.and_then(look));
-    });
-    let ended = |ended: Result<_, _>| {
-        ended.unwrap_or_else(|_| Err(Failure(Code::Machine, "the verb ended unexpectedly".into())))
-    };
-    tokio::select! {
-        result = &mut looked => return ended(result),
-        () = signals.asked_to_stop() => {}
-    }
-    // It has heard the signal as well, and ends by itself where it is not kept from it.
-    match tokio::time::timeout(FLUSH_WITHIN, looked).await {
-        Ok(result) => ended(result),
-        Err(_) => {
-            tracing::warn!("stopped before the end: nobody read stdout, or the kernel was slow");
-            Ok(Code::Success)
-        }
-    }
-}
-
-fn enter(place: &cli::nft::Where) -> Result<(), Failure> {
-    let process = place.pid.map(netns::of_process);
-    match place.netns.as_ref().or(process.as_ref()) {
-        Some(path) => netns::enter(path).map_err(|error| Failure(Code::Network, story(&error))),
-        None => Ok(()),
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
-fn from_inspect(error: inspect::Error) -> Failure {
-    let code = match &error {
-        inspect::Error::Usage(_) => Code::Usage,
-        inspect::Error::Route(_) => Code::Network,
-        inspect::Error::Signals(_) => Code::Machine,
-        inspect::Error::Absent(_) => Code::NotLoaded,
-        inspect::Error::Pod(_) => Code::Facts,
-        inspect::Error::Write(_) => Code::Output,
-        inspect::Error::Link(_) => Code::Network,
-        inspect::Error::Netlink(_) => Code::Nat,
-    };
-    Failure(code, story(&error))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
-fn from_apply(error: apply::Error) -> Failure {
-    use sys::image::Error as Image;
-    let code = match &error {
-        apply::Error::Image(image) => match image {
-            Image::Status { .. }
-            | Image::Refused { .. }
-            | Image::Unreachable { .. }
-            | Image::Certificates(_)
-            | Image::Full(_) => Code::Fetch,
-            Image::Checksum { .. }
-            | Image::NotAnImage { .. }
-            | Image::Refers { .. }
-            | Image::TooLarge { .. } => Code::Refused,
-            Image::Locked { .. } => Code::Locked,
-            Image::File { .. } | Image::Denied { .. } | Image::Overlay { .. } | Image::Create { .. } => {
-                Code::Overlay
-            }
-        },
-        apply::Error::NoBase(_) | apply::Error::NoWayOut { .. } => Code::Plan,
-        apply::Error::Seed(_) | apply::Error::WriteSeed(_) => Code::Seed,
-        apply::Error::Link(_) | apply::Error::NoTap(_) | apply::Error::Routes(_) => Code::Network,
-        apply::Error::Nat(_) => Code::Nat,
-        apply::Error::Panicked { .. } => Code::Refused,
-    };
-    Failure(code, story(&error))
-}
-
-/// `berth serve`: config → facts → plan → serve.
-async fn standing(options: &ServeOptions) -> Result<Code, Failure> {
-    let mut signals = Signals::listen().map_err(|error| Failure(Code::Machine, story(&error)))?;
-    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
-    let facts = |error: probe::Error| Failure(Code::Facts, story(&error));
-    let found = probe::served_link(&options.interface, &links).await.map_err(facts)?;
-    let found = found.ok_or_else(|| facts(probe::Error::NoInterface(options.interface.clone())))?;
-    let resolver = probe::resolver(&options.resolv_conf).map_err(facts)?;
-    let plan = |interface: &Interface| plan::serve::plan(options, interface, &resolver);
-    let follower = Follower::new(&links, options.address, &found, plan)
-        .map_err(|error| Failure(if error.is_usage() { Code::Usage } else { Code::Plan }, story(&error)))?;
-    tell(confine::ourselves(None).as_slice());
-    let (stop, stopping) = watch::channel(false);
-    let serving = serve::standing(follower, stopping);
-    tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = &mut serving => ended,
-        () = signals.asked_to_stop() => {
-            let _ = stop.send(true);
-            serving.await
-        }
-    };
-    ended.map(|()| Code::Success).map_err(|error| Failure(Code::Serve, story(&error)))
-}
-
-async fn check(options: &Options) -> Result<Code, Failure> {
-    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
-    let plan = make_plan(&configure(options)?, &links).await?;
-    inspect::check::run(&plan.net.nat, &mut std::io::stdout().lock()).await.map_err(from_inspect)
-}
-
-async fn show_plan(options: &Options, output: Output) -> Result<Code, Failure> {
-    let links = Links::open().map_err(|error| Failure(Code::Network, story(&error)))?;
-    let plan = make_plan(&configure(options)?, &links).await?;
-    let text = match output {
-        Output::Text => plan.to_string(),
-        Output::Json => {
-            serde_json::to_string_pretty(&plan).map_err(|error| Failure(Code::Plan, error.to_string()))?
-        }
-    };
-    // A reader that has seen enough is no failure.
-    let _ = writeln!(std::io::stdout(), "{text}");
-    Ok(Code::Success)
 }
 
 fn shell(arguments: &[OsString]) -> ExitCode {

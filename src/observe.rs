@@ -3,7 +3,7 @@
 //! ```text
 //! nf_tables: a transaction ─┐
 //! rtnetlink: link, address ─┼─► compare found with wanted ─► one transaction ─► forget flows of the gap,
-//! every half minute ────────┘            (equal: nothing)                       beside what comes next
+//! every minute ─────────────┘            (equal: nothing)                       beside what comes next
 //! ```
 //!
 //! A change that is not ours costs one look at our table. Repairs are rationed: two that fight must not burn the
@@ -54,8 +54,6 @@ pub struct Counts {
     pub rules_restored: u64,
     pub links_mended: u64,
     pub addresses_changed: u64,
-    /// Repairs put off because there were too many.
-    pub put_off: u64,
 }
 
 /// Watches until told to stop, and tells what it did on `counts`.
@@ -190,7 +188,6 @@ impl Observer<'_> {
             if self.firewall.holds(self.rules.nat.clone()).await? {
                 return Ok(());
             }
-            self.counts.send_modify(|counts| counts.put_off += 1);
             if !self.quiet {
                 self.quiet = true;
                 let (process, pid) = who(by);

@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::exit::{Code, Coded};
+use crate::log::one_line;
+
 /// Name of the socket in the state directory.
 const SOCKET: &str = "status.sock";
 /// An event loop that does not answer within this time is stuck.
@@ -35,6 +38,7 @@ pub struct Status {
     /// The network serves, and the guest runs. For `net` its own half alone.
     pub ready: bool,
     pub guest: Option<Guest>,
+    /// None for `vm` while no `berth net` is heard.
     pub network: Option<Network>,
     /// What of it is not confined, and why.
     #[serde(default)]
@@ -51,10 +55,46 @@ pub struct Guest {
     pub accelerator: Option<String>,
 }
 
+/// How DHCP and DNS are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Serving {
+    /// Not asked for (`NO_DHCP`), and the rest of the network is made.
+    Off,
+    /// The network is not made yet.
+    #[default]
+    Starting,
+    Serving,
+    /// One of them is down, or keeps ending.
+    Failing,
+}
+
+impl Serving {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Failing => "failing",
+        }
+    }
+
+    /// All that is asked for is there.
+    pub fn is_ready(self) -> bool {
+        match self {
+            Self::Off | Self::Serving => true,
+            Self::Starting | Self::Failing => false,
+        }
+    }
+}
+
 /// Whether it serves, and what had to be put right so far. `berth vm` tells what `berth net` told it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
-    pub serving: bool,
+    pub serving: Serving,
+    /// Why it is failing.
+    #[serde(default)]
+    pub reason: Option<String>,
     pub rules_restored: u64,
     pub links_mended: u64,
     pub addresses_changed: u64,
@@ -71,6 +111,16 @@ pub enum Error {
     Listen { path: PathBuf, source: io::Error },
     #[error("another launcher answers on {}: it keeps it", .0.display())]
     Taken(PathBuf),
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unreachable { .. } | Self::Answer { .. } | Self::Listen { .. } | Self::Taken(_) => {
+                Code::NotReady
+            }
+        }
+    }
 }
 
 /// Listens in `dir`, for its owner only; the socket of a launcher that was killed makes room, that of one that runs
@@ -191,32 +241,38 @@ pub async fn ask(dir: &Path) -> Result<Status, Error> {
     serde_json::from_slice(&text).map_err(|source| Error::Answer { path, source })
 }
 
+/// For people: whatever is in a value, a line stays one line.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, verb, ready, guest, network, unconfined } = self;
+        let (verb, version) = (one_line(verb), one_line(version));
         write!(f, "berth {verb} {version}: {}", if *ready { "ready" } else { "not ready" })?;
         if let Some(Guest { phase, reason, accelerator }) = guest {
-            write!(f, "\nguest    {phase}")?;
-            if let Some(reason) = reason {
-                write!(f, " ({reason})")?;
-            }
+            write!(f, "\nguest    {}{}", one_line(phase), Because(reason))?;
             if let Some(accelerator) = accelerator {
-                write!(f, ", {accelerator}")?;
+                write!(f, ", {}", one_line(accelerator))?;
             }
         }
-        if let Some(network) = network {
-            let Network { serving, rules_restored, links_mended, addresses_changed } = network;
-            let serving = match (*serving, verb.as_str()) {
-                (true, _) => "serving",
-                (false, "vm") => "no `berth net` serves in this network namespace",
-                (false, _) => "not yet",
-            };
-            write!(
+        match network {
+            Some(Network { serving, reason, rules_restored, links_mended, addresses_changed }) => write!(
                 f,
-                "\nnetwork  {serving}; rules restored {rules_restored}, links mended {links_mended}, addresses changed {addresses_changed}"
-            )?;
+                "\nnetwork  {}{}; rules restored {rules_restored}, links mended {links_mended}, addresses changed {addresses_changed}",
+                serving.as_str(),
+                Because(reason)
+            )?,
+            None if verb == "vm" => write!(f, "\nnetwork  no `berth net` serves in this network namespace")?,
+            None => {}
         }
-        unconfined.iter().try_for_each(|what| write!(f, "\nnot confined  {what}"))
+        unconfined.iter().try_for_each(|what| write!(f, "\nnot confined  {}", one_line(what)))
+    }
+}
+
+/// A reason in parentheses, if there is one.
+struct Because<'a>(&'a Option<String>);
+
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |reason| write!(f, " ({})", one_line(reason)))
     }
 }
 
@@ -235,7 +291,8 @@ mod tests {
                 accelerator: Some("tcg".to_owned()),
             }),
             network: Some(Network {
-                serving: true,
+                serving: Serving::Serving,
+                reason: None,
                 rules_restored: 2,
                 links_mended: 1,
                 addresses_changed: 0,
@@ -342,6 +399,17 @@ mod tests {
         assert_eq!(
             paused.to_string(),
             "berth run 1.2.3: not ready\nguest    paused (write on disk0: No space left on device), tcg\nnot confined  QEMU: BERTH_CONFINE=off"
+        );
+        let network = Network {
+            serving: Serving::Failing,
+            reason: Some("dns: port 53 is\ntaken\u{1b}[2J".to_owned()),
+            ..Network::default()
+        };
+        let failing =
+            Status { verb: "net".to_owned(), ready: false, guest: None, network: Some(network), ..status() };
+        assert_eq!(
+            failing.to_string(),
+            "berth net 1.2.3: not ready\nnetwork  failing (dns: port 53 is\\ntaken\\u001b[2J); rules restored 0, links mended 0, addresses changed 0"
         );
     }
 }

@@ -29,6 +29,7 @@ fn facts(metadata: Option<&[u8]>) -> Facts {
             resolver: Resolver::parse(b"nameserver 10.96.0.10\n"),
             extra_rules: None,
             metadata: metadata.map(<[u8]>::to_vec),
+            can_setuid: true,
         },
         disks: Disks {
             root_device: None,
@@ -47,7 +48,6 @@ fn facts(metadata: Option<&[u8]>) -> Facts {
             cpus: 1,
             kvm: false,
             vhost_net: false,
-            can_setuid: true,
             uid: 0,
             kvm_gid: None,
         },

@@ -50,6 +50,16 @@ Lines with - are planned and not loaded, lines with + are loaded and not planned
 /// What is loaded in nf_tables, read and explained; needs no other program.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Nft {
+    #[command(flatten)]
+    Inspect(Inspect),
+    /// Compare berth's own rules with the plan: prints what differs; exit code 0 when nothing does, 1 when they drifted
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Box<Options>),
+}
+
+/// What needs no plan.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Inspect {
     /// Print what is loaded, as `nft list` does
     #[command(after_help = LIST_EXAMPLES)]
     List(List),
@@ -62,9 +72,16 @@ pub enum Nft {
     /// Show every change of the rules as it happens: when, by whom, and the lines that went and came
     #[command(after_help = WATCH_EXAMPLES)]
     Watch(Watch),
-    /// Compare berth's own rules with the plan: prints what differs; exit code 0 when nothing does, 1 when they drifted
-    #[command(after_help = CHECK_EXAMPLES)]
-    Check(Box<Options>),
+}
+
+impl Inspect {
+    /// Whether it goes on until it is told to end.
+    pub fn goes_on(&self) -> bool {
+        match self {
+            Self::Trace(_) | Self::Watch(_) => true,
+            Self::List(_) | Self::Explain(_) => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]

@@ -251,7 +251,7 @@ pub struct Lifecycle {
 pub struct Paths {
     /// `/image`
     pub image_dir: PathBuf,
-    /// `/run/berth`: config drive, lock, persisted facts; made 0700.
+    /// `/run/berth`: config drive, and the socket that `berth status` asks; made 0700.
     pub state_dir: PathBuf,
     /// `/metadata`, `/userdata`; vendor data and network data have no default.
     pub metadata: PathBuf,

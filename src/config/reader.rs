@@ -37,22 +37,77 @@ pub fn switch(word: &str) -> Option<bool> {
     if is(YES) { Some(true) } else { is(NO).then_some(false) }
 }
 
-/// Reads the arguments (program name first), and variables for what they do not say.
+/// Reads the arguments (program name first), and variables for what they do not say. The error has every value that is
+/// wrong, not the first alone.
 pub fn parse<T: Parser>(args: &[OsString], environment: Environment<'_>) -> Result<T, Error> {
     let command = T::command();
     let mut said = Said::default();
-    let (words, verbs) = said.arrange(&command, args, environment)?;
+    let (mut words, verbs) = said.arrange(&command, args, environment)?;
     let mut command = flags_alone(command, &verbs);
-    let read = command.try_get_matches_from_mut(words).and_then(|mut matches| {
-        T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
-    });
-    read.map_err(|error| {
-        if error.use_stderr() {
-            return said.shown(error);
+    let mut mistakes = Vec::new();
+    let mut wrong = BTreeSet::new();
+    loop {
+        let read = command.try_get_matches_from_mut(&words).and_then(|mut matches| {
+            T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+        });
+        let error = match read {
+            Ok(read) if mistakes.is_empty() => return Ok(read),
+            Ok(_) => break,
+            // Help names the variables.
+            Err(error) if !error.use_stderr() => {
+                return Err(T::command().try_get_matches_from(args).err().unwrap_or(error));
+            }
+            Err(error) => error,
+        };
+        let flag = set_aside(&mut words, &error);
+        if flag.is_some() || !is_only_for_want_of(&error, &wrong) {
+            mistakes.push(said.shown(error));
         }
-        // Help names the variables.
-        T::command().try_get_matches_from(args).err().unwrap_or(error)
-    })
+        match flag {
+            Some(flag) => wrong.insert(flag),
+            None => break,
+        };
+    }
+    Err(together(mistakes))
+}
+
+/// Takes the value that an error is about out of the words, so that the others are read. Returns its flag; None for an
+/// error that is not about a value.
+fn set_aside(words: &mut Vec<OsString>, error: &Error) -> Option<String> {
+    let (Some(ContextValue::String(arg)), Some(ContextValue::String(value))) =
+        (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))
+    else {
+        return None;
+    };
+    let flag = arg.split(' ').next().unwrap_or_default();
+    let word = OsString::from(format!("{flag}={value}"));
+    let before = words.len();
+    words.retain(|found| *found != word);
+    (words.len() < before).then(|| flag.to_owned())
+}
+
+/// Whether a flag is only missed because its value was set aside.
+fn is_only_for_want_of(error: &Error, wrong: &BTreeSet<String>) -> bool {
+    let Some(ContextValue::Strings(missed)) = error.get(ContextKind::InvalidArg) else { return false };
+    let is_wrong = |arg: &String| arg.split(' ').next().is_some_and(|flag| wrong.contains(flag));
+    error.kind() == ErrorKind::MissingRequiredArgument && missed.iter().all(is_wrong)
+}
+
+/// Several errors as one.
+fn together(mut mistakes: Vec<Error>) -> Error {
+    if mistakes.len() == 1
+        && let Some(mistake) = mistakes.pop()
+    {
+        return mistake;
+    }
+    const END: &str = "\n\nFor more information, try '--help'.\n";
+    let what = |error: &Error| {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        text.strip_suffix(END).unwrap_or(text).trim_end().to_owned()
+    };
+    let texts: Vec<String> = mistakes.iter().map(what).collect();
+    Error::raw(ErrorKind::ValueValidation, texts.join("\nerror: ") + END)
 }
 
 /// The same definition for what `Said` has arranged, as far as these verbs lead: others cost time at each start.

@@ -12,8 +12,8 @@ mod watch;
 
 use std::io::{self, Write};
 
-use crate::cli::nft::Nft;
-use crate::exit::Code;
+use crate::cli::nft::Inspect;
+use crate::exit::{Code, Coded};
 use crate::sys::{link, netlink, route};
 
 #[derive(Debug, thiserror::Error)]
@@ -39,14 +39,28 @@ pub enum Error {
     Write(#[source] io::Error),
 }
 
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Netlink(error) => error.code(),
+            Self::Link(error) => error.code(),
+            Self::Route(error) => error.code(),
+            Self::Usage(_) => Code::Usage,
+            Self::Absent(_) => Code::NotLoaded,
+            Self::Pod(_) => Code::Facts,
+            Self::Signals(_) => Code::Machine,
+            Self::Write(_) => Code::Output,
+        }
+    }
+}
+
 /// Does what the verb says; the code tells what was found.
-pub async fn run(verb: &Nft, out: &mut impl Write) -> Result<Code, Error> {
+pub async fn run(verb: &Inspect, out: &mut impl Write) -> Result<Code, Error> {
     match verb {
-        Nft::List(wanted) => list::run(wanted, out).await,
-        Nft::Explain(wanted) => explain::run(wanted, out).await,
-        Nft::Trace(wanted) => trace::run(wanted, out).await,
-        Nft::Watch(wanted) => watch::run(wanted, out).await,
-        Nft::Check(_) => Err(Error::Usage("check needs a plan".to_owned())),
+        Inspect::List(wanted) => list::run(wanted, out).await,
+        Inspect::Explain(wanted) => explain::run(wanted, out).await,
+        Inspect::Trace(wanted) => trace::run(wanted, out).await,
+        Inspect::Watch(wanted) => watch::run(wanted, out).await,
     }
 }
 

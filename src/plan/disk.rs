@@ -21,6 +21,7 @@ use serde::Serialize;
 
 pub use crate::config::Source;
 use crate::config::{Checksum, Config, Proxies, SeedAs, Url};
+use crate::exit::{Code, Coded};
 use crate::facts::{DiskFile, Facts};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,21 @@ pub enum Error {
     Empty(PathBuf),
     #[error("{} and {} would both have the serial {serial}: rename one of them", first.display(), second.display())]
     SameSerial { first: PathBuf, second: PathBuf, serial: String },
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::NoImageDirectory(_) => Code::ImageDirectory,
+            Self::Data { .. } => Code::Seed,
+            Self::NoImage(_)
+            | Self::Target(_)
+            | Self::NoName(_)
+            | Self::SameFile(_)
+            | Self::Empty(_)
+            | Self::SameSerial { .. } => Code::Plan,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -23,6 +23,7 @@ pub use route::RoutePlan;
 use serde::Serialize;
 
 use crate::config::{Config, Lifecycle};
+use crate::exit::{Code, Coded};
 use crate::facts::{Facts, NetFacts};
 use crate::net::Mapping;
 use crate::nft::Ruleset;
@@ -40,6 +41,15 @@ pub enum Error {
     Machine(#[from] machine::Error),
 }
 
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Disk(error) => error.code(),
+            Self::Extra(_) | Self::Link(_) | Self::Machine(_) => Code::Plan,
+        }
+    }
+}
+
 /// The desired state of kernel, disks and guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
@@ -49,6 +59,15 @@ pub struct Plan {
     pub disk: DiskPlan,
     pub machine: MachinePlan,
     pub lifecycle: Lifecycle,
+}
+
+/// Who starts the QEMU that attaches to the tap: whose the tap is depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attached {
+    /// This process: as the uid of QEMU, or as it is when it may not change that.
+    Here,
+    /// `berth vm` in another container, which is the uid of QEMU.
+    Elsewhere,
 }
 
 /// The network half: `berth net` has no other.
@@ -69,8 +88,12 @@ pub struct NetPlan {
 }
 
 impl NetPlan {
-    /// Decides the network; `owner` is the uid that attaches to the tap.
-    pub fn new(config: &Config, facts: &NetFacts, owner: u32) -> Result<Self, Error> {
+    /// Decides the network for the machine of `attached`.
+    pub fn new(config: &Config, facts: &NetFacts, attached: Attached) -> Result<Self, Error> {
+        let owner = match attached {
+            Attached::Here if !facts.can_setuid => 0,
+            Attached::Here | Attached::Elsewhere => config.machine.uid,
+        };
         let link = link::plan(config, facts, owner)?;
         let mut nat = nat::plan(config, facts, &link);
         if let Some(text) = &facts.extra_rules {
@@ -89,8 +112,7 @@ impl NetPlan {
 impl Plan {
     /// Decides everything; touches nothing.
     pub fn new(config: &Config, facts: &Facts) -> Result<Self, Error> {
-        let owner = if facts.host.can_setuid { config.machine.uid } else { 0 };
-        let net = NetPlan::new(config, &facts.net, owner)?;
+        let net = NetPlan::new(config, &facts.net, Attached::Here)?;
         let disk = disk::plan(config, facts)?;
         Ok(Self {
             name: config.name.clone(),

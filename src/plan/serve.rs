@@ -1,6 +1,7 @@
 //! `berth serve`: what was asked for, on the interface as it is, as settings of the DHCP and DNS cores.
 
 mod addresses;
+mod mistakes;
 mod networks;
 mod options;
 
@@ -8,9 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use mistakes::mistakes;
+
 use super::guest::GuestPlan;
 use super::upstreams::{self, sockets, upstreams};
 use crate::config::serve::{Aaaa, BootFor, Relayed, ServeOptions, Span, Upstream};
+use crate::exit::{Code, Coded};
 use crate::facts::{Interface, Resolver, not_to_be_asked};
 use crate::net::{DomainName, IfName, Ipv4Prefix, MacAddr};
 use crate::proto::dhcp4::{
@@ -96,9 +100,9 @@ pub enum Error {
     BootTwice(String, String, String),
 }
 
-impl Error {
-    /// Whether the words are wrong for every pod, whatever its link is.
-    pub fn is_usage(&self) -> bool {
+impl Coded for Error {
+    /// Usage where the words are wrong for every pod, whatever its link is.
+    fn code(&self) -> Code {
         match self {
             Self::Nothing
             | Self::Address(..)
@@ -115,7 +119,7 @@ impl Error {
             | Self::StaticRoutes
             | Self::RoutesDiffer
             | Self::NoRoutes
-            | Self::BootTwice(..) => true,
+            | Self::BootTwice(..) => Code::Usage,
             Self::NoAddress(_)
             | Self::Outside { .. }
             | Self::ReservedOutside(_)
@@ -128,7 +132,7 @@ impl Error {
             | Self::Swallowed { .. }
             | Self::NoUpstream(_)
             | Self::TwoDefaults { .. }
-            | Self::NoRouter { .. } => false,
+            | Self::NoRouter { .. } => Code::Plan,
         }
     }
 }
@@ -257,6 +261,11 @@ pub fn plan(options: &ServeOptions, interface: &Interface, resolver: &Resolver) 
     Ok(ServePlan { interface: interface.name.clone(), mac, mtu, address, dhcp, dns, notes })
 }
 
+fn outside(span: Span, network: Ipv4Prefix) -> Option<Error> {
+    let is_inside = network.contains(span.first) && network.contains(span.last);
+    (!is_inside).then_some(Error::Outside { span, network })
+}
+
 fn dhcp(
     options: &ServeOptions,
     interface: &Interface,
@@ -269,9 +278,8 @@ fn dhcp(
     let lease = lease_time(options)?;
     let parameters = parameters(options, interface, address)?;
     notes.extend(networks::check(options, address)?);
-    let inside = |span: &&Span| !(address.contains(span.first) && address.contains(span.last));
-    if let Some(span) = options.range.iter().find(inside) {
-        return Err(Error::Outside { span: *span, network: address });
+    if let Some(error) = options.range.iter().find_map(|span| outside(*span, address)) {
+        return Err(error);
     }
     let pool = options.range.iter().map(|span| range(*span)).collect();
     let on_link = Subnet {
@@ -283,8 +291,8 @@ fn dhcp(
         parameters: parameters.clone(),
     };
     let behind = |relayed: &Relayed| {
-        if !(relayed.network.contains(relayed.span.first) && relayed.network.contains(relayed.span.last)) {
-            return Err(Error::Outside { span: relayed.span, network: relayed.network });
+        if let Some(error) = outside(relayed.span, relayed.network) {
+            return Err(error);
         }
         Ok(Subnet {
             network: relayed.network,

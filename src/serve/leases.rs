@@ -1,32 +1,25 @@
 //! `berth leases`: what the lease file says, whether its server runs or not. The file is only read.
 
 use std::fmt::Write as _;
-use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::exit::story;
 use crate::proto::Now;
 use crate::proto::leases::{Lease, Leases, State};
-use crate::sys::lease_file::LeaseFile;
+use crate::sys::lease_file::{self, LeaseFile};
 
-/// Prints the leases by address, as a table or as JSON; the error is told.
+/// The leases by address, as a table or as JSON.
 #[expect(clippy::disallowed_methods, reason = "a verb: the clock is read here")]
-pub fn list(path: &Path, json: bool, out: &mut impl Write) -> Result<(), String> {
-    let content = LeaseFile::peek(path).map_err(|error| story(&error))?;
+pub fn list(path: &Path, json: bool) -> Result<String, lease_file::Error> {
+    let content = LeaseFile::peek(path)?;
     let now = Now { monotonic: Instant::now(), wall: SystemTime::now() };
     let (leases, recovered) = Leases::recover(now, &content, usize::MAX);
     if recovered.damaged > 0 {
         tracing::warn!(lines = recovered.damaged, "damaged lines passed over");
     }
-    let text = if json { as_json(&leases, now) } else { as_table(&leases, now) };
-    match out.write_all(text.as_bytes()) {
-        // A reader that has seen enough is no failure.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
-        _ => Ok(()),
-    }
+    Ok(if json { as_json(&leases, now) } else { as_table(&leases, now) })
 }
 
 fn as_table(leases: &Leases, now: Now) -> String {

@@ -13,6 +13,7 @@ mod connections;
 pub mod dhcp;
 mod dns;
 mod follow;
+mod health;
 pub mod leases;
 mod packets;
 mod reach;
@@ -23,12 +24,12 @@ mod upstreams;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::confine;
+use crate::exit::{Code, Coded};
 use crate::facts::Interface;
 use crate::net::IfName;
 use crate::plan::GuestPlan;
@@ -37,18 +38,13 @@ use crate::proto::dns::Named;
 use crate::sys::socket;
 
 pub use follow::Follower;
+use health::Record;
+pub use health::{Health, Services};
 use packets::Packets;
 pub use packets::Starting;
 
 /// Where names of DHCP clients are wanted: by the DNS service, when it runs.
 type Wanted = Option<mpsc::Sender<Named>>;
-
-/// How many services are not running at this moment.
-pub type Down = watch::Sender<usize>;
-
-/// First and longest pause before a service that keeps ending is started again.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What is served, and on which link: sockets stay with the link they were bound to, even when it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,18 +129,27 @@ pub enum Error {
     Thread(#[from] io::Error),
 }
 
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Socket(_) | Self::Leases(_) | Self::Thread(_) => Code::Serve,
+        }
+    }
+}
+
 /// Starts the thread that is to serve this, which makes itself ready beside whatever else there is to do. Needs no link.
-pub fn prepare(target: &Target) -> io::Result<Starting> {
+pub fn prepare(target: &Target) -> Result<Starting, Error> {
     let lease_file = target.dhcp.as_ref().and_then(dhcp::Task::lease_file).map(Path::to_owned);
     let resolv_conf = target.dns.as_ref().map(|plan| plan.resolv_conf.clone());
-    Packets::start(move || {
+    let starting = Packets::start(move || {
         // The file is made now, if it is not there.
         lease_file.as_deref().map_or(Ok(()), dhcp::check)?;
         if let Err(error) = confine::packets_to(resolv_conf.as_deref(), lease_file.as_deref()) {
             tracing::warn!(%error, "the thread that reads packets is confined less than it could be");
         }
         Ok(())
-    })
+    })?;
+    Ok(starting)
 }
 
 /// Sockets that are bound: from here on clients may ask.
@@ -179,17 +184,24 @@ impl Bound {
     }
 
     /// Serves what `targets` says, until `stop` turns true or its sender is gone.
-    pub async fn run(self, stop: watch::Receiver<bool>, targets: watch::Receiver<Target>, down: &Down) {
+    pub async fn run(
+        self,
+        stop: watch::Receiver<bool>,
+        targets: watch::Receiver<Target>,
+        health: &watch::Sender<Services>,
+    ) {
         let (wanted, wants) = watch::channel(None);
         let dhcp = keep(
-            Service { name: "dhcp", packets: &self.packets, down, pick: Target::dhcp, bind: bind_dhcp },
+            Service { name: "dhcp", packets: &self.packets, pick: Target::dhcp, bind: bind_dhcp },
+            Record::new(health, |services| &mut services.dhcp),
             self.dhcp,
             targets.clone(),
             stop.clone(),
             |sockets, on: On<dhcp::Task>| dhcp::serve(sockets, on.plan, wants.clone()),
         );
         let dns = keep(
-            Service { name: "dns", packets: &self.packets, down, pick: Target::dns, bind: bind_dns },
+            Service { name: "dns", packets: &self.packets, pick: Target::dns, bind: bind_dns },
+            Record::new(health, |services| &mut services.dns),
             self.dns,
             targets,
             stop,
@@ -208,8 +220,8 @@ where
     let bound = Bound::new(follower.target())?;
     let targets = bound.targets();
     follower.begin(&targets);
-    let down = Down::default();
-    let serving = bound.run(stop, targets.subscribe(), &down);
+    let health = watch::Sender::default();
+    let serving = bound.run(stop, targets.subscribe(), &health);
     tokio::select! {
         () = serving => Ok(()),
         never = follower.run(&targets) => match never {},
@@ -220,7 +232,6 @@ where
 struct Service<'a, P, B> {
     name: &'static str,
     packets: &'a Packets,
-    down: &'a Down,
     pick: fn(&Target) -> Option<On<P>>,
     bind: B,
 }
@@ -229,6 +240,7 @@ struct Service<'a, P, B> {
 /// says so in `targets`.
 async fn keep<S, P: Clone + PartialEq, B, F, E>(
     service: Service<'_, P, B>,
+    mut record: Record<'_>,
     mut ready: Option<(On<P>, S)>,
     mut targets: watch::Receiver<Target>,
     mut stop: watch::Receiver<bool>,
@@ -238,16 +250,10 @@ async fn keep<S, P: Clone + PartialEq, B, F, E>(
     F: Future<Output = E> + Send + 'static,
     E: fmt::Display + Send + 'static,
 {
-    let Service { name, packets, down, pick, bind } = service;
-    let mut pause = PAUSE;
-    let mut is_down = false;
-    let mut tell = |now: bool| {
-        if std::mem::replace(&mut is_down, now) != now {
-            down.send_modify(|down| *down = if now { *down + 1 } else { *down - 1 });
-        }
-    };
+    let Service { name, packets, pick, bind } = service;
     loop {
         let Some(on) = pick(&targets.borrow_and_update()) else {
+            record.is_off();
             tokio::select! {
                 () = stopped(&mut stop) => return,
                 () = differs(&mut targets, pick, None) => continue,
@@ -263,28 +269,29 @@ async fn keep<S, P: Clone + PartialEq, B, F, E>(
         let ended = match sockets {
             Ok(sockets) => {
                 let mut task = packets.spawn(serve(sockets, on.clone()));
-                tell(false);
+                record.begins();
                 tokio::select! {
                     () = stopped(&mut stop) => return end(task).await,
                     () = differs(&mut targets, pick, Some(&on)) => {
                         end(task).await;
-                        pause = PAUSE;
+                        record.forget();
                         continue;
                     }
                     ended = &mut task => match ended {
                         Ok(error) => error.to_string(),
                         Err(panic) => panic.to_string(),
                     },
+                    never = record.runs() => match never {},
                 }
             }
             Err(error) => crate::exit::story(&error),
         };
-        tell(true);
         tracing::error!(service = name, error = %ended, "service ended, starting it again");
+        let pause = record.ends(ended);
         tokio::select! {
             () = stopped(&mut stop) => return,
-            () = differs(&mut targets, pick, Some(&on)) => pause = PAUSE,
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = differs(&mut targets, pick, Some(&on)) => record.forget(),
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -315,6 +322,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
 
     use super::*;
 
@@ -344,15 +352,7 @@ mod tests {
         let (stop, stopping) = watch::channel(false);
         let (starts, binds) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
         let (counted, bound) = (starts.clone(), binds.clone());
-        let (down, mut downs) = watch::channel(0);
-        downs.mark_unchanged();
-        let seen = tokio::spawn(async move {
-            let mut seen = Vec::new();
-            while downs.changed().await.is_ok() {
-                seen.push(*downs.borrow_and_update());
-            }
-            seen
-        });
+        let (health, now) = watch::channel(Services::default());
         let targets = watch::Sender::new(Target::one_guest(&plan(), 1).unwrap());
         let target = targets.subscribe();
         let kept = tokio::spawn(async move {
@@ -361,8 +361,9 @@ mod tests {
                 Ok(())
             };
             let packets = Packets::here();
-            let service = Service { name: "test", packets: &packets, down: &down, pick: Target::dhcp, bind };
-            keep(service, None, target, stopping, |(), _| {
+            let service = Service { name: "test", packets: &packets, pick: Target::dhcp, bind };
+            let record = Record::new(&health, |services| &mut services.dhcp);
+            keep(service, record, None, target, stopping, |(), _| {
                 let start = counted.fetch_add(1, Ordering::Relaxed);
                 async move {
                     match start {
@@ -376,9 +377,12 @@ mod tests {
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!((starts.load(Ordering::Relaxed), binds.load(Ordering::Relaxed)), (3, 3));
+        let why = Health::Failing("a socket that failed".to_owned());
+        assert_eq!(now.borrow().dhcp, why, "it runs again, and has not shown yet that it can");
+        tokio::time::sleep(health::GOOD_RUN).await;
+        assert_eq!(now.borrow().dhcp, Health::Serving);
         stop.send(true).unwrap();
         tokio::time::timeout(Duration::from_secs(1), kept).await.expect("it stops").unwrap();
-        assert_eq!(seen.await.unwrap(), [1, 0, 1, 0], "who asks meanwhile hears that it does not serve");
     }
 
     /// Who is bound to a link that is gone, or serves what is not true any more, begins anew; others are not touched.
@@ -389,8 +393,7 @@ mod tests {
         let targets = watch::Sender::new(first.clone());
         let target = targets.subscribe();
         let (bound, mut seen) = mpsc::unbounded_channel();
-        let down = Down::default();
-        let now = down.subscribe();
+        let (health, now) = watch::channel(Services::default());
         tokio::spawn(async move {
             let bind = |on: &On<dhcp::Task>| {
                 let _ = bound.send(on.link);
@@ -404,8 +407,9 @@ mod tests {
                 if on.link == 3 { Err(gone()) } else { Ok(()) }
             };
             let packets = Packets::here();
-            let service = Service { name: "test", packets: &packets, down: &down, pick: Target::dhcp, bind };
-            keep(service, None, target, stopping, |(), _| std::future::pending::<String>()).await;
+            let service = Service { name: "test", packets: &packets, pick: Target::dhcp, bind };
+            let record = Record::new(&health, |services| &mut services.dhcp);
+            keep(service, record, None, target, stopping, |(), _| std::future::pending::<String>()).await;
         });
         assert_eq!(seen.recv().await, Some(1));
         targets.send_modify(|target| target.dns = None);
@@ -415,15 +419,76 @@ mod tests {
         targets.send_replace(first.without_services());
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(seen.try_recv().is_err(), "nothing is served");
+        assert_eq!(now.borrow().dhcp, Health::Off);
         targets.send_replace(Target { link: 3, ..first.clone() });
         assert_eq!(seen.recv().await, Some(3));
         assert_eq!(seen.recv().await, Some(3), "again after a pause");
-        assert_eq!(*now.borrow(), 1);
+        assert!(matches!(&now.borrow().dhcp, Health::Failing(why) if why.contains("test")));
         let began = tokio::time::Instant::now();
         targets.send_replace(Target { link: 4, ..first });
         assert_eq!(seen.recv().await, Some(4));
-        assert!(began.elapsed() < PAUSE, "at once, whatever the pause was");
+        assert!(began.elapsed() < health::PAUSE, "at once, whatever the pause was");
         tokio::task::yield_now().await;
-        assert_eq!(*now.borrow(), 0);
+        assert_eq!(now.borrow().dhcp, Health::Serving);
+    }
+
+    /// Ends after each of these many seconds, then no more; when each run began, and whether it was said to serve just
+    /// before its end.
+    async fn lives(seconds: &[u64]) -> Vec<(u64, bool)> {
+        let (_stop, stopping) = watch::channel(false);
+        let (health, now) = watch::channel(Services::default());
+        let targets = watch::Sender::new(Target::one_guest(&plan(), 1).unwrap());
+        let target = targets.subscribe();
+        let (began, mut begins) = mpsc::unbounded_channel();
+        let mut lives = seconds.iter().copied().collect::<std::collections::VecDeque<u64>>();
+        let count = lives.len();
+        let kept = tokio::spawn(async move {
+            let packets = Packets::here();
+            let service = Service {
+                name: "test",
+                packets: &packets,
+                pick: Target::dhcp,
+                bind: |_: &On<dhcp::Task>| Ok(()),
+            };
+            let record = Record::new(&health, |services| &mut services.dhcp);
+            let lives = std::sync::Mutex::new(std::mem::take(&mut lives));
+            keep(service, record, None, target, stopping, |(), _| {
+                let life = lives.lock().unwrap().pop_front();
+                let (began, now) = (began.clone(), now.clone());
+                async move {
+                    let Some(life) = life else { return std::future::pending().await };
+                    let at = tokio::time::Instant::now();
+                    tokio::time::sleep(Duration::from_secs(life)).await;
+                    let _ = began.send((at, now.borrow().dhcp == Health::Serving));
+                    "an end"
+                }
+            })
+            .await;
+        });
+        let start = tokio::time::Instant::now();
+        let mut seen = Vec::new();
+        for _ in 0..count {
+            let (at, serves) = begins.recv().await.unwrap();
+            seen.push((u64::try_from((at - start).as_millis()).unwrap(), serves));
+        }
+        kept.abort();
+        seen
+    }
+
+    /// It read "serving" but for the tenth of a second between two lives.
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_dies_every_ten_seconds_is_failing_all_the_while() {
+        let serves: Vec<bool> = lives(&[10; 8]).await.into_iter().map(|(_, serves)| serves).collect();
+        assert_eq!(serves, [true, false, false, false, false, false, false, false]);
+    }
+
+    /// After seven ends in the life of a pod every later start waited for ten seconds.
+    #[tokio::test(start_paused = true)]
+    async fn a_good_run_makes_the_pause_short_again() {
+        let seen = lives(&[0, 0, 0, 0, 0, 0, 0, 0, 40, 0, 0]).await;
+        let [.., before, good, after, _] = seen.as_slice() else { panic!("{seen:?}") };
+        assert!(good.0 - before.0 >= 10_000, "{seen:?}");
+        assert_eq!((good.1, after.1), (true, true), "{seen:?}");
+        assert!(after.0 - good.0 < 40_200, "{seen:?}");
     }
 }

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::config;
-use crate::plan::machine::{Accelerator, BaseFormat, MachinePlan, VNC_PORT};
+use crate::exit::{Code, Coded};
+use crate::plan::machine::{Accelerator, MachinePlan, ReadyMachine, VNC_PORT};
 use crate::proto::lifecycle::{Exit, Fault, Input, Lifecycle, Outcome, Output, Settings};
 use crate::proto::qmp::Event;
 use crate::sys::{cgroup, child};
@@ -52,6 +53,23 @@ pub enum Error {
     VncPort { address: Ipv4Addr },
     #[error("{outcome}{said}")]
     Broken { outcome: Outcome, said: String },
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            // QEMU is not to blame for a disk that went away since it was looked at.
+            Self::Disk { .. } => Code::Facts,
+            Self::Signals(_)
+            | Self::Socket(_)
+            | Self::Tap(_)
+            | Self::Start { .. }
+            | Self::Wait(_)
+            | Self::Accelerator { .. }
+            | Self::VncPort { .. }
+            | Self::Broken { .. } => Code::Machine,
+        }
+    }
 }
 
 /// How the machine is, for whoever asks.
@@ -90,14 +108,14 @@ impl Phase {
 /// Runs the machine to its end. `open_tap` is called for each start of QEMU that is handed tap queues, and gives
 /// one descriptor for each queue of the tap.
 pub async fn run(
-    plan: &MachinePlan,
-    base: BaseFormat,
+    ready: &ReadyMachine,
     lifecycle: &config::Lifecycle,
     mut open_tap: impl FnMut() -> io::Result<Vec<OwnedFd>>,
     console: &mut Console,
     signals: &mut Signals,
     standing: &watch::Sender<Standing>,
 ) -> Result<Outcome, Error> {
+    let plan = &ready.plan;
     for note in &plan.notes {
         tracing::warn!("{note}");
     }
@@ -109,7 +127,7 @@ pub async fn run(
     };
     let core = Lifecycle::new(now(), settings);
     let ration = Ration::new(now());
-    let mut machine = Machine { plan, base, core, qemu: None, oom_kills: None, standing, ration };
+    let mut machine = Machine { ready, core, qemu: None, oom_kills: None, standing, ration };
     machine.core.handle(now(), Input::Start);
     let outcome = loop {
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
@@ -143,8 +161,7 @@ fn judge(plan: &MachinePlan, outcome: Outcome, said: String) -> Result<Outcome, 
 }
 
 struct Machine<'a> {
-    plan: &'a MachinePlan,
-    base: BaseFormat,
+    ready: &'a ReadyMachine,
     core: Lifecycle,
     /// None before the first start and between two runs.
     qemu: Option<Qemu>,
@@ -208,16 +225,16 @@ impl Machine<'_> {
         attempt: usize,
         open_tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
     ) -> Result<(), Error> {
-        let another = attempt + 1 < self.plan.attempts.len();
-        let Some(attempt) = self.plan.attempts.get(attempt) else {
+        let another = attempt + 1 < self.ready.plan.attempts.len();
+        let Some(attempt) = self.ready.plan.attempts.get(attempt) else {
             return Ok(());
         };
-        if let Some(vnc) = &self.plan.vnc {
+        if let Some(vnc) = &self.ready.plan.vnc {
             look_for_vnc(vnc.address)?;
         }
         self.oom_kills = cgroup::oom_kills();
         let before = now();
-        let qemu = Qemu::start(self.plan, attempt, self.base, open_tap, another)?;
+        let qemu = Qemu::start(self.ready, attempt, open_tap, another)?;
         tracing::info!(
             pid = qemu.pid(),
             accelerator = attempt.accelerator.as_str(),

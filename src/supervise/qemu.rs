@@ -9,7 +9,7 @@ use tokio::net::unix::pipe;
 
 use super::Error;
 use super::serial::{Console, Line};
-use crate::plan::machine::{Attempt, BaseFormat, Handed, MachinePlan};
+use crate::plan::machine::{Attempt, Handed, MachinePlan, ReadyMachine};
 use crate::proto::lifecycle::Exit;
 use crate::proto::qmp::{Client, Command, Event, Output};
 use crate::sys::beneath::Beneath;
@@ -48,16 +48,16 @@ impl Qemu {
     /// Opens what is handed over and starts the program. `tap` is called when the plan hands tap queues. `doubtful`:
     /// another accelerator is tried when this one does not run the guest.
     pub(super) fn start(
-        plan: &MachinePlan,
+        ready: &ReadyMachine,
         attempt: &Attempt,
-        base: BaseFormat,
         tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
         doubtful: bool,
     ) -> Result<Self, Error> {
+        let plan = &ready.plan;
         let (stream, qmp_end) = socket_pair().map_err(Error::Socket)?;
         let (serial, serial_end) = socket_pair().map_err(Error::Socket)?;
         let handed = open(plan, qmp_end, serial_end, tap)?;
-        let words = plan.command(attempt, base);
+        let words = ready.command(attempt);
         let user =
             plan.user.as_ref().map(|user| User { uid: user.uid, gid: user.gid, groups: user.groups.clone() });
         let start = |source| Error::Start { program: words.first().cloned().unwrap_or_default(), source };

@@ -153,7 +153,8 @@ impl Machine<'_> {
     }
 
     fn falls_back(&mut self, from: usize, why: Fault) {
-        let name = |at: usize| self.plan.attempts.get(at).map_or("", |attempt| attempt.accelerator.as_str());
+        let name =
+            |at: usize| self.ready.plan.attempts.get(at).map_or("", |attempt| attempt.accelerator.as_str());
         let (from, next) = (name(from), name(from + 1));
         let said = self.qemu.as_mut().map(Qemu::fold).unwrap_or_default();
         tracing::warn!(
@@ -163,7 +164,7 @@ impl Machine<'_> {
     }
 
     fn set_vnc_password(&mut self) {
-        let password_file = self.plan.vnc.as_ref().and_then(|vnc| vnc.password_file.as_ref());
+        let password_file = self.ready.plan.vnc.as_ref().and_then(|vnc| vnc.password_file.as_ref());
         let (Some(file), Some(qemu)) = (password_file, &mut self.qemu) else {
             return;
         };

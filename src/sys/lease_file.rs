@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
+use crate::exit::{Code, Coded};
+
 /// Read at most; a server of a million leases keeps below.
 const LARGEST: u64 = 1 << 30;
 /// As the kernel has it (path_resolution(7)).
@@ -42,6 +44,12 @@ pub enum Error {
     Foreign(PathBuf),
     #[error("the lease file {} is {kind}: name a file, or one that does not exist yet", path.display())]
     Kind { path: PathBuf, kind: &'static str },
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        Code::Serve
+    }
 }
 
 fn at(what: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {

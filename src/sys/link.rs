@@ -20,6 +20,7 @@ use netlink_packet_route::link::{
 use rtnetlink::{AddressMessageBuilder, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
 use super::{ffi, ipv6};
+use crate::exit::{Code, Coded};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 const TUN: &str = "/dev/net/tun";
@@ -43,6 +44,12 @@ pub enum Error {
     Tap { link: IfName, step: &'static str, source: io::Error },
     #[error("{0} is not there though it was just made: something else removes it")]
     Vanished(IfName),
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        Code::Network
+    }
 }
 
 fn capability_hint(error: &io::Error) -> &'static str {

@@ -17,6 +17,7 @@ use std::net::Ipv4Addr;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::exit::{Code, Coded};
 use crate::net::Mapping;
 use crate::nft::dump::Filter;
 use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, dump, hooks, table};
@@ -34,7 +35,9 @@ const FEW_SETS: usize = 100;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot open a netfilter netlink socket: is the nfnetlink module loaded?")]
+    #[error(
+        "cannot open a netfilter netlink socket: the process needs CAP_NET_ADMIN and the kernel nfnetlink"
+    )]
     Open(#[source] io::Error),
     #[error("cannot start the firewall thread")]
     Thread(#[source] io::Error),
@@ -62,6 +65,12 @@ pub enum Error {
     Owned { subject: String, source: io::Error },
     #[error(transparent)]
     Ruleset(#[from] nft::Error),
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        Code::Nat
+    }
 }
 
 fn detail(message: &Option<String>) -> String {

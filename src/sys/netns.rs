@@ -7,12 +7,20 @@ use std::path::{Path, PathBuf};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::exit::{Code, Coded};
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("opening the network namespace {}", path.display())]
     Open { path: PathBuf, source: io::Error },
     #[error("entering the network namespace {} (needs CAP_SYS_ADMIN, and a file that is one)", path.display())]
     Enter { path: PathBuf, source: io::Error },
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        Code::Network
+    }
 }
 
 /// The file of a process's network namespace.

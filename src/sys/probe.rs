@@ -23,6 +23,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::link::{Links, address_of, errno};
 use crate::config::Config;
+use crate::exit::{Code, Coded};
 use crate::facts::{
     Facts, Further, Host, Interface, NetFacts, Resolver, Routing, RoutingRule, ServedLink, Uplink,
 };
@@ -66,6 +67,12 @@ pub enum Error {
     TooLarge(PathBuf),
 }
 
+impl Coded for Error {
+    fn code(&self) -> Code {
+        Code::Facts
+    }
+}
+
 /// Looks at everything the plan is made from.
 pub async fn facts(config: &Config, links: &Links) -> Result<Facts, Error> {
     Ok(Facts { disks: disks::disks(config)?, host: host(config)?, net: net_facts(config, links).await? })
@@ -90,6 +97,7 @@ pub async fn net_facts(config: &Config, links: &Links) -> Result<NetFacts, Error
         uplink,
         extra_rules: config.network.extra_rules.as_deref().map(files::text).transpose()?,
         metadata: files::read(&config.paths.metadata)?,
+        can_setuid: can_setuid(),
     })
 }
 
@@ -337,7 +345,6 @@ fn host(config: &Config) -> Result<Host, Error> {
         cpus: cpus(),
         kvm: opens("/dev/kvm"),
         vhost_net: opens("/dev/vhost-net"),
-        can_setuid: can_setuid(),
         uid: rustix::process::geteuid().as_raw(),
         kvm_gid: fs::metadata("/dev/kvm").ok().map(|metadata| metadata.gid()),
     })
@@ -362,7 +369,7 @@ fn program(name: &Path, search_path: &[PathBuf]) -> Result<PathBuf, Error> {
 }
 
 /// CAP_SETGID (6) and CAP_SETUID (7) in the effective set (`proc(5)`, linux/capability.h).
-pub fn can_setuid() -> bool {
+fn can_setuid() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);

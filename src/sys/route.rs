@@ -12,6 +12,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::Handle;
 
 use super::link::errno;
+use crate::exit::{Code, Coded};
 use crate::nft::explain::{Address, Interface, LocalRoute, Question, Route, World};
 
 /// RT_TABLE_LOCAL.
@@ -25,6 +26,12 @@ const UNICAST: u8 = 1;
 pub struct Error {
     what: &'static str,
     source: io::Error,
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        Code::Network
+    }
 }
 
 /// Everything but the answers to questions.

@@ -13,6 +13,7 @@
 mod support;
 
 mod chart;
+mod codes;
 mod confine;
 mod containers;
 mod cri;

@@ -141,7 +141,7 @@ fn the_halves_are_one_pod_and_each_may_end_and_come_back() {
         "{text}"
     );
     assert_eq!(told["guest"]["accelerator"], "tcg");
-    assert_eq!(told["network"]["serving"], true, "what the other half says: {text}");
+    assert_eq!(told["network"]["serving"], "serving", "what the other half says: {text}");
 
     let answers = |split: &Split| {
         let hello = World::tcp(&split.world.peer, POD, 8080, b"").unwrap();

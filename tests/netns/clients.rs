@@ -182,7 +182,7 @@ fn serve_in(pod: &Netns, plan: GuestPlan, stopped: watch::Receiver<bool>) -> Joi
             let server = serve::Bound::new(target).expect("ports 53 and 67");
             bound.send(()).unwrap();
             let targets = server.targets();
-            server.run(stopped, targets.subscribe(), &serve::Down::default()).await;
+            server.run(stopped, targets.subscribe(), &watch::Sender::default()).await;
         });
     });
     is_bound.recv_timeout(Duration::from_secs(10)).expect("the responder's sockets");

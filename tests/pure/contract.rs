@@ -166,3 +166,24 @@ fn trailing_arguments_are_the_last_words_of_qemus_line() {
     let argv = plan.machine.preview();
     assert_eq!(argv[argv.len() - 2..], ["-cpu".to_owned(), "a b".to_owned()]);
 }
+
+/// A name of a file cleared the terminal of whoever looked at the plan, or made lines of its own.
+#[test]
+fn what_is_in_a_value_leaves_the_lines_of_the_plan_as_they_are() {
+    let mut facts = facts();
+    let strange =
+        DiskFile { path: "/volumes/a\u{1b}[2J\nb.img".into(), size_bytes: 1 << 20, read_only: None };
+    facts.disks.extra = vec![strange];
+    let options = Options {
+        hostname: Some("pet".into()),
+        image_target: Some("base\u{1b}[2J.qcow2".into()),
+        image_source: Some("http://images.example/base.qcow2".into()),
+        qemu_args: vec!["-name".into(), "a\u{9b}b\nc".into()],
+        ..Options::default()
+    };
+    let text = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap().to_string();
+    assert!(!text.contains(|c: char| c.is_control() && !['\n', '\t'].contains(&c)), "{text:?}");
+    assert!(text.contains("disk       /volumes/a\\u001b[2J\\nb.img (raw), serial"), "{text}");
+    assert!(text.contains("base\\u001b[2J.qcow2") && text.contains("a\\u009bb\\nc"), "{text}");
+    assert!(text.contains("\ntable inet berth {\n\t"), "{text}");
+}

@@ -15,6 +15,8 @@ mod support;
 mod contract;
 mod corpus;
 mod dhcp;
+mod docs;
+mod history;
 mod layers;
 mod runner;
 mod validate;

@@ -98,6 +98,7 @@ pub fn facts() -> Facts {
             resolver: Resolver { nameservers: Vec::new(), search: Vec::new(), ndots: 1, skipped: Vec::new() },
             extra_rules: None,
             metadata: None,
+            can_setuid: true,
         },
         disks: Disks {
             root_device: None,
@@ -116,7 +117,6 @@ pub fn facts() -> Facts {
             cpus: 8,
             kvm: false,
             vhost_net: false,
-            can_setuid: true,
             uid: 0,
             kvm_gid: None,
         },

@@ -282,3 +282,25 @@ proptest::proptest! {
         }
     }
 }
+
+/// One was told, and the next only when that was mended.
+#[test]
+fn every_wrong_value_is_told_at_once() {
+    let words = ["--interface=eth1", "--range=10.0.0.9", "--range=10.0.0.9", "--aaaa=maybe", "--rate=5"];
+    let error = read::<Serve>(&words, &[("BERTH_SERVE_LEASE_TIME", "x")]).unwrap_err();
+    for says in ["'10.0.0.9' for '--range", "'maybe' for '--aaaa", "'x' for 'BERTH_SERVE_LEASE_TIME"] {
+        assert_eq!(error.matches(says).count(), 1, "{says}: {error}");
+    }
+    assert_eq!(error.matches("error: ").count(), 3, "{error}");
+    assert_eq!(error.matches("try '--help'").count(), 1, "{error}");
+    // What is missing besides, and what is only missing because its value is wrong.
+    let error = read::<Serve>(&["--range=10.0.0.9"], &[]).unwrap_err();
+    assert!(error.contains("--range") && error.contains("--interface"), "{error}");
+    let error = read::<Serve>(&["--range=10.0.0.9", "--interface=a/b"], &[]).unwrap_err();
+    assert!(error.contains("--range") && error.contains("a/b"), "{error}");
+    assert!(!error.contains("not provided"), "{error}");
+    // A secret in one of several stays one.
+    let error =
+        read::<Serve>(&["--range=http://me:hunter2@h/x", "--aaaa=http://me:hunter2@h"], &[]).unwrap_err();
+    assert!(!error.contains("hunter2"), "{error}");
+}

@@ -205,6 +205,7 @@ mod tests {
                 resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
                 extra_rules: None,
                 metadata: bytes(metadata),
+                can_setuid: true,
             },
             disks: Disks {
                 root_device: None,
@@ -218,15 +219,7 @@ mod tests {
                 vendordata: None,
                 networkdata: None,
             },
-            host: Host {
-                qemu: "/q".into(),
-                cpus: 1,
-                kvm: false,
-                vhost_net: false,
-                can_setuid: true,
-                uid: 0,
-                kvm_gid: None,
-            },
+            host: Host { qemu: "/q".into(), cpus: 1, kvm: false, vhost_net: false, uid: 0, kvm_gid: None },
         }
     }
 

@@ -3,11 +3,12 @@
 //! The same words are valid on QEMU 7.2 to 10 (`qemu-system-x86_64(1)`); which one it is we learn from its QMP
 //! greeting. QEMU is handed every disk, the tap, QMP and the serial line as open descriptors, so its uid needs
 //! no right to any path. What only the start can know (the accelerator that works, the base image's format)
-//! is filled in by [`MachinePlan::command`]. Options of the user (`KVM_*_OPTS`, words after `--`) are in
+//! is filled in by [`MachinePlan::ready`] and [`ReadyMachine::command`]. Options of the user (`KVM_*_OPTS`, words after `--`) are in
 //! `options`, next to this file.
 
 mod confine;
 mod options;
+mod ready;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -20,6 +21,8 @@ use super::{DiskPlan, LinkPlan};
 use crate::config::{Accel, Config, OnReboot, SeedAs};
 use crate::facts::Facts;
 use crate::net::MacAddr;
+
+pub use ready::ReadyMachine;
 
 /// What makes a machine impossible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,7 +144,7 @@ struct RootDrive {
 impl MachinePlan {
     /// The whole command line of one attempt. `base` is the format of the overlay's base image; it is not
     /// looked at when the root is a device or the user's own options describe it.
-    pub fn command(&self, attempt: &Attempt, base: BaseFormat) -> Vec<String> {
+    fn command(&self, attempt: &Attempt, base: BaseFormat) -> Vec<String> {
         let mut words = self.launcher.clone();
         words.push(self.qemu.to_string_lossy().into_owned());
         words.extend_from_slice(&self.head);
@@ -160,18 +163,6 @@ impl MachinePlan {
     /// The command line as it is most likely to be, for people to look at.
     pub fn preview(&self) -> Vec<String> {
         self.attempts.first().map(|attempt| self.command(attempt, BaseFormat::Qcow2)).unwrap_or_default()
-    }
-
-    /// The overlay turned out to stand on another base than was asked for.
-    pub fn stand_on(&mut self, base: &Path) {
-        let Some(root) = &self.root else { return };
-        for (_, handed) in &mut self.handed {
-            if let Handed::Disk { path, fdset, .. } = handed
-                && *fdset == root.base_fdset
-            {
-                *path = base.to_owned();
-            }
-        }
     }
 }
 
@@ -309,10 +300,10 @@ fn user(
         );
     }
     // The half without a capability is that user already.
-    if !facts.host.can_setuid && facts.host.uid != uid {
+    if !facts.net.can_setuid && facts.host.uid != uid {
         notes.push("no CAP_SETUID and CAP_SETGID: QEMU keeps berth's uid".to_owned());
     }
-    if !notes.is_empty() || !facts.host.can_setuid {
+    if !notes.is_empty() || !facts.net.can_setuid {
         return (None, notes);
     }
     let kvm = attempts.iter().any(|attempt| attempt.accelerator == Accelerator::Kvm);

@@ -131,6 +131,7 @@ fn pod() -> Pod {
             resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
             extra_rules: None,
             metadata: None,
+            can_setuid: true,
         },
         disks: Disks {
             root_device: None,
@@ -149,7 +150,6 @@ fn pod() -> Pod {
             cpus: 8,
             kvm: true,
             vhost_net: false,
-            can_setuid: true,
             uid: 0,
             kvm_gid: Some(104),
         },
@@ -310,7 +310,7 @@ fn kvm_is_tried_first_and_tcg_never_gets_its_cpu() {
 #[test]
 fn without_the_capability_qemu_keeps_our_uid_and_that_is_told() {
     let mut pod = pod();
-    pod.facts.host.can_setuid = false;
+    pod.facts.net.can_setuid = false;
     let plan = pod.plan().unwrap();
     assert_eq!((plan.user, plan.notes.len()), (None, 1));
     // As `berth vm` runs in a pod: nothing is amiss.

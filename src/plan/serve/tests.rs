@@ -12,6 +12,11 @@ struct Words {
 }
 
 fn planned(words: &str) -> Result<ServePlan, Error> {
+    let (options, interface, resolver) = asked(words);
+    plan(&options, &interface, &resolver)
+}
+
+fn asked(words: &str) -> (ServeOptions, Interface, Resolver) {
     let words = ["serve", "--interface", "eth1"].into_iter().chain(words.split_whitespace());
     let words: Vec<OsString> = words.map(OsString::from).collect();
     let options = reader::parse::<Words>(&words, &|_| None).unwrap().options;
@@ -22,7 +27,7 @@ fn planned(words: &str) -> Result<ServePlan, Error> {
         addresses: vec!["10.0.0.1/24".parse().unwrap()],
     };
     let resolver = Resolver::parse(b"nameserver 10.0.0.1\nnameserver 9.9.9.9\n");
-    plan(&options, &interface, &resolver)
+    (options, interface, resolver)
 }
 
 fn refused(words: &str) -> String {
@@ -205,8 +210,26 @@ fn a_name_is_one_clients_whoever_gives_it() {
     {
         let error = with(words).unwrap_err();
         let wanted = "the name web to 10.0.0.5, and --host to 10.0.0.6";
-        assert!(error.to_string().contains(wanted) && error.is_usage(), "{words}: {error}");
+        assert!(error.to_string().contains(wanted) && error.code() == Code::Usage, "{words}: {error}");
     }
     let twice = planned("--range 10.0.0.2,10.0.0.3 --search lan,LAN,home").unwrap();
     assert_eq!(twice.dhcp.unwrap().settings.subnets[0].parameters.search, ["lan", "home"]);
+}
+
+/// The first ended the plan, and the second came when it was mended.
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let words =
+        "--range 10.9.9.1,10.9.9.9 --least-lease-time 7200 --boot-file a --boot-file b --upstream 10.0.0.1";
+    let (options, interface, resolver) = asked(words);
+    let first = plan(&options, &interface, &resolver).unwrap_err();
+    let all = mistakes(first.clone(), &options, &interface, &resolver);
+    assert_eq!(all[0], first);
+    let all: Vec<String> = all.iter().map(Error::to_string).collect();
+    for says in ["--least-lease-time 7200", "--boot-file", "--range", "10.0.0.1:53"] {
+        assert_eq!(all.iter().filter(|text| text.contains(says)).count(), 1, "{says}: {all:?}");
+    }
+    assert_eq!(all.len(), 4, "{all:?}");
+    let (options, interface, resolver) = asked("--no-dhcp --no-dns --least-lease-time 7200");
+    assert_eq!(mistakes(Error::Nothing, &options, &interface, &resolver), [Error::Nothing]);
 }

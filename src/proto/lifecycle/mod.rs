@@ -10,7 +10,7 @@ mod report;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::qmp::{Command, Event, RunState, Version};
+use super::qmp::{Command, Event, RunState, Shutdown, Version};
 use halt::Pulse;
 pub use halt::{ANSWER_WITHIN, ASK_EVERY, CONTINUE_EVERY, DiskError, ERRORS_EVERY, Halt, LASTS};
 pub use outcome::{By, Exit, Fault, Outcome};
@@ -98,7 +98,7 @@ pub struct Lifecycle {
     /// SIGKILL was sent to this run of QEMU.
     killed: Option<Instant>,
     /// What QEMU said about its end.
-    shutdown: Option<(bool, String)>,
+    shutdown: Option<Shutdown>,
     panicked: bool,
     version: Option<Version>,
     /// The guest's processors have run.
@@ -241,7 +241,7 @@ impl Lifecycle {
             Event::Ready(_) => {}
             Event::Status(RunState::InternalError) => self.fail(now, Fault::InternalError),
             Event::Status(state) if self.state == State::Running => self.status(now, state),
-            Event::Shutdown { guest, reason } => self.shutdown = Some((guest, reason)),
+            Event::Shutdown(shutdown) => self.shutdown = Some(shutdown),
             Event::Reset { guest: true } => self.reset(now),
             Event::GuestPanicked => {
                 self.panicked = true;
@@ -308,7 +308,7 @@ impl Lifecycle {
             (Some(fault), _) => self.end(self.failed(now, fault)),
             (None, Some(_)) if killed => self.end(Outcome::Stopped(By::Kill)),
             (None, Some(stop)) => {
-                let guest = self.shutdown.as_ref().is_some_and(|(guest, _)| *guest);
+                let guest = matches!(self.shutdown, Some(Shutdown::Guest | Shutdown::GuestReset));
                 self.end(Outcome::Stopped(if guest || !stop.quit_sent { By::Guest } else { By::Quit }));
             }
             (None, None) => self.guest_ended(now, exit),
@@ -336,17 +336,12 @@ impl Lifecycle {
 
     /// QEMU ended in order, and nobody asked us to end it.
     fn guest_ended(&mut self, now: Instant, exit: Exit) {
-        let Some((guest, reason)) = self.shutdown.take() else {
-            return self.end(self.failed(now, Fault::Exited(exit)));
-        };
-        if self.panicked {
-            return self.end(Outcome::Panicked);
-        }
-        if reason == "guest-reset" {
-            return self.end(Outcome::Reboot);
-        }
-        if !(guest && self.settings.restart_on_poweroff) {
-            return self.end(Outcome::Poweroff);
+        match self.shutdown.take() {
+            None => return self.end(self.failed(now, Fault::Exited(exit))),
+            Some(_) if self.panicked => return self.end(Outcome::Panicked),
+            Some(Shutdown::GuestReset) => return self.end(Outcome::Reboot),
+            Some(Shutdown::Guest) if self.settings.restart_on_poweroff => {}
+            Some(Shutdown::Guest | Shutdown::Host) => return self.end(Outcome::Poweroff),
         }
         if self.age(now) > BACKOFF.1 {
             self.backoff = BACKOFF.0;

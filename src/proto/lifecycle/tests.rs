@@ -70,8 +70,8 @@ impl Life {
         self.give(Input::Exited(exit))
     }
 
-    fn shutdown(&mut self, guest: bool, reason: &str) {
-        let quiet = self.give(Input::Qmp(Event::Shutdown { guest, reason: reason.to_owned() }));
+    fn shutdown(&mut self, shutdown: Shutdown) {
+        let quiet = self.give(Input::Qmp(Event::Shutdown(shutdown)));
         assert_eq!(quiet, [""; 0]);
     }
 }
@@ -219,18 +219,18 @@ fn a_qemu_that_says_nothing_is_given_up_for_the_next_accelerator() {
 
 #[test]
 fn the_guests_own_end_is_told_apart() {
-    for (guest, reason, want) in [
-        (true, "guest-shutdown", "end Poweroff"),
-        (true, "guest-reset", "end Reboot"),
-        (false, "host-qmp-quit", "end Poweroff"),
+    for (shutdown, want) in [
+        (Shutdown::Guest, "end Poweroff"),
+        (Shutdown::GuestReset, "end Reboot"),
+        (Shutdown::Host, "end Poweroff"),
     ] {
         let mut life = Life::running(2);
-        life.shutdown(guest, reason);
+        life.shutdown(shutdown);
         assert_eq!(life.exit(Exit::Code(0)), [want]);
     }
     let mut life = Life::running(2);
     assert_eq!(life.give(Input::Qmp(Event::GuestPanicked)), ["Panicked"]);
-    life.shutdown(true, "guest-panic");
+    life.shutdown(Shutdown::Guest);
     assert_eq!(life.exit(Exit::Code(0)), ["end Panicked"]);
 }
 
@@ -242,7 +242,7 @@ fn restarts_back_off_and_a_long_run_forgives() {
     for run in 0..9 {
         life.give(Input::Qmp(Event::Ready(VERSION)));
         life.pass(if run == 8 { 61 * S } else { S }, &RunState::Running);
-        life.shutdown(true, "guest-shutdown");
+        life.shutdown(Shutdown::Guest);
         assert_eq!(life.exit(Exit::Code(0)), ["Restarting"]);
         let before = life.now;
         assert_eq!(life.sleep().1, ["spawn 0"]);
@@ -250,7 +250,7 @@ fn restarts_back_off_and_a_long_run_forgives() {
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 1]);
     life.give(Input::Qmp(Event::Ready(VERSION)));
-    life.shutdown(true, "guest-shutdown");
+    life.shutdown(Shutdown::Guest);
     life.exit(Exit::Code(0));
     assert_eq!(life.give(Input::Terminate), ["end Stopped(Guest)"]);
 }
@@ -347,7 +347,7 @@ fn a_stop_sets_a_paused_guest_going_once_or_quits() {
         assert_eq!(life.give(Input::Terminate), ["Stopping", "cont", "system_powerdown"]);
         assert_eq!(life.give(Input::Qmp(Event::Resume)), ["Resumed"]);
         assert_eq!(life.sleep().1, ["system_powerdown"]);
-        life.shutdown(true, "guest-shutdown");
+        life.shutdown(Shutdown::Guest);
         assert_eq!(life.exit(Exit::Code(0)), ["end Stopped(Guest)"]);
     }
     // Set going, the disk fails as before.
@@ -436,8 +436,7 @@ fn happening() -> impl Strategy<Value = (u32, Input)> {
         1 => Just(Input::Qmp(disk_error(true))),
         1 => Just(Input::Qmp(Event::GuestPanicked)),
         1 => any::<bool>().prop_map(|guest| {
-            let reason = if guest { "guest-shutdown" } else { "host-error" }.to_owned();
-            Input::Qmp(Event::Shutdown { guest, reason })
+            Input::Qmp(Event::Shutdown(if guest { Shutdown::Guest } else { Shutdown::Host }))
         }),
         1 => (0..3).prop_map(|code| Input::Exited(Exit::Code(code))),
         1 => Just(Input::Exited(Exit::Signal(6))),

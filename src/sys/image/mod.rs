@@ -19,6 +19,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::exit::{Code, Coded};
 use crate::sys::beneath::{ALL_TRUSTED, Beneath};
 
 pub use fetch::{Origin, Progress, Request, Timing, fetch, fetch_for};
@@ -65,6 +66,25 @@ pub enum Error {
     Locked { path: PathBuf, holder: String },
     #[error("no usable certificate in {}", .0.display())]
     Certificates(PathBuf),
+}
+
+impl Coded for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Status { .. }
+            | Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::Certificates(_)
+            | Self::Full(_) => Code::Fetch,
+            Self::Checksum { .. } | Self::NotAnImage { .. } | Self::Refers { .. } | Self::TooLarge { .. } => {
+                Code::Refused
+            }
+            Self::Locked { .. } => Code::Locked,
+            Self::File { .. } | Self::Denied { .. } | Self::Overlay { .. } | Self::Create { .. } => {
+                Code::Overlay
+            }
+        }
+    }
 }
 
 /// An I/O error with its file; a full disk and a file of somebody else have words of their own.

@@ -11,7 +11,7 @@ use crate::support::{self, until};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use berth::plan::machine::{self, BaseFormat};
+use berth::plan::machine;
 use berth::proto::lifecycle::{By, Exit, Fault, Outcome};
 use berth::supervise::{self, Console, Signals};
 use guests::*;
@@ -35,8 +35,7 @@ fn supervisor() {
         let mut console = Console::stdio(false);
         let queues = wanted.queues;
         let outcome = supervise::run(
-            &plan,
-            BaseFormat::Raw,
+            &plan.ready(None),
             &config.lifecycle,
             || Ok(open_tap(queues)),
             &mut console,

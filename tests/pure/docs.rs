@@ -1,11 +1,4 @@
 //! The documents agree with the program and with each other.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test may stop"
-)]
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -1,0 +1,84 @@
+//! What the observer needs of this pod: its links put right, and the rules for the addresses it has now.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use tokio::sync::watch;
+
+use super::Source;
+use crate::exit::story;
+use crate::plan::{self, LinkPlan, NetPlan};
+use crate::sys::probe;
+use crate::{apply, observe, serve};
+
+pub(super) struct Healer<'a> {
+    source: Source<'a>,
+    plan: &'a LinkPlan,
+    /// The kernel has tables of family arp.
+    arp: bool,
+    /// For those who are bound to the bridge; None when nothing is served.
+    targets: Option<watch::Sender<serve::Target>>,
+    /// Notes that were logged already.
+    logged: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Healer<'a> {
+    pub(super) fn new(
+        source: Source<'a>,
+        plan: &'a LinkPlan,
+        arp: bool,
+        targets: Option<watch::Sender<serve::Target>>,
+        logged: BTreeSet<String>,
+    ) -> Self {
+        Self { source, plan, arp, targets, logged: RefCell::new(logged) }
+    }
+
+    pub(super) fn rules_of(&self, plan: &NetPlan) -> observe::Rules {
+        let nat = plan.nat.clone();
+        observe::Rules {
+            nat: if self.arp { nat } else { plan::nat::without_arp(nat) },
+            mapping: plan.mapping.clone(),
+        }
+    }
+
+    /// The plan for the pod as it is now.
+    async fn plan_now(&self) -> Result<NetPlan, String> {
+        let Source { config, links, attached } = self.source;
+        let facts = probe::net_facts(config, links).await.map_err(|error| story(&error))?;
+        NetPlan::new(config, &facts, attached).map_err(|error| story(&error))
+    }
+
+    /// Each once, for as long as it is so.
+    fn log_new(&self, notes: BTreeSet<String>) {
+        let mut logged = self.logged.borrow_mut();
+        notes.difference(&logged).for_each(|note| tracing::warn!("{note}"));
+        *logged = notes;
+    }
+}
+
+impl observe::Pod for Healer<'_> {
+    async fn mend_links(&self) -> Result<bool, String> {
+        let links = self.source.links;
+        let before = links.changes();
+        let index = apply::mend_links(self.plan, links).await.map_err(|error| story(&error))?;
+        let is_another = |target: &mut serve::Target| std::mem::replace(&mut target.link, index) != index;
+        if self.targets.as_ref().is_some_and(|targets| targets.send_if_modified(is_another)) {
+            tracing::warn!(
+                interface = %self.plan.bridge.name,
+                "the bridge is another one now, binding DHCP and DNS anew"
+            );
+        }
+        // While the pod has no address its routes stay; `rules` tells why.
+        if let Ok(now) = self.plan_now().await {
+            let lost = apply::routes(&now.route, links).await.map_err(|error| story(&error))?;
+            let logged_by_dns = |note: &String| Some(note) == now.resolver_note.as_ref();
+            let notes = now.notes.iter().filter(|note| !logged_by_dns(note)).cloned();
+            self.log_new(notes.chain(lost).collect());
+        }
+        Ok(links.changes() != before)
+    }
+
+    async fn rules(&self) -> Result<observe::Rules, String> {
+        self.plan_now().await.map(|plan| self.rules_of(&plan))
+    }
+}

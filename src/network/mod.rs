@@ -1,0 +1,91 @@
+//! The network half of a pod: made, mapped, then served and healed until told to stop.
+//!
+//! ```text
+//! make: links, routes, sockets bound ─► map: the pod's address is the guest's ─► serve and heal
+//! ```
+//!
+//! `berth run` and `net` have the same one; the self-test walks through it.
+
+mod healer;
+
+use std::collections::BTreeSet;
+
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::plan::{Attached, NetPlan};
+use crate::readiness::Feed;
+use crate::sys::link::Links;
+use crate::sys::netlink::Firewall;
+use crate::{apply, observe, serve};
+
+use healer::Healer;
+
+/// What it is planned from, now and at each repair.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    pub config: &'a Config,
+    pub links: &'a Links,
+    pub attached: Attached,
+}
+
+/// The network half, made and bound.
+#[derive(Debug)]
+pub struct Network {
+    bound: Option<serve::Bound>,
+    firewall: Firewall,
+    /// The kernel has tables of family arp.
+    arp: bool,
+    /// Notes that were logged.
+    logged: BTreeSet<String>,
+}
+
+impl Network {
+    /// Everything but the mapping: the pod still has its address for itself.
+    pub async fn make(plan: &NetPlan, links: &Links, firewall: Firewall) -> Result<Self, Failure> {
+        let target = serve::Target::one_guest(&plan.guest, 0);
+        let starting = target.as_ref().map(serve::prepare).transpose()?;
+        let bridge = apply::links(&plan.link, links).await?;
+        let lost = apply::routes(&plan.route, links).await?;
+        for note in &lost {
+            tracing::warn!("{note}");
+        }
+        apply::way_out(plan, bridge, links).await?;
+        let bind = |(mut target, starting): (serve::Target, _)| {
+            target.link = bridge;
+            serve::Bound::on(target, starting)
+        };
+        let bound = target.zip(starting).map(bind).transpose()?;
+        let logged = lost.into_iter().chain(plan.notes.iter().cloned()).collect();
+        Ok(Self { bound, firewall, arp: true, logged })
+    }
+
+    /// The pod's address is the guest's from here on.
+    pub async fn map(mut self, plan: &NetPlan) -> Result<Self, Failure> {
+        self.arp = apply::nat(plan, &self.firewall).await?;
+        Ok(self)
+    }
+
+    /// Serves and heals until told to stop.
+    pub async fn serve_and_heal(
+        self,
+        source: Source<'_>,
+        plan: &NetPlan,
+        feed: &Feed,
+        stopping: watch::Receiver<bool>,
+    ) {
+        let targets = self.bound.as_ref().map(serve::Bound::targets);
+        let (subscribed, stop) = (targets.as_ref().map(watch::Sender::subscribe), stopping.clone());
+        let services = feed.services.clone();
+        let serving = tokio::spawn(async move {
+            match (self.bound, subscribed) {
+                (Some(bound), Some(targets)) => bound.run(stop, targets, &services).await,
+                _ => drop(services.send_replace(serve::Services::OFF)),
+            }
+        });
+        let healer = Healer::new(source, &plan.link, self.arp, targets, self.logged);
+        observe::run(&self.firewall, healer.rules_of(plan), &healer, &feed.counts, stopping).await;
+        let _ = serving.await;
+    }
+}

@@ -1,0 +1,36 @@
+//! All that is wrong with the words, once one of it has ended the plan.
+
+use super::{Error, addresses, dns, lease_time, networks, outside, parameters};
+use crate::config::serve::ServeOptions;
+use crate::facts::{Interface, Resolver};
+
+/// What else is wrong where the `first` mistake ended the plan, so that all of it can be mended at once.
+pub fn mistakes(
+    first: Error,
+    options: &ServeOptions,
+    interface: &Interface,
+    resolver: &Resolver,
+) -> Vec<Error> {
+    let mut all = vec![first];
+    let Some(address) = options.address.or(interface.addresses.first().copied()) else { return all };
+    let mut also = |found: Option<Error>| match found {
+        Some(found) if !all.contains(&found) => all.push(found),
+        _ => {}
+    };
+    if !options.no_dhcp {
+        also(lease_time(options).err());
+        also(parameters(options, interface, address).err());
+        also(networks::check(options, address).err());
+        for span in &options.range {
+            also(outside(*span, address));
+        }
+        for relayed in &options.relayed {
+            also(outside(relayed.span, relayed.network));
+        }
+        also(addresses(options).err());
+    }
+    if !options.no_dns {
+        also(dns(options, address, resolver).err());
+    }
+    all
+}

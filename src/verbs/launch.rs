@@ -1,0 +1,175 @@
+//! The verbs that launch: everything, and its two halves.
+
+use std::time::Duration;
+
+use berth::config::{OnNetLost, Options};
+use berth::exit::{Code, Failure, story};
+use berth::network::{Network, Source};
+use berth::plan::link::Tap;
+use berth::plan::machine::ReadyMachine;
+use berth::plan::{Attached, NetPlan, Plan};
+use berth::proto::lifecycle::Outcome;
+use berth::readiness::{Feed, Half};
+use berth::supervise::{self, Console, Signals};
+use berth::sys::link::{Links, open_tap, try_tap};
+use berth::sys::netlink::Firewall;
+use berth::sys::{child, probe};
+use berth::{apply, confine, halves};
+use tokio::sync::watch;
+
+use super::{configure, make_plan, warn};
+
+/// How long `berth net` may stay away under `BERTH_ON_NET_LOST=exit`.
+const NET_LOST: Duration = Duration::from_secs(30);
+
+/// The walk: config → facts → plan → apply → serve → supervise.
+pub async fn run(options: &Options) -> Result<Code, Failure> {
+    let mut signals = Signals::listen()?;
+    let links = Links::open()?;
+    let config = configure(options)?;
+    let plan = make_plan(&config, &links).await?;
+    warn(confine::ourselves(Some(&plan.machine)).as_slice());
+    let feed = Feed::start(Half::Run, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
+    let preparing = async {
+        let firewall = Firewall::start()?;
+        let held = apply::lock(&plan).await?;
+        // What this container may not do is told before gigabytes are fetched, not after.
+        let early = if apply::has_to_fetch(&plan.disk).await? {
+            let network = Network::make(&plan.net, &links, firewall.clone()).await?;
+            firewall.holds(plan.net.nat.clone()).await?;
+            apply::fetch(&plan.disk, &held).await?;
+            Some(network)
+        } else {
+            None
+        };
+        let mapping = async {
+            let network = match early {
+                Some(network) => network,
+                None => Network::make(&plan.net, &links, firewall).await?,
+            };
+            network.map(&plan.net).await
+        };
+        let (disks, network) = tokio::join!(apply::disks(&plan.disk, held), mapping);
+        Ok::<_, Failure>((disks?, network?))
+    };
+    let (disks, network) = or_stopped(&mut signals, preparing).await?;
+    let machine = disks.machine(&plan.machine);
+    let (stop, stopping) = watch::channel(false);
+    let supervising = async {
+        let code = supervise(&plan, &machine, &mut signals, &feed).await;
+        let _ = stop.send(true);
+        code
+    };
+    let source = Source { config: &config, links: &links, attached: Attached::Here };
+    let (code, ()) = tokio::join!(supervising, network.serve_and_heal(source, &plan.net, &feed, stopping));
+    code
+}
+
+/// `berth net`: the network half alone. Its end leaves everything as it is: a guest may be attached, and the next start
+/// finds it so.
+pub async fn net(options: &Options) -> Result<Code, Failure> {
+    let mut signals = Signals::listen()?;
+    let links = Links::open()?;
+    let config = configure(options)?;
+    let facts = probe::net_facts(&config, &links).await?;
+    let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
+    warn(&plan.notes);
+    warn(confine::ourselves(None).as_slice());
+    // Before anything is touched: another one may serve here.
+    let listener = halves::listen(&plan.link.tap.name).await?;
+    let feed = Feed::start(Half::Net, &config.paths.state_dir, confine::unconfined(None));
+    tokio::spawn(halves::tell(listener, feed.network()));
+    let preparing = async {
+        let firewall = Firewall::start()?;
+        Network::make(&plan, &links, firewall).await?.map(&plan).await
+    };
+    let network = or_stopped(&mut signals, preparing).await?;
+    let (stop, stopping) = watch::channel(false);
+    let until_told = async {
+        signals.asked_to_stop().await;
+        let _ = stop.send(true);
+    };
+    let source = Source { config: &config, links: &links, attached: Attached::Elsewhere };
+    tokio::join!(until_told, network.serve_and_heal(source, &plan, &feed, stopping));
+    tracing::info!(
+        "asked to stop: links and rules stay for the guest, as long as this network namespace does"
+    );
+    Ok(Code::Success)
+}
+
+/// `berth vm`: the machine half alone, on the tap that `berth net` made. Needs no capability.
+pub async fn vm(options: &Options) -> Result<Code, Failure> {
+    let mut signals = Signals::listen()?;
+    let links = Links::open()?;
+    let config = configure(options)?;
+    let plan = make_plan(&config, &links).await?;
+    warn(confine::ourselves(Some(&plan.machine)).as_slice());
+    let feed = Feed::start(Half::Vm, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
+    tokio::spawn(halves::follow(plan.net.link.tap.name.clone(), config.machine.uid, feed.other.clone()));
+    let launching = async {
+        let preparing = async {
+            apply::tap(&plan.net.link.tap.name, &links).await?;
+            let held = apply::lock(&plan).await?;
+            if apply::has_to_fetch(&plan.disk).await? {
+                let Tap { name, queues, .. } = &plan.net.link.tap;
+                try_tap(name, *queues).map_err(|error| Failure::new(Code::Machine, story(&error)))?;
+                apply::fetch(&plan.disk, &held).await?;
+            }
+            Ok(apply::disks(&plan.disk, held).await?)
+        };
+        let disks = or_stopped(&mut signals, preparing).await?;
+        supervise(&plan, &disks.machine(&plan.machine), &mut signals, &feed).await
+    };
+    let watching = async {
+        let limit = (config.lifecycle.on_net_lost == OnNetLost::Exit).then_some(NET_LOST);
+        let has_uplink = async || probe::net_facts(&config, &links).await.is_ok();
+        halves::watch_over(feed.other.subscribe(), limit, has_uplink).await;
+    };
+    tokio::pin!(launching);
+    tokio::select! {
+        code = &mut launching => return code,
+        () = watching => {}
+    }
+    tracing::error!(after_s = NET_LOST.as_secs(), "the network half stayed away: stopping the guest");
+    // As anybody would ask: the guest gets its grace period.
+    child::terminate_ourselves();
+    match launching.await {
+        Ok(_) | Err(Failure { code: Code::Stopped, .. }) => {
+            tracing::error!(code = Code::NetLost.number(), "ended because the network half stayed away");
+            Ok(Code::NetLost)
+        }
+        code => code,
+    }
+}
+
+async fn or_stopped<T>(
+    signals: &mut Signals,
+    preparing: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        prepared = preparing => prepared,
+        () = signals.asked_to_stop() => Err(Failure::new(Code::Stopped, "stopped before the guest was started")),
+    }
+}
+
+/// From QEMU's start to the guest's end.
+async fn supervise(
+    plan: &Plan,
+    machine: &ReadyMachine,
+    signals: &mut Signals,
+    feed: &Feed,
+) -> Result<Code, Failure> {
+    let tap = &plan.net.link.tap;
+    let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
+    let mut console = Console::stdio(false);
+    let outcome = supervise::run(machine, &plan.lifecycle, open, &mut console, signals, &feed.machine).await;
+    console.close().await;
+    let outcome = outcome?;
+    let code = Code::Guest(outcome.exit_code());
+    if let Outcome::Failed { .. } = outcome {
+        tracing::error!(code = code.number(), "{outcome}");
+    } else {
+        tracing::info!(code = code.number(), "{outcome}");
+    }
+    Ok(code)
+}

@@ -1,0 +1,80 @@
+//! The verbs: what each command does with the rooms of the library.
+
+mod launch;
+mod nft;
+mod selftest;
+mod serve;
+mod show;
+
+use std::io::Write;
+
+use berth::cli::Command;
+use berth::config::{Ambient, Config, Options};
+use berth::exit::{Code, Failure};
+use berth::plan::Plan;
+use berth::sys::link::Links;
+use berth::sys::{probe, stdio};
+
+/// What has to be done before there are other threads.
+pub fn prepare(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Check { place, .. } | Command::Inspect { place, .. } => nft::enter(place),
+        Command::Run(_)
+        | Command::Net(_)
+        | Command::Vm(_)
+        | Command::Selftest { .. }
+        | Command::Status { .. }
+        | Command::Plan { .. }
+        | Command::Serve(_)
+        | Command::Validate { .. }
+        | Command::Leases { .. } => Ok(()),
+    }
+}
+
+/// Does what was asked for.
+pub async fn act(command: &Command) -> Result<Code, Failure> {
+    match command {
+        Command::Run(options) => launch::run(options).await,
+        Command::Net(options) => launch::net(options).await,
+        Command::Vm(options) => launch::vm(options).await,
+        Command::Selftest { options, no_dns } => selftest::run(options, *no_dns).await,
+        Command::Status { state_dir, alive, output } => {
+            show::status(state_dir.as_deref(), *alive, *output).await
+        }
+        Command::Plan { options, output } => show::plan(options, *output).await,
+        Command::Serve(options) => serve::run(options).await,
+        Command::Validate { files, output } => show::validate(files, *output),
+        Command::Leases { lease_file, output } => show::leases(lease_file, *output),
+        Command::Check { options, .. } => nft::check(options).await,
+        Command::Inspect { verb, .. } => nft::look(verb).await,
+    }
+}
+
+fn configure(options: &Options) -> Result<Config, Failure> {
+    warn(&options.notes());
+    options.parse(&Ambient::read()).map_err(|errors| Failure::new(Code::Usage, errors.to_string()))
+}
+
+async fn make_plan(config: &Config, links: &Links) -> Result<Plan, Failure> {
+    let facts = probe::facts(config, links).await?;
+    let plan = Plan::new(config, &facts)?;
+    warn(&plan.net.notes);
+    Ok(plan)
+}
+
+/// Each a line in the log.
+pub fn warn(notes: &[impl std::fmt::Display]) {
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+}
+
+/// The answer, to stdout. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<Code, Failure> {
+    match stdio::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Code::Output, format!("writing the result: {error}")))
+        }
+        _ => Ok(Code::Success),
+    }
+}

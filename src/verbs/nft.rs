@@ -1,0 +1,70 @@
+//! `berth nft`.
+
+use std::time::Duration;
+
+use berth::cli::nft::{Inspect, Where};
+use berth::config::Options;
+use berth::exit::{Code, Failure};
+use berth::inspect;
+use berth::supervise::Signals;
+use berth::sys::link::Links;
+use berth::sys::netns;
+use tokio::sync::oneshot;
+
+use super::{configure, make_plan};
+
+/// How long a verb that was told to end may take.
+const ENDS_WITHIN: Duration = Duration::from_millis(500);
+
+/// Before there are other threads: they are where this one is.
+pub fn enter(place: &Where) -> Result<(), Failure> {
+    let process = place.pid.map(netns::of_process);
+    match place.netns.as_ref().or(process.as_ref()) {
+        Some(path) => Ok(netns::enter(path)?),
+        None => Ok(()),
+    }
+}
+
+/// Whether the rules are as planned.
+pub async fn check(options: &Options) -> Result<Code, Failure> {
+    let links = Links::open()?;
+    let plan = make_plan(&configure(options)?, &links).await?;
+    Ok(inspect::check::run(&plan.net.nat, &mut std::io::stdout().lock()).await?)
+}
+
+/// What is loaded.
+pub async fn look(verb: &Inspect) -> Result<Code, Failure> {
+    if verb.goes_on() {
+        return follow(verb.clone()).await;
+    }
+    Ok(inspect::run(verb, &mut std::io::stdout().lock()).await?)
+}
+
+/// `nft watch` and `trace`, which go on until they are told to end: on a thread of their own, since whoever reads them may
+/// stop reading.
+async fn follow(verb: Inspect) -> Result<Code, Failure> {
+    let mut signals = Signals::listen()?;
+    let (done, mut looked) = oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::new(Code::Machine, error.to_string()));
+        let mut out = std::io::stdout().lock();
+        let look = |runtime: tokio::runtime::Runtime| Ok(runtime.block_on(inspect::run(&verb, &mut out))?);
+        let _ = done.send(runtime.and_then(look));
+    });
+    let ended = |ended: Result<_, _>| {
+        ended.unwrap_or_else(|_| Err(Failure::new(Code::Machine, "the verb ended unexpectedly")))
+    };
+    tokio::select! {
+        result = &mut looked => return ended(result),
+        () = signals.asked_to_stop() => {}
+    }
+    // It has heard the signal as well, and ends by itself where it is not kept from it.
+    match tokio::time::timeout(ENDS_WITHIN, looked).await {
+        Ok(result) => ended(result),
+        Err(_) => {
+            tracing::warn!("stopped before the end: nobody read stdout, or the kernel was slow");
+            Ok(Code::Success)
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `berth selftest`.
+
+use berth::config::Options;
+use berth::exit::{Code, Failure};
+use berth::network::{Network, Source};
+use berth::plan::{Attached, NetPlan};
+use berth::readiness::Feed;
+use berth::supervise::Signals;
+use berth::sys::link::{Links, open_tap};
+use berth::sys::netlink::Firewall;
+use berth::sys::probe;
+use berth::{selftest, status};
+use tokio::sync::watch;
+
+use super::{configure, print};
+
+/// The network half, and a synthetic guest on it. What was made stays, as after `berth net`.
+pub async fn run(options: &Options, no_dns: bool) -> Result<Code, Failure> {
+    let mut signals = Signals::listen()?;
+    let links = Links::open()?;
+    let config = configure(options)?;
+    if status::ask(&config.paths.state_dir).await.is_ok() {
+        let text = "a launcher runs here: ask it with `berth status`, and test in a container of its own";
+        return Err(Failure::new(Code::Plan, text));
+    }
+    let facts = probe::net_facts(&config, &links).await?;
+    let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
+    let firewall = Firewall::start()?;
+    let network = Network::make(&plan, &links, firewall).await?.map(&plan).await?;
+    let tap = &plan.link.tap;
+    let queues = open_tap(&tap.name, tap.queues)?;
+    let queue = queues.into_iter().next().ok_or(Failure::new(Code::Network, "the tap has no queue"))?;
+    let (stop, stopping) = watch::channel(false);
+    let feed = Feed::default();
+    let walking = async {
+        let findings = tokio::select! {
+            findings = selftest::run(queue, &plan, facts.uplink.address.address, no_dns) => Some(findings),
+            () = signals.asked_to_stop() => None,
+        };
+        let _ = stop.send(true);
+        findings
+    };
+    let source = Source { config: &config, links: &links, attached: Attached::Elsewhere };
+    let (findings, ()) = tokio::join!(walking, network.serve_and_heal(source, &plan, &feed, stopping));
+    let stopped = || Failure::new(Code::Stopped, "stopped before the end of the test");
+    let findings = findings.ok_or_else(stopped)?;
+    let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    // On a thread of its own, since nobody may read.
+    let writing = tokio::task::spawn_blocking(move || print(&text));
+    tokio::select! {
+        written = writing => written.map_err(|error| Failure::new(Code::Output, error.to_string()))??,
+        () = signals.asked_to_stop() => return Err(stopped()),
+    };
+    let failed = findings.iter().any(|finding| matches!(finding.outcome, selftest::Outcome::Failed(_)));
+    Ok(if failed { Code::SelfTest } else { Code::Success })
+}

@@ -1,0 +1,44 @@
+//! `berth serve`.
+
+use berth::config::serve::ServeOptions;
+use berth::exit::{Code, Coded, Failure, story};
+use berth::facts::Interface;
+use berth::serve::Follower;
+use berth::supervise::Signals;
+use berth::sys::link::Links;
+use berth::sys::probe;
+use berth::{confine, plan, serve};
+use tokio::sync::watch;
+
+use super::warn;
+
+/// Config → facts → plan → serve.
+pub async fn run(options: &ServeOptions) -> Result<Code, Failure> {
+    let mut signals = Signals::listen()?;
+    let links = Links::open()?;
+    let found = probe::served_link(&options.interface, &links).await?;
+    let found = found.ok_or_else(|| probe::Error::NoInterface(options.interface.clone()))?;
+    let resolver = probe::resolver(&options.resolv_conf)?;
+    let plan = |interface: &Interface| plan::serve::plan(options, interface, &resolver);
+    let follower = Follower::new(&links, options.address, &found, plan)
+        .map_err(|first| mistakes(&plan::serve::mistakes(first, options, &found.interface, &resolver)))?;
+    warn(confine::ourselves(None).as_slice());
+    let (stop, stopping) = watch::channel(false);
+    let serving = serve::standing(follower, stopping);
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => ended?,
+        () = signals.asked_to_stop() => {
+            let _ = stop.send(true);
+            serving.await?;
+        }
+    }
+    Ok(Code::Success)
+}
+
+/// Each on a line of its own; the first decides what it ends with.
+fn mistakes(mistakes: &[plan::serve::Error]) -> Failure {
+    let code = mistakes.first().map_or(Code::Usage, Coded::code);
+    let lines: Vec<String> = mistakes.iter().map(|mistake| story(mistake)).collect();
+    Failure::new(code, lines.join("\n"))
+}
