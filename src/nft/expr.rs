@@ -9,6 +9,8 @@ mod encode;
 
 use std::collections::BTreeMap;
 
+pub use super::names::extension::Extension;
+
 /// Register numbers: 0 is the verdict, 1 to 4 are sixteen bytes, 8 to 23 are the same space in fours.
 pub type Register = u32;
 pub const VERDICT: Register = 0;
@@ -90,18 +92,6 @@ pub enum Data {
 pub enum NatKind {
     Snat,
     Dnat,
-}
-
-/// A header option or extension header field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Extension {
-    /// 0 IPv6 extension header, 1 TCP option, 2 IPv4 option, 3 SCTP chunk, 4 DCCP option.
-    pub space: u32,
-    pub kind: u8,
-    pub offset: u32,
-    pub len: u32,
-    /// 1: match presence only.
-    pub flags: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -17,6 +17,7 @@ pub mod explain;
 pub mod expr;
 pub mod hooks;
 pub mod json;
+pub mod names;
 mod replay;
 pub mod syntax;
 pub mod text;

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use super::expr::Verdict;
-use super::syntax::{Field, Statement, Type, declared, elements_of, key_parts, statements};
+use super::names::Type;
+use super::syntax::{Field, Statement, declared, elements_of, key_parts, statements};
 use super::{Chain, DataType, Family, Flowtable, Hook, Policy, Rule, Ruleset, Set, Table, hook, set};
 
 pub use object::{ct_timeout_states, family_name, protocol_word};
@@ -383,7 +384,7 @@ pub fn type_names(found: &Set) -> (String, Option<String>) {
 
 /// How many elements nft writes before it begins a line.
 fn per_line(found: &Set) -> usize {
-    use super::syntax::Type as T;
+    use super::names::Type as T;
     match key_parts(found).as_slice() {
         [part] => match part.kind {
             T::NfProto

@@ -419,7 +419,7 @@ fn a_port_has_its_bridges_name_and_no_other_interface_has_one() {
 
 #[test]
 fn every_name_that_nft_has_for_an_icmp_type_is_taken() {
-    use super::super::syntax::Type;
+    use super::super::names::Type;
     for (of, v6) in [(Type::IcmpType, false), (Type::Icmpv6Type, true)] {
         assert!(!of.symbols().is_empty());
         for (number, word) in of.symbols() {

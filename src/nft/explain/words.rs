@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::super::attr::array;
 use super::super::expr::{base, ct, meta};
-use super::super::syntax::Type;
+use super::super::names::Type;
 
 /// How octets are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

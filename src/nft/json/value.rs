@@ -3,7 +3,8 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::super::expr::{Extension, Verdict};
-use super::super::syntax::{Constant, Entry, Field, Join, Source, Type, Value, extension};
+use super::super::names::{Type, extension};
+use super::super::syntax::{Constant, Entry, Field, Join, Source, Value};
 use super::super::text::{
     Style, base_name, extension_space, fib_flags, fib_result, flag_names, hex, nameless, osf_ttl, words,
 };

@@ -5,11 +5,10 @@
 
 use super::super::attr::array;
 use super::super::expr::Extension;
+use super::super::names::header::{self, Header};
+use super::super::names::{Order, Type, extension as options};
 use super::super::{Set, Userdata};
-use super::datatype::Order;
-use super::extension as options;
 use super::field::{self, Field};
-use super::header::{self, Header};
 use super::rebuild::extension;
 
 /// Userdata of a set.
@@ -55,7 +54,7 @@ fn one<'a>(kind: u32, inner: &Userdata) -> Option<Field<'a>> {
         10 => field::socket(number(inner, 0)?, Some(number(inner, 1).unwrap_or(0))),
         11 => Some(Field {
             source: super::Source::Osf { ttl: 0, version: false },
-            kind: super::Type::Text,
+            kind: Type::Text,
             order: Order::Host,
             bits: 128,
         }),
@@ -69,7 +68,7 @@ fn one<'a>(kind: u32, inner: &Userdata) -> Option<Field<'a>> {
                 modulus: number(inner, 1)?,
                 offset: number(inner, 2)?,
             },
-            kind: super::Type::Integer,
+            kind: Type::Integer,
             order: Order::Host,
             bits: 32,
         }),
@@ -85,7 +84,7 @@ fn one<'a>(kind: u32, inner: &Userdata) -> Option<Field<'a>> {
 fn hash<'a>(inner: &Userdata) -> Option<Field<'a>> {
     let (kind, offset, modulus) = (number(inner, 0)?, number(inner, 1)?, number(inner, 2)?);
     let source = super::Source::Hash { key: None, modulus, seed: None, offset };
-    (kind == 1).then_some(Field { source, kind: super::Type::Integer, order: Order::Host, bits: 32 })
+    (kind == 1).then_some(Field { source, kind: Type::Integer, order: Order::Host, bits: 32 })
 }
 
 fn payload<'a>(inner: &Userdata) -> Option<Field<'a>> {

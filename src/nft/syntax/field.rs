@@ -1,8 +1,8 @@
 //! What a register can be loaded from.
 
 use super::super::expr::Extension;
-use super::datatype::{Order, Type};
-use super::header::{self, Header};
+use super::super::names::header::{self, Header};
+use super::super::names::{Order, Type};
 use super::{Constant, Value};
 
 #[derive(Debug, Clone, PartialEq, Eq)]

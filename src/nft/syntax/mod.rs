@@ -7,22 +7,18 @@
 //!
 //! What nft knows no word for stays visible as what it is; nothing is left out.
 
-pub mod datatype;
 mod declared;
 mod dependency;
 mod elements;
-pub mod extension;
 mod field;
-pub mod header;
 mod rebuild;
 mod relation;
 mod statement;
-mod symbols;
 
 use super::expr::{Expr, Verdict};
+use super::names::{Order, Type};
 use super::{Rule, Set, Table};
 
-pub use datatype::{Order, Type};
 pub use elements::{Elements, Entry, Part};
 pub use field::{Field, Source};
 

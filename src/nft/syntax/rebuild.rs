@@ -5,11 +5,11 @@
 //! dropped when a field of that layer follows, unless a statement that is no match came between.
 
 use super::super::expr::{Data, Expr, Register, VERDICT};
+use super::super::names::header::{self, Header};
+use super::super::names::{Order, Type, extension as options};
 use super::super::{Family, Rule, Set, Table};
-use super::datatype::{Order, Type};
 use super::elements::{Elements, Part, single};
 use super::field::{self, Field, Source};
-use super::header::{self, Header};
 use super::{Constant, Statement, Value};
 
 /// Layers a match may tell the protocol of: link, network, transport, and what is inside of ICMP.
@@ -268,9 +268,9 @@ impl<'a> Rebuild<'a> {
 }
 
 pub(super) fn extension<'a>(found: super::super::expr::Extension, trimmed: Option<(u32, u32)>) -> Field<'a> {
-    let named = super::extension::named(&found, trimmed);
+    let named = options::named(&found, trimmed);
     let bits = trimmed.map_or(found.len.saturating_mul(8), |(_, bits)| bits);
-    let presence = super::extension::is_presence(&found);
+    let presence = options::is_presence(&found);
     let kind = match named {
         Some(named) => named.kind,
         None if presence => Type::Boolean,
@@ -357,7 +357,7 @@ fn fields_of<'v, 'a>(key: &'v Value<'a>) -> &'v [Value<'a>] {
 
 fn is_presence(value: &Value<'_>) -> bool {
     matches!(value, Value::Field(Field { source: Source::Extension(found, _), .. })
-        if super::extension::is_presence(found))
+        if options::is_presence(found))
 }
 
 pub(super) fn raw_payload<'a>(base: u32, offset: u32, bits: u32) -> Value<'a> {

@@ -1,12 +1,11 @@
 //! Matches: finding the header fields that were compared, and leaving out what only made them findable.
 
 use super::super::expr::{CmpOp, Register, base};
-use super::datatype::{Order, Type};
+use super::super::names::header::{self, Header};
+use super::super::names::{Order, Type, extension};
 use super::dependency;
 use super::elements::{Part, between, single};
-use super::extension;
 use super::field::{Field, Source, header_field};
-use super::header::{self, Header};
 use super::rebuild::{INSIDE, Rebuild, parts_of, shape};
 use super::{Constant, Join, Relation, Statement, Value, ones, prefix_len};
 

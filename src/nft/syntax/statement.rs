@@ -1,8 +1,8 @@
 //! Statements that do something: what the registers they read were given, in their own types.
 
 use super::super::expr::{Data, Expr, NatKind, Register, Verdict, base};
+use super::super::names::{Order, Type};
 use super::super::{DataType, Family, Rule};
-use super::datatype::{Order, Type};
 use super::field::Field;
 use super::rebuild::{Rebuild, bits_of, extension, raw_payload, shape, typed_as};
 use super::relation::octets_between;

@@ -110,7 +110,7 @@ pub fn family_name(family: u16) -> &'static str {
 }
 
 pub fn protocol_word(protocol: u8) -> String {
-    let word = super::super::syntax::Type::InetProto.symbol(u128::from(protocol));
+    let word = super::super::names::Type::InetProto.symbol(u128::from(protocol));
     word.map_or_else(|| protocol.to_string(), str::to_owned)
 }
 

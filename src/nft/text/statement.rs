@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::super::expr::{Expr, Verdict};
-use super::super::syntax::{InPlace, Join, Nat, Relation, Statement, Type, Update, Value};
+use super::super::names::Type;
+use super::super::syntax::{InPlace, Join, Nat, Relation, Statement, Update, Value};
 use super::Style;
 use super::value::{duration, raw, verdict_text};
 

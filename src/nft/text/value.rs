@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::super::expr::{Expr, Verdict};
-use super::super::syntax::{Constant, Entry, Field, Join, Source, Type, Value, extension};
+use super::super::names::{Type, extension};
+use super::super::syntax::{Constant, Entry, Field, Join, Source, Value};
 use super::{Style, statement};
 
 /// Days, hours, … of so many milliseconds; whole seconds when numbers are wanted.

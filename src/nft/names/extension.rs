@@ -1,7 +1,18 @@
 //! Fields that are not at a fixed place: IPv6 extension headers, TCP and IPv4 options, SCTP chunks.
 
-use super::super::expr::Extension;
 use super::datatype::Type::{self, *};
+
+/// A header option or extension header field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Extension {
+    /// 0 IPv6 extension header, 1 TCP option, 2 IPv4 option, 3 SCTP chunk, 4 DCCP option.
+    pub space: u32,
+    pub kind: u8,
+    pub offset: u32,
+    pub len: u32,
+    /// 1: match presence only.
+    pub flags: u32,
+}
 
 /// Where the field was found, as nft names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
