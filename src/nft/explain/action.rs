@@ -3,9 +3,9 @@
 use super::super::expr::{Expr, Register};
 use super::super::{Object, ObjectKind, Set, attr::Attributes};
 use super::bits::{Bits, Truth};
-use super::load::Loaded;
+use super::effect::{Effect, End, Loaded, stuck};
 use super::lookup::{self, Found};
-use super::machine::{Effect, End, Machine, stuck, usize_of};
+use super::machine::{Machine, usize_of};
 use super::nat;
 use super::packet::{TCP, UDP};
 use super::words::{self, Style};

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::super::Family;
 use super::super::expr::meta;
 use super::bits::{Bits, Truth};
-use super::machine::Effect;
+use super::effect::{Effect, Loaded};
 use super::packet::{State, address_of};
 use super::words::{self, Style, host, interface};
 use super::world::{Interface, Question, Route, kind};
@@ -13,14 +13,6 @@ use super::{LOOPBACK, Point, Walk};
 
 /// PACKET_OTHERHOST.
 pub(super) const OTHER_HOST: u8 = 3;
-
-/// What a register is given.
-#[derive(Debug)]
-pub(super) enum Loaded {
-    Bits(Bits),
-    /// There is no such thing: the rule does not match.
-    Nothing(&'static str),
-}
 
 pub(super) fn known(value: u64, len: usize) -> Loaded {
     Loaded::Bits(Bits::known(&host(value, len)))

@@ -5,38 +5,13 @@ use std::ops::Not;
 use super::super::expr::{CmpOp, Data, Expr, Extension, Register, VERDICT, base as header};
 use super::super::{Family, Table, Verdict};
 use super::bits::{Bits, Truth};
-use super::load::Loaded;
+use super::effect::{Effect, End, Loaded, stuck};
 use super::lookup::{self, Found};
 use super::packet::TCP;
 use super::registers::{Origin, Registers};
 use super::words::Style;
 use super::world::Question;
 use super::{Walk, words};
-
-/// What an expression does.
-#[derive(Debug)]
-pub(super) enum Effect {
-    /// On with the next expression.
-    Next,
-    /// The same, with something worth telling.
-    Said(String),
-    /// The rule does not match.
-    Break(String),
-    /// The rule may not match.
-    Doubt(String),
-    End(End),
-}
-
-/// What ends a rule.
-#[derive(Debug)]
-pub(super) enum End {
-    Verdict(Verdict),
-    Reject(String),
-    /// Rewritten, or bound to stay as it is.
-    Nat(String),
-    /// What happens from here on is nobody's guess.
-    Stuck(String),
-}
 
 /// What became of a rule.
 #[derive(Debug)]
@@ -312,10 +287,6 @@ impl<'w, 'a> Machine<'w, 'a> {
             || family == u32::from(Family::INET.0)
             || family == u32::from(self.walk.packet.family.0)
     }
-}
-
-pub(super) fn stuck(why: &str) -> Effect {
-    Effect::End(End::Stuck(why.to_owned()))
 }
 
 pub(super) fn usize_of(number: u32) -> usize {

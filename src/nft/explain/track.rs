@@ -10,8 +10,8 @@
 use super::super::Family;
 use super::super::expr::ct;
 use super::bits::{Bits, Truth};
-use super::load::{Loaded, known, perhaps, shown};
-use super::machine::{Effect, stuck};
+use super::effect::{Effect, Loaded, stuck};
+use super::load::{known, perhaps, shown};
 use super::packet::{ICMP, ICMP6, Packet, State, TCP};
 use super::words::number;
 use super::{Outcome, Point, Stage, Stop, Walk};
