@@ -458,4 +458,12 @@ impl Expr {
             Self::Unknown { name, .. } => name,
         }
     }
+
+    /// What nft has no words for, visible as what it is.
+    pub fn raw(&self) -> String {
+        match self {
+            Self::Unknown { name, bytes } => format!("<{name} {}>", super::names::hex(bytes)),
+            expr => format!("<{}>", expr.name()),
+        }
+    }
 }

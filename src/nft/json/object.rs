@@ -3,9 +3,9 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::super::attr::{Attributes, array};
-use super::super::text::{
-    SYNPROXY_FLAGS, Style, byte_unit, ct_timeout_states, family_name, object_word, protocol_word, time_unit,
-};
+use super::super::names::hex;
+use super::super::names::words::{OBJECTS, SYNPROXY_FLAGS, bit_words, byte_unit, time_unit, word};
+use super::super::text::{Style, ct_timeout_states, family_word, protocol_word};
 use super::super::{Object, ObjectKind};
 
 impl Style {
@@ -26,7 +26,7 @@ impl Style {
             }
             ObjectKind::Other { kind, bytes } => fields.extend(other(*kind, Attributes(bytes))),
         }
-        super::named(object_word(kind), fields)
+        super::named(word(OBJECTS, kind).unwrap_or("object"), fields)
     }
 }
 
@@ -39,7 +39,7 @@ fn other(kind: u32, a: Attributes<'_>) -> Map<String, Json> {
         3 => json!({
             "type": a.text(1).unwrap_or_default(),
             "protocol": protocol_word(a.u8(3).unwrap_or(0)),
-            "l3proto": family_name(a.u16(2).unwrap_or(0))}),
+            "l3proto": family_word(a.u16(2).unwrap_or(0))}),
         4 => limit(a),
         7 => {
             let states: Map<String, Json> = ct_timeout_states(a)
@@ -48,7 +48,7 @@ fn other(kind: u32, a: Attributes<'_>) -> Map<String, Json> {
                 .collect();
             json!({
                 "protocol": protocol_word(a.u8(2).unwrap_or(0)),
-                "l3proto": family_name(a.u16(1).unwrap_or(0)),
+                "l3proto": family_word(a.u16(1).unwrap_or(0)),
                 "policy": states})
         }
         8 => json!({"context": a.text(1).unwrap_or_default()}),
@@ -59,12 +59,11 @@ fn other(kind: u32, a: Attributes<'_>) -> Map<String, Json> {
                 "dport": a.u16(3).unwrap_or(0),
                 "timeout": milliseconds,
                 "size": a.u8(5).unwrap_or(0),
-                "l3proto": family_name(a.u16(1).unwrap_or(0))})
+                "l3proto": family_word(a.u16(1).unwrap_or(0))})
         }
         10 => {
             let flags = a.u32(3).unwrap_or(0);
-            let names: Vec<&str> =
-                SYNPROXY_FLAGS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
+            let names: Vec<&str> = bit_words(SYNPROXY_FLAGS, flags);
             let mut fields = Map::new();
             fields.insert("mss".to_owned(), json!(a.u16(1).unwrap_or(0)));
             fields.insert("wscale".to_owned(), json!(a.u8(2).unwrap_or(0)));
@@ -73,7 +72,7 @@ fn other(kind: u32, a: Attributes<'_>) -> Map<String, Json> {
             }
             Json::Object(fields)
         }
-        _ => json!({"data": super::super::text::hex(a.0)}),
+        _ => json!({"data": hex(a.0)}),
     };
     match value {
         Json::Object(fields) => fields,

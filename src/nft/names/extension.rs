@@ -230,3 +230,14 @@ pub fn name_of(space: u32, kind: u8) -> Option<&'static str> {
 pub fn is_presence(extension: &Extension) -> bool {
     extension.flags & PRESENT != 0
 }
+
+/// What an extension is called by itself.
+pub fn space_word(space: u32) -> &'static str {
+    match space {
+        IPV6 => "exthdr",
+        TCP => "tcp option",
+        IPV4 => "ip option",
+        SCTP => "sctp chunk",
+        _ => "dccp option",
+    }
+}

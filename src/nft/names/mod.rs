@@ -7,5 +7,7 @@ pub mod datatype;
 pub mod extension;
 pub mod header;
 pub mod symbols;
+pub mod words;
 
 pub use datatype::{Order, Type};
+pub use words::hex;

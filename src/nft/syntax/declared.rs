@@ -9,7 +9,6 @@ use super::super::names::header::{self, Header};
 use super::super::names::{Order, Type, extension as options};
 use super::super::{Set, Userdata};
 use super::field::{self, Field};
-use super::rebuild::extension;
 
 /// Userdata of a set.
 const KEY: u8 = 3;
@@ -151,5 +150,5 @@ fn option<'a>(inner: &Userdata) -> Option<Field<'a>> {
         _ => return None,
     };
     let found = Extension { space, kind, offset: offset / 8, len: bits.div_ceil(8), flags: 0 };
-    Some(extension(found, Some((offset, bits))))
+    Some(field::extension(found, Some((offset, bits))))
 }

@@ -2,7 +2,7 @@
 
 use super::super::expr::Extension;
 use super::super::names::header::{self, Header};
-use super::super::names::{Order, Type};
+use super::super::names::{Order, Type, extension as options};
 use super::{Constant, Value};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,4 +232,17 @@ pub fn header_field<'a>(header: &'static Header, field: header::Field) -> Field<
         order: Order::Network,
         bits: field.bits,
     }
+}
+
+pub fn extension<'a>(found: Extension, trimmed: Option<(u32, u32)>) -> Field<'a> {
+    let named = options::named(&found, trimmed);
+    let bits = trimmed.map_or(found.len.saturating_mul(8), |(_, bits)| bits);
+    let presence = options::is_presence(&found);
+    let kind = match named {
+        Some(named) => named.kind,
+        None if presence => Type::Boolean,
+        None => Type::Integer,
+    };
+    let bits = if presence { 8 } else { bits };
+    Field { source: Source::Extension(found, trimmed), kind, order: Order::Network, bits }
 }

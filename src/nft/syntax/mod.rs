@@ -211,6 +211,17 @@ impl Constant {
         Self { kind, ..self }
     }
 
+    /// The names of the bits; what has none is left out.
+    pub fn flag_names(self) -> Vec<&'static str> {
+        let symbols = self.kind.symbols().iter();
+        symbols.filter(|(bit, _)| self.number & u128::from(*bit) != 0).map(|(_, word)| *word).collect()
+    }
+
+    /// Bits without a name.
+    pub fn nameless(self) -> u128 {
+        self.kind.symbols().iter().fold(self.number, |rest, (bit, _)| rest & !u128::from(*bit))
+    }
+
     /// The octets of a name, as the kernel stores it: the first is the lowest of the number.
     pub fn name(self) -> String {
         let bytes = self.number.to_le_bytes();

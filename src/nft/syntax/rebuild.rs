@@ -122,7 +122,7 @@ impl<'a> Rebuild<'a> {
             loads => match (self.loaded(loads), loads.loads_into()) {
                 (Some(field), Some(dreg)) => self.load(dreg, Value::Field(field)),
                 (None, Some(dreg)) if dreg != VERDICT => {
-                    self.load(dreg, unknown(super::super::text::raw(loads)));
+                    self.load(dreg, unknown(loads.raw()));
                 }
                 _ => self.action(loads),
             },
@@ -137,7 +137,7 @@ impl<'a> Rebuild<'a> {
             Expr::Payload { base, offset, len, .. } => {
                 Some(field::payload(*base, offset.saturating_mul(8), len.saturating_mul(8)))
             }
-            Expr::Exthdr { field, .. } => Some(extension(*field, None)),
+            Expr::Exthdr { field, .. } => Some(field::extension(*field, None)),
             Expr::Fib { result, flags, .. } => field::fib(*result, *flags),
             Expr::Rt { key, .. } => field::rt(*key),
             Expr::Socket { key, level, .. } => field::socket(*key, *level),
@@ -265,19 +265,6 @@ impl<'a> Rebuild<'a> {
             value => self.resolve(value),
         }
     }
-}
-
-pub(super) fn extension<'a>(found: super::super::expr::Extension, trimmed: Option<(u32, u32)>) -> Field<'a> {
-    let named = options::named(&found, trimmed);
-    let bits = trimmed.map_or(found.len.saturating_mul(8), |(_, bits)| bits);
-    let presence = options::is_presence(&found);
-    let kind = match named {
-        Some(named) => named.kind,
-        None if presence => Type::Boolean,
-        None => Type::Integer,
-    };
-    let bits = if presence { 8 } else { bits };
-    Field { source: Source::Extension(found, trimmed), kind, order: Order::Network, bits }
 }
 
 /// From here on the value is in this order.

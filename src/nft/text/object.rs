@@ -3,15 +3,18 @@
 use std::fmt::Write;
 
 use super::super::attr::{Attributes, array};
+use super::super::names::words::{
+    FAMILIES, OBJECTS, SYNPROXY_FLAGS, TCP_TIMEOUTS, UDP_TIMEOUTS, bit_words, byte_unit, time_unit, word,
+};
+use super::super::names::{Type, hex};
 use super::super::{Object, ObjectKind};
 use super::Style;
-use super::statement::{SYNPROXY_FLAGS, byte_unit, object_word, time_unit};
-use super::value::{duration, hex};
+use super::time::duration;
 
 impl Style {
     pub fn object(&self, out: &mut String, object: &Object) {
         let kind = object.kind.number();
-        let word = object_word(kind);
+        let word = word(OBJECTS, kind).unwrap_or("object");
         let _ = write!(out, "\t{word} {} {{", object.name);
         self.handle(out, object.handle);
         if let Some(comment) = object.userdata.as_comment() {
@@ -40,13 +43,13 @@ impl Style {
                 let helper = a.text(1).unwrap_or_default();
                 let protocol = protocol_word(a.u8(3).unwrap_or(0));
                 let _ = writeln!(out, "\t\ttype \"{helper}\" protocol {protocol}");
-                writeln!(out, "\t\tl3proto {}", family_name(a.u16(2).unwrap_or(0)))
+                writeln!(out, "\t\tl3proto {}", family_word(a.u16(2).unwrap_or(0)))
             }
             4 => limit(out, a),
             7 => {
                 let protocol = a.u8(2).unwrap_or(0);
                 let _ = writeln!(out, "\t\tprotocol {}", protocol_word(protocol));
-                let _ = writeln!(out, "\t\tl3proto {}", family_name(a.u16(1).unwrap_or(0)));
+                let _ = writeln!(out, "\t\tl3proto {}", family_word(a.u16(1).unwrap_or(0)));
                 let states: Vec<String> = ct_timeout_states(a)
                     .iter()
                     .map(|(name, seconds)| format!("{name} : {seconds}"))
@@ -62,17 +65,13 @@ impl Style {
                 let timeout = duration(u64::from(milliseconds), self.numeric_time());
                 let _ = writeln!(out, "\t\ttimeout {timeout}");
                 let _ = writeln!(out, "\t\tsize {}", a.u8(5).unwrap_or(0));
-                writeln!(out, "\t\tl3proto {}", family_name(a.u16(1).unwrap_or(0)))
+                writeln!(out, "\t\tl3proto {}", family_word(a.u16(1).unwrap_or(0)))
             }
             10 => {
                 let flags = a.u32(3).unwrap_or(0);
                 let _ = writeln!(out, "\t\tmss {}", a.u16(1).unwrap_or(0));
                 let _ = writeln!(out, "\t\twscale {}", a.u8(2).unwrap_or(0));
-                let names: Vec<&str> = SYNPROXY_FLAGS
-                    .iter()
-                    .filter(|(bit, _)| flags & bit != 0)
-                    .map(|(_, name)| *name)
-                    .collect();
+                let names: Vec<&str> = bit_words(SYNPROXY_FLAGS, flags);
                 if names.is_empty() { Ok(()) } else { writeln!(out, "\t\t{}", names.join(" ")) }
             }
             kind => writeln!(out, "\t\t<kind {kind} {}>", hex(a.0)),
@@ -97,42 +96,18 @@ fn limit(out: &mut String, a: Attributes<'_>) -> std::fmt::Result {
 }
 
 /// NFPROTO_*.
-pub fn family_name(family: u16) -> &'static str {
-    match family {
-        1 => "inet",
-        2 => "ip",
-        3 => "arp",
-        5 => "netdev",
-        7 => "bridge",
-        10 => "ip6",
-        _ => "unknown",
-    }
+pub fn family_word(family: u16) -> &'static str {
+    word(FAMILIES, family.into()).unwrap_or("unknown")
 }
 
 pub fn protocol_word(protocol: u8) -> String {
-    let word = super::super::names::Type::InetProto.symbol(u128::from(protocol));
+    let word = Type::InetProto.symbol(u128::from(protocol));
     word.map_or_else(|| protocol.to_string(), str::to_owned)
 }
 
-/// CTA_TIMEOUT_TCP_* and CTA_TIMEOUT_UDP_*, with the kernel's usual seconds, which are not told.
-const TCP_STATES: [(u16, &str, u32); 11] = [
-    (1, "syn_sent", 120),
-    (2, "syn_recv", 60),
-    (3, "established", 432_000),
-    (4, "fin_wait", 120),
-    (5, "close_wait", 60),
-    (6, "last_ack", 30),
-    (7, "time_wait", 120),
-    (8, "close", 10),
-    (9, "syn_sent2", 120),
-    (10, "retrans", 300),
-    (11, "unack", 300),
-];
-const UDP_STATES: [(u16, &str, u32); 2] = [(1, "unreplied", 30), (2, "replied", 120)];
-
 /// The states whose timeout is not the usual one.
 pub fn ct_timeout_states(a: Attributes<'_>) -> Vec<(&'static str, u32)> {
-    let states: &[(u16, &str, u32)] = if a.u8(2) == Some(6) { &TCP_STATES } else { &UDP_STATES };
+    let states: &[(u16, &str, u32)] = if a.u8(2) == Some(6) { TCP_TIMEOUTS } else { UDP_TIMEOUTS };
     let Some(told) = a.nest(3) else { return Vec::new() };
     let unusual = |(kind, name, usual): &(u16, &'static str, u32)| {
         told.u32(*kind).filter(|seconds| seconds != usual).map(|seconds| (*name, seconds))
