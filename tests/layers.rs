@@ -182,11 +182,11 @@ const NFT: [(&str, &[&str]); 16] = [
     ("batch", &["attr", "expr", "mod", "wire"]),
     ("dump", &["attr", "batch", "expr", "mod", "wire"]),
     ("replay", &["attr", "batch", "mod", "wire"]),
-    ("trace", &["attr", "batch", "expr", "mod", "wire"]),
+    ("trace", &["attr", "batch", "expr", "mod", "names", "wire"]),
     ("syntax", &["attr", "expr", "mod", "names"]),
     ("text", &["attr", "expr", "mod", "names", "syntax"]),
     ("json", &["attr", "expr", "mod", "names", "syntax", "text"]),
-    ("explain", &["attr", "expr", "mod", "names"]),
+    ("explain", &["attr", "expr", "mod", "names", "syntax", "text"]),
     ("hooks", &["attr", "mod", "text"]),
 ];
 

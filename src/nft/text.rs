@@ -309,12 +309,7 @@ impl Style {
         let (key, data) = declared(found);
         let names = type_names(found);
         let join = |fields: Vec<Field<'_>>| {
-            let texts = fields.iter().map(|field| {
-                let mut text = String::new();
-                self.field(&mut text, field);
-                text
-            });
-            texts.collect::<Vec<_>>().join(" . ")
+            fields.iter().map(|field| self.field_text(field)).collect::<Vec<_>>().join(" . ")
         };
         // Data by an expression stands beside a key by one only.
         let data = data.filter(|_| key.is_some());

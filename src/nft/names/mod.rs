@@ -6,6 +6,7 @@
 pub mod datatype;
 pub mod extension;
 pub mod header;
+pub mod key;
 pub mod symbols;
 pub mod words;
 

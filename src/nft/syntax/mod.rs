@@ -10,7 +10,7 @@
 mod declared;
 mod dependency;
 mod elements;
-mod field;
+pub mod field;
 mod rebuild;
 mod relation;
 mod statement;

@@ -150,10 +150,7 @@ impl<'a> Rebuild<'a> {
                 Some(Field { source, kind: Type::Integer, order: Order::Host, bits: 32 })
             }
             Expr::Xfrm { key, direction, spnum, .. } => field::xfrm(*key, *direction, *spnum),
-            Expr::Tunnel { key, .. } => {
-                let (name, kind) = if *key == 0 { ("path", Type::Boolean) } else { ("id", Type::Integer) };
-                Some(Field { source: Source::Tunnel(name), kind, order: Order::Host, bits: 32 })
-            }
+            Expr::Tunnel { key, .. } => field::tunnel(*key),
             _ => None,
         }
     }

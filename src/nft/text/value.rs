@@ -130,6 +130,20 @@ impl Style {
         }
     }
 
+    /// A value by itself.
+    pub fn value_text(&self, value: &Value<'_>) -> String {
+        let mut out = String::new();
+        self.value(&mut out, value);
+        out
+    }
+
+    /// A field by itself.
+    pub fn field_text(&self, field: &Field<'_>) -> String {
+        let mut out = String::new();
+        self.field(&mut out, field);
+        out
+    }
+
     pub(super) fn value(&self, out: &mut String, value: &Value<'_>) {
         match value {
             Value::Field(field) => self.field(out, field),
