@@ -5,7 +5,7 @@
 
 use super::super::attr::array;
 use super::super::expr::Extension;
-use super::super::names::header::{self, Header};
+use super::super::names::header;
 use super::super::names::{Order, Type, extension as options};
 use super::super::{Set, Userdata};
 use super::field::{self, Field};
@@ -87,30 +87,11 @@ fn hash<'a>(inner: &Userdata) -> Option<Field<'a>> {
 }
 
 fn payload<'a>(inner: &Userdata) -> Option<Field<'a>> {
-    let headers: [&Header; 17] = [
-        &header::AH,
-        &header::ESP,
-        &header::COMP,
-        &header::ICMP,
-        &header::IGMP,
-        &header::UDP,
-        &header::UDPLITE,
-        &header::TCP,
-        &header::DCCP,
-        &header::SCTP,
-        &header::TH,
-        &header::IP,
-        &header::IP6,
-        &header::ICMPV6,
-        &header::ARP,
-        &header::VLAN,
-        &header::ETHER,
-    ];
     let Some(at) = number(inner, 0)?.checked_sub(1) else {
         let base = number(inner, 2)?.checked_sub(1)?;
         return Some(field::payload(base, number(inner, 3)?, number(inner, 4)?));
     };
-    let header = *headers.get(usize::try_from(at).ok()?)?;
+    let header = *header::ALL.get(usize::try_from(at).ok()?)?;
     let mut index = usize::try_from(number(inner, 1)?.checked_sub(1)?).ok()?;
     if header.name == "vlan" && index >= 2 {
         // nft has a second name for the third field.

@@ -334,14 +334,14 @@ fn counter(ruleset: &mut Ruleset, wanted: &schema::Counter<'_>) -> Result<(), Wh
     Ok(())
 }
 
-/// nft prints the only flag of NAT as a word, which the crate's type does not take: made a list.
+/// nft prints the only flag of NAT or of a log as a word, which the crate's type does not take: made a list.
 fn listed_flags(rule: &Value) -> Value {
     let mut rule = rule.clone();
     let statements = rule.get_mut("expr").and_then(Value::as_array_mut).into_iter().flatten();
     for statement in statements.filter_map(Value::as_object_mut) {
-        let nat = ["snat", "dnat", "masquerade", "redirect"];
-        let of_nat = statement.iter_mut().filter(|(key, _)| nat.contains(&key.as_str()));
-        for flags in of_nat.filter_map(|(_, nat)| nat.get_mut("flags")).filter(|flags| flags.is_string()) {
+        let flagged = ["snat", "dnat", "masquerade", "redirect", "log"];
+        let found = statement.iter_mut().filter(|(key, _)| flagged.contains(&key.as_str()));
+        for flags in found.filter_map(|(_, body)| body.get_mut("flags")).filter(|flags| flags.is_string()) {
             *flags = Value::Array(vec![flags.take()]);
         }
     }

@@ -12,7 +12,6 @@ mod kind;
 mod lookup;
 mod rule;
 mod set;
-mod words;
 
 pub use document::compile;
 

@@ -8,8 +8,9 @@ use nftables::stmt::{Counter, Match, Operator, Statement};
 
 use super::Why;
 use super::field::{Field, IPV4, IPV6, Needs};
-use super::kind::{Kind, mask, what};
+use super::kind::{Kind, beginning, mask, what};
 use crate::nft::expr::{CmpOp, Expr, Register, Verdict, meta};
+use crate::nft::names::Type;
 use crate::nft::{Family, Table};
 
 const ETHERTYPE_IP: u16 = 0x0800;
@@ -126,8 +127,8 @@ impl<'t> Draft<'t> {
 
     fn compare(&mut self, field: &Field, op: CmpOp, right: &Expression<'_>) -> Result<(), Why> {
         let kind = field.kind;
-        if let (Kind::IfName, Expression::String(word)) = (kind, right)
-            && let Some(start) = word.strip_suffix('*')
+        if let (Type::IfName, Expression::String(word)) = (kind.kind, right)
+            && let Some(start) = beginning(word)
         {
             return self.interfaces(field, op, start);
         }
@@ -136,7 +137,7 @@ impl<'t> Draft<'t> {
             return self.prefix(field, op, span.low, prefix.len);
         }
         self.load(field, 1);
-        match (op, span.is_one()) {
+        match (op, !matches!(right, Expression::Range(_))) {
             (CmpOp::Eq | CmpOp::Neq, true) => {
                 if op == CmpOp::Eq {
                     self.learn(&field.load, &span.low);
@@ -292,7 +293,7 @@ impl<'t> Draft<'t> {
         if !self.ether {
             self.ether = true;
             self.exprs.push(Expr::Meta { key: meta::IIFTYPE, dreg: 1 });
-            self.cmp(CmpOp::Eq, Kind::LinkType.stored(vec![0, 1]));
+            self.cmp(CmpOp::Eq, Kind::from(Type::IfType).stored(vec![0, 1]));
         }
         Ok(())
     }
@@ -353,6 +354,9 @@ impl<'t> Draft<'t> {
             Expr::Meta { key: meta::NFPROTO, .. } => self.network = octet,
             Expr::Meta { key: meta::L4PROTO, .. } => self.transport = octet,
             Expr::Meta { key: meta::IIFTYPE, .. } => self.ether |= number == 1,
+            // Of IP itself nft asks in other words, where a table sees nothing but IP.
+            Expr::Meta { key: meta::PROTOCOL, .. }
+                if !matches!(self.table.family, Family::BRIDGE | Family::NETDEV) => {}
             Expr::Meta { key: meta::PROTOCOL, .. } | Expr::Payload { base: 0, offset: 12, len: 2, .. } => {
                 match number {
                     number if number == ether_type => self.network = Some(IPV4),
