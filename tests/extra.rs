@@ -24,12 +24,15 @@ use std::process::Stdio;
 use berth::nft::json::{Document, Release};
 use berth::nft::text::Style;
 use berth::nft::{Chain, Expr, Handle, Rule, Ruleset, Set, Table};
-use berth::plan::extra::compile;
 use berth::sys::netlink::Firewall;
 use collection::{collections, script};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Value, json};
 use support::{Netns, veth};
+
+fn compile(text: &str) -> Result<Ruleset, berth::nft::compile::Error> {
+    berth::nft::compile::compile(text, berth::plan::nat::is_ours)
+}
 
 fn firewall(netns: &Netns) -> Firewall {
     let path = netns.path();

@@ -171,7 +171,7 @@ fn rooms_import_only_what_they_may() {
 }
 
 /// The files and folders of `nft`, and which of the others each may name. `mod` are the types of a ruleset.
-const NFT: [(&str, &[&str]); 16] = [
+const NFT: [(&str, &[&str]); 17] = [
     ("names", &[]),
     ("attr", &[]),
     ("conntrack", &["attr"]),
@@ -186,6 +186,7 @@ const NFT: [(&str, &[&str]); 16] = [
     ("syntax", &["attr", "expr", "mod", "names"]),
     ("text", &["attr", "expr", "mod", "names", "syntax"]),
     ("json", &["attr", "expr", "mod", "names", "syntax", "text"]),
+    ("compile", &["expr", "mod", "names"]),
     ("explain", &["attr", "expr", "mod", "names", "syntax", "text"]),
     ("hooks", &["attr", "mod", "text"]),
 ];

@@ -11,6 +11,7 @@
 pub mod attr;
 pub mod batch;
 mod canonical;
+pub mod compile;
 pub mod conntrack;
 pub mod dump;
 pub mod explain;

@@ -13,7 +13,7 @@ mod lookup;
 mod rule;
 mod set;
 
-pub use document::compile;
+pub use document::{IsReserved, compile};
 
 /// What is wrong with a part of an object.
 type Why = String;

@@ -1,8 +1,12 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::compile;
-use crate::nft::Ruleset;
+use super::Error;
+use crate::nft::{Family, Ruleset};
+
+fn compile(text: &str) -> Result<Ruleset, Error> {
+    super::compile(text, |family, name| name == "berth" && family != Family::IP)
+}
 
 /// A document of a table, a chain and these objects.
 fn document(objects: &[Value]) -> Result<Ruleset, String> {
