@@ -171,21 +171,22 @@ fn rooms_import_only_what_they_may() {
 }
 
 /// The files and folders of `nft`, and which of the others each may name. `mod` are the types of a ruleset.
-const NFT: [(&str, &[&str]); 17] = [
+const NFT: [(&str, &[&str]); 18] = [
     ("names", &[]),
     ("attr", &[]),
+    ("nfta", &[]),
     ("conntrack", &["attr"]),
-    ("expr", &["attr", "names"]),
+    ("expr", &["attr", "names", "nfta"]),
     ("mod", &["batch", "dump", "expr"]),
-    ("canonical", &["attr", "expr", "mod"]),
-    ("wire", &["attr", "expr", "mod"]),
-    ("batch", &["attr", "expr", "mod", "wire"]),
-    ("dump", &["attr", "batch", "expr", "mod", "wire"]),
-    ("replay", &["attr", "batch", "mod", "wire"]),
-    ("trace", &["attr", "batch", "expr", "mod", "names", "wire"]),
+    ("canonical", &["attr", "expr", "mod", "nfta"]),
+    ("wire", &["attr", "expr", "mod", "nfta"]),
+    ("batch", &["attr", "expr", "mod", "nfta", "wire"]),
+    ("dump", &["attr", "batch", "expr", "mod", "nfta", "wire"]),
+    ("replay", &["attr", "batch", "mod", "nfta", "wire"]),
+    ("trace", &["attr", "batch", "expr", "mod", "names", "nfta", "wire"]),
     ("syntax", &["attr", "expr", "mod", "names"]),
-    ("text", &["attr", "expr", "mod", "names", "syntax"]),
-    ("json", &["attr", "expr", "mod", "names", "syntax", "text"]),
+    ("text", &["attr", "expr", "mod", "names", "nfta", "syntax"]),
+    ("json", &["attr", "expr", "mod", "names", "nfta", "syntax", "text"]),
     ("compile", &["expr", "mod", "names"]),
     ("explain", &["attr", "expr", "mod", "names", "syntax", "text"]),
     ("hooks", &["attr", "mod", "text"]),

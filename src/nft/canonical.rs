@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::attr::{Attributes, Writer};
 use super::expr::Expr;
+use super::nfta::quota;
 use super::{OBJECT_QUOTA, Object, ObjectKind, Ruleset, Set, Table, set};
 
 /// NFT_SET_ELEM_INTERVAL_END.
@@ -160,17 +161,17 @@ impl Expr {
     }
 }
 
-/// Attributes of a quota (1 octets, 2 flags, 4 octets consumed), without the flag that says it is used up, which
+/// Attributes of a quota, without the flag that says it is used up, which
 /// is the kernel's to set.
 fn quota(bytes: &[u8], consumed: bool) -> Vec<u8> {
     let attributes = Attributes(bytes);
     let mut writer = Writer::new();
-    if let Some(octets) = attributes.u64(1) {
-        writer.u64(1, octets);
+    if let Some(octets) = attributes.u64(quota::BYTES) {
+        writer.u64(quota::BYTES, octets);
     }
-    writer.some_u32(2, attributes.u32(2).map(|flags| flags & 1));
-    if let Some(octets) = attributes.u64(4).filter(|_| consumed) {
-        writer.u64(4, octets);
+    writer.some_u32(quota::FLAGS, attributes.u32(quota::FLAGS).map(|flags| flags & 1));
+    if let Some(octets) = attributes.u64(quota::CONSUMED).filter(|_| consumed) {
+        writer.u64(quota::CONSUMED, octets);
     }
     writer.into_bytes()
 }

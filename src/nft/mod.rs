@@ -19,6 +19,7 @@ pub mod expr;
 pub mod hooks;
 pub mod json;
 pub mod names;
+mod nfta;
 mod replay;
 pub mod syntax;
 pub mod text;

@@ -251,6 +251,9 @@ fn loads() -> impl Strategy<Value = Expr> {
         (n(), n()).prop_map(|(key, dreg)| Expr::Rt { key, dreg }),
         (extension(), n()).prop_map(|(field, dreg)| Expr::Exthdr { field, dreg }),
         (extension(), n()).prop_map(|(field, sreg)| Expr::ExthdrSet { field, sreg }),
+        any::<u8>().prop_map(|kind| Expr::ExthdrReset {
+            field: Extension { space: 1, kind, offset: 0, len: 0, flags: 0 }
+        }),
         (n(), data()).prop_map(|(dreg, data)| Expr::Immediate { dreg, data }),
     ]
 }
