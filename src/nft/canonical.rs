@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::attr::{Attributes, Writer};
 use super::expr::Expr;
 use super::nfta::quota;
-use super::{OBJECT_QUOTA, Object, ObjectKind, Ruleset, Set, Table, set};
+use super::{Flowtable, Handle, OBJECT_QUOTA, Object, ObjectKind, Ruleset, Set, Table, set};
 
 /// NFT_SET_ELEM_INTERVAL_END.
 const INTERVAL_END: u32 = 1;
@@ -15,7 +15,7 @@ const LOG_WARNING: u32 = 4;
 
 impl Ruleset {
     /// The form in which wanted and found are compared: sorted where order means nothing, counters at zero,
-    /// anonymous sets named after their first use.
+    /// anonymous sets named after their first use, no handles.
     #[must_use]
     pub fn canonical(&self) -> Self {
         let mut tables: Vec<Table> = self.tables.iter().map(Table::canonical).collect();
@@ -27,7 +27,12 @@ impl Ruleset {
 impl Table {
     fn canonical(&self) -> Self {
         let mut table = self.clone();
+        table.handle = Handle::default();
         table.chains.sort_by(|a, b| a.name.cmp(&b.name));
+        for chain in &mut table.chains {
+            chain.handle = Handle::default();
+            chain.rules.iter_mut().for_each(|rule| rule.handle = Handle::default());
+        }
         let names = table.canonical_set_names();
         for expr in
             table.chains.iter_mut().flat_map(|chain| &mut chain.rules).flat_map(|rule| &mut rule.exprs)
@@ -46,7 +51,8 @@ impl Table {
             }
             set.make_canonical();
         }
-        table.objects.iter_mut().for_each(|object| object.kind.reset_state());
+        table.objects = table.objects.iter().map(Object::canonical).collect();
+        table.flowtables = table.flowtables.iter().map(Flowtable::canonical).collect();
         table.sets.sort_by(|a, b| a.name.cmp(&b.name));
         table.objects.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
         table
@@ -80,6 +86,7 @@ impl Set {
 
     /// What packets put there, and what will go by itself, is not part of what is wanted.
     fn make_canonical(&mut self) {
+        self.handle = Handle::default();
         let (dynamic, expires) = (self.flags & set::DYNAMIC != 0, self.timeout.is_some());
         self.elements.retain(|element| !dynamic && !expires && element.timeout.is_none());
         self.exprs.iter_mut().for_each(Expr::reset_counter);
@@ -101,9 +108,15 @@ impl Object {
     }
 
     pub(super) fn canonical(&self) -> Self {
-        let mut object = self.clone();
+        let mut object = Self { handle: Handle::default(), ..self.clone() };
         object.kind.reset_state();
         object
+    }
+}
+
+impl Flowtable {
+    pub(super) fn canonical(&self) -> Self {
+        Self { handle: Handle::default(), ..self.clone() }
     }
 }
 
