@@ -171,23 +171,24 @@ fn rooms_import_only_what_they_may() {
 }
 
 /// The files and folders of `nft`, and which of the others each may name. `mod` are the types of a ruleset.
-const NFT: [(&str, &[&str]); 18] = [
+const NFT: [(&str, &[&str]); 19] = [
     ("names", &[]),
     ("attr", &[]),
     ("nfta", &[]),
     ("conntrack", &["attr"]),
     ("expr", &["attr", "names", "nfta"]),
     ("mod", &["batch", "dump", "expr"]),
+    ("build", &["expr", "mod", "names"]),
     ("canonical", &["attr", "expr", "mod", "nfta"]),
     ("wire", &["attr", "expr", "mod", "nfta"]),
     ("batch", &["attr", "expr", "mod", "nfta", "wire"]),
     ("dump", &["attr", "batch", "expr", "mod", "nfta", "wire"]),
     ("replay", &["attr", "batch", "mod", "nfta", "wire"]),
-    ("trace", &["attr", "batch", "expr", "mod", "names", "nfta", "wire"]),
+    ("trace", &["attr", "batch", "build", "expr", "mod", "names", "nfta", "wire"]),
     ("syntax", &["attr", "expr", "mod", "names"]),
     ("text", &["attr", "expr", "mod", "names", "nfta", "syntax"]),
     ("json", &["attr", "expr", "mod", "names", "nfta", "syntax", "text"]),
-    ("compile", &["expr", "mod", "names"]),
+    ("compile", &["build", "expr", "mod", "names"]),
     ("explain", &["attr", "expr", "mod", "names", "syntax", "text"]),
     ("hooks", &["attr", "mod", "text"]),
 ];

@@ -5,11 +5,21 @@
 //!              └──────────── canonical() == canonical() ────────────────┘
 //! ```
 //!
+//! Who stands on whom, inside (`tests/layers.rs` holds it to that):
+//!
+//! ```text
+//! names (vocabulary)   nfta (attributes)   attr (their bytes)
+//!    └─► expr, mod, wire ─┬─► batch, dump, replay, canonical
+//!                         ├─► syntax ─► text ─► json, explain
+//!                         └─► build ─► compile, trace
+//! ```
+//!
 //! Everything the kernel reports about tables, chains, rules, sets and objects has a place here; what has no name
 //! is kept as bytes. Flow tables are told, not made. Pure: sockets are `sys::netlink`'s.
 
 pub mod attr;
 pub mod batch;
+pub mod build;
 mod canonical;
 pub mod compile;
 pub mod conntrack;

@@ -9,7 +9,8 @@ use super::field::{Field, IPV4, IPV6, TCP, word_of};
 use super::kind::{Kind, Span, what};
 use super::rule::{Draft, field_of};
 use crate::nft::Family;
-use crate::nft::expr::{Data, Expr, Extension, NatKind, Register, base, ct, meta};
+use crate::nft::build::immediate;
+use crate::nft::expr::{Expr, Extension, NatKind, Register, base, ct, meta};
 use crate::nft::names::Type;
 use crate::nft::names::words::{BYTE_UNITS, LOG_ALL, LOG_FLAGS, NAT_FLAGS, TIME_UNITS, WARN, number};
 
@@ -113,7 +114,7 @@ impl Draft<'_> {
     }
 
     fn immediate(&mut self, dreg: Register, value: Vec<u8>) {
-        self.exprs.push(Expr::Immediate { dreg, data: Data::Value(value) });
+        self.exprs.push(immediate(dreg, value));
     }
 
     fn reject(&mut self, reject: Option<&Reject>) -> Result<(), Why> {

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::Why;
 use super::kind::Kind;
+pub use crate::nft::build::{IPV4, IPV6};
 use crate::nft::expr::Expr;
 use crate::nft::names::header::Header;
 use crate::nft::names::key::{self, Key, base, by_number, ct, meta, number_of};
@@ -40,8 +41,6 @@ pub enum Needs {
     },
 }
 
-pub const IPV4: u8 = 2;
-pub const IPV6: u8 = 10;
 pub const TCP: u8 = 6;
 
 impl Field {

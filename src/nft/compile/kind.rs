@@ -8,6 +8,7 @@ use nftables::expr::{BinaryOperation, Expression, NamedExpression};
 
 use super::Why;
 use crate::net::hexadecimal;
+use crate::nft::build::prefix_mask;
 use crate::nft::names::words::{self, Words};
 use crate::nft::names::{Order, Type, symbols};
 
@@ -99,8 +100,8 @@ impl Kind {
             }
             Expression::Named(NamedExpression::Prefix(prefix)) => {
                 let low = self.value(&prefix.addr)?;
-                let mask =
-                    mask(low.len(), prefix.len).ok_or_else(|| format!("a prefix of {} bits", prefix.len))?;
+                let mask = prefix_mask(low.len(), prefix.len)
+                    .ok_or_else(|| format!("a prefix of {} bits", prefix.len))?;
                 let first = low.iter().zip(&mask).map(|(octet, mask)| octet & mask).collect();
                 let high = low.iter().zip(&mask).map(|(octet, mask)| octet | !mask).collect();
                 Ok(Span { low: first, high })
@@ -230,18 +231,6 @@ fn number(word: &str) -> Option<u64> {
         Some(digits) => hexadecimal(digits),
         None => word.parse().ok(),
     }
-}
-
-/// So many ones, then zeros; None when they are more than the octets hold.
-pub fn mask(octets: usize, length: u32) -> Option<Vec<u8>> {
-    let mut left = length;
-    let mut mask = Vec::new();
-    for _ in 0..octets {
-        let bits = left.min(8);
-        mask.push(u8::try_from(0xff00_u32 >> bits & 0xff).ok()?);
-        left -= bits;
-    }
-    (left == 0).then_some(mask)
 }
 
 /// What an expression is, for a message.
