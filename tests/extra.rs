@@ -812,7 +812,7 @@ fn rules_made_up_at_random_are_listed_and_compiled_to_themselves() {
                         Relisted::Same => *same += 1,
                         Relisted::SameListing => *like += 1,
                         Relisted::Refused(why) if policy.iter().any(|policy| why.contains(policy)) => {
-                            *refused += 1
+                            *refused += 1;
                         }
                         Relisted::Refused(how) | Relisted::Other(how) => {
                             return Err(TestCaseError::fail(how));

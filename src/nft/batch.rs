@@ -233,7 +233,7 @@ impl Builder {
         // Named without a rule, it is the chain's; without a chain, it is the table's.
         for chain in &kept.deleted_chains {
             self.delete(table, kind::DEL_RULE, "rules of chain", &chain.name, |w| {
-                w.text(nfta::rule::CHAIN, &chain.name)
+                w.text(nfta::rule::CHAIN, &chain.name);
             });
         }
         for set in &kept.deleted_sets {
@@ -247,7 +247,7 @@ impl Builder {
         }
         for chain in &kept.deleted_chains {
             self.delete(table, kind::DEL_CHAIN, "chain", &chain.name, |w| {
-                w.text(nfta::chain::NAME, &chain.name)
+                w.text(nfta::chain::NAME, &chain.name);
             });
         }
     }

@@ -45,7 +45,7 @@ impl Table {
         match kind {
             kind::NEW_CHAIN => self.new_chain(a),
             kind::DEL_CHAIN => {
-                gone(&mut self.chains, a.text(nfta::chain::NAME).as_ref(), |chain| &chain.name)
+                gone(&mut self.chains, a.text(nfta::chain::NAME).as_ref(), |chain| &chain.name);
             }
             kind::NEW_RULE => self.new_rule(last, a),
             kind::DEL_RULE => {
@@ -76,7 +76,7 @@ impl Table {
                 }
             }
             kind::DEL_OBJECT => {
-                gone(&mut self.objects, a.text(nfta::obj::NAME).as_ref(), |object| &object.name)
+                gone(&mut self.objects, a.text(nfta::obj::NAME).as_ref(), |object| &object.name);
             }
             kind::NEW_FLOWTABLE => self.flowtables.extend(Flowtable::decode(a)),
             kind::DEL_FLOWTABLE => {

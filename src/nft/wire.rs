@@ -117,7 +117,7 @@ impl Hook {
             [] => {}
             [device] => w.text(nfta::hook::DEV, device),
             devices => w.nest(nfta::hook::DEVS, |w| {
-                devices.iter().for_each(|device| w.text(nfta::device::NAME, device))
+                devices.iter().for_each(|device| w.text(nfta::device::NAME, device));
             }),
         }
     }
@@ -210,7 +210,7 @@ impl Set {
             [] => {}
             [one] => w.nest(nfta::set::EXPR, |w| one.encode_bare(&SetIds::new(), w)),
             several => w.nest(nfta::set::EXPRESSIONS, |w| {
-                several.iter().for_each(|expr| expr.encode(&SetIds::new(), w))
+                several.iter().for_each(|expr| expr.encode(&SetIds::new(), w));
             }),
         }
     }
@@ -274,7 +274,7 @@ impl Element {
             [] => {}
             [expr] => w.nest(nfta::set_elem::EXPR, |w| expr.encode_bare(sets, w)),
             exprs => {
-                w.nest(nfta::set_elem::EXPRESSIONS, |w| exprs.iter().for_each(|expr| expr.encode(sets, w)))
+                w.nest(nfta::set_elem::EXPRESSIONS, |w| exprs.iter().for_each(|expr| expr.encode(sets, w)));
             }
         }
         if let Some(object) = &self.object {
