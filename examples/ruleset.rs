@@ -10,7 +10,8 @@
 use std::error::Error;
 use std::io::Write;
 
-use berth::plan::extra::compile;
+use berth::nft::compile::compile;
+use berth::plan::nat::is_ours;
 
 const WEB: &str = r#"{"nftables": [
     {"table": {"family": "inet", "name": "web"}},
@@ -30,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(path) if path == "-" => std::io::read_to_string(std::io::stdin())?,
         Some(path) => std::fs::read_to_string(path)?,
     };
-    let ruleset = compile(&text)?;
+    let ruleset = compile(&text, is_ours)?;
     write!(std::io::stdout(), "{ruleset}")?;
     Ok(())
 }

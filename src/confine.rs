@@ -32,6 +32,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::plan::machine::{Accelerator, MachinePlan, VNC_PORT};
 use crate::sys::child::Confined;
+use crate::sys::ffi;
 use crate::sys::landlock::{self, Access, Allowed};
 use crate::sys::privilege;
 use crate::sys::syscalls::{self, Filter, Refused};
@@ -109,7 +110,7 @@ fn lacking() -> impl Iterator<Item = String> {
         .map(|(_, linux, what)| format!("{what} (Linux {linux})"))
         .collect();
     let landlock = (!lacks.is_empty()).then(|| format!("Landlock is not whole here: {}", lacks.join(", ")));
-    let filters = (!syscalls::are_there())
+    let filters = (!ffi::has_filters())
         .then(|| "this kernel has no filters of system calls (CONFIG_SECCOMP_FILTER)".to_owned());
     landlock.into_iter().chain(filters)
 }
@@ -135,7 +136,7 @@ pub fn qemu(plan: &MachinePlan) -> io::Result<Option<Confined>> {
 
 /// None where the kernel has none.
 fn filter(refused: &[&[Refused]]) -> io::Result<Option<Filter>> {
-    syscalls::are_there().then(|| syscalls::filter(&refused.concat())).transpose()
+    ffi::has_filters().then(|| syscalls::filter(&refused.concat())).transpose()
 }
 
 fn of_qemu(plan: &MachinePlan) -> Allowed {

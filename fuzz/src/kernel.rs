@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use berth::net::{Mapping, Port, Transport};
 use berth::nft::attr::Messages;
+use berth::nft::compile::compile;
 use berth::nft::dump::{Dump, Filter};
 use berth::nft::explain::{self, Bits, Interface, LocalRoute, Packet, Path, Point, Route, State, World};
 use berth::nft::trace::{Event, Groups, Packet as Traced};
 use berth::nft::{Batch, Family, Ruleset, conntrack, hooks};
-use berth::plan::extra;
+use berth::plan::nat;
 use berth::sys::{route, rule};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -123,8 +124,8 @@ pub fn rtnetlink(mut data: &[u8]) {
 /// A ruleset that people write in nft's JSON: compiled the same twice, and what was compiled can be sent.
 pub fn extra_rules(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let compiled = extra::compile(text);
-    assert_eq!(compiled, extra::compile(text));
+    let compiled = compile(text, nat::is_ours);
+    assert_eq!(compiled, compile(text, nat::is_ours));
     match compiled {
         Ok(ruleset) => {
             let Ok(batch) = Batch::replace(&ruleset, &Ruleset::default(), Some(1), 1) else { return };

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 
 use clap::{Parser, ValueEnum};
 
+use super::invalid::Invalid;
 use super::options::{Log, LogFormat, Options};
-use super::parse::{Ambient, Invalid};
+use super::parse::Ambient;
 use super::reader;
 
 #[derive(Debug, Parser)]

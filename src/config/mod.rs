@@ -5,6 +5,7 @@
 //! Wrong values are gathered, so that one start tells all of them.
 
 mod check;
+mod invalid;
 mod options;
 mod parse;
 mod proxy;
@@ -14,8 +15,9 @@ mod source;
 mod variables;
 
 pub use check::{check, check_all};
+pub use invalid::{Errors, Invalid};
 pub use options::{Log, LogFormat, Options, SelfTest};
-pub use parse::{Ambient, Errors, Invalid};
+pub use parse::Ambient;
 pub use proxy::{Proxies, Proxy, Unusable};
 pub use source::{Source, Url, WrongSource};
 pub use variables::{Unknown, of_qemu, unknown, unknown_here, variables};

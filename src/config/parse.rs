@@ -1,49 +1,19 @@
 //! From words to values: every wrong one is named, with its variable, what it was and what is allowed.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::invalid::{Errors, Invalid};
 use super::options::Options;
 use super::reader::switch;
-use super::source::without_secrets;
 use super::{
     Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, MetadataAddress, Network, OnNetLost,
     OnPoweroff, OnReboot, Paths, Proxies, STATE_DIR, SeedAs, SeedFormat, Source,
 };
 use crate::net::{Ipv4Prefix, Port, octets};
-
-/// One value that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid {
-    /// Environment name of the option.
-    pub variable: &'static str,
-    pub value: String,
-    /// What would be right.
-    pub allowed: String,
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={:?}: {}", self.variable, without_secrets(&self.value), self.allowed)
-    }
-}
-
-/// All that is wrong, in the order of the options.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Errors(pub Vec<Invalid>);
-
-impl fmt::Display for Errors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<String> = self.0.iter().map(Invalid::to_string).collect();
-        f.write_str(&words.join("\n"))
-    }
-}
-
-impl std::error::Error for Errors {}
 
 /// What is used of the process's surroundings besides the options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

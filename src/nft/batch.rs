@@ -18,6 +18,7 @@ mod same;
 
 use super::attr::{Header, Writer};
 use super::expr::SetIds;
+use super::nfta;
 use super::wire::kind;
 use super::{Chain, Element, Error, Family, Generation, Ruleset, Set, Table};
 use blame::Subject;
@@ -128,7 +129,7 @@ impl Builder {
             deleted: Vec::new(),
             last: None,
         };
-        builder.control(BATCH_BEGIN, |w| w.some_u32(1, generation));
+        builder.control(BATCH_BEGIN, |w| w.some_u32(nfta::generation::ID, generation));
         builder
     }
 
@@ -172,10 +173,10 @@ impl Builder {
     /// Makes and deletes: deleting alone is refused when there is none.
     fn no_table(&mut self, at: usize, family: Family, name: &str) {
         self.message(Subject::Table(at), kind::NEW_TABLE, CREATE, family, |w| {
-            w.text(1, name);
+            w.text(nfta::table::NAME, name);
         });
         self.message(Subject::Table(at), kind::DEL_TABLE, 0, family, |w| {
-            w.text(1, name);
+            w.text(nfta::table::NAME, name);
         });
     }
 
@@ -231,19 +232,23 @@ impl Builder {
         }
         // Named without a rule, it is the chain's; without a chain, it is the table's.
         for chain in &kept.deleted_chains {
-            self.delete(table, kind::DEL_RULE, "rules of chain", &chain.name, |w| w.text(2, &chain.name));
+            self.delete(table, kind::DEL_RULE, "rules of chain", &chain.name, |w| {
+                w.text(nfta::rule::CHAIN, &chain.name);
+            });
         }
         for set in &kept.deleted_sets {
-            self.delete(table, kind::DEL_SET, set.noun(), &set.name, |w| w.text(2, &set.name));
+            self.delete(table, kind::DEL_SET, set.noun(), &set.name, |w| w.text(nfta::set::NAME, &set.name));
         }
         for object in &kept.deleted_objects {
             self.delete(table, kind::DEL_OBJECT, "object", &object.name, |w| {
-                w.text(2, &object.name);
-                w.u32(3, object.kind.number());
+                w.text(nfta::obj::NAME, &object.name);
+                w.u32(nfta::obj::TYPE, object.kind.number());
             });
         }
         for chain in &kept.deleted_chains {
-            self.delete(table, kind::DEL_CHAIN, "chain", &chain.name, |w| w.text(3, &chain.name));
+            self.delete(table, kind::DEL_CHAIN, "chain", &chain.name, |w| {
+                w.text(nfta::chain::NAME, &chain.name);
+            });
         }
     }
 
@@ -251,17 +256,17 @@ impl Builder {
         let KeptRules { first: 0, last: 0, deleted, .. } = rules else {
             for handle in &rules.deleted {
                 self.message(subject, kind::DEL_RULE, 0, table.family, |w| {
-                    w.text(1, &table.name);
-                    w.text(2, &chain.name);
-                    w.u64(3, *handle);
+                    w.text(nfta::rule::TABLE, &table.name);
+                    w.text(nfta::rule::CHAIN, &chain.name);
+                    w.u64(nfta::rule::HANDLE, *handle);
                 });
             }
             return;
         };
         if !deleted.is_empty() {
             self.message(subject, kind::DEL_RULE, 0, table.family, |w| {
-                w.text(1, &table.name);
-                w.text(2, &chain.name);
+                w.text(nfta::rule::TABLE, &table.name);
+                w.text(nfta::rule::CHAIN, &chain.name);
             });
         }
     }
@@ -270,7 +275,7 @@ impl Builder {
         let subject = Subject::Deleted(self.deleted.len());
         self.deleted.push(format!("deleting {noun} {name} of table {} {}", table.family, table.name));
         self.message(subject, kind, 0, table.family, |w| {
-            w.text(1, &table.name);
+            w.text(nfta::TABLE, &table.name);
             fill(w);
         });
     }
@@ -283,10 +288,10 @@ impl Builder {
         while !rest.is_empty() {
             let subject = Subject::Elements(at, index, set.elements.len() - rest.len());
             self.message(subject, kind::NEW_ELEMENT, CREATE, table.family, |w| {
-                w.text(1, &table.name);
-                w.text(2, set.wire_name());
-                w.u32(4, id);
-                w.nest(3, |w| rest = encode_some(rest, sets, w));
+                w.text(nfta::set_elem_list::TABLE, &table.name);
+                w.text(nfta::set_elem_list::SET, set.wire_name());
+                w.u32(nfta::set_elem_list::SET_ID, id);
+                w.nest(nfta::set_elem_list::ELEMENTS, |w| rest = encode_some(rest, sets, w));
             });
         }
     }
@@ -308,7 +313,7 @@ impl Builder {
             self.message(Subject::Rule(at, index, number), kind::NEW_RULE, flags, table.family, |w| {
                 rule.encode(&table.name, &chain.name, sets, w);
                 if let Some(handle) = kept.before {
-                    w.u64(6, handle);
+                    w.u64(nfta::rule::POSITION, handle);
                 }
             });
         }
@@ -331,7 +336,7 @@ fn encode_some<'a>(elements: &'a [Element], sets: &SetIds, w: &mut Writer) -> &'
         if w.len() - start > ELEMENTS_LEN {
             break;
         }
-        w.nest(1, |w| element.encode(sets, w));
+        w.nest(nfta::list::ELEM, |w| element.encode(sets, w));
         rest = tail;
     }
     rest

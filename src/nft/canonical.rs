@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::attr::{Attributes, Writer};
 use super::expr::Expr;
-use super::{OBJECT_QUOTA, Object, ObjectKind, Ruleset, Set, Table, set};
+use super::nfta::quota;
+use super::{Flowtable, Handle, OBJECT_QUOTA, Object, ObjectKind, Ruleset, Set, Table, set};
 
 /// NFT_SET_ELEM_INTERVAL_END.
 const INTERVAL_END: u32 = 1;
@@ -14,7 +15,7 @@ const LOG_WARNING: u32 = 4;
 
 impl Ruleset {
     /// The form in which wanted and found are compared: sorted where order means nothing, counters at zero,
-    /// anonymous sets named after their first use.
+    /// anonymous sets named after their first use, no handles.
     #[must_use]
     pub fn canonical(&self) -> Self {
         let mut tables: Vec<Table> = self.tables.iter().map(Table::canonical).collect();
@@ -26,7 +27,12 @@ impl Ruleset {
 impl Table {
     fn canonical(&self) -> Self {
         let mut table = self.clone();
+        table.handle = Handle::default();
         table.chains.sort_by(|a, b| a.name.cmp(&b.name));
+        for chain in &mut table.chains {
+            chain.handle = Handle::default();
+            chain.rules.iter_mut().for_each(|rule| rule.handle = Handle::default());
+        }
         let names = table.canonical_set_names();
         for expr in
             table.chains.iter_mut().flat_map(|chain| &mut chain.rules).flat_map(|rule| &mut rule.exprs)
@@ -45,7 +51,8 @@ impl Table {
             }
             set.make_canonical();
         }
-        table.objects.iter_mut().for_each(|object| object.kind.reset_state());
+        table.objects = table.objects.iter().map(Object::canonical).collect();
+        table.flowtables = table.flowtables.iter().map(Flowtable::canonical).collect();
         table.sets.sort_by(|a, b| a.name.cmp(&b.name));
         table.objects.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
         table
@@ -79,6 +86,7 @@ impl Set {
 
     /// What packets put there, and what will go by itself, is not part of what is wanted.
     fn make_canonical(&mut self) {
+        self.handle = Handle::default();
         let (dynamic, expires) = (self.flags & set::DYNAMIC != 0, self.timeout.is_some());
         self.elements.retain(|element| !dynamic && !expires && element.timeout.is_none());
         self.exprs.iter_mut().for_each(Expr::reset_counter);
@@ -100,9 +108,15 @@ impl Object {
     }
 
     pub(super) fn canonical(&self) -> Self {
-        let mut object = self.clone();
+        let mut object = Self { handle: Handle::default(), ..self.clone() };
         object.kind.reset_state();
         object
+    }
+}
+
+impl Flowtable {
+    pub(super) fn canonical(&self) -> Self {
+        Self { handle: Handle::default(), ..self.clone() }
     }
 }
 
@@ -160,17 +174,17 @@ impl Expr {
     }
 }
 
-/// Attributes of a quota (1 octets, 2 flags, 4 octets consumed), without the flag that says it is used up, which
+/// Attributes of a quota, without the flag that says it is used up, which
 /// is the kernel's to set.
 fn quota(bytes: &[u8], consumed: bool) -> Vec<u8> {
     let attributes = Attributes(bytes);
     let mut writer = Writer::new();
-    if let Some(octets) = attributes.u64(1) {
-        writer.u64(1, octets);
+    if let Some(octets) = attributes.u64(quota::BYTES) {
+        writer.u64(quota::BYTES, octets);
     }
-    writer.some_u32(2, attributes.u32(2).map(|flags| flags & 1));
-    if let Some(octets) = attributes.u64(4).filter(|_| consumed) {
-        writer.u64(4, octets);
+    writer.some_u32(quota::FLAGS, attributes.u32(quota::FLAGS).map(|flags| flags & 1));
+    if let Some(octets) = attributes.u64(quota::CONSUMED).filter(|_| consumed) {
+        writer.u64(quota::CONSUMED, octets);
     }
     writer.into_bytes()
 }

@@ -22,6 +22,14 @@ const TUPLE_REPLY: u16 = 2;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 const FILTER: u16 = 25;
+/// CTA_TUPLE_IP and _PROTO, CTA_PROTO_NUM and _DST_PORT.
+const TUPLE_IP: u16 = 1;
+const TUPLE_PROTO: u16 = 2;
+const PROTO_NUM: u16 = 1;
+const PROTO_DST_PORT: u16 = 3;
+/// CTA_FILTER_ORIG_FLAGS and _REPLY_FLAGS.
+const FILTER_ORIG_FLAGS: u16 = 1;
+const FILTER_REPLY_FLAGS: u16 = 2;
 /// CTA_IP_V4_SRC and _DST.
 const SOURCE: u16 = 1;
 const DESTINATION: u16 = 2;
@@ -58,11 +66,11 @@ fn filtered_request((original, reply): (u32, u32), address: Ipv4Addr, sequence: 
     writer.message(header(GET, DUMP, sequence), |w| {
         for (tuple, place) in [(TUPLE_ORIG, original), (TUPLE_REPLY, reply)] {
             let kind = if place == FILTER_SOURCE { SOURCE } else { DESTINATION };
-            w.nest(tuple, |w| w.nest(1, |w| w.bytes(kind, &address.octets())));
+            w.nest(tuple, |w| w.nest(TUPLE_IP, |w| w.bytes(kind, &address.octets())));
         }
         w.nest(FILTER, |w| {
-            w.bytes(1, &original.to_ne_bytes());
-            w.bytes(2, &reply.to_ne_bytes());
+            w.bytes(FILTER_ORIG_FLAGS, &original.to_ne_bytes());
+            w.bytes(FILTER_REPLY_FLAGS, &reply.to_ne_bytes());
         });
     });
     writer.into_bytes()
@@ -116,8 +124,8 @@ impl Stale {
             original: original.0.to_vec(),
             id: attributes.value(ID).map(<[u8]>::to_vec),
             zone: attributes.value(ZONE).map(<[u8]>::to_vec),
-            protocol: original.nest(2).and_then(|ports| ports.u8(1)).unwrap_or(0),
-            port: original.nest(2).and_then(|ports| ports.u16(3)).unwrap_or(0),
+            protocol: original.nest(TUPLE_PROTO).and_then(|ports| ports.u8(PROTO_NUM)).unwrap_or(0),
+            port: original.nest(TUPLE_PROTO).and_then(|ports| ports.u16(PROTO_DST_PORT)).unwrap_or(0),
         }
     }
 
@@ -143,7 +151,7 @@ fn header(kind: u16, flags: u16, sequence: u32) -> Header {
 }
 
 fn address(tuple: Attributes<'_>, kind: u16) -> Option<Ipv4Addr> {
-    Some(Ipv4Addr::from(array::<4>(tuple.nest(1)?.value(kind)?, 0)?))
+    Some(Ipv4Addr::from(array::<4>(tuple.nest(TUPLE_IP)?.value(kind)?, 0)?))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::attr::{Attributes, Header, Message, Writer};
 use super::batch::SUBSYSTEM;
+use super::nfta;
 use super::wire::kind;
 use super::{Chain, Element, Family, Flowtable, Generation, Object, Rule, Ruleset, Set, Table};
 
@@ -31,7 +32,7 @@ pub fn requests(filter: &Filter, first_sequence: u32) -> Vec<Vec<u8>> {
         requests.push(request(kind, DUMP, family, first_sequence.wrapping_add(number), |w| {
             // A dump of tables and chains has no filter; others stop early at an unknown table.
             if let (Some(table), kind::GET_SET | kind::GET_OBJECT) = (&filter.table, kind) {
-                w.text(1, table);
+                w.text(nfta::TABLE, table);
             }
         }));
     }
@@ -45,7 +46,7 @@ pub fn generation_request(sequence: u32) -> Vec<u8> {
 /// The generation in an answer to [`generation_request`].
 pub fn generation(message: &Message<'_>) -> Option<Generation> {
     let wanted = message.kind == SUBSYSTEM << 8 | u16::from(kind::NEW_GENERATION);
-    if wanted { message.attributes().u32(1) } else { None }
+    if wanted { message.attributes().u32(nfta::generation::ID) } else { None }
 }
 
 /// Message type of what ends a transaction.
@@ -68,9 +69,9 @@ pub fn transaction(message: &Message<'_>) -> Option<Transaction> {
     }
     let attributes = message.attributes();
     Some(Transaction {
-        generation: attributes.u32(1)?,
-        pid: attributes.u32(2).unwrap_or(0),
-        process: attributes.text(3).unwrap_or_default(),
+        generation: attributes.u32(nfta::generation::ID)?,
+        pid: attributes.u32(nfta::generation::PROC_PID).unwrap_or(0),
+        process: attributes.text(nfta::generation::PROC_NAME).unwrap_or_default(),
     })
 }
 
@@ -117,7 +118,7 @@ impl Dump {
         }
         let family = Family(message.family());
         let attributes = message.attributes();
-        let Some(name) = attributes.name(1) else { return };
+        let Some(name) = attributes.name(nfta::TABLE) else { return };
         if kind == kind::NEW_TABLE {
             self.add_table(family, name, attributes);
             return;
@@ -150,7 +151,7 @@ impl Dump {
             let family = self.filter.family.unwrap_or(Family::UNSPEC);
             let request = request(kind::GET_RULE, DUMP, family, first_sequence, |w| {
                 if let Some(table) = &self.filter.table {
-                    w.text(1, table);
+                    w.text(nfta::TABLE, table);
                 }
             });
             return vec![vec![request]];
@@ -168,8 +169,8 @@ impl Dump {
                     table.family,
                     first_sequence.wrapping_add(number),
                     |w| {
-                        w.text(1, &table.name);
-                        w.text(2, &chain.name);
+                        w.text(nfta::TABLE, &table.name);
+                        w.text(nfta::rule::CHAIN, &chain.name);
                     },
                 ));
             }
@@ -196,8 +197,8 @@ impl Dump {
         let numbered = (0..).zip(sets);
         let request = |(number, (table, set)): (u32, (&Table, &Set))| {
             request(kind::GET_ELEMENT, DUMP, table.family, first_sequence.wrapping_add(number), |w| {
-                w.text(1, &table.name);
-                w.text(2, &set.name);
+                w.text(nfta::TABLE, &table.name);
+                w.text(nfta::set_elem_list::SET, &set.name);
             })
         };
         numbered.map(request).collect()
@@ -264,7 +265,7 @@ impl Dump {
 
 impl Index {
     fn add_chain(&mut self, table: &mut Table, attributes: Attributes<'_>) {
-        if let (Some(name), Some(chain)) = (attributes.name(3), Chain::decode(attributes))
+        if let (Some(name), Some(chain)) = (attributes.name(nfta::chain::NAME), Chain::decode(attributes))
             && !self.chains.contains_key(name)
         {
             self.chains.insert(name.to_vec(), table.chains.len());
@@ -274,7 +275,7 @@ impl Index {
     }
 
     fn add_set(&mut self, table: &mut Table, attributes: Attributes<'_>) {
-        if let (Some(name), Some(set)) = (attributes.name(2), Set::decode(attributes))
+        if let (Some(name), Some(set)) = (attributes.name(nfta::set::NAME), Set::decode(attributes))
             && !self.sets.contains_key(name)
         {
             self.sets.insert(name.to_vec(), table.sets.len());
@@ -283,7 +284,7 @@ impl Index {
     }
 
     fn add_object(&mut self, table: &mut Table, attributes: Attributes<'_>) {
-        if let (Some(name), Some(object)) = (attributes.name(2), Object::decode(attributes))
+        if let (Some(name), Some(object)) = (attributes.name(nfta::obj::NAME), Object::decode(attributes))
             && self.objects.insert((object.kind.number(), name.to_vec()))
         {
             table.objects.push(object);
@@ -291,7 +292,8 @@ impl Index {
     }
 
     fn add_flowtable(&mut self, table: &mut Table, attributes: Attributes<'_>) {
-        if let (Some(name), Some(flowtable)) = (attributes.name(2), Flowtable::decode(attributes))
+        if let (Some(name), Some(flowtable)) =
+            (attributes.name(nfta::flowtable::NAME), Flowtable::decode(attributes))
             && self.flowtables.insert(name.to_vec())
         {
             table.flowtables.push(flowtable);
@@ -299,7 +301,7 @@ impl Index {
     }
 
     fn add_rule(&mut self, table: &mut Table, attributes: Attributes<'_>) {
-        let at = attributes.name(2).and_then(|name| self.chains.get(name));
+        let at = attributes.name(nfta::rule::CHAIN).and_then(|name| self.chains.get(name));
         let Some(chain) = at.and_then(|at| table.chains.get_mut(*at)) else { return };
         let rule = Rule::decode(attributes);
         if rule.handle.0.is_none_or(|handle| self.rules.insert(handle)) {
@@ -308,8 +310,10 @@ impl Index {
     }
 
     fn add_elements(&mut self, table: &mut Table, attributes: Attributes<'_>) {
-        let at = attributes.name(2).and_then(|name| self.sets.get(name));
-        let (Some(set), Some(list)) = (at.and_then(|at| table.sets.get_mut(*at)), attributes.nest(3)) else {
+        let at = attributes.name(nfta::set_elem_list::SET).and_then(|name| self.sets.get(name));
+        let (Some(set), Some(list)) =
+            (at.and_then(|at| table.sets.get_mut(*at)), attributes.nest(nfta::set_elem_list::ELEMENTS))
+        else {
             return;
         };
         for (_, element) in list {

@@ -9,6 +9,9 @@ mod encode;
 
 use std::collections::BTreeMap;
 
+pub use super::names::extension::Extension;
+pub use super::names::key::{base, ct, meta};
+
 /// Register numbers: 0 is the verdict, 1 to 4 are sixteen bytes, 8 to 23 are the same space in fours.
 pub type Register = u32;
 pub const VERDICT: Register = 0;
@@ -18,37 +21,6 @@ const VALUE_MAX: u32 = 64;
 
 pub(super) fn length(octets: Option<u32>) -> Option<u32> {
     octets.filter(|octets| *octets <= VALUE_MAX)
-}
-
-/// `enum nft_meta_keys`, as far as it has names here.
-pub mod meta {
-    pub const LEN: u32 = 0;
-    pub const PROTOCOL: u32 = 1;
-    pub const MARK: u32 = 3;
-    pub const IIF: u32 = 4;
-    pub const OIF: u32 = 5;
-    pub const IIFNAME: u32 = 6;
-    pub const OIFNAME: u32 = 7;
-    pub const IIFTYPE: u32 = 8;
-    pub const NFPROTO: u32 = 15;
-    pub const L4PROTO: u32 = 16;
-    pub const PKTTYPE: u32 = 19;
-}
-
-/// `enum nft_ct_keys`, as far as it has names here.
-pub mod ct {
-    pub const STATE: u32 = 0;
-    pub const DIRECTION: u32 = 1;
-    pub const STATUS: u32 = 2;
-    pub const MARK: u32 = 3;
-    pub const SRC_IP: u32 = 19;
-}
-
-/// What a payload offset counts from.
-pub mod base {
-    pub const LINK: u32 = 0;
-    pub const NETWORK: u32 = 1;
-    pub const TRANSPORT: u32 = 2;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,18 +62,6 @@ pub enum Data {
 pub enum NatKind {
     Snat,
     Dnat,
-}
-
-/// A header option or extension header field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Extension {
-    /// 0 IPv6 extension header, 1 TCP option, 2 IPv4 option, 3 SCTP chunk, 4 DCCP option.
-    pub space: u32,
-    pub kind: u8,
-    pub offset: u32,
-    pub len: u32,
-    /// 1: match presence only.
-    pub flags: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -466,6 +426,14 @@ impl Expr {
             Self::FlowOffload { .. } => "flow_offload",
             Self::Objref { .. } | Self::ObjrefMap { .. } => "objref",
             Self::Unknown { name, .. } => name,
+        }
+    }
+
+    /// What nft has no words for, visible as what it is.
+    pub fn raw(&self) -> String {
+        match self {
+            Self::Unknown { name, bytes } => format!("<{name} {}>", super::names::hex(bytes)),
+            expr => format!("<{}>", expr.name()),
         }
     }
 }

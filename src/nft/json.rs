@@ -5,6 +5,7 @@
 //! Flags of a table are given as words, where nft 1.0.6 prints memory it has freed.
 
 mod object;
+mod plain;
 mod statement;
 mod value;
 
@@ -13,8 +14,9 @@ use std::io;
 use serde_json::ser::Formatter;
 use serde_json::{Map, Serializer, Value as Json, json};
 
+use super::names::words::{TABLE_FLAGS, bit_words};
 use super::syntax::{elements_of, statements};
-use super::text::{Style, TABLE_FLAGS, hook_name, policy_word, set_word, sorted, type_names};
+use super::text::{Style, hook_name, policy_word, set_word, sorted, type_names};
 use super::{Chain, Flowtable, Hook, Object, Rule, Ruleset, Set, Table, set};
 
 /// The nft release that is imitated.
@@ -132,8 +134,7 @@ impl Style {
         fields.insert("family".to_owned(), json!(table.family.to_string()));
         fields.insert("name".to_owned(), json!(table.name));
         fields.insert("handle".to_owned(), handle(table.handle));
-        let flags: Vec<&str> =
-            TABLE_FLAGS.iter().filter(|(bit, _)| table.flags & bit != 0).map(|(_, name)| *name).collect();
+        let flags: Vec<&str> = bit_words(TABLE_FLAGS, table.flags);
         if !flags.is_empty() {
             fields.insert("flags".to_owned(), one_or_list(&flags));
         }
@@ -234,7 +235,7 @@ impl Style {
             fields.insert("elem".to_owned(), entries.iter().map(|entry| self.entry_json(entry)).collect());
         }
         if !found.exprs.is_empty() {
-            let exprs = found.exprs.iter().map(|expr| statement::plain_json(expr, true));
+            let exprs = found.exprs.iter().map(|expr| plain::plain_json(expr, true));
             fields.insert("stmt".to_owned(), exprs.collect());
         }
         named(set_word(found), fields)

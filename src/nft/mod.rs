@@ -5,18 +5,31 @@
 //!              └──────────── canonical() == canonical() ────────────────┘
 //! ```
 //!
+//! Who stands on whom, inside (`tests/layers.rs` holds it to that):
+//!
+//! ```text
+//! names (vocabulary)   nfta (attributes)   attr (their bytes)
+//!    └─► expr, mod, wire ─┬─► batch, dump, replay, canonical
+//!                         ├─► syntax ─► text ─► json, explain
+//!                         └─► build ─► compile, trace
+//! ```
+//!
 //! Everything the kernel reports about tables, chains, rules, sets and objects has a place here; what has no name
 //! is kept as bytes. Flow tables are told, not made. Pure: sockets are `sys::netlink`'s.
 
 pub mod attr;
 pub mod batch;
+pub mod build;
 mod canonical;
+pub mod compile;
 pub mod conntrack;
 pub mod dump;
 pub mod explain;
 pub mod expr;
 pub mod hooks;
 pub mod json;
+pub mod names;
+mod nfta;
 mod replay;
 pub mod syntax;
 pub mod text;
@@ -129,29 +142,9 @@ pub struct Rule {
     pub userdata: Userdata,
 }
 
-/// The kernel's number of an object. Equal to every other: an object stays the same when it is made again.
-#[derive(Debug, Clone, Copy, Default)]
+/// The kernel's number of an object, which is another when it is made again: none in the canonical form.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Handle(pub Option<u64>);
-
-impl PartialOrd for Handle {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Handle {
-    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
-        std::cmp::Ordering::Equal
-    }
-}
-
-impl PartialEq for Handle {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Handle {}
 
 /// What user space stored with an object: libnftnl's type-length-values. Bytes, so that nobody's are lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

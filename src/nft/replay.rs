@@ -5,6 +5,7 @@
 
 use super::attr::{Attributes, Message};
 use super::batch::SUBSYSTEM;
+use super::nfta;
 use super::wire::kind;
 use super::{Chain, Element, Family, Flowtable, Object, Rule, Ruleset, Set, Table};
 
@@ -20,7 +21,7 @@ impl Ruleset {
         }
         let family = Family(message.family());
         let attributes = message.attributes();
-        let Some(name) = attributes.text(1) else { return };
+        let Some(name) = attributes.text(nfta::TABLE) else { return };
         match kind {
             kind::NEW_TABLE => {
                 if let Some(table) = Table::decode(family, attributes) {
@@ -43,10 +44,12 @@ impl Table {
     fn replay(&mut self, kind: u8, last: bool, a: Attributes<'_>) {
         match kind {
             kind::NEW_CHAIN => self.new_chain(a),
-            kind::DEL_CHAIN => gone(&mut self.chains, a.text(3).as_ref(), |chain| &chain.name),
+            kind::DEL_CHAIN => {
+                gone(&mut self.chains, a.text(nfta::chain::NAME).as_ref(), |chain| &chain.name);
+            }
             kind::NEW_RULE => self.new_rule(last, a),
             kind::DEL_RULE => {
-                let (chain, handle) = (a.text(2), a.u64(3));
+                let (chain, handle) = (a.text(nfta::rule::CHAIN), a.u64(nfta::rule::HANDLE));
                 for chain in self.chains.iter_mut().filter(|found| Some(&found.name) == chain.as_ref()) {
                     chain.rules.retain(|rule| rule.handle.0 != handle);
                 }
@@ -58,7 +61,7 @@ impl Table {
                     self.sets.push(set);
                 }
             }
-            kind::DEL_SET => gone(&mut self.sets, a.text(2).as_ref(), |set| &set.name),
+            kind::DEL_SET => gone(&mut self.sets, a.text(nfta::set::NAME).as_ref(), |set| &set.name),
             kind::NEW_ELEMENT => self.elements(a, |set, element| {
                 set.elements.retain(|found| (&found.key, found.flags) != (&element.key, element.flags));
                 set.elements.push(element);
@@ -72,10 +75,14 @@ impl Table {
                     self.objects.push(object);
                 }
             }
-            kind::DEL_OBJECT => gone(&mut self.objects, a.text(2).as_ref(), |object| &object.name),
+            kind::DEL_OBJECT => {
+                gone(&mut self.objects, a.text(nfta::obj::NAME).as_ref(), |object| &object.name);
+            }
             kind::NEW_FLOWTABLE => self.flowtables.extend(Flowtable::decode(a)),
             kind::DEL_FLOWTABLE => {
-                gone(&mut self.flowtables, a.text(2).as_ref(), |flowtable| &flowtable.name);
+                gone(&mut self.flowtables, a.text(nfta::flowtable::NAME).as_ref(), |flowtable| {
+                    &flowtable.name
+                });
             }
             _ => {}
         }
@@ -90,14 +97,14 @@ impl Table {
     }
 
     fn new_rule(&mut self, last: bool, a: Attributes<'_>) {
-        let Some(chain) = a.text(2) else { return };
+        let Some(chain) = a.text(nfta::rule::CHAIN) else { return };
         let Some(chain) = self.chains.iter_mut().find(|found| found.name == chain) else { return };
         let rule = Rule::decode(a);
         if let Some(same) = chain.rules.iter_mut().find(|found| found.handle.0 == rule.handle.0) {
             *same = rule;
             return;
         }
-        let before = a.u64(6).and_then(|before| {
+        let before = a.u64(nfta::rule::POSITION).and_then(|before| {
             let at = chain.rules.iter().position(|found| found.handle.0 == Some(before))?;
             Some(at + 1)
         });
@@ -106,7 +113,11 @@ impl Table {
     }
 
     fn elements(&mut self, a: Attributes<'_>, mut change: impl FnMut(&mut Set, Element)) {
-        let (Some(name), Some(list)) = (a.text(2), a.nest(3)) else { return };
+        let (Some(name), Some(list)) =
+            (a.text(nfta::set_elem_list::SET), a.nest(nfta::set_elem_list::ELEMENTS))
+        else {
+            return;
+        };
         if let Some(set) = self.sets.iter_mut().find(|set| set.name == name) {
             list.for_each(|(_, element)| change(set, Element::decode(Attributes(element))));
         }

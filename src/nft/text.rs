@@ -4,7 +4,9 @@
 //! `<name 0x…>`) rather than left out.
 
 mod object;
+mod plain;
 mod statement;
+mod time;
 mod value;
 mod xt;
 
@@ -12,18 +14,18 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use super::expr::Verdict;
-use super::syntax::{Field, Statement, Type, declared, elements_of, key_parts, statements};
+use super::names::Type;
+use super::names::words::{OBJECTS, SET_FLAGS, TABLE_FLAGS, Words, bit_words, word};
+use super::syntax::{Field, Statement, declared, elements_of, key_parts, statements};
 use super::{Chain, DataType, Family, Flowtable, Hook, Policy, Rule, Ruleset, Set, Table, hook, set};
 
-pub use object::{ct_timeout_states, family_name, protocol_word};
-pub use statement::{
-    LOG_ALL, LOG_LEVELS, NETMAP, SYNPROXY_FLAGS, SYNPROXY_MSS, SYNPROXY_WSCALE, WARN, byte_unit, log_flags,
-    nat_flags, object_word, operation_word, queue_flags, reject_words, time_unit,
-};
-pub use value::{
-    Names, Numbers, base_name, date, extension_space, fib_flags, fib_result, flag_names, hex, nameless,
-    osf_ttl, raw, words,
-};
+use plain::plain;
+use time::duration;
+
+pub use object::{ct_timeout_states, family_word, protocol_word};
+pub use statement::reject_words;
+pub use time::date;
+pub use value::{Names, Numbers, words};
 
 /// How a listing is written.
 #[derive(Debug, Clone, Default)]
@@ -155,7 +157,7 @@ impl Style {
         let mut out = String::new();
         style.open(&mut out, table);
         let start = out.len();
-        flag_line(&mut out, "\tflags", table.flags, &TABLE_FLAGS);
+        flag_line(&mut out, "\tflags", table.flags, TABLE_FLAGS);
         let mut between = if out.len() > start { "\n" } else { "" };
         if let Some(comment) = table.userdata.as_comment() {
             let _ = writeln!(out, "\tcomment \"{comment}\"");
@@ -275,10 +277,10 @@ impl Style {
         // That elements time out follows from how long they stay.
         let implied = found.timeout.is_some() && found.flags & (set::DYNAMIC | set::INTERVAL) == 0;
         let flags = if implied { found.flags & !set::TIMEOUT } else { found.flags };
-        flag_line(out, "\t\tflags", flags, &SET_FLAGS);
+        flag_line(out, "\t\tflags", flags, SET_FLAGS);
         for (at, expr) in found.exprs.iter().enumerate() {
             out.push_str(if at == 0 { "\t\t" } else { " " });
-            statement::plain(out, expr, true);
+            plain(out, expr, true);
         }
         if !found.exprs.is_empty() {
             out.push('\n');
@@ -287,14 +289,10 @@ impl Style {
             out.push_str("\t\tauto-merge\n");
         }
         if let Some(timeout) = found.timeout {
-            let _ = writeln!(out, "\t\ttimeout {}", value::duration(timeout, self.numeric_time()));
+            let _ = writeln!(out, "\t\ttimeout {}", duration(timeout, self.numeric_time()));
         }
         if let Some(interval) = found.gc_interval {
-            let _ = writeln!(
-                out,
-                "\t\tgc-interval {}",
-                value::duration(u64::from(interval), self.numeric_time())
-            );
+            let _ = writeln!(out, "\t\tgc-interval {}", duration(u64::from(interval), self.numeric_time()));
         }
         if let Some(comment) = found.userdata.comment_at(SET_COMMENT) {
             let _ = writeln!(out, "\t\tcomment \"{comment}\"");
@@ -311,12 +309,7 @@ impl Style {
         let (key, data) = declared(found);
         let names = type_names(found);
         let join = |fields: Vec<Field<'_>>| {
-            let texts = fields.iter().map(|field| {
-                let mut text = String::new();
-                self.field(&mut text, field);
-                text
-            });
-            texts.collect::<Vec<_>>().join(" . ")
+            fields.iter().map(|field| self.field_text(field)).collect::<Vec<_>>().join(" . ")
         };
         // Data by an expression stands beside a key by one only.
         let data = data.filter(|_| key.is_some());
@@ -346,15 +339,6 @@ impl Style {
 /// Type of a set's userdata that is its comment.
 const SET_COMMENT: u8 = 7;
 
-pub const TABLE_FLAGS: [(u32, &str); 3] = [(1, "dormant"), (2, "owner"), (4, "persist")];
-
-pub const SET_FLAGS: [(u32, &str); 4] = [
-    (set::CONSTANT, "constant"),
-    (set::DYNAMIC, "dynamic"),
-    (set::INTERVAL, "interval"),
-    (set::TIMEOUT, "timeout"),
-];
-
 pub fn set_word(found: &Set) -> &'static str {
     match (found.is_meter(), found.is_map()) {
         (true, _) => "meter",
@@ -375,7 +359,7 @@ pub fn type_names(found: &Set) -> (String, Option<String>) {
             let intervals = elements_of(found).has_data_intervals();
             Some(format!("{}{}", if intervals { "interval " } else { "" }, names(kind)))
         }
-        (None, Some(object)) => Some(object_word(object).to_owned()),
+        (None, Some(object)) => Some(word(OBJECTS, object).unwrap_or("object").to_owned()),
         (None, None) => None,
     };
     (names(found.key_type), data)
@@ -383,7 +367,7 @@ pub fn type_names(found: &Set) -> (String, Option<String>) {
 
 /// How many elements nft writes before it begins a line.
 fn per_line(found: &Set) -> usize {
-    use super::syntax::Type as T;
+    use super::names::Type as T;
     match key_parts(found).as_slice() {
         [part] => match part.kind {
             T::NfProto
@@ -406,8 +390,8 @@ fn per_line(found: &Set) -> usize {
     }
 }
 
-fn flag_line(out: &mut String, word: &str, flags: u32, names: &[(u32, &str)]) {
-    let set: Vec<&str> = names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
+fn flag_line(out: &mut String, word: &str, flags: u32, names: Words) {
+    let set = bit_words(names, flags);
     if !set.is_empty() {
         let _ = writeln!(out, "{word} {}", set.join(","));
     }

@@ -16,6 +16,7 @@ pub use rules::{Filter, Net, PRIORITY, ruleset};
 use super::attr::{Attributes, Message};
 use super::batch::SUBSYSTEM;
 use super::expr::Verdict;
+use super::nfta::trace;
 use super::wire::kind;
 use super::{Family, Policy};
 
@@ -64,30 +65,34 @@ impl Event {
             return None;
         }
         let a = message.attributes();
-        let handle = a.u64(3);
-        let verdict = || a.nest(5).and_then(Verdict::decode).unwrap_or(Verdict::Continue);
-        let step = match a.u32(4)? {
-            1 => Step::Policy(if a.u32(16) == Some(0) { Policy::Drop } else { Policy::Accept }),
+        let handle = a.u64(trace::RULE_HANDLE);
+        let verdict = || a.nest(trace::VERDICT).and_then(Verdict::decode).unwrap_or(Verdict::Continue);
+        let step = match a.u32(trace::TYPE)? {
+            1 => Step::Policy(if a.u32(trace::POLICY) == Some(0) { Policy::Drop } else { Policy::Accept }),
             2 => Step::Return { handle, verdict: verdict() },
             3 => Step::Rule { handle: handle?, verdict: verdict() },
             other => Step::Unknown(other),
         };
         Some(Self {
-            id: a.u32(6)?,
+            id: a.u32(trace::ID)?,
             family: Family(message.family()),
-            table: a.text(1)?,
-            chain: a.text(2).unwrap_or_default(),
+            table: a.text(trace::TABLE)?,
+            chain: a.text(trace::CHAIN).unwrap_or_default(),
             step,
-            iif: a.u32(10),
-            oif: a.u32(12),
-            mark: a.u32(13),
+            iif: a.u32(trace::IIF),
+            oif: a.u32(trace::OIF),
+            mark: a.u32(trace::MARK),
             packet: Self::packet(a),
         })
     }
 
     fn packet(a: Attributes<'_>) -> Option<Packet> {
-        let network = a.value(8)?;
-        Some(Packet::parse(a.value(7).unwrap_or(&[]), network, a.value(9).unwrap_or(&[])))
+        let network = a.value(trace::NETWORK_HEADER)?;
+        Some(Packet::parse(
+            a.value(trace::LL_HEADER).unwrap_or(&[]),
+            network,
+            a.value(trace::TRANSPORT_HEADER).unwrap_or(&[]),
+        ))
     }
 
     pub fn handle(&self) -> Option<u64> {

@@ -5,6 +5,7 @@
 
 use super::attr::{Attributes, Writer};
 use super::expr::{Data, Expr, SetIds, length};
+use super::nfta;
 use super::{
     Chain, DataType, Element, Family, Flowtable, Handle, Hook, OBJECT_COUNTER, Object, ObjectKind, Policy,
     Rule, Set, Table, Userdata, set,
@@ -42,8 +43,6 @@ pub mod kind {
 const DATA_VERDICT: u32 = 0xffff_ff00;
 /// NFT_CHAIN_BASE: follows from the hook.
 const CHAIN_BASE: u32 = 1;
-/// NFTA_SET_USERDATA.
-const SET_USERDATA: u16 = 13;
 
 impl Userdata {
     fn encode(&self, kind: u16, w: &mut Writer) {
@@ -59,18 +58,18 @@ impl Userdata {
 
 impl Table {
     pub(super) fn encode(&self, w: &mut Writer) {
-        w.text(1, &self.name);
-        w.u32(2, self.flags);
-        self.userdata.encode(6, w);
+        w.text(nfta::table::NAME, &self.name);
+        w.u32(nfta::table::FLAGS, self.flags);
+        self.userdata.encode(nfta::table::USERDATA, w);
     }
 
     pub(super) fn decode(family: Family, a: Attributes<'_>) -> Option<Self> {
         Some(Self {
             family,
-            name: a.text(1)?,
-            handle: Handle(a.u64(4)),
-            flags: a.u32(2).unwrap_or(0),
-            userdata: Userdata::decode(a, 6),
+            name: a.text(nfta::table::NAME)?,
+            handle: Handle(a.u64(nfta::table::HANDLE)),
+            flags: a.u32(nfta::table::FLAGS).unwrap_or(0),
+            userdata: Userdata::decode(a, nfta::table::USERDATA),
             sets: Vec::new(),
             flowtables: Vec::new(),
             objects: Vec::new(),
@@ -81,30 +80,30 @@ impl Table {
 
 impl Chain {
     pub(super) fn encode(&self, table: &str, w: &mut Writer) {
-        w.text(1, table);
-        w.text(3, &self.name);
+        w.text(nfta::chain::TABLE, table);
+        w.text(nfta::chain::NAME, &self.name);
         if let Some(hook) = &self.hook {
-            w.nest(4, |w| hook.encode(w));
-            w.u32(5, hook.policy as u32);
-            w.text(7, &hook.kind);
+            w.nest(nfta::chain::HOOK, |w| hook.encode(w));
+            w.u32(nfta::chain::POLICY, hook.policy as u32);
+            w.text(nfta::chain::TYPE, &hook.kind);
         }
         if self.flags != 0 {
-            w.u32(10, self.flags);
+            w.u32(nfta::chain::FLAGS, self.flags);
         }
-        self.userdata.encode(12, w);
+        self.userdata.encode(nfta::chain::USERDATA, w);
     }
 
     pub(super) fn decode(a: Attributes<'_>) -> Option<Self> {
-        let hook = match a.nest(4) {
+        let hook = match a.nest(nfta::chain::HOOK) {
             Some(hook) => Some(Hook::decode(hook, a)?),
             None => None,
         };
         Some(Self {
-            name: a.text(3)?,
-            handle: Handle(a.u64(2)),
+            name: a.text(nfta::chain::NAME)?,
+            handle: Handle(a.u64(nfta::chain::HANDLE)),
             hook,
-            flags: a.u32(10).unwrap_or(0) & !CHAIN_BASE,
-            userdata: Userdata::decode(a, 12),
+            flags: a.u32(nfta::chain::FLAGS).unwrap_or(0) & !CHAIN_BASE,
+            userdata: Userdata::decode(a, nfta::chain::USERDATA),
             rules: Vec::new(),
         })
     }
@@ -112,26 +111,28 @@ impl Chain {
 
 impl Hook {
     fn encode(&self, w: &mut Writer) {
-        w.u32(1, self.number);
-        w.bytes(2, &self.priority.to_be_bytes());
+        w.u32(nfta::hook::HOOKNUM, self.number);
+        w.bytes(nfta::hook::PRIORITY, &self.priority.to_be_bytes());
         match self.devices.as_slice() {
             [] => {}
-            [device] => w.text(3, device),
-            devices => w.nest(4, |w| devices.iter().for_each(|device| w.text(1, device))),
+            [device] => w.text(nfta::hook::DEV, device),
+            devices => w.nest(nfta::hook::DEVS, |w| {
+                devices.iter().for_each(|device| w.text(nfta::device::NAME, device));
+            }),
         }
     }
 
     fn decode(a: Attributes<'_>, chain: Attributes<'_>) -> Option<Self> {
-        let devices = match a.nest(4) {
+        let devices = match a.nest(nfta::hook::DEVS) {
             Some(list) => list.map(|(_, name)| name).map(until_nul).collect(),
-            None => a.text(3).into_iter().collect(),
+            None => a.text(nfta::hook::DEV).into_iter().collect(),
         };
         Some(Self {
-            kind: chain.text(7).unwrap_or_default(),
-            number: a.u32(1)?,
-            priority: a.i32(2)?,
+            kind: chain.text(nfta::chain::TYPE).unwrap_or_default(),
+            number: a.u32(nfta::hook::HOOKNUM)?,
+            priority: a.i32(nfta::hook::PRIORITY)?,
             devices,
-            policy: if chain.u32(5) == Some(0) { Policy::Drop } else { Policy::Accept },
+            policy: if chain.u32(nfta::chain::POLICY) == Some(0) { Policy::Drop } else { Policy::Accept },
         })
     }
 }
@@ -142,17 +143,17 @@ fn until_nul(bytes: &[u8]) -> String {
 
 impl Rule {
     pub(super) fn encode(&self, table: &str, chain: &str, sets: &SetIds, w: &mut Writer) {
-        w.text(1, table);
-        w.text(2, chain);
-        w.nest(4, |w| self.exprs.iter().for_each(|expr| expr.encode(sets, w)));
-        self.userdata.encode(7, w);
+        w.text(nfta::rule::TABLE, table);
+        w.text(nfta::rule::CHAIN, chain);
+        w.nest(nfta::rule::EXPRESSIONS, |w| self.exprs.iter().for_each(|expr| expr.encode(sets, w)));
+        self.userdata.encode(nfta::rule::USERDATA, w);
     }
 
     pub(super) fn decode(a: Attributes<'_>) -> Self {
         Self {
-            handle: Handle(a.u64(3)),
-            exprs: a.nest(4).map(Expr::decode_list).unwrap_or_default(),
-            userdata: Userdata::decode(a, 7),
+            handle: Handle(a.u64(nfta::rule::HANDLE)),
+            exprs: a.nest(nfta::rule::EXPRESSIONS).map(Expr::decode_list).unwrap_or_default(),
+            userdata: Userdata::decode(a, nfta::rule::USERDATA),
         }
     }
 }
@@ -170,75 +171,82 @@ impl Set {
     }
 
     pub(super) fn encode(&self, table: &str, id: u32, w: &mut Writer) {
-        w.text(1, table);
-        w.text(2, self.wire_name());
-        w.u32(3, self.flags);
-        w.u32(4, self.key_type);
-        w.u32(5, self.key_len);
+        w.text(nfta::set::TABLE, table);
+        w.text(nfta::set::NAME, self.wire_name());
+        w.u32(nfta::set::FLAGS, self.flags);
+        w.u32(nfta::set::KEY_TYPE, self.key_type);
+        w.u32(nfta::set::KEY_LEN, self.key_len);
         match self.data {
-            Some(DataType::Verdict) => w.u32(6, DATA_VERDICT),
+            Some(DataType::Verdict) => w.u32(nfta::set::DATA_TYPE, DATA_VERDICT),
             Some(DataType::Value { kind, len }) => {
-                w.u32(6, kind);
-                w.u32(7, len);
+                w.u32(nfta::set::DATA_TYPE, kind);
+                w.u32(nfta::set::DATA_LEN, len);
             }
             None => {}
         }
         if self.policy != 0 {
-            w.u32(8, self.policy);
+            w.u32(nfta::set::POLICY, self.policy);
         }
         if self.size.is_some() || !self.fields.is_empty() {
-            w.nest(9, |w| {
-                w.some_u32(1, self.size);
+            w.nest(nfta::set::DESC, |w| {
+                w.some_u32(nfta::set_desc::SIZE, self.size);
                 if !self.fields.is_empty() {
-                    w.nest(2, |w| {
-                        self.fields.iter().for_each(|len| w.nest(1, |w| w.u32(1, *len)));
+                    w.nest(nfta::set_desc::CONCAT, |w| {
+                        self.fields
+                            .iter()
+                            .for_each(|len| w.nest(nfta::list::ELEM, |w| w.u32(nfta::set_field::LEN, *len)));
                     });
                 }
             });
         }
-        w.u32(10, id);
+        w.u32(nfta::set::ID, id);
         if let Some(timeout) = self.timeout {
-            w.u64(11, timeout);
+            w.u64(nfta::set::TIMEOUT, timeout);
         }
-        w.some_u32(12, self.gc_interval);
-        self.userdata.encode(SET_USERDATA, w);
-        w.some_u32(15, self.object);
+        w.some_u32(nfta::set::GC_INTERVAL, self.gc_interval);
+        self.userdata.encode(nfta::set::USERDATA, w);
+        w.some_u32(nfta::set::OBJ_TYPE, self.object);
         match self.exprs.as_slice() {
             [] => {}
-            [one] => w.nest(17, |w| one.encode_bare(&SetIds::new(), w)),
-            several => w.nest(18, |w| several.iter().for_each(|expr| expr.encode(&SetIds::new(), w))),
+            [one] => w.nest(nfta::set::EXPR, |w| one.encode_bare(&SetIds::new(), w)),
+            several => w.nest(nfta::set::EXPRESSIONS, |w| {
+                several.iter().for_each(|expr| expr.encode(&SetIds::new(), w));
+            }),
         }
     }
 
     pub(super) fn decode(a: Attributes<'_>) -> Option<Self> {
-        let flags = a.u32(3).unwrap_or(0);
-        let data = match (flags & set::MAP != 0, a.u32(6)) {
+        let flags = a.u32(nfta::set::FLAGS).unwrap_or(0);
+        let data = match (flags & set::MAP != 0, a.u32(nfta::set::DATA_TYPE)) {
             (true, Some(DATA_VERDICT)) => Some(DataType::Verdict),
-            (true, Some(kind)) => Some(DataType::Value { kind, len: length(a.u32(7).or(Some(0)))? }),
+            (true, Some(kind)) => {
+                Some(DataType::Value { kind, len: length(a.u32(nfta::set::DATA_LEN).or(Some(0)))? })
+            }
             _ => None,
         };
-        let description = a.nest(9).unwrap_or(Attributes(&[]));
-        let fields =
-            description.nest(2).map(|list| list.filter_map(|(_, field)| Attributes(field).u32(1)).collect());
+        let description = a.nest(nfta::set::DESC).unwrap_or(Attributes(&[]));
+        let fields = description
+            .nest(nfta::set_desc::CONCAT)
+            .map(|list| list.filter_map(|(_, field)| Attributes(field).u32(nfta::set_field::LEN)).collect());
         Some(Self {
-            name: a.text(2)?,
-            handle: Handle(a.u64(16)),
+            name: a.text(nfta::set::NAME)?,
+            handle: Handle(a.u64(nfta::set::HANDLE)),
             flags,
-            key_type: a.u32(4).unwrap_or(0),
-            key_len: length(a.u32(5))?,
+            key_type: a.u32(nfta::set::KEY_TYPE).unwrap_or(0),
+            key_len: length(a.u32(nfta::set::KEY_LEN))?,
             data,
-            object: a.u32(15),
-            policy: a.u32(8).unwrap_or(0),
-            size: description.u32(1),
+            object: a.u32(nfta::set::OBJ_TYPE),
+            policy: a.u32(nfta::set::POLICY).unwrap_or(0),
+            size: description.u32(nfta::set_desc::SIZE),
             fields: fields.unwrap_or_default(),
-            timeout: a.u64(11),
-            gc_interval: a.u32(12),
-            exprs: match (a.nest(17), a.nest(18)) {
+            timeout: a.u64(nfta::set::TIMEOUT),
+            gc_interval: a.u32(nfta::set::GC_INTERVAL),
+            exprs: match (a.nest(nfta::set::EXPR), a.nest(nfta::set::EXPRESSIONS)) {
                 (Some(one), _) => vec![Expr::decode(one)],
                 (None, Some(list)) => Expr::decode_list(list),
                 (None, None) => Vec::new(),
             },
-            userdata: Userdata::decode(a, SET_USERDATA),
+            userdata: Userdata::decode(a, nfta::set::USERDATA),
             elements: Vec::new(),
         })
     }
@@ -247,93 +255,103 @@ impl Set {
 impl Element {
     pub(super) fn encode(&self, sets: &SetIds, w: &mut Writer) {
         if !self.key.is_empty() {
-            w.nest(1, |w| w.bytes(1, &self.key));
+            w.nest(nfta::set_elem::KEY, |w| w.bytes(nfta::data::VALUE, &self.key));
         }
         if let Some(end) = &self.key_end {
-            w.nest(10, |w| w.bytes(1, end));
+            w.nest(nfta::set_elem::KEY_END, |w| w.bytes(nfta::data::VALUE, end));
         }
         if let Some(data) = &self.data {
-            data.encode(2, w);
+            data.encode(nfta::set_elem::DATA, w);
         }
         if self.flags != 0 {
-            w.u32(3, self.flags);
+            w.u32(nfta::set_elem::FLAGS, self.flags);
         }
         if let Some(timeout) = self.timeout {
-            w.u64(4, timeout);
+            w.u64(nfta::set_elem::TIMEOUT, timeout);
         }
-        self.userdata.encode(6, w);
+        self.userdata.encode(nfta::set_elem::USERDATA, w);
         match self.exprs.as_slice() {
             [] => {}
-            [expr] => w.nest(7, |w| expr.encode_bare(sets, w)),
-            exprs => w.nest(11, |w| exprs.iter().for_each(|expr| expr.encode(sets, w))),
+            [expr] => w.nest(nfta::set_elem::EXPR, |w| expr.encode_bare(sets, w)),
+            exprs => {
+                w.nest(nfta::set_elem::EXPRESSIONS, |w| exprs.iter().for_each(|expr| expr.encode(sets, w)));
+            }
         }
         if let Some(object) = &self.object {
-            w.text(9, object);
+            w.text(nfta::set_elem::OBJREF, object);
         }
     }
 
     pub(super) fn decode(a: Attributes<'_>) -> Self {
-        let exprs = match (a.nest(7), a.nest(11)) {
+        let exprs = match (a.nest(nfta::set_elem::EXPR), a.nest(nfta::set_elem::EXPRESSIONS)) {
             (Some(one), _) => vec![Expr::decode(one)],
             (None, Some(list)) => Expr::decode_list(list),
             (None, None) => Vec::new(),
         };
-        let bytes = |kind| Some(a.nest(kind)?.value(1)?.to_vec());
+        let bytes = |kind| Some(a.nest(kind)?.value(nfta::data::VALUE)?.to_vec());
         Self {
-            key: bytes(1).unwrap_or_default(),
-            key_end: bytes(10),
-            flags: a.u32(3).unwrap_or(0),
-            data: a.nest(2).and_then(Data::decode),
-            object: a.text(9),
-            timeout: a.u64(4),
-            expiration: a.u64(5),
+            key: bytes(nfta::set_elem::KEY).unwrap_or_default(),
+            key_end: bytes(nfta::set_elem::KEY_END),
+            flags: a.u32(nfta::set_elem::FLAGS).unwrap_or(0),
+            data: a.nest(nfta::set_elem::DATA).and_then(Data::decode),
+            object: a.text(nfta::set_elem::OBJREF),
+            timeout: a.u64(nfta::set_elem::TIMEOUT),
+            expiration: a.u64(nfta::set_elem::EXPIRATION),
             exprs,
-            userdata: Userdata::decode(a, 6),
+            userdata: Userdata::decode(a, nfta::set_elem::USERDATA),
         }
     }
 }
 
 impl Object {
     pub(super) fn encode(&self, table: &str, w: &mut Writer) {
-        w.text(1, table);
-        w.text(2, &self.name);
+        w.text(nfta::obj::TABLE, table);
+        w.text(nfta::obj::NAME, &self.name);
         match &self.kind {
             ObjectKind::Counter { packets, bytes } => {
-                w.u32(3, OBJECT_COUNTER);
-                w.nest(4, |w| {
-                    w.u64(1, *bytes);
-                    w.u64(2, *packets);
+                w.u32(nfta::obj::TYPE, OBJECT_COUNTER);
+                w.nest(nfta::obj::DATA, |w| {
+                    w.u64(nfta::counter::BYTES, *bytes);
+                    w.u64(nfta::counter::PACKETS, *packets);
                 });
             }
             ObjectKind::Other { kind, bytes } => {
-                w.u32(3, *kind);
-                w.nest(4, |w| w.raw(bytes));
+                w.u32(nfta::obj::TYPE, *kind);
+                w.nest(nfta::obj::DATA, |w| w.raw(bytes));
             }
         }
-        self.userdata.encode(8, w);
+        self.userdata.encode(nfta::obj::USERDATA, w);
     }
 
     pub(super) fn decode(a: Attributes<'_>) -> Option<Self> {
-        let data = a.nest(4).unwrap_or(Attributes(&[]));
-        let kind = match (a.u32(3)?, data.u64(1), data.u64(2)) {
-            (OBJECT_COUNTER, Some(bytes), Some(packets)) => ObjectKind::Counter { packets, bytes },
-            (kind, ..) => ObjectKind::Other { kind, bytes: data.0.to_vec() },
-        };
-        Some(Self { name: a.text(2)?, handle: Handle(a.u64(6)), kind, userdata: Userdata::decode(a, 8) })
+        let data = a.nest(nfta::obj::DATA).unwrap_or(Attributes(&[]));
+        let kind =
+            match (a.u32(nfta::obj::TYPE)?, data.u64(nfta::counter::BYTES), data.u64(nfta::counter::PACKETS))
+            {
+                (OBJECT_COUNTER, Some(bytes), Some(packets)) => ObjectKind::Counter { packets, bytes },
+                (kind, ..) => ObjectKind::Other { kind, bytes: data.0.to_vec() },
+            };
+        Some(Self {
+            name: a.text(nfta::obj::NAME)?,
+            handle: Handle(a.u64(nfta::obj::HANDLE)),
+            kind,
+            userdata: Userdata::decode(a, nfta::obj::USERDATA),
+        })
     }
 }
 
 impl Flowtable {
     pub(super) fn decode(a: Attributes<'_>) -> Option<Self> {
-        let hook = a.nest(3).unwrap_or(Attributes(&[]));
-        let devices = hook.nest(3).map(|list| list.map(|(_, name)| until_nul(name)).collect());
+        let hook = a.nest(nfta::flowtable::HOOK).unwrap_or(Attributes(&[]));
+        let devices =
+            hook.nest(nfta::flowtable_hook::DEVS).map(|list| list.map(|(_, name)| until_nul(name)).collect());
         Some(Self {
-            name: a.text(2)?,
-            handle: Handle(a.u64(5)),
-            hook: hook.u32(1).unwrap_or(0),
-            priority: hook.i32(2).unwrap_or(0),
+            name: a.text(nfta::flowtable::NAME)?,
+            handle: Handle(a.u64(nfta::flowtable::HANDLE)),
+            hook: hook.u32(nfta::flowtable_hook::NUM).unwrap_or(0),
+            priority: hook.i32(nfta::flowtable_hook::PRIORITY).unwrap_or(0),
             devices: devices.unwrap_or_default(),
-            flags: a.u32(7).unwrap_or(0),
+            flags: a.u32(nfta::flowtable::FLAGS).unwrap_or(0),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{LinkPlan, host_name, upstreams};
+use super::{LinkPlan, disk, host_name, upstreams};
 use crate::config::{Config, Dns};
 use crate::facts::{NameServer, NetFacts};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
@@ -53,7 +53,9 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         .collect();
     // A guest that is told nothing resolves nothing: without a name server of the pod's it is told ours.
     let dns = if network.dns == Dns::Pod && !pod.is_empty() { pod } else { vec![network.gateway] };
-    let (hostname, note) = host_name::told(config, facts.metadata.as_deref());
+    let metadata = facts.metadata.as_deref();
+    let named = metadata.and_then(|metadata| disk::host_name(config.guest.seed_format, metadata));
+    let (hostname, note) = host_name::told(config, named);
     GuestPlan {
         serve: network.serve,
         interface: link.bridge.name.clone(),

@@ -3,7 +3,6 @@
 //! RFC 952 with RFC 1123 §2.1: labels of 1 to 63 letters, digits and inner `-`. Linux keeps 64 octets (`uname(2)`), and
 //! a guest that is told more keeps none of it.
 
-use super::disk;
 use crate::config::Config;
 
 const LONGEST: usize = 64;
@@ -29,10 +28,9 @@ pub(super) fn usable(name: &str) -> String {
     if usable.is_empty() { "vm".to_owned() } else { usable }
 }
 
-/// What DHCP says, which is what the config drive says when it says anything; and a word when that is another name
+/// What DHCP says, which is what the config drive says (`named`) when it says anything; and a word when that is another name
 /// than was asked for.
-pub(super) fn told(config: &Config, metadata: Option<&[u8]>) -> (String, Option<String>) {
-    let named = metadata.and_then(|metadata| disk::host_name(config.guest.seed_format, metadata));
+pub(super) fn told(config: &Config, named: Option<String>) -> (String, Option<String>) {
     let (name, place) = match named {
         Some(name) => (name, config.paths.metadata.display().to_string()),
         None => (config.hostname.clone(), "HOSTNAME".to_owned()),
@@ -51,6 +49,7 @@ pub(super) fn told(config: &Config, metadata: Option<&[u8]>) -> (String, Option<
 mod tests {
     use super::*;
     use crate::config::{Ambient, Options};
+    use crate::plan::disk;
 
     fn is_host_name(name: &str) -> bool {
         let label = |label: &str| {
@@ -89,7 +88,9 @@ mod tests {
             ..Options::default()
         };
         let config = options.parse(&Ambient::default()).unwrap();
-        let (name, note) = told(&config, metadata.map(str::as_bytes));
+        let named =
+            metadata.and_then(|metadata| disk::host_name(config.guest.seed_format, metadata.as_bytes()));
+        let (name, note) = told(&config, named);
         (name, note.is_some())
     }
 

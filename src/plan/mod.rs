@@ -3,7 +3,6 @@
 //! A pure function of (Config, Facts). A Plan that exists can be applied; `apply` twice equals once.
 
 pub mod disk;
-pub mod extra;
 pub mod guest;
 mod host_name;
 pub mod link;
@@ -26,7 +25,7 @@ use crate::config::{Config, Lifecycle};
 use crate::exit::{Code, Coded};
 use crate::facts::{Facts, NetFacts};
 use crate::net::Mapping;
-use crate::nft::Ruleset;
+use crate::nft::{Ruleset, compile};
 
 /// What cannot be planned: the user's wish and the pod do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +33,7 @@ pub enum Error {
     #[error(transparent)]
     Disk(#[from] disk::Error),
     #[error(transparent)]
-    Extra(#[from] extra::Error),
+    Extra(#[from] compile::Error),
     #[error(transparent)]
     Link(#[from] link::Error),
     #[error(transparent)]
@@ -97,7 +96,7 @@ impl NetPlan {
         let link = link::plan(config, facts, owner)?;
         let mut nat = nat::plan(config, facts, &link);
         if let Some(text) = &facts.extra_rules {
-            nat.tables.extend(extra::compile(text)?.tables);
+            nat.tables.extend(compile::compile(text, nat::is_ours)?.tables);
         }
         let (mapping, guest) = (nat::mapping(config, facts), guest::plan(config, facts, &link));
         let mut notes = guest.notes.clone();

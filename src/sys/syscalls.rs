@@ -9,8 +9,6 @@ use seccompiler::{
     sock_filter,
 };
 
-use super::ffi;
-
 /// Calls of the x32 interface have this bit (`__X32_SYSCALL_BIT`).
 const X32: Option<u32> = if cfg!(target_arch = "x86_64") { Some(0x4000_0000) } else { None };
 
@@ -114,11 +112,6 @@ fn before(refused: &[Refused]) -> io::Result<Filter> {
         filter.push(answer(libc::ENOSYS));
     }
     Ok(filter)
-}
-
-/// Whether the kernel has filters.
-pub fn are_there() -> bool {
-    ffi::has_filters()
 }
 
 /// Binds the calling thread, and all it starts from now on. System calls only: a child may do it before its exec.

@@ -118,7 +118,7 @@ fn ends(world: &World, wrapper: &[&str], typed: &str) -> (i32, String) {
 
 /// A server in the peer that has no image.
 fn no_images(world: &World) {
-    let listener = World::within(&world.peer, || TcpListener::bind((PEER, 80)).unwrap());
+    let listener = world.peer.within(|| TcpListener::bind((PEER, 80)).unwrap());
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let _ = stream.read(&mut [0; 4096]);
@@ -175,14 +175,14 @@ fn every_verb_ends_with_the_code_of_the_manual() {
     fs::create_dir(world.path("image/demo.qcow2")).unwrap();
     look(&world, &[], (3, "run", "demo.qcow2"));
     fs::remove_dir(world.path("image/demo.qcow2")).unwrap();
-    let taken = World::within(&world.pod, || TcpListener::bind("0.0.0.0:53").unwrap());
+    let taken = world.pod.within(|| TcpListener::bind("0.0.0.0:53").unwrap());
     look(&world, &[], (18, "net", "DNS, port 53"));
     drop(taken);
-    let taken = World::within(&world.pod, || std::net::UdpSocket::bind("0.0.0.0:67").unwrap());
+    let taken = world.pod.within(|| std::net::UdpSocket::bind("0.0.0.0:67").unwrap());
     look(&world, &[], (18, "net", "DHCP, port 67"));
     look(&world, &[], (1, "status", "nobody answers"));
     drop(taken);
-    let taken = World::within(&world.pod, || TcpListener::bind("0.0.0.0:5900").unwrap());
+    let taken = world.pod.within(|| TcpListener::bind("0.0.0.0:5900").unwrap());
     look(&world, &[], (19, "run", "port 5900"));
     drop(taken);
     look(&world, &[], (1, "NO_DHCP=1 selftest", "FAILED  DHCP"));
@@ -192,7 +192,7 @@ fn every_verb_ends_with_the_code_of_the_manual() {
     world.pod.ip("route add default via 169.254.1.1 dev eth0");
 
     // An image that never comes.
-    let server = World::within(&world.peer, || TcpListener::bind((PEER, 8080)).unwrap());
+    let server = world.peer.within(|| TcpListener::bind((PEER, 8080)).unwrap());
     let mut command = world.command(&[]);
     command
         .arg("run")

@@ -1,13 +1,23 @@
 //! Operators' own rules: what we compile and commit lists as what `nft -j -f` makes of the same document.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Stdio;
 
+use crate::generated::rulesets;
+use crate::support::collection::{collections, script};
 use crate::support::site::{block_on, firewall};
 use crate::support::{Netns, sample, veth};
-use berth::plan::extra::compile;
+use berth::nft::json::{Document, Release};
+use berth::nft::text::Style;
+use berth::nft::{Chain, Expr, Handle, Rule, Ruleset, Set, Table};
 use berth::sys::netlink::Firewall;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Value, json};
+
+fn compile(text: &str) -> Result<Ruleset, berth::nft::compile::Error> {
+    berth::nft::compile::compile(text, berth::plan::nat::is_ours)
+}
 
 /// Two namespaces: rules of ours in one, of nft's in the other.
 struct Bench {
@@ -19,12 +29,12 @@ struct Bench {
 }
 
 /// Rules and sets of a table.
-type Instructions = (Vec<Vec<berth::nft::Expr>>, Vec<Vec<berth::nft::Element>>);
+type Instructions = (Vec<Vec<Expr>>, Vec<Vec<berth::nft::Element>>);
 
 /// What the kernel was told: rules and elements, without what only nft reads (user data, sizes of sets).
 fn instructions(firewall: &Firewall) -> Vec<Instructions> {
     let (_, ruleset) = block_on(firewall.dump(berth::nft::dump::Filter::default())).unwrap();
-    let of_table = |table: &berth::nft::Table| {
+    let of_table = |table: &Table| {
         let rules = table.chains.iter().flat_map(|chain| &chain.rules).map(|rule| rule.exprs.clone());
         let sets = table.sets.iter().map(|set| set.elements.clone());
         (rules.collect(), sets.collect())
@@ -621,4 +631,170 @@ fn what_nft_prints_can_be_given_back() {
     }
     println!("{} of {} are taken back", rules.len() - wrong.len(), rules.len());
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rules.len(), wrong.join("\n"));
+}
+
+/// A rule by itself: its chain, the chains of its table, and the sets it looks into.
+fn alone(table: &Table, chain: &Chain, rule: &Rule) -> Table {
+    let used: Vec<&String> = rule.exprs.iter().filter_map(Expr::set_name).collect();
+    let sets = table.sets.iter().filter(|set| used.contains(&&set.name));
+    let chains = table.chains.iter().map(|other| Chain {
+        rules: if other.name == chain.name {
+            vec![Rule { handle: Handle::default(), ..rule.clone() }]
+        } else {
+            Vec::new()
+        },
+        ..Chain::new(&other.name, None)
+    });
+    Table {
+        sets: sets.map(|set| Set { handle: Handle::default(), ..set.clone() }).collect(),
+        chains: chains.collect(),
+        ..Table::new(table.family, &table.name)
+    }
+}
+
+/// The rule, and the elements of the sets that it brings along, without what only nft reads of them.
+fn meant(ruleset: &Ruleset) -> Vec<(Vec<Expr>, Vec<Vec<berth::nft::Element>>)> {
+    let of_table = |table: &Table| {
+        let rules = table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| rule.exprs.clone());
+        let own = table.sets.iter().filter(|set| set.is_anonymous());
+        (rules.collect(), own.map(|set| set.elements.clone()).collect())
+    };
+    ruleset.canonical().tables.iter().map(of_table).collect()
+}
+
+fn listed(ruleset: &Ruleset) -> String {
+    let mut document = Document::new(&Release::of("1.0.6"));
+    ruleset.json(&Style::default(), &mut document);
+    String::from_utf8(document.finish()).unwrap()
+}
+
+/// What `--extra-rules` does not take, though nft lists it: said in these words, never compiled to something else.
+const POLICY: [&str; 24] = [
+    // Statements that are for other things than filtering and NAT, or name objects other than counters.
+    "this statement is not supported",
+    "is not understood",
+    "is not defined before",
+    // What the types of libnftables-json that are read here do not know.
+    "unknown variant",
+    "data did not match any variant",
+    "invalid type",
+    "missing field",
+    // Keys and fields that need more than one protocol, or depend on time zones, files or user space.
+    "as what is looked at",
+    "the ct key",
+    "the header field",
+    "a raw payload of base ih",
+    "a field that is not of whole octets",
+    "setting a field that is not of whole octets",
+    "setting a single octet under a checksum",
+    "setting this field is not supported",
+    "this cannot be set",
+    // Arithmetic, and values that other fields give.
+    "where a single value is wanted",
+    "a value of another type",
+    "an operation",
+    "& on this field",
+    // nft lists what can never match, too.
+    "IPv4 and IPv6 in one rule",
+    "ARP where there is IP",
+    "IP where there is ARP",
+    "family (ip or ip6) must be said",
+];
+
+enum Relisted {
+    /// Instruction by instruction.
+    Same,
+    /// By other instructions: nft loads neighbouring fields at once.
+    SameListing,
+    Refused(String),
+    Other(String),
+}
+
+/// What becomes of a rule that is listed as JSON and compiled again.
+fn relisted(table: Table) -> Relisted {
+    let ruleset = Ruleset { tables: vec![table] };
+    let text = listed(&ruleset);
+    match compile(&text) {
+        Err(error) => Relisted::Refused(error.to_string()),
+        Ok(compiled) if meant(&compiled) == meant(&ruleset) => Relisted::Same,
+        Ok(compiled) if listed(&compiled) == text => Relisted::SameListing,
+        Ok(compiled) => Relisted::Other(format!(
+            "{text}{}\n{:?}\n{:?}\n",
+            listed(&compiled),
+            meant(&compiled),
+            meant(&ruleset)
+        )),
+    }
+}
+
+#[test]
+fn what_is_listed_as_json_compiles_to_the_same_rule_or_is_refused_by_policy() {
+    let netns = Netns::new("listed");
+    let firewall = firewall(&netns);
+    let (mut same, mut like, mut others) = (0, 0, Vec::new());
+    let mut refused = BTreeMap::<String, Vec<String>>::new();
+    for collection in collections() {
+        netns.nft("flush ruleset");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), script(&collection).0).unwrap();
+        netns.nft(&format!("-f {}", file.path().display()));
+        let (_, ruleset) = block_on(firewall.dump(berth::nft::dump::Filter::default())).unwrap();
+        for table in &ruleset.tables {
+            for chain in &table.chains {
+                for rule in &chain.rules {
+                    match relisted(alone(table, chain, rule)) {
+                        Relisted::Same => same += 1,
+                        Relisted::SameListing => like += 1,
+                        Relisted::Other(how) => others.push(how),
+                        Relisted::Refused(why) => {
+                            let why = why.split("): ").skip(1).collect::<Vec<_>>().join("): ");
+                            refused.entry(why).or_default().push(table.rule_text(rule));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let known = |why: &String| POLICY.iter().any(|policy| why.contains(policy));
+    let unknown = refused.iter().filter(|(why, _)| !known(why));
+    let unknown: Vec<String> = unknown.map(|(why, rules)| format!("{why}: {}", rules.join("; "))).collect();
+    let idle: Vec<_> =
+        POLICY.iter().filter(|policy| !refused.keys().any(|why| why.contains(**policy))).collect();
+    let left: usize = refused.values().map(Vec::len).sum();
+    println!("{same} are the same, {like} list the same, {left} are refused");
+    assert!(others.is_empty(), "{} are others:\n{}", others.len(), others.join("\n"));
+    assert!(unknown.is_empty() && idle.is_empty(), "{}\n{idle:?}", unknown.join("\n"));
+    assert!(same >= 2000, "{same}");
+}
+
+#[test]
+fn rules_made_up_at_random_are_listed_and_compiled_to_themselves() {
+    let counted = std::cell::RefCell::new((0, 0, 0));
+    // They match nothing, and people do not write them.
+    let policy = [POLICY.as_slice(), &["two transport protocols in one rule"]].concat();
+    let config = Config { cases: 256, failure_persistence: None, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&rulesets::rulesets(), |ruleset| {
+        for table in &ruleset.tables {
+            for chain in &table.chains {
+                for rule in &chain.rules {
+                    let (same, like, refused) = &mut *counted.borrow_mut();
+                    match relisted(alone(table, chain, rule)) {
+                        Relisted::Same => *same += 1,
+                        Relisted::SameListing => *like += 1,
+                        Relisted::Refused(why) if policy.iter().any(|policy| why.contains(policy)) => {
+                            *refused += 1;
+                        }
+                        Relisted::Refused(how) | Relisted::Other(how) => {
+                            return Err(TestCaseError::fail(how));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    });
+    let (same, like, refused) = counted.into_inner();
+    println!("{same} are the same, {like} list the same, {refused} are refused");
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert!(same > 100, "{same}");
 }

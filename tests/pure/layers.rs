@@ -1,8 +1,12 @@
 //! Who may import whom. One crate gives no layers that the compiler enforces, so this reads the sources and
 //! stands in for it. The picture it holds us to is in `src/lib.rs`.
 
+mod arrows;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use arrows::{Arrows, circles};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for rooms whose errors a verb
 /// may end with.
@@ -184,6 +188,60 @@ fn rooms_import_only_what_they_may() {
     assert!(offences.is_empty(), "\n{}", offences.join("\n"));
 }
 
+/// The files and folders of `nft`, and which of the others each may name. `mod` are the types of a ruleset.
+const NFT: [(&str, &[&str]); 19] = [
+    ("names", &[]),
+    ("attr", &[]),
+    ("nfta", &[]),
+    ("conntrack", &["attr"]),
+    ("expr", &["attr", "names", "nfta"]),
+    ("mod", &["batch", "dump", "expr"]),
+    ("build", &["expr", "mod", "names"]),
+    ("canonical", &["attr", "expr", "mod", "nfta"]),
+    ("wire", &["attr", "expr", "mod", "nfta"]),
+    ("batch", &["attr", "expr", "mod", "nfta", "wire"]),
+    ("dump", &["attr", "batch", "expr", "mod", "nfta", "wire"]),
+    ("replay", &["attr", "batch", "mod", "nfta", "wire"]),
+    ("trace", &["attr", "batch", "build", "expr", "mod", "names", "nfta", "wire"]),
+    ("syntax", &["attr", "expr", "mod", "names"]),
+    ("text", &["attr", "expr", "mod", "names", "nfta", "syntax"]),
+    ("json", &["attr", "expr", "mod", "names", "nfta", "syntax", "text"]),
+    ("compile", &["build", "expr", "mod", "names"]),
+    ("explain", &["attr", "expr", "mod", "names", "syntax", "text"]),
+    ("hooks", &["attr", "mod", "text"]),
+];
+
+#[test]
+fn nft_imports_inside_only_what_it_may() {
+    let part = |file: &str| {
+        let inside = file.strip_prefix("nft/")?;
+        Some(inside.split(['/', '.']).next().unwrap_or_default().to_owned())
+    };
+    let mut offences = BTreeSet::new();
+    for (from, to) in Arrows::of(&sources()).all(true) {
+        let (Some(from), Some(to)) = (part(&from), part(&to)) else { continue };
+        let allowed = NFT.iter().find(|(name, _)| *name == from).map(|(_, allowed)| *allowed);
+        if from != to && !allowed.is_some_and(|allowed| allowed.contains(&to.as_str())) {
+            offences.insert(format!("nft/{from} may not import nft/{to}"));
+        }
+    }
+    assert!(offences.is_empty(), "\n{}", offences.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn no_files_import_in_a_circle() {
+    let arrows = Arrows::of(&sources()).all(false);
+    assert!(arrows.len() > 500, "the reader sees too little: {}", arrows.len());
+    let found = circles(&arrows);
+    let inside = |circle: &[String]| {
+        let both = |arrow: &&(String, String)| circle.contains(&arrow.0) && circle.contains(&arrow.1);
+        arrows.iter().filter(both).map(|(from, to)| format!("  {from} -> {to}\n")).collect::<String>()
+    };
+    let text: Vec<String> =
+        found.iter().map(|circle| format!("{}\n{}", circle.join(" "), inside(circle))).collect();
+    assert!(found.is_empty(), "files in a circle:\n{}", text.join("\n"));
+}
+
 #[test]
 fn dangerous_words_stay_in_their_rooms() {
     let mut offences = Vec::new();
@@ -297,6 +355,29 @@ fn the_reader_sees_every_kind_of_import() {
         rooms("#[cfg(test)]\nmod tests {\n    use crate::sys::x;\n}\nuse crate::net::y;\n", 1),
         ["net"]
     );
+}
+
+#[test]
+fn the_reader_follows_re_exports_and_sees_circles() {
+    let source = |path: &str, code: &str| {
+        let room = path.split(['/', '.']).next().unwrap().to_owned();
+        Source { path: path.to_owned(), room, code: code.to_owned(), lines: 1 }
+    };
+    let sources = [
+        source("a.rs", "pub mod b;\npub mod c;\npub use b::{One, two as other};\nfn f() { c::g() }\n"),
+        source("a/b.rs", "use super::Above;\npub struct One;\nfn two() { crate::d::deep::g() }\n"),
+        source("a/c.rs", "use super::other;\nuse crate::d::*;\n"),
+        source("d/mod.rs", "pub use self::deep::*;\npub mod deep;\n"),
+        source("d/deep.rs", "use crate::a::{self, One};\npub fn g() { a::other() }\n"),
+    ];
+    let arrows = Arrows::of(&sources).all(false);
+    let has = |from: &str, to: &str| arrows.contains(&(from.to_owned(), to.to_owned()));
+    assert!(
+        has("a/c.rs", "a/b.rs") && has("a/b.rs", "d/deep.rs") && has("d/deep.rs", "a/b.rs"),
+        "{arrows:?}"
+    );
+    assert!(has("a.rs", "a/c.rs") && !has("a/b.rs", "a.rs"), "{arrows:?}");
+    assert_eq!(circles(&arrows), [["a.rs", "a/b.rs", "a/c.rs", "d/deep.rs", "d/mod.rs"]]);
 }
 
 /// The image is built of what .dockerignore leaves: what is compiled in from elsewhere has to be there.

@@ -3,7 +3,7 @@
 use super::super::Error;
 use crate::nft::Family;
 use crate::nft::dump::{Elements, Filter, Rules};
-use crate::nft::text::object_word;
+use crate::nft::names::words::{OBJECTS, number};
 
 /// What the words after `list` mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +155,7 @@ fn singular(word: &str) -> Option<Kind> {
         "map" => Some(Kind::Map),
         "meter" => Some(Kind::Meter),
         "flowtable" => Some(Kind::Flowtable),
-        word => (1..=10).find(|kind| object_word(*kind) == word).map(Kind::Object),
+        word => number(OBJECTS, word).map(Kind::Object),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::expr::Expr;
-use super::super::{Chain, DataType, Object, Rule, Set, Table};
+use super::super::{Chain, DataType, Flowtable, Object, Rule, Set, Table};
 use super::same::{Anonymous, anonymous, same_rule};
 
 /// Both what stays as it is and what is deleted.
@@ -37,9 +37,11 @@ pub struct KeptRules {
 impl<'a> Kept<'a> {
     /// None when the table has to be made anew: what the kernel cannot change in place differs.
     pub fn of(wanted: &'a Table, found: &'a Table) -> Option<Self> {
+        let flowtables =
+            |table: &Table| -> Vec<_> { table.flowtables.iter().map(Flowtable::canonical).collect() };
         if wanted.flags != found.flags
             || wanted.userdata != found.userdata
-            || wanted.flowtables != found.flowtables
+            || flowtables(wanted) != flowtables(found)
         {
             return None;
         }

@@ -3,12 +3,12 @@
 use super::super::expr::{Expr, Register};
 use super::super::{Object, ObjectKind, Set, attr::Attributes};
 use super::bits::{Bits, Truth};
-use super::load::Loaded;
+use super::effect::{Effect, End, Loaded, stuck};
 use super::lookup::{self, Found};
-use super::machine::{Effect, End, Machine, stuck, usize_of};
+use super::machine::{Machine, usize_of};
 use super::nat;
 use super::packet::{TCP, UDP};
-use super::words::{self, Style};
+use super::words::{Place, Style, payload_words};
 use super::world::Question;
 use super::{Change, Stage};
 
@@ -89,7 +89,7 @@ impl Machine<'_, '_> {
 
     /// A value that is there, but nobody knows which.
     fn open(&mut self, dreg: Register, what: &str) -> Effect {
-        self.loaded(dreg, Loaded::Bits(Bits::unknown(16)), what.to_owned(), Style::Hex)
+        self.loaded(dreg, Loaded::Bits(Bits::unknown(16)), what.to_owned(), Style::RAW)
     }
 
     /// The same, where the rule fails if there is none.
@@ -182,7 +182,8 @@ impl Machine<'_, '_> {
         let bits = self.registers.get(sreg, usize_of(len));
         let certain = self.certain();
         let packet = &mut self.walk.packet;
-        let (text, style) = words::payload_field(packet.ether_type(), packet.protocol, (base, offset, len));
+        let place = Place::of(packet.ether_type(), packet.protocol, base, offset, len);
+        let (text, style) = payload_words(place, packet.icmp_type(), (base, offset, len));
         if packet.layer(base).is_none() {
             return Effect::Break(format!("{text}: the packet has no such header"));
         }

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 
 use super::super::{Chain, Family, Policy, Table, Verdict, hook};
 use super::bits::{Bits, Truth};
-use super::machine::{End, Machine, Ruling};
+use super::effect::End;
+use super::machine::{Machine, Ruling};
 use super::packet::State;
 use super::{Met, Outcome, Point, Stage, Step, Stop, Walk};
 

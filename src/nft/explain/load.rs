@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::Family;
-use super::super::expr::meta;
+use super::super::names::key::{fib, meta};
+use super::super::names::{Order, Type};
 use super::bits::{Bits, Truth};
-use super::machine::Effect;
+use super::effect::{Effect, Loaded};
 use super::packet::{State, address_of};
 use super::words::{self, Style, host, interface};
 use super::world::{Interface, Question, Route, kind};
@@ -13,14 +14,6 @@ use super::{LOOPBACK, Point, Walk};
 
 /// PACKET_OTHERHOST.
 pub(super) const OTHER_HOST: u8 = 3;
-
-/// What a register is given.
-#[derive(Debug)]
-pub(super) enum Loaded {
-    Bits(Bits),
-    /// There is no such thing: the rule does not match.
-    Nothing(&'static str),
-}
 
 pub(super) fn known(value: u64, len: usize) -> Loaded {
     Loaded::Bits(Bits::known(&host(value, len)))
@@ -47,9 +40,9 @@ impl Walk<'_> {
                 of_device(&oif, |interface| known(interface.arp_type.into(), 2))
             }
             meta::IIFTYPE => of_device(&iif, |interface| known(interface.arp_type.into(), 2)),
-            9 => of_device(&oif, |interface| known(interface.arp_type.into(), 2)),
-            10 | 11 => match (packet.local, packet.connection.state) {
-                (true, _) => perhaps(if key == 10 { packet.uid } else { packet.gid }),
+            meta::OIFTYPE => of_device(&oif, |interface| known(interface.arp_type.into(), 2)),
+            meta::SKUID | meta::SKGID => match (packet.local, packet.connection.state) {
+                (true, _) => perhaps(if key == meta::SKUID { packet.uid } else { packet.gid }),
                 (false, State::New) => Loaded::Nothing("the packet has no socket here"),
                 _ => perhaps(None),
             },
@@ -57,15 +50,15 @@ impl Walk<'_> {
             meta::L4PROTO if packet.family == Family::ARP => Loaded::Nothing("the packet is none of IP"),
             meta::L4PROTO => Loaded::Bits(Bits::known(&[packet.protocol])),
             meta::PKTTYPE => Loaded::Bits(self.packet_kind()),
-            21 => of_device(&iif, |interface| known(interface.group.into(), 4)),
-            22 => of_device(&oif, |interface| known(interface.group.into(), 4)),
-            26 => of_device(&iif, |device| Loaded::Bits(Bits::known(&interface(&device.kind)))),
-            27 => of_device(&oif, |device| Loaded::Bits(Bits::known(&interface(&device.kind)))),
-            17 => self.bridge(&iif),
-            18 => self.bridge(&oif),
-            34 => Loaded::Bits(Bits::unknown(16)),
-            30 => Loaded::Bits(Bits::unknown(8)),
-            31 => Loaded::Bits(Bits::unknown(1)),
+            meta::IIFGROUP => of_device(&iif, |interface| known(interface.group.into(), 4)),
+            meta::OIFGROUP => of_device(&oif, |interface| known(interface.group.into(), 4)),
+            meta::IIFKIND => of_device(&iif, |device| Loaded::Bits(Bits::known(&interface(&device.kind)))),
+            meta::OIFKIND => of_device(&oif, |device| Loaded::Bits(Bits::known(&interface(&device.kind)))),
+            meta::IBRNAME => self.bridge(&iif),
+            meta::OBRNAME => self.bridge(&oif),
+            meta::SDIFNAME => Loaded::Bits(Bits::unknown(16)),
+            meta::TIME => Loaded::Bits(Bits::unknown(8)),
+            meta::DAY => Loaded::Bits(Bits::unknown(1)),
             _ => perhaps(None),
         }
     }
@@ -130,25 +123,22 @@ impl Walk<'_> {
     }
 
     pub(super) fn fib(&self, result: u32, flags: u32) -> Result<Loaded, Question> {
-        const DADDR: u32 = 2;
-        const MARK: u32 = 4;
-        const IIF: u32 = 8;
-        const OIF: u32 = 0x10;
-        const PRESENT: u32 = 0x20;
-        let Some(address) = address_of(&self.packet.address(flags & DADDR != 0)) else {
+        let Some(address) = address_of(&self.packet.address(flags & fib::DADDR != 0)) else {
             return Ok(Loaded::Bits(Bits::unknown(4)));
         };
         let device = match flags {
-            flags if flags & IIF != 0 => self.incoming(),
-            flags if flags & OIF != 0 => self.outgoing(),
+            flags if flags & fib::BY_IIF != 0 => self.incoming(),
+            flags if flags & fib::BY_OIF != 0 => self.outgoing(),
             _ => Device::None,
         };
         let link = match device {
             Device::Is(interface) => Some(interface.index),
             Device::None => None,
-            Device::Unknown => return Ok(Loaded::Bits(Bits::unknown(fib_len(result, flags & PRESENT != 0)))),
+            Device::Unknown => {
+                return Ok(Loaded::Bits(Bits::unknown(fib_len(result, flags & fib::PRESENT != 0))));
+            }
         };
-        if result == 3 {
+        if result == fib::ADDRTYPE {
             let found = self.world.kind_of(address, link);
             if found == kind::UNICAST && address.is_ipv6() {
                 let question = self.fib_question(address, link, 0);
@@ -157,7 +147,7 @@ impl Walk<'_> {
             }
             return Ok(known(found.into(), 4));
         }
-        let mark = self.packet.mark.bytes().filter(|_| flags & MARK != 0);
+        let mark = self.packet.mark.bytes().filter(|_| flags & fib::MARK != 0);
         let mark = mark.map_or(0, |bytes| u32::try_from(words::number(&bytes, true)).unwrap_or(0));
         let question = self.fib_question(address, link, mark);
         let found = match self.fib_unasked() {
@@ -171,7 +161,7 @@ impl Walk<'_> {
                 _ => 0,
             },
         };
-        Ok(match (result, flags & PRESENT != 0) {
+        Ok(match (result, flags & fib::PRESENT != 0) {
             (_, true) => known(u64::from(found != 0), 1),
             (1, false) => known(found.into(), 4),
             _ => {
@@ -256,5 +246,6 @@ fn name(found: &Device<'_>) -> Loaded {
 }
 
 pub(super) fn shown(bits: &Bits) -> String {
-    bits.bytes().map_or_else(|| "not known".to_owned(), |bytes| Style::Mark.text(&bytes))
+    bits.bytes()
+        .map_or_else(|| "not known".to_owned(), |bytes| Style::of(Type::Mark, Order::Host).text(&bytes))
 }

@@ -3,40 +3,17 @@
 use std::ops::Not;
 
 use super::super::expr::{CmpOp, Data, Expr, Extension, Register, VERDICT, base as header};
+use super::super::names::{Order, Type};
+use super::super::syntax::field;
 use super::super::{Family, Table, Verdict};
+use super::Walk;
 use super::bits::{Bits, Truth};
-use super::load::Loaded;
+use super::effect::{Effect, End, Loaded, stuck};
 use super::lookup::{self, Found};
 use super::packet::TCP;
 use super::registers::{Origin, Registers};
-use super::words::Style;
+use super::words::{Place, Style, field_words, payload_words};
 use super::world::Question;
-use super::{Walk, words};
-
-/// What an expression does.
-#[derive(Debug)]
-pub(super) enum Effect {
-    /// On with the next expression.
-    Next,
-    /// The same, with something worth telling.
-    Said(String),
-    /// The rule does not match.
-    Break(String),
-    /// The rule may not match.
-    Doubt(String),
-    End(End),
-}
-
-/// What ends a rule.
-#[derive(Debug)]
-pub(super) enum End {
-    Verdict(Verdict),
-    Reject(String),
-    /// Rewritten, or bound to stay as it is.
-    Nat(String),
-    /// What happens from here on is nobody's guess.
-    Stuck(String),
-}
 
 /// What became of a rule.
 #[derive(Debug)]
@@ -99,51 +76,46 @@ impl<'w, 'a> Machine<'w, 'a> {
     fn step(&mut self, expr: &Expr) -> Result<Effect, Question> {
         Ok(match expr {
             Expr::Meta { key, dreg } => {
-                let (text, style) = words::meta_field(*key);
+                let (text, style) = field_words(field::meta(*key).as_ref(), "meta", *key);
                 let loaded = self.walk.meta(*key);
                 self.loaded(*dreg, loaded, text, style)
             }
             Expr::Ct { key, dreg, direction } => {
-                let (text, style) = words::ct_field(*key, *direction);
+                let field = field::ct(*key, *direction, self.table.family == Family::IP6);
+                let (text, style) = field_words(field.as_ref(), "ct", *key);
                 let loaded = self.walk.ct(*key, *direction);
                 self.loaded(*dreg, loaded, text, style)
             }
             Expr::Fib { dreg, result, flags } => {
-                let (text, style) = words::fib_field(*result, *flags);
+                let (text, style) = field_words(field::fib(*result, *flags).as_ref(), "fib", *result);
                 let loaded = self.walk.fib(*result, *flags)?;
                 self.loaded(*dreg, loaded, text, style)
             }
             Expr::Rt { dreg, key } => {
-                let len = if *key == 2 { 16 } else { 4 };
-                let name = ["classid", "nexthop", "nexthop", "mtu", "ipsec"];
-                let name = name.get(usize::try_from(*key).unwrap_or(usize::MAX)).unwrap_or(&"key");
-                let loaded = Loaded::Bits(Bits::unknown(len));
-                self.loaded(*dreg, loaded, format!("rt {name}"), Style::Number)
+                let (text, style) = field_words(field::rt(*key).as_ref(), "rt", *key);
+                let loaded = Loaded::Bits(Bits::unknown(if style.kind == Type::Ipv6 { 16 } else { 4 }));
+                self.loaded(*dreg, loaded, text, style)
             }
             Expr::Payload { base, offset, len, dreg } => self.payload(*base, *offset, *len, *dreg),
             Expr::Exthdr { field, dreg } => self.extension(field, *dreg),
             Expr::Immediate { dreg: VERDICT, data: Data::Verdict(verdict) } => self.verdict(verdict),
             Expr::Immediate { dreg, data: Data::Value(bytes) } => {
                 let bits = Bits::known(bytes);
-                self.registers.load(*dreg, &bits, Origin::new("value".into(), Style::Hex, bits.clone()));
+                self.registers.load(*dreg, &bits, Origin::new("value".into(), Style::RAW, bits.clone()));
                 Effect::Next
             }
             Expr::Bitwise { sreg, dreg, len, mask, xor } => {
                 let mut origin = self.registers.origin(*sreg);
                 let bits = self.registers.get(*sreg, usize_of(*len)).masked(mask, xor);
-                origin.mask = Some(mask.clone());
+                origin.masked(mask, xor, &bits);
                 self.registers.load(*dreg, &bits, origin);
                 Effect::Next
             }
-            Expr::Byteorder { sreg, dreg, len, size, .. } => {
+            Expr::Byteorder { sreg, dreg, len, size, hton } => {
                 let mut origin = self.registers.origin(*sreg);
                 let bits = self.registers.get(*sreg, usize_of(*len)).swapped(usize_of(*size));
                 origin.raw = origin.raw.swapped(usize_of(*size));
-                origin.style = match origin.style {
-                    Style::Host => Style::Number,
-                    Style::Mark => Style::Hex,
-                    style => style,
-                };
+                origin.style.order = if *hton { Order::Network } else { Order::Host };
                 self.registers.load(*dreg, &bits, origin);
                 Effect::Next
             }
@@ -182,7 +154,8 @@ impl<'w, 'a> Machine<'w, 'a> {
 
     fn payload(&mut self, base: u32, offset: u32, len: u32, dreg: Register) -> Effect {
         let packet = &self.walk.packet;
-        let (text, style) = words::payload_field(packet.ether_type(), packet.protocol, (base, offset, len));
+        let place = Place::of(packet.ether_type(), packet.protocol, base, offset, len);
+        let (text, style) = payload_words(place, packet.icmp_type(), (base, offset, len));
         let Some(layer) = packet.layer(base) else {
             return match base {
                 header::LINK => Effect::Break(format!("{text}: the packet has no link header")),
@@ -197,28 +170,18 @@ impl<'w, 'a> Machine<'w, 'a> {
         let (offset, len) = (usize_of(offset), usize_of(len));
         let bits = layer.part(offset, len).unwrap_or_else(|| Bits::unknown(len));
         // Of a prefix only the first octets are read, but the whole address is told.
-        let raw = match style {
-            Style::Address => packet.address(text.contains("daddr")),
-            _ => bits.clone(),
-        };
-        self.registers.load(dreg, &bits, Origin::new(text, style, raw));
+        let raw = if style.kind.is_address() { packet.address(text.contains("daddr")) } else { bits.clone() };
+        self.registers.load(dreg, &bits, Origin { place, ..Origin::new(text, style, raw) });
         Effect::Next
     }
 
     /// No packet here has extension headers or IP options; a TCP header's options are nobody's knowledge.
     fn extension(&mut self, field: &Extension, dreg: Register) -> Effect {
-        let text = match field.space {
-            0 => format!("exthdr {}", field.kind),
-            1 => format!("tcp option {}", field.kind),
-            2 => format!("ip option {}", field.kind),
-            _ => format!("option {}", field.kind),
-        };
+        let (text, style) = field_words(Some(&field::extension(*field, None)), "exthdr", field.kind.into());
         let len = usize_of(field.len);
         match (field.space, field.flags & 1 != 0, self.walk.packet.protocol) {
-            (1, _, TCP) | (3.., ..) => {
-                self.loaded(dreg, Loaded::Bits(Bits::unknown(len)), text, Style::Number)
-            }
-            (_, true, _) => self.loaded(dreg, Loaded::Bits(Bits::known(&[0])), text, Style::Number),
+            (1, _, TCP) | (3.., ..) => self.loaded(dreg, Loaded::Bits(Bits::unknown(len)), text, style),
+            (_, true, _) => self.loaded(dreg, Loaded::Bits(Bits::known(&[0])), text, style),
             _ => Effect::Break(format!("the packet has no {text}")),
         }
     }
@@ -260,7 +223,7 @@ impl<'w, 'a> Machine<'w, 'a> {
                 if let Some(dreg) = dreg.filter(|dreg| *dreg != VERDICT) {
                     let bits = Bits::unknown(16);
                     let origin =
-                        Origin::new(format!("{} map {shown}", texts.join(" . ")), Style::Hex, bits.clone());
+                        Origin::new(format!("{} map {shown}", texts.join(" . ")), Style::RAW, bits.clone());
                     self.registers.load(dreg, &bits, origin);
                 }
                 return if dreg == Some(VERDICT) { stuck(&doubt()) } else { Effect::Doubt(doubt()) };
@@ -283,7 +246,7 @@ impl<'w, 'a> Machine<'w, 'a> {
             (Some(dreg), _) => {
                 let bits = lookup::value(element).unwrap_or_else(|| Bits::unknown(16));
                 let text = format!("{} map {shown}", texts.join(" . "));
-                self.registers.load(dreg, &bits, Origin::new(text, Style::Hex, bits.clone()));
+                self.registers.load(dreg, &bits, Origin::new(text, Style::RAW, bits.clone()));
                 Effect::Next
             }
             (None, _) => Effect::Next,
@@ -314,10 +277,6 @@ impl<'w, 'a> Machine<'w, 'a> {
     }
 }
 
-pub(super) fn stuck(why: &str) -> Effect {
-    Effect::End(End::Stuck(why.to_owned()))
-}
-
 pub(super) fn usize_of(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
@@ -335,13 +294,13 @@ fn mismatch(origin: &Origin, bits: &Bits, op: CmpOp, word: &str, data: &[u8]) ->
     let Origin { text, style, mask, .. } = origin;
     let value = origin.value();
     let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
-    match (mask, style, op) {
-        (None, _, CmpOp::Neq) => format!("{text} is {value}"),
+    match (mask, op) {
+        (None, CmpOp::Neq) => format!("{text} is {value}"),
         (None, ..) => format!("{text} is {value}, {word}{}", style.text(data)),
-        (Some(mask), Style::Bits(..), CmpOp::Neq) if zero(data) => {
+        (Some(mask), CmpOp::Neq) if style.kind.is_bitmask() && zero(data) => {
             format!("{text} is {value}, without {}", style.text(mask))
         }
-        (Some(mask), Style::Address, CmpOp::Eq | CmpOp::Neq) => {
+        (Some(mask), CmpOp::Eq | CmpOp::Neq) if style.kind.is_address() => {
             let ones: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
             let not = if op == CmpOp::Eq { "not " } else { "" };
             format!("{text} is {value}, {not}in {}/{ones}", style.text(data))

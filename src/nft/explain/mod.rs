@@ -16,6 +16,7 @@
 mod action;
 mod bits;
 mod chain;
+mod effect;
 mod load;
 mod lookup;
 mod machine;

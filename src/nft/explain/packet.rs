@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::super::Family;
 use super::super::expr::base;
 use super::bits::{Bits, Truth};
-use super::words::{self, Style};
+use super::words;
 use super::world::Interface;
 
 pub const TCP: u8 = 6;
@@ -167,6 +167,11 @@ impl Packet {
 
     pub fn set_icmp(&mut self, kind: u8, code: u8) {
         self.transport.put(0, &Bits::known(&[kind, code]));
+    }
+
+    /// The type of ICMP, where it is known.
+    pub(super) fn icmp_type(&self) -> Option<u8> {
+        self.transport.part(0, 1)?.bytes()?.first().copied()
     }
 
     pub fn set_mark(&mut self, mark: u32) {
@@ -366,7 +371,7 @@ impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = match self.family {
             Family::ARP => "arp".to_owned(),
-            _ => Style::Protocol.text(&[self.protocol]),
+            _ => words::protocol_word(self.protocol),
         };
         write!(f, "{} -> {}/{protocol}", self.end(false), self.end(true))
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::super::expr::Register;
+use super::super::text;
 use super::bits::Bits;
-use super::words::{self, Style};
+use super::words::{self, Place, Style};
 
 /// Where a value came from, for telling about it.
 #[derive(Debug, Clone)]
@@ -14,11 +15,25 @@ pub(super) struct Origin {
     /// Before it was masked.
     pub(super) raw: Bits,
     pub(super) mask: Option<Vec<u8>>,
+    /// Where in a header it was read.
+    pub(super) place: Option<Place>,
 }
 
 impl Origin {
     pub(super) fn new(text: String, style: Style, raw: Bits) -> Self {
-        Self { text, style, raw, mask: None }
+        Self { text, style, raw, mask: None, place: None }
+    }
+
+    /// A mask leaves `bits` of it: a field of its own where the mask is one's, else the value that is compared under it.
+    pub(super) fn masked(&mut self, mask: &[u8], xor: &[u8], bits: &Bits) {
+        let plain = self.mask.is_none() && self.style == Style::RAW && xor.iter().all(|byte| *byte == 0);
+        match self.place.filter(|_| plain).and_then(|place| place.masked(mask)) {
+            Some((field, style)) => {
+                let text = text::Style::default().field_text(&field);
+                *self = Self::new(text, style, bits.clone());
+            }
+            None => self.mask = Some(mask.to_vec()),
+        }
     }
 
     /// `tcp dport is not known (tell with --to …)`
@@ -63,7 +78,7 @@ impl Registers {
     pub(super) fn forget(&mut self, why: &str) {
         *self = Self::new();
         for at in (0..SIZE).step_by(4) {
-            self.origins.insert(at, Origin::new(why.to_owned(), Style::Hex, Bits::unknown(4)));
+            self.origins.insert(at, Origin::new(why.to_owned(), Style::RAW, Bits::unknown(4)));
         }
     }
 
@@ -72,7 +87,7 @@ impl Registers {
     }
 
     pub(super) fn origin(&self, register: Register) -> Origin {
-        let unknown = || Origin::new(format!("register {register}"), Style::Hex, Bits::unknown(0));
+        let unknown = || Origin::new(format!("register {register}"), Style::RAW, Bits::unknown(0));
         self.origins.get(&start(register)).cloned().unwrap_or_else(unknown)
     }
 

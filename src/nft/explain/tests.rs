@@ -419,11 +419,65 @@ fn a_port_has_its_bridges_name_and_no_other_interface_has_one() {
 
 #[test]
 fn every_name_that_nft_has_for_an_icmp_type_is_taken() {
-    use super::super::syntax::Type;
+    use super::super::names::Type;
     for (of, v6) in [(Type::IcmpType, false), (Type::Icmpv6Type, true)] {
         assert!(!of.symbols().is_empty());
         for (number, word) in of.symbols() {
             assert_eq!(icmp_type(word, v6).map(u32::from), Some(*number), "{word}");
         }
+    }
+}
+
+/// nft's words, as a listing of the rule has them: `icmp type is 13`, `ip dscp & 0xfc` were ours alone.
+#[test]
+fn a_rule_that_does_not_match_is_explained_in_the_words_of_its_listing() {
+    let payload = |base, offset, len| Expr::Payload { base, offset, len, dreg: 1 };
+    let is = |data: &[u8]| Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: data.to_vec() };
+    let and = |mask: &[u8]| {
+        let len = u32::try_from(mask.len()).unwrap();
+        Expr::Bitwise { sreg: 1, dreg: 1, len, mask: mask.to_vec(), xor: vec![0; mask.len()] }
+    };
+    let mut ping = packet();
+    ping.protocol = 1;
+    ping.set_icmp(8, 0);
+    let mut urgent = packet();
+    urgent.set_tos(0xb8);
+    urgent.set_tcp_flags(0x10);
+    for (packet, rule, wanted) in [
+        (
+            &ping,
+            vec![payload(base::TRANSPORT, 0, 1), is(&[13])],
+            "icmp type is echo-request, not timestamp-request",
+        ),
+        (
+            &ping,
+            vec![Expr::Meta { key: meta::L4PROTO, dreg: 1 }, is(&[89])],
+            "meta l4proto is icmp, not ospf",
+        ),
+        (
+            &urgent,
+            vec![payload(base::NETWORK, 1, 1), and(&[0xfc]), is(&[0x2c << 2])],
+            "ip dscp is ef, not va",
+        ),
+        (
+            &urgent,
+            vec![payload(base::TRANSPORT, 13, 1), and(&[0x12]), is(&[2])],
+            "tcp flags is ack; & syn,ack it is ack, not syn",
+        ),
+        (&urgent, vec![payload(base::NETWORK, 12, 1), is(&[11])], "ip saddr is 10.0.0.9, not 11.0.0.0/8"),
+    ] {
+        let explained = explain(
+            &input(vec![with(rule, Verdict::Drop)]),
+            &world(),
+            packet,
+            Path::Hook(Point::Input),
+            None,
+        );
+        let steps = explained.expect("nothing is routed").steps;
+        let why = steps.iter().find_map(|step| match step {
+            Step::Chain { rules, .. } => rules.first().and_then(|met| met.why.clone()),
+            _ => None,
+        });
+        assert_eq!(why.as_deref(), Some(wanted));
     }
 }

@@ -10,8 +10,8 @@
 use super::super::Family;
 use super::super::expr::ct;
 use super::bits::{Bits, Truth};
-use super::load::{Loaded, known, perhaps, shown};
-use super::machine::{Effect, stuck};
+use super::effect::{Effect, Loaded, stuck};
+use super::load::{known, perhaps, shown};
 use super::packet::{ICMP, ICMP6, Packet, State, TCP};
 use super::words::number;
 use super::{Outcome, Point, Stage, Stop, Walk};
@@ -21,11 +21,6 @@ pub(super) const STATUS_SNAT: u32 = 0x10;
 pub(super) const STATUS_DNAT: u32 = 0x20;
 /// IPS_HELPER.
 const STATUS_HELPER: u32 = 0x2000;
-/// NFT_CT_*.
-const HELPER: u32 = 6;
-const LABELS: u32 = 13;
-pub(super) const ZONE: u32 = 17;
-
 /// The zone that `ct zone set` gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Zone {
@@ -118,14 +113,18 @@ impl Walk<'_> {
             (ct::DIRECTION, _) => known(connection.reply.into(), 1),
             (ct::STATUS, _) => Loaded::Bits(connection.status.clone()),
             (ct::MARK, _) => Loaded::Bits(connection.mark.clone()),
-            (HELPER, _) if first && !self.helper_set => Loaded::Nothing("a first packet has no helper yet"),
-            (HELPER, _) => Loaded::Bits(Bits::unknown(16)),
-            (7, _) => known(self.packet.family.0.into(), 1),
-            (8 | 9 | 11 | 12 | 19..=22, _) => self.tuple(key, direction),
-            (10, _) => Loaded::Bits(Bits::known(&[self.packet.protocol])),
-            (LABELS, _) => Loaded::Bits(connection.labels.clone()),
-            (14..=16, _) => Loaded::Bits(Bits::unknown(8)),
-            (ZONE, _) => Loaded::Bits(self.tracked_zone().seen_from(direction)),
+            (ct::HELPER, _) if first && !self.helper_set => {
+                Loaded::Nothing("a first packet has no helper yet")
+            }
+            (ct::HELPER, _) => Loaded::Bits(Bits::unknown(16)),
+            (ct::L3PROTO, _) => known(self.packet.family.0.into(), 1),
+            (ct::SRC | ct::DST | ct::PROTO_SRC | ct::PROTO_DST | ct::SRC_IP..=ct::DST_IP6, _) => {
+                self.tuple(key, direction)
+            }
+            (ct::PROTOCOL, _) => Loaded::Bits(Bits::known(&[self.packet.protocol])),
+            (ct::LABELS, _) => Loaded::Bits(connection.labels.clone()),
+            (ct::PKTS..=ct::AVGPKT, _) => Loaded::Bits(Bits::unknown(8)),
+            (ct::ZONE, _) => Loaded::Bits(self.tracked_zone().seen_from(direction)),
             _ => perhaps(None),
         }
     }
@@ -136,14 +135,17 @@ impl Walk<'_> {
 
     /// An address or port of the connection: what it was before any NAT, or what its replies look for.
     fn tuple(&self, key: u32, direction: Option<u8>) -> Loaded {
-        let source = matches!(key, 8 | 11 | 19 | 21);
-        let port = matches!(key, 11 | 12);
+        let source = matches!(key, ct::SRC | ct::PROTO_SRC | ct::SRC_IP | ct::SRC_IP6);
+        let port = matches!(key, ct::PROTO_SRC | ct::PROTO_DST);
         let len = match (port, self.packet.family) {
             (true, _) => 2,
             (_, Family::IP6) => 16,
             _ => 4,
         };
-        if matches!((key, self.packet.family), (19 | 20, Family::IP6) | (21 | 22, Family::IP)) {
+        if matches!(
+            (key, self.packet.family),
+            (ct::SRC_IP | ct::DST_IP, Family::IP6) | (ct::SRC_IP6 | ct::DST_IP6, Family::IP)
+        ) {
             return Loaded::Nothing("the connection is of the other family");
         }
         let first = self.packet.connection.state == State::New;
@@ -169,7 +171,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn set_ct(&mut self, key: u32, direction: Option<u8>, bits: &Bits, certain: bool) -> Effect {
-        if key == ZONE {
+        if key == ct::ZONE {
             let id = bits.part(0, 2).unwrap_or_else(|| Bits::unknown(2));
             return self.set_zone(Zone { id, direction }, certain);
         }
@@ -185,7 +187,7 @@ impl Walk<'_> {
                 *mark = if certain { four } else { mark.or(&four) };
                 Effect::Said(format!("ct mark is {} from here on", shown(mark)))
             }
-            LABELS => {
+            ct::LABELS => {
                 // Bits are added to those that there are.
                 let both = connection.labels.with(bits);
                 connection.labels = if certain { both } else { connection.labels.or(&both) };

@@ -8,11 +8,12 @@
 
 use std::ops::Not;
 
+use super::super::names::key::ct;
 use super::super::{Expr, Family};
 use super::bits::{Bits, Truth};
 use super::load::OTHER_HOST;
 use super::packet::{State, bits_of};
-use super::track::{ZONE, Zone};
+use super::track::Zone;
 use super::words::number;
 use super::world::{Interface, Question, Route, kind};
 use super::{LOOPBACK, Outcome, Path, Point, Step, Stop, Walk};
@@ -47,7 +48,7 @@ impl Walk<'_> {
         let rules = self.ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
         let mut exprs = rules.flat_map(|rule| &rule.exprs);
         let sets_zone = |expr: &Expr| match expr {
-            Expr::CtSet { key, .. } => *key == ZONE,
+            Expr::CtSet { key, .. } => *key == ct::ZONE,
             Expr::Xt { target, name, .. } => *target && name == "CT",
             _ => false,
         };

@@ -1,105 +1,55 @@
-//! What a person calls the fields of a packet, and how their values are written.
+//! What a person calls the fields of a packet, and how their values are written: as a listing of the rule does.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::super::attr::array;
-use super::super::expr::{base, ct, meta};
-use super::super::syntax::Type;
+use super::super::names::header::{self, Header};
+use super::super::names::key::base;
+use super::super::names::{Order, Type, hex};
+use super::super::syntax::field::{self, Field, header_field};
+use super::super::syntax::{Constant, Join, Value};
+use super::super::text;
+
+const ICMPV6: u8 = 58;
 
 /// How octets are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
-    /// A decimal number in network order.
-    Number,
-    /// A decimal number in host order.
-    Host,
-    /// A hexadecimal number in host order.
-    Mark,
-    Address,
-    Ether,
-    Name,
-    Protocol,
-    /// Words for bits; `host` order or network order.
-    Bits(&'static [(u64, &'static str)], bool),
-    /// Words for numbers.
-    Words(&'static [(u64, &'static str)], bool),
-    /// nft's words for numbers in network order.
-    Symbols(Type),
-    Hex,
+pub(super) struct Style {
+    pub(super) kind: Type,
+    pub(super) order: Order,
+    /// Bits to the right of the value.
+    shift: u32,
 }
 
-pub(super) const TCP_FLAGS: &[(u64, &str)] = &[
-    (1, "fin"),
-    (2, "syn"),
-    (4, "rst"),
-    (8, "psh"),
-    (0x10, "ack"),
-    (0x20, "urg"),
-    (0x40, "ecn"),
-    (0x80, "cwr"),
-];
-const STATES: &[(u64, &str)] =
-    &[(1, "invalid"), (8, "new"), (2, "established"), (4, "related"), (0x40, "untracked")];
-pub(super) const STATUS: &[(u64, &str)] = &[
-    (1, "expected"),
-    (2, "seen-reply"),
-    (4, "assured"),
-    (8, "confirmed"),
-    (0x10, "snat"),
-    (0x20, "dnat"),
-    (0x200, "dying"),
-];
-const FIB_TYPES: &[(u64, &str)] = &[
-    (0, "unspec"),
-    (1, "unicast"),
-    (2, "local"),
-    (3, "broadcast"),
-    (4, "anycast"),
-    (5, "multicast"),
-    (6, "blackhole"),
-    (7, "unreachable"),
-    (8, "prohibit"),
-];
-const PACKET_TYPES: &[(u64, &str)] = &[(0, "host"), (1, "broadcast"), (2, "multicast"), (3, "other")];
-const FAMILIES: &[(u64, &str)] = &[(2, "ipv4"), (10, "ipv6")];
-const ETHER_TYPES: &[(u64, &str)] = &[(0x0800, "ip"), (0x0806, "arp"), (0x86dd, "ip6"), (0x8100, "vlan")];
-/// IANA protocol numbers under the names of /etc/protocols.
-pub(super) const PROTOCOLS: &[(u64, &str)] = &[
-    (1, "icmp"),
-    (2, "igmp"),
-    (6, "tcp"),
-    (17, "udp"),
-    (33, "dccp"),
-    (41, "ipv6"),
-    (47, "gre"),
-    (50, "esp"),
-    (51, "ah"),
-    (58, "icmpv6"),
-    (132, "sctp"),
-    (136, "udplite"),
-];
-
 impl Style {
+    /// Of what nothing is known but its octets.
+    pub(super) const RAW: Self = Self { kind: Type::Hex, order: Order::Network, shift: 0 };
+
+    pub(super) fn of(kind: Type, order: Order) -> Self {
+        Self { kind, order, shift: 0 }
+    }
+
     pub(super) fn text(self, bytes: &[u8]) -> String {
-        match self {
-            Self::Number => number(bytes, false).to_string(),
-            Self::Host => number(bytes, true).to_string(),
-            Self::Mark => format!("0x{:x}", number(bytes, true)),
-            Self::Address => address(bytes),
-            Self::Ether => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
-            Self::Name => {
+        match self.kind {
+            Type::Ipv4 | Type::Ipv6 => address(bytes),
+            Type::IfName | Type::Text => {
                 let name = bytes.split(|byte| *byte == 0).next().unwrap_or(bytes);
                 let star = if name.len() == bytes.len() && bytes.len() < 16 { "*" } else { "" };
                 format!("\"{}{star}\"", String::from_utf8_lossy(name))
             }
-            Self::Protocol => word(PROTOCOLS, number(bytes, false)),
-            Self::Words(words, host) => word(words, number(bytes, host)),
-            Self::Symbols(kind) => {
-                let number = number(bytes, false);
-                kind.symbol(number.into()).map_or_else(|| number.to_string(), str::to_owned)
-            }
-            Self::Bits(words, host) => bits(words, number(bytes, host)),
-            Self::Hex => hex(bytes),
+            kind => match Constant::read(bytes, kind, self.order) {
+                Some(Constant { number, .. }) if kind == Type::Mark => format!("0x{number:x}"),
+                Some(constant) => {
+                    let constant = Constant { number: constant.number >> self.shift, ..constant };
+                    let is_bits = kind.is_bitmask();
+                    text::Style::default().value_text(&if is_bits {
+                        Value::Flags(constant, Join::List)
+                    } else {
+                        Value::Constant(constant)
+                    })
+                }
+                None => hex(bytes),
+            },
         }
     }
 }
@@ -121,32 +71,6 @@ fn address(bytes: &[u8]) -> String {
         }
         _ => hex(bytes),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("0x{digits}")
-}
-
-fn word(words: &[(u64, &str)], value: u64) -> String {
-    let found = words.iter().find(|(number, _)| *number == value);
-    found.map_or_else(|| value.to_string(), |(_, word)| (*word).to_owned())
-}
-
-/// `syn,ack`; the rest of the number in hexadecimal.
-pub(super) fn bits(words: &[(u64, &str)], value: u64) -> String {
-    let mut rest = value;
-    let mut set = Vec::new();
-    for (bit, word) in words {
-        if rest & bit != 0 {
-            set.push((*word).to_owned());
-            rest &= !bit;
-        }
-    }
-    if rest != 0 || set.is_empty() {
-        set.push(format!("0x{rest:x}"));
-    }
-    set.join(",")
 }
 
 /// Up to eight octets as a number.
@@ -177,143 +101,71 @@ pub(super) fn interface(name: &str) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn meta_field(key: u32) -> (String, Style) {
-    let (name, style) = match key {
-        meta::LEN => ("meta length", Style::Host),
-        meta::PROTOCOL => ("meta protocol", Style::Words(ETHER_TYPES, false)),
-        2 => ("meta priority", Style::Mark),
-        meta::MARK => ("meta mark", Style::Mark),
-        meta::IIF => ("iif", Style::Host),
-        meta::OIF => ("oif", Style::Host),
-        meta::IIFNAME => ("iifname", Style::Name),
-        meta::OIFNAME => ("oifname", Style::Name),
-        meta::IIFTYPE => ("meta iiftype", Style::Host),
-        9 => ("meta oiftype", Style::Host),
-        10 => ("meta skuid", Style::Host),
-        11 => ("meta skgid", Style::Host),
-        12 => ("meta nftrace", Style::Host),
-        13 => ("meta rtclassid", Style::Host),
-        14 => ("meta secmark", Style::Mark),
-        meta::NFPROTO => ("meta nfproto", Style::Words(FAMILIES, true)),
-        meta::L4PROTO => ("meta l4proto", Style::Protocol),
-        17 => ("meta ibrname", Style::Name),
-        18 => ("meta obrname", Style::Name),
-        meta::PKTTYPE => ("meta pkttype", Style::Words(PACKET_TYPES, true)),
-        20 => ("meta cpu", Style::Host),
-        21 => ("meta iifgroup", Style::Host),
-        22 => ("meta oifgroup", Style::Host),
-        23 => ("meta cgroup", Style::Host),
-        24 => ("meta random", Style::Number),
-        25 => ("meta ipsec", Style::Host),
-        26 => ("meta iifkind", Style::Name),
-        27 => ("meta oifkind", Style::Name),
-        30 => ("meta time", Style::Host),
-        31 => ("meta day", Style::Host),
-        32 => ("meta hour", Style::Host),
-        33 => ("meta sdif", Style::Host),
-        34 => ("meta sdifname", Style::Name),
-        other => return (format!("meta key {other}"), Style::Hex),
-    };
-    (name.to_owned(), style)
+/// What a load reads: nft's words for it, and how its value is written.
+pub(super) fn field_words(field: Option<&Field<'_>>, name: &str, key: u32) -> (String, Style) {
+    match field {
+        Some(field) => (text::Style::default().field_text(field), Style::of(field.kind, field.order)),
+        None => (format!("{name} key {key}"), Style::RAW),
+    }
 }
 
-pub(super) fn ct_field(key: u32, direction: Option<u8>) -> (String, Style) {
-    let (name, style) = match key {
-        ct::STATE => ("state", Style::Bits(STATES, true)),
-        ct::DIRECTION => ("direction", Style::Words(&[(0, "original"), (1, "reply")], true)),
-        ct::STATUS => ("status", Style::Bits(STATUS, true)),
-        ct::MARK => ("mark", Style::Mark),
-        4 => ("secmark", Style::Mark),
-        5 => ("expiration", Style::Host),
-        6 => ("helper", Style::Name),
-        7 => ("l3proto", Style::Words(FAMILIES, true)),
-        8 | 19 | 21 => ("saddr", Style::Address),
-        9 | 20 | 22 => ("daddr", Style::Address),
-        10 => ("protocol", Style::Protocol),
-        11 => ("proto-src", Style::Number),
-        12 => ("proto-dst", Style::Number),
-        13 => ("label", Style::Hex),
-        14 => ("packets", Style::Host),
-        15 => ("bytes", Style::Host),
-        16 => ("avgpkt", Style::Host),
-        17 => ("zone", Style::Host),
-        18 => ("event", Style::Mark),
-        23 => ("id", Style::Host),
-        other => return (format!("ct key {other}"), Style::Hex),
-    };
-    let direction = match direction {
-        Some(0) => "original ",
-        Some(1) => "reply ",
-        _ => "",
-    };
-    (format!("ct {direction}{name}"), style)
+/// A place in a layer of a packet whose protocols are known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    header: &'static Header,
+    /// From the beginning of the header.
+    offset: u32,
+    bits: u32,
 }
 
-pub(super) fn fib_field(result: u32, flags: u32) -> (String, Style) {
-    let names = [(1, "saddr"), (2, "daddr"), (4, "mark"), (8, "iif"), (0x10, "oif")];
-    let by: Vec<&str> = names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
-    let (name, style) = match result {
-        1 => ("oif", Style::Host),
-        2 => ("oifname", Style::Name),
-        _ => ("type", Style::Words(FIB_TYPES, true)),
-    };
-    (format!("fib {} {name}", by.join(" . ")), style)
+impl Place {
+    /// Where a load of so many octets reads.
+    pub(super) fn of(ether_type: u16, protocol: u8, base: u32, octet: u32, octets: u32) -> Option<Self> {
+        /// Bits of an Ethernet header.
+        const ETHER: u32 = 112;
+        let (offset, bits) = (octet.saturating_mul(8), octets.saturating_mul(8));
+        let (header, start) = match base {
+            base::LINK if offset < ETHER => (&header::ETHER, 0),
+            base::LINK => (&header::VLAN, ETHER),
+            base::NETWORK => (Header::network(ether_type)?, 0),
+            base::TRANSPORT => (Header::transport(protocol).unwrap_or(&header::TH), 0),
+            _ => return None,
+        };
+        Some(Self { header, offset: offset - start, bits })
+    }
+
+    /// The field that is there, or whose first octets are.
+    pub(super) fn field(self, icmp: Option<u8>) -> Option<Field<'static>> {
+        let mut fields = self.header.fields_at(self.offset, icmp);
+        let is_read = |field: &&header::Field| {
+            field.bits == self.bits || field.kind.is_address() && self.bits < field.bits
+        };
+        fields.find(is_read).map(|field| header_field(self.header, *field))
+    }
+
+    /// The field that a mask leaves, and how it is read from the masked octets.
+    pub(super) fn masked(self, mask: &[u8]) -> Option<(Field<'static>, Style)> {
+        let mask = Constant::read(mask, Type::Hex, Order::Network)?.number;
+        let (shift, bits) = (mask.trailing_zeros(), mask.count_ones());
+        let left = self.bits.checked_sub(mask.checked_ilog2()? + 1)?;
+        let place = Self { offset: self.offset + left, bits, ..self };
+        let field =
+            place.field(None).filter(|field| field.bits == bits && left + bits + shift == self.bits)?;
+        let style = Style { shift, ..Style::of(field.kind, field.order) };
+        Some((field, style))
+    }
 }
 
-/// A header field of a packet whose protocols are known.
-pub(super) fn payload_field(ether_type: u16, protocol: u8, at: (u32, u32, u32)) -> (String, Style) {
-    let (name, style) = match (ether_type, protocol, at) {
-        (.., (base::LINK, 0, 6)) => ("ether daddr", Style::Ether),
-        (.., (base::LINK, 6, 6)) => ("ether saddr", Style::Ether),
-        (.., (base::LINK, 14, 2)) => ("vlan id", Style::Number),
-        (.., (base::LINK, 12, 2)) => ("ether type", Style::Words(ETHER_TYPES, false)),
-        (0x0800, _, (base::NETWORK, offset, len)) => match (offset, len) {
-            (1, 1) => ("ip dscp", Style::Hex),
-            (2, 2) => ("ip length", Style::Number),
-            (4, 2) => ("ip id", Style::Number),
-            (6, 2) => ("ip frag-off", Style::Hex),
-            (8, 1) => ("ip ttl", Style::Number),
-            (9, 1) => ("ip protocol", Style::Protocol),
-            (12, 1..=4) => ("ip saddr", Style::Address),
-            (16, 1..=4) => ("ip daddr", Style::Address),
-            _ => return raw("nh", offset, len),
-        },
-        (0x86dd, _, (base::NETWORK, offset, len)) => match (offset, len) {
-            (4, 2) => ("ip6 length", Style::Number),
-            (6, 1) => ("ip6 nexthdr", Style::Protocol),
-            (7, 1) => ("ip6 hoplimit", Style::Number),
-            (8, 1..=16) => ("ip6 saddr", Style::Address),
-            (24, 1..=16) => ("ip6 daddr", Style::Address),
-            _ => return raw("nh", offset, len),
-        },
-        (0x0806, _, (base::NETWORK, offset, len)) => match (offset, len) {
-            (6, 2) => ("arp operation", Style::Words(&[(1, "request"), (2, "reply")], false)),
-            (8, 6) => ("arp saddr ether", Style::Ether),
-            (14, 4) => ("arp saddr ip", Style::Address),
-            (18, 6) => ("arp daddr ether", Style::Ether),
-            (24, 4) => ("arp daddr ip", Style::Address),
-            _ => return raw("nh", offset, len),
-        },
-        (_, 6, (base::TRANSPORT, 0, 2)) => ("tcp sport", Style::Number),
-        (_, 6, (base::TRANSPORT, 2, 2)) => ("tcp dport", Style::Number),
-        (_, 6, (base::TRANSPORT, 13, 1)) => ("tcp flags", Style::Bits(TCP_FLAGS, false)),
-        (_, 17, (base::TRANSPORT, 0, 2)) => ("udp sport", Style::Number),
-        (_, 17, (base::TRANSPORT, 2, 2)) => ("udp dport", Style::Number),
-        (_, 1, (base::TRANSPORT, 0, 1)) => ("icmp type", Style::Symbols(Type::IcmpType)),
-        (_, 1, (base::TRANSPORT, 1, 1)) => ("icmp code", Style::Number),
-        (_, 58, (base::TRANSPORT, 0, 1)) => ("icmpv6 type", Style::Symbols(Type::Icmpv6Type)),
-        (_, 58, (base::TRANSPORT, 1, 1)) => ("icmpv6 code", Style::Number),
-        (_, _, (base::TRANSPORT, 0, 2)) => ("th sport", Style::Number),
-        (_, _, (base::TRANSPORT, 2, 2)) => ("th dport", Style::Number),
-        (.., (base::LINK, offset, len)) => return raw("ll", offset, len),
-        (.., (base::TRANSPORT, offset, len)) => return raw("th", offset, len),
-        (.., (_, offset, len)) => return raw("nh", offset, len),
-    };
-    (name.to_owned(), style)
-}
-
-fn raw(base: &str, offset: u32, len: u32) -> (String, Style) {
-    (format!("@{base},{},{}", offset.saturating_mul(8), len.saturating_mul(8)), Style::Hex)
+/// What a load of a layer reads.
+pub(super) fn payload_words(
+    place: Option<Place>,
+    icmp: Option<u8>,
+    (base, offset, len): (u32, u32, u32),
+) -> (String, Style) {
+    let found = place.and_then(|place| place.field(icmp));
+    let field =
+        found.unwrap_or_else(|| field::payload(base, offset.saturating_mul(8), len.saturating_mul(8)));
+    field_words(Some(&field), "payload", base)
 }
 
 /// The flag of the verb that tells what is not known about a field, where there is one.
@@ -345,10 +197,18 @@ pub(super) fn hint(field: &str) -> Option<&'static str> {
     flags.iter().find(|(word, _)| field.contains(word)).map(|(_, flag)| *flag)
 }
 
+/// A protocol as a person writes it.
+pub(super) fn protocol_word(number: u8) -> String {
+    let word = match number {
+        ICMPV6 => Some("icmpv6"),
+        number => Type::InetProto.symbol(number.into()),
+    };
+    word.map_or_else(|| number.to_string(), str::to_owned)
+}
+
 /// A protocol's number, by name or number.
 pub fn protocol(word: &str) -> Option<u8> {
-    let word = if word == "ipv6-icmp" { "icmpv6" } else { word };
-    numbered(PROTOCOLS, word).and_then(|number| u8::try_from(number).ok())
+    if word == "icmpv6" { Some(ICMPV6) } else { numbered(Type::InetProto, word)?.try_into().ok() }
 }
 
 /// An ICMP type, by name or number.
@@ -359,26 +219,24 @@ pub fn icmp_type(word: &str, v6: bool) -> Option<u8> {
         (true, word) => (Type::Icmpv6Type, word),
         (false, word) => (Type::IcmpType, word),
     };
-    let found = kind.symbols().iter().find(|(_, symbol)| *symbol == word);
-    found.map_or_else(|| word.parse().ok(), |(number, _)| u8::try_from(*number).ok())
+    numbered(kind, word)?.try_into().ok()
 }
 
 /// `syn,ack`, or a number; empty for none.
 pub fn tcp_flags(words: &str) -> Option<u8> {
-    set_bits(TCP_FLAGS, words).and_then(|bits| u8::try_from(bits).ok())
+    set_bits(Type::TcpFlag, words)?.try_into().ok()
 }
 
 /// `dnat,seen-reply`, or a number; empty for none.
 pub fn status_bits(words: &str) -> Option<u32> {
-    set_bits(STATUS, words).and_then(|bits| u32::try_from(bits).ok())
+    set_bits(Type::CtStatus, words)
 }
 
-fn numbered(words: &[(u64, &str)], wanted: &str) -> Option<u64> {
-    let found = words.iter().find(|(_, word)| *word == wanted);
-    found.map(|(number, _)| *number).or_else(|| wanted.parse().ok())
+fn numbered(kind: Type, word: &str) -> Option<u32> {
+    kind.number(word).or_else(|| word.parse().ok())
 }
 
-fn set_bits(words: &[(u64, &str)], wanted: &str) -> Option<u64> {
+fn set_bits(kind: Type, wanted: &str) -> Option<u32> {
     let wanted = wanted.split([',', '|']).filter(|word| !word.is_empty() && *word != "none");
-    wanted.map(|word| numbered(words, word)).try_fold(0, |bits, bit| Some(bits | bit?))
+    wanted.map(|word| numbered(kind, word)).try_fold(0, |bits, bit| Some(bits | bit?))
 }

@@ -3,12 +3,11 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::super::expr::Expr;
+use super::super::names::words::{NAT_FLAGS, NETMAP, OBJECTS, OPERATIONS, QUEUE_FLAGS, bit_words, word};
 use super::super::syntax::{Join, Nat, Relation, Statement, Update, Value};
-use super::super::text::{
-    LOG_ALL, LOG_LEVELS, NETMAP, SYNPROXY_FLAGS, SYNPROXY_MSS, SYNPROXY_WSCALE, Style, WARN, byte_unit,
-    log_flags, nat_flags, object_word, operation_word, queue_flags, raw, reject_words, time_unit,
-};
+use super::super::text::{Style, reject_words};
 use super::one_or_list;
+use super::plain::{plain_json, under};
 use super::value::verdict;
 
 impl Style {
@@ -60,7 +59,9 @@ impl Style {
                 json!({"fwd": fields})
             }
             Statement::Update(update) => self.update_json(statement, update),
-            Statement::ObjectMap(kind, map) => under(object_word(*kind), self.value_json(map)),
+            Statement::ObjectMap(kind, map) => {
+                under(word(OBJECTS, *kind).unwrap_or("object"), self.value_json(map))
+            }
             Statement::Reset(field) => json!({"reset": self.field_json(field)}),
             Statement::Xt { expr, .. } | Statement::Plain(expr) => plain_json(expr, self.stateless),
         }
@@ -87,7 +88,7 @@ impl Style {
     fn nat_json(&self, nat: &Nat<'_>) -> Json {
         let mut fields = Map::new();
         self.endpoint_json(&mut fields, nat.family, nat.addr.as_ref(), nat.port.as_ref());
-        let mut flags = nat_flags(nat.flags);
+        let mut flags = bit_words(NAT_FLAGS, nat.flags);
         if nat.flags & NETMAP != 0 {
             flags.push("netmap");
         }
@@ -116,7 +117,7 @@ impl Style {
         if let Some(to) = to {
             fields.insert("num".to_owned(), self.value_json(to));
         }
-        let names = queue_flags(flags);
+        let names = bit_words(QUEUE_FLAGS, u32::from(flags));
         if !names.is_empty() {
             fields.insert("flags".to_owned(), one_or_list(&names));
         }
@@ -146,7 +147,7 @@ impl Style {
             fields.insert("name".to_owned(), json!(update.name));
             return json!({"meter": fields});
         }
-        fields.insert("op".to_owned(), json!(operation_word(update.operation)));
+        fields.insert("op".to_owned(), json!(word(OPERATIONS, update.operation).unwrap_or("unknown")));
         fields.insert("elem".to_owned(), key);
         fields.insert("set".to_owned(), json!(format!("@{}", update.name)));
         if !statements.is_empty() {
@@ -167,110 +168,4 @@ fn relation_word(relation: Relation) -> &'static str {
         Relation::Any => "in",
         Relation::None => "!",
     }
-}
-
-fn under(word: &str, value: Json) -> Json {
-    let mut object = Map::new();
-    object.insert(word.to_owned(), value);
-    Json::Object(object)
-}
-
-/// Statements that need nothing from around them.
-pub fn plain_json(expr: &Expr, stateless: bool) -> Json {
-    match expr {
-        Expr::Counter { .. } if stateless => json!({"counter": null}),
-        Expr::Counter { packets, bytes } => json!({"counter": {"packets": packets, "bytes": bytes}}),
-        Expr::Limit { .. } => limit_json(expr),
-        Expr::Quota { bytes, flags, consumed } => {
-            let (number, unit) = byte_unit(*bytes);
-            let mut fields = Map::new();
-            fields.insert("val".to_owned(), json!(number));
-            fields.insert("val_unit".to_owned(), json!(unit));
-            if flags & 1 != 0 {
-                fields.insert("inv".to_owned(), json!(true));
-            }
-            let (used, unit) = byte_unit(*consumed);
-            if used != 0 && !stateless {
-                fields.insert("used".to_owned(), json!(used));
-                fields.insert("used_unit".to_owned(), json!(unit));
-            }
-            json!({"quota": fields})
-        }
-        Expr::Connlimit { count, flags } if flags & 1 != 0 => {
-            json!({"ct count": {"val": count, "inv": true}})
-        }
-        Expr::Connlimit { count, .. } => json!({"ct count": {"val": count}}),
-        Expr::Last { set, .. } if stateless || !set => json!({"last": null}),
-        Expr::Last { milliseconds, .. } => json!({"last": {"used": milliseconds}}),
-        Expr::Log { .. } => log_json(expr),
-        Expr::Notrack => json!({"notrack": null}),
-        Expr::Synproxy { mss, wscale, flags } => synproxy_json(*mss, *wscale, *flags),
-        Expr::Objref { kind, name } => under(object_word(*kind), json!(name)),
-        Expr::FlowOffload { table } => json!({"flow": {"op": "add", "flowtable": format!("@{table}")}}),
-        Expr::Xt { target, name, .. } => {
-            json!({"xt": {"type": if *target { "target" } else { "match" }, "name": name}})
-        }
-        other => json!(raw(other)),
-    }
-}
-
-fn limit_json(expr: &Expr) -> Json {
-    let Expr::Limit { rate, unit_secs, burst, by_bytes, over } = expr else { return Json::Null };
-    let (rate, rate_unit) = if *by_bytes { byte_unit(*rate) } else { (*rate, "") };
-    let (burst, burst_unit) = if *by_bytes { byte_unit(u64::from(*burst)) } else { (u64::from(*burst), "") };
-    let mut fields = Map::new();
-    fields.insert("rate".to_owned(), json!(rate));
-    fields.insert("burst".to_owned(), json!(burst));
-    fields.insert("per".to_owned(), json!(time_unit(*unit_secs)));
-    if *over {
-        fields.insert("inv".to_owned(), json!(true));
-    }
-    if *by_bytes {
-        fields.insert("rate_unit".to_owned(), json!(rate_unit));
-        fields.insert("burst_unit".to_owned(), json!(burst_unit));
-    }
-    json!({"limit": fields})
-}
-
-fn log_json(expr: &Expr) -> Json {
-    let Expr::Log { prefix, group, snaplen, threshold, level, flags } = expr else { return Json::Null };
-    let mut fields = Map::new();
-    if let Some(prefix) = prefix {
-        fields.insert("prefix".to_owned(), json!(prefix));
-    }
-    if let Some(group) = group {
-        fields.insert("group".to_owned(), json!(group));
-    }
-    if let Some(snaplen) = snaplen {
-        fields.insert("snaplen".to_owned(), json!(snaplen));
-    }
-    if let Some(threshold) = threshold {
-        fields.insert("queue-threshold".to_owned(), json!(threshold));
-    }
-    if let Some(level) = level.filter(|level| *level != WARN) {
-        let word = LOG_LEVELS.get(usize::try_from(level).unwrap_or(99)).copied();
-        fields.insert("level".to_owned(), json!(word.unwrap_or("unknown")));
-    }
-    match flags.unwrap_or(0) {
-        0 => {}
-        LOG_ALL => drop(fields.insert("flags".to_owned(), json!("all"))),
-        flags => drop(fields.insert("flags".to_owned(), one_or_list(&log_flags(flags)))),
-    }
-    if fields.is_empty() { json!({"log": null}) } else { json!({"log": fields}) }
-}
-
-fn synproxy_json(mss: u16, wscale: u8, flags: u32) -> Json {
-    let mut fields = Map::new();
-    if flags & SYNPROXY_MSS != 0 {
-        fields.insert("mss".to_owned(), json!(mss));
-    }
-    if flags & SYNPROXY_WSCALE != 0 {
-        fields.insert("wscale".to_owned(), json!(wscale));
-    }
-    let names: Vec<&str> =
-        SYNPROXY_FLAGS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
-    if !names.is_empty() {
-        fields.insert("flags".to_owned(), json!(names));
-    }
-    if fields.is_empty() { json!({"synproxy": null}) } else { json!({"synproxy": fields}) }
 }

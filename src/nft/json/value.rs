@@ -3,11 +3,11 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::super::expr::{Extension, Verdict};
-use super::super::syntax::{Constant, Entry, Field, Join, Source, Type, Value, extension};
-use super::super::text::{
-    Style, base_name, extension_space, fib_flags, fib_result, flag_names, hex, nameless, osf_ttl, words,
-};
-use super::statement::plain_json;
+use super::super::names::words::{BASES, FIB_FLAGS, FIB_RESULTS, OSF_TTL, bit_words, word};
+use super::super::names::{Type, extension, hex};
+use super::super::syntax::{Constant, Entry, Field, Join, Source, Value};
+use super::super::text::{Style, words};
+use super::plain::plain_json;
 
 pub fn verdict(verdict: &Verdict) -> Json {
     match verdict {
@@ -135,7 +135,7 @@ impl Style {
                 json!({"payload": {"protocol": header.name, "field": field.name}})
             }
             Source::Payload(base, offset, bits) => {
-                json!({"payload": {"base": base_name(*base), "offset": offset, "len": bits}})
+                json!({"payload": {"base": word(BASES, *base).unwrap_or("?"), "offset": offset, "len": bits}})
             }
             Source::Extension(found, trimmed) => extension_json(found, *trimmed),
             Source::Rt { name, family } => {
@@ -147,13 +147,13 @@ impl Style {
                 json!({"rt": fields})
             }
             Source::Fib { flags, result } => {
-                json!({"fib": {"result": fib_result(*result), "flags": fib_flags(*flags)}})
+                json!({"fib": {"result": word(FIB_RESULTS, *result).unwrap_or("unknown"), "flags": bit_words(FIB_FLAGS, *flags)}})
             }
             Source::Socket { name, .. } => json!({"socket": {"key": name}}),
             Source::Osf { ttl, version } => {
                 let mut fields = Map::new();
                 fields.insert("key".to_owned(), json!(if *version { "version" } else { "name" }));
-                if let Some(ttl) = osf_ttl(*ttl) {
+                if let Some(ttl) = word(OSF_TTL, u32::from(*ttl)) {
                     fields.insert("ttl".to_owned(), json!(ttl));
                 }
                 json!({"osf": fields})
@@ -196,7 +196,7 @@ impl Style {
 }
 
 fn flags_json(flags: Constant, join: Join, numeric: bool) -> Json {
-    let (names, rest) = (flag_names(flags), nameless(flags));
+    let (names, rest) = (flags.flag_names(), flags.nameless());
     if names.is_empty() || join == Join::Whole && names.len() > 1 {
         return number(flags.number);
     }
@@ -220,7 +220,7 @@ fn flags_json(flags: Constant, join: Join, numeric: bool) -> Json {
 }
 
 fn extension_json(found: &Extension, trimmed: Option<(u32, u32)>) -> Json {
-    let space = extension_space(found.space);
+    let space = extension::space_word(found.space);
     let named = extension::named(found, trimmed);
     let whole = extension::is_presence(found) || found.len == 0;
     let name = named.map(|named| named.name).or_else(|| {

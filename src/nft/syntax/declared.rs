@@ -5,12 +5,10 @@
 
 use super::super::attr::array;
 use super::super::expr::Extension;
+use super::super::names::header;
+use super::super::names::{Order, Type, extension as options};
 use super::super::{Set, Userdata};
-use super::datatype::Order;
-use super::extension as options;
 use super::field::{self, Field};
-use super::header::{self, Header};
-use super::rebuild::extension;
 
 /// Userdata of a set.
 const KEY: u8 = 3;
@@ -55,7 +53,7 @@ fn one<'a>(kind: u32, inner: &Userdata) -> Option<Field<'a>> {
         10 => field::socket(number(inner, 0)?, Some(number(inner, 1).unwrap_or(0))),
         11 => Some(Field {
             source: super::Source::Osf { ttl: 0, version: false },
-            kind: super::Type::Text,
+            kind: Type::Text,
             order: Order::Host,
             bits: 128,
         }),
@@ -69,7 +67,7 @@ fn one<'a>(kind: u32, inner: &Userdata) -> Option<Field<'a>> {
                 modulus: number(inner, 1)?,
                 offset: number(inner, 2)?,
             },
-            kind: super::Type::Integer,
+            kind: Type::Integer,
             order: Order::Host,
             bits: 32,
         }),
@@ -85,34 +83,15 @@ fn one<'a>(kind: u32, inner: &Userdata) -> Option<Field<'a>> {
 fn hash<'a>(inner: &Userdata) -> Option<Field<'a>> {
     let (kind, offset, modulus) = (number(inner, 0)?, number(inner, 1)?, number(inner, 2)?);
     let source = super::Source::Hash { key: None, modulus, seed: None, offset };
-    (kind == 1).then_some(Field { source, kind: super::Type::Integer, order: Order::Host, bits: 32 })
+    (kind == 1).then_some(Field { source, kind: Type::Integer, order: Order::Host, bits: 32 })
 }
 
 fn payload<'a>(inner: &Userdata) -> Option<Field<'a>> {
-    let headers: [&Header; 17] = [
-        &header::AH,
-        &header::ESP,
-        &header::COMP,
-        &header::ICMP,
-        &header::IGMP,
-        &header::UDP,
-        &header::UDPLITE,
-        &header::TCP,
-        &header::DCCP,
-        &header::SCTP,
-        &header::TH,
-        &header::IP,
-        &header::IP6,
-        &header::ICMPV6,
-        &header::ARP,
-        &header::VLAN,
-        &header::ETHER,
-    ];
     let Some(at) = number(inner, 0)?.checked_sub(1) else {
         let base = number(inner, 2)?.checked_sub(1)?;
         return Some(field::payload(base, number(inner, 3)?, number(inner, 4)?));
     };
-    let header = *headers.get(usize::try_from(at).ok()?)?;
+    let header = *header::ALL.get(usize::try_from(at).ok()?)?;
     let mut index = usize::try_from(number(inner, 1)?.checked_sub(1)?).ok()?;
     if header.name == "vlan" && index >= 2 {
         // nft has a second name for the third field.
@@ -152,5 +131,5 @@ fn option<'a>(inner: &Userdata) -> Option<Field<'a>> {
         _ => return None,
     };
     let found = Extension { space, kind, offset: offset / 8, len: bits.div_ceil(8), flags: 0 };
-    Some(extension(found, Some((offset, bits))))
+    Some(field::extension(found, Some((offset, bits))))
 }

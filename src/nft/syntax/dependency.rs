@@ -2,8 +2,8 @@
 
 use super::super::Family;
 use super::super::expr::base;
+use super::super::names::header::{self, Header};
 use super::field::{Field, Source};
-use super::header::{self, Header};
 use super::rebuild::{INSIDE, Rebuild};
 use super::{Statement, Value};
 

@@ -1,8 +1,8 @@
 //! The elements of sets and maps, as values in nft's order.
 
 use super::super::expr::Data;
+use super::super::names::{Order, Type};
 use super::super::{DataType, Element, Set, set};
-use super::datatype::{Order, Type};
 use super::{Constant, Join, Value, prefix_len};
 
 /// NFT_SET_ELEM_INTERVAL_END, _CATCHALL.

@@ -7,22 +7,18 @@
 //!
 //! What nft knows no word for stays visible as what it is; nothing is left out.
 
-pub mod datatype;
 mod declared;
 mod dependency;
 mod elements;
-pub mod extension;
-mod field;
-pub mod header;
+pub mod field;
 mod rebuild;
 mod relation;
 mod statement;
-mod symbols;
 
 use super::expr::{Expr, Verdict};
+use super::names::{Order, Type};
 use super::{Rule, Set, Table};
 
-pub use datatype::{Order, Type};
 pub use elements::{Elements, Entry, Part};
 pub use field::{Field, Source};
 
@@ -213,6 +209,17 @@ impl Constant {
 
     pub fn of(self, kind: Type) -> Self {
         Self { kind, ..self }
+    }
+
+    /// The names of the bits; what has none is left out.
+    pub fn flag_names(self) -> Vec<&'static str> {
+        let symbols = self.kind.symbols().iter();
+        symbols.filter(|(bit, _)| self.number & u128::from(*bit) != 0).map(|(_, word)| *word).collect()
+    }
+
+    /// Bits without a name.
+    pub fn nameless(self) -> u128 {
+        self.kind.symbols().iter().fold(self.number, |rest, (bit, _)| rest & !u128::from(*bit))
     }
 
     /// The octets of a name, as the kernel stores it: the first is the lowest of the number.

@@ -5,11 +5,11 @@
 //! dropped when a field of that layer follows, unless a statement that is no match came between.
 
 use super::super::expr::{Data, Expr, Register, VERDICT};
+use super::super::names::header::{self, Header};
+use super::super::names::{Order, Type, extension as options};
 use super::super::{Family, Rule, Set, Table};
-use super::datatype::{Order, Type};
 use super::elements::{Elements, Part, single};
 use super::field::{self, Field, Source};
-use super::header::{self, Header};
 use super::{Constant, Statement, Value};
 
 /// Layers a match may tell the protocol of: link, network, transport, and what is inside of ICMP.
@@ -122,7 +122,7 @@ impl<'a> Rebuild<'a> {
             loads => match (self.loaded(loads), loads.loads_into()) {
                 (Some(field), Some(dreg)) => self.load(dreg, Value::Field(field)),
                 (None, Some(dreg)) if dreg != VERDICT => {
-                    self.load(dreg, unknown(super::super::text::raw(loads)));
+                    self.load(dreg, unknown(loads.raw()));
                 }
                 _ => self.action(loads),
             },
@@ -137,7 +137,7 @@ impl<'a> Rebuild<'a> {
             Expr::Payload { base, offset, len, .. } => {
                 Some(field::payload(*base, offset.saturating_mul(8), len.saturating_mul(8)))
             }
-            Expr::Exthdr { field, .. } => Some(extension(*field, None)),
+            Expr::Exthdr { field, .. } => Some(field::extension(*field, None)),
             Expr::Fib { result, flags, .. } => field::fib(*result, *flags),
             Expr::Rt { key, .. } => field::rt(*key),
             Expr::Socket { key, level, .. } => field::socket(*key, *level),
@@ -150,10 +150,7 @@ impl<'a> Rebuild<'a> {
                 Some(Field { source, kind: Type::Integer, order: Order::Host, bits: 32 })
             }
             Expr::Xfrm { key, direction, spnum, .. } => field::xfrm(*key, *direction, *spnum),
-            Expr::Tunnel { key, .. } => {
-                let (name, kind) = if *key == 0 { ("path", Type::Boolean) } else { ("id", Type::Integer) };
-                Some(Field { source: Source::Tunnel(name), kind, order: Order::Host, bits: 32 })
-            }
+            Expr::Tunnel { key, .. } => field::tunnel(*key),
             _ => None,
         }
     }
@@ -267,19 +264,6 @@ impl<'a> Rebuild<'a> {
     }
 }
 
-pub(super) fn extension<'a>(found: super::super::expr::Extension, trimmed: Option<(u32, u32)>) -> Field<'a> {
-    let named = super::extension::named(&found, trimmed);
-    let bits = trimmed.map_or(found.len.saturating_mul(8), |(_, bits)| bits);
-    let presence = super::extension::is_presence(&found);
-    let kind = match named {
-        Some(named) => named.kind,
-        None if presence => Type::Boolean,
-        None => Type::Integer,
-    };
-    let bits = if presence { 8 } else { bits };
-    Field { source: Source::Extension(found, trimmed), kind, order: Order::Network, bits }
-}
-
 /// From here on the value is in this order.
 fn turn(value: &mut Value<'_>, order: Order) {
     match value {
@@ -357,7 +341,7 @@ fn fields_of<'v, 'a>(key: &'v Value<'a>) -> &'v [Value<'a>] {
 
 fn is_presence(value: &Value<'_>) -> bool {
     matches!(value, Value::Field(Field { source: Source::Extension(found, _), .. })
-        if super::extension::is_presence(found))
+        if options::is_presence(found))
 }
 
 pub(super) fn raw_payload<'a>(base: u32, offset: u32, bits: u32) -> Value<'a> {

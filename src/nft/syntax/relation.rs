@@ -1,12 +1,11 @@
 //! Matches: finding the header fields that were compared, and leaving out what only made them findable.
 
 use super::super::expr::{CmpOp, Register, base};
-use super::datatype::{Order, Type};
+use super::super::names::header::{self, Header};
+use super::super::names::{Order, Type, extension};
 use super::dependency;
 use super::elements::{Part, between, single};
-use super::extension;
-use super::field::{Field, Source, header_field};
-use super::header::{self, Header};
+use super::field::{self, Field, Source, header_field};
 use super::rebuild::{INSIDE, Rebuild, parts_of, shape};
 use super::{Constant, Join, Relation, Statement, Value, ones, prefix_len};
 
@@ -261,7 +260,7 @@ impl<'a> Rebuild<'a> {
                     Some(header_field(header, *field))
                 });
                 let known = found.is_some();
-                let mut field = found.unwrap_or_else(|| super::field::payload(base, offset, bits));
+                let mut field = found.unwrap_or_else(|| field::payload(base, offset, bits));
                 field.order = order;
                 let value = Value::Field(field);
                 if known {
@@ -405,7 +404,7 @@ impl<'a> Rebuild<'a> {
                 let at = found.offset.saturating_mul(8).saturating_add(skipped);
                 extension::named(found, Some((at, bits)))?;
                 let layer = if found.space == extension::IPV6 { base::NETWORK } else { base::TRANSPORT };
-                Some((super::rebuild::extension(*found, Some((at, bits))), layer, shift))
+                Some((field::extension(*found, Some((at, bits))), layer, shift))
             }
             _ => None,
         }

@@ -1,17 +1,16 @@
 //! Statements that do something: what the registers they read were given, in their own types.
 
 use super::super::expr::{Data, Expr, NatKind, Register, Verdict, base};
+use super::super::names::words::NETMAP;
+use super::super::names::{Order, Type};
 use super::super::{DataType, Family, Rule};
-use super::datatype::{Order, Type};
-use super::field::Field;
-use super::rebuild::{Rebuild, bits_of, extension, raw_payload, shape, typed_as};
+use super::field::{self, Field};
+use super::rebuild::{Rebuild, bits_of, raw_payload, shape, typed_as};
 use super::relation::octets_between;
 use super::{Constant, InPlace, Join, Nat, Statement, Update, Value, ones};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-/// NF_NAT_RANGE_NETMAP.
-const NETMAP: u32 = 0x40;
 /// NFT_JUMP_STACK_SIZE: the kernel takes no rules that jump deeper.
 const MAX_DEPTH: usize = 16;
 
@@ -21,12 +20,12 @@ impl<'a> Rebuild<'a> {
             Expr::Immediate { data: Data::Verdict(verdict), .. } => {
                 self.in_place(verdict).unwrap_or(Statement::Verdict(verdict))
             }
-            Expr::MetaSet { key, sreg } => match super::field::meta(*key) {
+            Expr::MetaSet { key, sreg } => match field::meta(*key) {
                 Some(field) => self.mangle(field, *sreg),
                 None => Statement::Plain(expr),
             },
             Expr::CtSet { key, sreg, direction } => {
-                match super::field::ct(*key, *direction, self.table.family == Family::IP6) {
+                match field::ct(*key, *direction, self.table.family == Family::IP6) {
                     Some(field) => self.mangle(field, *sreg),
                     None => Statement::Plain(expr),
                 }
@@ -34,8 +33,8 @@ impl<'a> Rebuild<'a> {
             Expr::PayloadSet { base, offset, len, sreg, .. } => {
                 self.mangle_payload(*base, offset.saturating_mul(8), len.saturating_mul(8), *sreg)
             }
-            Expr::ExthdrSet { field, sreg } => self.mangle(extension(*field, None), *sreg),
-            Expr::ExthdrReset { field } => Statement::Reset(extension(*field, None)),
+            Expr::ExthdrSet { field, sreg } => self.mangle(field::extension(*field, None), *sreg),
+            Expr::ExthdrReset { field } => Statement::Reset(field::extension(*field, None)),
             Expr::Nat { .. } => self.nat(expr),
             Expr::Masquerade { port, port_max, flags } => {
                 self.port_nat("masquerade", *port, *port_max, *flags)

@@ -3,15 +3,19 @@
 use std::fmt::Write;
 
 use super::super::attr::{Attributes, array};
+use super::super::names::words::{
+    FAMILIES, OBJECTS, SYNPROXY_FLAGS, TCP_TIMEOUTS, UDP_TIMEOUTS, bit_words, byte_unit, time_unit, word,
+};
+use super::super::names::{Type, hex};
+use super::super::nfta::{ct_expect, ct_helper, ct_timeout, limit, quota, secmark, synproxy};
 use super::super::{Object, ObjectKind};
 use super::Style;
-use super::statement::{SYNPROXY_FLAGS, byte_unit, object_word, time_unit};
-use super::value::{duration, hex};
+use super::time::duration;
 
 impl Style {
     pub fn object(&self, out: &mut String, object: &Object) {
         let kind = object.kind.number();
-        let word = object_word(kind);
+        let word = word(OBJECTS, kind).unwrap_or("object");
         let _ = write!(out, "\t{word} {} {{", object.name);
         self.handle(out, object.handle);
         if let Some(comment) = object.userdata.as_comment() {
@@ -30,49 +34,49 @@ impl Style {
     fn other(&self, out: &mut String, kind: u32, a: Attributes<'_>) {
         let _ = match kind {
             2 => {
-                let (number, unit) = byte_unit(a.u64(1).unwrap_or(0));
-                let over = if a.u32(2).unwrap_or(0) & 1 == 0 { "" } else { "over " };
+                let (number, unit) = byte_unit(a.u64(quota::BYTES).unwrap_or(0));
+                let over = if a.u32(quota::FLAGS).unwrap_or(0) & 1 == 0 { "" } else { "over " };
                 let _ = write!(out, "\t\t{over}{number} {unit}");
-                let (used, unit) = byte_unit(a.u64(4).unwrap_or(0));
+                let (used, unit) = byte_unit(a.u64(quota::CONSUMED).unwrap_or(0));
                 if used == 0 || self.stateless { writeln!(out) } else { writeln!(out, " used {used} {unit}") }
             }
             3 => {
-                let helper = a.text(1).unwrap_or_default();
-                let protocol = protocol_word(a.u8(3).unwrap_or(0));
+                let helper = a.text(ct_helper::NAME).unwrap_or_default();
+                let protocol = protocol_word(a.u8(ct_helper::L4PROTO).unwrap_or(0));
                 let _ = writeln!(out, "\t\ttype \"{helper}\" protocol {protocol}");
-                writeln!(out, "\t\tl3proto {}", family_name(a.u16(2).unwrap_or(0)))
+                writeln!(out, "\t\tl3proto {}", family_word(a.u16(ct_helper::L3PROTO).unwrap_or(0)))
             }
             4 => limit(out, a),
             7 => {
-                let protocol = a.u8(2).unwrap_or(0);
+                let protocol = a.u8(ct_timeout::L4PROTO).unwrap_or(0);
                 let _ = writeln!(out, "\t\tprotocol {}", protocol_word(protocol));
-                let _ = writeln!(out, "\t\tl3proto {}", family_name(a.u16(1).unwrap_or(0)));
+                let _ = writeln!(out, "\t\tl3proto {}", family_word(a.u16(ct_timeout::L3PROTO).unwrap_or(0)));
                 let states: Vec<String> = ct_timeout_states(a)
                     .iter()
                     .map(|(name, seconds)| format!("{name} : {seconds}"))
                     .collect();
                 writeln!(out, "\t\tpolicy = {{ {} }}", states.join(", "))
             }
-            8 => writeln!(out, "\t\t\"{}\"", a.text(1).unwrap_or_default()),
+            8 => writeln!(out, "\t\t\"{}\"", a.text(secmark::CTX).unwrap_or_default()),
             9 => {
-                let _ = writeln!(out, "\t\tprotocol {}", protocol_word(a.u8(2).unwrap_or(0)));
-                let _ = writeln!(out, "\t\tdport {}", a.u16(3).unwrap_or(0));
+                let _ =
+                    writeln!(out, "\t\tprotocol {}", protocol_word(a.u8(ct_expect::L4PROTO).unwrap_or(0)));
+                let _ = writeln!(out, "\t\tdport {}", a.u16(ct_expect::DPORT).unwrap_or(0));
                 // In the host's order, unlike its neighbours.
-                let milliseconds = a.value(4).and_then(|bytes| array(bytes, 0)).map_or(0, u32::from_ne_bytes);
+                let milliseconds = a
+                    .value(ct_expect::TIMEOUT)
+                    .and_then(|bytes| array(bytes, 0))
+                    .map_or(0, u32::from_ne_bytes);
                 let timeout = duration(u64::from(milliseconds), self.numeric_time());
                 let _ = writeln!(out, "\t\ttimeout {timeout}");
-                let _ = writeln!(out, "\t\tsize {}", a.u8(5).unwrap_or(0));
-                writeln!(out, "\t\tl3proto {}", family_name(a.u16(1).unwrap_or(0)))
+                let _ = writeln!(out, "\t\tsize {}", a.u8(ct_expect::SIZE).unwrap_or(0));
+                writeln!(out, "\t\tl3proto {}", family_word(a.u16(ct_expect::L3PROTO).unwrap_or(0)))
             }
             10 => {
-                let flags = a.u32(3).unwrap_or(0);
-                let _ = writeln!(out, "\t\tmss {}", a.u16(1).unwrap_or(0));
-                let _ = writeln!(out, "\t\twscale {}", a.u8(2).unwrap_or(0));
-                let names: Vec<&str> = SYNPROXY_FLAGS
-                    .iter()
-                    .filter(|(bit, _)| flags & bit != 0)
-                    .map(|(_, name)| *name)
-                    .collect();
+                let flags = a.u32(synproxy::FLAGS).unwrap_or(0);
+                let _ = writeln!(out, "\t\tmss {}", a.u16(synproxy::MSS).unwrap_or(0));
+                let _ = writeln!(out, "\t\twscale {}", a.u8(synproxy::WSCALE).unwrap_or(0));
+                let names: Vec<&str> = bit_words(SYNPROXY_FLAGS, flags);
                 if names.is_empty() { Ok(()) } else { writeln!(out, "\t\t{}", names.join(" ")) }
             }
             kind => writeln!(out, "\t\t<kind {kind} {}>", hex(a.0)),
@@ -81,11 +85,11 @@ impl Style {
 }
 
 fn limit(out: &mut String, a: Attributes<'_>) -> std::fmt::Result {
-    let rate = a.u64(1).unwrap_or(0);
-    let per = time_unit(a.u64(2).unwrap_or(1));
-    let burst = a.u32(3).unwrap_or(0);
-    let over = if a.u32(5).unwrap_or(0) & 1 == 0 { "" } else { "over " };
-    if a.u32(4) == Some(1) {
+    let rate = a.u64(limit::RATE).unwrap_or(0);
+    let per = time_unit(a.u64(limit::UNIT).unwrap_or(1));
+    let burst = a.u32(limit::BURST).unwrap_or(0);
+    let over = if a.u32(limit::FLAGS).unwrap_or(0) & 1 == 0 { "" } else { "over " };
+    if a.u32(limit::TYPE) == Some(1) {
         let (rate, unit) = byte_unit(rate);
         write!(out, "\t\trate {over}{rate} {unit}/{per}")?;
         let (burst, unit) = byte_unit(u64::from(burst));
@@ -97,43 +101,20 @@ fn limit(out: &mut String, a: Attributes<'_>) -> std::fmt::Result {
 }
 
 /// NFPROTO_*.
-pub fn family_name(family: u16) -> &'static str {
-    match family {
-        1 => "inet",
-        2 => "ip",
-        3 => "arp",
-        5 => "netdev",
-        7 => "bridge",
-        10 => "ip6",
-        _ => "unknown",
-    }
+pub fn family_word(family: u16) -> &'static str {
+    word(FAMILIES, family.into()).unwrap_or("unknown")
 }
 
 pub fn protocol_word(protocol: u8) -> String {
-    let word = super::super::syntax::Type::InetProto.symbol(u128::from(protocol));
+    let word = Type::InetProto.symbol(u128::from(protocol));
     word.map_or_else(|| protocol.to_string(), str::to_owned)
 }
 
-/// CTA_TIMEOUT_TCP_* and CTA_TIMEOUT_UDP_*, with the kernel's usual seconds, which are not told.
-const TCP_STATES: [(u16, &str, u32); 11] = [
-    (1, "syn_sent", 120),
-    (2, "syn_recv", 60),
-    (3, "established", 432_000),
-    (4, "fin_wait", 120),
-    (5, "close_wait", 60),
-    (6, "last_ack", 30),
-    (7, "time_wait", 120),
-    (8, "close", 10),
-    (9, "syn_sent2", 120),
-    (10, "retrans", 300),
-    (11, "unack", 300),
-];
-const UDP_STATES: [(u16, &str, u32); 2] = [(1, "unreplied", 30), (2, "replied", 120)];
-
 /// The states whose timeout is not the usual one.
 pub fn ct_timeout_states(a: Attributes<'_>) -> Vec<(&'static str, u32)> {
-    let states: &[(u16, &str, u32)] = if a.u8(2) == Some(6) { &TCP_STATES } else { &UDP_STATES };
-    let Some(told) = a.nest(3) else { return Vec::new() };
+    let states: &[(u16, &str, u32)] =
+        if a.u8(ct_timeout::L4PROTO) == Some(6) { TCP_TIMEOUTS } else { UDP_TIMEOUTS };
+    let Some(told) = a.nest(ct_timeout::DATA) else { return Vec::new() };
     let unusual = |(kind, name, usual): &(u16, &'static str, u32)| {
         told.u32(*kind).filter(|seconds| seconds != usual).map(|seconds| (*name, seconds))
     };

@@ -4,48 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::super::expr::{Expr, Verdict};
-use super::super::syntax::{Constant, Entry, Field, Join, Source, Type, Value, extension};
-use super::{Style, statement};
-
-/// Days, hours, … of so many milliseconds; whole seconds when numbers are wanted.
-pub fn duration(milliseconds: u64, numeric: bool) -> String {
-    if numeric {
-        return format!("{}s", milliseconds / 1000);
-    }
-    let mut rest = milliseconds;
-    let mut text = String::new();
-    for (unit, length) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
-        if rest >= length {
-            let _ = write!(text, "{}{unit}", rest / length);
-            rest %= length;
-        }
-    }
-    if text.is_empty() { "0s".to_owned() } else { text }
-}
-
-/// `2020-01-31 10:00:00` of so many nanoseconds since 1970, UTC.
-pub fn date(nanoseconds: u128) -> String {
-    let seconds = i64::try_from(nanoseconds / 1_000_000_000).unwrap_or(i64::MAX);
-    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days since 0000-03-01, in 400-year cycles, so that leap days come last.
-    let shifted = days + 719_468;
-    let cycle = shifted.div_euclid(146_097);
-    let of_cycle = shifted.rem_euclid(146_097);
-    let year = (of_cycle - of_cycle / 1460 + of_cycle / 36_524 - of_cycle / 146_096) / 365;
-    let of_year = of_cycle - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year + cycle * 400 + i64::from(month <= 2);
-    let (hours, minutes, seconds) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02} {hours:02}:{minutes:02}:{seconds:02}")
-}
-
-fn hour(seconds: u128) -> String {
-    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if rest == 0 { format!("{hours:02}:{minutes:02}") } else { format!("{hours:02}:{minutes:02}:{rest:02}") }
-}
+use super::super::expr::Verdict;
+use super::super::names::words::{BASES, FIB_FLAGS, FIB_RESULTS, OSF_TTL, bit_words, word};
+use super::super::names::{Type, extension, hex};
+use super::super::syntax::{Constant, Entry, Field, Join, Source, Value};
+use super::Style;
+use super::plain::plain;
+use super::time::{date, duration, hour};
 
 /// As inet_ntop(3) has it: an embedded IPv4 address where the rest is zero.
 pub fn ipv6(number: u128) -> String {
@@ -165,6 +130,20 @@ impl Style {
         }
     }
 
+    /// A value by itself.
+    pub fn value_text(&self, value: &Value<'_>) -> String {
+        let mut out = String::new();
+        self.value(&mut out, value);
+        out
+    }
+
+    /// A field by itself.
+    pub fn field_text(&self, field: &Field<'_>) -> String {
+        let mut out = String::new();
+        self.field(&mut out, field);
+        out
+    }
+
     pub(super) fn value(&self, out: &mut String, value: &Value<'_>) {
         match value {
             Value::Field(field) => self.field(out, field),
@@ -237,7 +216,7 @@ impl Style {
         self.value(out, &entry.key);
         for expr in &entry.element.exprs {
             out.push(' ');
-            statement::plain(out, expr, self.stateless);
+            plain(out, expr, self.stateless);
         }
         if let Some(timeout) = entry.element.timeout.filter(|timeout| *timeout != 0) {
             let _ = write!(out, " timeout {}", duration(timeout, self.numeric_time()));
@@ -276,17 +255,24 @@ impl Style {
                 write!(out, "ct {direction}{family}{name}")
             }
             Source::Header { header, field } => write!(out, "{} {}", header.name, field.name),
-            Source::Payload(base, offset, bits) => write!(out, "@{},{offset},{bits}", base_name(*base)),
+            Source::Payload(base, offset, bits) => {
+                write!(out, "@{},{offset},{bits}", word(BASES, *base).unwrap_or("?"))
+            }
             Source::Extension(found, trimmed) => return extension_text(out, found, *trimmed),
             Source::Rt { name, family: None } => write!(out, "rt {name}"),
             Source::Rt { name, family: Some(family) } => write!(out, "rt {family} {name}"),
             Source::Fib { flags, result } => {
-                write!(out, "fib {} {}", fib_flags(*flags).join(" . "), fib_result(*result))
+                write!(
+                    out,
+                    "fib {} {}",
+                    bit_words(FIB_FLAGS, *flags).join(" . "),
+                    word(FIB_RESULTS, *result).unwrap_or("unknown")
+                )
             }
             Source::Socket { name, level: None } => write!(out, "socket {name}"),
             Source::Socket { name, level: Some(level) } => write!(out, "socket {name} level {level}"),
             Source::Osf { ttl, version } => {
-                let ttl = osf_ttl(*ttl).map_or(String::new(), |word| format!("ttl {word} "));
+                let ttl = word(OSF_TTL, u32::from(*ttl)).map_or(String::new(), |word| format!("ttl {word} "));
                 write!(out, "osf {ttl}{}", if *version { "version" } else { "name" })
             }
             Source::Numgen { random, modulus, offset } => {
@@ -319,47 +305,10 @@ impl Style {
     }
 }
 
-pub fn base_name(base: u32) -> &'static str {
-    ["ll", "nh", "th", "ih"].get(usize::try_from(base).unwrap_or(9)).copied().unwrap_or("?")
-}
-
-pub fn fib_flags(flags: u32) -> Vec<&'static str> {
-    let names = [(1, "saddr"), (2, "daddr"), (4, "mark"), (8, "iif"), (0x10, "oif")];
-    names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect()
-}
-
-pub fn fib_result(result: u32) -> &'static str {
-    match result {
-        1 => "oif",
-        2 => "oifname",
-        3 => "type",
-        _ => "unknown",
-    }
-}
-
-pub fn osf_ttl(ttl: u8) -> Option<&'static str> {
-    match ttl {
-        1 => Some("loose"),
-        2 => Some("skip"),
-        _ => None,
-    }
-}
-
-/// What an extension is called by itself.
-pub fn extension_space(space: u32) -> &'static str {
-    match space {
-        extension::IPV6 => "exthdr",
-        extension::TCP => "tcp option",
-        extension::IPV4 => "ip option",
-        extension::SCTP => "sctp chunk",
-        _ => "dccp option",
-    }
-}
-
 fn extension_text(out: &mut String, found: &super::super::expr::Extension, trimmed: Option<(u32, u32)>) {
     let named = extension::named(found, trimmed);
     let presence = extension::is_presence(found);
-    let space = extension_space(found.space);
+    let space = extension::space_word(found.space);
     let bits = (found.offset.saturating_mul(8), found.len.saturating_mul(8));
     let _ = match named.and_then(|named| Some((named.name, named.field?.0))) {
         // IPv6 extension headers stand by themselves.
@@ -393,19 +342,8 @@ pub(super) fn verdict_text(out: &mut String, verdict: &Verdict) {
     let _ = write!(out, "{verdict}");
 }
 
-/// The names of the bits; what has none as a number.
-pub fn flag_names(flags: Constant) -> Vec<&'static str> {
-    let symbols = flags.kind.symbols().iter();
-    symbols.filter(|(bit, _)| flags.number & u128::from(*bit) != 0).map(|(_, word)| *word).collect()
-}
-
-/// Bits without a name.
-pub fn nameless(flags: Constant) -> u128 {
-    flags.kind.symbols().iter().fold(flags.number, |rest, (bit, _)| rest & !u128::from(*bit))
-}
-
 fn flag_words(out: &mut String, flags: Constant, join: Join, numeric: bool) {
-    let (names, rest) = (flag_names(flags), nameless(flags));
+    let (names, rest) = (flags.flag_names(), flags.nameless());
     let between = if join == Join::List { "," } else { " | " };
     if numeric && join != Join::Whole {
         let bits = (0..128).map(|bit| 1u128 << bit).filter(|bit| flags.number & bit != 0);
@@ -441,20 +379,4 @@ fn number(out: &mut String, constant: Constant) {
         }
         _ => write!(out, "{number}"),
     };
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    let mut text = "0x".to_owned();
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-/// An expression nft has no words for here.
-pub fn raw(expr: &Expr) -> String {
-    match expr {
-        Expr::Unknown { name, bytes } => format!("<{name} {}>", hex(bytes)),
-        expr => format!("<{}>", expr.name()),
-    }
 }

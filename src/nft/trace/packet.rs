@@ -9,6 +9,8 @@ use pnet_packet::ipv6::Ipv6Packet;
 use pnet_packet::tcp::TcpPacket;
 use pnet_packet::udp::UdpPacket;
 
+use super::super::names::Type;
+use super::super::names::words::bit_words;
 use crate::net::MacAddr;
 
 /// What can be told of a packet; whatever its headers do not hold is None.
@@ -103,51 +105,36 @@ impl Packet {
     /// `syn,ack` and the like.
     pub fn flag_names(&self) -> Option<String> {
         let flags = self.tcp_flags?;
-        let names = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
-        let set: Vec<&str> =
-            (0..).zip(names).filter(|(bit, _)| flags & 1 << bit != 0).map(|(_, name)| name).collect();
+        let set = bit_words(Type::TcpFlag.symbols(), flags.into());
         Some(if set.is_empty() { "none".to_owned() } else { set.join(",") })
     }
 
     /// `echo-request`, or the numbers.
     pub fn icmp_name(&self) -> Option<String> {
         let (kind, code, id, number) = self.icmp?;
-        let name = match (self.protocol, kind) {
-            (Some(ICMP), 8) | (Some(ICMPV6), 128) => "echo-request",
-            (Some(ICMP), 0) | (Some(ICMPV6), 129) => "echo-reply",
-            (Some(ICMP), 3) | (Some(ICMPV6), 1) => {
-                return Some(format!("destination-unreachable code {code}"));
-            }
-            (Some(ICMPV6), 2) => return Some("packet-too-big".to_owned()),
-            (Some(ICMP), 11) | (Some(ICMPV6), 3) => return Some("time-exceeded".to_owned()),
-            (Some(ICMPV6), 135) => return Some("nd-neighbor-solicit".to_owned()),
-            (Some(ICMPV6), 136) => return Some("nd-neighbor-advert".to_owned()),
-            _ => return Some(format!("type {kind} code {code}")),
+        let symbols = if self.protocol == Some(ICMPV6) { Type::Icmpv6Type } else { Type::IcmpType };
+        let Some(name) = symbols.symbol(kind.into()) else {
+            return Some(format!("type {kind} code {code}"));
         };
-        Some(format!("{name} id {id} seq {number}"))
+        Some(match name {
+            "echo-request" | "echo-reply" => format!("{name} id {id} seq {number}"),
+            "destination-unreachable" => format!("{name} code {code}"),
+            name => name.to_owned(),
+        })
     }
 }
 
-/// The protocols a person names; any other by its number.
-const PROTOCOLS: [(&str, u8); 10] = [
-    ("icmp", ICMP),
-    ("igmp", 2),
-    ("tcp", TCP),
-    ("udp", UDP),
-    ("dccp", 33),
-    ("gre", 47),
-    ("esp", 50),
-    ("icmpv6", ICMPV6),
-    ("sctp", SCTP),
-    ("udplite", 136),
-];
-
+/// A protocol as a person names it; any other by its number.
 pub fn protocol_name(number: u8) -> String {
-    let found = PROTOCOLS.iter().find(|(_, value)| *value == number);
-    found.map_or_else(|| format!("protocol {number}"), |(name, _)| (*name).to_owned())
+    let word = if number == ICMPV6 { Some("icmpv6") } else { Type::InetProto.symbol(number.into()) };
+    word.map_or_else(|| format!("protocol {number}"), str::to_owned)
 }
 
 pub(super) fn protocol_number(word: &str) -> Option<u8> {
-    let found = PROTOCOLS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word));
-    found.map(|(_, number)| *number).or_else(|| word.parse().ok())
+    let word = word.to_ascii_lowercase();
+    match Type::InetProto.number(&word) {
+        _ if word == "icmpv6" => Some(ICMPV6),
+        Some(number) => number.try_into().ok(),
+        None => word.parse().ok(),
+    }
 }

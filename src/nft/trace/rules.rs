@@ -6,7 +6,11 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::super::expr::{CmpOp, Data, Expr, Verdict, base, meta};
+use super::super::build::{
+    IPV4, IPV6, and, cmp, equal, ifname, immediate, load_meta, load_network, load_transport, meta_l4proto,
+    meta_nfproto, prefix_mask,
+};
+use super::super::expr::{CmpOp, Expr, Verdict, meta};
 use super::super::{
     Chain, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, hook, set as kinds, table as flags,
 };
@@ -16,8 +20,6 @@ use crate::net::{IfName, Transport};
 /// Before `raw` (-300) and after defragmentation (-400).
 pub const PRIORITY: i32 = -350;
 
-/// NFT_META_NFTRACE.
-const NFTRACE: u32 = 12;
 const UDPLITE: u8 = 136;
 const DCCP: u8 = 33;
 
@@ -107,9 +109,7 @@ pub fn ruleset(name: &str, filter: &Filter) -> Ruleset {
 fn rules(filter: &Filter, sets: &mut Vec<Set>) -> Vec<Rule> {
     let mut exprs = Vec::new();
     if let Some(iif) = &filter.iif {
-        let mut name = iif.as_str().as_bytes().to_vec();
-        name.resize(16, 0);
-        exprs.extend(equal(Expr::Meta { key: meta::IIFNAME, dreg: 1 }, name));
+        exprs.extend(equal(load_meta(meta::IIFNAME), ifname(iif.as_str())));
     }
     for (net, v4, v6) in [(filter.from, 12, 8), (filter.to, 16, 24)] {
         if let Some(net) = net {
@@ -117,7 +117,7 @@ fn rules(filter: &Filter, sets: &mut Vec<Set>) -> Vec<Rule> {
         }
     }
     if let Some(protocol) = filter.protocol {
-        exprs.extend(equal(Expr::Meta { key: meta::L4PROTO, dreg: 1 }, vec![protocol]));
+        exprs.extend(meta_l4proto(protocol));
     }
     let Some(port) = filter.port else {
         exprs.extend(mark());
@@ -129,53 +129,32 @@ fn rules(filter: &Filter, sets: &mut Vec<Set>) -> Vec<Rule> {
         if filter.protocol.is_none() {
             exprs.extend(has_ports(sets));
         }
-        let load = Expr::Payload { base: base::TRANSPORT, offset, len: 2, dreg: 1 };
-        exprs.extend(equal(load, port.to_be_bytes().to_vec()));
+        exprs.extend(equal(load_transport(offset, 2), port.to_be_bytes().to_vec()));
         exprs.extend(mark());
         rules.push(Rule { exprs, ..Rule::default() });
     }
     rules
 }
 
-fn equal(load: Expr, data: Vec<u8>) -> [Expr; 2] {
-    [load, Expr::Cmp { sreg: 1, op: CmpOp::Eq, data }]
-}
-
 /// `meta nftrace set 1 accept`
 fn mark() -> [Expr; 3] {
-    [
-        Expr::Immediate { dreg: 1, data: Data::Value(vec![1]) },
-        Expr::MetaSet { key: NFTRACE, sreg: 1 },
-        Expr::verdict(Verdict::Accept),
-    ]
+    [immediate(1, vec![1]), Expr::MetaSet { key: meta::NFTRACE, sreg: 1 }, Expr::verdict(Verdict::Accept)]
 }
 
 fn network(net: Net, v4: u32, v6: u32) -> Vec<Expr> {
     let (family, offset, octets) = match net.address {
-        IpAddr::V4(address) => (2, v4, address.octets().to_vec()),
-        IpAddr::V6(address) => (10, v6, address.octets().to_vec()),
+        IpAddr::V4(address) => (IPV4, v4, address.octets().to_vec()),
+        IpAddr::V6(address) => (IPV6, v6, address.octets().to_vec()),
     };
-    let len = u32::try_from(octets.len()).unwrap_or(0);
-    let mut exprs = equal(Expr::Meta { key: meta::NFPROTO, dreg: 1 }, vec![family]).to_vec();
-    exprs.push(Expr::Payload { base: base::NETWORK, offset, len, dreg: 1 });
-    let mask = mask(octets.len(), net.length);
+    let mut exprs = meta_nfproto(family).to_vec();
+    exprs.push(load_network(offset, u32::try_from(octets.len()).unwrap_or(0)));
+    let mask = prefix_mask(octets.len(), net.length.into()).unwrap_or_else(|| vec![0xff; octets.len()]);
     let data = octets.iter().zip(&mask).map(|(octet, mask)| octet & mask).collect();
     if mask.iter().any(|octet| *octet != 0xff) {
-        exprs.push(Expr::Bitwise { sreg: 1, dreg: 1, len, xor: vec![0; mask.len()], mask });
+        exprs.push(and(mask));
     }
-    exprs.push(Expr::Cmp { sreg: 1, op: CmpOp::Eq, data });
+    exprs.push(cmp(CmpOp::Eq, data));
     exprs
-}
-
-fn mask(octets: usize, length: u8) -> Vec<u8> {
-    let mut left = u32::from(length);
-    let mut mask = Vec::new();
-    for _ in 0..octets {
-        let bits = left.min(8);
-        mask.push(u8::try_from(0xff00_u32 >> bits & 0xff).unwrap_or(0));
-        left -= bits;
-    }
-    mask
 }
 
 /// `meta l4proto { tcp, udp, … }`
@@ -187,5 +166,5 @@ fn has_ports(sets: &mut Vec<Set>) -> [Expr; 2] {
     let keys = protocols.into_iter().map(|protocol| vec![protocol]).collect();
     sets.push(Set::anonymous(&name, kinds::INET_PROTO, keys));
     let lookup = Expr::Lookup { set: name, sreg: 1, dreg: None, inverted: false };
-    [Expr::Meta { key: meta::L4PROTO, dreg: 1 }, lookup]
+    [load_meta(meta::L4PROTO), lookup]
 }

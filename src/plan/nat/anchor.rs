@@ -1,8 +1,9 @@
 //! What keeps connections translated while our own table is gone.
 
+use crate::nft::build::ct_state;
 use crate::nft::{Chain, Expr, Hook, Policy, Rule, Ruleset, Table, Userdata, Verdict, hook, table};
 
-use super::matches::{INVALID, state};
+use super::matches::INVALID;
 use super::{FAMILY, PRIORITY_DSTNAT, PRIORITY_SRCNAT};
 
 /// A second table, without rules that do anything: it belongs to the socket that made it, so nobody else's `flush
@@ -25,7 +26,7 @@ pub fn anchor() -> Ruleset {
     };
     let mut chains: Vec<Chain> = hooks.into_iter().map(chain).collect();
     if let Some(first) = chains.first_mut() {
-        let mut tracked = state(INVALID).to_vec();
+        let mut tracked = ct_state(INVALID).to_vec();
         tracked.push(Expr::verdict(Verdict::Continue));
         first.rules.push(Rule::new(tracked, "changes nothing; what it asks keeps connections tracked"));
     }

@@ -19,12 +19,13 @@ use std::net::Ipv4Addr;
 
 use crate::config::Network;
 use crate::net::{Port, Transport};
-use crate::nft::expr::{CmpOp, base, meta};
+use crate::nft::build::{IPV6, cmp, ct_state, ifname, load_network, meta_nfproto};
+use crate::nft::expr::{CmpOp, meta};
 use crate::nft::{Chain, Expr, Rule, Verdict, hook, set};
 
 use super::matches::{
-    DADDR, ESTABLISHED, INVALID, RELATED, SADDR, address, dropped, echo_request, field, interface, name_of,
-    nfproto6, not_of, state, within,
+    DADDR, ESTABLISHED, INVALID, RELATED, SADDR, address, dropped, echo_request, field, interface, not_of,
+    within,
 };
 use super::{Build, TRANSPORTS, ports_of};
 
@@ -55,7 +56,7 @@ impl Build {
     /// All that comes by the bridge, the pod's own stack and the world alike.
     pub(super) fn raw(&mut self) {
         let bridge = &self.names.bridge;
-        let mut ipv6 = nfproto6().to_vec();
+        let mut ipv6 = meta_nfproto(IPV6).to_vec();
         ipv6.extend(interface(meta::IIFNAME, CmpOp::Eq, bridge));
         ipv6.extend(dropped());
         let mut spoofed = interface(meta::IIFNAME, CmpOp::Eq, bridge);
@@ -64,7 +65,7 @@ impl Build {
         spoofed.extend(dropped());
         let mut past = within(DADDR, self.names.network);
         past.extend(interface(meta::IIFNAME, CmpOp::Neq, bridge));
-        past.push(Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: name_of("lo") });
+        past.push(cmp(CmpOp::Neq, ifname("lo")));
         past.extend(dropped());
         let rules = vec![
             Rule::new(ipv6, "from the guest: IPv6, of which it has none here"),
@@ -92,7 +93,7 @@ impl Build {
     /// The sender is the guest: `raw` has seen to it.
     fn opened(&mut self) -> Vec<Rule> {
         let gateway = self.names.mapping.gateway;
-        let mut answers = state(ESTABLISHED | RELATED).to_vec();
+        let mut answers = ct_state(ESTABLISHED | RELATED).to_vec();
         answers.push(Expr::verdict(Verdict::Accept));
         let mut ping = address(DADDR, CmpOp::Eq, gateway);
         ping.extend(echo_request());
@@ -123,7 +124,7 @@ impl Build {
     /// What is not forwarded, whoever sent it.
     pub(super) fn unfit(&self) -> Vec<Rule> {
         let names = &self.names;
-        let mut invalid = state(INVALID | RELATED).to_vec();
+        let mut invalid = ct_state(INVALID | RELATED).to_vec();
         invalid.push(Expr::verdict(Verdict::Jump(INVALID_CHAIN.to_owned())));
         let mut rules =
             vec![Rule::new(invalid, "of no connection, or about one: what is not the guest's is dropped")];
@@ -148,7 +149,7 @@ impl Build {
     /// A chain of its own, so that what is valid pays one comparison: NAT passes these packets by.
     pub(super) fn invalid(&mut self) {
         let mut invalid = interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge);
-        invalid.extend(state(INVALID));
+        invalid.extend(ct_state(INVALID));
         invalid.extend(dropped());
         let rules = vec![
             Rule::new(invalid, "from the guest, of no connection: it would leave untranslated"),
@@ -160,7 +161,7 @@ impl Build {
     /// An ICMP error that quotes a packet of somebody else's: who sends it there believes that it is of the way there.
     fn foreign_errors(&self) -> Rule {
         let mut exprs = interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge);
-        exprs.extend(state(RELATED));
+        exprs.extend(ct_state(RELATED));
         exprs.extend(not_of(self.names.mapping.guest));
         exprs.extend(dropped());
         Rule::new(exprs, "from the guest: errors about connections that are not its own")
@@ -170,7 +171,7 @@ impl Build {
     pub(super) fn arp(&mut self) {
         let senders = [Ipv4Addr::UNSPECIFIED, self.names.mapping.guest];
         let mut own = interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge);
-        own.push(Expr::Payload { base: base::NETWORK, offset: ARP_SENDER, len: 4, dreg: 1 });
+        own.push(load_network(ARP_SENDER, 4));
         own.push(self.one_of(set::IPV4_ADDR, senders.map(|address| address.octets().to_vec()).to_vec()));
         own.push(Expr::verdict(Verdict::Accept));
         let mut rules = vec![Rule::new(own, "from the guest: its address, or none yet (RFC 5227)")];

@@ -3,11 +3,14 @@
 use std::net::Ipv4Addr;
 
 use crate::net::{IfName, Ipv4Prefix};
-use crate::nft::expr::{CmpOp, Extension, NatKind, base, ct, meta};
-use crate::nft::{Data, Expr, Rule, Verdict};
+use crate::nft::build::{
+    IPV4, and, any_bit, cmp, ct_status, equal, ifname, immediate, load_meta, load_network, load_transport,
+    meta_l4proto, meta_nfproto,
+};
+use crate::nft::expr::{CmpOp, Extension, NatKind, ct};
+use crate::nft::names::key::rt;
+use crate::nft::{Expr, Rule, Verdict};
 
-pub(super) const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
 /// Offsets in the IPv4 header.
 pub(super) const SADDR: u32 = 12;
 pub(super) const DADDR: u32 = 16;
@@ -24,68 +27,26 @@ const ICMP: u8 = 1;
 const ECHO_REQUEST: u8 = 8;
 pub(super) const TCP: u8 = 6;
 const TCP_SYN: u8 = 2;
-/// NFT_RT_TCPMSS.
-const RT_TCPMSS: u32 = 3;
-
-/// `meta nfproto ipv4`
-pub(super) fn nfproto() -> Vec<Expr> {
-    vec![
-        Expr::Meta { key: meta::NFPROTO, dreg: 1 },
-        Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: vec![AF_INET] },
-    ]
-}
-
-/// `meta l4proto …`
-pub(super) fn protocol(number: u8) -> Vec<Expr> {
-    vec![Expr::Meta { key: meta::L4PROTO, dreg: 1 }, Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: vec![number] }]
-}
 
 /// `ip saddr …` or `ip daddr …`
 pub(super) fn address(offset: u32, op: CmpOp, address: Ipv4Addr) -> Vec<Expr> {
-    let mut exprs = nfproto();
+    let mut exprs = meta_nfproto(IPV4).to_vec();
     exprs.extend(field(offset, op, address));
     exprs
 }
 
 /// The same, of a packet that is known to be IPv4's.
 pub(super) fn field(offset: u32, op: CmpOp, address: Ipv4Addr) -> [Expr; 2] {
-    [
-        Expr::Payload { base: base::NETWORK, offset, len: 4, dreg: 1 },
-        Expr::Cmp { sreg: 1, op, data: address.octets().to_vec() },
-    ]
+    [load_network(offset, 4), cmp(op, address.octets().to_vec())]
 }
 
 pub(super) fn interface(key: u32, op: CmpOp, name: &IfName) -> Vec<Expr> {
-    vec![Expr::Meta { key, dreg: 1 }, Expr::Cmp { sreg: 1, op, data: name_of(name.as_str()) }]
-}
-
-/// An interface's name, as a register holds it.
-pub(super) fn name_of(interface: &str) -> Vec<u8> {
-    let mut name = interface.as_bytes().to_vec();
-    name.resize(16, 0);
-    name
-}
-
-/// `meta nfproto ipv6`
-pub(super) fn nfproto6() -> [Expr; 2] {
-    [Expr::Meta { key: meta::NFPROTO, dreg: 1 }, Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: vec![AF_INET6] }]
+    vec![load_meta(key), cmp(op, ifname(name.as_str()))]
 }
 
 /// `icmp type echo-request`
 pub(super) fn echo_request() -> Vec<Expr> {
-    let mut exprs = protocol(ICMP);
-    exprs.push(Expr::Payload { base: base::TRANSPORT, offset: 0, len: 1, dreg: 1 });
-    exprs.push(Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: vec![ECHO_REQUEST] });
-    exprs
-}
-
-/// `ct state …`: one of them.
-pub(super) fn state(bits: u32) -> [Expr; 3] {
-    [
-        Expr::Ct { key: ct::STATE, dreg: 1, direction: None },
-        Expr::Bitwise { sreg: 1, dreg: 1, len: 4, mask: bits.to_ne_bytes().to_vec(), xor: vec![0; 4] },
-        Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: vec![0; 4] },
-    ]
+    [meta_l4proto(ICMP), equal(load_transport(0, 1), vec![ECHO_REQUEST])].concat()
 }
 
 /// `ct original ip saddr != … ct reply ip saddr != …`: a connection that this address is no end of.
@@ -93,7 +54,7 @@ pub(super) fn not_of(end: Ipv4Addr) -> Vec<Expr> {
     let from = |direction| {
         [
             Expr::Ct { key: ct::SRC_IP, dreg: 1, direction: Some(direction) },
-            Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: end.octets().to_vec() },
+            cmp(CmpOp::Neq, end.octets().to_vec()),
         ]
     };
     [ORIGINAL, REPLY].into_iter().flat_map(from).collect()
@@ -101,12 +62,12 @@ pub(super) fn not_of(end: Ipv4Addr) -> Vec<Expr> {
 
 /// `ip saddr` or `ip daddr` within a network.
 pub(super) fn within(offset: u32, network: Ipv4Prefix) -> Vec<Expr> {
-    let mut exprs = nfproto();
+    let mut exprs = meta_nfproto(IPV4).to_vec();
     let mask = network.mask().octets();
     exprs.extend([
-        Expr::Payload { base: base::NETWORK, offset, len: 4, dreg: 1 },
-        Expr::Bitwise { sreg: 1, dreg: 1, len: 4, mask: mask.to_vec(), xor: vec![0; 4] },
-        Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: network.network().octets().to_vec() },
+        load_network(offset, 4),
+        and(mask.to_vec()),
+        cmp(CmpOp::Eq, network.network().octets().to_vec()),
     ]);
     exprs
 }
@@ -117,21 +78,17 @@ pub(super) fn dropped() -> [Expr; 2] {
 }
 
 /// `ct status dnat`
-pub(super) fn was_dnat() -> Vec<Expr> {
-    vec![
-        Expr::Ct { key: ct::STATUS, dreg: 1, direction: None },
-        Expr::Bitwise { sreg: 1, dreg: 1, len: 4, mask: STATUS_DNAT.to_ne_bytes().to_vec(), xor: vec![0; 4] },
-        Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: vec![0; 4] },
-    ]
+pub(super) fn was_dnat() -> [Expr; 3] {
+    ct_status(STATUS_DNAT)
 }
 
 /// `snat ip to …` or `dnat ip to …`, all protocols.
 pub(super) fn nat(kind: NatKind, to: Ipv4Addr) -> [Expr; 2] {
     [
-        Expr::Immediate { dreg: 1, data: Data::Value(to.octets().to_vec()) },
+        immediate(1, to.octets().to_vec()),
         Expr::Nat {
             kind,
-            family: u32::from(AF_INET),
+            family: u32::from(IPV4),
             addr: Some(1),
             addr_max: None,
             port: None,
@@ -147,15 +104,15 @@ pub(super) fn masquerade() -> Expr {
 
 /// `snat ip to …:FIRST-LAST`, or `masquerade to :FIRST-LAST`; of a packet that has ports.
 pub(super) fn from_ports(to: Option<Ipv4Addr>, (first, last): (u16, u16)) -> Vec<Expr> {
-    let port = |dreg, port: u16| Expr::Immediate { dreg, data: Data::Value(port.to_be_bytes().to_vec()) };
+    let port = |dreg, port: u16| immediate(dreg, port.to_be_bytes().to_vec());
     match to {
         Some(to) => vec![
-            Expr::Immediate { dreg: 1, data: Data::Value(to.octets().to_vec()) },
+            immediate(1, to.octets().to_vec()),
             port(2, first),
             port(3, last),
             Expr::Nat {
                 kind: NatKind::Snat,
-                family: u32::from(AF_INET),
+                family: u32::from(IPV4),
                 addr: Some(1),
                 addr_max: None,
                 port: Some(2),
@@ -176,13 +133,11 @@ pub(super) fn from_ports(to: Option<Ipv4Addr>, (first, last): (u16, u16)) -> Vec
 /// `tcp flags syn counter tcp option maxseg size set rt mtu`: SYN and SYN-ACK; the kernel only ever lowers it.
 pub(super) fn clamp(key: u32, bridge: &IfName, comment: &str) -> Rule {
     let mut exprs = interface(key, CmpOp::Eq, bridge);
-    exprs.extend(protocol(TCP));
+    exprs.extend(meta_l4proto(TCP));
+    exprs.extend(any_bit(load_transport(13, 1), vec![TCP_SYN]));
     exprs.extend([
-        Expr::Payload { base: base::TRANSPORT, offset: 13, len: 1, dreg: 1 },
-        Expr::Bitwise { sreg: 1, dreg: 1, len: 1, mask: vec![TCP_SYN], xor: vec![0] },
-        Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: vec![0] },
         Expr::counter(),
-        Expr::Rt { key: RT_TCPMSS, dreg: 1 },
+        Expr::Rt { key: rt::TCPMSS, dreg: 1 },
         Expr::Byteorder { sreg: 1, dreg: 1, hton: true, len: 2, size: 2 },
         Expr::ExthdrSet { field: Extension { space: 1, kind: 2, offset: 2, len: 2, flags: 0 }, sreg: 1 },
     ]);

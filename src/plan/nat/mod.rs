@@ -26,14 +26,12 @@ use std::net::Ipv4Addr;
 use crate::config::{Config, MetadataAddress};
 use crate::facts::NetFacts;
 use crate::net::{IfName, Ipv4Prefix, Mapping, Port, Transport};
-use crate::nft::expr::{CmpOp, NatKind, base, meta};
+use crate::nft::build::{IPV4, cmp, load_network, load_transport, meta_l4proto, meta_nfproto};
+use crate::nft::expr::{CmpOp, NatKind, meta};
 use crate::nft::{
     Chain, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set, table,
 };
-use matches::{
-    DADDR, SADDR, address, clamp, dropped, from_ports, interface, masquerade, nat, nfproto, protocol,
-    was_dnat,
-};
+use matches::{DADDR, SADDR, address, clamp, dropped, from_ports, interface, masquerade, nat, was_dnat};
 
 use super::LinkPlan;
 
@@ -293,8 +291,8 @@ impl Build {
     }
 
     fn ports(&mut self, offset: u32, transport: Transport, ports: Vec<Vec<u8>>) -> Vec<Expr> {
-        let mut exprs = protocol(transport.number());
-        exprs.push(Expr::Payload { base: base::TRANSPORT, offset, len: 2, dreg: 1 });
+        let mut exprs = meta_l4proto(transport.number()).to_vec();
+        exprs.push(load_transport(offset, 2));
         exprs.push(self.one_of(set::INET_SERVICE, ports));
         exprs
     }
@@ -303,8 +301,8 @@ impl Build {
     fn addressed_to_pod(&mut self) -> Vec<Expr> {
         let pod: Vec<Vec<u8>> =
             self.names.mapping.pod.iter().map(|address| address.octets().to_vec()).collect();
-        let mut exprs = nfproto();
-        exprs.push(Expr::Payload { base: base::NETWORK, offset: DADDR, len: 4, dreg: 1 });
+        let mut exprs = meta_nfproto(IPV4).to_vec();
+        exprs.push(load_network(DADDR, 4));
         exprs.push(self.one_of(set::IPV4_ADDR, pod));
         exprs
     }
@@ -313,7 +311,7 @@ impl Build {
     fn one_of(&mut self, kind: u32, mut keys: Vec<Vec<u8>>) -> Expr {
         keys.sort_unstable();
         if let [key] = keys.as_slice() {
-            return Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: key.clone() };
+            return cmp(CmpOp::Eq, key.clone());
         }
         let name = format!("__set{}", self.table.sets.len());
         self.table.sets.push(Set::anonymous(&name, kind, keys));

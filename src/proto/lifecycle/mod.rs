@@ -5,15 +5,17 @@
 
 mod halt;
 mod outcome;
+mod pulse;
 mod report;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::qmp::{Command, Event, RunState, Shutdown, Version};
-use halt::Pulse;
-pub use halt::{ANSWER_WITHIN, ASK_EVERY, CONTINUE_EVERY, DiskError, ERRORS_EVERY, Halt, LASTS};
+pub use halt::{ANSWER_WITHIN, DiskError, Halt};
 pub use outcome::{By, Exit, Fault, Outcome};
+use pulse::Pulse;
+pub use pulse::{ASK_EVERY, CONTINUE_EVERY, ERRORS_EVERY, LASTS};
 pub use report::Report;
 
 /// Between two presses of the power button: a guest that is still booting ignores the first ones.

@@ -321,7 +321,12 @@ fn what_rules_set_is_what_later_rules_find() {
         ("ip ttl set 3", "ip ttl 3 drop", 1, "dropped"),
         ("ip protocol set 17", "accept", 3, "another protocol, length or offset"),
         ("ip saddr set 9.9.9.9", "ip saddr 9.9.9.9 drop", 1, "dropped"),
-        ("accept", "ip saddr set 9.9.9.9; ct reply ip daddr 9.9.9.9 drop", 3, "ct reply daddr is not known"),
+        (
+            "accept",
+            "ip saddr set 9.9.9.9; ct reply ip daddr 9.9.9.9 drop",
+            3,
+            "ct reply ip daddr is not known",
+        ),
         // Sets.
         ("add @seen { ip saddr }", "ip saddr @seen drop", 1, "dropped"),
         ("add @seen { ip saddr }; delete @seen { ip saddr }", "ip saddr @seen drop", 0, "accepted"),

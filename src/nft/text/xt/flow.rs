@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::super::syntax::ones;
-use super::super::value::date;
+use super::super::time::date;
 use super::info::Info;
 use super::not;
 

@@ -1,7 +1,8 @@
 //! Targets.
 
 use super::super::super::expr::Expr;
-use super::super::statement::{nat_flags, plain};
+use super::super::super::names::words::{NAT_FLAGS, QUEUE_FLAGS, bit_words};
+use super::super::plain::plain;
 use super::info::Info;
 use super::range;
 
@@ -125,7 +126,7 @@ fn nat(verb: &str, info: &Info<'_>) -> Option<String> {
     if !to.is_empty() {
         text.push_str(&format!(" to {to}"));
     }
-    let flags = nat_flags(flags);
+    let flags = bit_words(NAT_FLAGS, flags);
     if !flags.is_empty() {
         text.push_str(&format!(" {}", flags.join(",")));
     }
@@ -184,6 +185,6 @@ fn queue(info: &Info<'_>) -> Option<String> {
     let (first, total) = (info.u16(0)?, info.u16(2)?);
     let flags = if info.revision == 1 { 0 } else { info.u16(4)? };
     let queues = range(first, first.checked_add(total.max(1) - 1)?);
-    let flags = super::super::statement::queue_flags(flags).join(",");
+    let flags = bit_words(QUEUE_FLAGS, u32::from(flags)).join(",");
     Some(format!("queue num {queues} {flags}").trim_end().to_owned())
 }

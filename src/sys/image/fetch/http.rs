@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::client::{Answer, Client};
 use super::range::{Extent, Resume, validator};
-use super::save::save;
+use super::save::{Keep, save};
 use super::stream::Stream;
 use super::{End, Error, Progress, Request, at};
 use crate::config::Url;
@@ -163,17 +163,6 @@ impl Download<'_> {
             _ => Err(answer.bad_status()),
         }
     }
-}
-
-/// Where a part came from: written before its first byte.
-pub(super) struct Keep<'a> {
-    /// Its fingerprint: what is on a volume is read by others.
-    pub url: &'a str,
-    pub note: &'a Path,
-    pub boot: &'a str,
-    pub validator: Option<&'a str>,
-    /// The length of the whole, so that the next start holds the server to it.
-    pub total: Option<u64>,
 }
 
 /// A fingerprint, a validator as long as a header may be, a boot's id, a length.

@@ -5,10 +5,20 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::super::{Beneath, create};
-use super::http::Keep;
 use super::stream::Stream;
 use super::unpack::{copy, packing, unpack, within};
 use super::{End, Error, Progress, Request, at};
+
+/// Where a part came from: written before its first byte.
+pub(super) struct Keep<'a> {
+    /// Its fingerprint: what is on a volume is read by others.
+    pub url: &'a str,
+    pub note: &'a Path,
+    pub boot: &'a str,
+    pub validator: Option<&'a str>,
+    /// The length of the whole, so that the next start holds the server to it.
+    pub total: Option<u64>,
+}
 
 /// Streams into the part: looks at the beginning, unpacks, writes, compares the digest, syncs.
 pub(super) fn save(

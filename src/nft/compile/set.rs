@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Why;
 use super::kind::{Kind, Span, what};
 use crate::nft::expr::{Data, Verdict};
+use crate::nft::names::Type;
 use crate::nft::{DataType, Element, Set, Userdata, set};
 
 /// NFT_SET_ELEM_INTERVAL_END, _CATCHALL.
@@ -165,7 +166,7 @@ pub fn finish(made: &mut Set, kinds: &[Kind], values: Option<Values>) -> Result<
     let interval = made.flags & set::INTERVAL != 0;
     if let [kind] = kinds {
         // nft takes names of interfaces for text in the host's order.
-        if kind.is_host() || *kind == Kind::IfName {
+        if kind.is_host() || kind.kind == Type::IfName {
             byte_order(made, KEY_BYTE_ORDER, if interval { NETWORK_ORDER } else { HOST_ORDER });
         }
     } else if interval {
@@ -193,14 +194,16 @@ fn padded(octets: usize, parts: usize) -> usize {
 }
 
 fn kinds(wanted: &SetTypeValue<'_>) -> Vec<Kind> {
-    let kind = |kind: &SetType| match kind {
-        SetType::Ipv4Addr => Kind::Ipv4,
-        SetType::Ipv6Addr => Kind::Ipv6,
-        SetType::EtherAddr => Kind::Ether,
-        SetType::InetProto => Kind::Protocol,
-        SetType::InetService => Kind::Service,
-        SetType::Mark => Kind::Mark,
-        SetType::Ifname => Kind::IfName,
+    let kind = |kind: &SetType| {
+        Kind::from(match kind {
+            SetType::Ipv4Addr => Type::Ipv4,
+            SetType::Ipv6Addr => Type::Ipv6,
+            SetType::EtherAddr => Type::Ether,
+            SetType::InetProto => Type::InetProto,
+            SetType::InetService => Type::InetService,
+            SetType::Mark => Type::Mark,
+            SetType::Ifname => Type::IfName,
+        })
     };
     match wanted {
         SetTypeValue::Single(single) => vec![kind(single)],
@@ -210,16 +213,7 @@ fn kinds(wanted: &SetTypeValue<'_>) -> Vec<Kind> {
 
 /// The kinds of a named set, from its number.
 pub fn kinds_of(key_type: u32) -> Vec<Kind> {
-    let known =
-        [Kind::Ipv4, Kind::Ipv6, Kind::Ether, Kind::Protocol, Kind::Service, Kind::Mark, Kind::IfName];
-    let mut kinds = Vec::new();
-    let mut rest = key_type;
-    while rest != 0 {
-        kinds.extend(known.into_iter().find(|kind| kind.number() == Some(rest & 0x3f)));
-        rest >>= 6;
-    }
-    kinds.reverse();
-    kinds
+    Type::parts(key_type).into_iter().map(Kind::from).collect()
 }
 
 /// Elements for a named set or map.

@@ -7,42 +7,17 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use nftables::expr::{BinaryOperation, Expression, NamedExpression};
 
 use super::Why;
-use super::words::{self, Words};
-use crate::net::{MacAddr, hexadecimal};
+use crate::net::hexadecimal;
+use crate::nft::build::prefix_mask;
+use crate::nft::names::words::{self, Words};
+use crate::nft::names::{Order, Type, symbols};
 
+/// The type of a value, and how a register holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Ipv4,
-    Ipv6,
-    Ether,
-    /// A transport protocol.
-    Protocol,
-    /// A port.
-    Service,
-    IfName,
-    Mark,
-    Family,
-    EtherType,
-    IcmpType,
-    Icmpv6Type,
-    TcpFlags,
-    CtState,
-    CtStatus,
-    CtDirection,
-    FibType,
-    PacketType,
-    /// ARPHRD.
-    LinkType,
-    ArpOperation,
-    Dscp,
-    Boolean,
-    /// Whether a look-up found something.
-    Exists,
-    /// A number of so many octets, in network order or the host's.
-    Number {
-        octets: u32,
-        host: bool,
-    },
+pub struct Kind {
+    pub kind: Type,
+    pub bits: u32,
+    pub order: Order,
 }
 
 /// First and last value, both in network order.
@@ -58,78 +33,33 @@ impl Span {
     }
 }
 
+impl From<Type> for Kind {
+    fn from(kind: Type) -> Self {
+        Self { kind, bits: kind.bits(), order: kind.order() }
+    }
+}
+
 impl Kind {
     pub fn octets(self) -> usize {
-        match self {
-            Self::Ipv4 | Self::Mark | Self::CtState | Self::CtStatus | Self::FibType | Self::Exists => 4,
-            Self::Ipv6 | Self::IfName => 16,
-            Self::Ether => 6,
-            Self::Service | Self::EtherType | Self::LinkType | Self::ArpOperation => 2,
-            Self::Number { octets, .. } => usize::try_from(octets).unwrap_or(0),
-            _ => 1,
-        }
+        usize::try_from(self.bits.div_ceil(8)).unwrap_or(0)
     }
 
-    /// Whether a register holds it in the host's order.
+    /// Whether a register holds it in the host's order, which a single octet has not.
     pub fn is_host(self) -> bool {
-        match self {
-            Self::Mark | Self::CtState | Self::CtStatus | Self::FibType | Self::LinkType | Self::Exists => {
-                true
-            }
-            Self::Number { host, .. } => host,
-            _ => false,
-        }
+        self.order == Order::Host && self.bits > 8 && !self.kind.is_text()
     }
 
     /// Whether values are combinations of bits.
     pub fn is_bits(self) -> bool {
-        matches!(self, Self::TcpFlags | Self::CtState | Self::CtStatus)
+        self.kind.is_bitmask()
     }
 
     /// nft's number of the type (`enum datatypes`), for sets; None where a set needs more than that.
     pub fn number(self) -> Option<u32> {
-        Some(match self {
-            Self::Family => 2,
-            Self::Ipv4 => 7,
-            Self::Ipv6 => 8,
-            Self::Ether => 9,
-            Self::EtherType => 10,
-            Self::ArpOperation => 11,
-            Self::Protocol => 12,
-            Self::Service => 13,
-            Self::IcmpType => 14,
-            Self::TcpFlags => 15,
-            Self::Mark => 19,
-            Self::LinkType => 21,
-            Self::CtState => 26,
-            Self::CtDirection => 27,
-            Self::CtStatus => 28,
-            Self::Icmpv6Type => 29,
-            Self::PacketType => 31,
-            Self::FibType => 38,
-            Self::IfName => 41,
-            Self::Dscp | Self::Boolean | Self::Exists | Self::Number { .. } => return None,
-        })
-    }
-
-    fn words(self) -> Words {
-        match self {
-            Self::Protocol => words::PROTOCOLS,
-            Self::Service => words::SERVICES,
-            Self::Family => words::FAMILIES,
-            Self::EtherType => words::ETHER_TYPES,
-            Self::IcmpType => words::ICMP_TYPES,
-            Self::Icmpv6Type => words::ICMPV6_TYPES,
-            Self::TcpFlags => words::TCP_FLAGS,
-            Self::CtState => words::CT_STATES,
-            Self::CtStatus => words::CT_STATUS,
-            Self::CtDirection => words::CT_DIRECTIONS,
-            Self::FibType => words::FIB_TYPES,
-            Self::PacketType => words::PACKET_TYPES,
-            Self::LinkType => words::LINK_TYPES,
-            Self::ArpOperation => words::ARP_OPERATIONS,
-            Self::Dscp => words::DSCP,
-            _ => &[],
+        match self.kind {
+            Type::Integer | Type::Hex if self.bits.is_multiple_of(8) => Some(Type::Integer as u32),
+            Type::Integer | Type::Hex | Type::Dscp | Type::Ecn | Type::Boolean => None,
+            kind => Some(kind as u32),
         }
     }
 
@@ -146,9 +76,7 @@ impl Kind {
         match expression {
             Expression::String(word) => self.word(word),
             Expression::Number(number) => self.integer(u64::from(*number)),
-            Expression::Boolean(value) if matches!(self, Self::Boolean | Self::Exists) => {
-                self.integer(u64::from(*value))
-            }
+            Expression::Boolean(value) if self.is_truth() => self.integer(u64::from(*value)),
             Expression::List(parts) if self.is_bits() => self.bits(parts),
             Expression::BinaryOperation(operation) => match operation.as_ref() {
                 BinaryOperation::OR(parts) if self.is_bits() => self.bits(parts),
@@ -172,43 +100,54 @@ impl Kind {
             }
             Expression::Named(NamedExpression::Prefix(prefix)) => {
                 let low = self.value(&prefix.addr)?;
-                let mask =
-                    mask(low.len(), prefix.len).ok_or_else(|| format!("a prefix of {} bits", prefix.len))?;
+                let mask = prefix_mask(low.len(), prefix.len)
+                    .ok_or_else(|| format!("a prefix of {} bits", prefix.len))?;
                 let first = low.iter().zip(&mask).map(|(octet, mask)| octet & mask).collect();
                 let high = low.iter().zip(&mask).map(|(octet, mask)| octet | !mask).collect();
                 Ok(Span { low: first, high })
+            }
+            Expression::String(word) if self.kind == Type::IfName && beginning(word).is_some() => {
+                self.names_from(beginning(word).unwrap_or_default())
             }
             single => self.value(single).map(|value| Span { low: value.clone(), high: value }),
         }
     }
 
+    /// Whether true and false are values of it: flags of one octet are numbers to nft.
+    fn is_truth(self) -> bool {
+        self.kind == Type::Boolean || self.kind == Type::Integer && self.bits <= 8
+    }
+
+    /// All names that begin so.
+    fn names_from(self, start: &str) -> Result<Span, Why> {
+        let wrong = || format!("{start:?} and * is no pattern of interface names");
+        let start = Some(start).filter(|start| !start.contains(['\\', '*'])).ok_or_else(wrong)?;
+        let low = name_of(start, 0).ok_or_else(wrong)?;
+        Ok(Span { low, high: name_of(start, 0xff).ok_or_else(wrong)? })
+    }
+
     fn word(self, word: &str) -> Result<Vec<u8>, Why> {
         let wrong = || format!("{word:?} is not {}", self.name());
-        match self {
-            Self::Ipv4 => word.parse::<Ipv4Addr>().map(|a| a.octets().to_vec()).map_err(|_| wrong()),
-            Self::Ipv6 => word.parse::<Ipv6Addr>().map(|a| a.octets().to_vec()).map_err(|_| wrong()),
-            Self::Ether => word.parse::<MacAddr>().map(|mac| mac.0.to_vec()).map_err(|_| wrong()),
-            Self::IfName => {
-                let mut name = word.as_bytes().to_vec();
-                if name.is_empty() || name.len() > 15 || name.contains(&0) {
-                    return Err(wrong());
-                }
-                name.resize(16, 0);
-                Ok(name)
+        match self.kind {
+            Type::Ipv4 => word.parse::<Ipv4Addr>().map(|a| a.octets().to_vec()).map_err(|_| wrong()),
+            Type::Ipv6 => word.parse::<Ipv6Addr>().map(|a| a.octets().to_vec()).map_err(|_| wrong()),
+            Type::Ether => octets(word).ok_or_else(wrong),
+            Type::IfName | Type::Text => {
+                // An asterisk at the end is one of the name's where a backslash says so.
+                let name =
+                    word.strip_suffix("\\*").map_or_else(|| word.to_owned(), |start| format!("{start}*"));
+                name_of(&name, 0).ok_or_else(wrong)
             }
-            _ => {
-                let known = self.words().iter().find(|(name, _)| *name == word);
-                match (known, number(word)) {
-                    (Some((_, value)), _) => self.integer(u64::from(*value)),
-                    (None, Some(value)) => self.integer(value),
-                    (None, None) => Err(wrong()),
-                }
+            Type::ClassId if word.contains(':') => self.integer(class_id(word).ok_or_else(wrong)?),
+            kind => {
+                let known = kind.number(word).or_else(|| words::number(also(kind), word)).map(u64::from);
+                self.integer(known.or_else(|| number(word)).ok_or_else(wrong)?)
             }
         }
     }
 
     fn integer(self, value: u64) -> Result<Vec<u8>, Why> {
-        if matches!(self, Self::Ipv4 | Self::Ipv6 | Self::Ether | Self::IfName) {
+        if matches!(self.kind, Type::Ipv4 | Type::Ipv6 | Type::Ether | Type::IfName | Type::Text) {
             return Err(format!("{value} is not {}", self.name()));
         }
         let bytes = value.to_be_bytes();
@@ -234,17 +173,57 @@ impl Kind {
     }
 
     fn name(self) -> &'static str {
-        match self {
-            Self::Ipv4 => "an IPv4 address",
-            Self::Ipv6 => "an IPv6 address",
-            Self::Ether => "a MAC address",
-            Self::IfName => "an interface name",
-            Self::Protocol => "a protocol known here (use its number)",
-            Self::Service => "a port or a service known here (use its number)",
-            Self::Boolean | Self::Exists => "true or false",
+        match self.kind {
+            Type::Ipv4 => "an IPv4 address",
+            Type::Ipv6 => "an IPv6 address",
+            Type::Ether => "a MAC address",
+            Type::IfName => "an interface name",
+            Type::IfIndex => "an interface's index (a name goes with iifname or oifname)",
+            Type::InetProto => "a protocol known here (use its number)",
+            Type::InetService => "a port or a service known here (use its number)",
+            Type::Boolean => "true or false",
             _ => "a value of this type",
         }
     }
+}
+
+/// The name of an interface as the kernel holds it, filled up to 16 octets.
+fn name_of(name: &str, fill: u8) -> Option<Vec<u8>> {
+    let mut octets = name.as_bytes().to_vec();
+    if octets.is_empty() || octets.len() > 15 || octets.contains(&0) {
+        return None;
+    }
+    octets.resize(16, fill);
+    Some(octets)
+}
+
+/// What is before the asterisk of `eth*`.
+pub fn beginning(word: &str) -> Option<&str> {
+    word.strip_suffix('*').filter(|start| !start.ends_with('\\'))
+}
+
+/// `01:00:5e:00:00:00`: any six octets, an address of several or a mask too.
+fn octets(word: &str) -> Option<Vec<u8>> {
+    let octet = |digits: &str| (digits.len() <= 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten();
+    word.split(':').map(octet).collect::<Option<Vec<u8>>>().filter(|octets| octets.len() == 6)
+}
+
+/// Words that nft takes besides those it lists.
+fn also(kind: Type) -> Words {
+    match kind {
+        Type::InetService => symbols::INET_SERVICE,
+        Type::InetProto => &[(58, "icmpv6"), (108, "comp")],
+        Type::EtherType => &[(0x8100, "vlan")],
+        Type::PktType => &[(0, "unicast")],
+        _ => &[],
+    }
+}
+
+/// `1:10`, both hexadecimal.
+fn class_id(word: &str) -> Option<u64> {
+    let (major, minor) = word.split_once(':')?;
+    let half = |digits: &str| u16::from_str_radix(digits, 16).ok().map(u64::from);
+    Some(half(major)? << 16 | half(minor)?)
 }
 
 fn number(word: &str) -> Option<u64> {
@@ -252,18 +231,6 @@ fn number(word: &str) -> Option<u64> {
         Some(digits) => hexadecimal(digits),
         None => word.parse().ok(),
     }
-}
-
-/// So many ones, then zeros; None when they are more than the octets hold.
-pub fn mask(octets: usize, length: u32) -> Option<Vec<u8>> {
-    let mut left = length;
-    let mut mask = Vec::new();
-    for _ in 0..octets {
-        let bits = left.min(8);
-        mask.push(u8::try_from(0xff00_u32 >> bits & 0xff).ok()?);
-        left -= bits;
-    }
-    (left == 0).then_some(mask)
 }
 
 /// What an expression is, for a message.

@@ -1,7 +1,18 @@
 //! Fields that are not at a fixed place: IPv6 extension headers, TCP and IPv4 options, SCTP chunks.
 
-use super::super::expr::Extension;
 use super::datatype::Type::{self, *};
+
+/// A header option or extension header field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Extension {
+    /// 0 IPv6 extension header, 1 TCP option, 2 IPv4 option, 3 SCTP chunk, 4 DCCP option.
+    pub space: u32,
+    pub kind: u8,
+    pub offset: u32,
+    pub len: u32,
+    /// 1: match presence only.
+    pub flags: u32,
+}
 
 /// Where the field was found, as nft names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,4 +229,15 @@ pub fn name_of(space: u32, kind: u8) -> Option<&'static str> {
 
 pub fn is_presence(extension: &Extension) -> bool {
     extension.flags & PRESENT != 0
+}
+
+/// What an extension is called by itself.
+pub fn space_word(space: u32) -> &'static str {
+    match space {
+        IPV6 => "exthdr",
+        TCP => "tcp option",
+        IPV4 => "ip option",
+        SCTP => "sctp chunk",
+        _ => "dccp option",
+    }
 }

@@ -14,10 +14,12 @@ use crate::nft::expr::{Data, Expr, Verdict};
 use crate::nft::{
     Chain, Family, Handle, Hook, Object, ObjectKind, Policy, Rule, Ruleset, Set, Table, Userdata, hook,
 };
-use crate::plan::nat;
+
+/// Says of a table, by family and name, that it is not the document's to define.
+pub type IsReserved = fn(Family, &str) -> bool;
 
 /// The ruleset that a document asks for.
-pub fn compile(text: &str) -> Result<Ruleset, Error> {
+pub fn compile(text: &str, is_reserved: IsReserved) -> Result<Ruleset, Error> {
     let document: Value = serde_json::from_str(text).map_err(|error| Error::Json(error.to_string()))?;
     let list = document.get("nftables").unwrap_or(&document).as_array();
     let objects = list.ok_or(Error::Document("it has no list \"nftables\""))?;
@@ -29,7 +31,7 @@ pub fn compile(text: &str) -> Result<Ruleset, Error> {
             why,
         })?;
         compiler.origin = Origin { number, name: name_of(kind, body) };
-        compiler.add(command, kind, body).map_err(|why| compiler.origin.refused(why))?;
+        compiler.add(command, kind, body, is_reserved).map_err(|why| compiler.origin.refused(why))?;
     }
     compiler.finish()
 }
@@ -87,10 +89,10 @@ fn name_of(kind: &str, body: &Value) -> String {
 }
 
 impl Compiler {
-    fn add(&mut self, command: &str, kind: &str, body: &Value) -> Result<(), Why> {
+    fn add(&mut self, command: &str, kind: &str, body: &Value, is_reserved: IsReserved) -> Result<(), Why> {
         match (command, kind) {
             ("", "metainfo") => Ok(()),
-            ("" | "add" | "create", "table") => table(&mut self.ruleset, &read(body)?),
+            ("" | "add" | "create", "table") => table(&mut self.ruleset, &read(body)?, is_reserved),
             ("" | "add" | "create", "chain") => chain(&mut self.ruleset, &read(body)?),
             ("" | "add" | "create", "set") => {
                 let wanted: schema::Set<'_> = read(body)?;
@@ -256,9 +258,9 @@ fn table_at(ruleset: &Ruleset, wanted: NfFamily, name: &str) -> Result<usize, Wh
     found.ok_or_else(|| format!("table {wanted} {name} is not defined before"))
 }
 
-fn table(ruleset: &mut Ruleset, wanted: &schema::Table<'_>) -> Result<(), Why> {
+fn table(ruleset: &mut Ruleset, wanted: &schema::Table<'_>, is_reserved: IsReserved) -> Result<(), Why> {
     let (family, name) = (family(wanted.family), wanted.name.as_ref());
-    if nat::is_ours(family, name) {
+    if is_reserved(family, name) {
         return Err("this table is berth's own".into());
     }
     if ruleset.table(family, name).is_none() {
@@ -334,14 +336,14 @@ fn counter(ruleset: &mut Ruleset, wanted: &schema::Counter<'_>) -> Result<(), Wh
     Ok(())
 }
 
-/// nft prints the only flag of NAT as a word, which the crate's type does not take: made a list.
+/// nft prints the only flag of NAT or of a log as a word, which the crate's type does not take: made a list.
 fn listed_flags(rule: &Value) -> Value {
     let mut rule = rule.clone();
     let statements = rule.get_mut("expr").and_then(Value::as_array_mut).into_iter().flatten();
     for statement in statements.filter_map(Value::as_object_mut) {
-        let nat = ["snat", "dnat", "masquerade", "redirect"];
-        let of_nat = statement.iter_mut().filter(|(key, _)| nat.contains(&key.as_str()));
-        for flags in of_nat.filter_map(|(_, nat)| nat.get_mut("flags")).filter(|flags| flags.is_string()) {
+        let flagged = ["snat", "dnat", "masquerade", "redirect", "log"];
+        let found = statement.iter_mut().filter(|(key, _)| flagged.contains(&key.as_str()));
+        for flags in found.filter_map(|(_, body)| body.get_mut("flags")).filter(|flags| flags.is_string()) {
             *flags = Value::Array(vec![flags.take()]);
         }
     }

@@ -12,9 +12,8 @@ mod kind;
 mod lookup;
 mod rule;
 mod set;
-mod words;
 
-pub use document::compile;
+pub use document::{IsReserved, compile};
 
 /// What is wrong with a part of an object.
 type Why = String;

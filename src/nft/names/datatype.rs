@@ -1,6 +1,6 @@
 //! The types nft gives to values, by the numbers it stores in a set's key type (include/datatype.h of nftables).
 
-use super::symbols;
+use super::{symbols, words};
 
 /// How the bytes of a value are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,9 +203,13 @@ impl Type {
         }
     }
 
+    /// The number of a word.
+    pub fn number(self, word: &str) -> Option<u32> {
+        words::number(self.symbols(), word)
+    }
+
     pub fn symbol(self, value: u128) -> Option<&'static str> {
-        let value = u32::try_from(value).ok()?;
-        self.symbols().iter().find(|(number, _)| *number == value).map(|(_, word)| *word)
+        words::word(self.symbols(), u32::try_from(value).ok()?)
     }
 }
 

@@ -5,24 +5,24 @@ use nftables::stmt::{Limit, Log, LogFlag, Mangle, NAT, NATFamily, NATFlag, Rejec
 use nftables::types::RejectCode;
 
 use super::Why;
-use super::field::{Field, IPV4, IPV6, TCP};
+use super::field::{Field, IPV4, IPV6, TCP, word_of};
 use super::kind::{Kind, Span, what};
 use super::rule::{Draft, field_of};
 use crate::nft::Family;
-use crate::nft::expr::{Data, Expr, Extension, NatKind, Register, base, ct, meta};
+use crate::nft::build::immediate;
+use crate::nft::expr::{Expr, Extension, NatKind, Register, base, ct, meta};
+use crate::nft::names::Type;
+use crate::nft::names::words::{BYTE_UNITS, LOG_ALL, LOG_FLAGS, NAT_FLAGS, TIME_UNITS, WARN, number};
 
 /// NFT_REJECT_ICMP_UNREACH, _TCP_RST, _ICMPX_UNREACH.
 const REJECT_ICMP: u32 = 0;
 const REJECT_RESET: u32 = 1;
 const REJECT_ICMPX: u32 = 2;
-/// What the kernel fills in: LOGLEVEL_WARNING, NFT_LIMIT_PKT_BURST_DEFAULT.
-const WARNING: u32 = 4;
+/// What the kernel fills in: NFT_LIMIT_PKT_BURST_DEFAULT.
 const BURST: u32 = 5;
 /// NFT_RT_TCPMSS, and the option in TCP.
 const RT_TCPMSS: u32 = 3;
 const MAXSEG: Extension = Extension { space: 1, kind: 2, offset: 2, len: 2, flags: 0 };
-/// NFT_META_PRIORITY, _NFTRACE.
-const META_NFTRACE: u32 = 12;
 /// NFT_PAYLOAD_CSUM_INET; NFT_PAYLOAD_L4CSUM_PSEUDOHDR.
 const CHECKSUM_INET: u32 = 1;
 const PSEUDO_HEADER: u32 = 1;
@@ -44,7 +44,7 @@ impl Draft<'_> {
 
     fn nat(&mut self, kind: NatKind, nat: &NAT<'_>) -> Result<(), Why> {
         let family = self.nat_family(nat)?;
-        let address = if family == IPV4 { Kind::Ipv4 } else { Kind::Ipv6 };
+        let address = Kind::from(if family == IPV4 { Type::Ipv4 } else { Type::Ipv6 });
         let (mut addr, mut addr_max, mut port, mut port_max) = (None, None, None, None);
         match &nat.addr {
             None => {}
@@ -59,7 +59,7 @@ impl Draft<'_> {
         }
         if let Some(wanted) = &nat.port {
             let free = addr_max.or(addr).unwrap_or(0) + 1;
-            (port, port_max) = self.bounds(Kind::Service.span(wanted)?, free);
+            (port, port_max) = self.bounds(Kind::from(Type::InetService).span(wanted)?, free);
         }
         if addr.is_none() && port.is_none() {
             return Err("neither an address nor a port to translate to".into());
@@ -73,8 +73,8 @@ impl Draft<'_> {
         let said = match (nat.family, &nat.addr) {
             (Some(NATFamily::IP), _) => Some(IPV4),
             (Some(NATFamily::IP6), _) => Some(IPV6),
-            (None, Some(addr)) if Kind::Ipv4.span(addr).is_ok() => Some(IPV4),
-            (None, Some(addr)) if Kind::Ipv6.span(addr).is_ok() => Some(IPV6),
+            (None, Some(addr)) if Kind::from(Type::Ipv4).span(addr).is_ok() => Some(IPV4),
+            (None, Some(addr)) if Kind::from(Type::Ipv6).span(addr).is_ok() => Some(IPV6),
             (None, _) => None,
         };
         match (said, self.network) {
@@ -91,7 +91,7 @@ impl Draft<'_> {
             }
             flags = nat_flags(nat);
             if let Some(wanted) = &nat.port {
-                (port, port_max) = self.bounds(Kind::Service.span(wanted)?, 1);
+                (port, port_max) = self.bounds(Kind::from(Type::InetService).span(wanted)?, 1);
             }
         }
         self.exprs.push(if redirect {
@@ -114,7 +114,7 @@ impl Draft<'_> {
     }
 
     fn immediate(&mut self, dreg: Register, value: Vec<u8>) {
-        self.exprs.push(Expr::Immediate { dreg, data: Data::Value(value) });
+        self.exprs.push(immediate(dreg, value));
     }
 
     fn reject(&mut self, reject: Option<&Reject>) -> Result<(), Why> {
@@ -132,15 +132,15 @@ impl Draft<'_> {
                 self.need_transport(TCP)?;
                 (REJECT_RESET, None)
             }
-            RejectType::ICMPX if several => (REJECT_ICMPX, Some(icmpx(code)?)),
+            RejectType::ICMPX if several => (REJECT_ICMPX, reject_code(code, Type::IcmpxCode)?),
             RejectType::ICMPX => return Err("icmpx in a table of one family only".into()),
             RejectType::ICMP => {
                 self.need_network(IPV4)?;
-                (REJECT_ICMP, Some(icmp(code)?))
+                (REJECT_ICMP, reject_code(code, Type::IcmpCode)?)
             }
             RejectType::ICMPv6 => {
                 self.need_network(IPV6)?;
-                (REJECT_ICMP, Some(icmpv6(code)?))
+                (REJECT_ICMP, reject_code(code, Type::Icmpv6Code)?)
             }
         };
         self.exprs.push(Expr::Reject { kind, code });
@@ -151,17 +151,11 @@ impl Draft<'_> {
         let none = Log::new(None);
         let log = log.unwrap_or(&none);
         let level = log.level.map(|level| level as u32);
-        let flags = log.flags.iter().flatten().fold(0, |flags, flag| {
-            flags
-                | match flag {
-                    LogFlag::TCPSequence => 1,
-                    LogFlag::TCPOptions => 2,
-                    LogFlag::IPOptions => 4,
-                    LogFlag::Skuid => 8,
-                    LogFlag::Ether => 0x20,
-                    LogFlag::All => 0x2f,
-                }
-        });
+        let flag = |flag: &LogFlag| match flag {
+            LogFlag::All => LOG_ALL,
+            flag => number(LOG_FLAGS, &word_of(flag)).unwrap_or(0),
+        };
+        let flags = log.flags.iter().flatten().map(flag).fold(0, |flags, flag| flags | flag);
         let prefix = log.prefix.as_ref().map(ToString::to_string);
         if prefix.as_ref().is_some_and(|prefix| prefix.len() > 127 || prefix.contains('\0')) {
             return Err("a prefix of more than 127 octets".into());
@@ -181,7 +175,7 @@ impl Draft<'_> {
             group,
             snaplen: log.snaplen,
             threshold: threshold.filter(|threshold| *threshold != 0),
-            level: if group.is_some() { None } else { Some(level.unwrap_or(WARNING)) },
+            level: if group.is_some() { None } else { Some(level.unwrap_or(WARN)) },
             flags: Some(flags).filter(|flags| *flags != 0),
         });
         Ok(())
@@ -190,22 +184,12 @@ impl Draft<'_> {
     fn limit(&mut self, limit: &Limit<'_>) -> Result<(), Why> {
         let unit = |word: &str| match word {
             "packets" => Some(None),
-            "bytes" => Some(Some(1u64)),
-            "kbytes" => Some(Some(1 << 10)),
-            "mbytes" => Some(Some(1 << 20)),
-            _ => None,
+            word => number(BYTE_UNITS, word).map(|octets| Some(u64::from(octets))),
         };
         let rate_unit = limit.rate_unit.as_deref().unwrap_or("packets");
         let octets = unit(rate_unit).ok_or_else(|| format!("the unit {rate_unit}"))?;
         let per = limit.per.as_deref().unwrap_or("second");
-        let unit_secs = match per {
-            "second" => 1,
-            "minute" => 60,
-            "hour" => 3600,
-            "day" => 86_400,
-            "week" => 604_800,
-            other => return Err(format!("a rate per {other}")),
-        };
+        let unit_secs = number(TIME_UNITS, per).ok_or_else(|| format!("a rate per {per}"))?.into();
         let burst = match (octets, limit.burst) {
             (None, None | Some(0)) => BURST,
             (None, Some(burst)) => burst,
@@ -239,9 +223,9 @@ impl Draft<'_> {
         self.need(field.needs)?;
         self.value(&field, &mangle.value)?;
         let expr = match field.load {
-            Expr::Meta { key: key @ (meta::MARK | meta::PKTTYPE | META_NFTRACE), .. } => {
-                Expr::MetaSet { key, sreg: 1 }
-            }
+            Expr::Meta {
+                key: key @ (meta::MARK | meta::PKTTYPE | meta::NFTRACE | meta::PRIORITY), ..
+            } => Expr::MetaSet { key, sreg: 1 },
             Expr::Ct { key: ct::MARK, direction: None, .. } => {
                 Expr::CtSet { key: ct::MARK, sreg: 1, direction: None }
             }
@@ -280,7 +264,7 @@ impl Draft<'_> {
                 self.exprs.push(Expr::Byteorder { sreg: 1, dreg: 1, hton: true, len: 2, size: 2 });
             }
             Expression::Number(_) => {
-                let size = Kind::Service.value(value)?;
+                let size = Kind::from(Type::InetService).value(value)?;
                 self.immediate(1, size);
             }
             other => return Err(format!("{} where a number or rt mtu is wanted", what(other))),
@@ -312,45 +296,13 @@ impl Draft<'_> {
 }
 
 fn nat_flags(nat: &NAT<'_>) -> u32 {
-    nat.flags.iter().flatten().fold(0, |flags, flag| {
-        flags
-            | match flag {
-                NATFlag::Random => 4,
-                NATFlag::Persistent => 8,
-                NATFlag::FullyRandom => 0x10,
-            }
-    })
+    let flag = |flag: &NATFlag| number(NAT_FLAGS, &word_of(flag)).unwrap_or(0);
+    nat.flags.iter().flatten().map(flag).fold(0, |flags, flag| flags | flag)
 }
 
-fn icmp(code: Option<RejectCode>) -> Result<u8, Why> {
-    Ok(match code.unwrap_or(RejectCode::PortUnreach) {
-        RejectCode::NetUnreach => 0,
-        RejectCode::HostUnreach => 1,
-        RejectCode::ProtUnreach => 2,
-        RejectCode::PortUnreach => 3,
-        RejectCode::NetProhibited => 9,
-        RejectCode::HostProhibited => 10,
-        RejectCode::AdminProhibited => 13,
-        RejectCode::NoRoute | RejectCode::AddrUnreach => return Err("a code that ICMP has not".into()),
-    })
-}
-
-fn icmpv6(code: Option<RejectCode>) -> Result<u8, Why> {
-    Ok(match code.unwrap_or(RejectCode::PortUnreach) {
-        RejectCode::NoRoute => 0,
-        RejectCode::AdminProhibited => 1,
-        RejectCode::AddrUnreach => 3,
-        RejectCode::PortUnreach => 4,
-        _ => return Err("a code that ICMPv6 has not".into()),
-    })
-}
-
-fn icmpx(code: Option<RejectCode>) -> Result<u8, Why> {
-    Ok(match code.unwrap_or(RejectCode::PortUnreach) {
-        RejectCode::NoRoute => 0,
-        RejectCode::PortUnreach => 1,
-        RejectCode::HostUnreach => 2,
-        RejectCode::AdminProhibited => 3,
-        _ => return Err("a code that icmpx has not".into()),
-    })
+/// A code of a kind of rejection; that the port is unreachable unless said.
+fn reject_code(code: Option<RejectCode>, kind: Type) -> Result<Option<u8>, Why> {
+    let word = word_of(&code.unwrap_or(RejectCode::PortUnreach));
+    let number = kind.number(&word).and_then(|number| number.try_into().ok());
+    number.map(Some).ok_or_else(|| format!("a code that {} has not", kind.name()))
 }

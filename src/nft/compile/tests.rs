@@ -1,8 +1,12 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::compile;
-use crate::nft::Ruleset;
+use super::Error;
+use crate::nft::{Family, Ruleset};
+
+fn compile(text: &str) -> Result<Ruleset, Error> {
+    super::compile(text, |family, name| name == "berth" && family != Family::IP)
+}
 
 /// A document of a table, a chain and these objects.
 fn document(objects: &[Value]) -> Result<Ruleset, String> {
@@ -115,6 +119,43 @@ fn objects_that_are_not_compiled_are_refused_by_kind() {
             &format!("object 3 ({kind} inet t n): a {kind} is not supported here"),
         );
     }
+}
+
+/// One vocabulary: words of the listing that had been left out of a table of their own here.
+#[test]
+fn every_word_that_a_listing_has_is_taken() {
+    let field = |protocol: &str, field: &str| json!({ "payload": { "protocol": protocol, "field": field } });
+    let meta = |key: &str| json!({ "meta": { "key": key } });
+    for (left, word, wanted) in [
+        (field("ip", "dscp"), "va", "ip dscp va"),
+        (field("ip", "dscp"), "lephb", "ip dscp lephb"),
+        (field("ip", "ecn"), "ect0", "ip ecn ect0"),
+        (field("ip", "protocol"), "ospf", "ip protocol ospf"),
+        (field("icmpv6", "type"), "mld2-listener-report", "icmpv6 type mld2-listener-report"),
+        (field("icmpv6", "code"), "policy-fail", "icmpv6 code policy-fail"),
+        (field("igmp", "type"), "leave-group", "igmp type leave-group"),
+        (field("ether", "daddr"), "01:00:5e:00:00:fb", "ether daddr 01:00:5e:00:00:fb"),
+        (meta("protocol"), "8021ad", "meta protocol 8021ad"),
+        (meta("l4proto"), "icmpv6", "meta l4proto ipv6-icmp"),
+        (meta("iifgroup"), "default", "iifgroup \"default\""),
+        (meta("priority"), "1:10", "meta priority 1:10"),
+    ] {
+        let wanted_rule = json!([{ "match": { "left": left, "op": "==", "right": word } }]);
+        let text = document(&[rule(&wanted_rule)]).unwrap().to_string();
+        assert!(text.contains(&format!("\t\t{wanted}\n")), "{wanted}: {text}");
+    }
+}
+
+/// `eth*` in a set had been a name with an asterisk, which no interface has.
+#[test]
+fn patterns_of_interface_names_are_patterns_in_sets_too() {
+    let words = json!({ "set": ["eth*", "lo", "veth\\*"] });
+    let left = json!({ "meta": { "key": "iifname" } });
+    let wanted = json!([{ "match": { "left": left, "op": "==", "right": words } }]);
+    let text = document(&[rule(&wanted)]).unwrap().to_string();
+    assert!(text.contains("iifname { \"eth*\", \"lo\", \"veth\\*\" }"), "{text}");
+    let named = set(&json!({ "type": "ifname", "elem": ["eth*"] }));
+    refused(&[named], "a range or prefix in a set without the flag interval");
 }
 
 #[test]

@@ -226,23 +226,41 @@ pub static COMP: Header = Header {
     upper: None,
 };
 
+/// In the order of nft's own numbers (`enum proto_desc_id`), from 1.
+pub static ALL: [&Header; 17] = [
+    &AH, &ESP, &COMP, &ICMP, &IGMP, &UDP, &UDPLITE, &TCP, &DCCP, &SCTP, &TH, &IP, &IP6, &ICMPV6, &ARP, &VLAN,
+    &ETHER,
+];
+
+/// By IANA's protocol numbers.
+static TRANSPORTS: [(u8, &Header); 11] = [
+    (1, &ICMP),
+    (2, &IGMP),
+    (6, &TCP),
+    (17, &UDP),
+    (33, &DCCP),
+    (50, &ESP),
+    (51, &AH),
+    (58, &ICMPV6),
+    (108, &COMP),
+    (132, &SCTP),
+    (136, &UDPLITE),
+];
+
 impl Header {
     /// The header of an IANA protocol number.
     pub fn transport(protocol: u8) -> Option<&'static Self> {
-        Some(match protocol {
-            1 => &ICMP,
-            2 => &IGMP,
-            6 => &TCP,
-            17 => &UDP,
-            33 => &DCCP,
-            50 => &ESP,
-            51 => &AH,
-            58 => &ICMPV6,
-            108 => &COMP,
-            132 => &SCTP,
-            136 => &UDPLITE,
-            _ => return None,
-        })
+        TRANSPORTS.iter().find(|(number, _)| *number == protocol).map(|(_, header)| *header)
+    }
+
+    /// The IANA protocol number of a header above IP.
+    pub fn protocol(&self) -> Option<u8> {
+        TRANSPORTS.iter().find(|(_, header)| header.name == self.name).map(|(number, _)| *number)
+    }
+
+    /// The header that nft calls so.
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        ALL.into_iter().find(|header| header.name == name)
     }
 
     /// The header of an EtherType.

@@ -8,8 +8,10 @@ use nftables::stmt::{Counter, Match, Operator, Statement};
 
 use super::Why;
 use super::field::{Field, IPV4, IPV6, Needs};
-use super::kind::{Kind, mask, what};
+use super::kind::{Kind, beginning, what};
+use crate::nft::build::{self, prefix_mask};
 use crate::nft::expr::{CmpOp, Expr, Register, Verdict, meta};
+use crate::nft::names::Type;
 use crate::nft::{Family, Table};
 
 const ETHERTYPE_IP: u16 = 0x0800;
@@ -126,8 +128,8 @@ impl<'t> Draft<'t> {
 
     fn compare(&mut self, field: &Field, op: CmpOp, right: &Expression<'_>) -> Result<(), Why> {
         let kind = field.kind;
-        if let (Kind::IfName, Expression::String(word)) = (kind, right)
-            && let Some(start) = word.strip_suffix('*')
+        if let (Type::IfName, Expression::String(word)) = (kind.kind, right)
+            && let Some(start) = beginning(word)
         {
             return self.interfaces(field, op, start);
         }
@@ -136,7 +138,7 @@ impl<'t> Draft<'t> {
             return self.prefix(field, op, span.low, prefix.len);
         }
         self.load(field, 1);
-        match (op, span.is_one()) {
+        match (op, !matches!(right, Expression::Range(_))) {
             (CmpOp::Eq | CmpOp::Neq, true) => {
                 if op == CmpOp::Eq {
                     self.learn(&field.load, &span.low);
@@ -189,7 +191,7 @@ impl<'t> Draft<'t> {
             self.cmp(op, low.get(..octets).unwrap_or(&low).to_vec());
             return Ok(());
         }
-        let mask = mask(low.len(), length).ok_or("a prefix longer than the field")?;
+        let mask = prefix_mask(low.len(), length).ok_or("a prefix longer than the field")?;
         self.load(field, 1);
         self.and(field.kind.stored(mask));
         self.cmp(op, field.kind.stored(low));
@@ -198,10 +200,8 @@ impl<'t> Draft<'t> {
 
     /// `ct state established,related`: one of the bits.
     fn any_bit(&mut self, field: &Field, right: &Expression<'_>) -> Result<(), Why> {
-        let bits = field.kind.value(right)?;
-        self.load(field, 1);
-        self.and(field.kind.stored(bits.clone()));
-        self.cmp(CmpOp::Neq, vec![0; bits.len()]);
+        let bits = field.kind.stored(field.kind.value(right)?);
+        self.exprs.extend(build::any_bit(field.load_into(1), bits));
         Ok(())
     }
 
@@ -257,12 +257,11 @@ impl<'t> Draft<'t> {
     }
 
     fn cmp(&mut self, op: CmpOp, data: Vec<u8>) {
-        self.exprs.push(Expr::Cmp { sreg: 1, op, data });
+        self.exprs.push(build::cmp(op, data));
     }
 
     fn and(&mut self, mask: Vec<u8>) {
-        let len = u32::try_from(mask.len()).unwrap_or(0);
-        self.exprs.push(Expr::Bitwise { sreg: 1, dreg: 1, len, xor: vec![0; mask.len()], mask });
+        self.exprs.push(build::and(mask));
     }
 
     /// Numbers compare as octets in network order only.
@@ -291,8 +290,8 @@ impl<'t> Draft<'t> {
     fn need_ether(&mut self) -> Result<(), Why> {
         if !self.ether {
             self.ether = true;
-            self.exprs.push(Expr::Meta { key: meta::IIFTYPE, dreg: 1 });
-            self.cmp(CmpOp::Eq, Kind::LinkType.stored(vec![0, 1]));
+            let ether = Kind::from(Type::IfType).stored(vec![0, 1]);
+            self.exprs.extend(build::equal(build::load_meta(meta::IIFTYPE), ether));
         }
         Ok(())
     }
@@ -307,8 +306,7 @@ impl<'t> Draft<'t> {
         self.network = Some(family);
         match self.table.family {
             Family::INET => {
-                self.exprs.push(Expr::Meta { key: meta::NFPROTO, dreg: 1 });
-                self.cmp(CmpOp::Eq, vec![family]);
+                self.exprs.extend(build::meta_nfproto(family));
             }
             _ => self.ether_type(if family == IPV4 { ETHERTYPE_IP } else { ETHERTYPE_IP6 }),
         }
@@ -328,8 +326,7 @@ impl<'t> Draft<'t> {
     }
 
     fn ether_type(&mut self, number: u16) {
-        self.exprs.push(Expr::Meta { key: meta::PROTOCOL, dreg: 1 });
-        self.cmp(CmpOp::Eq, number.to_be_bytes().to_vec());
+        self.exprs.extend(build::equal(build::load_meta(meta::PROTOCOL), number.to_be_bytes().to_vec()));
     }
 
     pub fn need_transport(&mut self, protocol: u8) -> Result<(), Why> {
@@ -339,8 +336,7 @@ impl<'t> Draft<'t> {
             None => {}
         }
         self.transport = Some(protocol);
-        self.exprs.push(Expr::Meta { key: meta::L4PROTO, dreg: 1 });
-        self.cmp(CmpOp::Eq, vec![protocol]);
+        self.exprs.extend(build::meta_l4proto(protocol));
         Ok(())
     }
 
@@ -353,6 +349,9 @@ impl<'t> Draft<'t> {
             Expr::Meta { key: meta::NFPROTO, .. } => self.network = octet,
             Expr::Meta { key: meta::L4PROTO, .. } => self.transport = octet,
             Expr::Meta { key: meta::IIFTYPE, .. } => self.ether |= number == 1,
+            // Of IP itself nft asks in other words, where a table sees nothing but IP.
+            Expr::Meta { key: meta::PROTOCOL, .. }
+                if !matches!(self.table.family, Family::BRIDGE | Family::NETDEV) => {}
             Expr::Meta { key: meta::PROTOCOL, .. } | Expr::Payload { base: 0, offset: 12, len: 2, .. } => {
                 match number {
                     number if number == ether_type => self.network = Some(IPV4),

@@ -311,3 +311,26 @@ pub const DAY: &[(u32, &str)] = &[
     (5, "Friday"),
     (6, "Saturday"),
 ];
+
+/// Services that need no /etc/services to be understood. They are listed as numbers.
+pub const INET_SERVICE: &[(u32, &str)] = &[
+    (21, "ftp"),
+    (22, "ssh"),
+    (23, "telnet"),
+    (25, "smtp"),
+    (53, "domain"),
+    (67, "bootps"),
+    (68, "bootpc"),
+    (69, "tftp"),
+    (80, "http"),
+    (110, "pop3"),
+    (123, "ntp"),
+    (143, "imap2"),
+    (161, "snmp"),
+    (389, "ldap"),
+    (443, "https"),
+    (587, "submission"),
+    (636, "ldaps"),
+    (993, "imaps"),
+    (995, "pop3s"),
+];
