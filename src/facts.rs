@@ -208,7 +208,7 @@ pub struct Host {
 }
 
 /// At most this many name servers and search domains are kept: enough for any real file, a bound for others.
-const MOST: usize = 32;
+const MAX_OCTETS: usize = 32;
 
 impl Resolver {
     /// Reads `resolv.conf(5)`: blanks or tabs, `#` and `;` comments, any number of name servers, the last of
@@ -238,7 +238,7 @@ impl Resolver {
     fn nameserver(&mut self, word: &str, index_of: impl Fn(&str) -> Option<u32>) {
         match NameServer::read(word, index_of) {
             Ok(server) if self.nameservers.contains(&server) => {}
-            Ok(server) if self.nameservers.len() < MOST => self.nameservers.push(server),
+            Ok(server) if self.nameservers.len() < MAX_OCTETS => self.nameservers.push(server),
             Ok(_) => self.skip(word, "too many name servers"),
             Err(why) => self.skip(word, &why),
         }
@@ -253,7 +253,7 @@ impl Resolver {
             }
             if !is_domain(&domain) {
                 self.skip(word, "not a domain name");
-            } else if self.search.len() < MOST {
+            } else if self.search.len() < MAX_OCTETS {
                 self.search.push(domain);
             } else {
                 self.skip(word, "too many search domains");
@@ -273,7 +273,7 @@ impl Resolver {
     }
 
     fn skip(&mut self, word: &str, why: &str) {
-        if self.skipped.len() < MOST {
+        if self.skipped.len() < MAX_OCTETS {
             let word: String = word.chars().take(80).collect();
             self.skipped.push(format!("{word:?}: {why}"));
         }
@@ -410,7 +410,7 @@ mod tests {
         #[test]
         fn no_file_makes_it_panic_or_grow(text in proptest::collection::vec(proptest::num::u8::ANY, 0..2000)) {
             let resolver = Resolver::parse(&text);
-            assert!(resolver.nameservers.len() <= MOST && resolver.search.len() <= MOST);
+            assert!(resolver.nameservers.len() <= MAX_OCTETS && resolver.search.len() <= MAX_OCTETS);
         }
 
         #[test]

@@ -41,12 +41,12 @@ pub enum Error {
     Path(String),
     #[error("path {0:?} is there twice, or is both a file and a directory")]
     Twice(String),
-    #[error("more than {MOST_FILES} files or {} MiB: too much for one image", LARGEST_BYTES >> 20)]
+    #[error("more than {MAX_FILES} files or {} MiB: too much for one image", LARGEST_BYTES >> 20)]
     TooLarge,
 }
 
 const SECTOR: usize = 2048;
-const MOST_FILES: usize = 1000;
+const MAX_FILES: usize = 1000;
 const LARGEST_BYTES: usize = 256 << 20;
 /// Sixteen sectors the standard leaves alone, then the descriptors: primary, Joliet, terminator.
 const FIRST_FREE: usize = 19;
@@ -79,7 +79,7 @@ impl Volume {
             return Err(Error::Label(self.label.clone()));
         }
         let total: usize = self.files.iter().map(|file| file.content.len()).sum();
-        if self.files.len() > MOST_FILES || total > LARGEST_BYTES {
+        if self.files.len() > MAX_FILES || total > LARGEST_BYTES {
             return Err(Error::TooLarge);
         }
         let tree = Tree::new(&self.files)?;
@@ -155,7 +155,7 @@ impl Layout {
     }
 }
 
-/// Sectors and lengths are far below 2³²: `LARGEST_BYTES` and `MOST_FILES` see to it.
+/// Sectors and lengths are far below 2³²: `LARGEST_BYTES` and `MAX_FILES` see to it.
 fn number(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
@@ -206,7 +206,7 @@ mod tests {
             let volume = Volume { label: label.into(), files: vec![] };
             assert_eq!(volume.image(), Err(Error::Label(label.into())));
         }
-        let many = (0..=MOST_FILES).map(|number| file(&number.to_string(), b"")).collect();
+        let many = (0..=MAX_FILES).map(|number| file(&number.to_string(), b"")).collect();
         assert_eq!(volume(many).image(), Err(Error::TooLarge));
     }
 

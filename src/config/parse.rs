@@ -408,8 +408,8 @@ fn parsed<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-fn within<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
-    text.parse().ok().filter(|number| (least..=most).contains(number))
+fn within<T: FromStr + PartialOrd>(text: &str, min: T, max: T) -> Option<T> {
+    text.parse().ok().filter(|number| (min..=max).contains(number))
 }
 
 /// It becomes a file name, so it must not lead anywhere else, and leaves room for what stands around it in the names of

@@ -59,10 +59,10 @@ pub struct ServeOptions {
     pub lease_time: u32,
     /// The shortest lease a client may ask for, in seconds [default: 60, or the lease time when that is less]
     #[arg(long, env = "BERTH_SERVE_LEAST_LEASE_TIME", value_name = "SECONDS", value_parser = seconds, help_heading = "DHCP")]
-    pub least_lease_time: Option<u32>,
+    pub min_lease_time: Option<u32>,
     /// The longest lease a client may ask for, in seconds, or infinite [default: the lease time]
     #[arg(long, env = "BERTH_SERVE_MOST_LEASE_TIME", value_name = "SECONDS", value_parser = seconds, help_heading = "DHCP")]
-    pub most_lease_time: Option<u32>,
+    pub max_lease_time: Option<u32>,
     /// Where leases are kept
     #[arg(long, env = "BERTH_SERVE_LEASE_FILE", value_name = "PATH", default_value = LEASE_FILE, help_heading = "DHCP")]
     pub lease_file: PathBuf,

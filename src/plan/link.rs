@@ -17,8 +17,8 @@ pub enum Error {
 }
 
 /// RFC 791 §3.2: every host takes datagrams of so many octets; and the least MTU of IPv6, RFC 8200 §5.
-const LEAST_MTU: u32 = 576;
-const LEAST_MTU6: u32 = 1280;
+const MIN_MTU: u32 = 576;
+const MIN_MTU6: u32 = 1280;
 
 /// Links as they should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -84,15 +84,15 @@ pub fn plan(config: &Config, facts: &NetFacts, owner: u32) -> Result<LinkPlan, E
 /// What a link of so few octets does not carry.
 pub fn notes(plan: &LinkPlan) -> Option<String> {
     let (uplink, mtu) = (&plan.uplink, plan.bridge.mtu);
-    if mtu < LEAST_MTU {
+    if mtu < MIN_MTU {
         Some(format!(
-            "the MTU of {uplink} is {mtu}, below the {LEAST_MTU} octets that every IPv4 host has to take: no answer of \
+            "the MTU of {uplink} is {mtu}, below the {MIN_MTU} octets that every IPv4 host has to take: no answer of \
              DHCP fits, and the guest gets no address; give the pod's link a larger one"
         ))
-    } else if mtu < LEAST_MTU6 {
+    } else if mtu < MIN_MTU6 {
         Some(format!(
             "the guest's MTU is {mtu}, as {uplink} or BERTH_MTU has it: guests use no IPv6 on links below \
-             {LEAST_MTU6} octets"
+             {MIN_MTU6} octets"
         ))
     } else {
         None

@@ -26,9 +26,9 @@ use crate::proto::leases::Range;
 /// Leases remembered beyond the addresses that are given away: those of clients of an earlier range.
 const SPARE_LEASES: usize = 4096;
 /// What a client may ask for at least unless told otherwise. Seconds.
-const LEAST_LEASE_TIME: u32 = 60;
+const MIN_LEASE_TIME: u32 = 60;
 /// More addresses than this are not one server's.
-const MOST_ADDRESSES: usize = 1 << 20;
+const MAX_ADDRESSES: usize = 1 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -68,7 +68,7 @@ pub enum Error {
     RouterElsewhere { network: Ipv4Prefix, router: Ipv4Addr },
     #[error("the range {}-{} of {network} lies in a smaller network that is served: no address is left in it", .span.first, .span.last)]
     Swallowed { span: Span, network: Ipv4Prefix },
-    #[error("more than {MOST_ADDRESSES} addresses in all ranges")]
+    #[error("more than {MAX_ADDRESSES} addresses in all ranges")]
     TooMany,
     #[error("{} {} is longer than {} {}: the least up to the usual up to the most", .0[0].0, secs(.0[0].1), .0[1].0, secs(.0[1].1))]
     LeaseTime([(&'static str, u32); 2]),
@@ -329,16 +329,16 @@ fn dhcp(
 }
 
 fn lease_time(options: &ServeOptions) -> Result<LeaseTime, Error> {
-    let usual = options.lease_time;
-    let least = options.least_lease_time.unwrap_or(usual.min(LEAST_LEASE_TIME));
-    let most = options.most_lease_time.unwrap_or(usual);
-    let (least_is, usual_is) = (("--least-lease-time", least), ("--lease-time", usual));
-    let wrong = if least > usual {
+    let default = options.lease_time;
+    let min = options.min_lease_time.unwrap_or(default.min(MIN_LEASE_TIME));
+    let max = options.max_lease_time.unwrap_or(default);
+    let (least_is, usual_is) = (("--least-lease-time", min), ("--lease-time", default));
+    let wrong = if min > default {
         Some([least_is, usual_is])
     } else {
-        (usual > most).then_some([usual_is, ("--most-lease-time", most)])
+        (default > max).then_some([usual_is, ("--most-lease-time", max)])
     };
-    wrong.map_or(Ok(LeaseTime { usual, least, most }), |pair| Err(Error::LeaseTime(pair)))
+    wrong.map_or(Ok(LeaseTime { default, min, max }), |pair| Err(Error::LeaseTime(pair)))
 }
 
 fn secs(secs: u32) -> String {
@@ -393,7 +393,7 @@ fn addresses(options: &ServeOptions) -> Result<usize, Error> {
     let relayed = options.relayed.iter().map(|relayed| relayed.span);
     let spans = options.range.iter().copied().chain(relayed);
     let all = usize::try_from(spans.map(Span::count).sum::<u64>()).unwrap_or(usize::MAX);
-    if all > MOST_ADDRESSES { Err(Error::TooMany) } else { Ok(all + options.reserve.len() + SPARE_LEASES) }
+    if all > MAX_ADDRESSES { Err(Error::TooMany) } else { Ok(all + options.reserve.len() + SPARE_LEASES) }
 }
 
 fn range(span: Span) -> Range {

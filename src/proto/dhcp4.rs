@@ -269,7 +269,7 @@ impl Responder {
                 fixed.file = values.fill(&mut options, subnet, request, reservation);
             }
         }
-        let (payload, echoed) = options.lay_out(request, fixed, request.most, values.most());
+        let (payload, echoed) = options.lay_out(request, fixed, request.max, values.max());
         let destination = destination(request, kind, fixed.yiaddr, self.link.alone());
         let address = fixed.yiaddr;
         let probe = decision.address.filter(|_| decision.probe);

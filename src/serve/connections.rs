@@ -22,12 +22,12 @@ use crate::proto::dns::{LARGEST_QUESTION, Shares};
 
 /// Connections at once, those of one client, how long one may take for its next question or to read an answer, and
 /// questions of one that may wait for their answers (RFC 7766 §6.2).
-const MOST_CONNECTIONS: usize = 256;
-const MOST_OF_ONE: usize = 16;
+const MAX_CONNECTIONS: usize = 256;
+const MAX_PER_CLIENT: usize = 16;
 const IDLE: Duration = Duration::from_secs(10);
-const MOST_PIPELINED: usize = 32;
+const MAX_PIPELINED: usize = 32;
 /// Octets of answers that have yet to be read, of all.
-const MOST_UNREAD: usize = 4 << 20;
+const MAX_UNREAD: usize = 4 << 20;
 /// Longer than the core waits for any server.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -87,7 +87,7 @@ struct Connection {
 
 impl Connections {
     pub fn new() -> Self {
-        let unread = Arc::new(Mutex::new(Shares::new(MOST_UNREAD)));
+        let unread = Arc::new(Mutex::new(Shares::new(MAX_UNREAD)));
         Self { open: BTreeMap::new(), next: 0, unread }
     }
 
@@ -103,10 +103,10 @@ impl Connections {
         T: From<Event> + Send + 'static,
     {
         let own = self.open.values().filter(|open| open.client == client).count();
-        if own >= MOST_OF_ONE {
+        if own >= MAX_PER_CLIENT {
             return false;
         }
-        let has_place = self.open.len() < MOST_CONNECTIONS;
+        let has_place = self.open.len() < MAX_CONNECTIONS;
         if !has_place && !self.close_one(client, own) {
             return false;
         }
@@ -128,10 +128,10 @@ impl Connections {
     fn close_one(&mut self, client: IpAddr, own: usize) -> bool {
         let mut held = BTreeMap::<IpAddr, usize>::new();
         self.open.values().for_each(|open| *held.entry(open.client).or_default() += 1);
-        let most = held.values().copied().max().unwrap_or_default();
+        let max = held.values().copied().max().unwrap_or_default();
         let may_end = |open: &Connection| {
-            if own < most {
-                held.get(&open.client) == Some(&most)
+            if own < max {
+                held.get(&open.client) == Some(&max)
             } else {
                 open.client == client && open.asked == 0
             }
@@ -182,7 +182,7 @@ async fn serve<T: From<Event>>(
     tell: &mpsc::Sender<T>,
 ) -> io::Result<()> {
     let (mut read, mut write) = stream.into_split();
-    let (answer, mut answers) = mpsc::channel::<Unread>(MOST_PIPELINED);
+    let (answer, mut answers) = mpsc::channel::<Unread>(MAX_PIPELINED);
     let writing = async move {
         while let Some(unread) = answers.recv().await {
             let Ok(length) = u16::try_from(unread.bytes.len()) else { continue };

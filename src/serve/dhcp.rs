@@ -33,17 +33,17 @@ const BATCH: usize = 128;
 /// An offer waits so long for somebody who has its address already (RFC 2131 §2.2; less than a second).
 const PROBE: Duration = Duration::from_millis(500);
 /// Offers that wait at once; more leave without.
-const MOST_PROBES: usize = 256;
+const MAX_PROBES: usize = 256;
 /// How often what waits is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 /// Between two words in the log about the same trouble.
 const QUIET: Duration = Duration::from_secs(60);
 /// Replies that wait until it is known whether somebody has their address; more are for strangers.
-const MOST_UNSURE: usize = 256;
+const MAX_PENDING: usize = 256;
 /// ARP frames looked at in one turn: more are a flood.
-const MOST_ARP: usize = 256;
+const MAX_ARP: usize = 256;
 /// Characters of a client's name in the log.
-const MOST_SHOWN: usize = 64;
+const MAX_SHOWN: usize = 64;
 
 /// Who serves what, from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,7 +233,7 @@ impl Desk {
             self.note_name(client, &name, now.monotonic);
         }
         match answer {
-            Ok(Some(transmit)) => match transmit.probe.filter(|_| self.probes.len() < MOST_PROBES) {
+            Ok(Some(transmit)) => match transmit.probe.filter(|_| self.probes.len() < MAX_PROBES) {
                 Some(address) => {
                     let frame = arp_probe(self.task.mac, address);
                     let _ = frame.is_some_and(|frame| self.sockets.send_frame(&frame).unwrap_or(false));
@@ -275,7 +275,7 @@ impl Desk {
         if self.is_quiet(Reason::Name, now) {
             return;
         }
-        let shown: String = String::from_utf8_lossy(name).chars().take(MOST_SHOWN).collect();
+        let shown: String = String::from_utf8_lossy(name).chars().take(MAX_SHOWN).collect();
         tracing::warn!(%client, name = ?shown, "a client's name is none (letters, digits, - and _, 63 at most): leased without one, DNS does not know it");
         self.warned.insert(Reason::Name, now);
     }
@@ -288,7 +288,7 @@ impl Desk {
     fn look_for_conflicts(&mut self, replies: &mut Vec<Reply>) {
         let mut buffer = [0; 64];
         let mut taken = Vec::new();
-        for _ in 0..MOST_ARP {
+        for _ in 0..MAX_ARP {
             let Some(frame) = self.sockets.heard_arp(&mut buffer) else { break };
             taken.extend(
                 arp_sender(frame).filter(|sender| self.probes.iter().any(|probe| probe.address == *sender)),
@@ -339,7 +339,7 @@ impl Desk {
         }
         for reply in replies.drain(..) {
             let place = self.place(&reply);
-            if place == Where::Unsure && self.unsure.len() < MOST_UNSURE {
+            if place == Where::Unsure && self.unsure.len() < MAX_PENDING {
                 self.unsure.push(reply);
                 continue;
             }

@@ -17,7 +17,7 @@ use super::Wanted;
 use super::connections::{Connections, Event, Place};
 use super::reach::{Reach, Where};
 use super::resolver::ResolvConf;
-use super::upstreams::{MOST_OVER_TCP, Said, ask_server};
+use super::upstreams::{MAX_OVER_TCP, Said, ask_server};
 use crate::facts::Resolver;
 use crate::net::IfName;
 use crate::plan::serve::DnsPlan;
@@ -27,12 +27,12 @@ use crate::sys::socket::{Basket, Dns, send_all};
 /// Answers that leave together.
 const BATCH: usize = 64;
 /// Events that wait for the loop, and how many it takes at a time.
-const MOST_EVENTS: usize = 64;
+const MAX_EVENTS: usize = 64;
 /// Names of DHCP clients that wait to be noted; the DHCP task waits for more.
-const MOST_NAMES: usize = 1024;
+const MAX_NAMES: usize = 1024;
 /// Octets of questions that wait until it is known where they come from, and what each costs beside its own; more are a
 /// stranger's.
-const MOST_UNSURE: usize = 1 << 20;
+const MAX_PENDING: usize = 1 << 20;
 const UNSURE: usize = 96;
 /// After what may be over soon: no descriptor is left, for one.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -103,8 +103,8 @@ pub(super) async fn serve(
     plan: DnsPlan,
     wanted: watch::Sender<Wanted>,
 ) -> io::Error {
-    let (tell, mut told) = mpsc::channel(MOST_EVENTS);
-    let (name, mut names) = mpsc::channel(MOST_NAMES);
+    let (tell, mut told) = mpsc::channel(MAX_EVENTS);
+    let (name, mut names) = mpsc::channel(MAX_NAMES);
     wanted.send_replace(Some(name));
     let mut resolv_conf = plan.reads_resolv_conf().then(|| ResolvConf::new(&plan.resolv_conf));
     let settings = begin(&plan, resolv_conf.as_ref().and_then(ResolvConf::says));
@@ -121,7 +121,7 @@ pub(super) async fn serve(
             Some(named) = names.recv() => desk.forwarder.name(now(), named),
             Some(first) = told.recv() => {
                 desk.told(now(), first);
-                for _ in 1..MOST_EVENTS {
+                for _ in 1..MAX_EVENTS {
                     let Ok(next) = told.try_recv() else { break };
                     desk.told(now(), next);
                 }
@@ -213,7 +213,7 @@ impl Desk {
             unsure_octets: 0,
             answers: Vec::new(),
             asks: BTreeMap::new(),
-            over_tcp: Arc::new(Semaphore::new(MOST_OVER_TCP)),
+            over_tcp: Arc::new(Semaphore::new(MAX_OVER_TCP)),
             next: 0,
             connections: Connections::new(),
             accept_again: None,
@@ -234,7 +234,7 @@ impl Desk {
     fn datagram(&mut self, now: Instant, since: Instant, from: SocketAddr, bytes: &[u8]) {
         let place = self.reach.of(from.ip(), since, now);
         let octets = self.unsure_octets + bytes.len() + UNSURE;
-        if place == Where::Unsure && octets <= MOST_UNSURE && bytes.len() <= LARGEST_QUESTION {
+        if place == Where::Unsure && octets <= MAX_PENDING && bytes.len() <= LARGEST_QUESTION {
             self.unsure_octets = octets;
             return self.unsure.push(Unsure { since, from, bytes: bytes.to_vec() });
         }
@@ -344,7 +344,7 @@ impl Desk {
             }
         }
         if self.ways.is_empty() {
-            self.ways.shrink_to(MOST_NAMES);
+            self.ways.shrink_to(MAX_NAMES);
         }
         self.send(sockets);
     }

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 const TIMES: u32 = 10;
 
 /// Addresses that are remembered to have had a MAC, twice as many in all.
-const MOST_MET: usize = 2048;
+const MAX_MET: usize = 2048;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Where {
@@ -82,7 +82,7 @@ impl Reach {
             return if was_met { Where::Gone } else { Where::Nowhere };
         }
         let [met, before] = &mut self.met;
-        if met.len() >= MOST_MET {
+        if met.len() >= MAX_MET {
             *before = std::mem::take(met);
         }
         met.insert(address);

@@ -22,11 +22,11 @@ use crate::sys::lease_file::{Error, LeaseFile, Named};
 
 /// Octets for each lease that the file may have, and at least, before it is written anew; a line is some 70.
 const SPARE: u64 = 300;
-const LEAST: u64 = 256 << 10;
+const MIN_REWRITE: u64 = 256 << 10;
 /// Octets that a file may have that nothing makes shorter: half of what a next start would read.
-const MOST: u64 = 512 << 20;
+const MAX_FILE: u64 = 512 << 20;
 /// What waits for a disk that refuses; more is left out. (Leases in it were told to nobody.)
-const MOST_UNWRITTEN: usize = 1 << 20;
+const MAX_UNWRITTEN: usize = 1 << 20;
 /// Steps of the wall clock that the file is written anew for: the ends in it are that clock's.
 const STEP: Duration = Duration::from_secs(10);
 /// How often clock and file are looked at when nobody asks for anything.
@@ -44,7 +44,7 @@ pub struct Store {
     in_place: bool,
     /// Octets after it was written anew.
     shortest: u64,
-    most: u64,
+    max: u64,
     /// When that was, by both clocks.
     written: Now,
     unwritten: Vec<u8>,
@@ -115,7 +115,7 @@ impl Store {
             rewriting: None,
             in_place: false,
             shortest: 0,
-            most: MOST,
+            max: MAX_FILE,
             written: now,
             unwritten,
             incomplete: false,
@@ -128,7 +128,7 @@ impl Store {
     /// Writes what the leases have to say. False: it is not on the disk, and the replies must not leave.
     pub async fn write(&mut self, leases: &mut Leases, now: Now) -> bool {
         let journal = leases.journal();
-        if self.unwritten.len() + journal.len() <= MOST_UNWRITTEN {
+        if self.unwritten.len() + journal.len() <= MAX_UNWRITTEN {
             self.unwritten.extend(journal);
         } else {
             (self.incomplete, self.rewriting) = (true, None);
@@ -181,9 +181,9 @@ impl Store {
             return Ok(());
         }
         let length = u64::try_from(journal.len()).unwrap_or(u64::MAX);
-        if self.file.len().saturating_add(length) > self.most {
-            let most = self.most >> 20;
-            return Err(io::Error::other(format!("it has {most} MiB and cannot be made shorter")));
+        if self.file.len().saturating_add(length) > self.max {
+            let max = self.max >> 20;
+            return Err(io::Error::other(format!("it has {max} MiB and cannot be made shorter")));
         }
         self.file.append(journal)?;
         if let Some(rewriting) = &mut self.rewriting {
@@ -229,8 +229,8 @@ impl Store {
 
     fn is_due(&self, leases: &Leases, now: Now) -> bool {
         let spare = SPARE * u64::try_from(leases.len()).unwrap_or(u64::MAX);
-        let most = LEAST.max(spare).max(2 * self.shortest);
-        self.incomplete || self.file.len() > most || self.is_another_time(now)
+        let max = MIN_REWRITE.max(spare).max(2 * self.shortest);
+        self.incomplete || self.file.len() > max || self.is_another_time(now)
     }
 
     /// Whether the wall clock was set since the file was written.

@@ -16,11 +16,11 @@ use crate::sys::socket::upstream;
 /// No server sends more over UDP: RFC 6891 §6.2.5 suggests 4096, most send 1232.
 const LARGEST_REPLY: usize = 16 << 10;
 /// Datagrams looked at for one question: more are a flood.
-const MOST_REPLIES: usize = 16;
+const MAX_REPLIES: usize = 16;
 /// Longer than the core waits for any server.
 const ASK: Duration = Duration::from_secs(5);
 /// Servers asked over TCP at once: each answer has 64 KiB at most.
-pub const MOST_OVER_TCP: usize = 64;
+pub const MAX_OVER_TCP: usize = 64;
 
 /// What came of asking.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ async fn over_udp<T: From<Said>>(
 ) -> io::Result<()> {
     let socket = upstream(server).await?;
     socket.send(bytes).await?;
-    for _ in 0..MOST_REPLIES {
+    for _ in 0..MAX_REPLIES {
         let bytes = received(&socket).await?;
         if tell.send(Said::Reply { ask, bytes }.into()).await.is_err() {
             return Ok(());

@@ -26,7 +26,7 @@ use rustix::fs::{AtFlags, CWD, FileType as Kind, Mode, OFlags};
 use rustix::fs::{fcntl_getfl, fcntl_setfl, openat, readlinkat, renameat, statat, unlinkat};
 
 /// As the kernel has it (path_resolution(7)).
-const MOST_LINKS: u32 = 40;
+const MAX_LINKS: u32 = 40;
 
 #[derive(Debug, thiserror::Error)]
 #[error("a link that leads out of {}, whose content is not trusted: put the file itself there, or name it by its own path", .0.display())]
@@ -152,7 +152,7 @@ fn place(root: &Path, rest: &Path, follow: bool) -> io::Result<Place> {
                 .is_ok_and(|found| Kind::from_raw_mode(found.st_mode) == Kind::Symlink);
         if is_link {
             links += 1;
-            if links > MOST_LINKS {
+            if links > MAX_LINKS {
                 return Err(rustix::io::Errno::LOOP.into());
             }
             let target = OsString::from_vec(readlinkat(&dir, &name, Vec::new())?.into_bytes());

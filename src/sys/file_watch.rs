@@ -18,7 +18,7 @@ use tokio::io::unix::AsyncFd;
 use super::ffi;
 
 /// As many as the kernel follows (path_resolution(7)).
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 /// How often the way is looked at again because it changed while it was watched.
 const ROUNDS: usize = 8;
 
@@ -133,7 +133,7 @@ fn way(path: &Path) -> Vec<(PathBuf, OsString)> {
                 found.push((at.clone(), name.to_owned()));
                 let next = at.join(name);
                 match std::fs::read_link(&next) {
-                    Ok(target) if links < MOST_LINKS => {
+                    Ok(target) if links < MAX_LINKS => {
                         links += 1;
                         rest.extend(parts(&target));
                     }

@@ -28,7 +28,7 @@ use crate::exit::{Code, Coded};
 /// Read at most; a server of a million leases keeps below.
 const LARGEST: u64 = 1 << 30;
 /// As the kernel has it (path_resolution(7)).
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 /// Octets copied at a time.
 const CHUNK: usize = 1 << 20;
 
@@ -309,7 +309,7 @@ fn is_gone(error: &io::Error) -> bool {
 /// What a path leads to, link by link, whether it exists or not.
 fn target(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         let Ok(to) = fs::read_link(&path) else { return Ok(path) };
         path = path.parent().map_or_else(|| to.clone(), |dir| dir.join(&to));
     }

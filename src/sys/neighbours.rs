@@ -15,7 +15,7 @@ use crate::net::IfName;
 const ARP: &str = "/proc/thread-self/net/arp";
 const ROUTES: &str = "/proc/thread-self/net/route";
 /// Octets that are read: some 13,000 neighbours, 8,000 routes.
-const MOST: usize = 1 << 20;
+const MAX_ENTRIES: usize = 1 << 20;
 /// linux/if_arp.h: the MAC is known and good.
 const ATF_COM: u32 = 2;
 /// linux/route.h.
@@ -79,7 +79,7 @@ impl Neighbours {
 fn head_of(file: &File) -> io::Result<String> {
     let mut text = Vec::new();
     let mut chunk = [0; 8192];
-    while text.len() < MOST {
+    while text.len() < MAX_ENTRIES {
         let length = file.read_at(&mut chunk, text.len() as u64)?;
         if length == 0 {
             break;

@@ -30,7 +30,7 @@ use crate::facts::{
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 /// So many networks behind a further interface are named.
-const MOST_NETWORKS: usize = 32;
+const MAX_NETWORKS: usize = 32;
 /// The switch of the whole namespace: links that forward without it do so for us.
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
@@ -61,7 +61,7 @@ pub enum Error {
     NotAFile { path: PathBuf, what: &'static str },
     #[error("{}: the root disk cannot be written ({why}): give berth a device that may be written", path.display())]
     ReadOnlyRoot { path: PathBuf, why: String },
-    #[error("more than {} extra disks in {} and {}", disks::MOST_DISKS, volumes.display(), devices.display())]
+    #[error("more than {} extra disks in {} and {}", disks::MAX_DISKS, volumes.display(), devices.display())]
     TooManyDisks { volumes: PathBuf, devices: PathBuf },
     #[error("{} is larger than {} MiB, too large for what it is", .0.display(), files::LARGEST_BYTES >> 20)]
     TooLarge(PathBuf),
@@ -191,7 +191,7 @@ async fn further(
             routes.iter().filter_map(|route| network_behind(route, index)).collect();
         networks.sort_unstable();
         networks.dedup();
-        networks.truncate(MOST_NETWORKS);
+        networks.truncate(MAX_NETWORKS);
         let Ok((name, ..)) = link_words(&link.attributes) else { continue };
         let is_used = !(addresses.is_empty() && networks.is_empty());
         if is_used && !but.contains(&&name) {

@@ -254,9 +254,9 @@ impl Cross {
                     self.error(at, &here, "these are no whole pages".to_owned());
                 }
                 let limit = text("limits", name);
-                if let (Some(request), Some(most)) = (amount, limit.as_deref().and_then(units))
+                if let (Some(request), Some(max)) = (amount, limit.as_deref().and_then(units))
                     && kind == "requests"
-                    && above(request, most)
+                    && above(request, max)
                 {
                     let message = format!("more is requested than the limit, {}", limit.unwrap_or_default());
                     self.error(at, &here, message);

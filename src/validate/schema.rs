@@ -154,12 +154,12 @@ impl<'a> Check<'a> {
     fn bounds(&mut self, words: &Map<String, Json>, number: f64, node: &Node, key: &str) {
         let outside = |words: &Map<String, Json>| {
             let of = |name: &str| words.get(name).and_then(Json::as_f64);
-            let (least, most) = (of("minimum"), of("maximum"));
-            (least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most)).then(|| {
-                match (least, most) {
-                    (Some(least), Some(most)) => format!("{least} to {most}"),
-                    (Some(least), None) => format!("{least} or more"),
-                    (_, most) => format!("{} at most", most.unwrap_or_default()),
+            let (min, max) = (of("minimum"), of("maximum"));
+            (min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max)).then(|| {
+                match (min, max) {
+                    (Some(min), Some(max)) => format!("{min} to {max}"),
+                    (Some(min), None) => format!("{min} or more"),
+                    (_, max) => format!("{} at most", max.unwrap_or_default()),
                 }
             })
         };
@@ -195,12 +195,12 @@ impl<'a> Check<'a> {
     /// `minLength` and the like, of `what`.
     fn size(&mut self, words: &Map<String, Json>, what: &str, size: usize, node: &Node, key: &str) {
         let bound = |which: &str| words.get(&format!("{which}{what}")).and_then(Json::as_u64);
-        if bound("min").is_some_and(|least| (size as u64) < least) {
+        if bound("min").is_some_and(|min| (size as u64) < min) {
             let how = if size == 0 { "empty" } else { "too short" };
             self.error(node.at, key, format!("this is {how}{}", why(words)));
         }
-        if let Some(most) = bound("max").filter(|most| size as u64 > *most) {
-            self.error(node.at, key, format!("this is longer than {most}{}", why(words)));
+        if let Some(max) = bound("max").filter(|max| size as u64 > *max) {
+            self.error(node.at, key, format!("this is longer than {max}{}", why(words)));
         }
     }
 
@@ -228,8 +228,8 @@ impl<'a> Check<'a> {
                 );
             }
         }
-        let least = words.get("minProperties").and_then(Json::as_u64).unwrap_or(0);
-        if (entries.len() as u64) < least {
+        let min = words.get("minProperties").and_then(Json::as_u64).unwrap_or(0);
+        if (entries.len() as u64) < min {
             self.error(node.at, key, format!("this has nothing in it{}", why(words)));
         }
         let known = words.get("properties").and_then(Json::as_object);

@@ -690,8 +690,8 @@ fn a_sweep_of_many_connections_takes_little_memory_and_no_repair_waits_for_it() 
         )
     });
     assert_eq!(order.into_inner(), ["repair", "sweep"]);
-    let [_, most] = memory(false);
-    assert!(most - before < 3 << 10, "{before} KiB before, {most} KiB at most, with {} connections", count());
+    let [_, max] = memory(false);
+    assert!(max - before < 3 << 10, "{before} KiB before, {max} KiB at most, with {} connections", count());
 }
 
 /// The schema crate reads nft's own JSON of our table and finds in it what we planned.

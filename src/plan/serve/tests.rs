@@ -89,7 +89,7 @@ fn what_does_not_fit_is_refused() {
 
 #[test]
 fn lease_times_that_are_not_said_fit_those_that_are() {
-    for (words, usual, least, most) in [
+    for (words, default, min, max) in [
         ("", 3600, 60, 3600),
         ("--lease-time 20", 20, 20, 20),
         ("--lease-time 3", 3, 3, 3),
@@ -97,7 +97,7 @@ fn lease_times_that_are_not_said_fit_those_that_are() {
         ("--least-lease-time 3600 --most-lease-time infinite", 3600, 3600, INFINITE),
     ] {
         let found = planned(&format!("--range 10.0.0.10,10.0.0.20 {words}")).unwrap().dhcp.unwrap();
-        assert_eq!(found.settings.subnets[0].lease, LeaseTime { usual, least, most }, "{words}");
+        assert_eq!(found.settings.subnets[0].lease, LeaseTime { default, min, max }, "{words}");
     }
 }
 

@@ -239,7 +239,7 @@ impl Responder {
             ..Fixed::of(request)
         };
         let options = if request.cookie { options } else { Options::bare() };
-        let (payload, _) = options.lay_out(request, fixed, BOOTP_SIZE, values.most());
+        let (payload, _) = options.lay_out(request, fixed, BOOTP_SIZE, values.max());
         let destination = super::destination(request, MessageType::Ack, reservation.address, None);
         let (client, address) = (request.mac, reservation.address);
         Ok(Transmit { destination, payload, kind: None, client, address, probe: None })
@@ -375,7 +375,7 @@ impl Responder {
     /// What the client asks for, within reason.
     fn lease_secs(&self, request: &Request, subnet: usize) -> Option<u32> {
         let time = self.settings.subnets.get(subnet)?.lease;
-        Some(request.lease_secs.unwrap_or(time.usual).max(time.least).min(time.most))
+        Some(request.lease_secs.unwrap_or(time.default).max(time.min).min(time.max))
     }
 }
 

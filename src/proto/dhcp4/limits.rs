@@ -21,9 +21,9 @@ struct Bucket {
 
 impl Bucket {
     fn take(&mut self, now: Instant, rate: u32) -> bool {
-        let (rate, most) = (f64::from(rate), f64::from(rate.saturating_mul(BURST_SECS)));
+        let (rate, max) = (f64::from(rate), f64::from(rate.saturating_mul(BURST_SECS)));
         let passed: Duration = now.saturating_duration_since(self.since);
-        self.tokens = (self.tokens + passed.as_secs_f64() * rate).min(most);
+        self.tokens = (self.tokens + passed.as_secs_f64() * rate).min(max);
         self.since = now;
         let has = self.tokens >= 1.0;
         if has {

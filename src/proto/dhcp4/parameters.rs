@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::reply::{Options, Value};
-use super::request::{LEAST_SIZE, MOST_SIZE, Request};
+use super::request::{MAX_MESSAGE, MIN_MESSAGE, Request};
 use super::value::{domain, prepared};
 use super::{Reservation, Subnet, boot, code, fqdn};
 
 /// For a client that asks for nothing in particular; then what is configured by number.
-const USUAL: [u8; 8] = [
+const DEFAULT_LIST: [u8; 8] = [
     code::MASK,
     code::ROUTER,
     code::DNS,
@@ -27,7 +27,7 @@ const ETHERNET_MTU: u16 = 1500;
 #[derive(Debug)]
 pub(super) struct Values {
     constant: BTreeMap<u8, Vec<u8>>,
-    usual: Vec<u8>,
+    default: Vec<u8>,
     boot_server: String,
     /// Of the clients' link.
     mtu: u16,
@@ -42,7 +42,7 @@ impl Values {
         let mtu = constant.get(&code::MTU).and_then(|mtu| mtu.as_slice().try_into().ok());
         let configured = subnet.parameters.options.keys().copied().filter(|code| *code != code::V6_ONLY);
         Self {
-            usual: USUAL.into_iter().chain(configured).collect(),
+            default: DEFAULT_LIST.into_iter().chain(configured).collect(),
             boot_server: subnet.parameters.next_server.unwrap_or(subnet.server).to_string(),
             no_auto_configure: auto_configure.is_some_and(|value| value == [0]),
             mtu: mtu.map_or(ETHERNET_MTU, u16::from_be_bytes),
@@ -65,7 +65,7 @@ impl Values {
         if let Some(class) = boot.and_then(|boot| boot.class) {
             options.must(code::VENDOR_CLASS, class);
         }
-        let wanted = request.option(code::REQUEST_LIST).unwrap_or(&self.usual);
+        let wanted = request.option(code::REQUEST_LIST).unwrap_or(&self.default);
         if !wanted.contains(&code::MASK) {
             // Some clients read the mask before the router (quirk of BSDs), all need it.
             self.constant(options, code::MASK);
@@ -100,8 +100,8 @@ impl Values {
     }
 
     /// Octets of UDP payload that reach a client in one piece.
-    pub fn most(&self) -> usize {
-        usize::from(self.mtu).saturating_sub(28).clamp(LEAST_SIZE, MOST_SIZE)
+    pub fn max(&self) -> usize {
+        usize::from(self.mtu).saturating_sub(28).clamp(MIN_MESSAGE, MAX_MESSAGE)
     }
 
     fn constant<'a>(&'a self, options: &mut Options<'a>, code: u8) {

@@ -6,11 +6,11 @@ use std::ops::Deref;
 
 use dhcproto::v4::MessageType;
 
-use super::request::{MOST_SIZE, Request, field};
+use super::request::{MAX_MESSAGE, Request, field};
 use super::{COOKIE, FIXED, INFINITE, code};
 
 /// BOOTP's size (RFC 1542 §2.1): some clients drop what is shorter.
-const LEAST_SIZE: usize = 300;
+const MIN_MESSAGE: usize = 300;
 const FILE: usize = 128;
 const SNAME: usize = 64;
 /// Of option 52, code and length included.
@@ -129,13 +129,13 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// The reply, of at most `most` octets without what the relay gets back, and `whole` with it. And whether it gets
+    /// The reply, of at most `max` octets without what the relay gets back, and `whole` with it. And whether it gets
     /// it back: 82 comes last, and not out of the client's share (RFC 3046 §2.2).
-    pub fn lay_out(self, request: &Request, fixed: Fixed, most: usize, whole: usize) -> (Vec<u8>, bool) {
-        let most = most.min(whole);
+    pub fn lay_out(self, request: &Request, fixed: Fixed, max: usize, whole: usize) -> (Vec<u8>, bool) {
+        let max = max.min(whole);
         let areas =
-            self.place(most.saturating_sub(FIXED + 1), !fixed.file.is_empty() || request.kind.is_none());
-        let mut out = Vec::with_capacity(most.clamp(LEAST_SIZE, MOST_SIZE));
+            self.place(max.saturating_sub(FIXED + 1), !fixed.file.is_empty() || request.kind.is_none());
+        let mut out = Vec::with_capacity(max.clamp(MIN_MESSAGE, MAX_MESSAGE));
         header(&mut out, request, fixed, &areas);
         out.extend_from_slice(&areas.main);
         let relayed = request.option(code::RELAY_INFORMATION).map(|value| Item {
@@ -153,7 +153,7 @@ impl<'a> Options<'a> {
         if request.cookie {
             out.push(code::END);
         }
-        out.resize(out.len().max(LEAST_SIZE), 0);
+        out.resize(out.len().max(MIN_MESSAGE), 0);
         (out, echoed)
     }
 

@@ -14,9 +14,9 @@ use crate::proto::leases::Hardware;
 /// Largest request looked at, in octets of UDP payload: nothing real comes near it.
 const LARGEST: usize = 4096;
 /// What every client takes (RFC 2131 §2): 576 octets of IP datagram, less IP and UDP headers.
-pub(super) const LEAST_SIZE: usize = 576 - 28;
+pub(super) const MIN_MESSAGE: usize = 576 - 28;
 /// What Ethernet takes.
-pub(super) const MOST_SIZE: usize = 1500 - 28;
+pub(super) const MAX_MESSAGE: usize = 1500 - 28;
 /// Hardware types (IANA's ARP parameters): Ethernet, and what has its addresses too (IEEE 802).
 const ETHERNET: u8 = 1;
 const IEEE_802: u8 = 6;
@@ -49,7 +49,7 @@ pub(super) struct Request<'a> {
     /// Option 51.
     pub lease_secs: Option<u32>,
     /// Octets of UDP payload a reply may have: option 57 less the IP and UDP headers.
-    pub most: usize,
+    pub max: usize,
     options: Options<'a>,
 }
 
@@ -87,8 +87,8 @@ impl<'a> Request<'a> {
             server: options.fixed(code::SERVER)?.map(Ipv4Addr::from_octets),
             address: options.fixed(code::REQUESTED_ADDRESS)?.map(Ipv4Addr::from_octets),
             lease_secs: options.fixed(code::LEASE_TIME)?.map(u32::from_be_bytes),
-            most: options.fixed(code::MAX_SIZE)?.map_or(LEAST_SIZE, |size| {
-                usize::from(u16::from_be_bytes(size)).saturating_sub(28).clamp(LEAST_SIZE, MOST_SIZE)
+            max: options.fixed(code::MAX_SIZE)?.map_or(MIN_MESSAGE, |size| {
+                usize::from(u16::from_be_bytes(size)).saturating_sub(28).clamp(MIN_MESSAGE, MAX_MESSAGE)
             }),
             header,
             options,

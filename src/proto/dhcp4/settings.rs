@@ -56,18 +56,18 @@ pub enum Addresses {
     Pool(Vec<Range>),
 }
 
-/// Seconds; `INFINITE` as `most` allows leases without an end.
+/// Seconds; `INFINITE` as `max` allows leases without an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTime {
-    pub usual: u32,
-    pub least: u32,
-    pub most: u32,
+    pub default: u32,
+    pub min: u32,
+    pub max: u32,
 }
 
 impl LeaseTime {
     /// What `berth run` gives: up to the usual time, at least five minutes of it.
-    pub fn up_to(usual: u32) -> Self {
-        Self { usual, least: usual.min(300), most: usual }
+    pub fn up_to(default: u32) -> Self {
+        Self { default, min: default.min(300), max: default }
     }
 }
 
@@ -198,7 +198,7 @@ impl Settings {
         if state == State::Declined {
             return Some(self.quarantine);
         }
-        let of = |subnet: &Subnet| subnet.lease.most;
+        let of = |subnet: &Subnet| subnet.lease.max;
         let secs = self.subnet_of(address).map(of).or_else(|| self.subnets.iter().map(of).max())?;
         (secs != INFINITE).then(|| Duration::from_secs(secs.into()))
     }

@@ -359,9 +359,9 @@ fn d44_a_small_mtu_is_told_unasked() {
         Packet::new(&[DISCOVER, &[55, 1, 3]]).reply().option(26),
         Some(1450u16.to_be_bytes().to_vec())
     );
-    let usual = OneGuest { mtu: 1500, ..settings() };
+    let default = OneGuest { mtu: 1500, ..settings() };
     let packet = Packet::new(&[DISCOVER, &[55, 1, 3]]);
-    let transmit = responder(usual).answer(now(), &packet.bytes).unwrap().unwrap();
+    let transmit = responder(default).answer(now(), &packet.bytes).unwrap().unwrap();
     let reply = Reply { destination: transmit.destination, bytes: transmit.payload };
     assert_eq!(reply.option(26), None);
 }

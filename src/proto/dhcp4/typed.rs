@@ -147,17 +147,17 @@ impl Kind {
                 ("1 (B-node), 2 (P), 4 (M) or 8 (H)", known.map(|kind| vec![kind]))
             }
             Self::Hops => ("a number of 1 to 255", number(words, 1, u8::MAX).map(|it: u8| vec![it])),
-            Self::Size(least) => {
-                let takes = match least {
+            Self::Size(min) => {
+                let takes = match min {
                     576.. => "one number of 576 to 65535",
                     68.. => "one number of 68 to 65535",
                     _ => "one number of 1 to 65535",
                 };
-                (takes, size(words, least))
+                (takes, size(words, min))
             }
-            Self::Sizes(least) => {
-                let takes = if least > 0 { "numbers of 68 to 65535" } else { "numbers up to 65535" };
-                (takes, list(words, |word| size(word, least)))
+            Self::Sizes(min) => {
+                let takes = if min > 0 { "numbers of 68 to 65535" } else { "numbers up to 65535" };
+                (takes, list(words, |word| size(word, min)))
             }
             Self::Number => {
                 let it = number(words, 0, u32::MAX);
@@ -231,12 +231,12 @@ fn mask(word: &str) -> Option<Vec<u8>> {
     (bits.leading_ones() == bits.count_ones()).then(|| bits.to_be_bytes().to_vec())
 }
 
-fn size(word: &str, least: u16) -> Option<Vec<u8>> {
-    number(word, least, u16::MAX).map(|size| size.to_be_bytes().to_vec())
+fn size(word: &str, min: u16) -> Option<Vec<u8>> {
+    number(word, min, u16::MAX).map(|size| size.to_be_bytes().to_vec())
 }
 
-fn number<T: std::str::FromStr + PartialOrd>(word: &str, least: T, most: T) -> Option<T> {
-    word.trim().parse().ok().filter(|number| (least..=most).contains(number))
+fn number<T: std::str::FromStr + PartialOrd>(word: &str, min: T, max: T) -> Option<T> {
+    word.trim().parse().ok().filter(|number| (min..=max).contains(number))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::{Parameters, Subnet, code};
 use crate::net::Ipv4Prefix;
 
 /// RFC 8925 §3.4: MIN_V6ONLY_WAIT, in seconds.
-const LEAST_V6_ONLY: u32 = 300;
+const MIN_V6_ONLY: u32 = 300;
 
 /// By code; empty ones are left out.
 pub(super) fn prepared(subnet: &Subnet) -> BTreeMap<u8, Vec<u8>> {
@@ -31,7 +31,7 @@ pub(super) fn prepared(subnet: &Subnet) -> BTreeMap<u8, Vec<u8>> {
     let configured = is.options.iter().filter(|(code, _)| !code::is_ours(**code)).map(|(code, value)| {
         let seconds = <[u8; 4]>::try_from(value.as_slice()).map(u32::from_be_bytes);
         match (*code, seconds) {
-            (code::V6_ONLY, Ok(seconds)) => (*code, seconds.max(LEAST_V6_ONLY).to_be_bytes().to_vec()),
+            (code::V6_ONLY, Ok(seconds)) => (*code, seconds.max(MIN_V6_ONLY).to_be_bytes().to_vec()),
             _ => (*code, value.clone()),
         }
     });

@@ -12,8 +12,8 @@ const LARGEST: usize = 4 << 20;
 /// What an entry costs beside its bytes.
 const OVERHEAD: usize = 384;
 /// RFC 8767 §4, RFC 2308 §5: seconds.
-const MOST: u32 = 86_400;
-const MOST_NEGATIVE: u32 = 10_800;
+const MAX_TTL: u32 = 86_400;
+const MAX_NEGATIVE: u32 = 10_800;
 /// RFC 9520 §3.2: failures are asked for again after a second.
 const FAILURE: u32 = 1;
 /// RFC 8767 §5: how long an answer may be told after its end when nobody knows a newer one, with which TTL, and how long
@@ -222,7 +222,7 @@ fn life(answer: &[u8]) -> Option<(u32, Vec<u16>)> {
     if flags & 0x02 != 0 {
         return None;
     }
-    let (mut ttls, mut least, mut negative, mut about) = (Vec::new(), MOST, None, true);
+    let (mut ttls, mut min, mut negative, mut about) = (Vec::new(), MAX_TTL, None, true);
     for (index, (section, record)) in records(answer)?.into_iter().enumerate() {
         if record.kind == OPT {
             continue;
@@ -231,7 +231,7 @@ fn life(answer: &[u8]) -> Option<(u32, Vec<u16>)> {
         // RFC 2181 §8: the highest bit set means zero.
         let ttl = if record.ttl >> 31 == 0 { record.ttl } else { 0 };
         if section == 0 {
-            least = least.min(ttl);
+            min = min.min(ttl);
             if index == 0 {
                 about = is_the_questions(answer, record.owner);
             }
@@ -239,14 +239,14 @@ fn life(answer: &[u8]) -> Option<(u32, Vec<u16>)> {
             let end = record.end();
             let minimum =
                 answer.get(end - 4..end)?.first_chunk().map_or(0, |octets| u32::from_be_bytes(*octets));
-            negative = Some(ttl.min(minimum).min(MOST_NEGATIVE));
+            negative = Some(ttl.min(minimum).min(MAX_NEGATIVE));
         }
     }
     let life = match (code & 0xf, answers.first_chunk()) {
         (SERVFAIL, Some([0, 0])) => Some(FAILURE),
         // A CNAME that leads to nothing ends with its SOA too.
-        (0, Some([0, 0])) | (NXDOMAIN, _) => negative.map(|negative| negative.min(least)),
-        (0, _) => Some(least).filter(|_| about),
+        (0, Some([0, 0])) | (NXDOMAIN, _) => negative.map(|negative| negative.min(min)),
+        (0, _) => Some(min).filter(|_| about),
         _ => None,
     };
     life.filter(|life| *life > 0).map(|life| (life, ttls))

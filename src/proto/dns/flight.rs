@@ -56,13 +56,13 @@ pub(super) struct Waiting {
     /// Header and question section; of the rest nothing is needed (271 octets at most).
     question: Box<[u8]>,
     /// Octets of an answer by UDP.
-    most: usize,
+    max: usize,
 }
 
 impl Waiting {
-    pub fn new(asker: Asker, bytes: &[u8], most: usize) -> Self {
+    pub fn new(asker: Asker, bytes: &[u8], max: usize) -> Self {
         let end = wire::question_end(bytes).unwrap_or(HEADER);
-        Self { asker, question: bytes.get(..end).unwrap_or_default().into(), most }
+        Self { asker, question: bytes.get(..end).unwrap_or_default().into(), max }
     }
 
     /// What it costs to keep.
@@ -71,14 +71,14 @@ impl Waiting {
     }
 
     pub fn answer(&self, answer: Vec<u8>) -> Output {
-        self::answer(self.asker, &self.question, self.most, answer)
+        self::answer(self.asker, &self.question, self.max, answer)
     }
 }
 
 /// The answer for one who asked the same in its own words.
-pub(super) fn answer(asker: Asker, question: &[u8], most: usize, mut answer: Vec<u8>) -> Output {
+pub(super) fn answer(asker: Asker, question: &[u8], max: usize, mut answer: Vec<u8>) -> Output {
     wire::readdress(&mut answer, question);
-    Output::Answer { client: asker.client, bytes: wire::fit(answer, asker.over, most) }
+    Output::Answer { client: asker.client, bytes: wire::fit(answer, asker.over, max) }
 }
 
 /// An answer that said no, cut to what is told of it when no other name has more (`message::denial`).

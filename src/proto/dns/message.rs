@@ -162,9 +162,9 @@ impl Query {
     }
 
     /// Octets of an answer by UDP.
-    pub fn most(&self) -> usize {
+    pub fn max(&self) -> usize {
         let edns = self.message.edns.as_ref();
-        edns.map_or(wire::LEAST_UDP, |edns| wire::within_udp(edns.max_payload().into()))
+        edns.map_or(wire::MIN_UDP, |edns| wire::within_udp(edns.max_payload().into()))
     }
 }
 

@@ -47,10 +47,10 @@ pub use shares::{Client, Shares};
 
 /// Most questions under way at once, shared by the clients (`Shares`): one alone has half of them; more are answered
 /// SERVFAIL. Each has a socket: with those of TCP they are fewer than 1,024 descriptors.
-pub const MOST_FLIGHTS: usize = 512;
+pub const MAX_FLIGHTS: usize = 512;
 /// Octets of all who wait for answers, shared as well, and what each of them costs beside its question, here and with
 /// whoever brings the answer back.
-const MOST_WAITING: usize = 4 << 20;
+const MAX_WAITING: usize = 4 << 20;
 const WAITING: usize = 256;
 /// Octets of a question: nothing real is longer (RFC 6891 §6.2.5); more are answered FORMERR.
 pub const LARGEST_QUESTION: usize = 1232;
@@ -148,8 +148,8 @@ impl Forwarder {
         Self {
             settings,
             flights: BTreeMap::new(),
-            places: Shares::new(MOST_FLIGHTS),
-            waiting: Shares::new(MOST_WAITING),
+            places: Shares::new(MAX_FLIGHTS),
+            waiting: Shares::new(MAX_WAITING),
             out: VecDeque::new(),
             next: 0,
             servers: Servers::default(),
@@ -205,7 +205,7 @@ impl Forwarder {
     pub fn poll(&mut self) -> Option<Output> {
         let Some(queued) = self.out.pop_front() else {
             // Of a flood's answers nothing is kept.
-            self.out.shrink_to(MOST_FLIGHTS);
+            self.out.shrink_to(MAX_FLIGHTS);
             return None;
         };
         Some(match queued {
@@ -228,19 +228,19 @@ impl Forwarder {
         let mut ageing = false;
         // What servers said of a name is none of its business any more when a client has it.
         let is_ours = |plain: &&Plain| self.names.is_empty() || !self.is_leased(now, &plain.key);
-        if let Some(Plain { key, most, .. }) = plain.as_ref().filter(is_ours) {
+        if let Some(Plain { key, max, .. }) = plain.as_ref().filter(is_ours) {
             match self.cache.get(now, key) {
                 Found::Nothing => {
-                    if let Some(answered) = self.join(now, asker, bytes, key, *most) {
+                    if let Some(answered) = self.join(now, asker, bytes, key, *max) {
                         return answered;
                     }
                 }
                 Found::Answer(answer) => {
-                    self.tell(asker, bytes, *most, answer);
+                    self.tell(asker, bytes, *max, answer);
                     return Ok(());
                 }
                 Found::Ageing(answer) => {
-                    self.tell(asker, bytes, *most, answer);
+                    self.tell(asker, bytes, *max, answer);
                     ageing = true;
                 }
             }
@@ -252,17 +252,17 @@ impl Forwarder {
                 return Ok(());
             }
         };
-        let most = query.most();
+        let max = query.max();
         if let Some(answer) = local(now, &query, &self.settings, &self.names) {
-            self.tell(asker, bytes, most, answer);
+            self.tell(asker, bytes, max, answer);
             return Ok(());
         }
         let without = self.settings.upstreams.is_empty();
         // A newer answer is for nobody in particular.
-        let waiting = (!ageing).then(|| Waiting::new(asker, bytes, most));
+        let waiting = (!ageing).then(|| Waiting::new(asker, bytes, max));
         if without || !self.admits(asker.from, waiting.as_ref()) {
             if !ageing {
-                self.tell(asker, bytes, most, query.refusal(ResponseCode::ServFail));
+                self.tell(asker, bytes, max, query.refusal(ResponseCode::ServFail));
             }
             return if without { Ok(()) } else { Err(Reason::Busy) };
         }
@@ -311,17 +311,17 @@ impl Forwarder {
         asker: Asker,
         bytes: &[u8],
         key: &Key,
-        most: usize,
+        max: usize,
     ) -> Option<Result<(), Reason>> {
         let flight = self.under_way.get(key).and_then(|ask| self.flights.get_mut(ask))?;
         let refused = if flight.is_ours(bytes) {
             Reason::Loop
         } else if flight.stale == Some(Stale::Told) {
             let stale = self.cache.stale(now, key)?;
-            self.tell(asker, bytes, most, stale);
+            self.tell(asker, bytes, max, stale);
             return Some(Ok(()));
         } else {
-            let waiting = Waiting::new(asker, bytes, most);
+            let waiting = Waiting::new(asker, bytes, max);
             if self.waiting.take(asker.from, waiting.octets()) {
                 flight.waiting.push(waiting);
                 return Some(Ok(()));
@@ -329,7 +329,7 @@ impl Forwarder {
             Reason::Busy
         };
         let answer = flight.query.refusal(ResponseCode::ServFail);
-        self.tell(asker, bytes, most, answer);
+        self.tell(asker, bytes, max, answer);
         Some(Err(refused))
     }
 
@@ -362,8 +362,8 @@ impl Forwarder {
         }
     }
 
-    fn tell(&mut self, asker: Asker, question: &[u8], most: usize, answer: Vec<u8>) {
-        self.out.push_back(Queued::Ready(flight::answer(asker, question, most, answer)));
+    fn tell(&mut self, asker: Asker, question: &[u8], max: usize, answer: Vec<u8>) {
+        self.out.push_back(Queued::Ready(flight::answer(asker, question, max, answer)));
     }
 
     /// As it is.

@@ -789,7 +789,7 @@ fn answers_with_records_that_are_not_there_are_not_passed_on() {
 #[test]
 fn questions_under_way_are_bounded_and_shared() {
     let mut bench = Bench::new();
-    for number in 0..MOST_FLIGHTS / 2 {
+    for number in 0..MAX_FLIGHTS / 2 {
         bench.asks(&numbered(number));
     }
     assert_eq!(bench.query(Over::Udp, &ask_for(PLAIN)), Err(Reason::Busy));
@@ -800,8 +800,8 @@ fn questions_under_way_are_bounded_and_shared() {
     }
     let left =
         (2000..).find(|number| bench.query_of(3, Over::Udp, &numbered(*number)).is_err()).unwrap() - 2000;
-    assert!((100..MOST_FLIGHTS / 4).contains(&left), "{left}");
-    assert!(bench.forwarder.flights.len() < MOST_FLIGHTS);
+    assert!((100..MAX_FLIGHTS / 4).contains(&left), "{left}");
+    assert!(bench.forwarder.flights.len() < MAX_FLIGHTS);
     // What is over is free again.
     while bench.forwarder.deadline().is_some() {
         while bench.forwarder.poll().is_some() {}

@@ -10,8 +10,8 @@ use super::Over;
 /// Header of a DNS message (RFC 1035 §4.1.1).
 pub const HEADER: usize = 12;
 /// What a client without EDNS takes over UDP (RFC 1035 §4.2.1), and the most that is sent that way.
-pub const LEAST_UDP: usize = 512;
-const MOST_UDP: usize = 4096;
+pub const MIN_UDP: usize = 512;
+const MAX_UDP: usize = 4096;
 /// What servers are told that we take (RFC 6891 §6.2.5): never in fragments.
 pub const UPSTREAM_UDP: [u8; 2] = 1232u16.to_be_bytes();
 /// QR and TC of the first octet of flags, AD and CD of the second.
@@ -54,7 +54,7 @@ impl Key {
 pub struct Plain {
     pub key: Key,
     /// Octets of an answer by UDP.
-    pub most: usize,
+    pub max: usize,
     /// The second octet of the flags of EDNS: DO, if there is EDNS.
     edns: Option<u8>,
 }
@@ -68,7 +68,7 @@ pub fn plain(bytes: &[u8]) -> Option<Plain> {
         return None;
     }
     let end = question_end(bytes)?;
-    let (mut marks, mut most, mut edns) = (flags & 1 | more & CHECKED, LEAST_UDP, None);
+    let (mut marks, mut max, mut edns) = (flags & 1 | more & CHECKED, MIN_UDP, None);
     if additional == 1 {
         let [0, 0, 41, size_high, size_low, _, 0, signed, _, ref options @ ..] = *bytes.get(end..)? else {
             return None;
@@ -76,7 +76,7 @@ pub fn plain(bytes: &[u8]) -> Option<Plain> {
         if !are_options(options) {
             return None;
         }
-        most = within_udp(u16::from_be_bytes([size_high, size_low]).into());
+        max = within_udp(u16::from_be_bytes([size_high, size_low]).into());
         marks |= 2 | signed & 0x80;
         edns = Some(signed & 0x80);
     } else if bytes.len() != end {
@@ -87,7 +87,7 @@ pub fn plain(bytes: &[u8]) -> Option<Plain> {
     let name = key.len().checked_sub(4)?;
     key.get_mut(..name)?.make_ascii_lowercase();
     key.push(marks);
-    Some(Plain { key: Key(key.into()), most, edns })
+    Some(Plain { key: Key(key.into()), max, edns })
 }
 
 impl Plain {
@@ -117,7 +117,7 @@ impl Plain {
 }
 
 pub fn within_udp(size: usize) -> usize {
-    size.clamp(LEAST_UDP, MOST_UDP)
+    size.clamp(MIN_UDP, MAX_UDP)
 }
 
 /// Whether this is the length of options and as many octets of options.
@@ -298,11 +298,11 @@ pub fn is_the_questions(bytes: &[u8], mut at: usize) -> bool {
 
 /// Over UDP no more than the client takes: the records that fit, in order, and the bit that says so when there are
 /// answers or authorities among the rest (RFC 2181 §9). What EDNS says is kept (RFC 6891 §7).
-pub fn fit(answer: Vec<u8>, over: Over, most: usize) -> Vec<u8> {
-    if over == Over::Tcp || answer.len() <= most {
+pub fn fit(answer: Vec<u8>, over: Over, max: usize) -> Vec<u8> {
+    if over == Over::Tcp || answer.len() <= max {
         return answer;
     }
-    cut(&answer, most).unwrap_or_else(|| {
+    cut(&answer, max).unwrap_or_else(|| {
         // Not even the question can be told from the rest.
         let mut header = answer;
         header.truncate(HEADER);
@@ -314,12 +314,12 @@ pub fn fit(answer: Vec<u8>, over: Over, most: usize) -> Vec<u8> {
     })
 }
 
-fn cut(answer: &[u8], most: usize) -> Option<Vec<u8>> {
+fn cut(answer: &[u8], max: usize) -> Option<Vec<u8>> {
     let start = question_end(answer)?;
     let records = records(answer).unwrap_or_default();
     let opt = records.iter().find(|(_, record)| record.kind == OPT);
     let opt = opt.and_then(|(_, record)| answer.get(record.owner..record.end())).unwrap_or_default();
-    let room = most.checked_sub(opt.len())?;
+    let room = max.checked_sub(opt.len())?;
     let (mut end, mut counts) = (start, [0u16; 3]);
     let mut all = !records.is_empty();
     for (section, record) in &records {

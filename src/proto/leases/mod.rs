@@ -21,7 +21,7 @@ pub use file::{HEADER, Recovered, is_ours};
 
 /// Offers that stand at once, some 2 MiB of them: for one more the oldest is taken back. Who means it has asked for
 /// its own by then; who floods loses what it was offered.
-const MOST_OFFERS: usize = 8192;
+const MAX_OFFERS: usize = 8192;
 
 /// Addresses from the first to the last, both of them included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +200,7 @@ impl Leases {
         hold: Duration,
     ) -> bool {
         self.end_offers(now);
-        if self.offers.len() >= MOST_OFFERS && !self.offers.contains_key(&address) {
+        if self.offers.len() >= MAX_OFFERS && !self.offers.contains_key(&address) {
             self.end_oldest_offer();
         }
         if self.offers.len() >= self.limit && !self.offers.contains_key(&address)
@@ -282,14 +282,14 @@ impl Leases {
         let time = self.time(now);
         let mut far = 0;
         let shorter = |entry: &Entry| {
-            let most = match entry.state {
+            let max = match entry.state {
                 State::Released => time,
                 state => time.saturating_add(milliseconds(longest(entry.address(), state)?)),
             };
-            far += usize::from(entry.holds(time) && entry.until > most.saturating_add(ROUNDED));
-            (entry.until > most).then(|| {
+            far += usize::from(entry.holds(time) && entry.until > max.saturating_add(ROUNDED));
+            (entry.until > max).then(|| {
                 let mut entry = entry.clone();
-                entry.until = most;
+                entry.until = max;
                 entry
             })
         };

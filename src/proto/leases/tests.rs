@@ -63,8 +63,8 @@ fn the_oldest_offer_is_taken_back_when_there_are_too_many() {
         offer(&mut leases, number);
         assert!(number % 100 != 0 || leases.is_free_for(clock.0, honest, &client(1_000_000 + number)));
     }
-    assert_eq!((leases.offers.len(), leases.offered_to.len()), (MOST_OFFERS, MOST_OFFERS));
-    assert!(leases.offers_end.len() <= 2 * MOST_OFFERS + 1025);
+    assert_eq!((leases.offers.len(), leases.offered_to.len()), (MAX_OFFERS, MAX_OFFERS));
+    assert!(leases.offers_end.len() <= 2 * MAX_OFFERS + 1025);
     let last = leases.offers.values().find(|offer| offer.client == client(19_999)).cloned();
     assert!(last.is_some(), "the newest stand");
     assert!(leases.offers.values().all(|offer| offer.client != client(0)), "the oldest do not");

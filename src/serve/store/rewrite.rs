@@ -64,7 +64,7 @@ impl Store {
             rewriting.from = next;
             match &mut rewriting.place {
                 Place::Beside { draft, .. } => draft.append(&lines)?,
-                Place::Behind { .. } if self.file.len() > self.most.saturating_mul(2) => {
+                Place::Behind { .. } if self.file.len() > self.max.saturating_mul(2) => {
                     return Err(io::Error::other("it is as long as a next start would read"));
                 }
                 Place::Behind { .. } => self.file.append(&lines)?,

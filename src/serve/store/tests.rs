@@ -103,7 +103,7 @@ async fn a_file_that_is_long_becomes_short_wherever_it_is() {
             }
             assert!(desk.write().await);
             let before = fs::metadata(desk.path()).unwrap().len();
-            assert!(before > LEAST, "{before}");
+            assert!(before > MIN_REWRITE, "{before}");
             desk.shorten().await;
             let after = fs::metadata(desk.path()).unwrap();
             assert!(after.len() < 20_000 && desk.store.file.len() == after.len(), "{round}: {}", after.len());
@@ -194,7 +194,7 @@ async fn a_name_that_another_server_took_is_not_taken_back() {
 #[tokio::test]
 async fn a_file_that_cannot_be_shortened_has_a_bound() {
     let mut desk = Desk::new();
-    desk.store.most = 2 * LEAST;
+    desk.store.max = 2 * MIN_REWRITE;
     // A directory by the draft's name: neither a file nor in the way of one in place.
     fs::create_dir(desk.dir.path().join("leases.new")).unwrap();
     let mut told = 0;
@@ -206,9 +206,9 @@ async fn a_file_that_cannot_be_shortened_has_a_bound() {
     }
     assert!(told > 5000 && told < 10_000, "{told}");
     let long = fs::metadata(desk.path()).unwrap().len();
-    assert!(long <= desk.store.most, "{long}");
+    assert!(long <= desk.store.max, "{long}");
     assert!(desk.store.shortening.failed.is_some() && desk.store.writing.failed.is_some());
-    assert!(desk.store.unwritten.len() <= MOST_UNWRITTEN);
+    assert!(desk.store.unwritten.len() <= MAX_UNWRITTEN);
     // When it can be done again it is, and what was left out is there.
     fs::remove_dir(desk.dir.path().join("leases.new")).unwrap();
     desk.pass(SHORTEN_AGAIN.last);

@@ -20,8 +20,8 @@ use crate::sys::beneath::{Beneath, leads_out};
 
 /// How deep `/volumes` is searched, how many disks a guest can have, and how many things passed over are told.
 const DEEPEST: usize = 16;
-pub(super) const MOST_DISKS: usize = 64;
-const MOST_SKIPPED: usize = 16;
+pub(super) const MAX_DISKS: usize = 64;
+const MAX_SKIPPED: usize = 16;
 
 pub(super) fn disks(config: &Config) -> Result<Disks, Error> {
     let paths = &config.paths;
@@ -98,7 +98,7 @@ fn extra(volumes: &Path, devices: &Path, files: &Beneath) -> Result<(Vec<DiskFil
     named.sort_by(|a, b| a.0.cmp(&b.0));
     let Search { mut found, mut skipped, .. } = search;
     found.append(&mut named);
-    if found.len() > MOST_DISKS {
+    if found.len() > MAX_DISKS {
         return Err(Error::TooManyDisks { volumes: volumes.to_owned(), devices: devices.to_owned() });
     }
     let mut seen: BTreeMap<(u64, u64, u64), PathBuf> = BTreeMap::new();
@@ -111,7 +111,7 @@ fn extra(volumes: &Path, devices: &Path, files: &Beneath) -> Result<(Vec<DiskFil
             skipped.push(format!("{} is {}, which is attached already", path.display(), first.display()));
         }
     }
-    skipped.truncate(MOST_SKIPPED);
+    skipped.truncate(MAX_SKIPPED);
     Ok((extra, skipped))
 }
 
@@ -167,7 +167,7 @@ impl Search<'_> {
             let is_image = name.as_bytes().ends_with(b".img");
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.directory(&path, is_image, depth)?;
-            } else if is_image && self.found.len() <= MOST_DISKS {
+            } else if is_image && self.found.len() <= MAX_DISKS {
                 match look(&path) {
                     Ok(Some(metadata)) => {
                         match no_disk(&metadata).map(str::to_owned).or_else(|| self.led_out(&path)) {
@@ -205,7 +205,7 @@ impl Search<'_> {
     }
 
     fn skip(&mut self, why: String) {
-        if self.skipped.len() < MOST_SKIPPED {
+        if self.skipped.len() < MAX_SKIPPED {
             self.skipped.push(why);
         }
     }

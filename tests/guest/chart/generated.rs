@@ -205,8 +205,8 @@ impl Maker<'_> {
         match kind {
             "object" => self.map(part),
             "array" => {
-                let least = part["minItems"].as_u64().unwrap_or(0) as usize;
-                (0..least + self.chance.below(3)).map(|_| self.value(&part["items"])).collect()
+                let min = part["minItems"].as_u64().unwrap_or(0) as usize;
+                (0..min + self.chance.below(3)).map(|_| self.value(&part["items"])).collect()
             }
             _ if self.chance.once_in(40) => self.hostile(),
             "null" => Value::Null,
@@ -218,14 +218,14 @@ impl Maker<'_> {
 
     fn number(&mut self, part: &Value, fraction: bool) -> Value {
         let bound = |name: &str, or: f64| part[name].as_f64().unwrap_or(or);
-        let (least, most) = (bound("minimum", -1e6), bound("maximum", 1e6));
+        let (min, max) = (bound("minimum", -1e6), bound("maximum", 1e6));
         match self.chance.below(if fraction { 5 } else { 4 }) {
-            0 => json!(least),
-            1 => json!(most),
+            0 => json!(min),
+            1 => json!(max),
             4 => json!(0.5),
-            _ => json!(
-                (least + (most - least).min(100_000.0) * (self.chance.below(1000) as f64) / 1000.0).floor()
-            ),
+            _ => {
+                json!((min + (max - min).min(100_000.0) * (self.chance.below(1000) as f64) / 1000.0).floor())
+            }
         }
     }
 

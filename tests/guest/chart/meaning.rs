@@ -308,9 +308,9 @@ impl Check<'_> {
         wanted_requests.insert("memory".into(), first([&requests["memory"], &limits["memory"], &memory]));
         wanted_limits.insert("memory".into(), first([&limits["memory"], &requests["memory"], &memory]));
         let storage = "ephemeral-storage";
-        let (least, most) = (json!("16Mi"), json!("128Mi"));
-        wanted_requests.insert(storage.into(), first([&requests[storage], &limits[storage], &least]));
-        wanted_limits.insert(storage.into(), first([&limits[storage], &requests[storage], &most]));
+        let (min, max) = (json!("16Mi"), json!("128Mi"));
+        wanted_requests.insert(storage.into(), first([&requests[storage], &limits[storage], &min]));
+        wanted_limits.insert(storage.into(), first([&limits[storage], &requests[storage], &max]));
         let tcg = self.or(&vm["accel"], "accel", &json!("auto")) == "tcg";
         let devices = &self.values["devices"];
         let tun = text(&self.or(&devices["tun"], "", &json!("squat.ai/tun")));

@@ -220,9 +220,9 @@ impl Maker {
         counter: bool,
     ) -> Vec<String> {
         let interval = interval && has_intervals(key);
-        let most = key.iter().map(|kind| kind.slots()).max().unwrap_or(1);
+        let max = key.iter().map(|kind| kind.slots()).max().unwrap_or(1);
         // A set of one is no set to nft: it compares.
-        let count = (2 + self.dice.below(most)).min(most);
+        let count = (2 + self.dice.below(max)).min(max);
         let mut elements = Vec::new();
         for slot in 0..count {
             let mut text = self.key(key, interval, slot);

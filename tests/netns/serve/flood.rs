@@ -153,12 +153,12 @@ fn memory(site: &Site) -> u64 {
 /// The most it had in this time.
 fn most_memory(site: &Site, lasts: Duration) -> u64 {
     let began = Instant::now();
-    let mut most = 0;
+    let mut max = 0;
     while began.elapsed() < lasts {
-        most = most.max(memory(site));
+        max = max.max(memory(site));
         std::thread::sleep(Duration::from_millis(20));
     }
-    most
+    max
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn h5_memory_is_bounded_whatever_is_asked() {
             seen.push(("TCP", over_tcp(&site)));
         }
         println!("{before} KiB before; {seen:?}");
-        assert!(seen.iter().all(|(_, most)| *most <= MOST_MEMORY), "KiB: {seen:?}");
+        assert!(seen.iter().all(|(_, max)| *max <= MOST_MEMORY), "KiB: {seen:?}");
         assert_eq!(site.client.run("dig @10.0.0.1 +short +tries=1 printer.lan"), "10.0.0.9\n");
         drop(site.serving.take());
     }
@@ -304,9 +304,9 @@ fn over_tcp(site: &Site) -> u64 {
         }
         held
     });
-    let most = most_memory(site, Duration::from_millis(700));
+    let max = most_memory(site, Duration::from_millis(700));
     drop(held);
-    most
+    max
 }
 
 /// INFORM is answered to the address it comes from, and by way of a relay to the relay's.
@@ -355,10 +355,10 @@ fn dhcp_floods_keep_nobody_waiting_and_memory_is_bounded() {
         std::thread::sleep(Duration::from_millis(1000));
         let busy = lease_some(&mut crowd);
         crowd.renew_some();
-        let most = most_memory(&site, Duration::from_millis(500));
-        println!("{what}: {busy:?} each, quiet {quiet:?}; {most} KiB, {} sent", flood.sent());
+        let max = most_memory(&site, Duration::from_millis(500));
+        println!("{what}: {busy:?} each, quiet {quiet:?}; {max} KiB, {} sent", flood.sent());
         assert!(busy <= 2 * quiet + Duration::from_millis(5), "{what}: {busy:?}, quiet {quiet:?}");
-        assert!(most <= MOST_MEMORY, "{what}: {most} KiB");
+        assert!(max <= MOST_MEMORY, "{what}: {max} KiB");
         let written = lines() - before;
         assert!(written <= 60, "{what}: {written} lines for 30 leases and 20 renewals");
         let waiting = site.server.ip("-4 neigh show dev s0").matches("INCOMPLETE").count();
@@ -374,9 +374,9 @@ fn without_descriptors_the_server_waits_and_goes_on() {
     site.client.ip("addr add 10.0.0.2/16 dev c0");
     let log = site.serve_names("--upstream=10.0.0.2:5300");
     let pid = site.serving.as_ref().unwrap().0.id();
-    let limit = |most: &str| {
+    let limit = |max: &str| {
         let pid = format!("--pid={pid}");
-        super::checked(std::process::Command::new("prlimit").args([pid, format!("--nofile={most}")]));
+        super::checked(std::process::Command::new("prlimit").args([pid, format!("--nofile={max}")]));
     };
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     limit(&format!("{open}:1024"));

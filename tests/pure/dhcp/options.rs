@@ -32,12 +32,12 @@ fn offer(wire: &mut dyn Wire, options: &[&[u8]]) -> Reply {
 fn d20_replies_are_no_longer_than_the_client_takes(wire: &mut dyn Wire) {
     let all: Vec<u8> = [55, 254].into_iter().chain(1..=254).collect();
     let id = [&[61, 255][..], &[7; 255]].concat();
-    for (size, most) in
+    for (size, max) in
         [(None, 576), (Some(300u16), 576), (Some(576), 576), (Some(700), 700), (Some(u16::MAX), 1500)]
     {
         let option = size.map(|size| [&[57, 2][..], &size.to_be_bytes()].concat()).unwrap_or_default();
         let reply = offer(wire, &[&all, &id, &option]);
-        assert!((300..=most - 28).contains(&reply.bytes.len()), "{size:?}: {}", reply.bytes.len());
+        assert!((300..=max - 28).contains(&reply.bytes.len()), "{size:?}: {}", reply.bytes.len());
         assert!([53, 54, 61, 51, 58, 59, 1].iter().all(|&code| reply.option(code).is_some()), "{size:?}");
     }
 }

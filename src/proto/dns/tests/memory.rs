@@ -275,12 +275,12 @@ fn n15_who_waits_is_bounded_in_octets_and_one_question_is_under_way() {
     };
     let one = wire::question_end(&long).unwrap() + WAITING;
     let taken = (0..).find(|client| !ask(*client, 2)).unwrap();
-    let half = (MOST_WAITING / 2 / one) as u64;
+    let half = (MAX_WAITING / 2 / one) as u64;
     assert!(half.abs_diff(taken) <= 1, "{taken}, not {half}");
     assert!((0..1000).all(|client| ask(client, 3)), "one client's are not another's");
     let flight = bench.forwarder.flights.values().next().unwrap();
     let kept: usize = flight.waiting.iter().map(Waiting::octets).sum();
-    assert_eq!((kept, kept <= MOST_WAITING), (bench.forwarder.waiting.held(), true));
+    assert_eq!((kept, kept <= MAX_WAITING), (bench.forwarder.waiting.held(), true));
 }
 
 /// One answer for all who wait: each has its own copy only when it is sent.
@@ -467,8 +467,8 @@ proptest::proptest! {
                 let read = read.unwrap();
                 proptest::prop_assert_eq!(read.queries.len(), 1);
                 proptest::prop_assert_eq!((read.answers.len(), read.authorities.len()), (0, 0));
-                let most = read.edns.as_ref().map_or(512, |edns| usize::from(edns.max_payload()).clamp(512, 4096));
-                proptest::prop_assert_eq!(found.most, most);
+                let max = read.edns.as_ref().map_or(512, |edns| usize::from(edns.max_payload()).clamp(512, 4096));
+                proptest::prop_assert_eq!(found.max, max);
             }
             None => proptest::prop_assert!(spoil.is_some(), "a plain question was not taken for one"),
         }

@@ -26,8 +26,8 @@ impl Header {
         let covered = self.l2_entries() * self.cluster();
         let entries = size.div_ceil(covered).max(self.l1.entries);
         if entries * 8 > MAX_L1_OCTETS {
-            let most = MAX_L1_OCTETS / 8 * covered;
-            return bad(format!("a qcow2 image for at most {most} octets of a guest"));
+            let max = MAX_L1_OCTETS / 8 * covered;
+            return bad(format!("a qcow2 image for at most {max} octets of a guest"));
         }
         if self.l1.entries == 0 {
             return bad("a damaged qcow2 image (it has no L1 table)");

@@ -107,8 +107,8 @@ impl Header {
         if !(9..=21).contains(&cluster_bits) {
             return bad(format!("a damaged qcow2 image (clusters of 2^{cluster_bits} octets)"));
         }
-        let least = if fields.u32(4) == 3 { V3_LENGTH } else { V2_LENGTH };
-        if header_length < least || !header_length.is_multiple_of(8) || header_length > 1 << cluster_bits {
+        let min = if fields.u32(4) == 3 { V3_LENGTH } else { V2_LENGTH };
+        if header_length < min || !header_length.is_multiple_of(8) || header_length > 1 << cluster_bits {
             return bad(format!("a damaged qcow2 image (a header of {header_length} octets)"));
         }
         let mut header = Self {
@@ -256,15 +256,15 @@ impl Header {
         Ok(name.map(|name| String::from_utf8_lossy(&name).into_owned()))
     }
 
-    /// An extension's data. One that is longer than `most` octets counts as absent.
+    /// An extension's data. One that is longer than `max` octets counts as absent.
     pub fn extension<R: ReadAt + ?Sized>(
         &self,
         image: &R,
         kind: u32,
-        most: u32,
+        max: u32,
     ) -> Result<Option<Vec<u8>>, Fault> {
         // The last counts: one that is out of date is not taken out.
-        let found = self.extensions.iter().rfind(|found| found.kind == kind && found.length <= most);
+        let found = self.extensions.iter().rfind(|found| found.kind == kind && found.length <= max);
         let Some(found) = found else { return Ok(None) };
         let mut data = vec![0; found.length as usize];
         read(image, &mut data, found.offset, "header extensions")?;

@@ -222,16 +222,16 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
     /// what lies beyond the disk's end.
     fn needed(&self, offset: u64, bitmap: u64) -> u64 {
         let cluster = self.header.cluster();
-        let most = match self.header.size % cluster {
+        let max = match self.header.size % cluster {
             tail if tail > 0 && offset == self.last => tail,
             _ => cluster,
         };
         if !self.header.extended_l2() {
-            return most;
+            return max;
         }
         let allocated = bitmap & u64::from(u32::MAX);
         let subclusters = u64::from(u64::BITS - allocated.leading_zeros());
-        (subclusters * cluster / 32).clamp(1, most)
+        (subclusters * cluster / 32).clamp(1, max)
     }
 
     fn last_cluster(&self) -> Result<u64, Fault> {
