@@ -25,7 +25,7 @@ use progress::Bar;
 
 /// How long `berth vm` waits for the tap of `berth net`, and between two looks.
 const TAP_COMES: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// What is of no use to a guest that does not run yet waits for so long: the kernel walks all connections of the machine.
 const QEMU_STARTS: Duration = Duration::from_millis(100);
 /// An address to which only a default route leads (RFC 5737).
@@ -334,7 +334,7 @@ pub async fn links(plan: &LinkPlan, links: &Links) -> Result<u32, Error> {
 pub async fn tap(name: &IfName, links: &Links) -> Result<(), Error> {
     let there = async {
         while !links.exists(name).await? {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     };

@@ -25,12 +25,12 @@ const MAX_LISTENERS: usize = 8;
 /// A line is some hundred octets.
 const MAX_LINE: u64 = 16 << 10;
 /// A listener that does not read loses its connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// A line at least so often; a network half that says nothing for [`SILENCE`] hangs.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(25);
 /// Between two looks for the other half.
-const LOOK: Duration = Duration::from_millis(500);
+const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The two sides cannot meet.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +102,7 @@ async fn tell_one(mut stream: UnixStream, mut network: watch::Receiver<Network>)
     loop {
         let Ok(mut line) = serde_json::to_vec(&*network.borrow_and_update()) else { return };
         line.push(b'\n');
-        if !matches!(timeout(PATIENCE, stream.write_all(&line)).await, Ok(Ok(()))) {
+        if !matches!(timeout(TIMEOUT, stream.write_all(&line)).await, Ok(Ok(()))) {
             return;
         }
         let mut nothing = [0];
@@ -129,7 +129,7 @@ pub async fn follow(tap: IfName, guest: u32, heard: watch::Sender<Option<Network
             listen_to(stream, &heard).await;
         }
         heard.send_if_modified(|heard| heard.take().is_some());
-        sleep(LOOK).await;
+        sleep(RECONNECT_INTERVAL).await;
     }
 }
 
@@ -157,9 +157,9 @@ pub async fn watch_over(
     has_uplink: impl AsyncFn() -> bool,
 ) {
     // At a start either half may be the first.
-    let mut patience = Duration::from_secs(30);
+    let mut grace = Duration::from_secs(30);
     loop {
-        if !comes(&mut heard, patience).await {
+        if !comes(&mut heard, grace).await {
             tell_gone(has_uplink().await);
             if !comes(&mut heard, limit.unwrap_or(Duration::MAX)).await {
                 return;
@@ -170,7 +170,7 @@ pub async fn watch_over(
             return;
         }
         // One that is started again at once is no event.
-        patience = Duration::from_secs(2);
+        grace = Duration::from_secs(2);
     }
 }
 
@@ -238,7 +238,7 @@ mod tests {
         let _telling = tokio::spawn(tell(listen(&tap).await.unwrap(), network_rx));
         let (to, mut heard) = watch::channel(None);
         let following = tokio::spawn(follow(tap.clone(), ours, to));
-        let believed = timeout(LOOK * 3, heard.wait_for(Option::is_some)).await.is_ok();
+        let believed = timeout(RECONNECT_INTERVAL * 3, heard.wait_for(Option::is_some)).await.is_ok();
         assert_eq!(believed, ours == 0);
         following.abort();
     }

@@ -26,9 +26,9 @@ use crate::sys::netlink::watch::{LinkChanges, Transactions};
 use crate::sys::netlink::{self, Firewall};
 
 /// A look without being told, should a message have gone astray.
-const LOOK_ANYWAY: Duration = Duration::from_secs(60);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Changes of links come in swarms; one look serves all that come so close together.
-const SWARM: Duration = Duration::from_millis(20);
+const DEBOUNCE: Duration = Duration::from_millis(20);
 /// Repairs that may follow one another at once, and how long it takes until there is one more.
 const BURST: u32 = 50;
 const REFILL: Duration = Duration::from_millis(20);
@@ -150,8 +150,8 @@ impl Observer<'_> {
     async fn watch(&mut self, pod: &impl Pod) -> Result<Never, netlink::Error> {
         let mut transactions = Transactions::open()?;
         let mut links = LinkChanges::open()?;
-        let mut anyway = interval(LOOK_ANYWAY);
-        anyway.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut recheck = interval(RECHECK_INTERVAL);
+        recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // The first tick is at once: what happened while nobody listened is seen then.
             tokio::select! {
@@ -164,17 +164,17 @@ impl Observer<'_> {
                 }
                 change = links.next() => {
                     change?;
-                    let calm = sleep_until(Instant::now() + SWARM);
-                    tokio::pin!(calm);
+                    let debounce = sleep_until(Instant::now() + DEBOUNCE);
+                    tokio::pin!(debounce);
                     loop {
                         tokio::select! {
-                            () = &mut calm => break,
+                            () = &mut debounce => break,
                             change = links.next() => change?,
                         }
                     }
                     self.links(pod).await?;
                 }
-                _ = anyway.tick() => {
+                _ = recheck.tick() => {
                     self.restore(None).await?;
                     self.links(pod).await?;
                 }

@@ -22,7 +22,7 @@ use crate::net::MacAddr;
 use crate::plan::{GuestPlan, NetPlan};
 
 /// Each step has this long.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks at the tap.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Echo, RFC 862.
@@ -127,7 +127,7 @@ impl Guest {
 
     /// Lets the stack work until `done` has something to tell, or too long.
     fn until<T>(&mut self, mut done: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
-        let end = Instant::now() + Wait::from(PATIENCE);
+        let end = Instant::now() + Wait::from(TIMEOUT);
         while Instant::now() < end {
             self.interface.poll(Instant::now(), &mut self.tap, &mut self.sockets);
             if let Some(found) = done(self) {
@@ -227,8 +227,8 @@ impl Guest {
 }
 
 fn call(to: SocketAddr) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(WORDS)?;
     let mut heard = [0; WORDS.len()];
     stream.read_exact(&mut heard)?;

@@ -23,7 +23,7 @@ use crate::log::one_line;
 /// Name of the socket in the state directory.
 const SOCKET: &str = "status.sock";
 /// An event loop that does not answer within this time is stuck.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer is some hundred octets.
 const LARGEST: u64 = 64 << 10;
 /// Those that ask at the same time and wait (listen(2)).
@@ -214,7 +214,7 @@ pub async fn tell(listener: UnixListener, status: impl Fn() -> Status) {
         };
         let Ok(text) = serde_json::to_vec(&status()) else { continue };
         // The answer fits into the socket's buffer: nobody keeps others waiting.
-        let _ = tokio::time::timeout(PATIENCE, stream.write_all(&text)).await;
+        let _ = tokio::time::timeout(TIMEOUT, stream.write_all(&text)).await;
     }
 }
 
@@ -234,7 +234,7 @@ pub async fn ask(dir: &Path) -> Result<Status, Error> {
         stream.take(LARGEST).read_to_end(&mut text).await?;
         Ok(text)
     };
-    let asked = tokio::time::timeout(PATIENCE, ask).await;
+    let asked = tokio::time::timeout(TIMEOUT, ask).await;
     let text = asked
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(|source| Error::Unreachable { path: path.clone(), source })?;

@@ -35,9 +35,9 @@ const PROBE: Duration = Duration::from_millis(500);
 /// Offers that wait at once; more leave without.
 const MAX_PROBES: usize = 256;
 /// How often what waits is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(10);
 /// Between two words in the log about the same trouble.
-const QUIET: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 /// Replies that wait until it is known whether somebody has their address; more are for strangers.
 const MAX_PENDING: usize = 256;
 /// ARP frames looked at in one turn: more are a flood.
@@ -143,7 +143,7 @@ pub(super) async fn serve(sockets: Dhcp, task: Task, wanted: watch::Receiver<Wan
         responder,
         store,
         probes: VecDeque::new(),
-        unsure: Vec::new(),
+        pending: Vec::new(),
         started: now().monotonic,
         acked: false,
         warned: BTreeMap::new(),
@@ -167,7 +167,7 @@ struct Desk {
     store: Option<Store>,
     probes: VecDeque<Probe>,
     /// Replies to addresses nobody knew when they were to leave.
-    unsure: Vec<Reply>,
+    pending: Vec<Reply>,
     started: Instant,
     acked: bool,
     /// When the log was last told of trouble.
@@ -194,21 +194,21 @@ struct Reply {
 impl Desk {
     async fn run(mut self) -> io::Error {
         let mut buffer = vec![0; 4097];
-        let mut look = interval(LOOK);
+        let mut tick = interval(TICK);
         let mut replies = Vec::new();
         loop {
             let rewriting = self.store.as_ref().is_some_and(Store::is_rewriting);
-            let wakes = self.store.as_ref().map(|store| store.wakes(now().monotonic));
+            let next_check = self.store.as_ref().map(|store| store.next_check(now().monotonic));
             tokio::select! {
                 ready = self.sockets.udp.readable() => if let Err(error) = ready {
                     return error;
                 },
-                _ = look.tick(), if rewriting || !self.probes.is_empty() || !self.unsure.is_empty() => {}
-                () = sleep_until(wakes.unwrap_or(self.started).into()), if wakes.is_some() => self.look().await,
+                _ = tick.tick(), if rewriting || !self.probes.is_empty() || !self.pending.is_empty() => {}
+                () = sleep_until(next_check.unwrap_or(self.started).into()), if next_check.is_some() => self.check_store().await,
                 Ok(()) = self.wanted.changed() => self.responder.leases().forget_named(),
             }
             self.look_for_conflicts(&mut replies);
-            replies.append(&mut self.unsure);
+            replies.append(&mut self.pending);
             for _ in 0..BATCH {
                 match self.sockets.udp.try_recv_from(&mut buffer) {
                     Ok((length, from)) => {
@@ -281,7 +281,7 @@ impl Desk {
     }
 
     fn is_quiet(&self, reason: Reason, now: Instant) -> bool {
-        self.warned.get(&reason).is_some_and(|warned| now.duration_since(*warned) < QUIET)
+        self.warned.get(&reason).is_some_and(|warned| now.duration_since(*warned) < WARN_INTERVAL)
     }
 
     /// Offers whose address somebody has are made anew; those nobody objects to leave.
@@ -309,9 +309,9 @@ impl Desk {
     }
 
     /// The lease file may need something though nobody asks.
-    async fn look(&mut self) {
+    async fn check_store(&mut self) {
         if let Some(store) = &mut self.store {
-            store.look(self.responder.leases(), now()).await;
+            store.check(self.responder.leases(), now()).await;
         }
     }
 
@@ -339,8 +339,8 @@ impl Desk {
         }
         for reply in replies.drain(..) {
             let place = self.place(&reply);
-            if place == Where::Unsure && self.unsure.len() < MAX_PENDING {
-                self.unsure.push(reply);
+            if place == Where::Pending && self.pending.len() < MAX_PENDING {
+                self.pending.push(reply);
                 continue;
             }
             match transmit(&self.sockets, &self.task, &reply, place) {
@@ -409,7 +409,7 @@ fn transmit(sockets: &Dhcp, task: &Task, reply: &Reply, place: Where) -> io::Res
     let aside = match place {
         Where::Near => return sockets.udp.try_send_to(&reply.payload, destination).map(drop),
         Where::Gone => &sockets.aside.gone,
-        Where::Nowhere | Where::Unsure => &sockets.aside.strangers,
+        Where::Nowhere | Where::Pending => &sockets.aside.strangers,
     };
     aside.send_to(&reply.payload, destination)
 }

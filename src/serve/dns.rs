@@ -33,11 +33,11 @@ const MAX_NAMES: usize = 1024;
 /// Octets of questions that wait until it is known where they come from, and what each costs beside its own; more are a
 /// stranger's.
 const MAX_PENDING: usize = 1 << 20;
-const UNSURE: usize = 96;
+const PENDING_OVERHEAD: usize = 96;
 /// After what may be over soon: no descriptor is left, for one.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Between two words in the log about servers that do not answer.
-const QUIET: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the tasks tell the loop.
 enum Told {
@@ -65,7 +65,7 @@ enum Way {
 }
 
 /// A question that came when nobody knew of its sender.
-struct Unsure {
+struct Pending {
     since: Instant,
     from: SocketAddr,
     bytes: Vec<u8>,
@@ -76,8 +76,8 @@ struct Desk {
     forwarder: Forwarder,
     ways: HashMap<u64, Way>,
     reach: Reach,
-    unsure: Vec<Unsure>,
-    unsure_octets: usize,
+    pending: Vec<Pending>,
+    pending_octets: usize,
     /// Answers that have yet to leave by UDP.
     answers: Vec<(SocketAddr, Vec<u8>)>,
     asks: BTreeMap<u64, AbortHandle>,
@@ -112,7 +112,7 @@ pub(super) async fn serve(
     let mut basket = Basket::default();
     loop {
         let deadline = desk.forwarder.deadline();
-        let looks = desk.looks();
+        let recheck_at = desk.recheck_at();
         tokio::select! {
             ready = sockets.udp.readable() => if let Err(error) = ready.and_then(|()| desk.take(&sockets, &mut basket)) {
                 return error;
@@ -131,7 +131,7 @@ pub(super) async fn serve(
                 desk.input(now(), Input::Tick);
                 desk.look_at_servers(now());
             }
-            () = until(looks) => desk.ask_unsure(now()),
+            () = until(recheck_at) => desk.retry_pending(now()),
             resolver = changed(&mut resolv_conf) => {
                 say(&plan, &resolver);
                 desk.forwarder.reconfigure(plan.settings(&resolver));
@@ -209,8 +209,8 @@ impl Desk {
             forwarder: Forwarder::new(settings, ids()),
             ways: HashMap::new(),
             reach,
-            unsure: Vec::new(),
-            unsure_octets: 0,
+            pending: Vec::new(),
+            pending_octets: 0,
             answers: Vec::new(),
             asks: BTreeMap::new(),
             over_tcp: Arc::new(Semaphore::new(MAX_OVER_TCP)),
@@ -233,23 +233,23 @@ impl Desk {
 
     fn datagram(&mut self, now: Instant, since: Instant, from: SocketAddr, bytes: &[u8]) {
         let place = self.reach.of(from.ip(), since, now);
-        let octets = self.unsure_octets + bytes.len() + UNSURE;
-        if place == Where::Unsure && octets <= MAX_PENDING && bytes.len() <= LARGEST_QUESTION {
-            self.unsure_octets = octets;
-            return self.unsure.push(Unsure { since, from, bytes: bytes.to_vec() });
+        let octets = self.pending_octets + bytes.len() + PENDING_OVERHEAD;
+        if place == Where::Pending && octets <= MAX_PENDING && bytes.len() <= LARGEST_QUESTION {
+            self.pending_octets = octets;
+            return self.pending.push(Pending { since, from, bytes: bytes.to_vec() });
         }
         let client = matches!(place, Where::Near | Where::Gone).then_some(from.ip());
         self.query(now, client, Way::Udp(from, place), bytes);
     }
 
     /// When those whose senders nobody knew are looked at again.
-    fn looks(&self) -> Option<Instant> {
-        self.reach.looks().filter(|_| !self.unsure.is_empty())
+    fn recheck_at(&self) -> Option<Instant> {
+        self.reach.recheck_at().filter(|_| !self.pending.is_empty())
     }
 
-    fn ask_unsure(&mut self, now: Instant) {
-        self.unsure_octets = 0;
-        for Unsure { since, from, bytes } in std::mem::take(&mut self.unsure) {
+    fn retry_pending(&mut self, now: Instant) {
+        self.pending_octets = 0;
+        for Pending { since, from, bytes } in std::mem::take(&mut self.pending) {
             self.datagram(now, since, from, &bytes);
         }
     }
@@ -309,7 +309,7 @@ impl Desk {
     /// Says that no name server answers, and that one does again; not over and over where they come and go.
     fn look_at_servers(&mut self, now: Instant) {
         let without = self.forwarder.is_without_servers();
-        let quiet = self.warned.is_some_and(|warned| now.duration_since(warned) < QUIET);
+        let quiet = self.warned.is_some_and(|warned| now.duration_since(warned) < WARN_INTERVAL);
         match (self.without_servers, without) {
             (false, true) if !quiet => {
                 tracing::warn!(
@@ -366,7 +366,7 @@ impl Desk {
     fn answer_over_udp(&mut self, sockets: &Dns, to: SocketAddr, then: Where, bytes: Vec<u8>) {
         let now = now();
         let place = match self.reach.of(to.ip(), now, now) {
-            Where::Unsure => then,
+            Where::Pending => then,
             place => place,
         };
         let aside = match place {
@@ -378,7 +378,7 @@ impl Desk {
                 return;
             }
             Where::Gone => &sockets.aside.gone,
-            Where::Nowhere | Where::Unsure => &sockets.aside.strangers,
+            Where::Nowhere | Where::Pending => &sockets.aside.strangers,
         };
         if let Err(error) = aside.send_to(&bytes, to) {
             tracing::debug!(%to, %error, "DNS answer to who has no MAC not sent");
@@ -416,8 +416,8 @@ impl Desk {
             }
             Err(error) => {
                 // The connection still waits: asked again at once, it would be the same.
-                self.accept_again = Some(now + ACCEPT_AGAIN);
-                if self.refused.is_none_or(|refused| now.duration_since(refused) >= QUIET) {
+                self.accept_again = Some(now + ACCEPT_RETRY);
+                if self.refused.is_none_or(|refused| now.duration_since(refused) >= WARN_INTERVAL) {
                     self.refused = Some(now);
                     tracing::warn!(%error, "DNS over TCP takes no connection for now (too many open files: raise the limit)");
                 }

@@ -26,10 +26,10 @@ use crate::sys::netlink::watch::LinkChanges;
 use crate::sys::probe;
 
 /// A look without being told, should a message have gone astray.
-const LOOK_ANYWAY: Duration = Duration::from_secs(60);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// An interface that is made anew is deleted, made, named, addressed and set up: one look serves all that comes so close
 /// together.
-const SWARM: Duration = Duration::from_millis(50);
+const DEBOUNCE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What there is to serve, as of the last look.
@@ -114,23 +114,23 @@ where
 
     async fn watch(&mut self, targets: &watch::Sender<Target>) -> Result<Infallible, String> {
         let mut changes = LinkChanges::of_links_and_addresses().map_err(|error| story(&error))?;
-        let mut anyway = interval(LOOK_ANYWAY);
-        anyway.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut recheck = interval(RECHECK_INTERVAL);
+        recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // The first tick is at once: what happened while nobody listened is seen then.
             tokio::select! {
                 change = changes.next() => {
                     change.map_err(|error| story(&error))?;
-                    let calm = sleep(SWARM);
-                    tokio::pin!(calm);
+                    let debounce = sleep(DEBOUNCE);
+                    tokio::pin!(debounce);
                     loop {
                         tokio::select! {
-                            () = &mut calm => break,
+                            () = &mut debounce => break,
                             change = changes.next() => change.map_err(|error| story(&error))?,
                         }
                     }
                 }
-                _ = anyway.tick() => {}
+                _ = recheck.tick() => {}
             }
             let name = self.name().clone();
             let found = probe::served_link(&name, self.links).await.map_err(|error| story(&error))?;

@@ -19,7 +19,7 @@ use crate::sys::neighbours::{Neighbours, Tables};
 const FRESH: Duration = Duration::from_millis(200);
 /// Between two looks that strangers cause, and how many times as long as a look takes.
 const PAUSE: Duration = Duration::from_millis(10);
-const TIMES: u32 = 10;
+const PAUSE_FACTOR: u32 = 10;
 
 /// Addresses that are remembered to have had a MAC, twice as many in all.
 const MAX_MET: usize = 2048;
@@ -33,7 +33,7 @@ pub enum Where {
     /// Nor ever.
     Nowhere,
     /// It had none before that, and it is too early to look again.
-    Unsure,
+    Pending,
 }
 
 #[derive(Debug)]
@@ -62,14 +62,14 @@ impl Reach {
             _ if self.tables.is_none() => {}
             Some(_) if self.neighbours.reach(address) => {}
             Some((looked, _)) if looked >= since => {}
-            Some((_, again)) if again > now => return Where::Unsure,
+            Some((_, again)) if again > now => return Where::Pending,
             _ => self.look(now),
         }
         self.known(address)
     }
 
-    /// When to ask again about one that is `Unsure`.
-    pub fn looks(&self) -> Option<Instant> {
+    /// When to ask again about one that is `Pending`.
+    pub fn recheck_at(&self) -> Option<Instant> {
         self.looked.map(|(_, again)| again)
     }
 
@@ -100,7 +100,7 @@ impl Reach {
                 self.tables = None;
             }
         }
-        self.looked = Some((now, now + PAUSE.max(began.elapsed() * TIMES)));
+        self.looked = Some((now, now + PAUSE.max(began.elapsed() * PAUSE_FACTOR)));
     }
 }
 

@@ -15,16 +15,16 @@ use crate::sys::file_watch::FileWatch;
 use crate::sys::probe;
 
 /// How often the file is looked at, whatever inotify says: not every file system tells.
-const LOOK: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// A file that is being written is written in this time.
-const SETTLE: Duration = Duration::from_millis(50);
+const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long it may be gone or empty until that is worth a word.
-const PATIENCE: Duration = Duration::from_secs(1);
+const GONE_AFTER: Duration = Duration::from_secs(1);
 
 pub struct ResolvConf<'a> {
     path: &'a Path,
     watch: Option<FileWatch>,
-    look: Interval,
+    poll: Interval,
     /// When it is read next, because something has happened.
     due: Option<Instant>,
     /// Since when it says nothing.
@@ -42,13 +42,13 @@ impl<'a> ResolvConf<'a> {
             let path = path.display();
             tracing::warn!(%path, %error, "the file cannot be watched, it is looked at every minute (fs.inotify.max_user_watches, max_user_instances)");
         }
-        let mut look = interval_at(Instant::now() + LOOK, LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let found = probe::resolver_file(path);
         // Without a file there are no servers, which is said by who begins with none.
         let trouble = matches!(found, Ok(None)).then(|| missing(path));
         let due = found.is_err().then(Instant::now);
-        Self { path, watch: watch.ok(), look, due, silent: None, trouble, says: found.ok().flatten() }
+        Self { path, watch: watch.ok(), poll, due, silent: None, trouble, says: found.ok().flatten() }
     }
 
     /// None: it says nothing.
@@ -61,8 +61,8 @@ impl<'a> ResolvConf<'a> {
         loop {
             let due = self.due;
             tokio::select! {
-                () = happens(&mut self.watch) => self.due = due.or_else(|| Some(Instant::now() + SETTLE)),
-                _ = self.look.tick() => self.due = due.or_else(|| Some(Instant::now())),
+                () = happens(&mut self.watch) => self.due = due.or_else(|| Some(Instant::now() + DEBOUNCE)),
+                _ = self.poll.tick() => self.due = due.or_else(|| Some(Instant::now())),
                 () = at(due) => {
                     self.due = None;
                     if let Some(resolver) = self.read() {
@@ -89,7 +89,7 @@ impl<'a> ResolvConf<'a> {
             Ok(None) => missing(self.path),
             Err(error) => story(&error),
         };
-        let end = *self.silent.get_or_insert_with(Instant::now) + PATIENCE;
+        let end = *self.silent.get_or_insert_with(Instant::now) + GONE_AFTER;
         if Instant::now() < end {
             self.due = Some(end);
         } else if self.trouble.as_ref() != Some(&trouble) {
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     const SOON: Duration = Duration::from_secs(3);
-    const CALM: Duration = Duration::from_millis(300);
+    const DEBOUNCE: Duration = Duration::from_millis(300);
 
     async fn next(conf: &mut ResolvConf<'_>) -> Vec<String> {
         let resolver = timeout(SOON, conf.changed()).await.expect("a change that is noticed");
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(next(&mut conf).await, ["10.0.0.2"]);
         // One that says the same in other words is no news.
         fs::write(at("two"), "# again\nnameserver\t10.0.0.2\n").unwrap();
-        assert!(timeout(CALM, conf.changed()).await.is_err());
+        assert!(timeout(DEBOUNCE, conf.changed()).await.is_err());
     }
 
     #[tokio::test]
@@ -185,15 +185,15 @@ mod tests {
         fs::write(&path, "nameserver 10.0.0.1\n").unwrap();
         let mut conf = ResolvConf::new(&path);
         fs::remove_file(&path).unwrap();
-        assert!(timeout(PATIENCE + CALM, conf.changed()).await.is_err());
+        assert!(timeout(GONE_AFTER + DEBOUNCE, conf.changed()).await.is_err());
         assert!(conf.trouble.as_ref().unwrap().ends_with("resolv.conf is not there or empty"));
         assert_eq!(conf.says().unwrap().nameservers.len(), 1);
         fs::create_dir(&path).unwrap();
-        assert!(timeout(PATIENCE, conf.changed()).await.is_err());
+        assert!(timeout(GONE_AFTER, conf.changed()).await.is_err());
         assert!(conf.trouble.as_ref().unwrap().contains("a directory where a file is meant"));
         fs::remove_dir(&path).unwrap();
         fs::write(&path, "nameserver 10.0.0.1\n").unwrap();
-        assert!(timeout(CALM, conf.changed()).await.is_err(), "it says what it said");
+        assert!(timeout(DEBOUNCE, conf.changed()).await.is_err(), "it says what it said");
         assert_eq!(conf.trouble, None);
         fs::write(&path, "nameserver 10.0.0.3\n").unwrap();
         assert_eq!(next(&mut conf).await, ["10.0.0.3"]);

@@ -30,7 +30,7 @@ const MAX_UNWRITTEN: usize = 1 << 20;
 /// Steps of the wall clock that the file is written anew for: the ends in it are that clock's.
 const STEP: Duration = Duration::from_secs(10);
 /// How often clock and file are looked at when nobody asks for anything.
-const LOOK: Duration = Duration::from_secs(10);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two attempts at what failed.
 const WRITE_AGAIN: Pause = Pause { first: Duration::from_millis(100), last: Duration::from_secs(2) };
 const SHORTEN_AGAIN: Pause = Pause { first: Duration::from_secs(10), last: Duration::from_secs(600) };
@@ -143,7 +143,7 @@ impl Store {
     }
 
     /// Looks after the file when nobody asks for anything.
-    pub async fn look(&mut self, leases: &Leases, now: Now) {
+    pub async fn check(&mut self, leases: &Leases, now: Now) {
         if !self.writing.waits(now.monotonic) {
             self.attempt(leases, now).await;
         }
@@ -193,8 +193,8 @@ impl Store {
     }
 
     /// When there is something to do though nobody asks.
-    pub fn wakes(&self, now: Instant) -> Instant {
-        self.writing.failed.map_or(now + LOOK, |(_, again)| again)
+    pub fn next_check(&self, now: Instant) -> Instant {
+        self.writing.failed.map_or(now + CHECK_INTERVAL, |(_, again)| again)
     }
 
     /// Whether `tidy` has something to do.

@@ -14,7 +14,7 @@ const VNC_PASSWORD: usize = 8;
 /// Lines that QEMU and its guest may cause at once, and how long it takes until there is one more: either can cause
 /// them without end.
 const BURST: u32 = 20;
-const ONE_MORE: Duration = Duration::from_secs(10);
+const REFILL: Duration = Duration::from_secs(10);
 
 /// What may still be said of what QEMU tells.
 #[derive(Debug)]
@@ -42,10 +42,10 @@ impl Ration {
     }
 
     fn ask(&mut self, now: Instant) -> Say {
-        let more = now.saturating_duration_since(self.since).as_millis() / ONE_MORE.as_millis();
+        let more = now.saturating_duration_since(self.since).as_millis() / REFILL.as_millis();
         let more = u32::try_from(more).unwrap_or(BURST).min(BURST);
         if more > 0 {
-            self.since = if self.left + more >= BURST { now } else { self.since + ONE_MORE * more };
+            self.since = if self.left + more >= BURST { now } else { self.since + REFILL * more };
             self.left = (self.left + more).min(BURST);
         }
         if self.left == 0 {
@@ -127,7 +127,7 @@ impl Machine<'_> {
             }
             Say::ThatThereAreMore => {
                 tracing::warn!(
-                    every_s = ONE_MORE.as_secs(),
+                    every_s = REFILL.as_secs(),
                     "QEMU tells of the guest without end: logged from time to time from now on"
                 );
                 false
@@ -238,10 +238,10 @@ mod tests {
                 .count()
         };
         assert_eq!(said(&mut ration, Duration::from_secs(1)), 0);
-        assert_eq!(said(&mut ration, ONE_MORE), 2);
-        assert_eq!(ration.ask(start + 2 * ONE_MORE), Say::This { kept: 99_999 });
+        assert_eq!(said(&mut ration, REFILL), 2);
+        assert_eq!(ration.ask(start + 2 * REFILL), Say::This { kept: 99_999 });
         // After a quiet while all of them may be said again.
-        let quiet = start + ONE_MORE * (BURST + 5);
+        let quiet = start + REFILL * (BURST + 5);
         assert_eq!((0..100).filter(|_| ration.ask(quiet) != Say::Nothing).count(), BURST as usize + 1);
     }
 

@@ -8,7 +8,7 @@ use hickory_proto::rr::{Name, RecordType};
 
 use super::message::{self, Answer, Query};
 use super::wire::{self, HEADER, Key};
-use super::{Asker, BUDGET, Client, Output, Over, PATIENCE, Settings, TELL_STALE, WAITING};
+use super::{Asker, BUDGET, Client, Output, Over, Settings, TELL_STALE, UPSTREAM_TIMEOUT, WAITING};
 
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -145,7 +145,7 @@ impl Flight {
     }
 
     pub fn deadline(&self) -> Instant {
-        let server = (self.asked + PATIENCE).min(self.started + BUDGET);
+        let server = (self.asked + UPSTREAM_TIMEOUT).min(self.started + BUDGET);
         self.tells_stale().map_or(server, |told| server.min(told))
     }
 
@@ -159,7 +159,7 @@ impl Flight {
     }
 
     pub fn is_server_late(&self, now: Instant) -> bool {
-        self.asked + PATIENCE <= now || self.is_over(now)
+        self.asked + UPSTREAM_TIMEOUT <= now || self.is_over(now)
     }
 
     pub fn is_over(&self, now: Instant) -> bool {

@@ -55,7 +55,7 @@ const WAITING: usize = 256;
 /// Octets of a question: nothing real is longer (RFC 6891 §6.2.5); more are answered FORMERR.
 pub const LARGEST_QUESTION: usize = 1232;
 /// A server that has not answered for this long is passed over.
-const PATIENCE: Duration = Duration::from_millis(1200);
+const UPSTREAM_TIMEOUT: Duration = Duration::from_millis(1200);
 /// Below the five seconds after which a stub resolver asks again.
 const BUDGET: Duration = Duration::from_millis(4500);
 /// RFC 8767 §5: who waited for this long is told what was known.

@@ -162,7 +162,7 @@ async fn what_others_do_to_the_file_is_mended_before_a_lease_is_told() {
                 desk.bind(60);
                 assert!(desk.write().await, "{what}");
             } else {
-                desk.store.look(&desk.leases, desk.now).await;
+                desk.store.check(&desk.leases, desk.now).await;
             }
             desk.check();
             desk.bind(61);

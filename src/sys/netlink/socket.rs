@@ -19,7 +19,7 @@ const RECEIVE_BUFFER_LEN: usize = 4 * 1024 * 1024;
 const ANSWER_MAX: usize = 1 << 30;
 
 /// How long the kernel may take from one datagram of a dump to the next.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -47,7 +47,7 @@ impl Socket {
         netlink.set_cap_ack(true)?;
         // Without the privilege the default has to do: only enormous rulesets need more.
         let _ = sockopt::set_socket_recv_buffer_size_force(&netlink, RECEIVE_BUFFER_LEN);
-        sockopt::set_socket_timeout(&netlink, sockopt::Timeout::Recv, Some(PATIENCE))?;
+        sockopt::set_socket_timeout(&netlink, sockopt::Timeout::Recv, Some(TIMEOUT))?;
         let buffer = Vec::with_capacity(BUFFER_LEN);
         Ok(Self { netlink, sequence: 1, send_buffer_len: SEND_BUFFER_LEN, buffer })
     }
