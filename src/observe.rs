@@ -65,8 +65,15 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let flows = Flows::default();
-    let mut observer =
-        Observer { firewall, flows: &flows, rules, ration: Ration::new(), counts, seen: None, quiet: false };
+    let mut observer = Observer {
+        firewall,
+        flows: &flows,
+        rules,
+        tokens: TokenBucket::new(),
+        counts,
+        seen: None,
+        quiet: false,
+    };
     let watching = async {
         loop {
             let Err(error) = observer.watch(pod).await;
@@ -135,7 +142,7 @@ struct Observer<'a> {
     firewall: &'a Firewall,
     flows: &'a Flows,
     rules: Rules,
-    ration: Ration,
+    tokens: TokenBucket,
     counts: &'a watch::Sender<Counts>,
     /// The generation in which our rules were last known to hold.
     seen: Option<Generation>,
@@ -184,7 +191,7 @@ impl Observer<'_> {
 
     /// Our table as it should be, whatever was done to it.
     async fn restore(&mut self, by: Option<&Transaction>) -> Result<(), netlink::Error> {
-        if !self.ration.has_one() {
+        if !self.tokens.has_one() {
             if self.firewall.holds(self.rules.nat.clone()).await? {
                 return Ok(());
             }
@@ -197,14 +204,14 @@ impl Observer<'_> {
                     "our rules are changed again and again: restoring them less often"
                 );
             }
-            self.ration.next().await;
-        } else if self.ration.is_full() {
+            self.tokens.next().await;
+        } else if self.tokens.is_full() {
             self.quiet = false;
         }
         let (generation, changed) = self.firewall.restore(self.rules.nat.clone()).await?;
         self.seen = Some(generation);
         if changed {
-            self.ration.take();
+            self.tokens.take();
             self.counts.send_modify(|counts| counts.rules_restored += 1);
             if !self.quiet {
                 let (process, pid) = who(by);
@@ -252,12 +259,12 @@ fn who(by: Option<&Transaction>) -> (&str, u32) {
 }
 
 /// So many repairs at once, and one more every so often (a token bucket).
-struct Ration {
+struct TokenBucket {
     left: u32,
     since: Instant,
 }
 
-impl Ration {
+impl TokenBucket {
     fn new() -> Self {
         Self { left: BURST, since: Instant::now() }
     }
@@ -297,18 +304,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn repairs_are_rationed_and_the_ration_fills_up_again() {
-        let mut ration = Ration::new();
+        let mut tokens = TokenBucket::new();
         for _ in 0..BURST {
-            assert!(ration.has_one());
-            ration.take();
+            assert!(tokens.has_one());
+            tokens.take();
         }
-        assert!(!ration.has_one());
+        assert!(!tokens.has_one());
         let before = Instant::now();
-        ration.next().await;
+        tokens.next().await;
         assert_eq!(before.elapsed(), REFILL);
-        ration.take();
-        assert!(!ration.has_one());
+        tokens.take();
+        assert!(!tokens.has_one());
         tokio::time::sleep(REFILL * (BURST + 5)).await;
-        assert!(ration.is_full());
+        assert!(tokens.is_full());
     }
 }

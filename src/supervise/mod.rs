@@ -25,7 +25,7 @@ use crate::proto::qmp::Event;
 use crate::sys::{cgroup, child};
 
 use qemu::Qemu;
-use report::Ration;
+use report::RateLimit;
 pub use serial::{Console, Replay};
 pub use signals::Signals;
 use signals::Wanted;
@@ -126,8 +126,8 @@ pub async fn run(
         margin: lifecycle.margin,
     };
     let core = Lifecycle::new(now(), settings);
-    let ration = Ration::new(now());
-    let mut machine = Machine { ready, core, qemu: None, oom_kills: None, standing, ration };
+    let rate_limit = RateLimit::new(now());
+    let mut machine = Machine { ready, core, qemu: None, oom_kills: None, standing, rate_limit };
     machine.core.handle(now(), Input::Start);
     let outcome = loop {
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
@@ -168,7 +168,7 @@ struct Machine<'a> {
     /// What our cgroup counted when QEMU was started.
     oom_kills: Option<u64>,
     standing: &'a watch::Sender<Standing>,
-    ration: Ration,
+    rate_limit: RateLimit,
 }
 
 impl Machine<'_> {

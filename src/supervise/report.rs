@@ -18,30 +18,30 @@ const REFILL: Duration = Duration::from_secs(10);
 
 /// What may still be said of what QEMU tells.
 #[derive(Debug)]
-pub(super) struct Ration {
+pub(super) struct RateLimit {
     left: u32,
     since: Instant,
     /// Not said since the last one that was.
-    kept: u64,
+    suppressed: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Say {
+enum Verdict {
     /// And that so many before it were not.
     This {
-        kept: u64,
+        suppressed: u64,
     },
     /// Nothing but that there are more of them than are said.
-    ThatThereAreMore,
+    FirstSuppressed,
     Nothing,
 }
 
-impl Ration {
+impl RateLimit {
     pub(super) fn new(now: Instant) -> Self {
-        Self { left: BURST, since: now, kept: 0 }
+        Self { left: BURST, since: now, suppressed: 0 }
     }
 
-    fn ask(&mut self, now: Instant) -> Say {
+    fn ask(&mut self, now: Instant) -> Verdict {
         let more = now.saturating_duration_since(self.since).as_millis() / REFILL.as_millis();
         let more = u32::try_from(more).unwrap_or(BURST).min(BURST);
         if more > 0 {
@@ -49,16 +49,16 @@ impl Ration {
             self.left = (self.left + more).min(BURST);
         }
         if self.left == 0 {
-            self.kept = self.kept.saturating_add(1);
-            return if self.kept == 1 { Say::ThatThereAreMore } else { Say::Nothing };
+            self.suppressed = self.suppressed.saturating_add(1);
+            return if self.suppressed == 1 { Verdict::FirstSuppressed } else { Verdict::Nothing };
         }
         self.left -= 1;
-        Say::This { kept: std::mem::take(&mut self.kept) }
+        Verdict::This { suppressed: std::mem::take(&mut self.suppressed) }
     }
 }
 
 /// Whether it is QEMU or its guest that decides how often it is reported.
-fn is_rationed(report: &Report) -> bool {
+fn is_rate_limited(report: &Report) -> bool {
     match report {
         Report::Paused(_)
         | Report::Resumed { .. }
@@ -81,7 +81,7 @@ fn is_rationed(report: &Report) -> bool {
 impl Machine<'_> {
     pub(super) fn report(&mut self, report: Report) {
         self.stand(&report);
-        if is_rationed(&report) && !self.may_say() {
+        if is_rate_limited(&report) && !self.may_say() {
             return;
         }
         match report {
@@ -119,20 +119,20 @@ impl Machine<'_> {
     }
 
     fn may_say(&mut self) -> bool {
-        match self.ration.ask(now()) {
-            Say::This { kept: 0 } => true,
-            Say::This { kept } => {
-                tracing::warn!(kept, "QEMU told more of the guest than is logged");
+        match self.rate_limit.ask(now()) {
+            Verdict::This { suppressed: 0 } => true,
+            Verdict::This { suppressed } => {
+                tracing::warn!(suppressed, "QEMU told more of the guest than is logged");
                 true
             }
-            Say::ThatThereAreMore => {
+            Verdict::FirstSuppressed => {
                 tracing::warn!(
                     every_s = REFILL.as_secs(),
                     "QEMU tells of the guest without end: logged from time to time from now on"
                 );
                 false
             }
-            Say::Nothing => false,
+            Verdict::Nothing => false,
         }
     }
 
@@ -226,23 +226,28 @@ mod tests {
     #[test]
     fn what_qemu_tells_without_end_is_said_from_time_to_time() {
         let start = now();
-        let mut ration = Ration::new(start);
+        let mut rate_limit = RateLimit::new(start);
         for _ in 0..BURST {
-            assert_eq!(ration.ask(start), Say::This { kept: 0 });
+            assert_eq!(rate_limit.ask(start), Verdict::This { suppressed: 0 });
         }
-        assert_eq!(ration.ask(start), Say::ThatThereAreMore);
+        assert_eq!(rate_limit.ask(start), Verdict::FirstSuppressed);
         // A second of a flood, then another: one line for each that is allowed, however many there are.
-        let said = |ration: &mut Ration, from: Duration| {
+        let said = |rate_limit: &mut RateLimit, from: Duration| {
             (0..100_000u32)
-                .filter(|n| ration.ask(start + from + Duration::from_micros((*n).into())) != Say::Nothing)
+                .filter(|n| {
+                    rate_limit.ask(start + from + Duration::from_micros((*n).into())) != Verdict::Nothing
+                })
                 .count()
         };
-        assert_eq!(said(&mut ration, Duration::from_secs(1)), 0);
-        assert_eq!(said(&mut ration, REFILL), 2);
-        assert_eq!(ration.ask(start + 2 * REFILL), Say::This { kept: 99_999 });
+        assert_eq!(said(&mut rate_limit, Duration::from_secs(1)), 0);
+        assert_eq!(said(&mut rate_limit, REFILL), 2);
+        assert_eq!(rate_limit.ask(start + 2 * REFILL), Verdict::This { suppressed: 99_999 });
         // After a quiet while all of them may be said again.
         let quiet = start + REFILL * (BURST + 5);
-        assert_eq!((0..100).filter(|_| ration.ask(quiet) != Say::Nothing).count(), BURST as usize + 1);
+        assert_eq!(
+            (0..100).filter(|_| rate_limit.ask(quiet) != Verdict::Nothing).count(),
+            BURST as usize + 1
+        );
     }
 
     #[test]

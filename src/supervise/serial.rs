@@ -287,9 +287,9 @@ mod tests {
         for byte in 0..=255_u8 {
             replay.add(&[byte; 1000]);
         }
-        let kept = replay.bytes();
-        assert_eq!(kept.len(), REPLAY_BYTES);
-        assert_eq!((kept.first(), kept.last()), (Some(&190), Some(&255)));
+        let suppressed = replay.bytes();
+        assert_eq!(suppressed.len(), REPLAY_BYTES);
+        assert_eq!((suppressed.first(), suppressed.last()), (Some(&190), Some(&255)));
     }
 
     #[tokio::test]
