@@ -31,7 +31,7 @@ impl Half {
 /// Where those who know say how it is.
 #[derive(Debug, Default)]
 pub struct Feed {
-    pub machine: watch::Sender<supervise::Standing>,
+    pub machine: watch::Sender<supervise::MachineStatus>,
     pub services: watch::Sender<Services>,
     pub counts: watch::Sender<observe::Counts>,
     /// What `berth net` says, for `berth vm`; None while there is none.
@@ -113,7 +113,7 @@ fn network(services: &Services, counts: observe::Counts) -> Network {
 
 fn fold(
     half: Half,
-    machine: Option<supervise::Standing>,
+    machine: Option<supervise::MachineStatus>,
     network: Option<Network>,
     unconfined: Vec<String>,
 ) -> Status {
@@ -164,12 +164,12 @@ mod tests {
 
     #[test]
     fn each_half_is_ready_when_what_it_needs_is() {
-        let running = supervise::Standing { phase: supervise::Phase::Running, ..Default::default() };
-        let ready = |half, machine: &Option<supervise::Standing>, serving: Option<Serving>| {
+        let running = supervise::MachineStatus { phase: supervise::Phase::Running, ..Default::default() };
+        let ready = |half, machine: &Option<supervise::MachineStatus>, serving: Option<Serving>| {
             let network = serving.map(|serving| Network { serving, ..Network::default() });
             fold(half, machine.clone(), network, Vec::new()).ready
         };
-        let (some, starting) = (Some(running), Some(supervise::Standing::default()));
+        let (some, starting) = (Some(running), Some(supervise::MachineStatus::default()));
         for serving in [Serving::Off, Serving::Serving] {
             assert!(ready(Half::Run, &some, Some(serving)) && ready(Half::Net, &None, Some(serving)));
             assert!(!ready(Half::Run, &starting, Some(serving)));

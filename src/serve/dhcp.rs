@@ -78,7 +78,7 @@ impl Task {
     }
 
     /// `berth serve`, when it serves DHCP.
-    pub fn standing(plan: &ServePlan) -> Option<Self> {
+    pub fn from_serve(plan: &ServePlan) -> Option<Self> {
         Some(Self {
             interface: plan.interface.clone(),
             mac: plan.mac,

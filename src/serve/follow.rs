@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What there is to serve, as of the last look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
+enum State {
     Served,
     /// Nothing is served, and why.
     Waiting(String),
@@ -51,7 +51,7 @@ pub struct Follower<'a, P> {
     planned: ServePlan,
     link: u32,
     deaf: Option<String>,
-    standing: Standing,
+    state: State,
 }
 
 impl<'a, P> Follower<'a, P>
@@ -66,9 +66,8 @@ where
         plan: P,
     ) -> Result<Self, Error> {
         let planned = plan(&found.interface)?;
-        let standing =
-            fixed.and_then(|fixed| is_missing(fixed, found)).map_or(Standing::Served, Standing::Waiting);
-        Ok(Self { links, fixed, plan, planned, link: found.index, deaf: found.deaf.clone(), standing })
+        let state = fixed.and_then(|fixed| is_missing(fixed, found)).map_or(State::Served, State::Waiting);
+        Ok(Self { links, fixed, plan, planned, link: found.index, deaf: found.deaf.clone(), state })
     }
 
     fn name(&self) -> &IfName {
@@ -77,7 +76,7 @@ where
 
     /// All of it, whether or not it can be served now.
     pub(super) fn target(&self) -> Target {
-        Target::standing(&self.planned, self.link)
+        Target::from_serve(&self.planned, self.link)
     }
 
     /// Says what is served from now on.
@@ -86,14 +85,14 @@ where
         for note in &self.planned.notes {
             tracing::warn!(%interface, "{note}");
         }
-        match &self.standing {
-            Standing::Served => {
+        match &self.state {
+            State::Served => {
                 let services = [("DHCP", self.planned.dhcp.is_some()), ("DNS", self.planned.dns.is_some())];
                 for (what, _) in services.iter().filter(|(_, served)| *served) {
                     tracing::info!(%interface, %address, "serving {what}");
                 }
             }
-            Standing::Waiting(why) => {
+            State::Waiting(why) => {
                 tracing::warn!(%interface, "{why}");
                 targets.send_modify(|target| *target = target.without_services());
             }
@@ -150,15 +149,15 @@ where
         };
         match now {
             Err(why) => {
-                if self.standing != Standing::Waiting(why.clone()) {
+                if self.state != State::Waiting(why.clone()) {
                     tracing::warn!(interface = %self.name(), "{why}");
-                    self.standing = Standing::Waiting(why);
+                    self.state = State::Waiting(why);
                     targets.send_modify(|target| *target = target.without_services());
                 }
             }
             Ok((found, planned)) => {
                 self.tell(found, &planned);
-                (self.planned, self.link, self.standing) = (planned, found.index, Standing::Served);
+                (self.planned, self.link, self.state) = (planned, found.index, State::Served);
                 let target = self.target();
                 targets.send_if_modified(|now| {
                     *now != target && {
@@ -190,7 +189,7 @@ where
         let address = now.address;
         if found.index != self.link {
             tracing::warn!(%interface, %address, "the interface is another one now, binding anew");
-        } else if self.standing != Standing::Served {
+        } else if self.state != State::Served {
             tracing::info!(%interface, %address, "serving again");
         }
         if now.address != before.address {

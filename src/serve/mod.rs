@@ -72,11 +72,11 @@ impl Target {
     }
 
     /// For `berth serve`.
-    pub fn standing(plan: &ServePlan, link: u32) -> Self {
+    pub fn from_serve(plan: &ServePlan, link: u32) -> Self {
         Self {
             link,
             interface: plan.interface.clone(),
-            dhcp: dhcp::Task::standing(plan),
+            dhcp: dhcp::Task::from_serve(plan),
             dns: plan.dns.clone(),
             off: ["leave DHCP to it with --no-dhcp", "leave DNS to it with --no-dns"],
         }
@@ -212,7 +212,7 @@ impl Bound {
 }
 
 /// `berth serve`: DHCP, DNS or both on one interface, which is followed, until `stop` turns true or its sender is gone.
-pub async fn standing<P>(follower: Follower<'_, P>, stop: watch::Receiver<bool>) -> Result<(), Error>
+pub async fn serve_standalone<P>(follower: Follower<'_, P>, stop: watch::Receiver<bool>) -> Result<(), Error>
 where
     P: Fn(&Interface) -> Result<ServePlan, crate::plan::serve::Error>,
 {

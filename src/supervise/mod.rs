@@ -74,7 +74,7 @@ impl Coded for Error {
 
 /// How the machine is, for whoever asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct MachineStatus {
     pub phase: Phase,
     /// Why the guest is paused.
     pub reason: Option<String>,
@@ -113,7 +113,7 @@ pub async fn run(
     mut open_tap: impl FnMut() -> io::Result<Vec<OwnedFd>>,
     console: &mut Console,
     signals: &mut Signals,
-    standing: &watch::Sender<Standing>,
+    status: &watch::Sender<MachineStatus>,
 ) -> Result<Outcome, Error> {
     let plan = &ready.plan;
     for note in &plan.notes {
@@ -127,7 +127,7 @@ pub async fn run(
     };
     let core = Lifecycle::new(now(), settings);
     let rate_limit = RateLimit::new(now());
-    let mut machine = Machine { ready, core, qemu: None, oom_kills: None, standing, rate_limit };
+    let mut machine = Machine { ready, core, qemu: None, oom_kills: None, status, rate_limit };
     machine.core.handle(now(), Input::Start);
     let outcome = loop {
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
@@ -167,7 +167,7 @@ struct Machine<'a> {
     qemu: Option<Qemu>,
     /// What our cgroup counted when QEMU was started.
     oom_kills: Option<u64>,
-    standing: &'a watch::Sender<Standing>,
+    status: &'a watch::Sender<MachineStatus>,
     rate_limit: RateLimit,
 }
 
@@ -242,7 +242,7 @@ impl Machine<'_> {
             "QEMU started"
         );
         self.qemu = Some(qemu);
-        self.standing.send_modify(|standing| standing.accelerator = Some(attempt.accelerator));
+        self.status.send_modify(|status| status.accelerator = Some(attempt.accelerator));
         Ok(())
     }
 

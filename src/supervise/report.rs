@@ -145,9 +145,9 @@ impl Machine<'_> {
             Report::Stopping { .. } => (Phase::Stopping, None),
             _ => return,
         };
-        self.standing.send_modify(|standing| {
-            if standing.phase != Phase::Stopping {
-                (standing.phase, standing.reason) = (phase, reason);
+        self.status.send_modify(|status| {
+            if status.phase != Phase::Stopping {
+                (status.phase, status.reason) = (phase, reason);
             }
         });
     }

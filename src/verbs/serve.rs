@@ -24,7 +24,7 @@ pub async fn run(options: &ServeOptions) -> Result<Code, Failure> {
         .map_err(|first| mistakes(&plan::serve::mistakes(first, options, &found.interface, &resolver)))?;
     warn(confine::ourselves(None).as_slice());
     let (stop, stopping) = watch::channel(false);
-    let serving = serve::standing(follower, stopping);
+    let serving = serve::serve_standalone(follower, stopping);
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => ended?,

@@ -111,9 +111,9 @@ impl Responder {
         if let Some(place) = self.one_guest(client) {
             return Ok(self.lease(request, client, MessageType::Offer, place));
         }
-        let standing = self.standing(now, client);
+        let existing_lease = self.existing_lease(now, client);
         let asked = || request.address.and_then(|address| self.takes(now, client, address));
-        let Some(place) = standing.or_else(asked).or_else(|| self.free(now, client)) else {
+        let Some(place) = existing_lease.or_else(asked).or_else(|| self.free(now, client)) else {
             let subnet = client.on.first().copied().unwrap_or_default();
             let tell = request.has(code::AUTO_CONFIGURE)
                 && self.link.values(subnet).is_some_and(|values| values.no_auto_configure);
@@ -123,7 +123,7 @@ impl Responder {
             self.count(Reason::Exhausted);
             return Ok(Decision::new(MessageType::Offer, subnet));
         };
-        let is_new = standing.is_none();
+        let is_new = existing_lease.is_none();
         let decision = if self.settings.rapid_commit && request.has(code::RAPID_COMMIT) {
             Decision { rapid: true, ..self.bind(now, request, client, place)? }
         } else {
@@ -142,18 +142,18 @@ impl Responder {
         }
         let phase = self.phase(request).ok_or(Reason::BadMix)?;
         let one_guest = self.one_guest(client);
-        let standing = one_guest.or_else(|| self.standing(now, client));
-        let has = standing.is_some_and(|(_, own)| self.holds(now, client, own));
+        let existing_lease = one_guest.or_else(|| self.existing_lease(now, client));
+        let has = existing_lease.is_some_and(|(_, own)| self.holds(now, client, own));
         let address = phase.address();
-        let own = standing.filter(|(_, own)| *own == address);
+        let own = existing_lease.filter(|(_, own)| *own == address);
         let lacks = match phase {
             // An offer may be forgotten, by time or by a restart.
             Phase::Selecting(_) => !has && one_guest.is_none(),
-            _ => standing.is_none(),
+            _ => existing_lease.is_none(),
         };
         // Who has no lease here, and does not say that it means us, may be another server's client, whatever it was
         // offered.
-        let bound = standing.is_some_and(|(_, own)| self.is_bound(now, client, own));
+        let bound = existing_lease.is_some_and(|(_, own)| self.is_bound(now, client, own));
         let may_be_another_s = !matches!(phase, Phase::Selecting(_) | Phase::Renewing { us: true, .. })
             && own.is_none()
             && !bound
@@ -255,7 +255,7 @@ impl Responder {
     }
 
     /// The address that is the client's: reserved, or the one it has or had, when nobody else has it now.
-    fn standing(&self, now: Now, client: &Client) -> Option<Place> {
+    fn existing_lease(&self, now: Now, client: &Client) -> Option<Place> {
         let reserved = client
             .reservation
             .and_then(|(at, subnet)| Some((subnet, self.settings.reservations.get(at)?.address)));
