@@ -8,7 +8,7 @@ use similar::{DiffOp, DiffTag};
 /// Writes the lines that differ, each with its sign; nothing when there are none. `colour`: for a terminal.
 pub fn write(out: &mut impl Write, before: &str, after: &str, colour: bool) -> io::Result<()> {
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
-    let mut told: Vec<&str> = Vec::new();
+    let mut printed: Vec<&str> = Vec::new();
     for op in changes(&old, &new) {
         let sides = [('-', "\u{1b}[31m", &old, op.old_range()), ('+', "\u{1b}[32m", &new, op.new_range())];
         for (sign, paint, lines, range) in sides {
@@ -17,11 +17,11 @@ pub fn write(out: &mut impl Write, before: &str, after: &str, colour: bool) -> i
                     continue;
                 }
                 let around = around(lines, at);
-                if around != told {
+                if around != printed {
                     for head in &around {
                         writeln!(out, "  {head}")?;
                     }
-                    told = around;
+                    printed = around;
                 }
                 if colour {
                     writeln!(out, "{paint}{sign} {line}\u{1b}[0m")?;

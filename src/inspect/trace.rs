@@ -204,35 +204,35 @@ struct Teller {
     colour: bool,
     count: Option<u64>,
     began: Instant,
-    told: u64,
+    printed: u64,
 }
 
 impl Teller {
     fn new(wanted: &Trace, began: Instant) -> Self {
         let colour = wanted.output == Output::Text && io::stdout().is_terminal();
-        Self { output: wanted.output, colour, count: wanted.count, began, told: 0 }
+        Self { output: wanted.output, colour, count: wanted.count, began, printed: 0 }
     }
 
     fn enough(&self) -> bool {
-        self.count.is_some_and(|count| self.told >= count)
+        self.count.is_some_and(|count| self.printed >= count)
     }
 
     /// Whether somebody still reads.
     fn tell(&mut self, traced: &Traced, traces: &Traces, out: &mut impl Write) -> Result<bool, Error> {
-        self.told += 1;
+        self.printed += 1;
         let seconds = traced.began.saturating_duration_since(self.began).as_secs_f64();
         let named = |index: u32| traces.interface(index).unwrap_or_else(|| format!("if{index}"));
         let text = match self.output {
-            Output::Text => text::packet(traced, self.told, seconds, &named, self.colour),
-            Output::Json => json::packet(traced, self.told, seconds, &named),
+            Output::Text => text::packet(traced, self.printed, seconds, &named, self.colour),
+            Output::Json => json::packet(traced, self.printed, seconds, &named),
         };
         read(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
     }
 
     fn sums(&self, lost: u64, foreign: u64, out: &mut impl Write) -> Result<(), Error> {
         let text = match self.output {
-            Output::Text => text::sums(self.told, lost, foreign),
-            Output::Json => json::sums(self.told, lost, foreign),
+            Output::Text => text::sums(self.printed, lost, foreign),
+            Output::Json => json::sums(self.printed, lost, foreign),
         };
         read(out.write_all(text.as_bytes()).and_then(|()| out.flush())).map(drop)
     }

@@ -33,8 +33,8 @@ pub async fn run(wanted: &Watch, out: &mut impl Write) -> Result<Code, Error> {
         }
     };
     tokio::pin!(over);
-    let mut told = 0;
-    while wanted.count.is_none_or(|count| told < count) {
+    let mut printed = 0;
+    while wanted.count.is_none_or(|count| printed < count) {
         let transaction = tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
@@ -49,7 +49,7 @@ pub async fn run(wanted: &Watch, out: &mut impl Write) -> Result<Code, Error> {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             result => result.map_err(Error::Write)?,
         }
-        told += 1;
+        printed += 1;
     }
     Ok(Code::Success)
 }

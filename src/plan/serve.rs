@@ -178,7 +178,7 @@ pub struct DnsPlan {
     /// Name servers of the user's that are not asked, each with why.
     pub skipped: Vec<String>,
     /// What there is to say of `resolv.conf` at the start was said by the verb.
-    pub told: bool,
+    pub note_logged: bool,
 }
 
 impl DnsPlan {
@@ -205,7 +205,7 @@ impl DnsPlan {
             fixed_upstreams,
             fixed_search,
             skipped: Vec::new(),
-            told: true,
+            note_logged: true,
         }
     }
 
@@ -463,7 +463,7 @@ fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> Resu
         // Several clients have search lists of their own: by DHCP.
         fixed_search: true,
         skipped,
-        told: false,
+        note_logged: false,
     };
     plan.settings = plan.settings(resolver);
     Ok(plan)

@@ -137,7 +137,7 @@ pub(super) async fn serve(sockets: Dhcp, task: Task, wanted: watch::Receiver<Wan
     };
     let reach = Reach::new(task.interface.clone(), &sockets.aside.tables);
     let responder = Responder::new(task.plan.settings.clone(), leases);
-    let desk = Desk {
+    let server = DhcpServer {
         sockets,
         reach,
         responder,
@@ -150,7 +150,7 @@ pub(super) async fn serve(sockets: Dhcp, task: Task, wanted: watch::Receiver<Wan
         wanted,
         task,
     };
-    End::Socket(desk.run().await)
+    End::Socket(server.run().await)
 }
 
 /// The clock is read here and handed to the cores.
@@ -159,7 +159,7 @@ fn now() -> Now {
     Now { monotonic: Instant::now(), wall: SystemTime::now() }
 }
 
-struct Desk {
+struct DhcpServer {
     task: Task,
     sockets: Dhcp,
     reach: Reach,
@@ -191,7 +191,7 @@ struct Reply {
     since: Instant,
 }
 
-impl Desk {
+impl DhcpServer {
     async fn run(mut self) -> io::Error {
         let mut buffer = vec![0; 4097];
         let mut tick = interval(TICK);

@@ -17,7 +17,7 @@ use super::Wanted;
 use super::connections::{Connections, Event, Place};
 use super::reach::{Reach, Where};
 use super::resolver::ResolvConf;
-use super::upstreams::{MAX_OVER_TCP, Said, ask_server};
+use super::upstreams::{MAX_OVER_TCP, UpstreamEvent, ask_server};
 use crate::facts::Resolver;
 use crate::net::IfName;
 use crate::plan::serve::DnsPlan;
@@ -40,25 +40,25 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the tasks tell the loop.
-enum Told {
+enum TaskMessage {
     Connection(Event),
-    Server(Said),
+    Server(UpstreamEvent),
 }
 
-impl From<Said> for Told {
-    fn from(said: Said) -> Self {
+impl From<UpstreamEvent> for TaskMessage {
+    fn from(said: UpstreamEvent) -> Self {
         Self::Server(said)
     }
 }
 
-impl From<Event> for Told {
+impl From<Event> for TaskMessage {
     fn from(event: Event) -> Self {
         Self::Connection(event)
     }
 }
 
 /// How an answer gets back.
-enum Way {
+enum ReplyPath {
     /// And where that was when it asked.
     Udp(SocketAddr, Where),
     Tcp(Place),
@@ -72,9 +72,9 @@ struct Pending {
 }
 
 /// The loop's own state beside the core's.
-struct Desk {
+struct DnsServer {
     forwarder: Forwarder,
-    ways: HashMap<u64, Way>,
+    reply_paths: HashMap<u64, ReplyPath>,
     reach: Reach,
     pending: Vec<Pending>,
     pending_octets: usize,
@@ -86,7 +86,7 @@ struct Desk {
     connections: Connections,
     /// No connection is taken before.
     accept_again: Option<Instant>,
-    tell: mpsc::Sender<Told>,
+    tell: mpsc::Sender<TaskMessage>,
     dropped: BTreeMap<Reason, u64>,
     /// That no server answers was said, and when that was last.
     without_servers: bool,
@@ -103,41 +103,41 @@ pub(super) async fn serve(
     plan: DnsPlan,
     wanted: watch::Sender<Wanted>,
 ) -> io::Error {
-    let (tell, mut told) = mpsc::channel(MAX_EVENTS);
+    let (tell, mut messages) = mpsc::channel(MAX_EVENTS);
     let (name, mut names) = mpsc::channel(MAX_NAMES);
     wanted.send_replace(Some(name));
     let mut resolv_conf = plan.reads_resolv_conf().then(|| ResolvConf::new(&plan.resolv_conf));
     let settings = begin(&plan, resolv_conf.as_ref().and_then(ResolvConf::says));
-    let mut desk = Desk::new(settings, Reach::new(interface, &sockets.aside.tables), tell);
+    let mut server = DnsServer::new(settings, Reach::new(interface, &sockets.aside.tables), tell);
     let mut basket = Basket::default();
     loop {
-        let deadline = desk.forwarder.deadline();
-        let recheck_at = desk.recheck_at();
+        let deadline = server.forwarder.deadline();
+        let recheck_at = server.recheck_at();
         tokio::select! {
-            ready = sockets.udp.readable() => if let Err(error) = ready.and_then(|()| desk.take(&sockets, &mut basket)) {
+            ready = sockets.udp.readable() => if let Err(error) = ready.and_then(|()| server.take(&sockets, &mut basket)) {
                 return error;
             },
-            accepted = accept(&sockets.tcp, desk.accept_again) => desk.accepted(now(), accepted),
-            Some(named) = names.recv() => desk.forwarder.name(now(), named),
-            Some(first) = told.recv() => {
-                desk.told(now(), first);
+            accepted = accept(&sockets.tcp, server.accept_again) => server.accepted(now(), accepted),
+            Some(named) = names.recv() => server.forwarder.name(now(), named),
+            Some(first) = messages.recv() => {
+                server.messages(now(), first);
                 for _ in 1..MAX_EVENTS {
-                    let Ok(next) = told.try_recv() else { break };
-                    desk.told(now(), next);
+                    let Ok(next) = messages.try_recv() else { break };
+                    server.messages(now(), next);
                 }
-                desk.look_at_servers(now());
+                server.look_at_servers(now());
             }
             () = until(deadline) => {
-                desk.input(now(), Input::Tick);
-                desk.look_at_servers(now());
+                server.input(now(), Input::Tick);
+                server.look_at_servers(now());
             }
-            () = until(recheck_at) => desk.retry_pending(now()),
+            () = until(recheck_at) => server.retry_pending(now()),
             resolver = changed(&mut resolv_conf) => {
                 say(&plan, &resolver);
-                desk.forwarder.reconfigure(plan.settings(&resolver));
+                server.forwarder.reconfigure(plan.settings(&resolver));
             }
         }
-        desk.drain(&sockets);
+        server.drain(&sockets);
     }
 }
 
@@ -166,7 +166,7 @@ fn begin(plan: &DnsPlan, says: Option<&Resolver>) -> Settings {
     let settings = says.map_or_else(|| plan.settings.clone(), |resolver| plan.settings(resolver));
     if settings != plan.settings {
         says.iter().for_each(|resolver| say(plan, resolver));
-    } else if !plan.told
+    } else if !plan.note_logged
         && let Some(note) = plan.note(says.unwrap_or(&Resolver::parse(b"")))
     {
         tracing::warn!("{note}");
@@ -203,11 +203,11 @@ fn now() -> Instant {
     Instant::now()
 }
 
-impl Desk {
-    fn new(settings: Settings, reach: Reach, tell: mpsc::Sender<Told>) -> Self {
+impl DnsServer {
+    fn new(settings: Settings, reach: Reach, tell: mpsc::Sender<TaskMessage>) -> Self {
         Self {
             forwarder: Forwarder::new(settings, ids()),
-            ways: HashMap::new(),
+            reply_paths: HashMap::new(),
             reach,
             pending: Vec::new(),
             pending_octets: 0,
@@ -239,7 +239,7 @@ impl Desk {
             return self.pending.push(Pending { since, from, bytes: bytes.to_vec() });
         }
         let client = matches!(place, Where::Near | Where::Gone).then_some(from.ip());
-        self.query(now, client, Way::Udp(from, place), bytes);
+        self.query(now, client, ReplyPath::Udp(from, place), bytes);
     }
 
     /// When those whose senders nobody knew are looked at again.
@@ -254,14 +254,14 @@ impl Desk {
         }
     }
 
-    fn query(&mut self, now: Instant, from: Client, way: Way, bytes: &[u8]) {
-        let over = if matches!(way, Way::Udp(..)) { Over::Udp } else { Over::Tcp };
+    fn query(&mut self, now: Instant, from: Client, reply_path: ReplyPath, bytes: &[u8]) {
+        let over = if matches!(reply_path, ReplyPath::Udp(..)) { Over::Udp } else { Over::Tcp };
         self.next += 1;
         let client = self.next;
-        self.ways.insert(client, way);
+        self.reply_paths.insert(client, reply_path);
         if let Err(reason) = self.forwarder.handle(now, Input::Query { client, from, over, bytes }) {
             if !reason.is_answered() {
-                self.ways.remove(&client);
+                self.reply_paths.remove(&client);
             }
             self.count(reason);
         }
@@ -273,22 +273,22 @@ impl Desk {
         }
     }
 
-    fn told(&mut self, now: Instant, told: Told) {
-        match told {
-            Told::Connection(Event::Query { place, bytes }) => {
+    fn messages(&mut self, now: Instant, messages: TaskMessage) {
+        match messages {
+            TaskMessage::Connection(Event::Query { place, bytes }) => {
                 self.connections.asks(now, &place);
-                self.query(now, Some(place.client), Way::Tcp(place), &bytes);
+                self.query(now, Some(place.client), ReplyPath::Tcp(place), &bytes);
             }
-            Told::Connection(Event::TooLong) => self.count(Reason::TooLong),
-            Told::Connection(Event::Closed { id }) => self.connections.closed(id),
-            Told::Server(Said::Reply { ask, bytes }) => {
+            TaskMessage::Connection(Event::TooLong) => self.count(Reason::TooLong),
+            TaskMessage::Connection(Event::Closed { id }) => self.connections.closed(id),
+            TaskMessage::Server(UpstreamEvent::Reply { ask, bytes }) => {
                 match self.forwarder.handle(now, Input::Reply { ask, bytes: &bytes }) {
                     Ok(()) => self.forget(ask),
                     // A forged answer must not end the wait for the true one.
                     Err(reason) => self.count(reason),
                 }
             }
-            Told::Server(Said::Failed { ask }) => {
+            TaskMessage::Server(UpstreamEvent::Failed { ask }) => {
                 self.forget(ask);
                 self.input(now, Input::Failed { ask });
             }
@@ -343,16 +343,16 @@ impl Desk {
                 Output::Forget { ask } => self.forget(ask),
             }
         }
-        if self.ways.is_empty() {
-            self.ways.shrink_to(MAX_NAMES);
+        if self.reply_paths.is_empty() {
+            self.reply_paths.shrink_to(MAX_NAMES);
         }
         self.send(sockets);
     }
 
     fn answer(&mut self, sockets: &Dns, client: u64, bytes: Vec<u8>) {
-        match self.ways.remove(&client) {
-            Some(Way::Udp(to, then)) => self.answer_over_udp(sockets, to, then, bytes),
-            Some(Way::Tcp(place)) => {
+        match self.reply_paths.remove(&client) {
+            Some(ReplyPath::Udp(to, then)) => self.answer_over_udp(sockets, to, then, bytes),
+            Some(ReplyPath::Tcp(place)) => {
                 let taken = self.connections.answer(place, bytes);
                 if !taken {
                     self.count(Reason::Unsent);

@@ -24,13 +24,13 @@ pub const MAX_OVER_TCP: usize = 64;
 
 /// What came of asking.
 #[derive(Debug)]
-pub enum Said {
+pub enum UpstreamEvent {
     Reply { ask: u64, bytes: Vec<u8> },
     Failed { ask: u64 },
 }
 
 /// Asks one server, and tells what it says.
-pub async fn ask_server<T: From<Said>>(
+pub async fn ask_server<T: From<UpstreamEvent>>(
     tell: mpsc::Sender<T>,
     over_tcp: Arc<Semaphore>,
     ask: u64,
@@ -48,11 +48,11 @@ pub async fn ask_server<T: From<Said>>(
         }
     };
     if !matches!(timeout(ASK, asked).await, Ok(Ok(()))) {
-        let _ = tell.send(Said::Failed { ask }.into()).await;
+        let _ = tell.send(UpstreamEvent::Failed { ask }.into()).await;
     }
 }
 
-async fn over_udp<T: From<Said>>(
+async fn over_udp<T: From<UpstreamEvent>>(
     tell: &mpsc::Sender<T>,
     ask: u64,
     server: SocketAddr,
@@ -62,7 +62,7 @@ async fn over_udp<T: From<Said>>(
     socket.send(bytes).await?;
     for _ in 0..MAX_REPLIES {
         let bytes = received(&socket).await?;
-        if tell.send(Said::Reply { ask, bytes }.into()).await.is_err() {
+        if tell.send(UpstreamEvent::Reply { ask, bytes }.into()).await.is_err() {
             return Ok(());
         }
     }
@@ -82,7 +82,7 @@ async fn received(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     }
 }
 
-async fn ask_over_tcp<T: From<Said>>(
+async fn ask_over_tcp<T: From<UpstreamEvent>>(
     tell: &mpsc::Sender<T>,
     ask: u64,
     server: SocketAddr,
@@ -92,7 +92,7 @@ async fn ask_over_tcp<T: From<Said>>(
     let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes()[..], bytes].concat()).await?;
     let bytes = read_message(&mut stream).await?;
-    let _ = tell.send(Said::Reply { ask, bytes }.into()).await;
+    let _ = tell.send(UpstreamEvent::Reply { ask, bytes }.into()).await;
     Ok(())
 }
 

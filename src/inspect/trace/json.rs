@@ -77,6 +77,6 @@ fn headers(event: &Event, named: &impl Fn(u32) -> String) -> Value {
         ("ether_saddr", ether_from.map(|address| address.to_string().into())),
         ("ether_daddr", ether_to.map(|address| address.to_string().into())),
     ];
-    let told = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    Value::Object(told.collect())
+    let printed = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Value::Object(printed.collect())
 }

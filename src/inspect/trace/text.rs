@@ -43,7 +43,8 @@ pub fn packet(
             let _ = writeln!(text, "  > {now}{to}");
             (shown, out) = (now, event.oif);
         }
-        let _ = writeln!(text, "  {} {} {}  {}", event.family, event.table, event.chain, told(step, colour));
+        let _ =
+            writeln!(text, "  {} {} {}  {}", event.family, event.table, event.chain, printed(step, colour));
     }
     if traced.more > 0 {
         let _ = writeln!(text, "  … and {} more", traced.more);
@@ -79,7 +80,7 @@ pub fn sums(packets: u64, lost: u64, foreign: u64) -> String {
     text + "\n"
 }
 
-fn told(step: &TracedStep, colour: bool) -> String {
+fn printed(step: &TracedStep, colour: bool) -> String {
     let rule = |handle: u64| step.rule.clone().unwrap_or_else(|| format!("with handle {handle}, gone since"));
     let drops = |text: String| if step.event.drops() { paint(&text, RED, colour) } else { text };
     match &step.event.step {

@@ -110,8 +110,8 @@ impl Cache {
         let Some(entry) = self.entries.get_mut(key) else { return Found::Nothing };
         let age = u32::try_from(now.saturating_duration_since(entry.stored).as_secs()).unwrap_or(u32::MAX);
         if age >= entry.life {
-            let told = entry.again.is_some_and(|again| now < again);
-            return if told {
+            let refreshing = entry.again.is_some_and(|again| now < again);
+            return if refreshing {
                 self.stale(now, key).map_or(Found::Nothing, Found::Answer)
             } else {
                 Found::Nothing

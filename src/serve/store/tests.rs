@@ -10,7 +10,7 @@ use crate::proto::leases::{ClientId, Hardware};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-struct Desk {
+struct Bench {
     dir: tempfile::TempDir,
     store: Store,
     leases: Leases,
@@ -26,7 +26,7 @@ fn plan(path: &Path) -> DhcpPlan {
     }
 }
 
-impl Desk {
+impl Bench {
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -94,21 +94,25 @@ impl Desk {
 #[tokio::test]
 async fn a_file_that_is_long_becomes_short_wherever_it_is() {
     for in_place in [false, true] {
-        let mut desk = Desk::new();
-        desk.store.in_place = in_place;
-        let inode = fs::metadata(desk.path()).unwrap().ino();
+        let mut bench = Bench::new();
+        bench.store.in_place = in_place;
+        let inode = fs::metadata(bench.path()).unwrap().ino();
         for round in 0..3 {
             for number in 0..5000 {
-                desk.bind(number);
+                bench.bind(number);
             }
-            assert!(desk.write().await);
-            let before = fs::metadata(desk.path()).unwrap().len();
+            assert!(bench.write().await);
+            let before = fs::metadata(bench.path()).unwrap().len();
             assert!(before > MIN_REWRITE, "{before}");
-            desk.shorten().await;
-            let after = fs::metadata(desk.path()).unwrap();
-            assert!(after.len() < 20_000 && desk.store.file.len() == after.len(), "{round}: {}", after.len());
+            bench.shorten().await;
+            let after = fs::metadata(bench.path()).unwrap();
+            assert!(
+                after.len() < 20_000 && bench.store.file.len() == after.len(),
+                "{round}: {}",
+                after.len()
+            );
             assert!(!in_place || after.ino() == inode);
-            assert_eq!(fs::read_dir(desk.dir.path()).unwrap().count(), 1, "nothing is left beside it");
+            assert_eq!(fs::read_dir(bench.dir.path()).unwrap().count(), 1, "nothing is left beside it");
         }
     }
 }
@@ -118,20 +122,20 @@ async fn a_file_that_is_long_becomes_short_wherever_it_is() {
 async fn ends_are_those_of_the_clock_after_it_was_set() {
     for in_place in [false, true] {
         for back in [true, false] {
-            let mut desk = Desk::new();
-            desk.store.in_place = in_place;
-            (0..100).for_each(|number| desk.bind(number));
-            assert!(desk.write().await);
+            let mut bench = Bench::new();
+            bench.store.in_place = in_place;
+            (0..100).for_each(|number| bench.bind(number));
+            assert!(bench.write().await);
             let years = HOUR * 24 * 365 * 10;
-            desk.now.wall = if back { desk.now.wall - years } else { desk.now.wall + years };
-            desk.store.tidy(&desk.leases, desk.now).await;
-            assert!(desk.store.is_rewriting());
-            while desk.store.is_rewriting() {
-                desk.store.tidy(&desk.leases, desk.now).await;
+            bench.now.wall = if back { bench.now.wall - years } else { bench.now.wall + years };
+            bench.store.tidy(&bench.leases, bench.now).await;
+            assert!(bench.store.is_rewriting());
+            while bench.store.is_rewriting() {
+                bench.store.tidy(&bench.leases, bench.now).await;
                 tokio::task::yield_now().await;
             }
-            desk.check();
-            let long = fs::metadata(desk.path()).unwrap().len();
+            bench.check();
+            let long = fs::metadata(bench.path()).unwrap().len();
             assert!(long < 20_000, "{in_place} {back}: {long}");
         }
     }
@@ -154,21 +158,21 @@ async fn what_others_do_to_the_file_is_mended_before_a_lease_is_told() {
     ];
     for (what, harm) in harms {
         for by_request in [true, false] {
-            let mut desk = Desk::new();
-            (0..50).for_each(|number| desk.bind(number));
-            assert!(desk.write().await);
-            harm(&desk.path());
+            let mut bench = Bench::new();
+            (0..50).for_each(|number| bench.bind(number));
+            assert!(bench.write().await);
+            harm(&bench.path());
             if by_request {
-                desk.bind(60);
-                assert!(desk.write().await, "{what}");
+                bench.bind(60);
+                assert!(bench.write().await, "{what}");
             } else {
-                desk.store.check(&desk.leases, desk.now).await;
+                bench.store.check(&bench.leases, bench.now).await;
             }
-            desk.check();
-            desk.bind(61);
-            assert!(desk.write().await, "{what}");
-            desk.check();
-            let kept = desk.dir.path().join("leases.other");
+            bench.check();
+            bench.bind(61);
+            assert!(bench.write().await, "{what}");
+            bench.check();
+            let kept = bench.dir.path().join("leases.other");
             assert_eq!(kept.exists(), what == "replaced", "{what}");
         }
     }
@@ -176,56 +180,56 @@ async fn what_others_do_to_the_file_is_mended_before_a_lease_is_told() {
 
 #[tokio::test]
 async fn a_name_that_another_server_took_is_not_taken_back() {
-    let mut desk = Desk::new();
-    desk.bind(1);
-    assert!(desk.write().await);
-    fs::remove_file(desk.path()).unwrap();
-    let (other, _) = LeaseFile::open(&desk.path(), HEADER, is_ours).unwrap();
-    desk.bind(2);
-    assert!(!desk.write().await, "no lease that a next start would not know");
+    let mut bench = Bench::new();
+    bench.bind(1);
+    assert!(bench.write().await);
+    fs::remove_file(bench.path()).unwrap();
+    let (other, _) = LeaseFile::open(&bench.path(), HEADER, is_ours).unwrap();
+    bench.bind(2);
+    assert!(!bench.write().await, "no lease that a next start would not know");
     drop(other);
-    assert!(!desk.write().await, "not tried again at once");
-    desk.pass(WRITE_AGAIN.first);
-    assert!(desk.write().await);
-    desk.check();
+    assert!(!bench.write().await, "not tried again at once");
+    bench.pass(WRITE_AGAIN.first);
+    assert!(bench.write().await);
+    bench.check();
 }
 
 /// Nothing makes it shorter: it grows up to what is read again, then no lease is told.
 #[tokio::test]
 async fn a_file_that_cannot_be_shortened_has_a_bound() {
-    let mut desk = Desk::new();
-    desk.store.max = 2 * MIN_REWRITE;
+    let mut bench = Bench::new();
+    bench.store.max = 2 * MIN_REWRITE;
     // A directory by the draft's name: neither a file nor in the way of one in place.
-    fs::create_dir(desk.dir.path().join("leases.new")).unwrap();
+    fs::create_dir(bench.dir.path().join("leases.new")).unwrap();
     let mut told = 0;
     for number in 0..20_000 {
-        desk.bind(number);
-        told += u32::from(desk.write().await);
-        desk.store.tidy(&desk.leases, desk.now).await;
-        desk.pass(Duration::from_millis(1));
+        bench.bind(number);
+        told += u32::from(bench.write().await);
+        bench.store.tidy(&bench.leases, bench.now).await;
+        bench.pass(Duration::from_millis(1));
     }
     assert!(told > 5000 && told < 10_000, "{told}");
-    let long = fs::metadata(desk.path()).unwrap().len();
-    assert!(long <= desk.store.max, "{long}");
-    assert!(desk.store.shortening.failed.is_some() && desk.store.writing.failed.is_some());
-    assert!(desk.store.unwritten.len() <= MAX_UNWRITTEN);
+    let long = fs::metadata(bench.path()).unwrap().len();
+    assert!(long <= bench.store.max, "{long}");
+    assert!(bench.store.shortening.failed.is_some() && bench.store.writing.failed.is_some());
+    assert!(bench.store.unwritten.len() <= MAX_UNWRITTEN);
     // When it can be done again it is, and what was left out is there.
-    fs::remove_dir(desk.dir.path().join("leases.new")).unwrap();
-    desk.pass(SHORTEN_AGAIN.last);
-    while desk.store.shortening.failed.is_some() || desk.store.is_rewriting() {
-        desk.store.tidy(&desk.leases, desk.now).await;
+    fs::remove_dir(bench.dir.path().join("leases.new")).unwrap();
+    bench.pass(SHORTEN_AGAIN.last);
+    while bench.store.shortening.failed.is_some() || bench.store.is_rewriting() {
+        bench.store.tidy(&bench.leases, bench.now).await;
         tokio::task::yield_now().await;
     }
-    desk.pass(WRITE_AGAIN.last);
-    desk.bind(5);
-    assert!(desk.write().await);
-    desk.check();
+    bench.pass(WRITE_AGAIN.last);
+    bench.bind(5);
+    assert!(bench.write().await);
+    bench.check();
 }
 
 #[test]
 fn what_fails_is_said_once_and_tried_ever_more_rarely() {
     let mut attempts = Attempts::new(SHORTEN_AGAIN);
-    let mut now = Desk::new().now.monotonic;
+    let mut now = Bench::new().now.monotonic;
     let began = now;
     let (mut tried, mut said) = (0, 0);
     while now < began + HOUR {
