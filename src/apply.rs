@@ -193,7 +193,7 @@ fn has_base(disk: &Path, base: &Path, access: Access<'_>) -> Result<bool, Error>
     match image::inspect_for(base, access) {
         Ok(_) => Ok(true),
         Err(error @ (image::Error::NotAnImage { .. } | image::Error::Refers { .. })) => {
-            tracing::warn!(error = %crate::exit::story(&error), "the image in place is refused, fetching it anew");
+            tracing::warn!(error = %crate::exit::error_chain(&error), "the image in place is refused, fetching it anew");
             Ok(false)
         }
         Err(error) => Err(error.into()),
@@ -297,7 +297,7 @@ fn root(root: &Root, files: &Files) -> Result<Option<(PathBuf, Format)>, Error> 
         // QEMU starts meanwhile; until this ends a power failure leaves no disk, or one that is made anew.
         tokio::task::spawn_blocking(move || {
             if let Err(error) = image::sync(&path, &files.beneath) {
-                tracing::error!(error = %crate::exit::story(&error), "the VM's disk may be lost by a power failure");
+                tracing::error!(error = %crate::exit::error_chain(&error), "the VM's disk may be lost by a power failure");
             }
         });
     }
@@ -362,7 +362,7 @@ pub async fn routes(plan: &RoutePlan, links: &Links) -> Result<Vec<String>, Erro
             Ok(()) | Err(link::Error::Vanished(_)) => {}
             Err(error) => {
                 let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
-                let why = crate::exit::story(&error);
+                let why = crate::exit::error_chain(&error);
                 lost.push(format!("the guest does not reach {} ({name}): {why}", networks.join(", ")));
             }
         }
@@ -411,7 +411,7 @@ pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<bool, Error> {
     let started = Instant::now();
     let (generation, arp) = match firewall.commit(plan.nat.clone()).await {
         Err(error @ netlink::Error::NoFamily { family: Family::ARP, .. }) => {
-            tracing::warn!(error = %crate::exit::story(&error), "the guest can fill the node's table of neighbours: \
+            tracing::warn!(error = %crate::exit::error_chain(&error), "the guest can fill the node's table of neighbours: \
                 use a kernel with CONFIG_NF_TABLES_ARP where guests are not trusted");
             // Where rules of the operator's own need the family, too, this is refused like the first.
             (firewall.commit(nat::without_arp(plan.nat.clone())).await?, false)
@@ -429,12 +429,14 @@ pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<bool, Error> {
         tokio::time::sleep(QEMU_STARTS).await;
         // Kernels before 5.12 have no owned tables: then a gap may cost connections.
         if let Err(error) = firewall.commit(nat::anchor()).await {
-            tracing::debug!(error = %crate::exit::story(&error), "no anchor for connections that exist");
+            tracing::debug!(error = %crate::exit::error_chain(&error), "no anchor for connections that exist");
         }
         match firewall.sweep(mapping).await {
             Ok(0) => {}
             Ok(flows) => tracing::info!(flows, "flows from before the mapping forgotten"),
-            Err(error) => tracing::warn!(error = %crate::exit::story(&error), "old flows not forgotten"),
+            Err(error) => {
+                tracing::warn!(error = %crate::exit::error_chain(&error), "old flows not forgotten")
+            }
         }
     });
     Ok(arp)

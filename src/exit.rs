@@ -121,12 +121,12 @@ impl Failure {
 
 impl<E: Coded> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(error.code(), story(&error))
+        Self::new(error.code(), error_chain(&error))
     }
 }
 
 /// An error's whole story: what, and why, and why. On one line, whatever names and answers are in it.
-pub fn story(error: &dyn std::error::Error) -> String {
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::exit::story;
+use crate::exit::error_chain;
 use crate::net::Mapping;
 use crate::nft::dump::Transaction;
 use crate::nft::{Generation, Ruleset};
@@ -77,7 +77,7 @@ pub async fn run(
     let watching = async {
         loop {
             let Err(error) = observer.watch(pod).await;
-            tracing::error!(error = %story(&error), "watching failed, beginning anew");
+            tracing::error!(error = %error_chain(&error), "watching failed, beginning anew");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
@@ -122,7 +122,7 @@ impl Flows {
                 match firewall.forget(gone.into_iter().collect()).await {
                     Ok(flows) => tracing::info!(flows, "flows of the old address forgotten"),
                     Err(error) => {
-                        tracing::warn!(error = %story(&error), "flows of the old address not forgotten");
+                        tracing::warn!(error = %error_chain(&error), "flows of the old address not forgotten");
                     }
                 }
             }
@@ -131,7 +131,7 @@ impl Flows {
                 Ok(0) => {}
                 Ok(flows) => tracing::info!(flows, "flows that began without our rules forgotten"),
                 Err(error) => {
-                    tracing::warn!(error = %story(&error), "flows that began without our rules not forgotten");
+                    tracing::warn!(error = %error_chain(&error), "flows that began without our rules not forgotten");
                 }
             }
         }

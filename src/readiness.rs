@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokio::sync::watch;
 
-use crate::exit::story;
+use crate::exit::error_chain;
 use crate::serve::{Health, Services};
 use crate::status::{Guest, Network, Serving, Status};
 use crate::{confine, observe, status, supervise, sys};
@@ -57,8 +57,8 @@ impl Feed {
             let unconfined = unconfined.iter().cloned().chain(confine::failed()).collect();
             fold(half, machine, network, unconfined)
         };
-        let made = sys::image::private_dir(state_dir).map_err(|error| story(&error));
-        match made.and_then(|()| status::listen(state_dir).map_err(|error| story(&error))) {
+        let made = sys::image::private_dir(state_dir).map_err(|error| error_chain(&error));
+        match made.and_then(|()| status::listen(state_dir).map_err(|error| error_chain(&error))) {
             Ok(listener) => drop(tokio::spawn(status::tell(listener, now))),
             Err(error) => tracing::warn!(error, "`berth status` gets no answer"),
         }

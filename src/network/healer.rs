@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use tokio::sync::watch;
 
 use super::Source;
-use crate::exit::story;
+use crate::exit::error_chain;
 use crate::plan::{self, LinkPlan, NetPlan};
 use crate::sys::probe;
 use crate::{apply, observe, serve};
@@ -44,8 +44,8 @@ impl<'a> Healer<'a> {
     /// The plan for the pod as it is now.
     async fn plan_now(&self) -> Result<NetPlan, String> {
         let Source { config, links, attached } = self.source;
-        let facts = probe::net_facts(config, links).await.map_err(|error| story(&error))?;
-        NetPlan::new(config, &facts, attached).map_err(|error| story(&error))
+        let facts = probe::net_facts(config, links).await.map_err(|error| error_chain(&error))?;
+        NetPlan::new(config, &facts, attached).map_err(|error| error_chain(&error))
     }
 
     /// Each once, for as long as it is so.
@@ -60,7 +60,7 @@ impl observe::Pod for Healer<'_> {
     async fn mend_links(&self) -> Result<bool, String> {
         let links = self.source.links;
         let before = links.changes();
-        let index = apply::mend_links(self.plan, links).await.map_err(|error| story(&error))?;
+        let index = apply::mend_links(self.plan, links).await.map_err(|error| error_chain(&error))?;
         let is_another = |target: &mut serve::Target| std::mem::replace(&mut target.link, index) != index;
         if self.targets.as_ref().is_some_and(|targets| targets.send_if_modified(is_another)) {
             tracing::warn!(
@@ -70,7 +70,7 @@ impl observe::Pod for Healer<'_> {
         }
         // While the pod has no address its routes stay; `rules` tells why.
         if let Ok(now) = self.plan_now().await {
-            let lost = apply::routes(&now.route, links).await.map_err(|error| story(&error))?;
+            let lost = apply::routes(&now.route, links).await.map_err(|error| error_chain(&error))?;
             let logged_by_dns = |note: &String| Some(note) == now.resolver_note.as_ref();
             let notes = now.notes.iter().filter(|note| !logged_by_dns(note)).cloned();
             self.log_new(notes.chain(lost).collect());

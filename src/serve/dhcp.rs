@@ -106,7 +106,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(error) => error.fmt(f),
-            Self::Leases(error) => f.write_str(&crate::exit::story(error)),
+            Self::Leases(error) => f.write_str(&crate::exit::error_chain(error)),
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Target;
-use crate::exit::story;
+use crate::exit::error_chain;
 use crate::facts::{Interface, ServedLink};
 use crate::net::{IfName, Ipv4Prefix};
 use crate::plan::serve::{Error, ServePlan};
@@ -112,30 +112,30 @@ where
     }
 
     async fn watch(&mut self, targets: &watch::Sender<Target>) -> Result<Infallible, String> {
-        let mut changes = LinkChanges::of_links_and_addresses().map_err(|error| story(&error))?;
+        let mut changes = LinkChanges::of_links_and_addresses().map_err(|error| error_chain(&error))?;
         let mut recheck = interval(RECHECK_INTERVAL);
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // The first tick is at once: what happened while nobody listened is seen then.
             tokio::select! {
                 change = changes.next() => {
-                    change.map_err(|error| story(&error))?;
+                    change.map_err(|error| error_chain(&error))?;
                     let debounce = sleep(DEBOUNCE);
                     tokio::pin!(debounce);
                     loop {
                         tokio::select! {
                             () = &mut debounce => break,
-                            change = changes.next() => change.map_err(|error| story(&error))?,
+                            change = changes.next() => change.map_err(|error| error_chain(&error))?,
                         }
                     }
                 }
                 _ = recheck.tick() => {}
             }
             let name = self.name().clone();
-            let found = probe::served_link(&name, self.links).await.map_err(|error| story(&error))?;
+            let found = probe::served_link(&name, self.links).await.map_err(|error| error_chain(&error))?;
             let called = match &found {
                 Some(_) => None,
-                None => self.links.names().await.map_err(|error| story(&error))?.remove(&self.link),
+                None => self.links.names().await.map_err(|error| error_chain(&error))?.remove(&self.link),
             };
             self.take(found.as_ref(), called.as_deref(), targets);
         }
@@ -181,7 +181,7 @@ where
         let ours = self.planned.address.address;
         interface.addresses.sort_by_key(|address| address.address != ours);
         (self.plan)(&interface)
-            .map_err(|error| format!("nothing is served until this fits: {}", story(&error)))
+            .map_err(|error| format!("nothing is served until this fits: {}", error_chain(&error)))
     }
 
     fn tell(&self, found: &ServedLink, now: &ServePlan) {

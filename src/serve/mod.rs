@@ -284,7 +284,7 @@ async fn keep<S, P: Clone + PartialEq, B, F, E>(
                     never = record.runs() => match never {},
                 }
             }
-            Err(error) => crate::exit::story(&error),
+            Err(error) => crate::exit::error_chain(&error),
         };
         tracing::error!(service = name, error = %ended, "service ended, starting it again");
         let pause = record.ends(ended);

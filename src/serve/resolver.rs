@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-use crate::exit::story;
+use crate::exit::error_chain;
 use crate::facts::Resolver;
 use crate::sys::file_watch::FileWatch;
 use crate::sys::probe;
@@ -87,7 +87,7 @@ impl<'a> ResolvConf<'a> {
                 return Some(resolver);
             }
             Ok(None) => missing(self.path),
-            Err(error) => story(&error),
+            Err(error) => error_chain(&error),
         };
         let end = *self.silent.get_or_insert_with(Instant::now) + GONE_AFTER;
         if Instant::now() < end {

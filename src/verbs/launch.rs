@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use berth::config::{OnNetLost, Options};
-use berth::exit::{Code, Failure, story};
+use berth::exit::{Code, Failure, error_chain};
 use berth::network::{Network, Source};
 use berth::plan::link::Tap;
 use berth::plan::machine::ReadyMachine;
@@ -112,7 +112,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
             let held = apply::lock(&plan).await?;
             if apply::has_to_fetch(&plan.disk).await? {
                 let Tap { name, queues, .. } = &plan.net.link.tap;
-                try_tap(name, *queues).map_err(|error| Failure::new(Code::Machine, story(&error)))?;
+                try_tap(name, *queues).map_err(|error| Failure::new(Code::Machine, error_chain(&error)))?;
                 apply::fetch(&plan.disk, &held).await?;
             }
             Ok(apply::disks(&plan.disk, held).await?)

@@ -1,7 +1,7 @@
 //! `berth serve`.
 
 use berth::config::serve::ServeOptions;
-use berth::exit::{Code, Coded, Failure, story};
+use berth::exit::{Code, Coded, Failure, error_chain};
 use berth::facts::Interface;
 use berth::serve::Follower;
 use berth::supervise::Signals;
@@ -39,6 +39,6 @@ pub async fn run(options: &ServeOptions) -> Result<Code, Failure> {
 /// Each on a line of its own; the first decides what it ends with.
 fn mistakes(mistakes: &[plan::serve::Error]) -> Failure {
     let code = mistakes.first().map_or(Code::Usage, Coded::code);
-    let lines: Vec<String> = mistakes.iter().map(|mistake| story(mistake)).collect();
+    let lines: Vec<String> = mistakes.iter().map(|mistake| error_chain(mistake)).collect();
     Failure::new(code, lines.join("\n"))
 }

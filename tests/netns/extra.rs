@@ -62,7 +62,7 @@ impl Bench {
         self.ours.nft("flush ruleset");
         let wanted = compile(text).map_err(|error| error.to_string())?;
         let first = block_on(self.firewall.commit(wanted.clone()))
-            .map_err(|error| format!("{}\n{wanted}", berth::exit::story(&error)))?;
+            .map_err(|error| format!("{}\n{wanted}", berth::exit::error_chain(&error)))?;
         let (ours, theirs) = (self.ours.nft("list ruleset"), self.theirs.nft("list ruleset"));
         if ours != theirs {
             let only = |some: &str, other: &str| {

@@ -33,7 +33,7 @@ fn ensure(pod: &Netns, uplink: &'static str, queues: u16, mtu: u32) -> Result<()
         let links = Links::open().unwrap();
         let (bridge, tap) = (name("br0"), name("tap0"));
         let address = "192.168.254.1/30".parse().unwrap();
-        let text = |error: berth::sys::link::Error| berth::exit::story(&error);
+        let text = |error: berth::sys::link::Error| berth::exit::error_chain(&error);
         let index =
             links.ensure_bridge(&Bridge { name: &bridge, mac: MAC, mtu, address }).await.map_err(text)?;
         links.ensure_tap(&Tap { name: &tap, mtu, queues, owner: 65_534 }, index).await.map_err(text)?;

@@ -47,7 +47,7 @@ impl observe::Pod for Here {
         let _ = self.listening.send(());
         let Some((links, plan)) = &self.links else { return Ok(false) };
         let before = links.changes();
-        berth::apply::mend_links(plan, links).await.map_err(|error| berth::exit::story(&error))?;
+        berth::apply::mend_links(plan, links).await.map_err(|error| berth::exit::error_chain(&error))?;
         Ok(links.changes() != before)
     }
 

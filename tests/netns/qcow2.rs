@@ -402,7 +402,7 @@ fn a_damaged_disk_grows_or_is_refused_with_what_to_do() {
                 }
                 Err(error) => {
                     refused += 1;
-                    let said = berth::exit::story(&error);
+                    let said = berth::exit::error_chain(&error);
                     let helps =
                         ["bring", "move it", "BERTH_NAME", "BERTH_DISK_SIZE", "IMG_TARGET", "refused"];
                     assert!(helps.iter().any(|word| said.contains(word)), "{options} {number}: {said}");

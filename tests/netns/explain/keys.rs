@@ -345,8 +345,8 @@ fn explain_agrees_with_the_kernel_about_every_kind_of_key() {
         }
     }
     println!("{tally:#?}");
-    for story in &wrong {
-        println!("{}", story.lines().take(2).collect::<Vec<_>>().join("\n"));
+    for error_chain in &wrong {
+        println!("{}", error_chain.lines().take(2).collect::<Vec<_>>().join("\n"));
     }
     assert!(wrong.is_empty(), "{} of {} wrong; the first:\n{}", wrong.len(), tally.frames, wrong[0]);
     assert!(tally.cannot_tell * 10 < tally.frames, "{tally:?}");

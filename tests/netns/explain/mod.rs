@@ -445,8 +445,8 @@ fn agree(rulesets: u64, load: impl Fn(&Netns, u64) -> usize) -> Tally {
         }
     }
     println!("{tally:?} in {:?}", began.elapsed());
-    for story in &wrong {
-        println!("{}", story.lines().take(2).collect::<Vec<_>>().join("\n"));
+    for error_chain in &wrong {
+        println!("{}", error_chain.lines().take(2).collect::<Vec<_>>().join("\n"));
     }
     assert!(wrong.is_empty(), "{} of {} wrong; the first:\n{}", wrong.len(), tally.pairs, wrong[0]);
     tally

@@ -91,8 +91,8 @@ fn rulesets_as_people_have_them_do_what_is_told() {
         }
     }
     println!("{} rulesets, {frames_in_all} frames", rulesets().len());
-    for story in &wrong {
-        println!("{}", story.lines().take(2).collect::<Vec<_>>().join("\n"));
+    for error_chain in &wrong {
+        println!("{}", error_chain.lines().take(2).collect::<Vec<_>>().join("\n"));
     }
     assert!(wrong.is_empty(), "{} wrong; the first:\n{}", wrong.len(), wrong[0]);
     assert!(one_sided.is_empty(), "the frames of this test do not try them:\n{}", one_sided.join("\n"));
