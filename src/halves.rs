@@ -80,7 +80,7 @@ fn is_ours(uid: u32) -> bool {
 }
 
 /// Tells everybody who connects, for as long as the task lives.
-pub async fn tell(listener: UnixListener, network: watch::Receiver<Network>) {
+pub async fn serve(listener: UnixListener, network: watch::Receiver<Network>) {
     let mut listeners = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -89,7 +89,7 @@ pub async fn tell(listener: UnixListener, network: watch::Receiver<Network>) {
         };
         match accepted {
             Ok((stream, _)) if listeners.len() < MAX_LISTENERS => {
-                listeners.spawn(tell_one(stream, network.clone()));
+                listeners.spawn(serve_one(stream, network.clone()));
             }
             Ok(_) => {}
             // Out of descriptors, at most: that passes.
@@ -98,7 +98,7 @@ pub async fn tell(listener: UnixListener, network: watch::Receiver<Network>) {
     }
 }
 
-async fn tell_one(mut stream: UnixStream, mut network: watch::Receiver<Network>) {
+async fn serve_one(mut stream: UnixStream, mut network: watch::Receiver<Network>) {
     loop {
         let Ok(mut line) = serde_json::to_vec(&*network.borrow_and_update()) else { return };
         line.push(b'\n');
@@ -160,7 +160,7 @@ pub async fn watch_over(
     let mut grace = Duration::from_secs(30);
     loop {
         if !comes(&mut heard, grace).await {
-            tell_gone(has_uplink().await);
+            log_gone(has_uplink().await);
             if !comes(&mut heard, limit.unwrap_or(Duration::MAX)).await {
                 return;
             }
@@ -179,7 +179,7 @@ async fn comes(heard: &mut watch::Receiver<Option<Network>>, within: Duration) -
     timeout(within, heard.wait_for(Option::is_some)).await.is_ok_and(|heard| heard.is_ok())
 }
 
-fn tell_gone(has_uplink: bool) {
+fn log_gone(has_uplink: bool) {
     if has_uplink {
         tracing::warn!(
             "no `berth net` in this network namespace: no DHCP, DNS or repairs for the guest, and not ready until there is one"
@@ -218,7 +218,7 @@ mod tests {
         let following = tokio::spawn(follow(tap.clone(), 65_534, to));
         for round in 0..2 {
             let (network_is, network_rx) = watch::channel(network(round));
-            let telling = tokio::spawn(tell(listen(&tap).await.unwrap(), network_rx));
+            let telling = tokio::spawn(serve(listen(&tap).await.unwrap(), network_rx));
             assert!(matches!(listen(&tap).await, Err(Error::Taken(_))), "one at a time");
             until(&mut heard, Some(network(round))).await;
             network_is.send_replace(network(round + 10));
@@ -235,7 +235,7 @@ mod tests {
         let tap = tap("b");
         let ours = rustix::process::getuid().as_raw();
         let (_network, network_rx) = watch::channel(network(0));
-        let _telling = tokio::spawn(tell(listen(&tap).await.unwrap(), network_rx));
+        let _telling = tokio::spawn(serve(listen(&tap).await.unwrap(), network_rx));
         let (to, mut heard) = watch::channel(None);
         let following = tokio::spawn(follow(tap.clone(), ours, to));
         let believed = timeout(RECONNECT_INTERVAL * 3, heard.wait_for(Option::is_some)).await.is_ok();
@@ -247,7 +247,7 @@ mod tests {
     async fn listeners_beyond_the_limit_and_those_that_do_not_read_hold_nobody_up() {
         let tap = tap("c");
         let (network_is, network_rx) = watch::channel(network(0));
-        let _telling = tokio::spawn(tell(listen(&tap).await.unwrap(), network_rx));
+        let _telling = tokio::spawn(serve(listen(&tap).await.unwrap(), network_rx));
         let mut idle = Vec::new();
         for _ in 0..MAX_LISTENERS - 1 {
             idle.push(UnixStream::connect(name_of(&tap)).await.unwrap());
@@ -278,7 +278,7 @@ mod tests {
 
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (_network, network_rx) = watch::channel(network(2));
-        let telling = tokio::spawn(tell_one(theirs, network_rx));
+        let telling = tokio::spawn(serve_one(theirs, network_rx));
         assert!(timeout(SILENCE * 4, listen_to(ours, &to)).await.is_err(), "it says so from time to time");
         telling.abort();
     }

@@ -59,7 +59,7 @@ impl Feed {
         };
         let made = sys::image::private_dir(state_dir).map_err(|error| error_chain(&error));
         match made.and_then(|()| status::listen(state_dir).map_err(|error| error_chain(&error))) {
-            Ok(listener) => drop(tokio::spawn(status::tell(listener, now))),
+            Ok(listener) => drop(tokio::spawn(status::serve(listener, now))),
             Err(error) => tracing::warn!(error, "`berth status` gets no answer"),
         }
         feed

@@ -205,7 +205,7 @@ fn is_answered(path: &Path) -> bool {
 }
 
 /// Tells everybody who connects, for as long as the task lives.
-pub async fn tell(listener: UnixListener, status: impl Fn() -> Status) {
+pub async fn serve(listener: UnixListener, status: impl Fn() -> Status) {
     loop {
         let Ok((mut stream, _)) = listener.accept().await else {
             // Out of descriptors, at most: that passes.
@@ -308,12 +308,12 @@ mod tests {
         for _ in 0..2 {
             // The first one's socket is still there for the second.
             let listener = listen(dir.path()).unwrap();
-            let telling = tokio::spawn(tell(listener, status));
+            let serving = tokio::spawn(serve(listener, status));
             assert_eq!(ask(dir.path()).await.unwrap(), status());
             let mode = fs::metadata(dir.path().join(SOCKET)).unwrap().mode();
             assert_eq!(mode & 0o777, 0o600);
-            telling.abort();
-            let _ = telling.await;
+            serving.abort();
+            let _ = serving.await;
         }
         assert!(matches!(ask(dir.path()).await, Err(Error::Unreachable { .. })));
     }
@@ -322,7 +322,7 @@ mod tests {
     #[tokio::test]
     async fn a_launcher_that_runs_keeps_its_socket() {
         let dir = tempfile::tempdir().unwrap();
-        let _telling = tokio::spawn(tell(listen(dir.path()).unwrap(), status));
+        let _telling = tokio::spawn(serve(listen(dir.path()).unwrap(), status));
         assert!(matches!(listen(dir.path()), Err(Error::Taken(_))));
         assert!(ask(dir.path()).await.is_ok());
     }
@@ -356,10 +356,10 @@ mod tests {
         for put in [&link as &dyn Fn(), &name, &file, &strange] {
             put();
             assert!(matches!(ask(dir.path()).await, Err(Error::Unreachable { .. })));
-            let telling = tokio::spawn(tell(listen(dir.path()).unwrap(), status));
+            let serving = tokio::spawn(serve(listen(dir.path()).unwrap(), status));
             assert_eq!(ask(dir.path()).await.unwrap(), status());
-            telling.abort();
-            let _ = telling.await;
+            serving.abort();
+            let _ = serving.await;
             fs::remove_file(&path).unwrap();
         }
         assert!(fs::metadata(&elsewhere).unwrap().file_type().is_socket());

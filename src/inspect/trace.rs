@@ -93,7 +93,7 @@ impl Session {
         let end = wanted.time.map(|time| now() + time);
         loop {
             while let Some(traced) = self.groups.poll(now()) {
-                if !self.teller.tell(&traced, &self.traces, out)? {
+                if !self.teller.print(&traced, &self.traces, out)? {
                     return Ok(Ended::Unread);
                 }
                 if self.teller.enough() {
@@ -132,7 +132,7 @@ impl Session {
             return Ok(());
         }
         for traced in self.groups.rest() {
-            if self.teller.enough() || !self.teller.tell(&traced, &self.traces, out)? {
+            if self.teller.enough() || !self.teller.print(&traced, &self.traces, out)? {
                 break;
             }
         }
@@ -218,7 +218,7 @@ impl Teller {
     }
 
     /// Whether somebody still reads.
-    fn tell(&mut self, traced: &Traced, traces: &Traces, out: &mut impl Write) -> Result<bool, Error> {
+    fn print(&mut self, traced: &Traced, traces: &Traces, out: &mut impl Write) -> Result<bool, Error> {
         self.printed += 1;
         let seconds = traced.began.saturating_duration_since(self.began).as_secs_f64();
         let named = |index: u32| traces.interface(index).unwrap_or_else(|| format!("if{index}"));

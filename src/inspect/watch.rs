@@ -45,7 +45,7 @@ pub async fn run(wanted: &Watch, out: &mut impl Write) -> Result<Code, Error> {
             ruleset = dump(&firewall).await?;
         }
         let after = text(&ruleset, &links).await?;
-        match watching.tell(transaction.as_ref(), after, out) {
+        match watching.print(transaction.as_ref(), after, out) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             result => result.map_err(Error::Write)?,
         }
@@ -70,7 +70,7 @@ struct Watching {
 }
 
 impl Watching {
-    fn tell(&mut self, by: Option<&Transaction>, after: String, out: &mut impl Write) -> io::Result<()> {
+    fn print(&mut self, by: Option<&Transaction>, after: String, out: &mut impl Write) -> io::Result<()> {
         let (bold, plain) = if self.colour { ("\u{1b}[1m", "\u{1b}[0m") } else { ("", "") };
         match by {
             Some(Transaction { generation, pid, process }) => {

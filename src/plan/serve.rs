@@ -401,7 +401,7 @@ fn range(span: Span) -> Range {
 }
 
 /// The servers the user names, and those among them that are not asked, each with why.
-fn told_upstreams(options: &ServeOptions, ours: Ipv4Addr) -> (Vec<SocketAddr>, Vec<String>) {
+fn configured_upstreams(options: &ServeOptions, ours: Ipv4Addr) -> (Vec<SocketAddr>, Vec<String>) {
     let (mut servers, mut skipped) = (Vec::new(), Vec::new());
     for Upstream(server) in &options.upstream {
         let canonical = SocketAddr::new(server.ip().to_canonical(), server.port());
@@ -426,7 +426,7 @@ fn told_upstreams(options: &ServeOptions, ours: Ipv4Addr) -> (Vec<SocketAddr>, V
 
 fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> Result<DnsPlan, Error> {
     let address = network.address;
-    let (told, skipped) = told_upstreams(options, address);
+    let (told, skipped) = configured_upstreams(options, address);
     if told.is_empty() && !skipped.is_empty() {
         return Err(Error::NoUpstream(skipped.join("; ")));
     }

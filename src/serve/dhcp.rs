@@ -222,7 +222,7 @@ impl DhcpServer {
                 }
             }
             self.send(&mut replies).await;
-            self.tell_names().await;
+            self.publish_names().await;
         }
     }
 
@@ -230,7 +230,7 @@ impl DhcpServer {
         let now = now();
         let answer = self.responder.answer(now, request);
         if let Some((client, name)) = self.responder.unusable_name() {
-            self.note_name(client, &name, now.monotonic);
+            self.warn_of_name(client, &name, now.monotonic);
         }
         match answer {
             Ok(Some(transmit)) => match transmit.probe.filter(|_| self.probes.len() < MAX_PROBES) {
@@ -246,16 +246,16 @@ impl DhcpServer {
             },
             Ok(None) => None,
             Err(reason) => {
-                self.note(reason, now.monotonic);
+                self.warn_of(reason, now.monotonic);
                 None
             }
         }
     }
 
-    fn note(&mut self, reason: Reason, now: Instant) {
+    fn warn_of(&mut self, reason: Reason, now: Instant) {
         let count = self.responder.counts().get(&reason).copied().unwrap_or_default();
         tracing::debug!(reason = reason.label(), count, "DHCP request without an answer");
-        let quiet = self.is_quiet(reason, now);
+        let quiet = self.was_warned(reason, now);
         let (interface, declined) = (&self.task.interface, self.responder.last_declined());
         match (reason, declined) {
             _ if quiet => return,
@@ -271,8 +271,8 @@ impl DhcpServer {
     }
 
     /// A client whose name DNS will not know.
-    fn note_name(&mut self, client: MacAddr, name: &[u8], now: Instant) {
-        if self.is_quiet(Reason::Name, now) {
+    fn warn_of_name(&mut self, client: MacAddr, name: &[u8], now: Instant) {
+        if self.was_warned(Reason::Name, now) {
             return;
         }
         let shown: String = String::from_utf8_lossy(name).chars().take(MAX_SHOWN).collect();
@@ -280,7 +280,7 @@ impl DhcpServer {
         self.warned.insert(Reason::Name, now);
     }
 
-    fn is_quiet(&self, reason: Reason, now: Instant) -> bool {
+    fn was_warned(&self, reason: Reason, now: Instant) -> bool {
         self.warned.get(&reason).is_some_and(|warned| now.duration_since(*warned) < WARN_INTERVAL)
     }
 
@@ -316,7 +316,7 @@ impl DhcpServer {
     }
 
     /// Tells the names of clients to who wants them.
-    async fn tell_names(&mut self) {
+    async fn publish_names(&mut self) {
         let wanted = self.wanted.borrow().clone();
         let Some(wanted) = wanted else { return };
         for lease in self.responder.leases().named() {
@@ -344,8 +344,8 @@ impl DhcpServer {
                 continue;
             }
             match transmit(&self.sockets, &self.task, &reply, place) {
-                Ok(()) => self.tell(&reply.transmit),
-                Err(error) => self.note_unsent(&reply.transmit, &error),
+                Ok(()) => self.log_reply(&reply.transmit),
+                Err(error) => self.warn_unsent(&reply.transmit, &error),
             }
         }
     }
@@ -363,16 +363,16 @@ impl DhcpServer {
     }
 
     /// The client asks again, if there is one.
-    fn note_unsent(&mut self, reply: &Transmit, error: &io::Error) {
+    fn warn_unsent(&mut self, reply: &Transmit, error: &io::Error) {
         self.responder.count(Reason::Unsent);
         let now = now().monotonic;
-        if !self.is_quiet(Reason::Unsent, now) {
+        if !self.was_warned(Reason::Unsent, now) {
             tracing::warn!(client = %reply.client, %error, "DHCP reply not sent");
             self.warned.insert(Reason::Unsent, now);
         }
     }
 
-    fn tell(&mut self, reply: &Transmit) {
+    fn log_reply(&mut self, reply: &Transmit) {
         tracing::debug!(kind = ?reply.kind, client = %reply.client, address = %reply.address, "DHCP reply");
         let Some((address, planned)) = self.task.guest.filter(|_| !self.acked) else { return };
         if reply.kind == Some(MessageType::Ack) {

@@ -86,7 +86,7 @@ struct DnsServer {
     connections: Connections,
     /// No connection is taken before.
     accept_again: Option<Instant>,
-    tell: mpsc::Sender<TaskMessage>,
+    sender: mpsc::Sender<TaskMessage>,
     dropped: BTreeMap<Reason, u64>,
     /// That no server answers was said, and when that was last.
     without_servers: bool,
@@ -103,12 +103,12 @@ pub(super) async fn serve(
     plan: DnsPlan,
     wanted: watch::Sender<Wanted>,
 ) -> io::Error {
-    let (tell, mut messages) = mpsc::channel(MAX_EVENTS);
+    let (sender, mut messages) = mpsc::channel(MAX_EVENTS);
     let (name, mut names) = mpsc::channel(MAX_NAMES);
     wanted.send_replace(Some(name));
     let mut resolv_conf = plan.reads_resolv_conf().then(|| ResolvConf::new(&plan.resolv_conf));
-    let settings = begin(&plan, resolv_conf.as_ref().and_then(ResolvConf::says));
-    let mut server = DnsServer::new(settings, Reach::new(interface, &sockets.aside.tables), tell);
+    let settings = initial_settings(&plan, resolv_conf.as_ref().and_then(ResolvConf::says));
+    let mut server = DnsServer::new(settings, Reach::new(interface, &sockets.aside.tables), sender);
     let mut basket = Basket::default();
     loop {
         let deadline = server.forwarder.deadline();
@@ -125,15 +125,15 @@ pub(super) async fn serve(
                     let Ok(next) = messages.try_recv() else { break };
                     server.messages(now(), next);
                 }
-                server.look_at_servers(now());
+                server.log_servers(now());
             }
             () = until(deadline) => {
                 server.input(now(), Input::Tick);
-                server.look_at_servers(now());
+                server.log_servers(now());
             }
             () = until(recheck_at) => server.retry_pending(now()),
             resolver = changed(&mut resolv_conf) => {
-                say(&plan, &resolver);
+                log_resolv_conf(&plan, &resolver);
                 server.forwarder.reconfigure(plan.settings(&resolver));
             }
         }
@@ -162,10 +162,10 @@ async fn accept(listener: &TcpListener, again: Option<Instant>) -> io::Result<(T
 }
 
 /// The settings of now: the file may say something else than when they were planned.
-fn begin(plan: &DnsPlan, says: Option<&Resolver>) -> Settings {
+fn initial_settings(plan: &DnsPlan, says: Option<&Resolver>) -> Settings {
     let settings = says.map_or_else(|| plan.settings.clone(), |resolver| plan.settings(resolver));
     if settings != plan.settings {
-        says.iter().for_each(|resolver| say(plan, resolver));
+        says.iter().for_each(|resolver| log_resolv_conf(plan, resolver));
     } else if !plan.note_logged
         && let Some(note) = plan.note(says.unwrap_or(&Resolver::parse(b"")))
     {
@@ -175,7 +175,7 @@ fn begin(plan: &DnsPlan, says: Option<&Resolver>) -> Settings {
 }
 
 /// That `resolv.conf` changed, and what of it is not used.
-fn say(plan: &DnsPlan, resolver: &Resolver) {
+fn log_resolv_conf(plan: &DnsPlan, resolver: &Resolver) {
     let servers: Vec<String> = resolver.nameservers.iter().map(ToString::to_string).collect();
     let (nameservers, search) = (servers.join(" "), resolver.search.join(" "));
     tracing::info!(nameservers, search, "resolv.conf changed");
@@ -204,7 +204,7 @@ fn now() -> Instant {
 }
 
 impl DnsServer {
-    fn new(settings: Settings, reach: Reach, tell: mpsc::Sender<TaskMessage>) -> Self {
+    fn new(settings: Settings, reach: Reach, sender: mpsc::Sender<TaskMessage>) -> Self {
         Self {
             forwarder: Forwarder::new(settings, ids()),
             reply_paths: HashMap::new(),
@@ -217,7 +217,7 @@ impl DnsServer {
             next: 0,
             connections: Connections::new(),
             accept_again: None,
-            tell,
+            sender,
             dropped: BTreeMap::new(),
             without_servers: false,
             warned: None,
@@ -307,7 +307,7 @@ impl DnsServer {
     }
 
     /// Says that no name server answers, and that one does again; not over and over where they come and go.
-    fn look_at_servers(&mut self, now: Instant) {
+    fn log_servers(&mut self, now: Instant) {
         let without = self.forwarder.is_without_servers();
         let quiet = self.warned.is_some_and(|warned| now.duration_since(warned) < WARN_INTERVAL);
         match (self.without_servers, without) {
@@ -336,8 +336,8 @@ impl DnsServer {
             match output {
                 Output::Answer { client, bytes } => self.answer(sockets, client, bytes),
                 Output::Ask { ask, server, over, bytes } => {
-                    let (tell, over_tcp) = (self.tell.clone(), self.over_tcp.clone());
-                    let task = tokio::spawn(ask_server(tell, over_tcp, ask, server, over, bytes));
+                    let (sender, over_tcp) = (self.sender.clone(), self.over_tcp.clone());
+                    let task = tokio::spawn(ask_server(sender, over_tcp, ask, server, over, bytes));
                     self.asks.insert(ask, task.abort_handle());
                 }
                 Output::Forget { ask } => self.forget(ask),
@@ -407,7 +407,7 @@ impl DnsServer {
         self.accept_again = None;
         match accepted {
             Ok((stream, from)) => {
-                if !self.connections.accept(now, stream, from.ip(), &self.tell) {
+                if !self.connections.accept(now, stream, from.ip(), &self.sender) {
                     self.count(Reason::Connections);
                 }
             }

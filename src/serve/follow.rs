@@ -156,7 +156,7 @@ where
                 }
             }
             Ok((found, planned)) => {
-                self.tell(found, &planned);
+                self.log_change(found, &planned);
                 (self.planned, self.link, self.state) = (planned, found.index, State::Served);
                 let target = self.target();
                 targets.send_if_modified(|now| {
@@ -168,7 +168,7 @@ where
             }
         }
         if let Some(found) = found {
-            self.tell_state(found.deaf.clone());
+            self.log_state(found.deaf.clone());
         }
     }
 
@@ -184,7 +184,7 @@ where
             .map_err(|error| format!("nothing is served until this fits: {}", error_chain(&error)))
     }
 
-    fn tell(&self, found: &ServedLink, now: &ServePlan) {
+    fn log_change(&self, found: &ServedLink, now: &ServePlan) {
         let (interface, before) = (self.name(), &self.planned);
         let address = now.address;
         if found.index != self.link {
@@ -203,7 +203,7 @@ where
         }
     }
 
-    fn tell_state(&mut self, deaf: Option<String>) {
+    fn log_state(&mut self, deaf: Option<String>) {
         let interface = self.name();
         match &deaf {
             _ if deaf == self.deaf => {}

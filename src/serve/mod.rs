@@ -191,7 +191,7 @@ impl Bound {
         health: &watch::Sender<Services>,
     ) {
         let (wanted, wants) = watch::channel(None);
-        let dhcp = keep(
+        let dhcp = restart_forever(
             Service { name: "dhcp", packets: &self.packets, pick: Target::dhcp, bind: bind_dhcp },
             Record::new(health, |services| &mut services.dhcp),
             self.dhcp,
@@ -199,7 +199,7 @@ impl Bound {
             stop.clone(),
             |sockets, on: On<dhcp::Task>| dhcp::serve(sockets, on.plan, wants.clone()),
         );
-        let dns = keep(
+        let dns = restart_forever(
             Service { name: "dns", packets: &self.packets, pick: Target::dns, bind: bind_dns },
             Record::new(health, |services| &mut services.dns),
             self.dns,
@@ -238,7 +238,7 @@ struct Service<'a, P, B> {
 
 /// Runs a service until told to stop, however often it ends or is to be another one. What it is to be is said by who
 /// says so in `targets`.
-async fn keep<S, P: Clone + PartialEq, B, F, E>(
+async fn restart_forever<S, P: Clone + PartialEq, B, F, E>(
     service: Service<'_, P, B>,
     mut record: Record<'_>,
     mut ready: Option<(On<P>, S)>,
@@ -363,7 +363,7 @@ mod tests {
             let packets = Packets::here();
             let service = Service { name: "test", packets: &packets, pick: Target::dhcp, bind };
             let record = Record::new(&health, |services| &mut services.dhcp);
-            keep(service, record, None, target, stopping, |(), _| {
+            restart_forever(service, record, None, target, stopping, |(), _| {
                 let start = counted.fetch_add(1, Ordering::Relaxed);
                 async move {
                     match start {
@@ -409,7 +409,10 @@ mod tests {
             let packets = Packets::here();
             let service = Service { name: "test", packets: &packets, pick: Target::dhcp, bind };
             let record = Record::new(&health, |services| &mut services.dhcp);
-            keep(service, record, None, target, stopping, |(), _| std::future::pending::<String>()).await;
+            restart_forever(service, record, None, target, stopping, |(), _| {
+                std::future::pending::<String>()
+            })
+            .await;
         });
         assert_eq!(seen.recv().await, Some(1));
         targets.send_modify(|target| target.dns = None);
@@ -452,7 +455,7 @@ mod tests {
             };
             let record = Record::new(&health, |services| &mut services.dhcp);
             let lives = std::sync::Mutex::new(std::mem::take(&mut lives));
-            keep(service, record, None, target, stopping, |(), _| {
+            restart_forever(service, record, None, target, stopping, |(), _| {
                 let life = lives.lock().unwrap().pop_front();
                 let (began, now) = (began.clone(), now.clone());
                 async move {

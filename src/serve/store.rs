@@ -104,7 +104,7 @@ impl Store {
         if far > 0 {
             tracing::warn!(path = %path.display(), leases = far, "leases that end later than any may now are made shorter: the clock, or the lease time, was another one");
         }
-        tell_strangers(&plan.settings, &leases, now);
+        warn_of_unknown(&plan.settings, &leases, now);
         // At once: its ends are those of the clock as it is now.
         let journal = leases.journal();
         let unwritten = if file.append(&journal).is_ok() { Vec::new() } else { journal };
@@ -167,7 +167,7 @@ impl Store {
     }
 
     async fn write_all(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
-        self.keep_name(leases, now).await?;
+        self.record_name(leases, now).await?;
         let journal = std::mem::take(&mut self.unwritten);
         let written = self.append(&journal).await;
         if written.is_err() {
@@ -242,7 +242,7 @@ impl Store {
 
     /// A next start would read what the name leads to: it is to hold all there is. Somebody may have removed the file,
     /// or put another one in its place.
-    async fn keep_name(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
+    async fn record_name(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
         let named = self.file.named()?;
         if named == Named::Ours {
             return Ok(());
@@ -276,7 +276,7 @@ impl Store {
 }
 
 /// Says which leases of the file are in nobody's network, and which are in the way of a reservation.
-fn tell_strangers(settings: &Settings, leases: &Leases, now: Now) {
+fn warn_of_unknown(settings: &Settings, leases: &Leases, now: Now) {
     let is_live = |until: Option<Instant>| until.is_none_or(|until| until > now.monotonic);
     let live = || leases.iter().filter(|lease| lease.state == State::Bound && is_live(lease.until));
     let elsewhere = live().filter(|lease| settings.subnet_of(lease.address).is_none()).count();

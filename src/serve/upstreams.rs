@@ -31,7 +31,7 @@ pub enum UpstreamEvent {
 
 /// Asks one server, and tells what it says.
 pub async fn ask_server<T: From<UpstreamEvent>>(
-    tell: mpsc::Sender<T>,
+    sender: mpsc::Sender<T>,
     over_tcp: Arc<Semaphore>,
     ask: u64,
     server: SocketAddr,
@@ -40,20 +40,20 @@ pub async fn ask_server<T: From<UpstreamEvent>>(
 ) {
     let asked = async {
         match over {
-            Over::Udp => over_udp(&tell, ask, server, &bytes).await,
+            Over::Udp => over_udp(&sender, ask, server, &bytes).await,
             Over::Tcp => {
                 let _place = over_tcp.acquire().await.map_err(io::Error::other)?;
-                ask_over_tcp(&tell, ask, server, &bytes).await
+                ask_over_tcp(&sender, ask, server, &bytes).await
             }
         }
     };
     if !matches!(timeout(ASK, asked).await, Ok(Ok(()))) {
-        let _ = tell.send(UpstreamEvent::Failed { ask }.into()).await;
+        let _ = sender.send(UpstreamEvent::Failed { ask }.into()).await;
     }
 }
 
 async fn over_udp<T: From<UpstreamEvent>>(
-    tell: &mpsc::Sender<T>,
+    sender: &mpsc::Sender<T>,
     ask: u64,
     server: SocketAddr,
     bytes: &[u8],
@@ -62,7 +62,7 @@ async fn over_udp<T: From<UpstreamEvent>>(
     socket.send(bytes).await?;
     for _ in 0..MAX_REPLIES {
         let bytes = received(&socket).await?;
-        if tell.send(UpstreamEvent::Reply { ask, bytes }.into()).await.is_err() {
+        if sender.send(UpstreamEvent::Reply { ask, bytes }.into()).await.is_err() {
             return Ok(());
         }
     }
@@ -83,7 +83,7 @@ async fn received(socket: &UdpSocket) -> io::Result<Vec<u8>> {
 }
 
 async fn ask_over_tcp<T: From<UpstreamEvent>>(
-    tell: &mpsc::Sender<T>,
+    sender: &mpsc::Sender<T>,
     ask: u64,
     server: SocketAddr,
     bytes: &[u8],
@@ -92,7 +92,7 @@ async fn ask_over_tcp<T: From<UpstreamEvent>>(
     let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes()[..], bytes].concat()).await?;
     let bytes = read_message(&mut stream).await?;
-    let _ = tell.send(UpstreamEvent::Reply { ask, bytes }.into()).await;
+    let _ = sender.send(UpstreamEvent::Reply { ask, bytes }.into()).await;
     Ok(())
 }
 

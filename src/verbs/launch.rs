@@ -78,7 +78,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     // Before anything is touched: another one may serve here.
     let listener = halves::listen(&plan.link.tap.name).await?;
     let feed = Feed::start(Half::Net, &config.paths.state_dir, confine::unconfined(None));
-    tokio::spawn(halves::tell(listener, feed.network()));
+    tokio::spawn(halves::serve(listener, feed.network()));
     let preparing = async {
         let firewall = Firewall::start()?;
         Network::make(&plan, &links, firewall).await?.map(&plan).await

@@ -159,17 +159,17 @@ impl Cache {
             // With a CNAME before it the name is there, and what it leads to is not.
             NXDOMAIN if about_the_name && answer.get(6..8) == Some(&[0, 0]) => {
                 if !self.has_other_types(now, key) {
-                    self.keep(key.of_the_name(), entry.clone());
+                    self.insert(key.of_the_name(), entry.clone());
                 }
             }
             SERVFAIL => {}
             _ => self.is_there(key),
         }
-        self.keep(key.clone(), entry);
+        self.insert(key.clone(), entry);
         self.shrink();
     }
 
-    fn keep(&mut self, key: Key, entry: Entry) {
+    fn insert(&mut self, key: Key, entry: Entry) {
         self.octets += entry.cost(&key);
         match self.entries.insert(key.clone(), entry) {
             Some(before) => self.octets -= before.cost(&key),

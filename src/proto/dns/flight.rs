@@ -146,16 +146,16 @@ impl Flight {
 
     pub fn deadline(&self) -> Instant {
         let server = (self.asked + UPSTREAM_TIMEOUT).min(self.started + BUDGET);
-        self.tells_stale().map_or(server, |told| server.min(told))
+        self.stale_at().map_or(server, |told| server.min(told))
     }
 
     /// When who waits is told what was known (RFC 8767 §5, the client response timer).
-    fn tells_stale(&self) -> Option<Instant> {
+    fn stale_at(&self) -> Option<Instant> {
         (self.stale == Some(Stale::Known)).then(|| self.started + TELL_STALE)
     }
 
     pub fn is_time_for_stale(&self, now: Instant) -> bool {
-        self.tells_stale().is_some_and(|told| told <= now)
+        self.stale_at().is_some_and(|told| told <= now)
     }
 
     pub fn is_server_late(&self, now: Instant) -> bool {

@@ -236,11 +236,11 @@ impl Forwarder {
                     }
                 }
                 Found::Answer(answer) => {
-                    self.tell(asker, bytes, *max, answer);
+                    self.answer_client(asker, bytes, *max, answer);
                     return Ok(());
                 }
                 Found::Ageing(answer) => {
-                    self.tell(asker, bytes, *max, answer);
+                    self.answer_client(asker, bytes, *max, answer);
                     ageing = true;
                 }
             }
@@ -254,7 +254,7 @@ impl Forwarder {
         };
         let max = query.max();
         if let Some(answer) = local(now, &query, &self.settings, &self.names) {
-            self.tell(asker, bytes, max, answer);
+            self.answer_client(asker, bytes, max, answer);
             return Ok(());
         }
         let without = self.settings.upstreams.is_empty();
@@ -262,7 +262,7 @@ impl Forwarder {
         let waiting = (!ageing).then(|| Waiting::new(asker, bytes, max));
         if without || !self.admits(asker.from, waiting.as_ref()) {
             if !ageing {
-                self.tell(asker, bytes, max, query.refusal(ResponseCode::ServFail));
+                self.answer_client(asker, bytes, max, query.refusal(ResponseCode::ServFail));
             }
             return if without { Ok(()) } else { Err(Reason::Busy) };
         }
@@ -318,7 +318,7 @@ impl Forwarder {
             Reason::Loop
         } else if flight.stale == Some(Stale::Told) {
             let stale = self.cache.stale(now, key)?;
-            self.tell(asker, bytes, max, stale);
+            self.answer_client(asker, bytes, max, stale);
             return Some(Ok(()));
         } else {
             let waiting = Waiting::new(asker, bytes, max);
@@ -329,7 +329,7 @@ impl Forwarder {
             Reason::Busy
         };
         let answer = flight.query.refusal(ResponseCode::ServFail);
-        self.tell(asker, bytes, max, answer);
+        self.answer_client(asker, bytes, max, answer);
         Some(Err(refused))
     }
 
@@ -350,11 +350,11 @@ impl Forwarder {
         if let Some(key) = &flight.key {
             self.cache.put(now, key, &answer, flight.is_about_the_name(&self.settings));
         }
-        self.tell_all(flight.waiting, answer);
+        self.answer_all(flight.waiting, answer);
     }
 
     /// One answer for all of them: each has its own when it is sent.
-    fn tell_all(&mut self, waiting: Vec<Waiting>, answer: Vec<u8>) {
+    fn answer_all(&mut self, waiting: Vec<Waiting>, answer: Vec<u8>) {
         let answer = Arc::new(answer);
         for waiting in waiting {
             self.waiting.give(waiting.asker.from, waiting.octets());
@@ -362,7 +362,7 @@ impl Forwarder {
         }
     }
 
-    fn tell(&mut self, asker: Asker, question: &[u8], max: usize, answer: Vec<u8>) {
+    fn answer_client(&mut self, asker: Asker, question: &[u8], max: usize, answer: Vec<u8>) {
         self.out.push_back(Queued::Ready(flight::answer(asker, question, max, answer)));
     }
 
@@ -393,7 +393,7 @@ impl Forwarder {
         let late: Vec<u64> =
             self.flights.iter().filter(|(_, flight)| flight.deadline() <= now).map(|(ask, _)| *ask).collect();
         for ask in late {
-            self.tell_stale(now, ask);
+            self.answer_stale(now, ask);
             if self.flights.get(&ask).is_some_and(|flight| flight.is_server_late(now)) {
                 self.out.push_back(Queued::Ready(Output::Forget { ask }));
                 self.silent(now, ask);
@@ -407,7 +407,7 @@ impl Forwarder {
     }
 
     /// Who has waited for long is told what was known; the question goes on.
-    fn tell_stale(&mut self, now: Instant, ask: u64) {
+    fn answer_stale(&mut self, now: Instant, ask: u64) {
         let Some(flight) = self.flights.get_mut(&ask).filter(|flight| flight.is_time_for_stale(now)) else {
             return;
         };
@@ -415,7 +415,7 @@ impl Forwarder {
         flight.stale = known.is_some().then_some(Stale::Told);
         if let Some(known) = known {
             let waiting = std::mem::take(&mut flight.waiting);
-            self.tell_all(waiting, known);
+            self.answer_all(waiting, known);
         }
     }
 
@@ -438,7 +438,7 @@ impl Forwarder {
             Some((key, known)) => {
                 self.cache.none_newer(now, key);
                 self.leave(&mut flight);
-                self.tell_all(flight.waiting, known);
+                self.answer_all(flight.waiting, known);
             }
             None => {
                 let answer = flight.give_up();
