@@ -73,7 +73,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 fn step(error: berth::sys::netlink::Error) -> Error {
-    Error::Step(berth::exit::story(&error))
+    Error::Step(berth::exit::error_chain(&error))
 }
 
 fn observe(rules: Rules, stopping: watch::Receiver<bool>, ready: &mpsc::Sender<()>) -> Result<(), Error> {
