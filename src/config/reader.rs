@@ -15,6 +15,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, Error, Parser};
 
 use super::source::without_secrets;
+use super::variables;
 
 /// The seed's: any text is yes, blanks too.
 const ANY_TEXT: [&str; 2] = ["NO_DHCP", "NO_VNC"];
@@ -174,7 +175,7 @@ impl Said {
             let Some((long, variable)) = named.filter(|(long, _)| !level.given.contains(*long)) else {
                 continue;
             };
-            let Some(value) = environment(variable) else { continue };
+            let Some((variable, value)) = look_up(variable, environment) else { continue };
             let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
             if value.to_str().is_none() && !is_switch && !takes_octets(arg) {
                 // Not shown: it may be a URL with a password.
@@ -236,7 +237,11 @@ impl<'a> Level<'a> {
     fn flag<'w>(&self, word: &'w OsStr) -> Option<(&'a Arg, Option<&'w OsStr>)> {
         let mut parts = word.as_bytes().strip_prefix(b"--")?.splitn(2, |octet| *octet == b'=');
         let long = std::str::from_utf8(parts.next()?).ok()?;
-        let arg = self.command.get_arguments().find(|arg| arg.get_long() == Some(long))?;
+        let has = |arg: &&Arg| {
+            arg.get_long() == Some(long)
+                || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&long))
+        };
+        let arg = self.command.get_arguments().find(has)?;
         let value = parts.next().map(OsStr::from_bytes);
         Some((arg, value))
     }
@@ -271,6 +276,14 @@ impl<'a> Level<'a> {
             self.words.push(joined(long, &value));
         }
     }
+}
+
+/// The variable, or what it was called before, and its value.
+fn look_up<'a>(variable: &'a str, environment: Environment<'_>) -> Option<(&'a str, OsString)> {
+    [Some(variable), variables::former(variable)]
+        .into_iter()
+        .flatten()
+        .find_map(|name| Some((name, environment(name)?)))
 }
 
 fn joined(long: &str, value: &OsStr) -> OsString {

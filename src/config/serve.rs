@@ -58,10 +58,10 @@ pub struct ServeOptions {
     #[arg(long, env = "BERTH_SERVE_LEASE_TIME", value_name = "SECONDS", default_value = "3600", value_parser = seconds, help_heading = "DHCP")]
     pub lease_time: u32,
     /// The shortest lease a client may ask for, in seconds [default: 60, or the lease time when that is less]
-    #[arg(long, env = "BERTH_SERVE_LEAST_LEASE_TIME", value_name = "SECONDS", value_parser = seconds, help_heading = "DHCP")]
+    #[arg(long, alias = "least-lease-time", env = "BERTH_SERVE_MIN_LEASE_TIME", value_name = "SECONDS", value_parser = seconds, help_heading = "DHCP")]
     pub min_lease_time: Option<u32>,
     /// The longest lease a client may ask for, in seconds, or infinite [default: the lease time]
-    #[arg(long, env = "BERTH_SERVE_MOST_LEASE_TIME", value_name = "SECONDS", value_parser = seconds, help_heading = "DHCP")]
+    #[arg(long, alias = "most-lease-time", env = "BERTH_SERVE_MAX_LEASE_TIME", value_name = "SECONDS", value_parser = seconds, help_heading = "DHCP")]
     pub max_lease_time: Option<u32>,
     /// Where leases are kept
     #[arg(long, env = "BERTH_SERVE_LEASE_FILE", value_name = "PATH", default_value = LEASE_FILE, help_heading = "DHCP")]

@@ -33,6 +33,17 @@ fn of<T: Args>() -> Vec<String> {
     command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned())).collect()
 }
 
+/// Variables by their names of today and of before, which go on being read.
+const RENAMED: [(&str, &str); 2] = [
+    ("BERTH_SERVE_MIN_LEASE_TIME", "BERTH_SERVE_LEAST_LEASE_TIME"),
+    ("BERTH_SERVE_MAX_LEASE_TIME", "BERTH_SERVE_MOST_LEASE_TIME"),
+];
+
+/// What a variable was called before.
+pub(super) fn former(variable: &str) -> Option<&'static str> {
+    RENAMED.iter().find_map(|(now, before)| (*now == variable).then_some(*before))
+}
+
 /// Names of all variables that flags have.
 pub fn variables() -> BTreeSet<String> {
     [of::<Options>(), of::<Log>(), of::<SelfTest>(), of::<ServeOptions>()].concat().into_iter().collect()
@@ -86,7 +97,7 @@ pub fn unknown(names: &[&str]) -> Vec<Unknown> {
         return Vec::new();
     }
     let known = variables();
-    left.retain(|name| !known.contains(*name));
+    left.retain(|name| !known.contains(*name) && RENAMED.iter().all(|(_, before)| before != name));
     left.into_iter().map(|name| Unknown { name: name.to_owned(), meant: meant(name, &known) }).collect()
 }
 

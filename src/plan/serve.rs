@@ -332,11 +332,11 @@ fn lease_time(options: &ServeOptions) -> Result<LeaseTime, Error> {
     let default = options.lease_time;
     let min = options.min_lease_time.unwrap_or(default.min(MIN_LEASE_TIME));
     let max = options.max_lease_time.unwrap_or(default);
-    let (least_is, usual_is) = (("--least-lease-time", min), ("--lease-time", default));
+    let (min_is, default_is) = (("--min-lease-time", min), ("--lease-time", default));
     let wrong = if min > default {
-        Some([least_is, usual_is])
+        Some([min_is, default_is])
     } else {
-        (default > max).then_some([usual_is, ("--most-lease-time", max)])
+        (default > max).then_some([default_is, ("--max-lease-time", max)])
     };
     wrong.map_or(Ok(LeaseTime { default, min, max }), |pair| Err(Error::LeaseTime(pair)))
 }

@@ -54,8 +54,8 @@ const VALUES: [(&str, &str, &str, &str); 25] = [
     ),
     ("--reserve", "BERTH_SERVE_RESERVE", "52:54:00:00:00:01,10.0.0.5,web", "id:01,10.0.0.6"),
     ("--lease-time", "BERTH_SERVE_LEASE_TIME", "infinite", ""),
-    ("--least-lease-time", "BERTH_SERVE_LEAST_LEASE_TIME", "30", ""),
-    ("--most-lease-time", "BERTH_SERVE_MOST_LEASE_TIME", "86400", ""),
+    ("--min-lease-time", "BERTH_SERVE_MIN_LEASE_TIME", "30", ""),
+    ("--max-lease-time", "BERTH_SERVE_MAX_LEASE_TIME", "86400", ""),
     ("--lease-file", "BERTH_SERVE_LEASE_FILE", "/tmp/leases", ""),
     ("--router", "BERTH_SERVE_ROUTER", "none", ""),
     ("--dns", "BERTH_SERVE_DNS", "10.0.0.53", "10.0.0.54"),
@@ -114,6 +114,30 @@ fn variables_and_flags_are_read_alike_whatever_stands_around_a_value() {
             assert_eq!(flag(name, &list), Ok(both.clone()), "{name} {list:?}");
         }
     }
+}
+
+#[test]
+fn what_was_renamed_is_read_by_its_former_name_and_the_new_one_goes_first() {
+    let all = |words: &[&str], variables: &[(&str, &str)]| {
+        let words: Vec<_> = ["--interface=eth1"].iter().chain(words).copied().collect();
+        read::<Serve>(&words, variables).map(|serve| serve.options)
+    };
+    let read = |words: &[&str], variables: &[(&str, &str)]| {
+        let options = all(words, variables).unwrap();
+        (options.min_lease_time, options.max_lease_time)
+    };
+    assert_eq!(
+        read(&["--least-lease-time=30", "--most-lease-time", "infinite"], &[]),
+        (Some(30), Some(u32::MAX))
+    );
+    let former = [("BERTH_SERVE_LEAST_LEASE_TIME", "30"), ("BERTH_SERVE_MOST_LEASE_TIME", "90")];
+    assert_eq!(read(&[], &former), (Some(30), Some(90)));
+    assert_eq!(read(&["--max-lease-time=60"], &former), (Some(30), Some(60)));
+    assert_eq!(read(&[], &[former[0], ("BERTH_SERVE_MIN_LEASE_TIME", "40")]), (Some(40), None));
+    let wrong = all(&[], &[("BERTH_SERVE_MOST_LEASE_TIME", "x")]).unwrap_err();
+    assert!(wrong.contains("BERTH_SERVE_MOST_LEASE_TIME"), "{wrong}");
+    let names = former.map(|(name, _)| name);
+    assert_eq!(crate::config::unknown(&names), []);
 }
 
 /// Every flag with a variable is in the table, or is a switch.
@@ -276,7 +300,7 @@ proptest::proptest! {
             proptest::prop_assert_eq!(format!("{:?}", one.options), format!("{:?}", other.options));
             proptest::prop_assert!(carried(&one.options), "{} {:?}", name, text);
         }
-        let variables = crate::config::variables();
+        let variables = variables();
         if let Some(variable) = variables.iter().nth(of_run) {
             let _ = crate::config::check(variable, &text);
         }

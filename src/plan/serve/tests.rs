@@ -74,12 +74,12 @@ fn what_does_not_fit_is_refused() {
         ("{} --option 121=0.0.0.0/0,10.0.0.255", "the router 10.0.0.255 is the broadcast address"),
         ("{} --boot-file a --boot-file b", "--boot-file has two files for everyone: a and b"),
         ("{} --boot-file 7,9=a --boot-file 0x7=b", "--boot-file has two files for architecture 7: a and b"),
-        ("{} --most-lease-time 60", "--lease-time 3600 is longer than --most-lease-time 60"),
-        ("{} --least-lease-time 7200", "--least-lease-time 7200 is longer than --lease-time 3600"),
-        ("{} --least-lease-time infinite", "--least-lease-time infinite is longer than --lease-time 3600"),
+        ("{} --max-lease-time 60", "--lease-time 3600 is longer than --max-lease-time 60"),
+        ("{} --min-lease-time 7200", "--min-lease-time 7200 is longer than --lease-time 3600"),
+        ("{} --min-lease-time infinite", "--min-lease-time infinite is longer than --lease-time 3600"),
         (
-            "{} --lease-time infinite --most-lease-time 60",
-            "--lease-time infinite is longer than --most-lease-time 60",
+            "{} --lease-time infinite --max-lease-time 60",
+            "--lease-time infinite is longer than --max-lease-time 60",
         ),
     ] {
         let found = refused(&words.replace("{}", RANGE));
@@ -94,7 +94,7 @@ fn lease_times_that_are_not_said_fit_those_that_are() {
         ("--lease-time 20", 20, 20, 20),
         ("--lease-time 3", 3, 3, 3),
         ("--lease-time infinite", INFINITE, 60, INFINITE),
-        ("--least-lease-time 3600 --most-lease-time infinite", 3600, 3600, INFINITE),
+        ("--min-lease-time 3600 --max-lease-time infinite", 3600, 3600, INFINITE),
     ] {
         let found = planned(&format!("--range 10.0.0.10,10.0.0.20 {words}")).unwrap().dhcp.unwrap();
         assert_eq!(found.settings.subnets[0].lease, LeaseTime { default, min, max }, "{words}");

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use crate::serve::{Running, Site};
 use crate::support::{Netns, checked, until, veth};
 
-const SHORT: &str = "--lease-time=6 --least-lease-time=6";
+const SHORT: &str = "--lease-time=6 --min-lease-time=6";
 
 /// The client's side of a site as a switch.
 struct Switch {

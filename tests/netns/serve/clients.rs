@@ -21,7 +21,7 @@ fn dhclient(site: &Site, lease: &str) -> (Running, PathBuf) {
 
 #[test]
 fn dhclient_leases_renews_rebinds_and_releases() {
-    let site = Site::new("--lease-time=12 --least-lease-time=12");
+    let site = Site::new("--lease-time=12 --min-lease-time=12");
     let (_running, log) = dhclient(&site, "");
     let says = |words: &str| fs::read_to_string(&log).unwrap().contains(words);
     until("lease", || site.told().contains("BOUND 10.0.1.1"));
@@ -53,7 +53,7 @@ fn dhclient_with_a_lease_of_another_network_recovers_from_the_nak() {
 
 #[test]
 fn udhcpc_leases_renews_rebinds_releases_and_recovers_from_a_nak() {
-    let mut site = Site::new("--lease-time=8 --least-lease-time=8");
+    let mut site = Site::new("--lease-time=8 --min-lease-time=8");
     let (script, _) = site.script();
     let (log, log_path) = site.log("udhcpc.log");
     let mut command = site.client.command("busybox");
@@ -66,7 +66,7 @@ fn udhcpc_leases_renews_rebinds_releases_and_recovers_from_a_nak() {
     let before = renewals();
     until("rebinding", || renewals() > before);
     site.server.nft("delete table netdev t");
-    site.take_over("--lease-time=8 --least-lease-time=8");
+    site.take_over("--lease-time=8 --min-lease-time=8");
     until("another lease", || site.told().contains("bound 10.0.1.2"));
     assert!(site.told().contains("nak"), "{}", site.told());
     let pid = running.0.id().to_string();
@@ -77,7 +77,7 @@ fn udhcpc_leases_renews_rebinds_releases_and_recovers_from_a_nak() {
 
 #[test]
 fn dhcpcd_leases_renews_rebinds_recovers_from_a_nak_and_releases() {
-    const WORDS: &str = "--lease-time=20 --least-lease-time=20 --rapid-commit";
+    const WORDS: &str = "--lease-time=20 --min-lease-time=20 --rapid-commit";
     let mut site = Site::new(WORDS);
     let (log, log_path) = site.log("dhcpcd.log");
     let mut command = site.client.command("dhcpcd");
@@ -141,7 +141,7 @@ exec /lib/systemd/systemd-networkd
 
 #[test]
 fn systemd_networkd_leases_renews_rebinds_recovers_from_a_nak_and_releases() {
-    const SHORT: &str = "--lease-time=10 --least-lease-time=10";
+    const SHORT: &str = "--lease-time=10 --min-lease-time=10";
     let mut site = Site::new(SHORT);
     let (running, log) = as_in_a_container(&site, "networkd", NETWORKD);
     let says = |words: &str| fs::read_to_string(&log).unwrap().matches(words).count();
@@ -188,7 +188,7 @@ while sleep 0.5; do nmcli -g IP4.ADDRESS,IP4.GATEWAY,IP4.DNS device show c0 | tr
 /// Its own client (`dhcp=internal`); that of Debian 12 releases nothing.
 #[test]
 fn network_manager_leases_renews_rebinds_and_recovers_from_a_nak() {
-    const WORDS: &str = "--lease-time=12 --least-lease-time=12 --log=debug --dns=10.0.0.53";
+    const WORDS: &str = "--lease-time=12 --min-lease-time=12 --log=debug --dns=10.0.0.53";
     let mut site = Site::new(WORDS);
     let (_running, log) = as_in_a_container(&site, "nm", NETWORK_MANAGER);
     let has = |address: &str| {
@@ -209,7 +209,7 @@ fn network_manager_leases_renews_rebinds_and_recovers_from_a_nak() {
 /// The client of other small programs, on a packet socket of the test's.
 #[test]
 fn smoltcp_leases_renews_rebinds_and_recovers_from_a_nak() {
-    const SHORT: &str = "--lease-time=8 --least-lease-time=8";
+    const SHORT: &str = "--lease-time=8 --min-lease-time=8";
     let mut site = Site::new(SHORT);
     let client = super::smol::Client::start(&site.client, "c0");
     until("lease", || client.told().contains("10.0.1.1/16 by 10.0.0.1"));

@@ -109,7 +109,7 @@ impl Guest {
     fn serve(&mut self) {
         self.run(&format!(
             ">/run/log; /p/ld --library-path /p /p/berth serve --interface eth0 --range 10.0.1.1,10.0.1.2 --no-dns \
-             --lease-time {LEASE_SECS} --least-lease-time {LEASE_SECS} --lease-file /run/leases >/run/log 2>&1 &"
+             --lease-time {LEASE_SECS} --min-lease-time {LEASE_SECS} --lease-file /run/leases >/run/log 2>&1 &"
         ));
         self.run("until grep -q 'lease file read' /run/log; do usleep 100000; done");
     }

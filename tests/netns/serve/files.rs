@@ -151,7 +151,7 @@ fn leases_that_end_in_ten_years_are_as_long_as_any_lease() {
         assert!(leases.bind(now, [10, 0, 1, number].into(), &id, hardware, None, Some(ten_years)));
     }
     fs::write(site.leases(), [HEADER.as_bytes(), &leases.journal()].concat()).unwrap();
-    site.launch("true", "10.0.1.1,10.0.1.100", "--no-dns --lease-time=3 --least-lease-time=3");
+    site.launch("true", "10.0.1.1,10.0.1.100", "--no-dns --lease-time=3 --min-lease-time=3");
     let crowd = RefCell::new(crowd::Crowd::new(&site.client, "c0"));
     assert_eq!(crowd.borrow_mut().lease_until_silent(), 0, "they may be in use still");
     until("free address", || crowd.borrow_mut().lease_until_silent() > 0);

@@ -93,7 +93,7 @@ fn words_that_mean_nothing_are_refused_before_anything_is_served() {
         (&["--lease-time=1"], "3 at least"),
         (&["--quarantine=0"], "0 is not in 1.."),
         (&["--option=26=10"], "option 26 takes one number of 68 to 65535"),
-        (&["--least-lease-time=7200"], "--least-lease-time 7200 is longer than --lease-time 3600"),
+        (&["--min-lease-time=7200"], "--min-lease-time 7200 is longer than --lease-time 3600"),
         (&["--boot-file=a", "--boot-file=b"], "--boot-file has two files for everyone"),
         (
             &["--reserve=52:54:00:00:00:c1,10.0.0.5,web", "--domain=lan", "--host=web.lan=10.0.0.6"],
