@@ -193,7 +193,7 @@ fn has_base(disk: &Path, base: &Path, access: Access<'_>) -> Result<bool, Error>
     match image::inspect_for(base, access) {
         Ok(_) => Ok(true),
         Err(error @ (image::Error::NotAnImage { .. } | image::Error::Refers { .. })) => {
-            tracing::warn!(error = %crate::exit::error_chain(&error), "the image in place is refused, fetching it anew");
+            tracing::warn!(error = %crate::exit::error_chain(&error), "the cached image is invalid, fetching it again");
             Ok(false)
         }
         Err(error) => Err(error.into()),
@@ -433,9 +433,9 @@ pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<bool, Error> {
         }
         match firewall.sweep(mapping).await {
             Ok(0) => {}
-            Ok(flows) => tracing::info!(flows, "flows from before the mapping forgotten"),
+            Ok(flows) => tracing::info!(flows, "deleted conntrack entries from before the mapping"),
             Err(error) => {
-                tracing::warn!(error = %crate::exit::error_chain(&error), "old flows not forgotten")
+                tracing::warn!(error = %crate::exit::error_chain(&error), "old conntrack entries were not deleted");
             }
         }
     });

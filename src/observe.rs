@@ -77,7 +77,7 @@ pub async fn run(
     let watching = async {
         loop {
             let Err(error) = observer.watch(pod).await;
-            tracing::error!(error = %error_chain(&error), "watching failed, beginning anew");
+            tracing::error!(error = %error_chain(&error), "watching failed, restarting");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
@@ -120,18 +120,18 @@ impl Flows {
                 std::mem::take(&mut *self.due.lock().unwrap_or_else(PoisonError::into_inner));
             if !gone.is_empty() {
                 match firewall.forget(gone.into_iter().collect()).await {
-                    Ok(flows) => tracing::info!(flows, "flows of the old address forgotten"),
+                    Ok(flows) => tracing::info!(flows, "deleted conntrack entries of the old address"),
                     Err(error) => {
-                        tracing::warn!(error = %error_chain(&error), "flows of the old address not forgotten");
+                        tracing::warn!(error = %error_chain(&error), "conntrack entries of the old address were not deleted");
                     }
                 }
             }
             let Some(mapping) = unmapped else { continue };
             match firewall.sweep(mapping).await {
                 Ok(0) => {}
-                Ok(flows) => tracing::info!(flows, "flows that began without our rules forgotten"),
+                Ok(flows) => tracing::info!(flows, "deleted stale conntrack entries"),
                 Err(error) => {
-                    tracing::warn!(error = %error_chain(&error), "flows that began without our rules not forgotten");
+                    tracing::warn!(error = %error_chain(&error), "stale conntrack entries were not deleted");
                 }
             }
         }
@@ -248,7 +248,7 @@ impl Observer<'_> {
         self.seen = Some(generation);
         self.counts.send_modify(|counts| counts.addresses_changed += 1);
         let (before, now) = (before.mapping.pod, &self.rules.mapping.pod);
-        tracing::warn!(from = ?before, to = ?now, "the pod's address changed, mapped anew");
+        tracing::warn!(from = ?before, to = ?now, "the pod's address changed, remapped");
         self.flows.add(before, &self.rules.mapping);
         Ok(())
     }

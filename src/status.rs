@@ -103,13 +103,13 @@ pub struct Network {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("nobody answers on {}: is berth running here, with this BERTH_STATE_DIR?", path.display())]
+    #[error("no answer on {}: is berth running here, with this BERTH_STATE_DIR?", path.display())]
     Unreachable { path: PathBuf, source: io::Error },
     #[error("{}: the answer cannot be read", path.display())]
     Answer { path: PathBuf, source: serde_json::Error },
     #[error("listening on {}", path.display())]
     Listen { path: PathBuf, source: io::Error },
-    #[error("another launcher answers on {}: it keeps it", .0.display())]
+    #[error("another launcher is listening on {}: left to it", .0.display())]
     Taken(PathBuf),
 }
 

@@ -16,7 +16,7 @@ pub struct Invalid {
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={:?}: {}", self.variable, without_secrets(&self.value), self.allowed)
+        write!(f, "{}={:?}: expected {}", self.variable, without_secrets(&self.value), self.allowed)
     }
 }
 

@@ -210,5 +210,8 @@ fn rules_of_the_operators_own_and_the_owner_flag() {
     let asked = asked.unwrap().network;
     assert_eq!((asked.extra_rules, asked.nft_owner), (Some("/rules.json".into()), true));
     assert!(parse(|o| o.extra_rules = Some("".into())).unwrap().network.extra_rules.is_none());
-    assert!(wrong(|o| o.nft_owner = Some("maybe".into())).contains("BERTH_NFT_OWNER=\"maybe\": on or off"));
+    assert!(
+        wrong(|o| o.nft_owner = Some("maybe".into()))
+            .contains("BERTH_NFT_OWNER=\"maybe\": expected on or off")
+    );
 }

@@ -26,7 +26,7 @@ pub async fn run(planned: &Ruleset, out: &mut impl Write) -> Result<Code, Error>
     diff::write(&mut text, &planned, &found, io::stdout().is_terminal()).map_err(Error::Write)?;
     if text.is_empty() {
         // Such as the type of an element that is written alike.
-        text.extend_from_slice(b"they differ in what a listing does not show\n");
+        text.extend_from_slice(b"the rules differ in a detail that nft syntax cannot express\n");
     }
     written(out.write_all(&text))?;
     Ok(Code::Drifted)

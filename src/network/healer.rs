@@ -65,7 +65,7 @@ impl observe::Pod for Healer<'_> {
         if self.targets.as_ref().is_some_and(|targets| targets.send_if_modified(is_another)) {
             tracing::warn!(
                 interface = %self.plan.bridge.name,
-                "the bridge is another one now, binding DHCP and DNS anew"
+                "the bridge was replaced, rebinding DHCP and DNS"
             );
         }
         // While the pod has no address its routes stay; `rules` tells why.

@@ -263,7 +263,7 @@ impl DhcpServer {
                 tracing::warn!(%interface, count, "no address is left for a client that asks for one");
             }
             (Reason::Declined, Some(address)) => {
-                tracing::warn!(%interface, %address, count, "a client says that somebody else uses its address: nobody gets it for a while");
+                tracing::warn!(%interface, %address, count, "a client declined its address, in use by another host: not offered for a while");
             }
             _ => return,
         }
@@ -297,7 +297,7 @@ impl DhcpServer {
         let now = now();
         for probe in std::mem::take(&mut self.probes) {
             if taken.contains(&probe.address) {
-                tracing::warn!(address = %probe.address, "somebody uses an address that was to be offered");
+                tracing::warn!(address = %probe.address, "address conflict: another host uses an address that was to be offered");
                 self.responder.conflict(now, probe.address);
                 replies.extend(self.answer(&probe.request, probe.from));
             } else if probe.until <= now.monotonic {

@@ -106,7 +106,7 @@ where
     pub(super) async fn run(mut self, targets: &watch::Sender<Target>) -> Infallible {
         loop {
             let Err(error) = self.watch(targets).await;
-            tracing::error!(interface = %self.name(), error, "watching the interface failed, beginning anew");
+            tracing::error!(interface = %self.name(), error, "watching the interface failed, restarting");
             sleep(PAUSE).await;
         }
     }
@@ -188,7 +188,7 @@ where
         let (interface, before) = (self.name(), &self.planned);
         let address = now.address;
         if found.index != self.link {
-            tracing::warn!(%interface, %address, "the interface is another one now, binding anew");
+            tracing::warn!(%interface, %address, "the interface was replaced, rebinding");
         } else if self.state != State::Served {
             tracing::info!(%interface, %address, "serving again");
         }

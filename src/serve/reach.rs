@@ -105,5 +105,5 @@ impl Reach {
 }
 
 fn blind(error: &io::Error) {
-    tracing::warn!(%error, "/proc/net/arp cannot be read: who asks from addresses that nobody has can keep others waiting");
+    tracing::warn!(%error, "/proc/net/arp cannot be read: queries from addresses without a host may delay others");
 }

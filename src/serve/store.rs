@@ -159,7 +159,7 @@ impl Store {
             }
             Err(error) => {
                 if self.writing.fail(now.monotonic) {
-                    tracing::error!(path = %self.file.path().display(), %error, "the lease file cannot be written: no lease is told until it can");
+                    tracing::error!(path = %self.file.path().display(), %error, "the lease file cannot be written: no lease is acknowledged until it can");
                 }
                 false
             }
@@ -268,9 +268,9 @@ impl Store {
         let what = match named {
             Named::Gone => "the lease file was removed",
             Named::Other => "the lease file's name led to another file, which is kept as .other",
-            _ => "somebody else wrote to the lease file",
+            _ => "another process wrote to the lease file",
         };
-        tracing::warn!(%path, leases = leases.len(), "{what}: written anew; stop the server before the file is changed");
+        tracing::warn!(%path, leases = leases.len(), "{what}: rewritten; stop the server before the file is changed");
         Ok(())
     }
 }

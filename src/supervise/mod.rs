@@ -43,7 +43,7 @@ pub enum Error {
     Disk { path: PathBuf, source: io::Error },
     #[error("cannot start {program}")]
     Start { program: String, source: io::Error },
-    #[error("cannot learn how QEMU is")]
+    #[error("waiting for QEMU failed")]
     Wait(#[source] io::Error),
     #[error("{accelerator} does not run the guest here: {fault}{said}; BERTH_ACCEL=auto falls back to tcg", accelerator = accelerator.as_str())]
     Accelerator { accelerator: Accelerator, fault: Fault, said: String },

@@ -94,7 +94,7 @@ impl Machine<'_> {
                 tracing::info!(after_s = after.as_secs(), "the guest runs again; it was paused: {why}");
             }
             Report::DiskError { error, more } => {
-                tracing::error!(more, "a disk of the guest fails, and the guest was told: {error}");
+                tracing::error!(more, "disk error, passed to the guest: {error}");
             }
             Report::Stopping { quit_in } => {
                 tracing::info!(quit_in_s = quit_in.as_secs_f64(), "asked to stop");
@@ -122,13 +122,13 @@ impl Machine<'_> {
         match self.rate_limit.ask(now()) {
             Verdict::This { suppressed: 0 } => true,
             Verdict::This { suppressed } => {
-                tracing::warn!(suppressed, "QEMU told more of the guest than is logged");
+                tracing::warn!(suppressed, "log lines of QEMU events were suppressed");
                 true
             }
             Verdict::FirstSuppressed => {
                 tracing::warn!(
                     every_s = REFILL.as_secs(),
-                    "QEMU tells of the guest without end: logged from time to time from now on"
+                    "too many QEMU events: rate-limiting their log lines"
                 );
                 false
             }
@@ -182,7 +182,7 @@ impl Machine<'_> {
 }
 
 fn no_password(file: &Path, error: &std::io::Error) {
-    tracing::error!(%error, file = %file.display(), "no VNC password: VNC lets nobody in");
+    tracing::error!(%error, file = %file.display(), "no VNC password: VNC refuses all clients");
 }
 
 /// What is odd about the text of a password file.
@@ -190,7 +190,7 @@ fn doubts(text: &str) -> Vec<&'static str> {
     let mut lines = text.lines();
     let password = lines.next().unwrap_or_default();
     [
-        (password.is_empty(), "the VNC password is empty: VNC lets nobody in"),
+        (password.is_empty(), "the VNC password is empty: VNC refuses all clients"),
         (
             password.len() > VNC_PASSWORD,
             "the VNC password is longer than 8 characters: only the first 8 count",

@@ -156,7 +156,7 @@ impl Stall {
         self.since = None;
         let lost = std::mem::take(&mut self.lost);
         if lost > 0 {
-            tracing::warn!(octets = lost, "what the guest wrote to its console was lost: nobody read stdout");
+            tracing::warn!(octets = lost, "console output of the guest was lost: stdout was not read");
         }
     }
 }

@@ -231,7 +231,7 @@ pub async fn served_link(name: &IfName, links: &Links) -> Result<Option<ServedLi
 /// What comes in by a port is its bridge's, bond's or team's.
 fn deaf(link: &LinkMessage) -> Option<String> {
     if !link.header.flags.contains(LinkFlags::Up) {
-        return Some("the interface is down: nobody reaches us until it is up".to_owned());
+        return Some("the interface is down: no client can reach us until it is up".to_owned());
     }
     let infos = link.attributes.iter().filter_map(|attribute| match attribute {
         LinkAttribute::LinkInfo(infos) => Some(infos),

@@ -253,7 +253,7 @@ impl<'a> Check<'a> {
                 (Some(part @ Json::Object(_)), _) => self.node(part, &entry.node, &name, depth + 1),
                 // Where a part of the schema says no type, another one says it, and the keys.
                 (_, Some(known)) if words.contains_key("type") => {
-                    let message = format!("nobody reads this key{}", hint(Some(known), &entry.key));
+                    let message = format!("unknown key, ignored{}", hint(Some(known), &entry.key));
                     self.tell(Severity::Warning, entry.key_at, &name, message);
                 }
                 _ => {}

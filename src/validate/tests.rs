@@ -94,7 +94,7 @@ fn variables_are_refused_as_a_start_refuses_them_and_unknown_ones_named() {
         (
             "      VM_IP: 10.0.0.2\n",
             vec![
-                "7:5: [E] vmlist.web.env: this is refused at start: VM_GW=\"192.168.254.1\": another address of \
+                "7:5: [E] vmlist.web.env: this is refused at start: VM_GW=\"192.168.254.1\": expected another address of \
                   VM_IP's network 10.0.0.0/30",
             ],
         ),
@@ -136,7 +136,7 @@ devices: {tun: /dev/net/tun}
     assert_eq!(
         said(text),
         [
-            "4:5: [W] vmlist.web.vmconfg: nobody reads this key: did you mean vmconfig?",
+            "4:5: [W] vmlist.web.vmconfg: unknown key, ignored: did you mean vmconfig?",
             "7:15: [E] vmlist.web.vmconfig.cpu.vcpu: this is \"two\", and has to be an integer (processors, 1 to 255)",
             "8:17: [W] vmlist.web.vmconfig.cpu.ram_mb: 100 is unusual (512 to 32768): is it meant? (MiB)",
             "10:19: [E] vmlist.web.vmconfig.rootfs.pvc_size: \"much\" is not a size such as 5Gi, more than nothing",

@@ -63,7 +63,7 @@ async fn follow(verb: Inspect) -> Result<Code, Failure> {
     match tokio::time::timeout(ENDS_WITHIN, looked).await {
         Ok(result) => ended(result),
         Err(_) => {
-            tracing::warn!("stopped before the end: nobody read stdout, or the kernel was slow");
+            tracing::warn!("stopped early: stdout was not read, or the kernel was slow");
             Ok(Code::Success)
         }
     }

@@ -398,7 +398,7 @@ fn a_bridge_that_is_deleted_is_made_again_and_served_again() {
     assert!(resolves(&pod));
     for round in 1..=3 {
         pod.pod.ip("link del br0");
-        let again = "the bridge is another one now, binding DHCP and DNS anew";
+        let again = "the bridge was replaced, rebinding DHCP and DNS";
         pod.until("word of it", |pod| pod.log().matches(again).count() == round);
         pod.pod.ip("link set port0 master br0");
         pod.until("names", resolves);

@@ -134,7 +134,7 @@ impl Build {
             nobody.extend(dropped());
             rules.push(Rule::new(
                 nobody,
-                "to the guest's network, but not to the guest: nobody else is there",
+                "to the guest's network, but not to the guest: no other host is there",
             ));
         }
         if names.drop_metadata {

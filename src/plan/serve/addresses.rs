@@ -115,7 +115,7 @@ pub(super) fn notes(options: &ServeOptions, subnets: &[Subnet]) -> Result<Vec<St
         if !kept.is_empty() {
             let kept: Vec<String> =
                 kept.iter().map(|(address, what)| format!("{address} ({what})")).collect();
-            notes.push(format!("{flag} {span}: {} will be given to nobody", kept.join(", ")));
+            notes.push(format!("{flag} {span}: {} will not be assigned", kept.join(", ")));
         }
         // What lies in a smaller network is that one's: told with the networks.
         let overlaps = |(_, other, on): &&(&str, Span, &Subnet)| {

@@ -157,11 +157,11 @@ fn what_is_trimmed_overlaps_or_looks_like_another_is_noted() {
         (
             "--range 10.0.0.0,10.0.0.255 --router 10.0.0.254",
             "--range 10.0.0.0,10.0.0.255: 10.0.0.0 (the network's own address), 10.0.0.1 (our own address), 10.0.0.254 (the \
-             router's address), 10.0.0.255 (the broadcast address) will be given to nobody",
+             router's address), 10.0.0.255 (the broadcast address) will not be assigned",
         ),
         (
             "--relayed 10.2.0.0/24,10.2.0.1,10.2.0.9,10.2.0.1",
-            "--relayed 10.2.0.1,10.2.0.9: 10.2.0.1 (the router's address) will be given to nobody",
+            "--relayed 10.2.0.1,10.2.0.9: 10.2.0.1 (the router's address) will not be assigned",
         ),
         (
             "--range 10.0.0.10,10.0.0.20 --range 10.0.0.20,10.0.0.30",
@@ -220,16 +220,16 @@ fn a_name_is_one_clients_whoever_gives_it() {
 #[test]
 fn all_mistakes_are_told_at_once() {
     let words =
-        "--range 10.9.9.1,10.9.9.9 --least-lease-time 7200 --boot-file a --boot-file b --upstream 10.0.0.1";
+        "--range 10.9.9.1,10.9.9.9 --min-lease-time 7200 --boot-file a --boot-file b --upstream 10.0.0.1";
     let (options, interface, resolver) = asked(words);
     let first = plan(&options, &interface, &resolver).unwrap_err();
     let all = mistakes(first.clone(), &options, &interface, &resolver);
     assert_eq!(all[0], first);
     let all: Vec<String> = all.iter().map(Error::to_string).collect();
-    for says in ["--least-lease-time 7200", "--boot-file", "--range", "10.0.0.1:53"] {
+    for says in ["--min-lease-time 7200", "--boot-file", "--range", "10.0.0.1:53"] {
         assert_eq!(all.iter().filter(|text| text.contains(says)).count(), 1, "{says}: {all:?}");
     }
     assert_eq!(all.len(), 4, "{all:?}");
-    let (options, interface, resolver) = asked("--no-dhcp --no-dns --least-lease-time 7200");
+    let (options, interface, resolver) = asked("--no-dhcp --no-dns --min-lease-time 7200");
     assert_eq!(mistakes(Error::Nothing, &options, &interface, &resolver), [Error::Nothing]);
 }

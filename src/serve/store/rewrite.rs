@@ -86,7 +86,7 @@ impl Store {
             Place::Behind { from, copied } => self.take_beginning(from, copied).await?,
         }
         (self.shortest, self.incomplete) = (self.file.len(), false);
-        tracing::debug!(octets = self.file.len(), leases = leases.len(), "lease file written anew");
+        tracing::debug!(octets = self.file.len(), leases = leases.len(), "lease file rewritten");
         Ok(())
     }
 

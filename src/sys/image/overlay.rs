@@ -172,11 +172,11 @@ fn header_of(file: &File, path: &Path) -> Result<(Header, String), Error> {
     let overlay = |why: String| Error::Overlay { path: path.to_owned(), why };
     let fault = |fault| match fault {
         Fault::Io(error) => at("reading", path)(error),
-        Fault::Bad(what) => overlay(format!("is {what}: bring a copy back, or move it away to begin anew")),
+        Fault::Bad(what) => overlay(format!("is {what}: bring a copy back, or move it away to start over")),
     };
     let mut magic = [0; 4];
     if file.fill(&mut magic, 0).is_err() || magic != MAGIC {
-        return Err(overlay("is no qcow2 image: move it away to begin anew, or set BERTH_NAME".into()));
+        return Err(overlay("is no qcow2 image: move it away to start over, or set BERTH_NAME".into()));
     }
     let header = Header::read(file).map_err(fault)?;
     check_l1(file, &header).map_err(fault)?;

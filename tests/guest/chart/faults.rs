@@ -571,7 +571,7 @@ fn a_key_that_nobody_reads_is_told_by_helm_too() {
     assert_eq!(open.len(), 6, "{open:?}");
     for place in open {
         let values = with(&format!("{place}/userDataBase64"), json!("x"));
-        let told = format!("vmlist.web{}.userDataBase64: nobody reads this key", place.replace('/', "."));
+        let told = format!("vmlist.web{}.userDataBase64: unknown key, ignored", place.replace('/', "."));
         let notes = &helm.job(&json!({"values": values}))["manifests"]["berth/templates/NOTES.txt"];
         assert!(notes.as_str().unwrap().contains(&told), "{notes}");
         assert!(said(&values).contains(&told), "{}", said(&values));

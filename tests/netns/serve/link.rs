@@ -91,7 +91,7 @@ fn an_interface_that_is_deleted_is_waited_for_and_served_again() {
         let gone = "the interface is gone: nothing is served until it is back";
         until("word of it", || site.said().matches(gone).count() == round);
         site.make_bridge();
-        let again = "the interface is another one now, binding anew";
+        let again = "the interface was replaced, rebinding";
         until("word of it", || site.said().matches(again).count() == round);
         until("names", || site.resolves("10.0.0.1"));
         let offer = site.offered();
@@ -117,7 +117,7 @@ fn an_interface_that_is_renamed_or_down_is_served_when_it_is_back() {
     site.serve_both(NAMES);
     assert!(site.resolves("10.0.0.1"));
     site.server.ip("link set s0 down");
-    site.says("the interface is down: nobody reaches us until it is up");
+    site.says("the interface is down: no client can reach us until it is up");
     site.server.ip("link set s0 name other");
     site.says("the interface is called other now: nothing is served until one is called s0");
     site.server.ip("link set other up");

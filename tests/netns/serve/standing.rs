@@ -103,7 +103,7 @@ fn a_full_disk_gives_no_lease_and_loses_none_and_room_makes_it_go_on() {
     let before = crowd.lease_until_silent();
     assert!((100..400).contains(&before), "{before} leases in some 20 KiB");
     assert_eq!(crowd.lease_until_silent(), 0, "no lease that is not written");
-    assert!(log(&site).contains("the lease file cannot be written: no lease is told until it can"));
+    assert!(log(&site).contains("the lease file cannot be written: no lease is acknowledged until it can"));
     assert_eq!(log(&site).matches("cannot be written").count(), 1, "said once");
     fs::remove_file(other).unwrap();
     // Nobody has to ask for it.

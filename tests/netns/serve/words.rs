@@ -132,7 +132,7 @@ fn run_names_unknown_variables_and_switches_that_are_not_what_they_seem() {
         for says in [
             "BERTH_ACCELL is not known here and does nothing: did you mean BERTH_ACCEL?",
             "NO_VNC=\"false\" is yes, as any text is",
-            "BERTH_VM_PREFIX=\"31\": a prefix length from 1 to 30",
+            "BERTH_VM_PREFIX=\"31\": expected a prefix length from 1 to 30",
         ] {
             assert_eq!(text.matches(says).count(), 1, "{verb}: {text}");
         }

@@ -144,7 +144,7 @@ fn fetched_by_another(target: &Path, disk: Option<&Path>, access: Access<'_>) ->
             true
         }
         Err(error) => {
-            tracing::warn!(%error, "what another launcher fetched is refused, fetching it anew");
+            tracing::warn!(%error, "the image another launcher fetched is invalid, fetching it again");
             false
         }
     }
