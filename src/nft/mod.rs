@@ -5,7 +5,7 @@
 //!              └──────────── canonical() == canonical() ────────────────┘
 //! ```
 //!
-//! Who stands on whom, inside (`tests/layers.rs` holds it to that):
+//! Who stands on whom, inside (`tests/pure/layers.rs` holds it to that):
 //!
 //! ```text
 //! names (vocabulary)   nfta (attributes)   attr (their bytes)

@@ -29,8 +29,8 @@ const PLAIN: [Case; 70] = [
     (1, "nft list table inet nope", "there is no table inet nope"),
     (1, "nft list chain inet t nope", "there is no chain nope"),
     (1, "nft check", "table inet berth"),
-    (1, "status", "nobody answers"),
-    (1, "status --alive", "nobody answers"),
+    (1, "status", "no answer on"),
+    (1, "status --alive", "no answer on"),
     (1, "validate HERE/bad.yaml", "vmlist"),
     (1, "nft list >FULL", "writing the result"),
     (1, "nft explain --from 10.0.0.9 --iif eth0 --to pod:22/tcp >FULL", "writing the result"),
@@ -180,7 +180,7 @@ fn every_verb_ends_with_the_code_of_the_manual() {
     drop(taken);
     let taken = world.pod.within(|| std::net::UdpSocket::bind("0.0.0.0:67").unwrap());
     look(&world, &[], (18, "net", "DHCP, port 67"));
-    look(&world, &[], (1, "status", "nobody answers"));
+    look(&world, &[], (1, "status", "no answer on"));
     drop(taken);
     let taken = world.pod.within(|| TcpListener::bind("0.0.0.0:5900").unwrap());
     look(&world, &[], (19, "run", "port 5900"));

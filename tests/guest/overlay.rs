@@ -569,7 +569,7 @@ fn a_bad_image_in_place_is_fetched_anew() {
         // Its source still has the bad one: refused, and no disk is made.
         std::fs::write(world.path("source.qcow2"), &good[..good.len() / 2]).unwrap();
         let log = turn(&mut world, &AS_RUN, "run");
-        assert!(log.contains("fetching it anew") && log.contains("code=14"), "{log}");
+        assert!(log.contains("fetching it again") && log.contains("code=14"), "{log}");
         assert!(!world.path("image").join("demo.qcow2").exists());
         // Corrected.
         std::fs::write(world.path("source.qcow2"), &good).unwrap();

@@ -460,7 +460,7 @@ fn servers_that_cannot_be_asked_any_more_are_said_once_at_the_change() {
     pod.until("word of it", |pod| pod.log().contains(said));
     // The healer looks at the pod again, and reads the same.
     pod.pod.ip("addr add 10.77.0.9/24 dev eth0");
-    pod.until("the other address", |pod| pod.log().contains("mapped anew"));
+    pod.until("the other address", |pod| pod.log().contains("remapped"));
     assert_eq!(pod.log().matches(said).count(), 1, "{}", pod.log());
     std::fs::write(&path, format!("nameserver {PEER}\n")).unwrap();
     pod.until("servers", |pod| pod.log().matches("resolv.conf changed").count() == 2);

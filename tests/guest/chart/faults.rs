@@ -420,7 +420,7 @@ fn what_helm_alone_cannot_see_validate_says() {
         ),
         (
             with("/cloudconfig", json!({"userDataBase64": "IyE="})),
-            "[W] vmlist.web.cloudconfig.userDataBase64: nobody reads",
+            "[W] vmlist.web.cloudconfig.userDataBase64: unknown key",
         ),
         (
             with("/netconfig/networkPolicy", json!({"ingress": [{"ports": [{"port": 9, "endPort": 8}]}]})),
