@@ -568,7 +568,7 @@ fn a_qemu_that_floods_costs_neither_the_log_nor_memory_nor_the_stop() {
     let wanted =
         Wanted { launcher, grace_ms: 2000, margin_ms: 500, ..Wanted::of(disk(directory.path(), IDLE)) };
     let mut running = Running::start(&wanted);
-    running.await_log("without end");
+    running.await_log("too many QEMU events");
     std::thread::sleep(Duration::from_secs(2));
     let peak = peak_kib(running.process.id());
     let told = running.signal("-TERM");
