@@ -371,7 +371,7 @@ pub async fn routes(plan: &RoutePlan, links: &Links) -> Result<Vec<String>, Erro
 }
 
 /// The guest's packets leave wherever the pod's would: asked of the kernel, with the links and rules made.
-pub async fn way_out(plan: &NetPlan, bridge: u32, links: &Links) -> Result<(), Error> {
+pub(crate) async fn way_out(plan: &NetPlan, bridge: u32, links: &Links) -> Result<(), Error> {
     let (guest, Some(&pod)) = (plan.mapping.guest, plan.mapping.pod.first()) else { return Ok(()) };
     let question = |from: Ipv4Addr, iif| Question {
         from: Some(from.into()),

@@ -123,7 +123,7 @@ impl NameServer {
 }
 
 /// What kind of address it is, where nobody answers at one. Ours at 127.0.0.0/8 and 0.0.0.0 are the pod's own, which may.
-pub fn not_to_be_asked(address: IpAddr) -> Option<&'static str> {
+pub(crate) fn not_to_be_asked(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) if address.is_loopback() || address.is_unspecified() => None,
         IpAddr::V4(address) => no_host(address),
@@ -218,7 +218,7 @@ impl Resolver {
     }
 
     /// The same where links have names: `index_of` knows their indices.
-    pub fn parse_on(text: &[u8], index_of: impl Fn(&str) -> Option<u32>) -> Self {
+    pub(crate) fn parse_on(text: &[u8], index_of: impl Fn(&str) -> Option<u32>) -> Self {
         let mut resolver = Self { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] };
         for line in String::from_utf8_lossy(text).lines() {
             let line = line.split(['#', ';']).next().unwrap_or_default();
@@ -291,7 +291,7 @@ fn is_domain(domain: &str) -> bool {
 }
 
 /// The order of `sort -d` in the C locale: only blanks, letters and digits count, ties by bytes.
-pub fn dictionary_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+pub(crate) fn dictionary_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
     let key = |bytes: &[u8]| -> Vec<u8> {
         bytes
             .iter()

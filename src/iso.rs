@@ -20,6 +20,7 @@ pub struct Volume {
     pub files: Vec<File>,
 }
 
+/// A file of the volume: its path, `/` between names, and content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct File {
     /// Relative, `/` between components; each component at most 64 characters and 100 octets.

@@ -44,7 +44,7 @@ impl MacAddr {
     }
 
     /// Whether the group bit is clear and the address is not all zero: something an interface can have.
-    pub fn is_unicast(self) -> bool {
+    pub(crate) fn is_unicast(self) -> bool {
         let Self([first, ..]) = self;
         first & 1 == 0 && self.0 != [0; 6]
     }
@@ -99,6 +99,7 @@ pub fn hexadecimal(digits: &str) -> Option<u64> {
 pub struct IfName(String);
 
 impl IfName {
+    /// The name, 1 to 15 octets (IFNAMSIZ).
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -130,34 +131,39 @@ pub struct Ipv4Prefix {
 }
 
 impl Ipv4Prefix {
+    /// None when the length is over 32.
     pub fn new(address: Ipv4Addr, length: u8) -> Option<Self> {
         (length <= 32).then_some(Self { address, length })
     }
 
+    /// The netmask.
     pub fn mask(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(self.length.min(32))).unwrap_or(0))
     }
 
+    /// The first address, host bits zero.
     pub fn network(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.address.to_bits() & self.mask().to_bits())
     }
 
+    /// The last address, host bits one.
     pub fn broadcast(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.address.to_bits() | !self.mask().to_bits())
     }
 
+    /// Whether the address has the same network bits.
     pub fn contains(self, other: Ipv4Addr) -> bool {
         other.to_bits() & self.mask().to_bits() == self.network().to_bits()
     }
 
     /// Whether the other network is a part of this one, and not all of it.
-    pub fn encloses(self, other: Self) -> bool {
+    pub(crate) fn encloses(self, other: Self) -> bool {
         other.length > self.length && self.contains(other.address)
     }
 }
 
 /// Of those that contain an address the one with the longest prefix.
-pub fn longest_around<T>(
+pub(crate) fn longest_around<T>(
     all: impl Iterator<Item = T>,
     network: impl Fn(&T) -> Ipv4Prefix,
     address: Ipv4Addr,
@@ -189,7 +195,7 @@ impl FromStr for Ipv4Prefix {
 }
 
 /// What kind of address it is, where it is one that no host on a link can have (RFC 6890 §2.2.2, RFC 5771).
-pub fn no_host(address: Ipv4Addr) -> Option<&'static str> {
+pub(crate) fn no_host(address: Ipv4Addr) -> Option<&'static str> {
     match address.octets() {
         [255, 255, 255, 255] => Some("the broadcast address"),
         [0, ..] => Some("an address of \"this network\" (0.0.0.0/8)"),

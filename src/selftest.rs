@@ -40,6 +40,7 @@ pub struct Finding {
     pub outcome: Outcome,
 }
 
+/// Of one step.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// What was seen.

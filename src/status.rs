@@ -45,6 +45,7 @@ pub struct Status {
     pub unconfined: Vec<String>,
 }
 
+/// The guest's half of the status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {
     /// `starting`, `running`, `paused` or `stopping`. Ready is `running` alone.

@@ -25,6 +25,7 @@ pub(super) struct Bar {
 
 #[expect(clippy::disallowed_methods, reason = "a verb: it tells something every few seconds")]
 impl Bar {
+    /// Shows progress on a terminal, or logs it every few seconds.
     pub fn new(source: &str) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let words = "{bytes} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}";
@@ -38,6 +39,7 @@ impl Bar {
         Self { bar, source: source.to_owned(), told: Instant::now() }
     }
 
+    /// Octets so far, and of how many when the server said so.
     pub fn show(&mut self, progress: Progress) {
         let Progress { done, total } = progress;
         if let Some((bar, _)) = &self.bar {
@@ -52,6 +54,7 @@ impl Bar {
         }
     }
 
+    /// Clears the bar.
     pub fn finish(&self) {
         if let Some((bar, queue)) = &self.bar {
             bar.finish_and_clear();

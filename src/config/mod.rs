@@ -36,7 +36,8 @@ use crate::net::{IfName, Ipv4Prefix, MacAddr, Port};
 pub const STATE_DIR: &str = "/run/berth";
 
 /// Variables that may hold a password: help shows no value of them.
-pub const SECRET_VARIABLES: &[&str] =
+#[cfg(test)]
+pub(crate) const SECRET_VARIABLES: &[&str] =
     &["IMG_SOURCE", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
 /// Everything a user can say about one VM. Each field is valid by itself; what depends on the pod is checked
@@ -123,6 +124,7 @@ pub struct Guest {
     pub seed_as: SeedAs,
 }
 
+/// Links, addresses and what the guest is told by DHCP and DNS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Network {
     /// `VM_IP` with `BERTH_VM_PREFIX` (30).
@@ -153,6 +155,7 @@ pub struct Network {
     pub nft_owner: bool,
 }
 
+/// Whether the guest reaches the node's metadata service (169.254.169.254, fd00:ec2::254).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MetadataAddress {
@@ -160,6 +163,7 @@ pub enum MetadataAddress {
     Drop,
 }
 
+/// Which name servers the guest is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dns {
@@ -167,6 +171,7 @@ pub enum Dns {
     Pod,
 }
 
+/// QEMU's accelerator, as asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
@@ -176,6 +181,7 @@ pub enum Accel {
     Tcg,
 }
 
+/// The virtual machine and its QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Machine {
     /// `IMG_VCPU`. At least 1.
@@ -212,6 +218,7 @@ pub struct Machine {
     pub extra_args: Vec<String>,
 }
 
+/// What follows the guest's own power-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnPoweroff {
@@ -219,6 +226,7 @@ pub enum OnPoweroff {
     Restart,
 }
 
+/// What follows the guest's own reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnReboot {
@@ -236,6 +244,7 @@ pub enum OnNetLost {
     Exit,
 }
 
+/// Times and reactions around the guest's start and end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lifecycle {
     pub on_poweroff: OnPoweroff,

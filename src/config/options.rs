@@ -36,6 +36,7 @@ pub struct Log {
 }
 
 impl Log {
+    /// The log filter: a level for berth, or directives as in `tracing_subscriber::filter::Targets`.
     pub fn targets(&self) -> Result<Targets, Invalid> {
         let words = self.filter.as_deref().filter(|words| !words.is_empty()).unwrap_or("info");
         // A lone word that is no level would be a module, and all others silent: errors, too.

@@ -86,6 +86,7 @@ impl Proxies {
         }
     }
 
+    /// Whether no URL goes through a proxy.
     pub fn is_empty(&self) -> bool {
         self.http.is_none() && self.https.is_none()
     }

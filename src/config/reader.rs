@@ -24,7 +24,7 @@ const YES: [&str; 4] = ["1", "yes", "on", "true"];
 const NO: [&str; 4] = ["0", "no", "off", "false"];
 
 /// Where variables are looked up.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The process's own.
 #[expect(clippy::disallowed_methods, reason = "the one room that reads the environment")]

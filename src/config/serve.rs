@@ -15,7 +15,7 @@ use values::{host_address, seconds};
 use crate::net::{DomainName, IfName, Ipv4Prefix};
 
 /// Where leases are kept unless told otherwise.
-pub const LEASE_FILE: &str = "/var/lib/berth/leases";
+pub(crate) const LEASE_FILE: &str = "/var/lib/berth/leases";
 
 /// Flags of `berth serve`. What delimiters stand for is in `reader`.
 #[derive(Debug, Clone, Args)]

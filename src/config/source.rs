@@ -15,6 +15,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use url::{Host, ParseError};
 
+/// Where an image is: a file, or an HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
@@ -143,12 +144,12 @@ impl Url {
             .map_err(|_| WrongSource { shown: wrong, allowed: "only http and https are followed" })
     }
 
-    pub fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
 
     /// Scheme, host and port are the same (RFC 6454): what one is told, the other may know.
-    pub fn same_origin(&self, other: &Self) -> bool {
+    pub(crate) fn same_origin(&self, other: &Self) -> bool {
         self.0.origin() == other.0.origin()
     }
 
@@ -166,10 +167,12 @@ impl Url {
         self.0.port()
     }
 
+    /// The port, 80 or 443 when the URL has none.
     pub fn port_or_default(&self) -> u16 {
         self.0.port_or_known_default().unwrap_or_default()
     }
 
+    /// The path alone, percent-encoded, without the query.
     pub fn path(&self) -> &str {
         self.0.path()
     }
@@ -181,7 +184,7 @@ impl Url {
     }
 
     /// For `CONNECT` (RFC 9112 §3.2.3).
-    pub fn authority_with_port(&self) -> String {
+    pub(crate) fn authority_with_port(&self) -> String {
         format!("{}:{}", self.0.host_str().unwrap_or_default(), self.port_or_default())
     }
 
@@ -197,7 +200,7 @@ impl Url {
     }
 
     /// User and password as `Basic` has them (RFC 7617), percent-decoded.
-    pub fn basic(&self) -> Option<String> {
+    pub(crate) fn basic(&self) -> Option<String> {
         let (user, password) = (self.0.username(), self.0.password());
         if user.is_empty() && password.is_none() {
             return None;

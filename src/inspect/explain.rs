@@ -23,6 +23,7 @@ use crate::sys::route;
 /// More than a packet can meet: one for each routing decision and each kind of fib lookup.
 const QUESTIONS: usize = 64;
 
+/// Prints what becomes of a packet. Errors are those of the words, of netlink and of writing.
 pub async fn run(wanted: &Explain, out: &mut impl Write) -> Result<Code, Error> {
     let links = Links::open()?;
     let mut world = route::world(links.handle()).await?;

@@ -17,6 +17,7 @@ use crate::sys::names;
 use crate::sys::netlink::Firewall;
 use what::{Hooks, Kind, What, parse};
 
+/// Prints the ruleset, or a part of it, as text or JSON.
 pub async fn run(wanted: &List, out: &mut impl Write) -> Result<Code, Error> {
     refuse(wanted)?;
     let json = wanted.json || wanted.output == Some(Output::Json);

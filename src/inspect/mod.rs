@@ -16,6 +16,7 @@ use crate::cli::nft::Inspect;
 use crate::exit::{Code, Coded};
 use crate::sys::{link, netlink, route};
 
+/// Why a command of `berth nft` ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

@@ -21,6 +21,7 @@ use crate::nft::{Family, Ruleset};
 use crate::sys::netlink::trace::{Heard, Traces, table_name};
 use crate::sys::netlink::{self, Firewall};
 
+/// Prints packets as they pass the rules, until the limit or a signal.
 pub async fn run(wanted: &Trace, out: &mut impl Write) -> Result<Code, Error> {
     let filter = filter(wanted).map_err(Error::Usage)?;
     let mut signals = Signals::listen().map_err(Error::Signals)?;

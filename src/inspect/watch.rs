@@ -15,6 +15,7 @@ use crate::sys::link::Links;
 use crate::sys::netlink::Firewall;
 use crate::sys::netlink::watch::Changes;
 
+/// Prints a diff for each change of the ruleset, until a signal.
 pub async fn run(wanted: &Watch, out: &mut impl Write) -> Result<Code, Error> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;

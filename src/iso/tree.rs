@@ -40,6 +40,7 @@ struct Branch {
 }
 
 impl Tree {
+    /// Sorts files into directories (ECMA-119 §6.9.1).
     pub fn new(files: &[File]) -> Result<Self, Error> {
         let mut root = Branch::default();
         for (number, file) in files.iter().enumerate() {

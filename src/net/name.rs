@@ -38,6 +38,7 @@ pub enum NameError {
 pub struct DomainName(String);
 
 impl DomainName {
+    /// The name in lower case, without the dot at its end; at most 253 octets.
     pub fn as_str(&self) -> &str {
         &self.0
     }

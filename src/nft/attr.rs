@@ -6,7 +6,7 @@
 /// Set on the type of an attribute that holds attributes.
 const NESTED: u16 = 0x8000;
 /// `nlmsghdr` and `nfgenmsg`.
-pub const HEADER_LEN: usize = 16;
+pub(crate) const HEADER_LEN: usize = 16;
 
 /// Builds attributes, or whole messages, one after another.
 #[derive(Debug, Default, Clone)]
@@ -29,7 +29,7 @@ impl Writer {
     }
 
     /// Whether an attribute did not fit into its 16-bit length; the bytes must then not be sent.
-    pub fn too_long(&self) -> bool {
+    pub(crate) fn too_long(&self) -> bool {
         self.too_long
     }
 
@@ -68,13 +68,13 @@ impl Writer {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    pub fn some_u32(&mut self, kind: u16, value: Option<u32>) {
+    pub(crate) fn some_u32(&mut self, kind: u16, value: Option<u32>) {
         if let Some(value) = value {
             self.u32(kind, value);
         }
     }
 
-    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         self.attribute(kind | NESTED, fill);
     }
 
@@ -191,7 +191,7 @@ impl<'a> Attributes<'a> {
         attributes.find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
     }
 
-    pub fn nest(self, kind: u16) -> Option<Attributes<'a>> {
+    pub(crate) fn nest(self, kind: u16) -> Option<Attributes<'a>> {
         self.value(kind).map(Attributes)
     }
 

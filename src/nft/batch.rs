@@ -83,7 +83,7 @@ impl Batch {
 
     /// An empty transaction: waits for any other in flight, changes nothing, and is refused with ERESTART when the
     /// generation has moved. Answers only when refused.
-    pub fn barrier(generation: Generation, first_sequence: u32) -> Self {
+    pub(crate) fn barrier(generation: Generation, first_sequence: u32) -> Self {
         Builder::begin(Some(generation), first_sequence).end()
     }
 

@@ -8,22 +8,22 @@ pub const IPV4: u8 = 2;
 pub const IPV6: u8 = 10;
 
 /// `meta KEY`
-pub fn load_meta(key: u32) -> Expr {
+pub(crate) fn load_meta(key: u32) -> Expr {
     Expr::Meta { key, dreg: 1 }
 }
 
 /// `ct KEY`, of the flow whichever way it goes.
-pub fn load_ct(key: u32) -> Expr {
+pub(crate) fn load_ct(key: u32) -> Expr {
     Expr::Ct { key, dreg: 1, direction: None }
 }
 
 /// `@nh,OFFSET,LEN`, both in octets.
-pub fn load_network(offset: u32, len: u32) -> Expr {
+pub(crate) fn load_network(offset: u32, len: u32) -> Expr {
     Expr::Payload { base: base::NETWORK, offset, len, dreg: 1 }
 }
 
 /// `@th,OFFSET,LEN`, both in octets.
-pub fn load_transport(offset: u32, len: u32) -> Expr {
+pub(crate) fn load_transport(offset: u32, len: u32) -> Expr {
     Expr::Payload { base: base::TRANSPORT, offset, len, dreg: 1 }
 }
 
@@ -43,7 +43,7 @@ pub fn and(mask: Vec<u8>) -> Expr {
 }
 
 /// One of these bits is set.
-pub fn any_bit(load: Expr, bits: Vec<u8>) -> [Expr; 3] {
+pub(crate) fn any_bit(load: Expr, bits: Vec<u8>) -> [Expr; 3] {
     let none = vec![0; bits.len()];
     [load, and(bits), cmp(CmpOp::Neq, none)]
 }
@@ -53,12 +53,12 @@ pub fn immediate(dreg: Register, value: Vec<u8>) -> Expr {
 }
 
 /// `meta nfproto ipv4`, or `ipv6`
-pub fn meta_nfproto(family: u8) -> [Expr; 2] {
+pub(crate) fn meta_nfproto(family: u8) -> [Expr; 2] {
     equal(load_meta(meta::NFPROTO), vec![family])
 }
 
 /// `meta l4proto …`
-pub fn meta_l4proto(protocol: u8) -> [Expr; 2] {
+pub(crate) fn meta_l4proto(protocol: u8) -> [Expr; 2] {
     equal(load_meta(meta::L4PROTO), vec![protocol])
 }
 
@@ -80,7 +80,7 @@ pub fn ifname(name: &str) -> Vec<u8> {
 }
 
 /// So many ones, then zeros; None when they are more than the octets hold.
-pub fn prefix_mask(octets: usize, length: u32) -> Option<Vec<u8>> {
+pub(crate) fn prefix_mask(octets: usize, length: u32) -> Option<Vec<u8>> {
     let mut left = length;
     let mut mask = Vec::new();
     for _ in 0..octets {

@@ -51,12 +51,12 @@ pub struct Stale {
 }
 
 /// Asks for the entries that came to `pod` and are answered from it.
-pub fn inbound_request(pod: Ipv4Addr, sequence: u32) -> Vec<u8> {
+pub(crate) fn inbound_request(pod: Ipv4Addr, sequence: u32) -> Vec<u8> {
     filtered_request((FILTER_DESTINATION, FILTER_SOURCE), pod, sequence)
 }
 
 /// Asks for the entries that came from `guest` and are answered to it.
-pub fn outbound_request(guest: Ipv4Addr, sequence: u32) -> Vec<u8> {
+pub(crate) fn outbound_request(guest: Ipv4Addr, sequence: u32) -> Vec<u8> {
     filtered_request((FILTER_SOURCE, FILTER_DESTINATION), guest, sequence)
 }
 
@@ -98,7 +98,7 @@ pub fn stale(message: &Message<'_>, mapping: &Mapping) -> Option<Stale> {
 }
 
 /// Asks for every IPv4 entry.
-pub fn all_request(sequence: u32) -> Vec<u8> {
+pub(crate) fn all_request(sequence: u32) -> Vec<u8> {
     let mut writer = Writer::new();
     writer.message(header(GET, DUMP, sequence), |_| {});
     writer.into_bytes()

@@ -39,7 +39,7 @@ pub fn requests(filter: &Filter, first_sequence: u32) -> Vec<Vec<u8>> {
     requests
 }
 
-pub fn generation_request(sequence: u32) -> Vec<u8> {
+pub(crate) fn generation_request(sequence: u32) -> Vec<u8> {
     request(kind::GET_GENERATION, REQUEST, Family::UNSPEC, sequence, |_| {})
 }
 
@@ -50,7 +50,7 @@ pub fn generation(message: &Message<'_>) -> Option<Generation> {
 }
 
 /// Message type of what ends a transaction.
-pub const TRANSACTION: u16 = SUBSYSTEM << 8 | kind::NEW_GENERATION as u16;
+pub(crate) const TRANSACTION: u16 = SUBSYSTEM << 8 | kind::NEW_GENERATION as u16;
 
 /// A transaction that somebody made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +141,7 @@ impl Dump {
 
     /// Requests for the rules: one for all while they are `few`; else one for each chain, since the kernel goes on
     /// with a long answer by counting through all it has told, and in as many equal parts as can be asked for at once.
-    pub fn rule_requests(&self, few: u32, parts: usize, first_sequence: u32) -> Vec<Vec<Vec<u8>>> {
+    pub(crate) fn rule_requests(&self, few: u32, parts: usize, first_sequence: u32) -> Vec<Vec<Vec<u8>>> {
         let chains: Vec<(&Table, &Chain, u32)> = self.chains_of_rules().collect();
         let all: u32 = chains.iter().fold(0, |all, (.., uses)| all.saturating_add(*uses));
         if self.filter.rules == Rules::None {

@@ -113,7 +113,7 @@ pub(super) fn one_or_list(words: &[&str]) -> Json {
 
 impl Style {
     /// A table, what is in it, and all rules after that.
-    pub fn table_json(&self, table: &Table, out: &mut Document) {
+    pub(crate) fn table_json(&self, table: &Table, out: &mut Document) {
         let style = self.in_table(table);
         out.add(&style.table_head_json(table));
         table.objects.iter().for_each(|object| out.add(&style.object_json(table, object)));
@@ -125,11 +125,11 @@ impl Style {
     }
 
     /// The rules of a chain.
-    pub fn rules_json(&self, table: &Table, chain: &Chain, out: &mut Document) {
+    pub(crate) fn rules_json(&self, table: &Table, chain: &Chain, out: &mut Document) {
         chain.rules.iter().for_each(|rule| out.add(&self.rule_json(table, chain, rule)));
     }
 
-    pub fn table_head_json(&self, table: &Table) -> Json {
+    pub(crate) fn table_head_json(&self, table: &Table) -> Json {
         let mut fields = Map::new();
         fields.insert("family".to_owned(), json!(table.family.to_string()));
         fields.insert("name".to_owned(), json!(table.name));
@@ -141,7 +141,7 @@ impl Style {
         named("table", fields)
     }
 
-    pub fn chain_json(&self, table: &Table, chain: &Chain) -> Json {
+    pub(crate) fn chain_json(&self, table: &Table, chain: &Chain) -> Json {
         let mut fields = Map::new();
         fields.insert("family".to_owned(), json!(table.family.to_string()));
         fields.insert("table".to_owned(), json!(table.name));
@@ -160,7 +160,7 @@ impl Style {
         named("chain", fields)
     }
 
-    pub fn rule_json(&self, table: &Table, chain: &Chain, rule: &Rule) -> Json {
+    pub(crate) fn rule_json(&self, table: &Table, chain: &Chain, rule: &Rule) -> Json {
         let mut fields = Map::new();
         fields.insert("family".to_owned(), json!(table.family.to_string()));
         fields.insert("table".to_owned(), json!(table.name));
@@ -174,7 +174,7 @@ impl Style {
         named("rule", fields)
     }
 
-    pub fn flowtable_json(&self, table: &Table, flowtable: &Flowtable) -> Json {
+    pub(crate) fn flowtable_json(&self, table: &Table, flowtable: &Flowtable) -> Json {
         let mut fields = Map::new();
         fields.insert("family".to_owned(), json!(table.family.to_string()));
         fields.insert("name".to_owned(), json!(flowtable.name));
@@ -189,12 +189,12 @@ impl Style {
         named("flowtable", fields)
     }
 
-    pub fn object_json(&self, table: &Table, object: &Object) -> Json {
+    pub(crate) fn object_json(&self, table: &Table, object: &Object) -> Json {
         self.object_in(&table.family.to_string(), &table.name, object)
     }
 
     /// A set or map; `whole`: with its elements.
-    pub fn set_json(&self, table: &Table, found: &Set, whole: bool) -> Json {
+    pub(crate) fn set_json(&self, table: &Table, found: &Set, whole: bool) -> Json {
         let (key, data) = type_names(found);
         let mut fields = Map::new();
         fields.insert("family".to_owned(), json!(table.family.to_string()));

@@ -45,7 +45,7 @@ pub use dump::Dump;
 pub use expr::{Data, Expr, Verdict};
 
 /// Number of the ruleset's state in a network namespace; every transaction makes it grow.
-pub type Generation = u32;
+pub(crate) type Generation = u32;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -63,7 +63,7 @@ pub struct Ruleset {
 pub struct Family(pub u8);
 
 impl Family {
-    pub const UNSPEC: Self = Self(0);
+    pub(crate) const UNSPEC: Self = Self(0);
     pub const INET: Self = Self(1);
     pub const IP: Self = Self(2);
     pub const ARP: Self = Self(3);
@@ -231,7 +231,7 @@ pub mod set {
     pub const IPV4_ADDR: u32 = 7;
     pub const IPV6_ADDR: u32 = 8;
     pub const ETHER_ADDR: u32 = 9;
-    pub const INET_PROTO: u32 = 12;
+    pub(crate) const INET_PROTO: u32 = 12;
     pub const INET_SERVICE: u32 = 13;
     pub const MARK: u32 = 19;
     pub const IFNAME: u32 = 41;
@@ -322,7 +322,7 @@ impl Table {
 
 impl Table {
     /// Whether iptables-nft keeps it: rules carry modules of x_tables.
-    pub fn is_foreign(&self) -> bool {
+    pub(crate) fn is_foreign(&self) -> bool {
         let mut exprs = self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs);
         exprs.any(|expr| matches!(expr, Expr::Xt { .. }))
     }
@@ -359,12 +359,12 @@ impl ObjectKind {
     }
 }
 impl Set {
-    pub fn is_map(&self) -> bool {
+    pub(crate) fn is_map(&self) -> bool {
         self.flags & (set::MAP | set::OBJECT) != 0
     }
 
     /// A set that a rule fills by itself.
-    pub fn is_meter(&self) -> bool {
+    pub(crate) fn is_meter(&self) -> bool {
         self.is_anonymous() && self.flags & set::DYNAMIC != 0
     }
 

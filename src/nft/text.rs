@@ -113,7 +113,7 @@ impl Style {
     }
 
     /// For what is in a table.
-    pub fn in_table(&self, table: &Table) -> Self {
+    pub(crate) fn in_table(&self, table: &Table) -> Self {
         Self { family: Some(table.family), ..self.clone() }
     }
 
@@ -192,13 +192,8 @@ impl Style {
     }
 
     /// A table with one chain, as `nft list chain` prints it.
-    pub fn one_chain(&self, table: &Table, chain: &Chain) -> String {
+    pub(crate) fn one_chain(&self, table: &Table, chain: &Chain) -> String {
         self.one(table, |style, out| style.chain(out, table, chain))
-    }
-
-    /// A table with one set or map, as `nft list set` prints it.
-    pub fn one_set(&self, table: &Table, set: &Set) -> String {
-        self.one(table, |style, out| style.set(out, set, true))
     }
 
     /// A table with some of what is in it.
@@ -231,14 +226,14 @@ impl Style {
     }
 
     /// The chains without their rules, as `nft list chains` prints them.
-    pub fn chain_heads(&self, out: &mut String, table: &Table) {
+    pub(crate) fn chain_heads(&self, out: &mut String, table: &Table) {
         for chain in table.chains.iter().filter(|chain| !chain.is_bound()) {
             let head = Chain { rules: Vec::new(), ..chain.clone() };
             self.chain(out, table, &head);
         }
     }
 
-    pub fn flowtable(&self, out: &mut String, flowtable: &Flowtable) {
+    pub(crate) fn flowtable(&self, out: &mut String, flowtable: &Flowtable) {
         let _ = write!(out, "\tflowtable {} {{", flowtable.name);
         self.handle(out, flowtable.handle);
         let hook = Hook {
@@ -339,7 +334,7 @@ impl Style {
 /// Type of a set's userdata that is its comment.
 const SET_COMMENT: u8 = 7;
 
-pub fn set_word(found: &Set) -> &'static str {
+pub(crate) fn set_word(found: &Set) -> &'static str {
     match (found.is_meter(), found.is_map()) {
         (true, _) => "meter",
         (false, true) => "map",
@@ -348,7 +343,7 @@ pub fn set_word(found: &Set) -> &'static str {
 }
 
 /// Names of the types of keys, and of data, by nft's numbers.
-pub fn type_names(found: &Set) -> (String, Option<String>) {
+pub(crate) fn type_names(found: &Set) -> (String, Option<String>) {
     let names = |number: u32| match Type::parts(number).as_slice() {
         [] => Type::Integer.name().to_owned(),
         parts => parts.iter().map(|part| part.name()).collect::<Vec<_>>().join(" . "),
@@ -397,7 +392,7 @@ fn flag_line(out: &mut String, word: &str, flags: u32, names: Words) {
     }
 }
 
-pub fn hook_name(family: Family, number: u32) -> &'static str {
+pub(crate) fn hook_name(family: Family, number: u32) -> &'static str {
     match (family, number) {
         (Family::NETDEV, 0) | (Family::INET, 5) => "ingress",
         (Family::NETDEV, 1) => "egress",
@@ -412,7 +407,7 @@ pub fn hook_name(family: Family, number: u32) -> &'static str {
     }
 }
 
-pub fn policy_word(policy: Policy) -> &'static str {
+pub(crate) fn policy_word(policy: Policy) -> &'static str {
     match policy {
         Policy::Accept => "accept",
         Policy::Drop => "drop",
@@ -420,7 +415,7 @@ pub fn policy_word(policy: Policy) -> &'static str {
 }
 
 /// NFT_CHAIN_HW_OFFLOAD.
-pub const CHAIN_OFFLOAD: u32 = 2;
+pub(crate) const CHAIN_OFFLOAD: u32 = 2;
 
 fn hook_text(family: Family, hook: &Hook, flags: u32, numeric: bool) -> String {
     let name = hook_name(family, hook.number);

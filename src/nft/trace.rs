@@ -21,11 +21,11 @@ use super::wire::kind;
 use super::{Family, Policy};
 
 /// `nlmsg_type` of trace events and of the notice that a transaction is done, for a filter on the socket.
-pub const EVENT: u16 = SUBSYSTEM << 8 | kind::TRACE as u16;
+pub(crate) const EVENT: u16 = SUBSYSTEM << 8 | kind::TRACE as u16;
 pub const NEW_GENERATION: u16 = SUBSYSTEM << 8 | kind::NEW_GENERATION as u16;
 
 /// What names of tables that mark packets begin with.
-pub const TABLE_PREFIX: &str = "berth-trace-";
+pub(crate) const TABLE_PREFIX: &str = "berth-trace-";
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,30 +13,30 @@ use super::{
 
 /// Message types (`enum nf_tables_msg_types`).
 pub mod kind {
-    pub const NEW_TABLE: u8 = 0;
-    pub const GET_TABLE: u8 = 1;
-    pub const DEL_TABLE: u8 = 2;
-    pub const NEW_CHAIN: u8 = 3;
-    pub const GET_CHAIN: u8 = 4;
-    pub const DEL_CHAIN: u8 = 5;
-    pub const NEW_RULE: u8 = 6;
-    pub const GET_RULE: u8 = 7;
-    pub const DEL_RULE: u8 = 8;
-    pub const NEW_SET: u8 = 9;
-    pub const GET_SET: u8 = 10;
-    pub const DEL_SET: u8 = 11;
-    pub const NEW_ELEMENT: u8 = 12;
-    pub const GET_ELEMENT: u8 = 13;
+    pub(crate) const NEW_TABLE: u8 = 0;
+    pub(crate) const GET_TABLE: u8 = 1;
+    pub(crate) const DEL_TABLE: u8 = 2;
+    pub(crate) const NEW_CHAIN: u8 = 3;
+    pub(crate) const GET_CHAIN: u8 = 4;
+    pub(crate) const DEL_CHAIN: u8 = 5;
+    pub(crate) const NEW_RULE: u8 = 6;
+    pub(crate) const GET_RULE: u8 = 7;
+    pub(crate) const DEL_RULE: u8 = 8;
+    pub(crate) const NEW_SET: u8 = 9;
+    pub(crate) const GET_SET: u8 = 10;
+    pub(crate) const DEL_SET: u8 = 11;
+    pub(crate) const NEW_ELEMENT: u8 = 12;
+    pub(crate) const GET_ELEMENT: u8 = 13;
     pub const NEW_GENERATION: u8 = 15;
-    pub const GET_GENERATION: u8 = 16;
-    pub const TRACE: u8 = 17;
-    pub const NEW_OBJECT: u8 = 18;
-    pub const GET_OBJECT: u8 = 19;
-    pub const DEL_OBJECT: u8 = 20;
-    pub const DEL_ELEMENT: u8 = 14;
-    pub const DEL_FLOWTABLE: u8 = 24;
-    pub const NEW_FLOWTABLE: u8 = 22;
-    pub const GET_FLOWTABLE: u8 = 23;
+    pub(crate) const GET_GENERATION: u8 = 16;
+    pub(crate) const TRACE: u8 = 17;
+    pub(crate) const NEW_OBJECT: u8 = 18;
+    pub(crate) const GET_OBJECT: u8 = 19;
+    pub(crate) const DEL_OBJECT: u8 = 20;
+    pub(crate) const DEL_ELEMENT: u8 = 14;
+    pub(crate) const DEL_FLOWTABLE: u8 = 24;
+    pub(crate) const NEW_FLOWTABLE: u8 = 22;
+    pub(crate) const GET_FLOWTABLE: u8 = 23;
 }
 
 /// NFTA_DATA type of a verdict in `NFTA_SET_DATA_TYPE`.

@@ -24,6 +24,7 @@ use crate::config::{Checksum, Config, Proxies, SeedAs, Url};
 use crate::exit::{Code, Coded};
 use crate::facts::{DiskFile, Facts};
 
+/// Why the disk or the seed drive cannot be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("{} is not a directory: mount a volume there for images and the VM's disk", .0.display())]
@@ -59,6 +60,7 @@ impl Coded for Error {
     }
 }
 
+/// Root disk, cloud-init's seed drive and further disks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DiskPlan {
     pub root: Root,
@@ -79,6 +81,7 @@ pub struct DiskPlan {
     pub notes: Vec<String>,
 }
 
+/// What the guest starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Root {

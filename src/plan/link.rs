@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::facts::NetFacts;
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
+/// Why no bridge and tap can be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -28,6 +29,7 @@ pub struct LinkPlan {
     pub tap: Tap,
 }
 
+/// The bridge and its address, which is the guest's gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Bridge {
     pub name: IfName,
@@ -38,6 +40,7 @@ pub struct Bridge {
     pub address: Ipv4Prefix,
 }
 
+/// The tap that QEMU is handed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tap {
     pub name: IfName,

@@ -30,6 +30,7 @@ const MIN_LEASE_TIME: u32 = 60;
 /// More addresses than this are not one server's.
 const MAX_ADDRESSES: usize = 1 << 20;
 
+/// What `berth serve` refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("{0} has no IPv4 address: give it one, or say which subnet to serve with --address")]
@@ -152,6 +153,7 @@ pub struct ServePlan {
     pub notes: Vec<String>,
 }
 
+/// DHCP's settings, and where leases are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DhcpPlan {
     pub settings: Settings,
@@ -163,6 +165,7 @@ pub struct DhcpPlan {
     pub limit: usize,
 }
 
+/// DNS' settings, and the resolv.conf they follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsPlan {
     /// Where questions are taken.
@@ -210,7 +213,7 @@ impl DnsPlan {
     }
 
     /// Whether `resolv.conf` says anything to us.
-    pub fn reads_resolv_conf(&self) -> bool {
+    pub(crate) fn reads_resolv_conf(&self) -> bool {
         !(self.fixed_upstreams && self.fixed_search)
     }
 

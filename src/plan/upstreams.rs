@@ -10,6 +10,7 @@ pub fn upstreams(nameservers: &[NameServer], ours: Ipv4Addr) -> Vec<NameServer> 
     nameservers.iter().copied().filter(|server| server.address != IpAddr::V4(ours)).collect()
 }
 
+/// Addresses and ports of name servers, in their order.
 pub fn sockets(servers: &[NameServer]) -> Vec<SocketAddr> {
     let socket = |server: &NameServer| match server.address {
         IpAddr::V4(address) => SocketAddr::from((address, 53)),

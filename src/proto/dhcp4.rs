@@ -41,7 +41,9 @@ use self::link::Link;
 use self::reply::{Fixed, Options};
 use self::request::Request;
 
+/// RFC 2131 §4.1.
 pub const SERVER_PORT: u16 = 67;
+/// RFC 2131 §4.1.
 pub const CLIENT_PORT: u16 = 68;
 
 /// Header and magic cookie (RFC 2131 §2).
@@ -63,6 +65,7 @@ pub enum Destination {
     RelaySource(Ipv4Addr),
 }
 
+/// A reply and where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
     pub destination: Destination,
@@ -171,6 +174,7 @@ struct Decision {
 }
 
 impl Responder {
+    /// Answers from these settings and the leases known so far.
     pub fn new(settings: Settings, mut leases: Leases) -> Self {
         let limiter = Limiter::new(settings.limits);
         let link = Link::new(&settings);
@@ -195,7 +199,7 @@ impl Responder {
     }
 
     /// The last address that a client declined, for the log (RFC 2131 §4.3.3).
-    pub fn last_declined(&self) -> Option<Ipv4Addr> {
+    pub(crate) fn last_declined(&self) -> Option<Ipv4Addr> {
         self.declined
     }
 
@@ -214,6 +218,7 @@ impl Responder {
         &self.counts
     }
 
+    /// Counts a request without an answer.
     pub fn count(&mut self, reason: Reason) {
         *self.counts.entry(reason).or_default() += 1;
     }

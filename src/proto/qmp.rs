@@ -115,7 +115,7 @@ pub struct Version {
 
 impl Version {
     /// The oldest one tested.
-    pub const OLDEST: Self = Self { major: 7, minor: 2, micro: 0 };
+    pub(crate) const OLDEST: Self = Self { major: 7, minor: 2, micro: 0 };
 }
 
 impl std::fmt::Display for Version {

@@ -69,6 +69,7 @@ impl Drop for Unread {
     }
 }
 
+/// DNS over TCP: which connections are open, and whose.
 #[derive(Debug)]
 pub struct Connections {
     open: BTreeMap<u64, Connection>,
@@ -86,6 +87,7 @@ struct Connection {
 }
 
 impl Connections {
+    /// None is open.
     pub fn new() -> Self {
         let unread = Arc::new(Mutex::new(Shares::new(MAX_UNREAD)));
         Self { open: BTreeMap::new(), next: 0, unread }
@@ -146,10 +148,12 @@ impl Connections {
         true
     }
 
+    /// Forgets a connection.
     pub fn closed(&mut self, id: u64) {
         self.open.remove(&id);
     }
 
+    /// Puts off the end of an idle connection.
     pub fn asks(&mut self, now: Instant, place: &Place) {
         if let Some(open) = self.open.get_mut(&place.id) {
             (open.asked, open.since) = (open.asked + 1, now);

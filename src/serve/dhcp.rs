@@ -47,7 +47,7 @@ const MAX_SHOWN: usize = 64;
 
 /// Who serves what, from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
+pub(crate) struct Task {
     interface: IfName,
     mac: MacAddr,
     address: Ipv4Addr,
@@ -78,7 +78,7 @@ impl Task {
     }
 
     /// `berth serve`, when it serves DHCP.
-    pub fn from_serve(plan: &ServePlan) -> Option<Self> {
+    pub(crate) fn from_serve(plan: &ServePlan) -> Option<Self> {
         Some(Self {
             interface: plan.interface.clone(),
             mac: plan.mac,
@@ -90,6 +90,7 @@ impl Task {
 }
 
 impl Task {
+    /// The lease file's path, if leases are kept.
     pub fn lease_file(&self) -> Option<&Path> {
         self.plan.lease_file.as_deref()
     }

@@ -72,7 +72,7 @@ impl Target {
     }
 
     /// For `berth serve`.
-    pub fn from_serve(plan: &ServePlan, link: u32) -> Self {
+    pub(crate) fn from_serve(plan: &ServePlan, link: u32) -> Self {
         Self {
             link,
             interface: plan.interface.clone(),

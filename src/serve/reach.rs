@@ -24,6 +24,7 @@ const PAUSE_FACTOR: u32 = 10;
 /// Addresses that are remembered to have had a MAC, twice as many in all.
 const MAX_MET: usize = 2048;
 
+/// Where a sender is, as far as ARP knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Where {
     /// It has a MAC.
@@ -37,7 +38,7 @@ pub enum Where {
 }
 
 #[derive(Debug)]
-pub struct Reach {
+pub(crate) struct Reach {
     interface: IfName,
     /// None: they cannot be read.
     tables: Option<Arc<Tables>>,
@@ -49,6 +50,7 @@ pub struct Reach {
 }
 
 impl Reach {
+    /// Reads the neighbour table as long as it can be read.
     pub fn new(interface: IfName, tables: &io::Result<Arc<Tables>>) -> Self {
         let tables = tables.as_ref().inspect_err(|error| blind(error)).ok().cloned();
         Self { interface, tables, neighbours: Neighbours::default(), looked: None, met: Default::default() }
@@ -69,7 +71,7 @@ impl Reach {
     }
 
     /// When to ask again about one that is `Pending`.
-    pub fn recheck_at(&self) -> Option<Instant> {
+    pub(crate) fn recheck_at(&self) -> Option<Instant> {
         self.looked.map(|(_, again)| again)
     }
 

@@ -21,7 +21,7 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long it may be gone or empty until that is worth a word.
 const GONE_AFTER: Duration = Duration::from_secs(1);
 
-pub struct ResolvConf<'a> {
+pub(crate) struct ResolvConf<'a> {
     path: &'a Path,
     watch: Option<FileWatch>,
     poll: Interval,

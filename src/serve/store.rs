@@ -36,7 +36,7 @@ const WRITE_AGAIN: Pause = Pause { first: Duration::from_millis(100), last: Dura
 const SHORTEN_AGAIN: Pause = Pause { first: Duration::from_secs(10), last: Duration::from_secs(600) };
 
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     file: LeaseFile,
     sync: bool,
     rewriting: Option<Rewriting>,
@@ -193,12 +193,12 @@ impl Store {
     }
 
     /// When there is something to do though nobody asks.
-    pub fn next_check(&self, now: Instant) -> Instant {
+    pub(crate) fn next_check(&self, now: Instant) -> Instant {
         self.writing.failed.map_or(now + CHECK_INTERVAL, |(_, again)| again)
     }
 
     /// Whether `tidy` has something to do.
-    pub fn is_rewriting(&self) -> bool {
+    pub(crate) fn is_rewriting(&self) -> bool {
         self.rewriting.is_some()
     }
 

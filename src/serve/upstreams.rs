@@ -20,17 +20,17 @@ const MAX_REPLIES: usize = 16;
 /// Longer than the core waits for any server.
 const ASK: Duration = Duration::from_secs(5);
 /// Servers asked over TCP at once: each answer has 64 KiB at most.
-pub const MAX_OVER_TCP: usize = 64;
+pub(crate) const MAX_OVER_TCP: usize = 64;
 
 /// What came of asking.
 #[derive(Debug)]
-pub enum UpstreamEvent {
+pub(crate) enum UpstreamEvent {
     Reply { ask: u64, bytes: Vec<u8> },
     Failed { ask: u64 },
 }
 
 /// Asks one server, and tells what it says.
-pub async fn ask_server<T: From<UpstreamEvent>>(
+pub(crate) async fn ask_server<T: From<UpstreamEvent>>(
     sender: mpsc::Sender<T>,
     over_tcp: Arc<Semaphore>,
     ask: u64,

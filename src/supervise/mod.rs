@@ -82,6 +82,7 @@ pub struct MachineStatus {
     pub accelerator: Option<Accelerator>,
 }
 
+/// Of the machine, as `berth status` shows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Phase {
     /// No guest yet, or none between two runs.
@@ -95,6 +96,7 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// The word in `berth status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",

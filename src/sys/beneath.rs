@@ -30,7 +30,7 @@ const MAX_LINKS: u32 = 40;
 
 #[derive(Debug, thiserror::Error)]
 #[error("a link that leads out of {}, whose content is not trusted: put the file itself there, or name it by its own path", .0.display())]
-pub struct LeadsOut(PathBuf);
+pub(crate) struct LeadsOut(PathBuf);
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0} where a file is meant: remove it")]
@@ -50,6 +50,7 @@ struct Place {
 }
 
 impl Beneath {
+    /// Paths below these directories are opened without following links out of them.
     pub fn new(dirs: impl IntoIterator<Item = PathBuf>) -> Self {
         Self(dirs.into_iter().collect())
     }
@@ -76,37 +77,42 @@ impl Beneath {
         Ok(file)
     }
 
+    /// Opens for reading; never waits for a FIFO's other end.
     pub fn read(&self, path: &Path) -> io::Result<File> {
         self.open(path, OFlags::RDONLY, Mode::empty())
     }
 
+    /// Opens for reading and writing; the file has to be there.
     pub fn write(&self, path: &Path) -> io::Result<File> {
         self.open(path, OFlags::RDWR, Mode::empty())
     }
 
     /// A new file; one that is there is an error.
-    pub fn create_new(&self, path: &Path, mode: u32) -> io::Result<File> {
+    pub(crate) fn create_new(&self, path: &Path, mode: u32) -> io::Result<File> {
         let Place { dir, name } = self.name(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(openat(dir, name, flags, Mode::from_raw_mode(mode))?.into())
     }
 
+    /// Of what the path leads to (stat(2)).
     pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.read(path)?.metadata()
     }
 
+    /// unlink(2); a link itself, not what it leads to.
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         let Place { dir, name } = self.name(path)?;
         Ok(unlinkat(dir, name, AtFlags::empty())?)
     }
 
+    /// rename(2) of two paths of the same directory tree.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (self.name(from)?, self.name(to)?);
         Ok(renameat(from.dir, from.name, to.dir, to.name)?)
     }
 
     /// Makes a rename in its directory durable.
-    pub fn sync_dir_of(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn sync_dir_of(&self, path: &Path) -> io::Result<()> {
         let dir = self.name(path)?.dir;
         let dir = openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         File::from(dir).sync_all()
@@ -214,7 +220,7 @@ fn is_file(What(instead): What) -> io::Result<()> {
 }
 
 /// Whether a link was refused.
-pub fn leads_out(error: &io::Error) -> bool {
+pub(crate) fn leads_out(error: &io::Error) -> bool {
     error.get_ref().and_then(|inner| inner.downcast_ref::<LeadsOut>()).is_some()
 }
 

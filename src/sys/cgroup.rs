@@ -6,7 +6,7 @@ const ROOT: &str = "/sys/fs/cgroup";
 
 /// How many processes of our memory cgroup were killed for want of memory so far: theirs, or the machine's. None where
 /// that cannot be read.
-pub fn oom_kills() -> Option<u64> {
+pub(crate) fn oom_kills() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     count(&groups, &|path| std::fs::read_to_string(Path::new(ROOT).join(path)).ok())
 }

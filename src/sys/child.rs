@@ -116,6 +116,7 @@ fn above(handed: &[(RawFd, OwnedFd)], confined: Confined) -> io::Result<Confined
 }
 
 impl Child {
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.inner.id()
     }
@@ -149,7 +150,7 @@ impl Drop for Child {
 
 /// As PID 1, buries every process that was left to us, except `child`: its status is not ours to take.
 /// Call on SIGCHLD, after [`Child::try_wait`]. Does nothing unless we are PID 1.
-pub fn reap_orphans(child: Option<&Child>) {
+pub(crate) fn reap_orphans(child: Option<&Child>) {
     if !rustix::process::getpid().is_init() {
         return;
     }
@@ -164,7 +165,7 @@ pub fn reap_orphans(child: Option<&Child>) {
 
 /// Whether this process ignores a signal (`SigIgn` of proc_pid_status(5)): before a handler is set, whoever started us
 /// wanted it so.
-pub fn ignores(signal: i32) -> bool {
+pub(crate) fn ignores(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
@@ -172,7 +173,7 @@ pub fn ignores(signal: i32) -> bool {
 }
 
 /// Opens a disk for handing over. Regular files and block devices; a read-only one is never written.
-pub fn open_disk(path: &Path, writable: bool, files: &Beneath) -> io::Result<OwnedFd> {
+pub(crate) fn open_disk(path: &Path, writable: bool, files: &Beneath) -> io::Result<OwnedFd> {
     let file = if writable { files.write(path) } else { files.read(path) };
     file.map(OwnedFd::from)
 }

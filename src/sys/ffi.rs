@@ -30,13 +30,13 @@ pub fn tun_set_iff(tun: &File, name: &str, flags: u16) -> io::Result<()> {
 }
 
 /// TUNSETPERSIST: the tap stays when its last descriptor closes.
-pub fn tun_set_persist(tun: &File) -> io::Result<()> {
+pub(crate) fn tun_set_persist(tun: &File) -> io::Result<()> {
     // SAFETY: the argument is a plain number; nothing is read from memory.
     check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETPERSIST, 1) })
 }
 
 /// TUNSETOWNER: this uid may attach without CAP_NET_ADMIN.
-pub fn tun_set_owner(tun: &File, uid: u32) -> io::Result<()> {
+pub(crate) fn tun_set_owner(tun: &File, uid: u32) -> io::Result<()> {
     // SAFETY: the argument is a plain number; nothing is read from memory.
     check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOWNER, libc::c_ulong::from(uid)) })
 }
@@ -49,7 +49,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
 
 /// Whether another open file description holds a lock of the given file that conflicts with a write lock on all
 /// of it (F_OFD_GETLK, fcntl(2)).
-pub fn locked_by_another(file: &File) -> io::Result<bool> {
+pub(crate) fn locked_by_another(file: &File) -> io::Result<bool> {
     let write = libc::c_short::try_from(libc::F_WRLCK).unwrap_or(1);
     let free = libc::c_short::try_from(libc::F_UNLCK).unwrap_or(2);
     // The kernel wants l_pid zero; a length of zero reaches to the end of the file, however far.
@@ -62,7 +62,7 @@ pub fn locked_by_another(file: &File) -> io::Result<bool> {
 // ── sockets ──
 
 /// SO_NO_CHECK (socket(7)): datagrams go out with the checksum zero, which means that there is none.
-pub fn set_no_check(socket: &impl AsRawFd) -> io::Result<()> {
+pub(crate) fn set_no_check(socket: &impl AsRawFd) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: `on` is a whole int and its length is given; the kernel reads it during the call only.
     check(unsafe {
@@ -92,7 +92,7 @@ pub fn bind_packet(socket: &impl AsRawFd, link: u32, protocol: u16) -> io::Resul
 // ── descriptors ──
 
 /// A descriptor whose readiness is awaited.
-pub fn awaited(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn awaited(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open as long as it lives, and is the same descriptor all the while.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
@@ -113,7 +113,7 @@ pub fn one_heap() {
 use std::os::fd::BorrowedFd;
 
 /// The version of Landlock's interface (landlock_create_ruleset(2)); 0 where the kernel has none.
-pub fn landlock_version() -> u32 {
+pub(crate) fn landlock_version() -> u32 {
     const VERSION: libc::c_uint = 1;
     // SAFETY: with this flag the kernel reads no memory and makes no descriptor.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0usize, 0usize, VERSION) };
@@ -121,7 +121,7 @@ pub fn landlock_version() -> u32 {
 }
 
 /// landlock_restrict_self(2). A system call only: a child may do it before its exec.
-pub fn landlock_restrict(rules: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn landlock_restrict(rules: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: two numbers; the descriptor is open for the call.
     let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -130,7 +130,7 @@ pub fn landlock_restrict(rules: BorrowedFd<'_>) -> io::Result<()> {
 // ── seccomp ──
 
 /// Whether filters of system calls can be had (SECCOMP_GET_ACTION_AVAIL, seccomp(2)).
-pub fn has_filters() -> bool {
+pub(crate) fn has_filters() -> bool {
     let action: u32 = libc::SECCOMP_RET_ERRNO;
     // SAFETY: the kernel reads the action, a whole u32 that lives through the call, and nothing else.
     unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) == 0 }
@@ -147,7 +147,7 @@ use rustix::process::{Gid, Pid, Signal, Uid};
 
 /// What a child does to itself between fork and exec.
 #[derive(Debug)]
-pub struct BeforeExec {
+pub(crate) struct BeforeExec {
     /// (open descriptor, number it must have in the program). Both kept open by the caller until the spawn.
     pub descriptors: Vec<(RawFd, RawFd)>,
     /// uid, gid, supplementary groups.
@@ -170,7 +170,7 @@ pub struct Confined {
 /// Makes `command` do `setup` in the child, in an order that matters: uid last of the identity, since only
 /// root may change the rest, PR_SET_PDEATHSIG after it, since a change of uid clears it (`prctl(2)`), and the filter of system
 /// calls last.
-pub fn before_exec(command: &mut Command, setup: BeforeExec) {
+pub(crate) fn before_exec(command: &mut Command, setup: BeforeExec) {
     let closure = move || in_child(&setup);
     // SAFETY: the closure runs between fork and exec of a process that may have threads. It makes system calls
     // only: no allocation, no lock, nothing of another thread.
@@ -216,7 +216,7 @@ fn in_child(setup: &BeforeExec) -> io::Result<()> {
 }
 
 /// The pid of a child that has ended and is not reaped yet, if there is one; it stays unreaped.
-pub fn ended_child() -> Option<Pid> {
+pub(crate) fn ended_child() -> Option<Pid> {
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: siginfo_t is plain data of the kernel's; all zero is the value waitid leaves for "no child".
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };

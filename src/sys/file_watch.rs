@@ -23,7 +23,7 @@ const MAX_LINKS: usize = 40;
 const ROUNDS: usize = 8;
 
 #[derive(Debug)]
-pub struct FileWatch {
+pub(crate) struct FileWatch {
     path: PathBuf,
     events: AsyncFd<OwnedFd>,
     watched: BTreeMap<i32, Watched>,
@@ -37,6 +37,7 @@ enum Watched {
 }
 
 impl FileWatch {
+    /// Watches the file and every directory and link on the way to it (inotify(7)).
     pub fn new(path: &Path) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let path = std::path::absolute(path)?;

@@ -91,6 +91,6 @@ fn build(allowed: &Allowed) -> Result<Option<OwnedFd>, RulesetError> {
 }
 
 /// Binds the calling thread, and all it starts from now on. Needs no_new_privs.
-pub fn restrict(rules: &impl AsFd) -> io::Result<()> {
+pub(crate) fn restrict(rules: &impl AsFd) -> io::Result<()> {
     ffi::landlock_restrict(rules.as_fd())
 }

@@ -32,6 +32,7 @@ const MAX_LINKS: usize = 40;
 /// Octets copied at a time.
 const CHUNK: usize = 1 << 20;
 
+/// Why the lease file cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{what} the lease file {}", path.display())]
@@ -70,7 +71,7 @@ pub enum Named {
 }
 
 #[derive(Debug)]
-pub struct LeaseFile {
+pub(crate) struct LeaseFile {
     /// As it was said.
     said: PathBuf,
     /// Where it is: no symlink.
@@ -119,7 +120,7 @@ impl LeaseFile {
     }
 
     /// What is in the file of a server that may be running.
-    pub fn peek(path: &Path) -> Result<Vec<u8>, Error> {
+    pub(crate) fn peek(path: &Path) -> Result<Vec<u8>, Error> {
         is_file(path, &fs::metadata(path).map_err(at("opening", path))?)?;
         let file = File::open(path).map_err(at("opening", path))?;
         let mut content = Vec::new();
@@ -127,12 +128,9 @@ impl LeaseFile {
         Ok(content)
     }
 
+    /// Octets.
     pub fn len(&self) -> u64 {
         self.len
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// All of the bytes, or none as far as a reader is concerned.
@@ -169,13 +167,13 @@ impl LeaseFile {
     }
 
     /// Makes the file its own again after somebody else wrote to it: what comes next is behind that, in a line of its own.
-    pub fn go_behind(&mut self) -> io::Result<()> {
+    pub(crate) fn go_behind(&mut self) -> io::Result<()> {
         self.len = self.file.metadata()?.len();
         self.append(b"\n")
     }
 
     /// Follows the name to where it leads now. A file that is there, and no server's, stays beside it as `.other`.
-    pub fn move_along(&mut self) -> io::Result<()> {
+    pub(crate) fn move_along(&mut self) -> io::Result<()> {
         self.path = target(&self.said)?;
         let there = match options().open(&self.path) {
             Ok(there) => there,
@@ -223,14 +221,14 @@ impl LeaseFile {
     }
 
     /// Whether that is the answer of a place where no file can take another's name.
-    pub fn cannot_be_replaced(error: &io::Error) -> bool {
+    pub(crate) fn cannot_be_replaced(error: &io::Error) -> bool {
         use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
         matches!(error.kind(), CrossesDevices | PermissionDenied | ReadOnlyFilesystem | ResourceBusy)
     }
 
     /// Copies what is behind `from`, of which all before `copied` is copied already, up to `to` over the beginning, and
     /// waits for the disk. Any part of it leaves a file that says the same.
-    pub fn copy_down(file: &File, from: u64, copied: u64, to: u64) -> io::Result<()> {
+    pub(crate) fn copy_down(file: &File, from: u64, copied: u64, to: u64) -> io::Result<()> {
         let mut buffer = vec![0; CHUNK];
         let mut at = copied;
         while at < to {
@@ -252,10 +250,11 @@ impl LeaseFile {
     }
 
     /// Waits until the directory has the new name.
-    pub fn sync_dir(path: &Path) -> io::Result<()> {
+    pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
         path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
     }
 
+    /// As it was given.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -263,7 +262,7 @@ impl LeaseFile {
 
 /// A lease file in the making; gone when it is dropped, unless it took its place.
 #[derive(Debug)]
-pub struct Draft {
+pub(crate) struct Draft {
     path: PathBuf,
     file: Arc<File>,
     len: u64,
@@ -271,12 +270,14 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// Writes at the end; what was cut off by an error is taken back.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, self.len)?;
         self.len += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         Ok(())
     }
 
+    /// The open file, for `fsync` on another thread.
     pub fn handle(&self) -> Arc<File> {
         self.file.clone()
     }

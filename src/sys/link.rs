@@ -195,7 +195,7 @@ impl Links {
     /// The same where a guest may be attached: a tap that is there is not touched, since attaching to it is heard of
     /// as a change.
     /// Returns whether there was none.
-    pub async fn mend_tap(&self, wanted: &Tap<'_>, bridge: u32) -> Result<bool, Error> {
+    pub(crate) async fn mend_tap(&self, wanted: &Tap<'_>, bridge: u32) -> Result<bool, Error> {
         let missing = self.find(wanted.name).await?.is_none();
         if missing {
             self.ensure_tap_device(wanted, None).await?;
@@ -419,7 +419,7 @@ fn forwards(link: &LinkMessage) -> bool {
 }
 
 /// The message's IPv4 address (`IFA_LOCAL`) and prefix.
-pub fn address_of(message: &netlink_packet_route::address::AddressMessage) -> Option<Ipv4Prefix> {
+pub(crate) fn address_of(message: &netlink_packet_route::address::AddressMessage) -> Option<Ipv4Prefix> {
     message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(std::net::IpAddr::V4(address)) => {
             Ipv4Prefix::new(*address, message.header.prefix_len)

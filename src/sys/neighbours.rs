@@ -29,13 +29,14 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// Opens `/proc/net/arp` and what else is read, once.
     pub fn open() -> io::Result<Self> {
         Ok(Self { arp: File::open(ARP)?, routes: File::open(ROUTES)? })
     }
 }
 
 #[derive(Debug, Default)]
-pub struct Neighbours {
+pub(crate) struct Neighbours {
     known: HashSet<Ipv4Addr>,
     routes: Vec<Route>,
 }

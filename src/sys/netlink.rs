@@ -33,6 +33,7 @@ const FEW_RULES: u32 = 500;
 /// Sets whose elements one socket asks for.
 const FEW_SETS: usize = 100;
 
+/// What the kernel refused, or why it could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(

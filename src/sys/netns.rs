@@ -9,6 +9,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::exit::{Code, Coded};
 
+/// Why a namespace cannot be entered.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("opening the network namespace {}", path.display())]

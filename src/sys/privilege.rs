@@ -14,17 +14,17 @@ const OF_THE_NETWORK: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::NET_BROADCAST);
 
 /// No other process of this uid looks into this one's memory, environment or open files (`/proc/PID/mem`, ptrace(2)).
-pub fn not_dumpable() -> io::Result<()> {
+pub(crate) fn not_dumpable() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Memory is not written to a file when a process of ours is killed.
-pub fn no_core_files() -> io::Result<()> {
+pub(crate) fn no_core_files() -> io::Result<()> {
     Ok(rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
 }
 
 /// This thread, and all that it starts, gain nothing by executing a program.
-pub fn no_new_privileges() -> io::Result<()> {
+pub(crate) fn no_new_privileges() -> io::Result<()> {
     Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
@@ -38,7 +38,7 @@ pub fn drop_capabilities() -> io::Result<()> {
 }
 
 /// Takes the network's capabilities from the calling thread.
-pub fn drop_network_capabilities() -> io::Result<()> {
+pub(crate) fn drop_network_capabilities() -> io::Result<()> {
     let CapabilitySets { effective, permitted, inheritable } = rustix::thread::capabilities(None)?;
     let sets = CapabilitySets {
         effective: effective.difference(OF_THE_NETWORK),
@@ -50,7 +50,7 @@ pub fn drop_network_capabilities() -> io::Result<()> {
 
 /// Empties the bounding set of the calling thread. Needs CAP_SETPCAP; without it the set stays, which no_new_privs makes
 /// harmless. System calls only.
-pub fn empty_bounding_set() {
+pub(crate) fn empty_bounding_set() {
     for bit in 0..CAPABILITIES {
         let one = CapabilitySet::from_bits_retain(1 << bit);
         if rustix::thread::remove_capability_from_bounding_set(one).is_err() {

@@ -254,7 +254,7 @@ pub fn resolver(path: &Path) -> Result<Resolver, Error> {
 }
 
 /// The same; None when there is no file, or an empty one, which may be in the writing.
-pub fn resolver_file(path: &Path) -> Result<Option<Resolver>, Error> {
+pub(crate) fn resolver_file(path: &Path) -> Result<Option<Resolver>, Error> {
     let index_of = |name: &str| {
         let socket = Socket::new(Domain::IPV6, Type::DGRAM, None).ok()?;
         name_to_index(&socket, name).ok()

@@ -21,6 +21,7 @@ const FORWARDING6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 /// RTN_UNICAST.
 const UNICAST: u8 = 1;
 
+/// The kernel's answer to a route lookup.
 #[derive(Debug, thiserror::Error)]
 #[error("reading the {what} of this network namespace")]
 pub struct Error {
@@ -173,7 +174,7 @@ pub async fn answer(handle: &Handle, question: &Question) -> Result<Route, Error
 }
 
 /// Tables of the legacy xtables, which nf_tables does not show (`ip_tables_names` of proc).
-pub fn legacy_tables() -> Vec<String> {
+pub(crate) fn legacy_tables() -> Vec<String> {
     let read = |family: &str| {
         let path = format!("/proc/thread-self/net/{family}_tables_names");
         std::fs::read_to_string(path).unwrap_or_default()

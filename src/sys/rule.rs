@@ -31,7 +31,7 @@ impl Links {
     }
 
     /// Ours are these: the missing are made, the others removed.
-    pub async fn ensure_rules(&self, wanted: &[RoutingRule]) -> Result<(), Error> {
+    pub(crate) async fn ensure_rules(&self, wanted: &[RoutingRule]) -> Result<(), Error> {
         let found: Vec<RuleMessage> = self.every_rule().await?.into_iter().filter(is_ours).collect();
         for rule in wanted {
             if found.iter().any(|message| read(message) == *rule) {

@@ -158,13 +158,13 @@ impl Dhcp {
 
 impl Dhcp {
     /// Listens to ARP from now on, to see who has an address. Needs CAP_NET_RAW.
-    pub fn listen_to_arp(&mut self, interface: &IfName) -> io::Result<()> {
+    pub(crate) fn listen_to_arp(&mut self, interface: &IfName) -> io::Result<()> {
         self.arp = Some(frames(interface, ETH_P_ARP)?);
         Ok(())
     }
 
     /// The next ARP frame that came in; None when there is none.
-    pub fn heard_arp<'a>(&self, buffer: &'a mut [u8; 64]) -> Option<&'a [u8]> {
+    pub(crate) fn heard_arp<'a>(&self, buffer: &'a mut [u8; 64]) -> Option<&'a [u8]> {
         let mut socket = self.arp.as_ref()?;
         let length = socket.read(buffer).ok()?;
         buffer.get(..length)
@@ -208,7 +208,7 @@ const LARGEST: usize = 1280;
 
 /// Room for datagrams that are taken together.
 #[derive(Debug)]
-pub struct Basket(Vec<u8>);
+pub(crate) struct Basket(Vec<u8>);
 
 impl Default for Basket {
     fn default() -> Self {
@@ -246,7 +246,7 @@ impl Basket {
 }
 
 /// Sends datagrams with one system call (sendmmsg(2)); how many the socket has taken.
-pub fn send_all(socket: &UdpSocket, datagrams: &[(SocketAddr, Vec<u8>)]) -> io::Result<usize> {
+pub(crate) fn send_all(socket: &UdpSocket, datagrams: &[(SocketAddr, Vec<u8>)]) -> io::Result<usize> {
     if let [(to, bytes)] = datagrams {
         return socket.try_send_to(bytes, *to).map(|_| 1);
     }

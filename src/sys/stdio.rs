@@ -12,10 +12,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 #[derive(Debug)]
 pub struct Output(BorrowedFd<'static>);
 
+/// Descriptor 1.
 pub fn stdout() -> Output {
     Output(rustix::stdio::stdout())
 }
 
+/// Descriptor 2.
 pub fn stderr() -> Output {
     Output(rustix::stdio::stderr())
 }

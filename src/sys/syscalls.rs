@@ -115,12 +115,12 @@ fn before(refused: &[Refused]) -> io::Result<Filter> {
 }
 
 /// Binds the calling thread, and all it starts from now on. System calls only: a child may do it before its exec.
-pub fn restrict(filter: &Filter) -> io::Result<()> {
+pub(crate) fn restrict(filter: &Filter) -> io::Result<()> {
     seccompiler::apply_filter(filter).map_err(cause)
 }
 
 /// Binds all threads, as long as none has another filter than the others.
-pub fn restrict_all(filter: &Filter) -> io::Result<()> {
+pub(crate) fn restrict_all(filter: &Filter) -> io::Result<()> {
     seccompiler::apply_filter_all_threads(filter).map_err(cause)
 }
 

@@ -16,7 +16,7 @@ const NO_KEY: u8 = 0;
 
 /// Key-by-key input as long as this lives.
 #[derive(Debug)]
-pub struct KeyByKey {
+pub(crate) struct KeyByKey {
     before: Termios,
 }
 

@@ -22,6 +22,7 @@ use node::Node;
 const SCHEMA: &str = include_str!("../../chart/values.schema.json");
 const DEFAULTS: &str = include_str!("../../chart/values.yaml");
 
+/// Of a finding: errors fail `berth validate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {

@@ -3,13 +3,14 @@
 use super::Position;
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Node {
+pub(crate) struct Node {
     pub at: Position,
     pub value: Value,
     /// How a scalar without quotes is written, where what it means is not written so: `022` is 18.
     pub written: Option<String>,
 }
 
+/// A YAML value with its tag resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Null,
@@ -20,6 +21,7 @@ pub enum Value {
     Map(Vec<Entry>),
 }
 
+/// A key with its place and value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     pub key: String,
@@ -53,10 +55,12 @@ impl Value {
 }
 
 impl Node {
+    /// A value at a place.
     pub fn new(at: Position, value: Value) -> Self {
         Self { at, value, written: None }
     }
 
+    /// An empty mapping of the file with this index.
     pub fn empty(file: usize) -> Self {
         Self::new(Position { file, line: 1, column: 1 }, Value::Map(Vec::new()))
     }
@@ -70,14 +74,17 @@ impl Node {
         entries.iter().filter(|entry| entry.node.value != Value::Null)
     }
 
+    /// The entry with this key; keys are unique.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries().find(|entry| entry.key == key)
     }
 
+    /// The value of this key.
     pub fn get(&self, key: &str) -> Option<&Self> {
         self.entry(key).map(|entry| &entry.node)
     }
 
+    /// Of a sequence; empty for anything else.
     pub fn items(&self) -> &[Self] {
         match &self.value {
             Value::List(items) => items,
@@ -128,7 +135,7 @@ impl Node {
 }
 
 /// `kind` with its article.
-pub fn a_kind(kind: &str) -> String {
+pub(crate) fn a_kind(kind: &str) -> String {
     match kind {
         "null" => "nothing".to_owned(),
         "boolean" => "true or false".to_owned(),

@@ -12,7 +12,7 @@ pub fn resolved(text: &str) -> Option<String> {
 }
 
 /// A word without quotes, as go-yaml resolves it.
-pub fn plain_scalar(text: &str) -> Value {
+pub(crate) fn plain_scalar(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "true" | "True" | "TRUE" => {

@@ -335,7 +335,7 @@ fn hint(known: Option<&Map<String, Json>>, name: &str) -> String {
 
 /// Keywords that are understood; those with only meaning for people among them.
 #[cfg(test)]
-pub const KEYWORDS: [&str; 33] = [
+pub(crate) const KEYWORDS: [&str; 33] = [
     "$schema",
     "title",
     "description",

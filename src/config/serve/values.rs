@@ -14,6 +14,7 @@ pub struct Span {
 }
 
 impl Span {
+    /// How many addresses it has, 1 to 2³².
     pub fn count(self) -> u64 {
         u64::from(self.last.to_bits().saturating_sub(self.first.to_bits())) + 1
     }
@@ -25,6 +26,7 @@ impl fmt::Display for Span {
     }
 }
 
+/// A network behind a relay agent (RFC 2131 §4.3.1, giaddr).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relayed {
     pub network: Ipv4Prefix,
@@ -32,6 +34,7 @@ pub struct Relayed {
     pub router: Ipv4Addr,
 }
 
+/// By what a client is recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
     Mac(MacAddr),
@@ -50,6 +53,7 @@ impl fmt::Display for Whose {
     }
 }
 
+/// An address reserved for one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reserve {
     pub whose: Whose,
@@ -57,9 +61,11 @@ pub struct Reserve {
     pub name: Option<DomainName>,
 }
 
+/// An address, or the word `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaybeAddress(pub Option<Ipv4Addr>);
 
+/// A DHCP option by number, its value as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OptionWords {
     /// 1 to 254.
@@ -67,6 +73,7 @@ pub struct OptionWords {
     pub words: String,
 }
 
+/// Which clients a boot file is for (RFC 4578, client architecture).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BootFor {
     Any,
@@ -85,15 +92,18 @@ impl fmt::Display for BootFor {
     }
 }
 
+/// A boot file and whom it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFile {
     pub clients: Vec<BootFor>,
     pub file: String,
 }
 
+/// A name server, port 53 unless said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upstream(pub SocketAddr);
 
+/// A name with its addresses, for DNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     pub name: DomainName,

@@ -29,6 +29,7 @@ const ETHERNET: [u16; 2] = [1, 772];
 /// The bits of `ct status` that have words; others stay open.
 const STATUS_WORDS: u32 = 0x23f;
 
+/// The packet and its way, from the words of the command line and the links of this namespace.
 pub async fn request(wanted: &Explain, world: &mut World, handle: &Handle) -> Result<Request, Error> {
     let (to, destination, protocol) = destination(&wanted.to, world, handle).await?;
     let (from, source) = match &wanted.from {

@@ -20,7 +20,7 @@ pub enum What {
 
 /// Of a family; the device whose own hooks are told as well.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hooks {
+pub(crate) struct Hooks {
     pub family: Option<Family>,
     pub device: Option<String>,
 }
@@ -72,6 +72,7 @@ impl Kind {
     }
 }
 
+/// Reads the words after `list`, as nft takes them.
 pub fn parse(words: &[String]) -> Result<What, Error> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let (what, rest) = match words.as_slice() {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::nft::Policy;
 use crate::nft::trace::{Event, Packet, Step, Traced, TracedStep, protocol_name};
 
+/// One packet as one line of JSON; `seconds` since the beginning.
 pub fn packet(traced: &Traced, number: u64, seconds: f64, named: &impl Fn(u32) -> String) -> String {
     let events: Vec<Value> = traced.steps.iter().map(|step| self::step(step, named)).collect();
     let seconds = (seconds * 1e6).round() / 1e6;
@@ -24,6 +25,7 @@ pub fn packet(traced: &Traced, number: u64, seconds: f64, named: &impl Fn(u32) -
     format!("{object}\n")
 }
 
+/// The last line: packets shown, messages lost, packets of other tables.
 pub fn sums(packets: u64, lost: u64, foreign: u64) -> String {
     let sums = json!({ "packets": packets, "times_events_were_lost": lost, "events_of_others": foreign });
     format!("{sums}\n")

@@ -18,6 +18,7 @@ const RED: &str = "31";
 const GREEN: &str = "32";
 const BOLD: &str = "1";
 
+/// One packet, a line for each step.
 pub fn packet(
     traced: &Traced,
     number: u64,
@@ -60,6 +61,7 @@ pub fn packet(
     text
 }
 
+/// The last line: packets shown, messages lost, packets of other tables.
 pub fn sums(packets: u64, lost: u64, foreign: u64) -> String {
     let plural =
         |number: u64, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });

@@ -10,7 +10,7 @@ use super::Batch;
 
 /// What a message carries: indices into the ruleset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
+pub(crate) enum Subject {
     Transaction,
     Table(usize),
     Set(usize, usize),

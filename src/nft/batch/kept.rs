@@ -11,7 +11,7 @@ use super::same::{Anonymous, anonymous, same_rule};
 
 /// Both what stays as it is and what is deleted.
 #[derive(Debug, Default)]
-pub struct Kept<'a> {
+pub(crate) struct Kept<'a> {
     pub chains: BTreeSet<&'a str>,
     pub sets: BTreeSet<&'a str>,
     pub objects: BTreeSet<(u32, &'a str)>,
@@ -24,7 +24,7 @@ pub struct Kept<'a> {
 
 /// Of a chain that is found and wanted.
 #[derive(Debug, Default)]
-pub struct KeptRules {
+pub(crate) struct KeptRules {
     /// How many stay at the beginning and at the end.
     pub first: usize,
     pub last: usize,

@@ -8,14 +8,14 @@ use super::super::expr::{Expr, SetIds};
 use super::super::{Rule, Set, Table};
 
 /// The anonymous sets of a table, by name.
-pub type Anonymous<'a> = HashMap<&'a str, &'a Set>;
+pub(crate) type Anonymous<'a> = HashMap<&'a str, &'a Set>;
 
 pub fn anonymous(table: &Table) -> Anonymous<'_> {
     let sets = table.sets.iter().filter(|set| set.is_anonymous());
     sets.map(|set| (set.name.as_str(), set)).collect()
 }
 
-pub fn same_rule(
+pub(crate) fn same_rule(
     (wanted, wanted_sets): (&Rule, &Anonymous<'_>),
     (found, found_sets): (&Rule, &Anonymous<'_>),
 ) -> bool {

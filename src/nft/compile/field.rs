@@ -146,7 +146,7 @@ impl Field {
     }
 
     /// The load, into this register.
-    pub fn load_into(&self, register: u32) -> Expr {
+    pub(crate) fn load_into(&self, register: u32) -> Expr {
         let mut load = self.load.clone();
         if let Expr::Payload { dreg, .. }
         | Expr::Meta { dreg, .. }
@@ -180,7 +180,7 @@ fn place_of(header: &Header) -> Option<(u32, Needs)> {
 }
 
 /// The word that the document has for a value of the crate's type.
-pub fn word_of(value: &impl Serialize) -> String {
+pub(crate) fn word_of(value: &impl Serialize) -> String {
     let value = serde_json::to_value(value).ok();
     value.as_ref().and_then(|value| value.as_str()).unwrap_or("?").to_owned()
 }

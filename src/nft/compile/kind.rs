@@ -28,7 +28,7 @@ pub struct Span {
 }
 
 impl Span {
-    pub fn is_one(&self) -> bool {
+    pub(crate) fn is_one(&self) -> bool {
         self.low == self.high
     }
 }
@@ -45,7 +45,7 @@ impl Kind {
     }
 
     /// Whether a register holds it in the host's order, which a single octet has not.
-    pub fn is_host(self) -> bool {
+    pub(crate) fn is_host(self) -> bool {
         self.order == Order::Host && self.bits > 8 && !self.kind.is_text()
     }
 
@@ -64,7 +64,7 @@ impl Kind {
     }
 
     /// As the register holds it.
-    pub fn stored(self, mut value: Vec<u8>) -> Vec<u8> {
+    pub(crate) fn stored(self, mut value: Vec<u8>) -> Vec<u8> {
         if self.is_host() && cfg!(target_endian = "little") {
             value.reverse();
         }

@@ -12,11 +12,16 @@ use crate::nft::expr::{Expr, Register, VERDICT};
 use crate::nft::{Set, set as flags};
 
 impl Draft<'_> {
-    pub fn in_set(&mut self, key: &Expression<'_>, set: &Expression<'_>, inverted: bool) -> Result<(), Why> {
+    pub(crate) fn in_set(
+        &mut self,
+        key: &Expression<'_>,
+        set: &Expression<'_>,
+        inverted: bool,
+    ) -> Result<(), Why> {
         self.look(key, set, None, None, inverted)
     }
 
-    pub fn verdict_map(&mut self, key: &Expression<'_>, map: &Expression<'_>) -> Result<(), Why> {
+    pub(crate) fn verdict_map(&mut self, key: &Expression<'_>, map: &Expression<'_>) -> Result<(), Why> {
         self.look(key, map, Some(Values::Verdicts), Some(VERDICT), false)
     }
 

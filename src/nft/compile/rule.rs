@@ -22,7 +22,7 @@ const COUNTER: u32 = 1;
 
 /// A rule in the making.
 #[derive(Debug)]
-pub struct Draft<'t> {
+pub(crate) struct Draft<'t> {
     pub table: &'t mut Table,
     pub exprs: Vec<Expr>,
     /// What is known of the packet so far.
@@ -265,7 +265,7 @@ impl<'t> Draft<'t> {
     }
 
     /// Numbers compare as octets in network order only.
-    pub fn in_network_order(&mut self, kind: Kind, register: Register) {
+    pub(crate) fn in_network_order(&mut self, kind: Kind, register: Register) {
         if kind.is_host() {
             let len = u32::try_from(kind.octets()).unwrap_or(0);
             self.exprs.push(Expr::Byteorder { sreg: register, dreg: register, hton: true, len, size: len });
@@ -296,7 +296,7 @@ impl<'t> Draft<'t> {
         Ok(())
     }
 
-    pub fn need_network(&mut self, family: u8) -> Result<(), Why> {
+    pub(crate) fn need_network(&mut self, family: u8) -> Result<(), Why> {
         match self.network {
             Some(known) if known == family => return Ok(()),
             Some(_) => return Err("IPv4 and IPv6 in one rule".into()),
@@ -329,7 +329,7 @@ impl<'t> Draft<'t> {
         self.exprs.extend(build::equal(build::load_meta(meta::PROTOCOL), number.to_be_bytes().to_vec()));
     }
 
-    pub fn need_transport(&mut self, protocol: u8) -> Result<(), Why> {
+    pub(crate) fn need_transport(&mut self, protocol: u8) -> Result<(), Why> {
         match self.transport {
             Some(known) if known == protocol => return Ok(()),
             Some(_) => return Err("two transport protocols in one rule".into()),
@@ -372,7 +372,7 @@ impl<'t> Draft<'t> {
 }
 
 /// The field an expression names; `truth`: it is compared with true or false.
-pub fn field_of(expression: &Expression<'_>, truth: bool) -> Result<Field, Why> {
+pub(crate) fn field_of(expression: &Expression<'_>, truth: bool) -> Result<Field, Why> {
     match expression {
         Expression::Named(NamedExpression::Payload(payload)) => Field::payload(payload),
         Expression::Named(NamedExpression::Meta(meta)) => Field::meta(meta.key),

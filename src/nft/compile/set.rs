@@ -31,7 +31,7 @@ pub enum Values {
 }
 
 impl Values {
-    pub fn data_type(self) -> Result<DataType, Why> {
+    pub(crate) fn data_type(self) -> Result<DataType, Why> {
         Ok(match self {
             Self::Verdicts => DataType::Verdict,
             Self::Of(kind) => DataType::Value {
@@ -52,7 +52,7 @@ pub struct Entry {
     userdata: Userdata,
 }
 
-pub fn named_set(wanted: &schema::Set<'_>) -> Result<(Set, Vec<Entry>), Why> {
+pub(crate) fn named_set(wanted: &schema::Set<'_>) -> Result<(Set, Vec<Entry>), Why> {
     let shape = Shape {
         name: &wanted.name,
         kinds: kinds(&wanted.set_type),
@@ -69,7 +69,7 @@ pub fn named_set(wanted: &schema::Set<'_>) -> Result<(Set, Vec<Entry>), Why> {
     Ok((made, entries))
 }
 
-pub fn named_map(wanted: &schema::Map<'_>, verdicts: bool) -> Result<(Set, Vec<Entry>), Why> {
+pub(crate) fn named_map(wanted: &schema::Map<'_>, verdicts: bool) -> Result<(Set, Vec<Entry>), Why> {
     let values = match (verdicts, kinds(&wanted.map).as_slice()) {
         (true, _) => Values::Verdicts,
         (false, [kind]) => Values::Of(*kind),
@@ -92,7 +92,7 @@ pub fn named_map(wanted: &schema::Map<'_>, verdicts: bool) -> Result<(Set, Vec<E
 }
 
 /// The crate's type has no maps to verdicts: such a one is read as one to marks, and remembered.
-pub fn without_verdict(body: &Value) -> (Value, bool) {
+pub(crate) fn without_verdict(body: &Value) -> (Value, bool) {
     let mut body = body.clone();
     let verdicts = body.get("map").and_then(Value::as_str) == Some("verdict");
     if let Some(map) = body.get_mut("map").filter(|_| verdicts) {
@@ -212,7 +212,7 @@ fn kinds(wanted: &SetTypeValue<'_>) -> Vec<Kind> {
 }
 
 /// The kinds of a named set, from its number.
-pub fn kinds_of(key_type: u32) -> Vec<Kind> {
+pub(crate) fn kinds_of(key_type: u32) -> Vec<Kind> {
     Type::parts(key_type).into_iter().map(Kind::from).collect()
 }
 
@@ -227,7 +227,11 @@ pub fn entries(of: &Set, elements: &[Expression<'_>]) -> Result<Vec<Entry>, Why>
     elements.iter().map(|element| pair_or_key(&kinds, values, element)).collect()
 }
 
-pub fn pair_or_key(kinds: &[Kind], values: Option<Values>, element: &Expression<'_>) -> Result<Entry, Why> {
+pub(crate) fn pair_or_key(
+    kinds: &[Kind],
+    values: Option<Values>,
+    element: &Expression<'_>,
+) -> Result<Entry, Why> {
     match (values, element) {
         (None, key) => entry(kinds, key, None),
         (Some(values), Expression::List(pair)) => match pair.as_slice() {
@@ -270,7 +274,7 @@ pub fn entry(
 }
 
 impl Entry {
-    pub fn is_interval(&self) -> bool {
+    pub(crate) fn is_interval(&self) -> bool {
         self.spans.iter().any(|span| !span.is_one())
     }
 }

@@ -14,11 +14,11 @@ use super::{Change, Stage};
 
 /// NFT_OBJECT_*.
 mod object {
-    pub const QUOTA: u32 = 2;
-    pub const HELPER: u32 = 3;
+    pub(crate) const QUOTA: u32 = 2;
+    pub(crate) const HELPER: u32 = 3;
     pub const LIMIT: u32 = 4;
-    pub const CONNLIMIT: u32 = 5;
-    pub const SYNPROXY: u32 = 10;
+    pub(crate) const CONNLIMIT: u32 = 5;
+    pub(crate) const SYNPROXY: u32 = 10;
 }
 
 impl Machine<'_, '_> {

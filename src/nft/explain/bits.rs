@@ -148,7 +148,7 @@ impl Bits {
 
     /// As the kernel shifts a register: words of four octets in host order, the first the most significant.
     #[must_use]
-    pub fn shifted(&self, right: bool, bits: u32) -> Self {
+    pub(crate) fn shifted(&self, right: bool, bits: u32) -> Self {
         let Some(bytes) = self.bytes() else { return Self::unknown(self.len()) };
         let word = |chunk: &[u8]| {
             let mut word = [0; 4];
@@ -197,7 +197,7 @@ impl Bits {
         Self(self.0.iter().zip(&other.0).map(octet).collect())
     }
 
-    pub fn equals(&self, bytes: &[u8]) -> Truth {
+    pub(crate) fn equals(&self, bytes: &[u8]) -> Truth {
         let differs = self.0.iter().zip(bytes).any(|(octet, byte)| (octet.value ^ byte) & octet.known != 0);
         Truth::of(self.min() == bytes && self.max() == bytes, !differs && self.len() == bytes.len())
     }

@@ -161,7 +161,7 @@ impl Packet {
     }
 
     /// They may be any.
-    pub fn forget_tcp_flags(&mut self) {
+    pub(crate) fn forget_tcp_flags(&mut self) {
         self.transport.put(13, &Bits::unknown(1));
     }
 
@@ -174,7 +174,7 @@ impl Packet {
         self.transport.part(0, 1)?.bytes()?.first().copied()
     }
 
-    pub fn set_mark(&mut self, mark: u32) {
+    pub(crate) fn set_mark(&mut self, mark: u32) {
         self.mark = Bits::known(&mark.to_ne_bytes());
     }
 

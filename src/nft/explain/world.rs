@@ -13,8 +13,8 @@ pub mod kind {
     pub const UNICAST: u8 = 1;
     pub const LOCAL: u8 = 2;
     pub const BROADCAST: u8 = 3;
-    pub const MULTICAST: u8 = 5;
-    pub const UNREACHABLE: u8 = 7;
+    pub(crate) const MULTICAST: u8 = 5;
+    pub(crate) const UNREACHABLE: u8 = 7;
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

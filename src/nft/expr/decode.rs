@@ -9,7 +9,7 @@ use super::{CmpOp, Data, Expr, Extension, Verdict, length};
 
 impl Expr {
     /// An expression list, NFTA_RULE_EXPRESSIONS or NFTA_SET_ELEM_EXPRESSIONS.
-    pub fn decode_list(list: Attributes<'_>) -> Vec<Self> {
+    pub(crate) fn decode_list(list: Attributes<'_>) -> Vec<Self> {
         let mut exprs = Vec::with_capacity(list.count());
         exprs.extend(
             list.filter(|(kind, _)| *kind == list::ELEM).map(|(_, bytes)| Self::decode(Attributes(bytes))),

@@ -18,7 +18,7 @@ impl Expr {
     }
 
     /// Name and data, as an element's expression carries them.
-    pub fn encode_bare(&self, sets: &SetIds, w: &mut Writer) {
+    pub(crate) fn encode_bare(&self, sets: &SetIds, w: &mut Writer) {
         w.text(expr::NAME, self.name());
         w.nest(expr::DATA, |w| self.encode_data(sets, w));
     }

@@ -15,7 +15,7 @@ pub fn under(word: &str, value: Json) -> Json {
     Json::Object(object)
 }
 
-pub fn plain_json(expr: &Expr, stateless: bool) -> Json {
+pub(crate) fn plain_json(expr: &Expr, stateless: bool) -> Json {
     match expr {
         Expr::Counter { .. } if stateless => json!({"counter": null}),
         Expr::Counter { packets, bytes } => json!({"counter": {"packets": packets, "bytes": bytes}}),

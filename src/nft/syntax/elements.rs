@@ -66,7 +66,7 @@ pub struct Entry<'a> {
 }
 
 /// The parts of a set's key by its declared type.
-pub fn key_parts(set: &Set) -> Vec<Part> {
+pub(crate) fn key_parts(set: &Set) -> Vec<Part> {
     let order = order_of(set, UDATA_KEY_ORDER);
     let parts = match super::declared::key(set) {
         Some(fields) => declared_parts(&fields, order),
@@ -151,12 +151,12 @@ fn parts(number: u32, len: u32, order: Option<Order>) -> Vec<Part> {
 
 impl<'a> Elements<'a> {
     /// A set whose keys are of the types it was declared with.
-    pub fn of_named(set: &'a Set) -> Self {
+    pub(crate) fn of_named(set: &'a Set) -> Self {
         Self { set, key: key_parts(set), data: data_parts(set) }
     }
 
     /// A set that is looked up with a key of these parts.
-    pub fn used_with(set: &'a Set, key: Vec<Part>) -> Self {
+    pub(crate) fn used_with(set: &'a Set, key: Vec<Part>) -> Self {
         let mut key = stored(set, key);
         if set.is_map() {
             // Raw payload is told in decimal there.
@@ -167,7 +167,7 @@ impl<'a> Elements<'a> {
         Self { set, key, data: data_parts(set) }
     }
 
-    pub fn has_data_intervals(&self) -> bool {
+    pub(crate) fn has_data_intervals(&self) -> bool {
         has_data_intervals(self.set)
     }
 

@@ -110,7 +110,7 @@ pub fn socket<'a>(key: u32, level: Option<u32>) -> Option<Field<'a>> {
     Some(Field::of(Source::Socket { name: found.word, level }, found))
 }
 
-pub fn xfrm<'a>(key: u32, direction: u8, spnum: u32) -> Option<Field<'a>> {
+pub(crate) fn xfrm<'a>(key: u32, direction: u8, spnum: u32) -> Option<Field<'a>> {
     let found = by_number(keys::XFRM, key.checked_sub(1)?)?;
     Some(Field::of(Source::Xfrm { name: found.word, family: found.family, direction, spnum }, found))
 }
@@ -134,7 +134,7 @@ pub fn payload<'a>(base: u32, offset: u32, bits: u32) -> Field<'a> {
     }
 }
 
-pub fn header_field<'a>(header: &'static Header, field: header::Field) -> Field<'a> {
+pub(crate) fn header_field<'a>(header: &'static Header, field: header::Field) -> Field<'a> {
     Field {
         source: Source::Header { header, field },
         kind: field.kind,

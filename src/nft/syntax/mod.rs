@@ -180,7 +180,7 @@ pub fn statements<'a>(table: &'a Table, rule: &'a Rule) -> Vec<Statement<'a>> {
 }
 
 /// The parts of a set's key.
-pub fn key_parts(set: &Set) -> Vec<Part> {
+pub(crate) fn key_parts(set: &Set) -> Vec<Part> {
     elements::key_parts(set)
 }
 
@@ -190,7 +190,7 @@ pub fn declared(set: &Set) -> (Option<Vec<Field<'_>>>, Option<Vec<Field<'_>>>) {
 }
 
 /// The elements of a set that has a name.
-pub fn elements_of(set: &Set) -> Elements<'_> {
+pub(crate) fn elements_of(set: &Set) -> Elements<'_> {
     Elements::of_named(set)
 }
 
@@ -237,7 +237,7 @@ pub fn ones(bits: u32) -> u128 {
 }
 
 /// Length of the prefix when the mask is ones and then zeros, within so many bits.
-pub fn prefix_len(mask: u128, bits: u32) -> Option<u32> {
+pub(crate) fn prefix_len(mask: u128, bits: u32) -> Option<u32> {
     let zeros = mask.trailing_zeros().min(bits);
     (mask == ones(bits) & !ones(zeros)).then_some(bits - zeros)
 }

@@ -98,6 +98,6 @@ fn synproxy(out: &mut String, mss: u16, wscale: u8, flags: u32) -> std::fmt::Res
 }
 
 /// What conntrack is given is set, the rest is named.
-pub fn object_verb(kind: u32) -> &'static str {
+pub(crate) fn object_verb(kind: u32) -> &'static str {
     if matches!(kind, 3 | 7 | 9) { "set" } else { "name" }
 }

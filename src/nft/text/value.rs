@@ -131,14 +131,14 @@ impl Style {
     }
 
     /// A value by itself.
-    pub fn value_text(&self, value: &Value<'_>) -> String {
+    pub(crate) fn value_text(&self, value: &Value<'_>) -> String {
         let mut out = String::new();
         self.value(&mut out, value);
         out
     }
 
     /// A field by itself.
-    pub fn field_text(&self, field: &Field<'_>) -> String {
+    pub(crate) fn field_text(&self, field: &Field<'_>) -> String {
         let mut out = String::new();
         self.field(&mut out, field);
         out

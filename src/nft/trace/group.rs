@@ -41,7 +41,7 @@ pub struct TracedStep {
 
 impl Traced {
     /// The event that ended it, if one did.
-    pub fn dropped_by(&self) -> Option<&Event> {
+    pub(crate) fn dropped_by(&self) -> Option<&Event> {
         self.steps.last().map(|step| &step.event).filter(|event| event.drops())
     }
 }
@@ -78,7 +78,7 @@ impl Groups {
     }
 
     /// Whether the event's table marks packets: ours, or that of another trace.
-    pub fn is_mark(event: &Event) -> bool {
+    pub(crate) fn is_mark(event: &Event) -> bool {
         event.family == Family::INET && event.table.starts_with(TABLE_PREFIX)
     }
 
@@ -141,7 +141,7 @@ impl Groups {
     }
 
     /// When [`Groups::poll`] will have something; None while no packet is under way.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.open.first_key_value().map(|(_, open)| open.last + QUIET)
     }
 

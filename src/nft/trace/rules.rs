@@ -65,7 +65,7 @@ impl Filter {
     }
 
     /// Why no packet could be both, if so.
-    pub fn contradiction(&self) -> Option<String> {
+    pub(crate) fn contradiction(&self) -> Option<String> {
         if let (Some(from), Some(to)) = (self.from, self.to)
             && from.address.is_ipv4() != to.address.is_ipv4()
         {

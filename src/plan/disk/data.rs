@@ -19,6 +19,7 @@ pub(super) struct Map {
 }
 
 impl Map {
+    /// Whether the top level has this key.
     pub fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }

@@ -16,10 +16,11 @@ use crate::facts::DiskFile;
 /// What virtio-blk has room for (VIRTIO_BLK_ID_BYTES, linux/virtio_blk.h).
 const LONGEST: usize = 20;
 /// Serials of the VM's own disk and of the config drive.
-pub const ROOT: &str = "root";
-pub const SEED: &str = "seed";
+pub(crate) const ROOT: &str = "root";
+pub(crate) const SEED: &str = "seed";
 const SECTOR: u64 = 512;
 
+/// A disk of a volume, beside the root disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExtraDisk {
     pub path: PathBuf,

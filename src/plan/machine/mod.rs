@@ -38,10 +38,10 @@ pub enum Error {
 }
 
 /// Display 0 of the VNC server (RFC 6143).
-pub const VNC_PORT: u16 = 5900;
+pub(crate) const VNC_PORT: u16 = 5900;
 
 /// First number a handed descriptor has in QEMU; the others follow without gaps.
-pub const FIRST_FD: i32 = 20;
+pub(crate) const FIRST_FD: i32 = 20;
 
 /// What to execute, as whom, and with which open files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -79,6 +79,7 @@ pub struct Attempt {
     pub cpu: String,
 }
 
+/// QEMU's accelerator of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
@@ -105,6 +106,7 @@ pub struct User {
     pub groups: Vec<u32>,
 }
 
+/// QEMU's VNC server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Vnc {
     pub address: Ipv4Addr,

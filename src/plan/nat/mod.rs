@@ -37,6 +37,7 @@ use super::LinkPlan;
 
 /// The name of the tables that are ours: one of family inet, and one for ARP.
 pub const TABLE: &str = "berth";
+/// IPv4 and IPv6 in one table.
 pub const FAMILY: Family = Family::INET;
 
 /// NF_IP_PRI_NAT_DST, _NAT_SRC and _MANGLE (linux/netfilter_ipv4.h).

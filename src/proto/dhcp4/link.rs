@@ -30,6 +30,7 @@ struct Place {
 }
 
 impl Link {
+    /// Lays out what each subnet gives its clients.
     pub fn new(settings: &Settings) -> Self {
         let networks: Vec<Ipv4Prefix> = settings.subnets.iter().map(|subnet| subnet.network).collect();
         let mut link = Self {
@@ -74,6 +75,7 @@ impl Link {
         if found.is_empty() { Err(Reason::NoSubnet) } else { Ok(found) }
     }
 
+    /// The options of a subnet, by its index in the settings.
     pub fn values(&self, subnet: usize) -> Option<&Values> {
         Some(&self.places.get(subnet)?.values)
     }
@@ -83,6 +85,7 @@ impl Link {
         self.places.iter().find_map(|place| place.one_guest)
     }
 
+    /// The address of the only guest, when the subnet is one guest's.
     pub fn one_guest(&self, subnet: usize) -> Option<Ipv4Addr> {
         self.places.get(subnet)?.one_guest
     }
@@ -97,12 +100,12 @@ impl Link {
         self.places.get(subnet).map(|place| place.whole.as_slice()).unwrap_or_default()
     }
 
-    pub fn is_kept(&self, address: Ipv4Addr) -> bool {
+    pub(crate) fn is_kept(&self, address: Ipv4Addr) -> bool {
         self.kept.contains(&address)
     }
 
     /// Which of these subnets gives the address to anyone.
-    pub fn giving(&self, on: &[usize], address: Ipv4Addr) -> Option<usize> {
+    pub(crate) fn giving(&self, on: &[usize], address: Ipv4Addr) -> Option<usize> {
         let inside = |range: &Range| range.contains(address);
         on.iter()
             .copied()
@@ -111,7 +114,7 @@ impl Link {
     }
 
     /// Which of these subnets the address is in.
-    pub fn holding(&self, on: &[usize], address: Ipv4Addr) -> Option<usize> {
+    pub(crate) fn holding(&self, on: &[usize], address: Ipv4Addr) -> Option<usize> {
         let inside = |&subnet: &usize| self.places.get(subnet).is_some_and(|place| place.has(address));
         on.iter().copied().find(inside)
     }

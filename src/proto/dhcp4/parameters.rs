@@ -36,6 +36,7 @@ pub(super) struct Values {
 }
 
 impl Values {
+    /// The options in the order in which they are laid out.
     pub fn new(subnet: &Subnet) -> Self {
         let mut constant = prepared(subnet);
         let auto_configure = constant.remove(&code::AUTO_CONFIGURE);

@@ -27,6 +27,7 @@ pub(super) struct Fixed<'a> {
 }
 
 impl Fixed<'_> {
+    /// The fields that a reply takes over from its request (RFC 2131 table 3).
     pub fn of(request: &Request) -> Self {
         let none = Ipv4Addr::UNSPECIFIED;
         Self { broadcast: request.broadcast, ciaddr: none, yiaddr: none, siaddr: none, file: &[] }
@@ -89,6 +90,7 @@ impl Item<'_> {
 }
 
 impl<'a> Options<'a> {
+    /// A reply of this type, with server identifier and what is echoed.
     pub fn new(request: &'a Request, kind: MessageType, server: Ipv4Addr) -> Self {
         let mut options = Self(Vec::with_capacity(24));
         options.must(code::MESSAGE_TYPE, Value::Octet([kind.into()]));
@@ -114,10 +116,12 @@ impl<'a> Options<'a> {
         }
     }
 
+    /// An option that is sent whatever the room.
     pub fn must(&mut self, code: u8, value: impl Into<Value<'a>>) {
         self.add(code, value.into(), true);
     }
 
+    /// An option that is left out when there is no room.
     pub fn may(&mut self, code: u8, value: impl Into<Value<'a>>) {
         self.add(code, value.into(), false);
     }
@@ -131,7 +135,13 @@ impl<'a> Options<'a> {
 
     /// The reply, of at most `max` octets without what the relay gets back, and `whole` with it. And whether it gets
     /// it back: 82 comes last, and not out of the client's share (RFC 3046 §2.2).
-    pub fn lay_out(self, request: &Request, fixed: Fixed, max: usize, whole: usize) -> (Vec<u8>, bool) {
+    pub(crate) fn lay_out(
+        self,
+        request: &Request,
+        fixed: Fixed,
+        max: usize,
+        whole: usize,
+    ) -> (Vec<u8>, bool) {
         let max = max.min(whole);
         let areas =
             self.place(max.saturating_sub(FIXED + 1), !fixed.file.is_empty() || request.kind.is_none());

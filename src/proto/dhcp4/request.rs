@@ -54,6 +54,7 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// Reads a whole BOOTP or DHCP message; the reason why not.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Reason> {
         if datagram.len() > LARGEST {
             return Err(Reason::TooLong);
@@ -117,7 +118,7 @@ impl<'a> Request<'a> {
     }
 
     /// Whether the relay added it, even empty.
-    pub fn has_relay(&self, suboption: u8) -> bool {
+    pub(crate) fn has_relay(&self, suboption: u8) -> bool {
         self.suboption(suboption).is_some()
     }
 

@@ -11,6 +11,7 @@ use crate::proto::leases::{Range, State};
 /// A lease that never ends (RFC 2131 §3.3).
 pub const INFINITE: u32 = u32::MAX;
 
+/// All that replies are built from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// In order of preference; those not `relayed` share the link this server listens on.
@@ -49,6 +50,7 @@ pub struct Subnet {
     pub parameters: Parameters,
 }
 
+/// Which addresses a subnet gives away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addresses {
     /// Whoever asks gets this one, and nothing is remembered: there is one client only.
@@ -66,7 +68,7 @@ pub struct LeaseTime {
 
 impl LeaseTime {
     /// What `berth run` gives: up to the usual time, at least five minutes of it.
-    pub fn up_to(default: u32) -> Self {
+    pub(crate) fn up_to(default: u32) -> Self {
         Self { default, min: default.min(300), max: default }
     }
 }
@@ -103,7 +105,7 @@ impl Parameters {
     }
 
     /// That of the mask, when it is told by number.
-    pub fn mask_length(&self) -> Option<u8> {
+    pub(crate) fn mask_length(&self) -> Option<u8> {
         let mask: [u8; 4] = self.options.get(&code::MASK)?.as_slice().try_into().ok()?;
         u8::try_from(u32::from_be_bytes(mask).leading_ones()).ok()
     }
@@ -127,6 +129,7 @@ pub enum BootClient {
     Ipxe,
 }
 
+/// An address that one client alone gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
     pub client: ReservedFor,
@@ -135,6 +138,7 @@ pub struct Reservation {
     pub name: Option<String>,
 }
 
+/// By what the client of a reservation is recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReservedFor {
     Mac(MacAddr),
@@ -188,7 +192,7 @@ impl From<OneGuest> for Settings {
 impl Settings {
     /// The subnet an address belongs to: the longest prefix that contains it. A network within another has its
     /// addresses to itself.
-    pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
+    pub(crate) fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
         longest_around(self.subnets.iter(), |subnet| subnet.network, address)
     }
 

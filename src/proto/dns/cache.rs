@@ -88,7 +88,7 @@ impl Entry {
 }
 
 #[derive(Debug, Default)]
-pub struct Cache {
+pub(crate) struct Cache {
     entries: HashMap<Key, Entry>,
     /// In the order they came; one that was used since gets another turn.
     queue: VecDeque<Key>,
@@ -132,7 +132,7 @@ impl Cache {
     }
 
     /// Nobody knows better: what is known is told without asking, for a while.
-    pub fn none_newer(&mut self, now: Instant, key: &Key) {
+    pub(crate) fn none_newer(&mut self, now: Instant, key: &Key) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.again = Some(now + RECHECK);
             entry.renewing = false;
@@ -198,6 +198,7 @@ impl Cache {
         }
     }
 
+    /// Forgets all answers.
     pub fn clear(&mut self) {
         *self = Self::default();
     }

@@ -60,6 +60,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// Keeps id and question, and `max`, the octets an answer may have.
     pub fn new(asker: Asker, bytes: &[u8], max: usize) -> Self {
         let end = wire::question_end(bytes).unwrap_or(HEADER);
         Self { asker, question: bytes.get(..end).unwrap_or_default().into(), max }
@@ -70,6 +71,7 @@ impl Waiting {
         self.question.len() + WAITING
     }
 
+    /// The answer with the asker's own id and question.
     pub fn answer(&self, answer: Vec<u8>) -> Output {
         self::answer(self.asker, &self.question, self.max, answer)
     }
@@ -100,6 +102,7 @@ pub(super) enum Step {
 }
 
 impl Flight {
+    /// A question under way to the servers, first one first.
     pub fn new(
         now: Instant,
         key: Option<Key>,
@@ -133,6 +136,7 @@ impl Flight {
         }
     }
 
+    /// The server that is asked now.
     pub fn server(&self) -> Option<SocketAddr> {
         self.servers.get(self.server.checked_rem(self.servers.len())?).copied()
     }
@@ -144,7 +148,8 @@ impl Flight {
         Some(self.sent.clone())
     }
 
-    pub fn deadline(&self) -> Instant {
+    /// When something has to happen next.
+    pub(crate) fn deadline(&self) -> Instant {
         let server = (self.asked + UPSTREAM_TIMEOUT).min(self.started + BUDGET);
         self.stale_at().map_or(server, |told| server.min(told))
     }
@@ -154,18 +159,19 @@ impl Flight {
         (self.stale == Some(Stale::Known)).then(|| self.started + TELL_STALE)
     }
 
-    pub fn is_time_for_stale(&self, now: Instant) -> bool {
+    pub(crate) fn is_time_for_stale(&self, now: Instant) -> bool {
         self.stale_at().is_some_and(|told| told <= now)
     }
 
-    pub fn is_server_late(&self, now: Instant) -> bool {
+    pub(crate) fn is_server_late(&self, now: Instant) -> bool {
         self.asked + UPSTREAM_TIMEOUT <= now || self.is_over(now)
     }
 
-    pub fn is_over(&self, now: Instant) -> bool {
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
         now >= self.started + BUDGET
     }
 
+    /// Whether it answers this question, by id and question section (RFC 5452 §9.1).
     pub fn is_answer(&self, bytes: &[u8]) -> bool {
         wire::answers(bytes, &self.sent) || wire::is_bare_error(bytes, &self.sent)
     }
@@ -175,7 +181,7 @@ impl Flight {
         self.sent == question
     }
 
-    pub fn next_server(&mut self) -> Step {
+    pub(crate) fn next_server(&mut self) -> Step {
         self.server += 1;
         self.over = Over::Udp;
         // Twice round: a lost datagram is more likely than a dead server.
@@ -276,14 +282,14 @@ impl Flight {
     }
 
     /// No server gave an answer: what a name brought, else SERVFAIL, or FORMERR to who may ask in simpler words.
-    pub fn give_up(&mut self) -> Vec<u8> {
+    pub(crate) fn give_up(&mut self) -> Vec<u8> {
         let code = if self.format_error { ResponseCode::FormErr } else { ResponseCode::ServFail };
         self.denial().unwrap_or_else(|| self.query.refusal(code))
     }
 
     /// Whether what is said of this type holds for all: a name that is tried in domains is tried in all of them for
     /// addresses only.
-    pub fn is_about_the_name(&self, settings: &Settings) -> bool {
+    pub(crate) fn is_about_the_name(&self, settings: &Settings) -> bool {
         self.query.is_for_an_address() || !is_searched(&self.query, settings)
     }
 }

@@ -64,18 +64,19 @@ impl Query {
         })
     }
 
+    /// The name asked for.
     pub fn name(&self) -> &Name {
         self.question.name()
     }
 
     /// The type that servers are asked for in place of the question's: whether there is such a name is asked by its IPv4
     /// addresses, where those of IPv6 are not to be passed on.
-    pub fn asked_as(&self, settings: &Settings) -> Option<RecordType> {
+    pub(crate) fn asked_as(&self, settings: &Settings) -> Option<RecordType> {
         let hidden = !settings.aaaa && self.question.query_type() == RecordType::AAAA;
         hidden.then_some(RecordType::A)
     }
 
-    pub fn is_for_an_address(&self) -> bool {
+    pub(crate) fn is_for_an_address(&self) -> bool {
         matches!(self.question.query_type(), RecordType::A | RecordType::AAAA)
     }
 
@@ -134,7 +135,7 @@ impl Query {
 
     /// The answer to the question for another type as one to ours: a name that is there has nothing of it, one that is not
     /// has nothing at all.
-    pub fn without_data(&self, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    pub(crate) fn without_data(&self, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
         if Answer::read(&bytes).code == ResponseCode::NoError {
             return Some(self.own(&[]));
         }
@@ -144,7 +145,7 @@ impl Query {
 
     /// The server's answer as the guest must see it: its own id, and the name it asked for, which leads to the
     /// one that was found by a CNAME.
-    pub fn under_its_own_name(&self, bytes: &[u8], name: Option<&Name>) -> Option<Vec<u8>> {
+    pub(crate) fn under_its_own_name(&self, bytes: &[u8], name: Option<&Name>) -> Option<Vec<u8>> {
         let Some(found) = name else {
             let mut bytes = bytes.to_vec();
             bytes.get_mut(..2)?.copy_from_slice(&self.id());
@@ -194,6 +195,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// Reads a query; what is wrong with it is in the value.
     pub fn read(bytes: &[u8]) -> Self {
         let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
         Self {

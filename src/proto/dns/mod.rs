@@ -47,13 +47,13 @@ pub use shares::{Client, Shares};
 
 /// Most questions under way at once, shared by the clients (`Shares`): one alone has half of them; more are answered
 /// SERVFAIL. Each has a socket: with those of TCP they are fewer than 1,024 descriptors.
-pub const MAX_FLIGHTS: usize = 512;
+pub(crate) const MAX_FLIGHTS: usize = 512;
 /// Octets of all who wait for answers, shared as well, and what each of them costs beside its question, here and with
 /// whoever brings the answer back.
 const MAX_WAITING: usize = 4 << 20;
 const WAITING: usize = 256;
 /// Octets of a question: nothing real is longer (RFC 6891 §6.2.5); more are answered FORMERR.
-pub const LARGEST_QUESTION: usize = 1232;
+pub(crate) const LARGEST_QUESTION: usize = 1232;
 /// A server that has not answered for this long is passed over.
 const UPSTREAM_TIMEOUT: Duration = Duration::from_millis(1200);
 /// Below the five seconds after which a stub resolver asks again.
@@ -85,6 +85,7 @@ pub struct Settings {
     pub aaaa: bool,
 }
 
+/// The transport of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
     Udp,
@@ -161,7 +162,7 @@ impl Forwarder {
     }
 
     /// New upstreams and search domains; questions under way go on as they were.
-    pub fn reconfigure(&mut self, settings: Settings) {
+    pub(crate) fn reconfigure(&mut self, settings: Settings) {
         if self.settings != settings {
             self.settings = settings;
             self.servers.forget();
@@ -197,7 +198,7 @@ impl Forwarder {
     }
 
     /// Whether there are servers and none answers: once may be a lost datagram, twice in a row is trouble.
-    pub fn is_without_servers(&self) -> bool {
+    pub(crate) fn is_without_servers(&self) -> bool {
         self.servers.are_silent(&self.settings.upstreams)
     }
 
@@ -215,7 +216,7 @@ impl Forwarder {
     }
 
     /// When `Tick` is due: a server has been silent for too long. None: nothing is under way.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.flights.values().map(Flight::deadline).min()
     }
 

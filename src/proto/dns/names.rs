@@ -23,12 +23,14 @@ pub struct Named {
     pub until: Option<Instant>,
 }
 
+/// What is known here of a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found<'a> {
     Address(Ipv4Addr),
     Name(&'a str),
 }
 
+/// Names that are answered without a server.
 #[derive(Debug, Default)]
 pub struct Names {
     of_address: HashMap<Ipv4Addr, (String, Option<Instant>)>,
@@ -36,10 +38,12 @@ pub struct Names {
 }
 
 impl Names {
+    /// Whether no client has a name.
     pub fn is_empty(&self) -> bool {
         self.of_address.is_empty()
     }
 
+    /// A lease's name, until the lease ends.
     pub fn take(&mut self, now: Instant, named: Named) {
         let Named { address, name, until } = named;
         if let Some((before, _)) = self.of_address.remove(&address) {
@@ -108,13 +112,13 @@ pub fn below(text: &str, settings: &Settings) -> Option<Vec<IpAddr>> {
 }
 
 /// Whether names below this are configured: it exists then, with nothing to say (RFC 8020 §2).
-pub fn has_names_below(text: &str, settings: &Settings) -> bool {
+pub(crate) fn has_names_below(text: &str, settings: &Settings) -> bool {
     let below = |(name, _): &(String, IpAddr)| is_below(&whole(name, settings), text);
     let wildcard = |(name, _): &(String, IpAddr)| whole(name, settings) == text || name == text;
     settings.hosts.iter().chain(&settings.below).any(below) || settings.below.iter().any(wildcard)
 }
 
-pub fn is_below(text: &str, name: &str) -> bool {
+pub(crate) fn is_below(text: &str, name: &str) -> bool {
     text.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 

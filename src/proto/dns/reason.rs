@@ -23,7 +23,7 @@ pub enum Reason {
 
 impl Reason {
     /// Whether there is an answer all the same.
-    pub fn is_answered(self) -> bool {
+    pub(crate) fn is_answered(self) -> bool {
         matches!(self, Self::Loop | Self::Busy | Self::TooLong)
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// Which name servers answer.
 #[derive(Debug, Default)]
 pub struct Servers {
     silent: BTreeMap<SocketAddr, Silent>,
@@ -22,17 +23,18 @@ struct Silent {
 
 impl Servers {
     /// In the order they are to be asked.
-    pub fn ranked(&self, servers: &[SocketAddr]) -> Vec<SocketAddr> {
+    pub(crate) fn ranked(&self, servers: &[SocketAddr]) -> Vec<SocketAddr> {
         let mut ranked = servers.to_vec();
         ranked.sort_by_key(|server| self.silent.get(server).map(|silent| silent.pause));
         ranked
     }
 
+    /// The server is in order.
     pub fn answered(&mut self, server: SocketAddr) {
         self.silent.remove(&server);
     }
 
-    pub fn was_silent(&mut self, now: Instant, server: SocketAddr) {
+    pub(crate) fn was_silent(&mut self, now: Instant, server: SocketAddr) {
         let pause = self.silent.get(&server).map_or(FIRST, |silent| (silent.pause * 2).min(LONGEST));
         self.silent.insert(server, Silent { pause, again: now + pause });
     }
@@ -51,11 +53,12 @@ impl Servers {
     }
 
     /// Whether none of them has answered the last two times it was asked.
-    pub fn are_silent(&self, servers: &[SocketAddr]) -> bool {
+    pub(crate) fn are_silent(&self, servers: &[SocketAddr]) -> bool {
         let is_silent = |server| self.silent.get(server).is_some_and(|silent| silent.pause > FIRST);
         !servers.is_empty() && servers.iter().all(is_silent)
     }
 
+    /// All servers are in order again.
     pub fn forget(&mut self) {
         self.silent.clear();
     }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 /// By address. None: all whose address may be anybody's, together.
 pub type Client = Option<IpAddr>;
 
+/// What each client holds of a common bound, in octets.
 #[derive(Debug)]
 pub struct Shares {
     all: usize,
@@ -50,6 +51,7 @@ impl Shares {
         }
     }
 
+    /// Octets that all hold.
     pub fn held(&self) -> usize {
         self.held
     }

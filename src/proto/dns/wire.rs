@@ -10,14 +10,15 @@ use super::Over;
 /// Header of a DNS message (RFC 1035 §4.1.1).
 pub const HEADER: usize = 12;
 /// What a client without EDNS takes over UDP (RFC 1035 §4.2.1), and the most that is sent that way.
-pub const MIN_UDP: usize = 512;
+pub(crate) const MIN_UDP: usize = 512;
 const MAX_UDP: usize = 4096;
 /// What servers are told that we take (RFC 6891 §6.2.5): never in fragments.
-pub const UPSTREAM_UDP: [u8; 2] = 1232u16.to_be_bytes();
+pub(crate) const UPSTREAM_UDP: [u8; 2] = 1232u16.to_be_bytes();
 /// QR and TC of the first octet of flags, AD and CD of the second.
 const QR: u8 = 0x80;
 const TC: u8 = 0x02;
 const CHECKED: u8 = 0x30;
+/// The EDNS pseudo-record's type (RFC 6891 §6.1.1).
 pub const OPT: u16 = 41;
 
 /// A question, in lower case, with the bits that make another answer of it: RD, AD, CD, EDNS, DO.
@@ -26,25 +27,26 @@ pub struct Key(pub Box<[u8]>);
 
 impl Key {
     /// That the name does not exist, whatever is asked of it (RFC 8020 §2): a type no question has.
-    pub fn of_the_name(&self) -> Self {
+    pub(crate) fn of_the_name(&self) -> Self {
         let mut key = self.clone();
         key.ask_for(0, self.marks());
         key
     }
 
     /// It becomes the question for another type, with other bits.
-    pub fn ask_for(&mut self, kind: u16, bits: u8) {
+    pub(crate) fn ask_for(&mut self, kind: u16, bits: u8) {
         if let Some([high, low, _, _, marks]) = self.0.last_chunk_mut::<5>() {
             [*high, *low] = kind.to_be_bytes();
             *marks = bits;
         }
     }
 
+    /// The question's type (RFC 1035 §3.2.2).
     pub fn kind(&self) -> u16 {
         self.0.last_chunk::<5>().map_or(0, |[high, low, ..]| u16::from_be_bytes([*high, *low]))
     }
 
-    pub fn marks(&self) -> u8 {
+    pub(crate) fn marks(&self) -> u8 {
         self.0.last().copied().unwrap_or(0)
     }
 }
@@ -116,7 +118,7 @@ impl Plain {
     }
 }
 
-pub fn within_udp(size: usize) -> usize {
+pub(crate) fn within_udp(size: usize) -> usize {
     size.clamp(MIN_UDP, MAX_UDP)
 }
 
@@ -135,7 +137,7 @@ fn are_options(bytes: &[u8]) -> bool {
 }
 
 /// Behind name, type and class of the one question: its name is never compressed.
-pub fn question_end(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn question_end(bytes: &[u8]) -> Option<usize> {
     let mut at = HEADER;
     loop {
         let length = usize::from(*bytes.get(at)?);
@@ -158,7 +160,7 @@ pub fn question_end(bytes: &[u8]) -> Option<usize> {
 const ERRORS: [u8; 4] = [1, 2, 4, 5];
 
 /// Whether these bytes are no more than an error for the message of this id. Who can forge it can forge the question too.
-pub fn is_bare_error(bytes: &[u8], sent: &[u8]) -> bool {
+pub(crate) fn is_bare_error(bytes: &[u8], sent: &[u8]) -> bool {
     let Some([id1, id2, flags, code, 0, 0, 0, 0, 0, 0, _, _]) = bytes.first_chunk::<HEADER>() else {
         return false;
     };
@@ -166,14 +168,14 @@ pub fn is_bare_error(bytes: &[u8], sent: &[u8]) -> bool {
 }
 
 /// The type of the one question becomes this one.
-pub fn set_type(bytes: &mut [u8], kind: u16) -> Option<()> {
+pub(crate) fn set_type(bytes: &mut [u8], kind: u16) -> Option<()> {
     let end = question_end(bytes)?;
     bytes.get_mut(end - 4..end - 2)?.copy_from_slice(&kind.to_be_bytes());
     Some(())
 }
 
 /// The upper eight of the twelve bits of a response code (RFC 6891 §6.1.3); 0 without EDNS.
-pub fn extended_code(records: &[(usize, Place)]) -> u32 {
+pub(crate) fn extended_code(records: &[(usize, Place)]) -> u32 {
     records.iter().find(|(_, record)| record.kind == OPT).map_or(0, |(_, record)| record.ttl >> 24)
 }
 
@@ -192,7 +194,7 @@ pub fn answers(bytes: &[u8], sent: &[u8]) -> bool {
 }
 
 /// The same answer for another who asked the same: with its id, and its question's case. False: there is no place for it.
-pub fn readdress(answer: &mut [u8], question: &[u8]) -> bool {
+pub(crate) fn readdress(answer: &mut [u8], question: &[u8]) -> bool {
     let Some(end) = question_end(question) else { return false };
     let parts = [0..2, HEADER..end];
     parts.into_iter().all(|part| match (answer.get_mut(part.clone()), question.get(part)) {
@@ -215,6 +217,7 @@ pub struct Place {
 }
 
 impl Place {
+    /// Where the next record begins.
     pub fn end(&self) -> usize {
         self.data + self.length
     }
@@ -239,7 +242,7 @@ pub fn records(bytes: &[u8]) -> Option<Vec<(usize, Place)>> {
 }
 
 /// Whether all records are there, with options where they belong.
-pub fn is_sound(bytes: &[u8]) -> bool {
+pub(crate) fn is_sound(bytes: &[u8]) -> bool {
     let options = |record: &Place| bytes.get(record.data - 2..record.end()).is_some_and(are_options);
     records(bytes).is_some_and(|all| all.iter().all(|(_, record)| record.kind != OPT || options(record)))
 }
@@ -268,7 +271,7 @@ fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// Whether the name there is the question's.
-pub fn is_the_questions(bytes: &[u8], mut at: usize) -> bool {
+pub(crate) fn is_the_questions(bytes: &[u8], mut at: usize) -> bool {
     let mut question = HEADER;
     for _ in 0..256 {
         let (Some(&length), Some(&wanted)) = (bytes.get(at), bytes.get(question)) else { return false };

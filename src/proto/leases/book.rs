@@ -9,7 +9,7 @@ use std::ops::Deref;
 use super::{ClientId, Hardware, Range, State};
 
 /// As `Entry::until`.
-pub const FOR_EVER: i64 = i64::MAX;
+pub(crate) const FOR_EVER: i64 = i64::MAX;
 /// Addresses one client is remembered with beside those it holds.
 const PAST_ADDRESSES: usize = 8;
 /// As `Entry::said`: the client is who its hardware is.
@@ -55,6 +55,7 @@ fn machine(hardware: Hardware) -> [u8; 7] {
 }
 
 impl Entry {
+    /// An entry of the address, `name` at most 255 octets.
     pub fn new(
         address: Ipv4Addr,
         client: &ClientId,
@@ -78,10 +79,12 @@ impl Entry {
         }
     }
 
+    /// The leased address.
     pub fn address(&self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.address)
     }
 
+    /// Whose it is.
     pub fn client(&self) -> Client<'_> {
         match self.said {
             NOTHING => Client::Machine(machine(self.hardware)),
@@ -89,6 +92,7 @@ impl Entry {
         }
     }
 
+    /// The client's host name.
     pub fn name(&self) -> Option<&str> {
         let from = if self.said == NOTHING { 0 } else { self.said.into() };
         let name = self.words.get(from..).and_then(|name| std::str::from_utf8(name).ok());
@@ -102,7 +106,7 @@ impl Entry {
 }
 
 #[derive(Debug, Default)]
-pub struct Book {
+pub(crate) struct Book {
     slots: Slots,
     empty: Vec<u32>,
     by_address: BTreeMap<u32, u32>,
@@ -152,7 +156,7 @@ impl Slots {
 
 impl Book {
     /// The ranges that addresses are taken from: what ended is looked up by them.
-    pub fn divide(&mut self, ranges: &[Range]) {
+    pub(crate) fn divide(&mut self, ranges: &[Range]) {
         let begin = ranges.iter().map(|range| range.first.to_bits());
         let behind = ranges.iter().filter_map(|range| range.last.to_bits().checked_add(1));
         self.bounds = begin.chain(behind).collect();
@@ -193,15 +197,16 @@ impl Book {
         self.ends.get(self.part(entry.address)).is_some_and(|ends| ends.contains(&(entry.until, slot)))
     }
 
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.by_address.len()
     }
 
-    pub fn of_address(&self, address: Ipv4Addr) -> Option<&Entry> {
+    pub(crate) fn of_address(&self, address: Ipv4Addr) -> Option<&Entry> {
         self.entry(*self.by_address.get(&address.to_bits())?)
     }
 
-    pub fn of_client(&self, client: &ClientId) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn of_client(&self, client: &ClientId) -> impl Iterator<Item = &Entry> {
         let hash = self.hasher.hash_one(&*client.0);
         let own = self.by_client.range((hash, 0)..=(hash, u32::MAX));
         own.filter_map(|(_, slot)| self.entry(*slot)).filter(move |entry| *entry.client() == *client.0)
@@ -239,7 +244,7 @@ impl Book {
         self.slots.0.iter().flatten().skip(from).take(some).flatten()
     }
 
-    pub fn next_slot(&self, from: usize, some: usize) -> Option<usize> {
+    pub(crate) fn next_slot(&self, from: usize, some: usize) -> Option<usize> {
         Some(from.saturating_add(some)).filter(|next| *next < self.slots.len())
     }
 
@@ -264,6 +269,7 @@ impl Book {
         }
     }
 
+    /// Forgets the address.
     pub fn remove(&mut self, address: Ipv4Addr) {
         let Some(slot) = self.by_address.remove(&address.to_bits()) else { return };
         let found = self.slots.at_mut(slot).and_then(Option::take);
@@ -277,14 +283,14 @@ impl Book {
     }
 
     /// Offered to somebody: not among those that ended.
-    pub fn park(&mut self, address: Ipv4Addr) {
+    pub(crate) fn park(&mut self, address: Ipv4Addr) {
         if let Some((until, slot)) = self.end_of(address) {
             self.remove_end(address.to_bits(), until, slot);
         }
     }
 
     /// Not offered any more. False when it is not known.
-    pub fn unpark(&mut self, address: Ipv4Addr) -> bool {
+    pub(crate) fn unpark(&mut self, address: Ipv4Addr) -> bool {
         let end = self.end_of(address);
         if let Some((until, slot)) = end.filter(|(until, _)| *until != FOR_EVER) {
             self.add_end(address.to_bits(), until, slot);

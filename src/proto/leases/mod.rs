@@ -31,6 +31,7 @@ pub struct Range {
 }
 
 impl Range {
+    /// Whether the address is within it, both ends included.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         (self.first..=self.last).contains(&address)
     }
@@ -41,6 +42,7 @@ impl Range {
 pub struct ClientId(pub Box<[u8]>);
 
 impl ClientId {
+    /// Client identifiers are at most 255 octets (RFC 2132 §9.14).
     pub fn new(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }
@@ -53,6 +55,7 @@ pub struct Hardware {
     pub address: MacAddr,
 }
 
+/// Of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Offered,
@@ -63,6 +66,7 @@ pub enum State {
     Declined,
 }
 
+/// An address, its client, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     pub address: Ipv4Addr,
@@ -124,12 +128,12 @@ impl Leases {
     }
 
     /// Addresses will be taken from these ranges: each looks only at its own.
-    pub fn divide(&mut self, ranges: &[Range]) {
+    pub(crate) fn divide(&mut self, ranges: &[Range]) {
         self.book.divide(ranges);
     }
 
     /// The client's address within these ranges: bound, else offered, else the one it had.
-    pub fn of_client(&self, now: Now, client: &ClientId, within: &[Range]) -> Option<Lease> {
+    pub(crate) fn of_client(&self, now: Now, client: &ClientId, within: &[Range]) -> Option<Lease> {
         let inside = |address: Ipv4Addr| within.iter().any(|range| range.contains(address));
         let time = self.time(now);
         let own = self.book.of_client(client).filter(|entry| inside(entry.address()));
@@ -144,7 +148,7 @@ impl Leases {
     }
 
     /// Who has the address, is offered it, or had it last.
-    pub fn of_address(&self, now: Now, address: Ipv4Addr) -> Option<Lease> {
+    pub(crate) fn of_address(&self, now: Now, address: Ipv4Addr) -> Option<Lease> {
         let time = self.time(now);
         let entry = self.book.of_address(address);
         let held = entry.filter(|entry| entry.holds(time)).map(|entry| self.lease(entry));
@@ -152,7 +156,7 @@ impl Leases {
     }
 
     /// Whether nobody else has the address or is offered it, and it is not in quarantine.
-    pub fn is_free_for(&self, now: Now, address: Ipv4Addr, client: &ClientId) -> bool {
+    pub(crate) fn is_free_for(&self, now: Now, address: Ipv4Addr, client: &ClientId) -> bool {
         let time = self.time(now);
         let held = self.book.of_address(address).is_some_and(|entry| {
             entry.holds(time) && (entry.state == State::Declined || *entry.client() != *client.0)
@@ -311,7 +315,7 @@ impl Leases {
     }
 
     /// The offer of this address is none any more.
-    pub fn withdraw(&mut self, address: Ipv4Addr) {
+    pub(crate) fn withdraw(&mut self, address: Ipv4Addr) {
         if let Some(offer) = self.offers.get(&address) {
             self.offered_to.remove(&offer.client);
             self.take_back(address);
@@ -332,7 +336,7 @@ impl Leases {
     }
 
     /// Nobody asks for `named` any more; who does next hears of all.
-    pub fn forget_named(&mut self) {
+    pub(crate) fn forget_named(&mut self) {
         self.named = None;
     }
 
@@ -356,6 +360,7 @@ impl Leases {
         self.book.len()
     }
 
+    /// Whether no address is leased, offered or declined.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

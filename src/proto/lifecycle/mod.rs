@@ -19,17 +19,17 @@ pub use pulse::{ASK_EVERY, CONTINUE_EVERY, ERRORS_EVERY, LASTS};
 pub use report::Report;
 
 /// Between two presses of the power button: a guest that is still booting ignores the first ones.
-pub const POWERDOWN_EVERY: Duration = Duration::from_secs(2);
+pub(crate) const POWERDOWN_EVERY: Duration = Duration::from_secs(2);
 /// An accelerator that gives up (`internal-error`) this soon after QEMU was ready gives way to the next one.
-pub const WATCH: Duration = Duration::from_secs(30);
+pub(crate) const WATCH: Duration = Duration::from_secs(30);
 /// QEMU must take commands this soon after its start; it needs some 20 ms.
-pub const READY_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Resets within this time of each other are one reboot: the firmware makes a second one itself.
 pub const REBOOT: Duration = Duration::from_secs(2);
 /// Between two runs of a guest that powers itself off: doubled from the first to the last of these.
-pub const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+pub(crate) const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// After SIGKILL we wait this long for the process to be gone, then end without it.
-pub const GIVE_UP: Duration = Duration::from_secs(5);
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(5);
 
 /// What the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +142,7 @@ struct Stop {
 }
 
 impl Lifecycle {
+    /// Nothing runs until [`Input::Start`].
     pub fn new(now: Instant, settings: Settings) -> Self {
         Self {
             settings,
@@ -185,7 +186,7 @@ impl Lifecycle {
     }
 
     /// When [`Input::Tick`] is due; None: only something that happens can change anything.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         if let Some(killed) = self.killed {
             return Some(killed + GIVE_UP);
         }

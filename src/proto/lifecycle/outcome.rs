@@ -97,7 +97,7 @@ pub enum Exit {
 impl Exit {
     /// A signal that no program causes by a fault of its own (signal(7)): somebody sent it, the kernel's killer of
     /// processes that take too much memory among them.
-    pub fn is_from_outside(self) -> bool {
+    pub(crate) fn is_from_outside(self) -> bool {
         // SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS
         matches!(self, Self::Signal(signal) if !matches!(signal, 4 | 5 | 6 | 7 | 8 | 11 | 31))
     }

@@ -99,12 +99,12 @@ fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// Makes a directory that only its owner enters. One that exists is left as it is.
-pub fn private_dir(path: &Path) -> Result<(), Error> {
+pub(crate) fn private_dir(path: &Path) -> Result<(), Error> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at("creating the directory", path))
 }
 
 /// Makes a directory for images.
-pub fn make_dir(path: &Path) -> Result<(), Error> {
+pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(at("creating the directory", path))
 }
 

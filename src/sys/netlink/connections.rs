@@ -68,16 +68,18 @@ struct Look {
 }
 
 impl Looks {
+    /// One more thing to look for; `tell` gets the count of deleted entries.
     pub fn add(&mut self, which: Which, tell: Tell) {
         self.waiting.push_back(Look { which, tell, left: None, reads: false, deleted: 0 });
     }
 
+    /// Whether there is nothing to look for.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Reads one datagram, and deletes what is to go of it.
-    pub fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         let Some(look) = self.waiting.front_mut() else { return };
         let ended = match open(&mut self.sockets) {
             Ok((reader, deleter)) => look.go_on(reader, deleter).transpose(),

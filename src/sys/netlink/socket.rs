@@ -30,6 +30,7 @@ const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLMSGERR_MSG: u16 = 1;
 const NLMSGERR_OFFS: u16 = 2;
 
+/// A netlink socket of NETLINK_NETFILTER, with buffers for large batches.
 #[derive(Debug)]
 pub struct Socket {
     netlink: Netlink,
@@ -39,6 +40,7 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// Binds in the namespace of the calling thread.
     pub fn open() -> io::Result<Self> {
         let mut netlink = Netlink::new(NETLINK_NETFILTER)?;
         netlink.bind_auto()?;
@@ -53,7 +55,7 @@ impl Socket {
     }
 
     /// The number the next message is to have.
-    pub fn next_sequence(&self) -> u32 {
+    pub(crate) fn next_sequence(&self) -> u32 {
         self.sequence
     }
 
@@ -145,7 +147,7 @@ pub struct Answer {
 }
 
 #[derive(Debug)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     pub error: io::Error,
     /// Octets from the beginning of the message to the attribute that was not liked.
     pub offset: Option<u32>,
@@ -162,6 +164,7 @@ impl Answers {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
+    /// Whether the dump's last message is in it (NLMSG_DONE).
     pub fn ended(&self) -> bool {
         matches!(self.last_kind, NLMSG_DONE | NLMSG_ERROR)
     }
@@ -171,12 +174,13 @@ impl Answers {
         self.interrupted
     }
 
+    /// The messages of the datagram, each cut at its own length.
     pub fn messages(&self) -> Messages<'_> {
         Messages(&self.bytes)
     }
 
     /// Acknowledgements and errors, in the order of the messages they answer.
-    pub fn outcomes(&self) -> impl Iterator<Item = Answer> {
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = Answer> {
         self.messages().filter_map(|message| outcome(&message))
     }
 }

@@ -21,7 +21,7 @@ const DATAGRAM_LEN: usize = 64 * 1024;
 
 /// What is heard.
 #[derive(Debug)]
-pub enum Heard {
+pub(crate) enum Heard {
     Event(Box<Event>),
     /// A transaction is done: rules known by handle may be others now.
     Changed,
@@ -29,7 +29,7 @@ pub enum Heard {
     Lost,
 }
 
-pub struct Traces {
+pub(crate) struct Traces {
     netlink: TokioSocket,
     buffer: Vec<u8>,
 }
@@ -105,7 +105,7 @@ fn only(kinds: &[u16]) -> Vec<SockFilter> {
 }
 
 /// A name for a table that nobody else has: process ids repeat between the containers of a pod.
-pub fn table_name() -> String {
+pub(crate) fn table_name() -> String {
     let mut octets = [0; 4];
     // Should the kernel have no randomness yet, the process id has to do.
     let random = rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::NONBLOCK);

@@ -137,7 +137,7 @@ impl Changes {
 
 /// That a link or an IPv4 address changed, or also a route, a rule of policy routing or forwarding.
 #[derive(Debug)]
-pub struct LinkChanges(Listener);
+pub(crate) struct LinkChanges(Listener);
 
 impl LinkChanges {
     /// Listens in the calling thread's network namespace.
@@ -148,11 +148,12 @@ impl LinkChanges {
     }
 
     /// The same for links and addresses alone: routes of a busy router are no news.
-    pub fn of_links_and_addresses() -> Result<Self, Error> {
+    pub(crate) fn of_links_and_addresses() -> Result<Self, Error> {
         let groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR];
         Listener::open(NETLINK_ROUTE, &groups, &[]).map(Self).map_err(Error::Open)
     }
 
+    /// Waits for the next change; an error ends the watch.
     pub async fn next(&mut self) -> Result<(), Error> {
         self.0.hear().await.map(drop).map_err(Error::Talk)
     }

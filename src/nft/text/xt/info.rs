@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::super::value::ipv6;
 
 /// What an extension is told, and by which rule.
-pub struct Info<'a> {
+pub(crate) struct Info<'a> {
     pub bytes: &'a [u8],
     pub revision: u32,
     pub ip6: bool,

@@ -53,6 +53,7 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl<'a> Client<'a> {
+    /// One client for all tries: TLS roots and proxies are read once.
     pub fn new(request: &super::Request<'a>, runtime: &'a Runtime) -> Result<Self, Error> {
         let tls = TlsConnector::from(Arc::new(trust::config(request.ca_file)?));
         let (proxies, timing) = (request.proxies, request.timing);
@@ -230,7 +231,7 @@ fn passes(status: u16) -> bool {
 
 impl Answer<'_> {
     /// Of one that is not what was asked for.
-    pub fn bad_status(self) -> End {
+    pub(crate) fn bad_status(self) -> End {
         match self.status.as_u16() {
             status if passes(status) => {
                 End::Broken(io::Error::other(format!("the server answered {status}"))).on(&self.route)

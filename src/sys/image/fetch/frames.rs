@@ -18,6 +18,7 @@ enum Member<R> {
 }
 
 impl<R: BufRead> Gzip<R> {
+    /// Reads zstd frames one after another.
     pub fn new(source: R) -> Self {
         Self { state: Member::Inside(GzDecoder::new(source)) }
     }

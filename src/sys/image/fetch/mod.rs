@@ -56,6 +56,7 @@ pub struct Request<'a> {
     pub access: Access<'a>,
 }
 
+/// Where the octets come from.
 #[derive(Debug, Clone, Copy)]
 pub enum Origin<'a> {
     Url(&'a Url),

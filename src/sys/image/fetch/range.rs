@@ -12,7 +12,7 @@ pub struct Resume {
 }
 
 impl Resume {
-    pub const NOTHING: Self = Self { have: 0, validator: None, total: None };
+    pub(crate) const NOTHING: Self = Self { have: 0, validator: None, total: None };
 
     /// Of a part of so many octets, by the note beside it: fingerprint of the URL, validator, boot, length of the whole
     /// where one was told. Only what is known to be of this URL, and to be all there, is taken up.

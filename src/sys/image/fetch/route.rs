@@ -16,6 +16,7 @@ use crate::config::{Proxy, Url};
 
 pub(super) const USER_AGENT: &str = concat!("berth/", env!("CARGO_PKG_VERSION"));
 
+/// A GET, which has no body.
 pub type Exchange = Request<Empty<Bytes>>;
 
 /// Where a request goes, and on whose behalf.
@@ -34,6 +35,7 @@ pub(super) struct Shown {
 }
 
 impl Route<'_> {
+    /// The URL without its secrets.
     pub fn shown(&self) -> Shown {
         let Self { first, url, proxy } = self;
         let redirected = if first == url { String::new() } else { format!("redirected to {url}: ") };
@@ -41,10 +43,12 @@ impl Route<'_> {
         Shown { url: first.to_string(), via: redirected + &by }
     }
 
+    /// An end that trying again cannot mend.
     pub fn refused(&self, why: impl fmt::Display) -> End {
         refused(self.shown(), why)
     }
 
+    /// An end after which trying again may help.
     pub fn broken(&self, error: &io::Error) -> End {
         End::Broken(io::Error::new(error.kind(), causes(error))).on(&self.shown())
     }

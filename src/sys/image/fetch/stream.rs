@@ -50,6 +50,7 @@ impl Hash {
 }
 
 impl<'a> Stream<'a> {
+    /// Hashes what is read, and refuses more than `total` octets.
     pub fn new(inner: Box<dyn Read + 'a>, total: Option<u64>, checksum: Option<&Checksum>) -> Self {
         Self { inner, hash: checksum.map(Hash::new), done: 0, total, head: Vec::new(), served: 0 }
     }
@@ -79,7 +80,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Reads the beginning without consuming it.
-    pub fn peek(&mut self) -> io::Result<&[u8]> {
+    pub(crate) fn peek(&mut self) -> io::Result<&[u8]> {
         let mut buffer = vec![0; HEAD];
         while self.head.len() < HEAD {
             let want = HEAD - self.head.len();

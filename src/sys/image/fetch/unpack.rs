@@ -9,6 +9,7 @@ use super::frames::{Gzip, Zstd};
 use super::stream::Stream;
 use super::{End, Error, Progress, Request, at};
 
+/// How an image is compressed, by its first octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
     Gzip,

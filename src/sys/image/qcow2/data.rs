@@ -13,7 +13,7 @@ const ZERO: u64 = 1 << 0;
 
 impl Header {
     /// The first octets of the disk, or all of a smaller one. Clusters compressed with zstd and extended L2 entries are an error.
-    pub fn head_of_disk<R: ReadAt + ?Sized>(&self, image: &R, octets: u64) -> Result<Vec<u8>, Fault> {
+    pub(crate) fn head_of_disk<R: ReadAt + ?Sized>(&self, image: &R, octets: u64) -> Result<Vec<u8>, Fault> {
         if self.incompatible & incompatible::COMPRESSION != 0 || self.extended_l2() || self.has_data_file() {
             return bad("a qcow2 image that only QEMU reads");
         }

@@ -15,16 +15,17 @@ pub use tables::{check_l1, check_tables};
 
 use read::{Fields, bad, read};
 
+/// The first four octets (QEMU, docs/interop/qcow2.txt).
 pub const MAGIC: [u8; 4] = *b"QFI\xfb";
 
 /// Bits of `incompatible_features`.
 mod incompatible {
-    pub const DIRTY: u64 = 1 << 0;
-    pub const CORRUPT: u64 = 1 << 1;
-    pub const DATA_FILE: u64 = 1 << 2;
-    pub const COMPRESSION: u64 = 1 << 3;
-    pub const EXTENDED_L2: u64 = 1 << 4;
-    pub const KNOWN: u64 = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2;
+    pub(crate) const DIRTY: u64 = 1 << 0;
+    pub(crate) const CORRUPT: u64 = 1 << 1;
+    pub(crate) const DATA_FILE: u64 = 1 << 2;
+    pub(crate) const COMPRESSION: u64 = 1 << 3;
+    pub(crate) const EXTENDED_L2: u64 = 1 << 4;
+    pub(crate) const KNOWN: u64 = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2;
 }
 
 /// `autoclear_features`: the bitmaps extension is consistent.
@@ -232,7 +233,7 @@ impl Header {
     }
 
     /// The method, when QEMU needs a key to read the image.
-    pub fn encryption(&self) -> Option<&'static str> {
+    pub(crate) fn encryption(&self) -> Option<&'static str> {
         match self.encryption {
             0 => None,
             2 => Some("LUKS"),
@@ -240,7 +241,7 @@ impl Header {
         }
     }
 
-    pub fn has_data_file(&self) -> bool {
+    pub(crate) fn has_data_file(&self) -> bool {
         self.incompatible & incompatible::DATA_FILE != 0
     }
 
@@ -251,7 +252,7 @@ impl Header {
     }
 
     /// The format of the backing file, as QEMU names it.
-    pub fn backing_format<R: ReadAt + ?Sized>(&self, image: &R) -> Result<Option<String>, Fault> {
+    pub(crate) fn backing_format<R: ReadAt + ?Sized>(&self, image: &R) -> Result<Option<String>, Fault> {
         let name = self.extension(image, BACKING_FORMAT, 16)?;
         Ok(name.map(|name| String::from_utf8_lossy(&name).into_owned()))
     }
@@ -273,7 +274,7 @@ impl Header {
 
     /// Where the L1 table is, if it is where a new image of 64 KiB clusters has it: behind the header, the refcount table
     /// and a refcount block.
-    pub fn l1_of_new(&self) -> Option<Range<u64>> {
+    pub(crate) fn l1_of_new(&self) -> Option<Range<u64>> {
         let is_new = self.cluster_bits == 16
             && self.refcounts.offset == self.cluster()
             && self.l1.offset == 3 * self.cluster()
@@ -285,6 +286,7 @@ impl Header {
         self.incompatible & incompatible::EXTENDED_L2 != 0
     }
 
+    /// Octets of a cluster: 512 to 2 MiB.
     pub fn cluster(&self) -> u64 {
         1 << self.cluster_bits
     }

@@ -68,15 +68,18 @@ pub(super) fn bad<T>(what: impl Into<String>) -> Result<T, Fault> {
 pub(super) struct Fields<'a>(pub &'a [u8]);
 
 impl Fields<'_> {
+    /// None beyond the end.
     pub fn u8(&self, offset: usize) -> Option<u8> {
         self.0.get(offset).copied()
     }
 
+    /// Big-endian; 0 beyond the end.
     pub fn u32(&self, offset: usize) -> u32 {
         let field = self.0.get(offset..offset + 4).and_then(|field| field.try_into().ok());
         field.map_or(0, u32::from_be_bytes)
     }
 
+    /// Big-endian; 0 beyond the end.
     pub fn u64(&self, offset: usize) -> u64 {
         let field = self.0.get(offset..offset + 8).and_then(|field| field.try_into().ok());
         field.map_or(0, u64::from_be_bytes)
