@@ -34,7 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     match responder.answer(now(), &datagram) {
         Ok(Some(reply)) => {
             let message = Message::decode(&mut Decoder::new(&reply.payload))?;
-            writeln!(out, "to {:?}, {} octets:\n{message}", reply.destination, reply.payload.len())?;
+            writeln!(
+                out,
+                "to {:?}, {} octets:\n{message}",
+                reply.destination,
+                reply.payload.len()
+            )?;
         }
         Ok(None) => writeln!(out, "no answer is due")?,
         // What a client sends is data, never an error.

@@ -92,7 +92,10 @@ async fn blocking<T: Send + 'static>(
         let what = what.display().to_string();
         let panic = error.try_into_panic().ok();
         let text = panic.as_ref().and_then(|panic| {
-            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied())
+            panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or(panic.downcast_ref::<&str>().copied())
         });
         Err(Error::Panicked { what, why: text.unwrap_or("a task ended unexpectedly").to_owned() })
     })
@@ -202,7 +205,9 @@ fn has_base(disk: &Path, base: &Path, access: Access<'_>) -> Result<bool, Error>
 
 /// Whether [`fetch`] is needed, and will take long.
 pub async fn has_to_fetch(plan: &DiskPlan) -> Result<bool, Error> {
-    let Root::Overlay { path, base, fetch: Some(_), .. } = plan.root.clone() else { return Ok(false) };
+    let Root::Overlay { path, base, fetch: Some(_), .. } = plan.root.clone() else {
+        return Ok(false);
+    };
     let files = Files::of(plan);
     blocking(&base.clone(), move || Ok(!has_base(&path, &base, files.access())?)).await
 }
@@ -210,7 +215,9 @@ pub async fn has_to_fetch(plan: &DiskPlan) -> Result<bool, Error> {
 /// What may take long, and must be done before the pod's address is mapped, since a download under way would lose its
 /// answers to the guest.
 pub async fn fetch(plan: &DiskPlan, held: &Held) -> Result<(), Error> {
-    let Root::Overlay { path, base, fetch: Some(fetch), .. } = plan.root.clone() else { return Ok(()) };
+    let Root::Overlay { path, base, fetch: Some(fetch), .. } = plan.root.clone() else {
+        return Ok(());
+    };
     let (group, files) = (held.group, Files::of(plan));
     blocking(&base.clone(), move || {
         join(group);
@@ -288,7 +295,9 @@ fn root(root: &Root, files: &Files) -> Result<Option<(PathBuf, Format)>, Error> 
     for note in &overlay.notes {
         tracing::warn!("{note}");
     }
-    if let Some(wanted) = size_bytes.filter(|wanted| wanted.next_multiple_of(512) < overlay.size_bytes) {
+    if let Some(wanted) =
+        size_bytes.filter(|wanted| wanted.next_multiple_of(512) < overlay.size_bytes)
+    {
         tracing::warn!(disk = %path.display(), wanted, size_bytes = overlay.size_bytes,
             "BERTH_DISK_SIZE is less than the disk has: a disk is never shrunk");
     }
@@ -363,7 +372,10 @@ pub async fn routes(plan: &RoutePlan, links: &Links) -> Result<Vec<String>, Erro
             Err(error) => {
                 let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
                 let why = crate::exit::error_chain(&error);
-                lost.push(format!("the guest does not reach {} ({name}): {why}", networks.join(", ")));
+                lost.push(format!(
+                    "the guest does not reach {} ({name}): {why}",
+                    networks.join(", ")
+                ));
             }
         }
     }
@@ -381,7 +393,8 @@ pub(crate) async fn way_out(plan: &NetPlan, bridge: u32, links: &Links) -> Resul
         mark: 0,
     };
     if let Route::To { .. } = route::answer(links.handle(), &question(pod, None)).await?
-        && let Route::None(why) = route::answer(links.handle(), &question(guest, Some(bridge))).await?
+        && let Route::None(why) =
+            route::answer(links.handle(), &question(guest, Some(bridge))).await?
     {
         return Err(Error::NoWayOut { guest, pod, why });
     }

@@ -206,7 +206,10 @@ impl Command {
             | Self::Plan { .. }
             | Self::Serve(_)
             | Self::Check { .. } => true,
-            Self::Status { .. } | Self::Validate { .. } | Self::Leases { .. } | Self::Inspect { .. } => false,
+            Self::Status { .. }
+            | Self::Validate { .. }
+            | Self::Leases { .. }
+            | Self::Inspect { .. } => false,
         }
     }
 
@@ -260,8 +263,12 @@ fn parse_in(
         Some(Verb::Status { state_dir, alive, output }) => {
             (Log::default(), Command::Status { state_dir, alive, output })
         }
-        Some(Verb::Validate { files, output }) => (Log::default(), Command::Validate { files, output }),
-        Some(Verb::Leases { lease_file, output }) => (Log::default(), Command::Leases { lease_file, output }),
+        Some(Verb::Validate { files, output }) => {
+            (Log::default(), Command::Validate { files, output })
+        }
+        Some(Verb::Leases { lease_file, output }) => {
+            (Log::default(), Command::Leases { lease_file, output })
+        }
         Some(Verb::Nft { place, log, verb: nft::Nft::Check(options) }) => {
             (log, Command::Check { place, options })
         }
@@ -286,8 +293,9 @@ fn run(Common { options, log }: Common) -> Request {
 
 /// Under the seed's name there are no flags: everything is QEMU's.
 fn as_seed(mut args: Vec<OsString>) -> Vec<OsString> {
-    let seed =
-        args.first().is_some_and(|name| Path::new(name).file_name().is_some_and(|name| name == "startvm.sh"));
+    let seed = args
+        .first()
+        .is_some_and(|name| Path::new(name).file_name().is_some_and(|name| name == "startvm.sh"));
     if seed {
         args.insert(1, "--".into());
     }
@@ -299,7 +307,9 @@ mod tests {
     use super::*;
 
     fn command(words: &[&str]) -> Command {
-        match parse(words.iter().map(OsString::from)).unwrap_or_else(|error| panic!("{words:?}: {error}")) {
+        match parse(words.iter().map(OsString::from))
+            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        {
             Request::Verb { command, .. } => command,
             other => panic!("{other:?}"),
         }
@@ -320,7 +330,8 @@ mod tests {
     /// `berth run URL`, for `--img-source URL`, printed the password.
     #[test]
     fn a_url_in_the_wrong_place_is_masked_in_the_usage_error() {
-        let said = |words: &[&str]| parse(words.iter().map(OsString::from)).expect_err("no command");
+        let said =
+            |words: &[&str]| parse(words.iter().map(OsString::from)).expect_err("no command");
         for url in ["http://me:hunter2@h/x?hunter2", "me:hunter2@h", "http://h/x?hunter2"] {
             let (unknown, value) = (format!("--proxy={url}"), format!("--log-format={url}"));
             for words in [
@@ -348,7 +359,10 @@ mod tests {
 
     #[test]
     fn under_the_seeds_name_every_argument_is_qemus() {
-        assert_eq!(qemu_args(&["/startvm.sh", "-cpu", "qemu64", "--help"]), ["-cpu", "qemu64", "--help"]);
+        assert_eq!(
+            qemu_args(&["/startvm.sh", "-cpu", "qemu64", "--help"]),
+            ["-cpu", "qemu64", "--help"]
+        );
         assert!(qemu_args(&["/startvm.sh"]).is_empty());
     }
 
@@ -401,8 +415,9 @@ mod tests {
 
     #[test]
     fn other_verbs_help_and_mistakes_are_not_taken_for_run() {
-        let said =
-            |words: &[&str]| parse(words.iter().map(OsString::from)).expect_err("no command").to_string();
+        let said = |words: &[&str]| {
+            parse(words.iter().map(OsString::from)).expect_err("no command").to_string()
+        };
         assert!(said(&["berth", "--help"]).contains("selftest"));
         assert!(said(&["berth", "run", "--help"]).contains("berth run"));
         assert!(said(&["berth", "run", "--vcpu"]).contains("--vcpu"));
@@ -418,7 +433,8 @@ mod tests {
         for line in joined.lines().filter_map(|line| line.strip_prefix("  berth ")) {
             // Two blanks, or a shell's redirection, end the words.
             let line = line.trim_start().split(" >").next().unwrap_or_default();
-            let words: Vec<&str> = line.split("   ").next().unwrap_or_default().split_whitespace().collect();
+            let words: Vec<&str> =
+                line.split("   ").next().unwrap_or_default().split_whitespace().collect();
             found.push(words.join(" "));
         }
         command.get_subcommands().for_each(|command| examples(command, found));

@@ -57,8 +57,13 @@ const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urand
 const KVM: &str = "/dev/kvm";
 
 /// Where a resolv.conf may lead later: where systems keep theirs. Not the whole of /run, which holds a pod's secrets.
-const RESOLV_CONFS: [&str; 5] =
-    ["/etc/resolv.conf", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/connman"];
+const RESOLV_CONFS: [&str; 5] = [
+    "/etc/resolv.conf",
+    "/run/systemd/resolve",
+    "/run/resolvconf",
+    "/run/NetworkManager",
+    "/run/connman",
+];
 
 /// Of Landlock, by the version that has it.
 const LANDLOCK: [(u32, &str, &str); 5] = [
@@ -94,7 +99,9 @@ pub fn begin() -> Vec<String> {
         ("PR_SET_NO_NEW_PRIVS", privilege::no_new_privileges()),
     ];
     let failed = |(what, done): (&str, io::Result<()>)| {
-        done.err().map(|error| format!("{what} refused ({error}): berth is confined less than it could be"))
+        done.err().map(|error| {
+            format!("{what} refused ({error}): berth is confined less than it could be")
+        })
     };
     let failed: Vec<String> = steps.into_iter().filter_map(failed).collect();
     failed.iter().for_each(|failed| remember(failed));
@@ -109,7 +116,8 @@ fn lacking() -> impl Iterator<Item = String> {
         .filter(|(since, ..)| version < *since)
         .map(|(_, linux, what)| format!("{what} (Linux {linux})"))
         .collect();
-    let landlock = (!lacks.is_empty()).then(|| format!("Landlock is not whole here: {}", lacks.join(", ")));
+    let landlock =
+        (!lacks.is_empty()).then(|| format!("Landlock is not whole here: {}", lacks.join(", ")));
     let filters = (!ffi::has_filters())
         .then(|| "this kernel has no filters of system calls (CONFIG_SECCOMP_FILTER)".to_owned());
     landlock.into_iter().chain(filters)
@@ -158,9 +166,9 @@ fn of_qemu(plan: &MachinePlan) -> Allowed {
 fn installation(program: &Path) -> Vec<PathBuf> {
     let real = program.canonicalize().unwrap_or_else(|_| program.to_owned());
     let bin = real.parent().filter(|dir| dir.ends_with("bin"));
-    let prefix = bin
-        .and_then(Path::parent)
-        .filter(|prefix| prefix.components().any(|component| matches!(component, Component::Normal(_))));
+    let prefix = bin.and_then(Path::parent).filter(|prefix| {
+        prefix.components().any(|component| matches!(component, Component::Normal(_)))
+    });
     prefix.map(Path::to_owned).into_iter().chain([real.clone()]).collect()
 }
 
@@ -172,9 +180,12 @@ pub fn ourselves(plan: Option<&MachinePlan>) -> Option<String> {
         Some(_) => &[REFUSED],
         None => &[REFUSED, EXECUTES],
     };
-    let bound = filter(refused).and_then(|filter| filter.iter().try_for_each(syscalls::restrict_all));
+    let bound =
+        filter(refused).and_then(|filter| filter.iter().try_for_each(syscalls::restrict_all));
     let failed = bound.err().map(|error| {
-        format!("a filter of system calls refused ({error}): berth is confined less than it could be")
+        format!(
+            "a filter of system calls refused ({error}): berth is confined less than it could be"
+        )
     });
     failed.inspect(|failed| remember(failed))
 }
@@ -195,7 +206,8 @@ pub fn packets_to(resolv_conf: Option<&Path>, lease_file: Option<&Path>) -> io::
 
 fn keep_only(resolv_conf: Option<&Path>, lease_file: Option<&Path>) -> io::Result<()> {
     let system = RESOLV_CONFS.iter().map(PathBuf::from);
-    let read = resolv_conf.into_iter().flat_map(|file| places(file).into_iter().chain(system.clone()));
+    let read =
+        resolv_conf.into_iter().flat_map(|file| places(file).into_iter().chain(system.clone()));
     let leases: Vec<PathBuf> = lease_file.into_iter().flat_map(places).collect();
     let above: Vec<PathBuf> = leases.iter().filter_map(|dir| above(dir)).collect();
     let written = leases.into_iter().chain(above);
@@ -302,7 +314,11 @@ const NAMESPACES: u32 = 0x7e02_0000;
 const QEMUS: &[Refused] = &[
     // Of its tap, which outlives it, it sets offloads and the like. Owner, group, persistence, hardware address, and which
     // tap it is are berth's. What it opens itself is Landlock's.
-    Refused::With(libc::SYS_ioctl, 1, &[TUNSETOWNER, TUNSETGROUP, TUNSETPERSIST, TUNSETIFF, SIOCSIFHWADDR]),
+    Refused::With(
+        libc::SYS_ioctl,
+        1,
+        &[TUNSETOWNER, TUNSETGROUP, TUNSETPERSIST, TUNSETIFF, SIOCSIFHWADDR],
+    ),
     // Its sockets are VNC's: TCP, bound to the port that Landlock leaves it, waiting for others. MPTCP and SCTP are not seen
     // by Landlock, nor are UNIX sockets in the file system.
     Refused::Unless(libc::SYS_socket, 0, &[INET, INET6]),
@@ -371,7 +387,8 @@ const TCP: u32 = 6;
 const FASTOPEN: u32 = 0x2000_0000;
 /// To name servers.
 const NAME_SERVICE: &[Refused] = &[Refused::Unless(libc::SYS_socket, 0, &[INET, INET6])];
-const EXECUTES: &[Refused] = &[Refused::Always(libc::SYS_execve), Refused::Always(libc::SYS_execveat)];
+const EXECUTES: &[Refused] =
+    &[Refused::Always(libc::SYS_execve), Refused::Always(libc::SYS_execveat)];
 
 #[cfg(test)]
 mod tests {
@@ -398,7 +415,10 @@ mod tests {
     #[test]
     fn an_installation_is_its_prefix_and_never_the_root() {
         let of = |program: &str| installation(Path::new(program));
-        assert_eq!(of("/opt/no-such/bin/qemu"), ["/opt/no-such", "/opt/no-such/bin/qemu"].map(PathBuf::from));
+        assert_eq!(
+            of("/opt/no-such/bin/qemu"),
+            ["/opt/no-such", "/opt/no-such/bin/qemu"].map(PathBuf::from)
+        );
         assert_eq!(of("/no-such/qemu"), [PathBuf::from("/no-such/qemu")]);
         assert_eq!(of("/bin/no-such"), [PathBuf::from("/bin/no-such")]);
     }

@@ -110,11 +110,14 @@ impl NameServer {
         }
         let scope = match (address, zone) {
             (IpAddr::V6(address), Some(zone)) if address.is_unicast_link_local() => {
-                let index = zone.parse().ok().or_else(|| index_of(zone)).filter(|index| *index != 0);
+                let index =
+                    zone.parse().ok().or_else(|| index_of(zone)).filter(|index| *index != 0);
                 index.ok_or_else(|| format!("a link-local name server, and no interface {zone}"))?
             }
             (IpAddr::V6(address), None) if address.is_unicast_link_local() => {
-                return Err("a link-local name server without its interface, as in fe80::1%eth0".to_owned());
+                return Err(
+                    "a link-local name server without its interface, as in fe80::1%eth0".to_owned()
+                );
             }
             _ => 0,
         };
@@ -316,15 +319,19 @@ mod tests {
             "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n",
         );
         assert_eq!(resolver.nameservers, [IpAddr::from([10, 96, 0, 10]).into()]);
-        assert_eq!(resolver.search, ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+        assert_eq!(
+            resolver.search,
+            ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]
+        );
         assert_eq!((resolver.ndots, resolver.skipped.len()), (5, 0));
     }
 
     /// The seed joined only the first two and its dnsmasq then refused to start.
     #[test]
     fn three_name_servers_tabs_and_ipv6_are_all_kept() {
-        let resolver =
-            parse("nameserver\t1.1.1.1\nnameserver  2.2.2.2 \n nameserver 3.3.3.3\nnameserver fd00::a\n");
+        let resolver = parse(
+            "nameserver\t1.1.1.1\nnameserver  2.2.2.2 \n nameserver 3.3.3.3\nnameserver fd00::a\n",
+        );
         assert_eq!(resolver.nameservers.len(), 4);
         assert!(resolver.skipped.is_empty(), "{:?}", resolver.skipped);
     }
@@ -337,8 +344,9 @@ mod tests {
 
     #[test]
     fn the_last_search_wins_and_comments_are_nothing() {
-        let resolver =
-            parse("# search a.b\nsearch one.example\n;x\nsearch Two.Example. # three\ndomain four.example\n");
+        let resolver = parse(
+            "# search a.b\nsearch one.example\n;x\nsearch Two.Example. # three\ndomain four.example\n",
+        );
         assert_eq!(resolver.search, ["four.example"]);
         assert_eq!(parse("search Two.Example. # three").search, ["two.example"]);
     }
@@ -346,8 +354,10 @@ mod tests {
     /// One odd search domain crashed a launcher of this kind.
     #[test]
     fn odd_search_domains_are_skipped_and_named() {
-        let resolver =
-            parse(&format!("search DHCP good.example 10.0.0.1 a..b {} -x_y.z é.example", "l".repeat(64)));
+        let resolver = parse(&format!(
+            "search DHCP good.example 10.0.0.1 a..b {} -x_y.z é.example",
+            "l".repeat(64)
+        ));
         assert_eq!(resolver.search, ["dhcp", "good.example", "-x_y.z"]);
         assert_eq!(resolver.skipped.len(), 4, "{:?}", resolver.skipped);
     }
@@ -401,9 +411,13 @@ mod tests {
     /// As `printf '%s\\n' … | LC_ALL=C sort -d` prints them.
     #[test]
     fn extra_disks_come_in_dictionary_order() {
-        let mut paths = ["/volumes/b/1.img", "/volumes/a-2.img", "/volumes/a1.img", "/volumes/a/1.img"];
+        let mut paths =
+            ["/volumes/b/1.img", "/volumes/a-2.img", "/volumes/a1.img", "/volumes/a/1.img"];
         paths.sort_by(|a, b| dictionary_order(a.as_bytes(), b.as_bytes()));
-        assert_eq!(paths, ["/volumes/a/1.img", "/volumes/a1.img", "/volumes/a-2.img", "/volumes/b/1.img"]);
+        assert_eq!(
+            paths,
+            ["/volumes/a/1.img", "/volumes/a1.img", "/volumes/a-2.img", "/volumes/b/1.img"]
+        );
     }
 
     proptest::proptest! {

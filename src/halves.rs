@@ -37,7 +37,9 @@ const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
 pub enum Error {
     #[error("another `berth net` serves {0} in this network namespace: end it first")]
     Taken(IfName),
-    #[error("process {pid} of uid {uid}, which is no `berth net`, holds the socket of {tap}: end it")]
+    #[error(
+        "process {pid} of uid {uid}, which is no `berth net`, holds the socket of {tap}: end it"
+    )]
     Squatted { tap: IfName, pid: i32, uid: u32 },
     #[error("listening for the half with the guest")]
     Listen(#[source] io::Error),
@@ -67,9 +69,11 @@ pub async fn listen(tap: &IfName) -> Result<UnixListener, Error> {
 
 async fn holder(tap: &IfName) -> Error {
     match UnixStream::connect(name_of(tap)).await.and_then(|stream| stream.peer_cred()) {
-        Ok(peer) if !is_ours(peer.uid()) => {
-            Error::Squatted { tap: tap.clone(), pid: peer.pid().unwrap_or_default(), uid: peer.uid() }
-        }
+        Ok(peer) if !is_ours(peer.uid()) => Error::Squatted {
+            tap: tap.clone(),
+            pid: peer.pid().unwrap_or_default(),
+            uid: peer.uid(),
+        },
         _ => Error::Taken(tap.clone()),
     }
 }
@@ -238,7 +242,8 @@ mod tests {
         let _telling = tokio::spawn(serve(listen(&tap).await.unwrap(), network_rx));
         let (to, mut heard) = watch::channel(None);
         let following = tokio::spawn(follow(tap.clone(), ours, to));
-        let believed = timeout(RECONNECT_INTERVAL * 3, heard.wait_for(Option::is_some)).await.is_ok();
+        let believed =
+            timeout(RECONNECT_INTERVAL * 3, heard.wait_for(Option::is_some)).await.is_ok();
         assert_eq!(believed, ours == 0);
         following.abort();
     }
@@ -272,14 +277,20 @@ mod tests {
     async fn one_that_hangs_is_none_and_one_with_nothing_new_is_one() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let (to, heard) = watch::channel(None);
-        theirs.write_all(&[&serde_json::to_vec(&network(1)).unwrap()[..], b"\n"].concat()).await.unwrap();
+        theirs
+            .write_all(&[&serde_json::to_vec(&network(1)).unwrap()[..], b"\n"].concat())
+            .await
+            .unwrap();
         timeout(SILENCE * 2, listen_to(ours, &to)).await.expect("it was given up");
         assert_eq!(*heard.borrow(), Some(network(1)), "it was heard before");
 
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (_network, network_rx) = watch::channel(network(2));
         let telling = tokio::spawn(serve_one(theirs, network_rx));
-        assert!(timeout(SILENCE * 4, listen_to(ours, &to)).await.is_err(), "it says so from time to time");
+        assert!(
+            timeout(SILENCE * 4, listen_to(ours, &to)).await.is_err(),
+            "it says so from time to time"
+        );
         telling.abort();
     }
 

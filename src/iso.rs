@@ -9,7 +9,9 @@ mod tree;
 
 use serde::Serialize;
 
-use record::{Names, descriptor, directory, directory_bytes, extension_record, path_table, path_table_bytes};
+use record::{
+    Names, descriptor, directory, directory_bytes, extension_record, path_table, path_table_bytes,
+};
 use tree::Tree;
 
 /// What goes into an image.
@@ -89,7 +91,8 @@ impl Volume {
         self.descriptors(&mut image, &tree, &layout);
         for (names, extents) in [(Names::Iso, &layout.iso), (Names::Joliet, &layout.joliet)] {
             for (number, extent) in extents.iter().enumerate() {
-                let bytes = directory(&tree, number, names, extents, &layout.files, layout.extension);
+                let bytes =
+                    directory(&tree, number, names, extents, &layout.files, layout.extension);
                 image.put(extent.sector as usize, &bytes);
             }
         }
@@ -107,8 +110,12 @@ impl Volume {
             (17, Names::Joliet, &layout.joliet, joliet_l, joliet_m),
         ] {
             let size = path_table_bytes(tree, names);
-            image.put(sector, &descriptor(names, &self.label, layout.end, size, [little, big], extents));
-            image.put(little, &path_table(tree, names, extents, u32::to_le_bytes, u16::to_le_bytes));
+            image.put(
+                sector,
+                &descriptor(names, &self.label, layout.end, size, [little, big], extents),
+            );
+            image
+                .put(little, &path_table(tree, names, extents, u32::to_le_bytes, u16::to_le_bytes));
             image.put(big, &path_table(tree, names, extents, u32::to_be_bytes, u16::to_be_bytes));
         }
         image.put(18, b"\xffCD001\x01");
@@ -138,9 +145,12 @@ impl Layout {
         let iso_table = path_table_bytes(tree, Names::Iso);
         let joliet_table = path_table_bytes(tree, Names::Joliet);
         let tables = [take(iso_table), take(iso_table), take(joliet_table), take(joliet_table)];
-        let mut extent = |bytes: usize| Extent { sector: number(take(bytes)), bytes: number(bytes) };
+        let mut extent =
+            |bytes: usize| Extent { sector: number(take(bytes)), bytes: number(bytes) };
         let mut directories = |names| -> Vec<Extent> {
-            (0..tree.directories.len()).map(|number| extent(directory_bytes(tree, number, names))).collect()
+            (0..tree.directories.len())
+                .map(|number| extent(directory_bytes(tree, number, names)))
+                .collect()
         };
         let iso = directories(Names::Iso);
         let joliet = directories(Names::Joliet);
@@ -191,10 +201,23 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        for path in
-            ["", "/a", "a//b", "a/../b", ".", "a/", &"n".repeat(101), &"é".repeat(65), "\u{1f600}", "nul\0"]
-        {
-            assert_eq!(volume(vec![file(path, b"")]).image(), Err(Error::Path(path.into())), "{path:?}");
+        for path in [
+            "",
+            "/a",
+            "a//b",
+            "a/../b",
+            ".",
+            "a/",
+            &"n".repeat(101),
+            &"é".repeat(65),
+            "\u{1f600}",
+            "nul\0",
+        ] {
+            assert_eq!(
+                volume(vec![file(path, b"")]).image(),
+                Err(Error::Path(path.into())),
+                "{path:?}"
+            );
         }
         for twice in [
             vec![file("a", b""), file("a", b"")],

@@ -98,7 +98,11 @@ struct State {
 
 impl Queue {
     /// Begins to write, on a thread that begins with `begin`. `on_lost` is called on the thread that writes when it goes on after lines were lost, and may log.
-    pub fn start(output: impl Write + Send + 'static, on_lost: fn(u64), begin: fn()) -> io::Result<Self> {
+    pub fn start(
+        output: impl Write + Send + 'static,
+        on_lost: fn(u64),
+        begin: fn(),
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let queue = Self(shared.clone());
         std::thread::Builder::new().name("log".to_owned()).spawn(move || {
@@ -126,7 +130,10 @@ impl Write for Queue {
         let mut state = self.0.lock();
         if self.0.writer.get() == Some(&std::thread::current().id()) {
             state.notice.extend_from_slice(line);
-        } else if state.lost > 0 || state.closed || state.waiting.len() + line.len() > MAX_WAITING_BYTES {
+        } else if state.lost > 0
+            || state.closed
+            || state.waiting.len() + line.len() > MAX_WAITING_BYTES
+        {
             // Once one is lost, all are until the queue is empty: the gap has one place.
             state.lost += 1;
         } else {
@@ -155,7 +162,8 @@ impl Shared {
                 // A full volume, or a reader that is gone: either may be over next time.
                 Err(_) => {
                     lost += after
-                        + u64::try_from(lines.iter().filter(|octet| **octet == b'\n').count()).unwrap_or(0);
+                        + u64::try_from(lines.iter().filter(|octet| **octet == b'\n').count())
+                            .unwrap_or(0);
                     continue;
                 }
             }
@@ -173,7 +181,8 @@ impl Shared {
         state.writing = false;
         self.changed.notify_all();
         let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
-        let mut state = self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        let mut state =
+            self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
         if state.waiting.is_empty() {
             return None;
         }
@@ -224,7 +233,11 @@ mod tests {
         let queue = Queue::start(output, on_lost, || {}).unwrap();
         let writer = queue.clone();
         // The thread that writes logs as well.
-        tracing_subscriber::fmt().with_writer(move || writer.clone()).without_time().with_ansi(false).init();
+        tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .without_time()
+            .with_ansi(false)
+            .init();
         const LINES: u64 = 20_000;
         for number in 0..LINES {
             tracing::info!(number, "a line that nobody reads now, and long enough to fill a queue");
@@ -233,7 +246,10 @@ mod tests {
         let read = read_until(&mut reader, "lines lost lost=");
         let kept = u64::try_from(read.matches("a line that").count()).unwrap();
         assert_eq!(kept + LOST.load(Ordering::Relaxed), LINES);
-        assert!(read.contains(&format!("number={}\nERROR", kept - 1)), "the gap is told where it is");
+        assert!(
+            read.contains(&format!("number={}\nERROR", kept - 1)),
+            "the gap is told where it is"
+        );
         tracing::info!("the next");
         read_until(&mut reader, "the next");
     }
@@ -258,7 +274,8 @@ mod tests {
     fn is_dyed_at_most(line: &str) -> bool {
         let parameter = |c: char| c.is_ascii_digit() || c == ';';
         let is_colour = |rest: &str| {
-            rest.strip_prefix('[').is_some_and(|rest| rest.trim_start_matches(parameter).starts_with('m'))
+            rest.strip_prefix('[')
+                .is_some_and(|rest| rest.trim_start_matches(parameter).starts_with('m'))
         };
         line.split('\x1b').skip(1).all(is_colour)
     }
@@ -271,7 +288,8 @@ mod tests {
             let (output, mut reader) = UnixStream::pair().unwrap();
             let queue = Queue::start(output, |_| {}, || {}).unwrap();
             let writer = queue.clone();
-            let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(!json);
+            let lines =
+                tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(!json);
             let log = || {
                 tracing::warn!("{forged}");
                 tracing::warn!(field = %forged, other = forged, "message");

@@ -61,8 +61,9 @@ fn act(command: &Command) -> Result<Code, Failure> {
         runtime.on_thread_start(confine::files);
     }
     let runtime = runtime.enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::new(Code::Machine, format!("starting the event loop: {error}")))?;
+    let runtime = runtime.map_err(|error| {
+        Failure::new(Code::Machine, format!("starting the event loop: {error}"))
+    })?;
     let result = runtime.block_on(verbs::act(command));
     // Threads that still read a terminal or a slow server are not waited for.
     runtime.shutdown_background();
@@ -84,11 +85,14 @@ fn shell(arguments: &[OsString]) -> ExitCode {
 
 fn start_log(log: &Log) -> Result<Queue, String> {
     let filter = log.targets().map_err(|invalid| invalid.to_string())?;
-    let lost = |lost| tracing::error!(lost, "log lines lost: stderr was not read, or could not be written");
+    let lost = |lost| {
+        tracing::error!(lost, "log lines lost: stderr was not read, or could not be written")
+    };
     let queue = Queue::start(sys::stdio::stderr(), lost, confine::idle)
         .map_err(|error| format!("starting the log: {error}"))?;
     let writer = queue.clone();
-    let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_target(false);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_target(false);
     let registry = tracing_subscriber::registry().with(filter);
     match log.format {
         Some(LogFormat::Json) => registry.with(lines.json().flatten_event(true)).init(),

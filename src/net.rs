@@ -18,7 +18,9 @@ use sha2::{Digest, Sha256};
 pub enum Error {
     #[error("{0:?} is not a MAC address: six hexadecimal octets as in 52:54:00:12:34:56, unicast")]
     Mac(String),
-    #[error("{0:?} is not an interface name: 1 to 15 bytes, no '/', no white space, not '.' or '..'")]
+    #[error(
+        "{0:?} is not an interface name: 1 to 15 bytes, no '/', no white space, not '.' or '..'"
+    )]
     IfName(String),
     #[error("{0:?} is not an IPv4 prefix: ADDRESS/0..32 as in 10.1.2.3/24")]
     Ipv4Prefix(String),
@@ -35,7 +37,8 @@ impl MacAddr {
     /// administered, unicast (IEEE 802 §8), the rest a hash of `identity` and `role`. A guest whose
     /// MAC changed would lose its network configuration.
     pub fn stable(identity: &str, role: &str) -> Self {
-        let hash = Sha256::new().chain_update(identity).chain_update([0]).chain_update(role).finalize();
+        let hash =
+            Sha256::new().chain_update(identity).chain_update([0]).chain_update(role).finalize();
         let mut octets = [0x52, 0x54, 0, 0, 0, 0];
         for (octet, byte) in octets.iter_mut().skip(2).zip(hash.iter()) {
             *octet = *byte;
@@ -82,7 +85,8 @@ impl FromStr for MacAddr {
 /// Octets in hexadecimal, with or without colons.
 pub fn octets(digits: &str) -> Option<Vec<u8>> {
     let nibble = |digit: char| digit.to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let nibbles: Vec<u8> = digits.chars().filter(|c| *c != ':').map(nibble).collect::<Option<_>>()?;
+    let nibbles: Vec<u8> =
+        digits.chars().filter(|c| *c != ':').map(nibble).collect::<Option<_>>()?;
     let (pairs, rest) = nibbles.as_chunks::<2>();
     rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
@@ -317,7 +321,10 @@ mod tests {
 
     #[test]
     fn words_parse_and_print_the_same() {
-        assert_eq!("52:54:00:AB:cd:ef".parse::<MacAddr>().unwrap().to_string(), "52:54:00:ab:cd:ef");
+        assert_eq!(
+            "52:54:00:AB:cd:ef".parse::<MacAddr>().unwrap().to_string(),
+            "52:54:00:ab:cd:ef"
+        );
         assert_eq!("10.1.2.3/24".parse::<Ipv4Prefix>().unwrap().to_string(), "10.1.2.3/24");
         assert_eq!("5900".parse::<Port>().unwrap().to_string(), "5900/tcp");
         assert_eq!("53/udp".parse::<Port>().unwrap().to_string(), "53/udp");
@@ -350,17 +357,29 @@ mod tests {
     #[test]
     fn addresses_that_no_host_can_have_are_known_by_their_ends() {
         let is = |text: &str| no_host(text.parse().unwrap()).is_some();
-        for text in ["0.0.0.0", "0.0.0.2", "0.255.255.255", "127.0.0.0", "127.0.0.2", "127.255.255.255"] {
-            assert!(is(text), "{text}");
-        }
         for text in
-            ["224.0.0.0", "224.0.0.2", "239.255.255.255", "240.0.0.0", "255.255.255.254", "255.255.255.255"]
+            ["0.0.0.0", "0.0.0.2", "0.255.255.255", "127.0.0.0", "127.0.0.2", "127.255.255.255"]
         {
             assert!(is(text), "{text}");
         }
-        for text in
-            ["1.0.0.0", "126.255.255.255", "128.0.0.0", "169.254.1.2", "100.64.0.2", "223.255.255.255"]
-        {
+        for text in [
+            "224.0.0.0",
+            "224.0.0.2",
+            "239.255.255.255",
+            "240.0.0.0",
+            "255.255.255.254",
+            "255.255.255.255",
+        ] {
+            assert!(is(text), "{text}");
+        }
+        for text in [
+            "1.0.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "169.254.1.2",
+            "100.64.0.2",
+            "223.255.255.255",
+        ] {
             assert!(!is(text), "{text}");
         }
     }

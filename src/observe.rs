@@ -120,7 +120,9 @@ impl Flows {
                 std::mem::take(&mut *self.due.lock().unwrap_or_else(PoisonError::into_inner));
             if !gone.is_empty() {
                 match firewall.forget(gone.into_iter().collect()).await {
-                    Ok(flows) => tracing::info!(flows, "deleted conntrack entries of the old address"),
+                    Ok(flows) => {
+                        tracing::info!(flows, "deleted conntrack entries of the old address")
+                    }
                     Err(error) => {
                         tracing::warn!(error = %error_chain(&error), "conntrack entries of the old address were not deleted");
                     }
@@ -270,7 +272,8 @@ impl TokenBucket {
     }
 
     fn refill(&mut self) {
-        let more = u32::try_from(self.since.elapsed().as_millis() / REFILL.as_millis()).unwrap_or(BURST);
+        let more =
+            u32::try_from(self.since.elapsed().as_millis() / REFILL.as_millis()).unwrap_or(BURST);
         if more > 0 {
             self.left = self.left.saturating_add(more).min(BURST);
             self.since += REFILL * more;

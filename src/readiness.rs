@@ -164,18 +164,23 @@ mod tests {
 
     #[test]
     fn each_half_is_ready_when_what_it_needs_is() {
-        let running = supervise::MachineStatus { phase: supervise::Phase::Running, ..Default::default() };
+        let running =
+            supervise::MachineStatus { phase: supervise::Phase::Running, ..Default::default() };
         let ready = |half, machine: &Option<supervise::MachineStatus>, serving: Option<Serving>| {
             let network = serving.map(|serving| Network { serving, ..Network::default() });
             fold(half, machine.clone(), network, Vec::new()).ready
         };
         let (some, starting) = (Some(running), Some(supervise::MachineStatus::default()));
         for serving in [Serving::Off, Serving::Serving] {
-            assert!(ready(Half::Run, &some, Some(serving)) && ready(Half::Net, &None, Some(serving)));
+            assert!(
+                ready(Half::Run, &some, Some(serving)) && ready(Half::Net, &None, Some(serving))
+            );
             assert!(!ready(Half::Run, &starting, Some(serving)));
         }
         for serving in [Serving::Starting, Serving::Failing] {
-            assert!(!ready(Half::Run, &some, Some(serving)) && !ready(Half::Net, &None, Some(serving)));
+            assert!(
+                !ready(Half::Run, &some, Some(serving)) && !ready(Half::Net, &None, Some(serving))
+            );
         }
         assert!(!ready(Half::Vm, &some, None), "no network half is heard");
     }

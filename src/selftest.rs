@@ -73,8 +73,9 @@ impl fmt::Display for Finding {
 pub async fn run(tap: OwnedFd, plan: &NetPlan, pod: Ipv4Addr, no_dns: bool) -> Vec<Finding> {
     let guest = plan.guest.clone();
     let walk = tokio::task::spawn_blocking(move || walk(tap, &guest, pod, no_dns));
-    walk.await
-        .unwrap_or_else(|error| vec![Finding { step: "guest", outcome: Outcome::Failed(error.to_string()) }])
+    walk.await.unwrap_or_else(|error| {
+        vec![Finding { step: "guest", outcome: Outcome::Failed(error.to_string()) }]
+    })
 }
 
 fn walk(tap: OwnedFd, plan: &GuestPlan, pod: Ipv4Addr, no_dns: bool) -> Vec<Finding> {
@@ -101,7 +102,9 @@ fn walk(tap: OwnedFd, plan: &GuestPlan, pod: Ipv4Addr, no_dns: bool) -> Vec<Find
             _ if no_dns => {
                 Outcome::Skipped("the pod's name servers are not to be asked (--no-dns)".to_owned())
             }
-            None => Outcome::Skipped("resolv.conf names no IPv4 server that a guest could ask".to_owned()),
+            None => Outcome::Skipped(
+                "resolv.conf names no IPv4 server that a guest could ask".to_owned(),
+            ),
             Some(server) => guest.resolve(server, ".").into(),
         };
         told("out through the NAT", out);
@@ -122,7 +125,8 @@ impl Guest {
         let mtu = usize::try_from(plan.mtu).unwrap_or(1500) + 14;
         let mut tap = Tap { file: File::from(tap), mtu };
         let MacAddr(mac) = plan.mac;
-        let interface = Interface::new(Config::new(EthernetAddress(mac).into()), &mut tap, Instant::now());
+        let interface =
+            Interface::new(Config::new(EthernetAddress(mac).into()), &mut tap, Instant::now());
         Ok(Self { tap, interface, sockets: SocketSet::new(Vec::new()) })
     }
 
@@ -145,10 +149,11 @@ impl Guest {
         retry.discover_timeout = Wait::from_millis(500);
         socket.set_retry_config(retry);
         let handle = self.sockets.add(socket);
-        let lease = self.until(|guest| match guest.sockets.get_mut::<dhcpv4::Socket>(handle).poll() {
-            Some(dhcpv4::Event::Configured(lease)) => Some((lease.address, lease.router)),
-            _ => None,
-        });
+        let lease =
+            self.until(|guest| match guest.sockets.get_mut::<dhcpv4::Socket>(handle).poll() {
+                Some(dhcpv4::Event::Configured(lease)) => Some((lease.address, lease.router)),
+                _ => None,
+            });
         let Some((address, router)) = lease else {
             return Err(
                 "no lease: is the tap a port of the bridge, and does anything else answer DHCP there?"
@@ -159,7 +164,8 @@ impl Guest {
         if address != wanted || router != Some(plan.gateway) {
             return Err(format!("{address} by {router:?} instead of {wanted} by {}", plan.gateway));
         }
-        self.interface.update_ip_addrs(|addresses| *addresses = [address.into()].into_iter().collect());
+        self.interface
+            .update_ip_addrs(|addresses| *addresses = [address.into()].into_iter().collect());
         let route = self.interface.routes_mut().add_default_ipv4_route(plan.gateway);
         route.map_err(|error| error.to_string())?;
         Ok(format!("{address}, router {}", plan.gateway))
@@ -184,7 +190,8 @@ impl Guest {
                 due = Instant::now() + Wait::from_secs(1);
                 let _ = socket.send_slice(&octets, endpoint);
             }
-            let answer = socket.recv().ok().and_then(|(octets, _)| Message::from_vec(octets).ok())?;
+            let answer =
+                socket.recv().ok().and_then(|(octets, _)| Message::from_vec(octets).ok())?;
             (answer.metadata.id == id).then_some(answer)
         });
         self.sockets.remove(handle);

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Mode, fchmod};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with,
+};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -117,9 +119,10 @@ pub enum Error {
 impl Coded for Error {
     fn code(&self) -> Code {
         match self {
-            Self::Unreachable { .. } | Self::Answer { .. } | Self::Listen { .. } | Self::Taken(_) => {
-                Code::NotReady
-            }
+            Self::Unreachable { .. }
+            | Self::Answer { .. }
+            | Self::Listen { .. }
+            | Self::Taken(_) => Code::NotReady,
         }
     }
 }
@@ -255,13 +258,17 @@ impl fmt::Display for Status {
             }
         }
         match network {
-            Some(Network { serving, reason, rules_restored, links_mended, addresses_changed }) => write!(
-                f,
-                "\nnetwork  {}{}; rules restored {rules_restored}, links mended {links_mended}, addresses changed {addresses_changed}",
-                serving.as_str(),
-                Because(reason)
-            )?,
-            None if verb == "vm" => write!(f, "\nnetwork  no `berth net` serves in this network namespace")?,
+            Some(Network { serving, reason, rules_restored, links_mended, addresses_changed }) => {
+                write!(
+                    f,
+                    "\nnetwork  {}{}; rules restored {rules_restored}, links mended {links_mended}, addresses changed {addresses_changed}",
+                    serving.as_str(),
+                    Because(reason)
+                )?
+            }
+            None if verb == "vm" => {
+                write!(f, "\nnetwork  no `berth net` serves in this network namespace")?
+            }
             None => {}
         }
         unconfined.iter().try_for_each(|what| write!(f, "\nnot confined  {}", one_line(what)))
@@ -396,7 +403,8 @@ mod tests {
             accelerator: Some("tcg".to_owned()),
         };
         let unconfined = vec!["QEMU: BERTH_CONFINE=off".to_owned()];
-        let paused = Status { ready: false, guest: Some(guest), network: None, unconfined, ..status() };
+        let paused =
+            Status { ready: false, guest: Some(guest), network: None, unconfined, ..status() };
         assert_eq!(
             paused.to_string(),
             "berth run 1.2.3: not ready\nguest    paused (write on disk0: No space left on device), tcg\nnot confined  QEMU: BERTH_CONFINE=off"
@@ -406,8 +414,13 @@ mod tests {
             reason: Some("dns: port 53 is\ntaken\u{1b}[2J".to_owned()),
             ..Network::default()
         };
-        let failing =
-            Status { verb: "net".to_owned(), ready: false, guest: None, network: Some(network), ..status() };
+        let failing = Status {
+            verb: "net".to_owned(),
+            ready: false,
+            guest: None,
+            network: Some(network),
+            ..status()
+        };
         assert_eq!(
             failing.to_string(),
             "berth net 1.2.3: not ready\nnetwork  failing (dns: port 53 is\\ntaken\\u001b[2J); rules restored 0, links mended 0, addresses changed 0"

@@ -119,8 +119,10 @@ pub fn run(options: &Options) -> Result<PathBuf, Error> {
         let began = Instant::now();
         let words = if options.brief { step.brief } else { step.words };
         eprintln!("{}: berth-bench {words}", step.title);
-        let line =
-            format!("berth-bench {words} --json {}", out.join(step.name).with_extension("json").display());
+        let line = format!(
+            "berth-bench {words} --json {}",
+            out.join(step.name).with_extension("json").display()
+        );
         let plots = match step.plots {
             [] => String::new(),
             _ => format!(" --svg {}", out.join(step.name).display()),
@@ -129,11 +131,12 @@ pub fn run(options: &Options) -> Result<PathBuf, Error> {
         let berth = options.berth.as_ref().filter(|_| step.name != "nft");
         let berth = berth.map_or_else(String::new, |berth| format!(" --berth {}", berth.display()));
         let line = format!("{line}{plots}{berth}");
-        let cli =
-            Cli::try_parse_from(line.split_whitespace()).map_err(|error| Error::Step(error.to_string()))?;
+        let cli = Cli::try_parse_from(line.split_whitespace())
+            .map_err(|error| Error::Step(error.to_string()))?;
         let report = measure(cli.bench)?;
         let json = at(step.name, fs::read(out.join(step.name).with_extension("json")))?;
-        let value: Value = serde_json::from_slice(&json).map_err(|error| Error::Step(error.to_string()))?;
+        let value: Value =
+            serde_json::from_slice(&json).map_err(|error| Error::Step(error.to_string()))?;
         if let Some(all) = found.as_object_mut() {
             all.insert(step.name.to_owned(), value);
         }
@@ -174,13 +177,18 @@ fn facts() -> String {
     let mut row = |name: &str, value: String| {
         let _ = writeln!(text, "| {name} | {value} |");
     };
-    row("processor", format!("{}, {cores} cores, shared", field(&read("/proc/cpuinfo"), "model name")));
+    row(
+        "processor",
+        format!("{}, {cores} cores, shared", field(&read("/proc/cpuinfo"), "model name")),
+    );
     row("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned());
     row("system", field(&read("/etc/os-release"), "PRETTY_NAME"));
     let commit = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok();
     row(
         "berth",
-        String::from_utf8_lossy(&commit.map(|output| output.stdout).unwrap_or_default()).trim().to_owned(),
+        String::from_utf8_lossy(&commit.map(|output| output.stdout).unwrap_or_default())
+            .trim()
+            .to_owned(),
     );
     for (name, program, word) in [
         ("dnsmasq", "dnsmasq", "--version"),
@@ -212,17 +220,23 @@ fn goals(found: &Value) -> String {
         crate::stats::median(server["rounds"].as_array()?.iter().filter_map(figure))
             .map(|(middle, ..)| middle)
     };
-    let at = |pointer: &'static str| move |round: &Value| round.pointer(pointer).and_then(Value::as_f64);
-    let over = |one: Option<f64>, other: Option<f64>| Some(one? / other.filter(|other| *other > 0.0)?);
+    let at =
+        |pointer: &'static str| move |round: &Value| round.pointer(pointer).and_then(Value::as_f64);
+    let over =
+        |one: Option<f64>, other: Option<f64>| Some(one? / other.filter(|other| *other > 0.0)?);
     let latency = |pointer: &'static str, peer: &str| {
         over(server("dhcp", "berth", &at(pointer)), server("dhcp", peer, &at(pointer)))
     };
     let limit = |peer: &str| {
-        over(server("dhcp-limit", "berth", &at("/limit")), server("dhcp-limit", peer, &at("/limit")))
+        over(
+            server("dhcp-limit", "berth", &at("/limit")),
+            server("dhcp-limit", peer, &at("/limit")),
+        )
     };
     let point = |leases: u64, figure: &str| {
         let points = found.pointer("/scale/points")?.as_array()?;
-        let point = points.iter().find(|point| point["server"] == "berth" && point["leases"] == leases)?;
+        let point =
+            points.iter().find(|point| point["server"] == "berth" && point["leases"] == leases)?;
         point[figure].as_f64()
     };
     let dns = |name: &str, pointer: &'static str| {
@@ -294,7 +308,10 @@ fn goals(found: &Value) -> String {
         ("the seed's tools, of that", number("/startup/ratio"), "×", AtLeast(10.0)),
         (
             "`nft -f`, of the commit of our table",
-            over(number("/nft/commit/nft/done/median_ms"), number("/nft/commit/berth/done/median_ms")),
+            over(
+                number("/nft/commit/nft/done/median_ms"),
+                number("/nft/commit/berth/done/median_ms"),
+            ),
             "×",
             AtLeast(40.0),
         ),
@@ -324,7 +341,12 @@ fn goals(found: &Value) -> String {
             AtMost(0.0),
         ),
         ("RSS in the worst flood", mib(number("/hostile/worst_rss_kib")), "MiB", AtMost(24.0)),
-        ("our table healed in the worst flood", number("/hostile/worst_heal_ms"), "ms", AtMost(1000.0)),
+        (
+            "our table healed in the worst flood",
+            number("/hostile/worst_heal_ms"),
+            "ms",
+            AtMost(1000.0),
+        ),
         (
             "SIGTERM to the end in the worst flood",
             number("/hostile/worst_sigterm_ms"),
@@ -336,11 +358,15 @@ fn goals(found: &Value) -> String {
     for (figure, measured, unit, wants) in rows {
         let (goal, met) = match wants {
             AtMost(most) => (format!("≤ {most} {unit}"), measured.map(|measured| measured <= most)),
-            AtLeast(least) => (format!("≥ {least} {unit}"), measured.map(|measured| measured >= least)),
+            AtLeast(least) => {
+                (format!("≥ {least} {unit}"), measured.map(|measured| measured >= least))
+            }
         };
-        let measured = measured.map_or("not measured".to_owned(), |measured| format!("{measured:.2} {unit}"));
+        let measured =
+            measured.map_or("not measured".to_owned(), |measured| format!("{measured:.2} {unit}"));
         let met = met.map_or("", |met| if met { "met" } else { "**missed**" });
-        let _ = writeln!(text, "| {figure} | {} | {} | {met} |", measured.trim_end(), goal.trim_end());
+        let _ =
+            writeln!(text, "| {figure} | {} | {} | {met} |", measured.trim_end(), goal.trim_end());
     }
     text
 }

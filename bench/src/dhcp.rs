@@ -118,7 +118,11 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn positive(text: &str, least: f64, most: f64) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "a number".to_owned())?;
-    if (least..=most).contains(&number) { Ok(number) } else { Err(format!("from {least} to {most}")) }
+    if (least..=most).contains(&number) {
+        Ok(number)
+    } else {
+        Err(format!("from {least} to {most}"))
+    }
 }
 
 /// Measures, and writes what was asked for.
@@ -156,7 +160,10 @@ pub fn beside_us() -> Result<PathBuf, Error> {
     if berth.exists() {
         return Ok(berth);
     }
-    Err(Error::Step(format!("{}: build it first (cargo build --release), or say --berth", berth.display())))
+    Err(Error::Step(format!(
+        "{}: build it first (cargo build --release), or say --berth",
+        berth.display()
+    )))
 }
 
 fn elsewhere(
@@ -178,8 +185,9 @@ fn elsewhere(
 
 /// The interface's first IPv4 address, for the relay.
 fn own_address(interface: &str) -> Result<Option<Ipv4Addr>, Error> {
-    let output =
-        std::process::Command::new("ip").args(["-j", "-4", "addr", "show", "dev", interface]).output();
+    let output = std::process::Command::new("ip")
+        .args(["-j", "-4", "addr", "show", "dev", interface])
+        .output();
     let output = at("ip addr", output)?;
     let links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     Ok(links.pointer("/0/addr_info/0/local").and_then(|text| text.as_str()?.parse().ok()))
@@ -199,7 +207,12 @@ fn here(options: &Options, berth: &Path, report: &mut Report) -> Result<(), Erro
     if options.perfdhcp {
         for &server in options.against.iter().filter(|server| **server != Server::Echo) {
             say(&format!("perfdhcp: {}", server.name()));
-            report.agreement.push(perfdhcp::compare(server, berth, options.rate, options.duration)?);
+            report.agreement.push(perfdhcp::compare(
+                server,
+                berth,
+                options.rate,
+                options.duration,
+            )?);
         }
     }
     Ok(())
@@ -235,7 +248,8 @@ fn path(
     if !options.relay {
         return Ok(wire::Path::Link { server: None });
     }
-    let own = own.ok_or_else(|| Error::Step("--relay: the interface has no IPv4 address".into()))?;
+    let own =
+        own.ok_or_else(|| Error::Step("--relay: the interface has no IPv4 address".into()))?;
     let own = (own, link.mac);
     let mac = load::resolve(link, own, server)?;
     Ok(wire::Path::Relay { own, server: (server, mac) })
@@ -243,7 +257,8 @@ fn path(
 
 /// What one server does in one round.
 fn measure(options: &Options, crowd: &mut Crowd<'_>) -> Result<Round, Error> {
-    let clients = options.clients.unwrap_or(if options.exchange == Exchange::Renew { 500 } else { 50_000 });
+    let clients =
+        options.clients.unwrap_or(if options.exchange == Exchange::Renew { 500 } else { 50_000 });
     let mut held = None;
     if options.held > 0 {
         let begun = std::time::Instant::now();
@@ -273,7 +288,12 @@ fn measure(options: &Options, crowd: &mut Crowd<'_>) -> Result<Round, Error> {
     Ok(round)
 }
 
-fn find_limit(options: &Options, load: &Load, crowd: &mut Crowd<'_>, round: &mut Round) -> Result<(), Error> {
+fn find_limit(
+    options: &Options,
+    load: &Load,
+    crowd: &mut Crowd<'_>,
+    round: &mut Round,
+) -> Result<(), Error> {
     let mut holds = |rate: f64| -> Result<bool, Error> {
         let step = Load {
             arrival: Arrival::Open(rate),

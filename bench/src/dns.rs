@@ -89,8 +89,11 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         None if options.against.contains(&Server::Berth) => beside_us()?,
         None => PathBuf::new(),
     };
-    let mut servers: Vec<(String, Vec<Round>)> =
-        options.against.iter().map(|server| (format!("{server:?}").to_lowercase(), Vec::new())).collect();
+    let mut servers: Vec<(String, Vec<Round>)> = options
+        .against
+        .iter()
+        .map(|server| (format!("{server:?}").to_lowercase(), Vec::new()))
+        .collect();
     for round in 0..options.rounds {
         for (server, (name, rounds)) in options.against.iter().zip(&mut servers) {
             eprintln!("  round {} of {}: {name}", round + 1, options.rounds);
@@ -112,14 +115,16 @@ fn one(server: Server, options: &Options, berth: &Path) -> Result<Round, Error> 
          --pid-file --address=/bench.example/192.0.2.7 --local-ttl=3600 --dns-forward-max=10000"
     );
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let _upstream = started("dnsmasq (Debian package dnsmasq-base)", pair.in_client(&words(&upstream)))?;
+    let _upstream =
+        started("dnsmasq (Debian package dnsmasq-base)", pair.in_client(&words(&upstream)))?;
     let command = pair.in_server(&words(&line(server, dir.path(), berth)?));
     let running = started(&format!("{server:?}").to_lowercase(), command)?;
     pair.driving(|| {
         wait_for_answer()?;
         let file = |name: &str, first: usize, count: usize| -> Result<PathBuf, Error> {
-            let lines: String =
-                (first..first + count).map(|number| format!("n{number}.bench.example A\n")).collect();
+            let lines: String = (first..first + count)
+                .map(|number| format!("n{number}.bench.example A\n"))
+                .collect();
             let path = dir.path().join(name);
             at("writing questions", std::fs::write(&path, lines)).map(|()| path)
         };
@@ -128,7 +133,8 @@ fn one(server: Server, options: &Options, berth: &Path) -> Result<Round, Error> 
         let seconds = options.duration;
         let (answers, cached_per_second, cpu) =
             with_cpu(&running, || dnsperf(&cached, seconds, &["-l", &seconds.to_string()]))?;
-        let schedule = |first: usize, names: usize| by_schedule(options.rate, seconds, first, names);
+        let schedule =
+            |first: usize, names: usize| by_schedule(options.rate, seconds, first, names);
         let times = schedule(0, NAMES)?;
         let fresh = file("fresh", 1_000_000, 200_000)?;
         let (_, fresh_per_second) = dnsperf(&fresh, seconds, &["-l", &seconds.to_string()])?;
@@ -138,7 +144,14 @@ fn one(server: Server, options: &Options, berth: &Path) -> Result<Round, Error> 
         #[expect(clippy::cast_precision_loss, reason = "a figure for reading")]
         let cached_cpu_us = cpu.as_secs_f64() * 1e6 / answers.max(1) as f64;
         let rss_kib = Process(running.0.id()).rss_kib();
-        Ok(Round { cached_per_second, cached_cpu_us, cached: times, fresh_per_second, fresh, rss_kib })
+        Ok(Round {
+            cached_per_second,
+            cached_cpu_us,
+            cached: times,
+            fresh_per_second,
+            fresh,
+            rss_kib,
+        })
     })
 }
 
@@ -222,7 +235,11 @@ fn dnsperf(questions: &Path, seconds: u32, words: &[&str]) -> Result<(u64, f64),
         rest.split_whitespace().next()?.parse::<f64>().ok()
     };
     let answers = figure("Queries completed:").unwrap_or(0.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of questions")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count of questions"
+    )]
     let count = answers as u64;
     Ok((count, figure("Queries per second:").unwrap_or(answers / f64::from(seconds))))
 }
@@ -251,7 +268,10 @@ fn by_schedule(rate: u32, seconds: u32, first: usize, names: usize) -> Result<Ti
         loop {
             match socket.recv(&mut buffer) {
                 Ok(length) => {
-                    let id = buffer.first_chunk().filter(|_| length > 12).map(|id| u16::from_be_bytes(*id));
+                    let id = buffer
+                        .first_chunk()
+                        .filter(|_| length > 12)
+                        .map(|id| u16::from_be_bytes(*id));
                     if let Some(due) = id.and_then(|id| due_of.remove(&id)) {
                         let nanos = Instant::now().saturating_duration_since(due).as_nanos();
                         times.saturating_record(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -310,8 +330,9 @@ impl fmt::Display for Report {
         )?;
         let berth = self.servers.iter().find(|(name, _)| name == "berth");
         for (name, rounds) in &self.servers {
-            let middle =
-                |figure: &dyn Fn(&Round) -> f64| median(rounds.iter().map(figure)).map_or(0.0, |(m, ..)| m);
+            let middle = |figure: &dyn Fn(&Round) -> f64| {
+                median(rounds.iter().map(figure)).map_or(0.0, |(m, ..)| m)
+            };
             let ratios = berth.into_iter().flat_map(|(_, own)| own.iter().zip(rounds));
             let ratio = median(ratios.map(|(own, other)| own.cached_cpu_us / other.cached_cpu_us));
             #[expect(clippy::cast_precision_loss, reason = "a figure for reading")]

@@ -105,7 +105,9 @@ fn crowd(berth: &std::path::Path, launchers: usize, watch: Duration) -> Result<C
     }
     let seconds = began.elapsed().as_secs_f64();
     // Firmware under emulation takes its time on few processors.
-    std::thread::sleep(SETTLE + Duration::from_millis(400) * u32::try_from(launchers).unwrap_or(100));
+    std::thread::sleep(
+        SETTLE + Duration::from_millis(400) * u32::try_from(launchers).unwrap_or(100),
+    );
     let before: Vec<(WakeUps, Duration)> =
         all.iter().map(|one| (one.process().wake_ups(), one.process().cpu())).collect();
     std::thread::sleep(watch);
@@ -120,10 +122,9 @@ fn crowd(berth: &std::path::Path, launchers: usize, watch: Duration) -> Result<C
         .iter()
         .zip(&before)
         .map(|(one, (wakes, _))| one.process().wake_ups().since(wakes) as f64 / minutes);
-    let cpu = all
-        .iter()
-        .zip(&before)
-        .map(|(one, (_, cpu))| one.process().cpu().saturating_sub(*cpu).as_secs_f64() * 1e3 / minutes);
+    let cpu = all.iter().zip(&before).map(|(one, (_, cpu))| {
+        one.process().cpu().saturating_sub(*cpu).as_secs_f64() * 1e3 / minutes
+    });
     let (wake_ups_per_minute, ..) = median(wakes).unwrap_or_default();
     let (cpu_ms_per_minute, ..) = median(cpu).unwrap_or_default();
     let pss = middle(&Process::pss_kib);
@@ -150,11 +151,21 @@ impl fmt::Display for Report {
         let linking = if self.statically_linked { "static" } else { "dynamic" };
         #[expect(clippy::cast_precision_loss, reason = "a figure for reading")]
         let binary = self.binary_bytes as f64 / f64::from(1 << 20);
-        writeln!(f, "launchers of guests that do nothing; the binary has {binary:.1} MiB, {linking}")?;
+        writeln!(
+            f,
+            "launchers of guests that do nothing; the binary has {binary:.1} MiB, {linking}"
+        )?;
         writeln!(
             f,
             "{:>9} | {:>8} {:>8} {:>8} | {:>7} {:>12} {:>10} | {:>8}",
-            "launchers", "RSS MiB", "PSS MiB", "most", "threads", "wake-ups/min", "CPU ms/min", "all up s"
+            "launchers",
+            "RSS MiB",
+            "PSS MiB",
+            "most",
+            "threads",
+            "wake-ups/min",
+            "CPU ms/min",
+            "all up s"
         )?;
         for crowd in &self.crowds {
             writeln!(

@@ -147,8 +147,9 @@ pub struct Report {
 
 pub fn run(options: &Options) -> Result<Report, Error> {
     let berth = options.berth.clone().map_or_else(beside_us, Ok)?;
-    let wanted =
-        |flood: &&Flood| options.only.is_empty() || options.only.iter().any(|name| name == flood.name);
+    let wanted = |flood: &&Flood| {
+        options.only.is_empty() || options.only.iter().any(|name| name == flood.name)
+    };
     let mut rows = Vec::new();
     for flood in FLOODS.iter().filter(wanted) {
         eprintln!("  {}", flood.name);
@@ -210,7 +211,8 @@ fn phase(stand: &Stand, length: Duration) -> Result<Phase, Error> {
         let clients = honest::measure(stand, length);
         (clients, healing.join().ok().flatten())
     });
-    let cpu = stand.process().cpu().saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64();
+    let cpu =
+        stand.process().cpu().saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64();
     let peak_rss_kib = stand.process().peak_rss_kib();
     let [neighbours, fdb, advertised_routes] = stand.kernel();
     let log_bytes = stand.log_bytes() - logged;
@@ -233,7 +235,9 @@ fn sender(what: &What, stand: &Stand) -> Result<Option<Sender>, Error> {
             let (mut held, resolver) = (VecDeque::new(), stand.resolver());
             let netns = stand.inner().name().to_owned();
             Some(Box::new(move |_| {
-                let Ok(opened) = inside(&netns, || at("connecting", slow(resolver))) else { return false };
+                let Ok(opened) = inside(&netns, || at("connecting", slow(resolver))) else {
+                    return false;
+                };
                 held.push_back(opened);
                 // The oldest makes room.
                 if held.len() > CONNECTIONS {
@@ -267,14 +271,21 @@ fn at_rate(what: &What, mut send: Sender, stop: &AtomicBool, sent: &AtomicU64) {
 
 impl Report {
     fn new(seconds: f64, floods: Vec<Row>) -> Self {
-        let losses = floods.iter().flat_map(|row| row.flood.clients.values()).map(|times| times.lost);
+        let losses =
+            floods.iter().flat_map(|row| row.flood.clients.values()).map(|times| times.lost);
         let worst = |figures: Vec<Option<f64>>| {
-            figures.into_iter().try_fold(0.0, |worst: f64, figure| figure.map(|figure| worst.max(figure)))
+            figures
+                .into_iter()
+                .try_fold(0.0, |worst: f64, figure| figure.map(|figure| worst.max(figure)))
         };
         Self {
             seconds,
             worst_loss: losses.fold(0.0, f64::max),
-            worst_rss_kib: floods.iter().filter_map(|row| row.flood.peak_rss_kib).max().unwrap_or(0),
+            worst_rss_kib: floods
+                .iter()
+                .filter_map(|row| row.flood.peak_rss_kib)
+                .max()
+                .unwrap_or(0),
             worst_heal_ms: worst(
                 floods.iter().filter(|row| row.heals).map(|row| row.flood.heal_ms).collect(),
             ),
@@ -319,7 +330,8 @@ impl fmt::Display for Report {
                 healed => healed.map_or("-".to_owned(), |ms| format!("{ms:.1}")),
             };
             #[expect(clippy::cast_precision_loss, reason = "a figure for reading")]
-            let rss = |phase: &Phase| phase.peak_rss_kib.map_or(f64::NAN, |kib| kib as f64 / 1024.0);
+            let rss =
+                |phase: &Phase| phase.peak_rss_kib.map_or(f64::NAN, |kib| kib as f64 / 1024.0);
             writeln!(
                 f,
                 "{:<17}{:>8} | {:<38} | {:<38} | {:<38} | {:<16} | {:<12} | {:<9} | {:>11} | {:>11} | {:>10} | {:>3} | {:>9}",

@@ -1,6 +1,9 @@
 //! `berth-bench`: every figure we publish, measured beside what a user would run instead, in the same run.
 #![expect(clippy::print_stdout, reason = "the results are this program's output")]
-#![expect(clippy::disallowed_methods, reason = "it starts the programs it measures and reads the clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it starts the programs it measures and reads the clock"
+)]
 
 mod all;
 mod dhcp;
@@ -71,7 +74,8 @@ pub fn at<T>(step: impl Into<String>, result: std::io::Result<T>) -> Result<T, E
 
 /// A report for other programs.
 pub fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(report).map_err(|error| Error::Step(error.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(report).map_err(|error| Error::Step(error.to_string()))?;
     at(format!("writing {}", path.display()), std::fs::write(path, text + "\n"))
 }
 
@@ -82,7 +86,9 @@ fn measure(bench: Bench) -> Result<String, Error> {
         Bench::Nft(options) => nft::run(&options).map(|report| report.to_string()),
         Bench::Dhcp(options) => {
             let report = dhcp::run(&options)?;
-            report.mistakes().map_or(Ok(()), |mistakes| Err(Error::Step(format!("{mistakes}\n{report}"))))?;
+            report
+                .mistakes()
+                .map_or(Ok(()), |mistakes| Err(Error::Step(format!("{mistakes}\n{report}"))))?;
             Ok(report.to_string())
         }
         Bench::Dns(options) => dns::run(&options).map(|report| report.to_string()),

@@ -37,7 +37,10 @@ impl Pod {
     }
 
     /// Runs `work` in a thread inside the namespace; processes it starts are inside too.
-    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    pub fn inside<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
         inside(&self.name, work)
     }
 }
@@ -115,7 +118,10 @@ impl Pair {
     }
 
     /// Runs `work` in a thread inside the driver's namespace.
-    pub fn driving<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    pub fn driving<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
         inside(&self.client, work)
     }
 }
@@ -129,7 +135,10 @@ impl Drop for Pair {
 }
 
 /// Runs `work` in a thread inside a namespace; processes it starts are inside too.
-pub fn inside<T: Send>(name: &str, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+pub fn inside<T: Send>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
     let path = format!("/run/netns/{name}");
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
@@ -149,7 +158,11 @@ pub struct Netns(String);
 
 impl Netns {
     pub fn new(role: &str) -> Result<Self, Error> {
-        let netns = Self(format!("bb{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let netns = Self(format!(
+            "bb{}-{}-{role}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
         ip(&["netns", "add", &netns.0])?;
         netns.ip("link set lo up")?;
         Ok(netns)
@@ -183,7 +196,10 @@ impl Netns {
     }
 
     /// Runs `work` in a thread inside; processes it starts are inside too.
-    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    pub fn inside<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
         inside(&self.0, work)
     }
 }

@@ -72,7 +72,8 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     let heal = Pod::new()?.inside(|| heal::run(options.runs.max(1)))?;
     let report = Report { commit, listing, heal };
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|error| Error::Step(error.to_string()))?;
+        let text = serde_json::to_string_pretty(&report)
+            .map_err(|error| Error::Step(error.to_string()))?;
         at(format!("writing {}", path.display()), fs::write(path, text))?;
     }
     Ok(report)
@@ -87,7 +88,8 @@ struct Engine {
 impl Engine {
     fn start() -> Result<Self, Error> {
         let firewall = Firewall::start().map_err(|error| Error::Step(error.to_string()))?;
-        let runtime = at("starting a runtime", tokio::runtime::Builder::new_current_thread().build())?;
+        let runtime =
+            at("starting a runtime", tokio::runtime::Builder::new_current_thread().build())?;
         Ok(Self { firewall, runtime })
     }
 

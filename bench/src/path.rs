@@ -108,9 +108,16 @@ pub struct Site {
 
 impl Site {
     pub fn new() -> Result<Self, Error> {
-        let site = Self { outside: Netns::new("out")?, pod: Netns::new("pod")?, guest: Netns::new("guest")? };
+        let site = Self {
+            outside: Netns::new("out")?,
+            pod: Netns::new("pod")?,
+            guest: Netns::new("guest")?,
+        };
         let (outside, pod) = (site.outside.name(), site.pod.name());
-        ip(&["link", "add", "o0", "netns", outside, "type", "veth", "peer", "name", "eth0", "netns", pod])?;
+        ip(&[
+            "link", "add", "o0", "netns", outside, "type", "veth", "peer", "name", "eth0", "netns",
+            pod,
+        ])?;
         site.outside.ip("addr add 10.99.0.1/24 dev o0")?;
         site.outside.ip("link set o0 up")?;
         site.pod.ip("addr add 10.99.0.2/24 dev eth0")?;
@@ -121,7 +128,9 @@ impl Site {
 
     /// A bridge of one's own, and forwarding.
     fn route(&self) -> Result<(), Error> {
-        for words in ["link add br0 type bridge", "addr add 192.168.254.1/30 dev br0", "link set br0 up"] {
+        for words in
+            ["link add br0 type bridge", "addr add 192.168.254.1/30 dev br0", "link set br0 up"]
+        {
             self.pod.ip(words)?;
         }
         self.pod.run("sysctl -qw net.ipv4.ip_forward=1")
@@ -130,7 +139,10 @@ impl Site {
     /// The guest, in QEMU's place.
     pub fn attach(&self) -> Result<(), Error> {
         let (pod, guest) = (self.pod.name(), self.guest.name());
-        ip(&["link", "add", "g0", "netns", pod, "type", "veth", "peer", "name", "eth0", "netns", guest])?;
+        ip(&[
+            "link", "add", "g0", "netns", pod, "type", "veth", "peer", "name", "eth0", "netns",
+            guest,
+        ])?;
         self.pod.ip("link set g0 master br0 up")?;
         self.guest.ip("addr add 192.168.254.2/30 dev eth0")?;
         self.guest.ip("link set eth0 up")?;
@@ -177,8 +189,12 @@ impl Standing {
         };
         site.attach()?;
         let command = site.guest.command("iperf3 --server --interval 0");
-        let standing =
-            Self { _iperf3: started("iperf3 (Debian package iperf3)", command)?, site, address, launcher };
+        let standing = Self {
+            _iperf3: started("iperf3 (Debian package iperf3)", command)?,
+            site,
+            address,
+            launcher,
+        };
         let began = Instant::now();
         while standing.ping(1).is_err() {
             if began.elapsed() > PATIENCE {
@@ -199,13 +215,19 @@ impl Standing {
         let mut last = String::new();
         // The server takes a moment between two clients.
         for _ in 0..20 {
-            let output = at(&step, self.site.outside.command(&format!("iperf3 -J {words}")).output())?;
-            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let output =
+                at(&step, self.site.outside.command(&format!("iperf3 -J {words}")).output())?;
+            let report: serde_json::Value =
+                serde_json::from_slice(&output.stdout).unwrap_or_default();
             let sum = |name: &str| {
-                report.pointer(&format!("/end/{name}/bits_per_second")).and_then(serde_json::Value::as_f64)
+                report
+                    .pointer(&format!("/end/{name}/bits_per_second"))
+                    .and_then(serde_json::Value::as_f64)
             };
-            let lost =
-                report.pointer("/end/sum/lost_percent").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+            let lost = report
+                .pointer("/end/sum/lost_percent")
+                .and_then(serde_json::Value::as_f64)
+                .unwrap_or(0.0);
             if let Some(bits) =
                 sum("sum_received").or_else(|| sum("sum").map(|bits| bits * (1.0 - lost / 100.0)))
             {
@@ -247,7 +269,9 @@ fn launch(site: &Site, berth: &Path) -> Result<(Running, Files), Error> {
     command.args(["--vnc", "off", "--grace", "1", "--ram-mb", "64"]).stderr(Stdio::null());
     let running = site.pod.inside(|| at("starting berth", command.spawn()).map(Running))?;
     let began = Instant::now();
-    while site.pod.run("nft list table inet berth").is_err() || site.pod.ip("link show br0").is_err() {
+    while site.pod.run("nft list table inet berth").is_err()
+        || site.pod.ip("link show br0").is_err()
+    {
         if began.elapsed() > PATIENCE {
             return Err(Error::Step("berth did not build its network".into()));
         }
@@ -273,7 +297,8 @@ impl fmt::Display for Report {
         for (name, side) in [("plain", &self.plain), ("berth", &self.berth), ("seed", &self.seed)] {
             let cell = |figure: &dyn Fn(&Round) -> f64| {
                 let middle = median(side.iter().map(figure)).map_or(0.0, |(middle, ..)| middle);
-                let ratios = side.iter().zip(&self.plain).map(|(own, plain)| figure(own) / figure(plain));
+                let ratios =
+                    side.iter().zip(&self.plain).map(|(own, plain)| figure(own) / figure(plain));
                 let ratio = median(ratios).map_or(0.0, |(ratio, ..)| ratio);
                 format!("{middle:.3} ({ratio:.2})")
             };
@@ -293,6 +318,8 @@ impl fmt::Display for Report {
 
 /// What is measured with has to be there.
 fn missing() -> Option<String> {
-    let found = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
+    let found = |program: &str| {
+        Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok()
+    };
     (!found("iperf3")).then(|| "iperf3: install the Debian package iperf3".to_owned())
 }

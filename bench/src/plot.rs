@@ -57,7 +57,8 @@ pub fn write(path: &Path, chart: &Chart) -> Result<(), Error> {
         .map(|(name, points)| (name, points.iter().filter_map(placed).collect()))
         .collect();
     let all = || series.iter().flat_map(|(_, points)| points);
-    let (Some(x), Some(y)) = (span(all().map(|point| point.0)), span(all().map(|point| point.1))) else {
+    let (Some(x), Some(y)) = (span(all().map(|point| point.0)), span(all().map(|point| point.1)))
+    else {
         return Ok(());
     };
     let y = if chart.y.logarithmic { y } else { 0.0..y.end };
@@ -66,8 +67,9 @@ pub fn write(path: &Path, chart: &Chart) -> Result<(), Error> {
 
 /// From the least to the most, and a little more.
 fn span(values: impl Iterator<Item = f64>) -> Option<std::ops::Range<f64>> {
-    let (least, most) = values
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(value), most.max(value)));
+    let (least, most) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
+        (least.min(value), most.max(value))
+    });
     let room = (most - least).max(1e-3) * 0.03;
     least.is_finite().then_some(least - room..most + room)
 }

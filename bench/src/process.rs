@@ -33,7 +33,8 @@ impl Process {
     pub fn cpu(self) -> Duration {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
         let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
-        let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        let ticks: u64 =
+            fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         Duration::from_millis(ticks * 10)
     }
 
@@ -56,7 +57,8 @@ impl Process {
 
     /// How often each of its threads went to sleep by itself: each time something had woken it.
     pub fn wake_ups(self) -> WakeUps {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
+        let tasks =
+            std::fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
         let of = |task: std::fs::DirEntry| {
             let text = std::fs::read_to_string(task.path().join("status")).ok()?;
             Some((task.file_name(), value(&text, "voluntary_ctxt_switches:")?))
@@ -76,7 +78,9 @@ pub struct WakeUps(BTreeMap<OsString, u64>);
 impl WakeUps {
     /// Those since an earlier look; a thread that has ended meanwhile is not counted.
     pub fn since(&self, before: &Self) -> u64 {
-        let of = |(thread, count): (&OsString, &u64)| count - before.0.get(thread).unwrap_or(&0).min(count);
+        let of = |(thread, count): (&OsString, &u64)| {
+            count - before.0.get(thread).unwrap_or(&0).min(count)
+        };
         self.0.iter().map(of).sum()
     }
 }

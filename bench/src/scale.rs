@@ -70,12 +70,19 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         None if options.against.contains(&Server::Berth) => beside_us()?,
         None => PathBuf::new(),
     };
-    let each =
-        options.leases.iter().flat_map(|leases| options.against.iter().map(move |server| (*leases, *server)));
+    let each = options
+        .leases
+        .iter()
+        .flat_map(|leases| options.against.iter().map(move |server| (*leases, *server)));
     let mut found: Vec<Vec<Point>> = each.clone().map(|_| Vec::new()).collect();
     for round in 0..options.rounds {
         for ((leases, server), rounds) in each.clone().zip(&mut found) {
-            eprintln!("  round {} of {}: {leases} leases: {}", round + 1, options.rounds, server.name());
+            eprintln!(
+                "  round {} of {}: {leases} leases: {}",
+                round + 1,
+                options.rounds,
+                server.name()
+            );
             rounds.push(point(server, leases, options, &berth)?);
         }
     }
@@ -90,7 +97,9 @@ pub fn run(options: &Options) -> Result<Report, Error> {
 /// Of each figure the median.
 fn middle(rounds: &[Point]) -> Option<Point> {
     let first = rounds.first()?;
-    let of = |figure: fn(&Point) -> f64| median(rounds.iter().map(figure)).map_or(0.0, |(middle, ..)| middle);
+    let of = |figure: fn(&Point) -> f64| {
+        median(rounds.iter().map(figure)).map_or(0.0, |(middle, ..)| middle)
+    };
     Some(Point {
         server: first.server,
         leases: first.leases,
@@ -104,7 +113,12 @@ fn middle(rounds: &[Point]) -> Option<Point> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for reading")]
-fn point(server: Server, leases: u32, options: &Options, berth: &std::path::Path) -> Result<Point, Error> {
+fn point(
+    server: Server,
+    leases: u32,
+    options: &Options,
+    berth: &std::path::Path,
+) -> Result<Point, Error> {
     let pair = Pair::new()?;
     let mut started = server::start(server, &pair, berth, "")?;
     let load = |clients: u32, first: u32, arrival: Arrival| Load {
@@ -144,7 +158,10 @@ fn point(server: Server, leases: u32, options: &Options, berth: &std::path::Path
         };
         while crowd.run(&brief)?.done == 0 {
             if began.elapsed() > PATIENCE {
-                return Err(Error::Step(format!("{} does not answer after a restart", server.name())));
+                return Err(Error::Step(format!(
+                    "{} does not answer after a restart",
+                    server.name()
+                )));
             }
         }
         Ok(began.elapsed())

@@ -102,7 +102,9 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     let berth = options.berth.clone().map_or_else(release_build, Ok)?;
     let mut sides = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..options.runs.max(1) {
-        for (side, samples) in [Side::Berth(&berth), Side::SeedOrder, Side::Floor].iter().zip(&mut sides) {
+        for (side, samples) in
+            [Side::Berth(&berth), Side::SeedOrder, Side::Floor].iter().zip(&mut sides)
+        {
             samples.push(one(side)?);
         }
     }
@@ -122,7 +124,8 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         statically_linked: is_static(&berth)?,
     };
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|error| Error::Step(error.to_string()))?;
+        let text = serde_json::to_string_pretty(&report)
+            .map_err(|error| Error::Step(error.to_string()))?;
         at(format!("writing {}", path.display()), fs::write(path, text))?;
     }
     Ok(report)
@@ -130,24 +133,32 @@ pub fn run(options: &Options) -> Result<Report, Error> {
 
 fn missing_tools() -> Result<(), Error> {
     let found = |tool: &&str| {
-        ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|dir| Path::new(dir).join(tool).exists())
+        ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+            .iter()
+            .any(|dir| Path::new(dir).join(tool).exists())
     };
-    let missing: Vec<&str> = SEED_TOOLS.iter().chain([&QEMU]).filter(|tool| !found(tool)).copied().collect();
+    let missing: Vec<&str> =
+        SEED_TOOLS.iter().chain([&QEMU]).filter(|tool| !found(tool)).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let packages = "qemu-system-x86 qemu-utils genisoimage iptables bridge-utils iproute2 dnsmasq-base";
+    let packages =
+        "qemu-system-x86 qemu-utils genisoimage iptables bridge-utils iproute2 dnsmasq-base";
     Err(Error::Step(format!("not installed: {}; apt-get install {packages}", missing.join(", "))))
 }
 
 /// The static release build, made when it is not there.
 pub fn release_build() -> Result<PathBuf, Error> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    let make = at("running make", Command::new("make").arg("-C").arg(root).args(["-s", "build"]).status())?;
+    let make = at(
+        "running make",
+        Command::new("make").arg("-C").arg(root).args(["-s", "build"]).status(),
+    )?;
     if !make.success() {
         return Err(Error::Step(format!("make build: {make}")));
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     Ok(target.join(triple).join("release/berth"))
 }
@@ -182,7 +193,10 @@ impl Files {
         for (name, text) in [
             ("metadata", "{\"uuid\": \"4f0c9b1e-8f5e-4d0f-9d51-3d5b5f0f2b11\"}\n"),
             ("userdata", "#cloud-config\nfqdn: bench.example.com\n"),
-            ("resolv.conf", "nameserver 10.99.0.1\nnameserver 10.99.0.3\nsearch default.svc.cluster.local\n"),
+            (
+                "resolv.conf",
+                "nameserver 10.99.0.1\nnameserver 10.99.0.3\nsearch default.svc.cluster.local\n",
+            ),
             ("seed-order.sh", SEED_ORDER),
         ] {
             at(name, fs::write(files.path(name), text))?;
@@ -241,7 +255,10 @@ fn one(side: &Side<'_>) -> Result<Duration, Error> {
         Side::SeedOrder => {
             let mut command = Command::new("bash");
             command.arg(files.path("seed-order.sh")).arg(files.path("image/base.qcow2"));
-            command.arg(files.path("image/bench.qcow2")).arg(files.dir.path()).arg(files.path(QEMU));
+            command
+                .arg(files.path("image/bench.qcow2"))
+                .arg(files.dir.path())
+                .arg(files.path(QEMU));
             command
         }
         Side::Floor => Command::new(files.path(QEMU)),
@@ -263,7 +280,9 @@ fn one(side: &Side<'_>) -> Result<Duration, Error> {
     });
     match stamp.map(Duration::from_nanos).and_then(|stamp| stamp.checked_sub(start)) {
         Some(taken) => Ok(taken),
-        None => Err(Error::Step(format!("{command:?} ended ({status}) without starting QEMU:\n{errors}"))),
+        None => Err(Error::Step(format!(
+            "{command:?} ended ({status}) without starting QEMU:\n{errors}"
+        ))),
     }
 }
 
@@ -283,7 +302,9 @@ fn bounded(child: &mut Child) -> Result<String, Error> {
 
 /// The daemon the seed's order leaves behind.
 fn end_dnsmasq(files: &Files) {
-    let pid = fs::read_to_string(files.path("dnsmasq.pid")).ok().and_then(|text| text.trim().parse().ok());
+    let pid = fs::read_to_string(files.path("dnsmasq.pid"))
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }

@@ -17,11 +17,16 @@ pub struct Summary {
 impl Summary {
     /// None when there is nothing to summarise.
     pub fn of(samples: &[Duration]) -> Option<Self> {
-        let mut millis: Vec<f64> = samples.iter().map(|sample| sample.as_secs_f64() * 1e3).collect();
+        let mut millis: Vec<f64> =
+            samples.iter().map(|sample| sample.as_secs_f64() * 1e3).collect();
         millis.sort_by(f64::total_cmp);
         let middle = millis.len() / 2;
         let upper = *millis.get(middle)?;
-        let lower = if millis.len().is_multiple_of(2) { *millis.get(middle.checked_sub(1)?)? } else { upper };
+        let lower = if millis.len().is_multiple_of(2) {
+            *millis.get(middle.checked_sub(1)?)?
+        } else {
+            upper
+        };
         Some(Self {
             runs: millis.len(),
             median_ms: f64::midpoint(lower, upper),
@@ -44,7 +49,8 @@ pub fn median(values: impl Iterator<Item = f64>) -> Option<(f64, f64, f64)> {
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
     let upper = *sorted.get(middle)?;
-    let lower = if sorted.len().is_multiple_of(2) { *sorted.get(middle.checked_sub(1)?)? } else { upper };
+    let lower =
+        if sorted.len().is_multiple_of(2) { *sorted.get(middle.checked_sub(1)?)? } else { upper };
     Some((f64::midpoint(lower, upper), *sorted.first()?, *sorted.last()?))
 }
 

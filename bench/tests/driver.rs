@@ -17,7 +17,13 @@ fn measured(echo: &str, words: &str) -> (Value, bool) {
     let dir = tempfile::tempdir().unwrap();
     let json = dir.path().join("report.json");
     let mut command = Command::new(env!("CARGO_BIN_EXE_berth-bench"));
-    command.args(["dhcp", "--against=echo", "--rounds=1", "--warmup=0.2", &format!("--echo={echo}")]);
+    command.args([
+        "dhcp",
+        "--against=echo",
+        "--rounds=1",
+        "--warmup=0.2",
+        &format!("--echo={echo}"),
+    ]);
     let output = command.args(words.split_whitespace()).arg("--json").arg(&json).output().unwrap();
     let text = std::fs::read_to_string(&json)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
@@ -44,7 +50,8 @@ fn a_known_delay_is_measured_as_it_is() {
 
 #[test]
 fn a_known_loss_is_counted_as_it_is() {
-    let (round, content) = measured("--loss-percent 20", "--rate=500 --duration=2 --timeout-ms=200");
+    let (round, content) =
+        measured("--loss-percent 20", "--rate=500 --duration=2 --timeout-ms=200");
     assert!(content, "a loss is no mistake");
     let dropped = number(&round["dropped_offers"]) + number(&round["dropped_acks"]);
     let sent = number(&round["begun"]) + number(&round["offer"]["count"]);
@@ -55,7 +62,8 @@ fn a_known_loss_is_counted_as_it_is() {
 
 #[test]
 fn with_retransmission_a_lossy_server_loses_less() {
-    let (round, _) = measured("--loss-percent 20", "--rate=500 --duration=2 --timeout-ms=200 --retransmit");
+    let (round, _) =
+        measured("--loss-percent 20", "--rate=500 --duration=2 --timeout-ms=200 --retransmit");
     assert!(number(&round["retransmitted"]) > 100.0);
     // Without it 0.36 are lost; how much less depends on how often there was time to try again.
     assert!(number(&round["loss"]) < 0.25, "{}", round["loss"]);
@@ -91,7 +99,8 @@ fn a_closed_loop_keeps_so_many_under_way() {
 #[test]
 fn renewals_and_relays_and_offers_alone_are_measured() {
     for words in ["--exchange=renew --clients=50", "--relay", "--exchange=do"] {
-        let (round, content) = measured("--delay-ms 5", &format!("--rate=100 --duration=0.5 {words}"));
+        let (round, content) =
+            measured("--delay-ms 5", &format!("--rate=100 --duration=0.5 {words}"));
         assert!(content, "{words}");
         assert_eq!((round["begun"].as_u64(), number(&round["loss"])), (Some(50), 0.0), "{words}");
         let whole = number(&round["whole"]["p50"]);
@@ -104,13 +113,20 @@ fn renewals_and_relays_and_offers_alone_are_measured() {
 fn plots_and_percentiles_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let (csv, svg) = (dir.path().join("x.csv"), dir.path().join("plots"));
-    let words = format!("--rate=2000 --duration=0.3 --csv={} --svg={}", csv.display(), svg.display());
+    let words =
+        format!("--rate=2000 --duration=0.3 --csv={} --svg={}", csv.display(), svg.display());
     measured("", &words);
     let text = std::fs::read_to_string(&csv).unwrap();
-    assert!(text.starts_with("server,round,leg,share,milliseconds\necho,1,offer,0.000000,"), "{text}");
+    assert!(
+        text.starts_with("server,round,leg,share,milliseconds\necho,1,offer,0.000000,"),
+        "{text}"
+    );
     for name in ["latency.svg", "time.svg"] {
         let text = std::fs::read_to_string(svg.join(name)).unwrap();
-        assert!(text.contains("<svg") && text.contains("echo") && text.contains("milliseconds"), "{name}");
+        assert!(
+            text.contains("<svg") && text.contains("echo") && text.contains("milliseconds"),
+            "{name}"
+        );
     }
 }
 
@@ -128,13 +144,18 @@ fn all_of_them_make_one_report() {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report = std::fs::read_to_string(dir.path().join("report.md")).unwrap();
-    for step in ["startup", "nft", "dhcp", "dhcp-limit", "scale", "dns", "path", "footprint", "hostile"] {
+    for step in
+        ["startup", "nft", "dhcp", "dhcp-limit", "scale", "dns", "path", "footprint", "hostile"]
+    {
         let json = std::fs::read_to_string(dir.path().join(step).with_extension("json")).unwrap();
         assert!(serde_json::from_str::<Value>(&json).unwrap().is_object(), "{step}");
     }
-    for title in
-        ["## Goals", "## DNS", "## Launchers", "![DHCP at 1,000 exchanges a second](dhcp/latency.svg)"]
-    {
+    for title in [
+        "## Goals",
+        "## DNS",
+        "## Launchers",
+        "![DHCP at 1,000 exchanges a second](dhcp/latency.svg)",
+    ] {
         assert!(report.contains(title), "{title}: {report}");
     }
     // Measured, whatever it was: no figure comes from nowhere.
@@ -145,7 +166,8 @@ fn all_of_them_make_one_report() {
         "our table healed in the worst flood",
         "our mean of an exchange, off perfdhcp's",
     ] {
-        let row = report.lines().find(|line| line.contains(figure)).unwrap_or_else(|| panic!("{figure}"));
+        let row =
+            report.lines().find(|line| line.contains(figure)).unwrap_or_else(|| panic!("{figure}"));
         assert!(!row.contains("not measured"), "{row}");
     }
 }
@@ -157,8 +179,14 @@ fn honest_clients_are_measured_in_peace_and_in_a_flood() {
     let json = dir.path().join("report.json");
     let bench = std::path::Path::new(env!("CARGO_BIN_EXE_berth-bench"));
     let mut command = Command::new(bench);
-    command.args(["hostile", "--seconds=1", "--only=net-quiet,serve-dns-names,run-console", "--berth"]);
-    let output = command.arg(bench.with_file_name("berth")).arg("--json").arg(&json).output().unwrap();
+    command.args([
+        "hostile",
+        "--seconds=1",
+        "--only=net-quiet,serve-dns-names,run-console",
+        "--berth",
+    ]);
+    let output =
+        command.arg(bench.with_file_name("berth")).arg("--json").arg(&json).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     let rows = report["floods"].as_array().unwrap();

@@ -1,3 +1,6 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| berth_fuzz::dhcp4_options(std::time::Instant::now(), data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| berth_fuzz::dhcp4_options(
+    std::time::Instant::now(),
+    data
+));

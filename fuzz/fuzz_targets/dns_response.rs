@@ -1,3 +1,6 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| berth_fuzz::dns_response(std::time::Instant::now(), data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| berth_fuzz::dns_response(
+    std::time::Instant::now(),
+    data
+));

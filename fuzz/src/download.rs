@@ -42,7 +42,10 @@ pub fn unpack(data: &[u8]) {
 /// The head of a file: an image's, or what it is instead in words that can stand in a log.
 pub fn image_head(data: &[u8]) {
     if let Err(what) = classify(data) {
-        assert!(!what.is_empty() && what.len() <= 400 && !what.contains(char::is_control), "{what:?}");
+        assert!(
+            !what.is_empty() && what.len() <= 400 && !what.contains(char::is_control),
+            "{what:?}"
+        );
     }
 }
 
@@ -64,7 +67,11 @@ impl AsyncRead for Server {
 }
 
 impl AsyncWrite for Server {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Poll::Ready(Ok(octets.len()))
     }
 
@@ -78,7 +85,11 @@ impl AsyncWrite for Server {
 }
 
 fn asked() -> Exchange {
-    Request::builder().uri("/disk.raw").header("host", "server").body(Empty::new()).expect("a request")
+    Request::builder()
+        .uri("/disk.raw")
+        .header("host", "server")
+        .body(Empty::new())
+        .expect("a request")
 }
 
 /// What was kept of an earlier answer, by one octet.
@@ -135,13 +146,16 @@ pub fn http(data: &[u8]) {
 pub fn resume_note(data: &[u8]) {
     let Ok(note) = std::str::from_utf8(data) else { return };
     for before in [None, Some(7)] {
-        let Resume { have, validator, total } = Resume::noted(note, "fingerprint", "boot", 5, before);
+        let Resume { have, validator, total } =
+            Resume::noted(note, "fingerprint", "boot", 5, before);
         let Some(validator) = validator else {
             assert!(have == 0 && total.is_none());
             continue;
         };
         assert!(
-            have == 5 && total.is_none_or(|total| total >= have) && before.is_none_or(|_| total == before)
+            have == 5
+                && total.is_none_or(|total| total >= have)
+                && before.is_none_or(|_| total == before)
         );
         assert!(note.starts_with("fingerprint") && note.contains("boot"));
         assert!(HeaderValue::from_str(&validator).is_ok() && !validator.is_empty());
@@ -171,7 +185,8 @@ impl Disk {
         let disk = dir.path().join("disk.qcow2");
         ensure_overlay(&disk, &dir.path().join("base.raw"), Some(1 << 30)).expect("a disk");
         let octets = fs::read(&disk).expect("a disk");
-        let parts = octets.chunks(512).enumerate().filter(|(_, part)| part.iter().any(|octet| *octet != 0));
+        let parts =
+            octets.chunks(512).enumerate().filter(|(_, part)| part.iter().any(|octet| *octet != 0));
         let parts = parts.map(|(at, part)| (at as u64 * 512, part.to_vec())).collect();
         Self { dir, parts, length: octets.len() as u64 }
     }

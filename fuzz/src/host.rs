@@ -38,7 +38,12 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 const GREETED: &[u8] = b"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}}}\r\n{\"return\": {}, \"id\": 0}\r\n";
 
 /// A client after all it may ask, or before QEMU's greeting, that has read these octets in pieces of a size.
-fn heard(greeted: bool, before: &[u8], data: &[u8], piece: usize) -> (Vec<Output>, BTreeMap<Reason, u64>) {
+fn heard(
+    greeted: bool,
+    before: &[u8],
+    data: &[u8],
+    piece: usize,
+) -> (Vec<Output>, BTreeMap<Reason, u64>) {
     let mut client = Client::default();
     if greeted {
         client.receive(GREETED);
@@ -65,7 +70,8 @@ fn heard(greeted: bool, before: &[u8], data: &[u8], piece: usize) -> (Vec<Output
 pub fn qmp(data: &[u8]) {
     let Some((&first, data)) = data.split_first() else { return };
     // One in sixteen after a line that is nearly too long: each costs as much as a hundred others.
-    let before = vec![b' '; if first < 0xf0 { 0 } else { (64 << 10) - 4 * usize::from(first & 0x0f) }];
+    let before =
+        vec![b' '; if first < 0xf0 { 0 } else { (64 << 10) - 4 * usize::from(first & 0x0f) }];
     let greeted = first & 0x40 == 0;
     let whole = heard(greeted, &before, data, data.len().max(1));
     for piece in [1, 2, 7, usize::from(first & 0x3f) + 8] {

@@ -8,7 +8,9 @@ use berth::net::{Mapping, Port, Transport};
 use berth::nft::attr::Messages;
 use berth::nft::compile::compile;
 use berth::nft::dump::{Dump, Filter};
-use berth::nft::explain::{self, Bits, Interface, LocalRoute, Packet, Path, Point, Route, State, World};
+use berth::nft::explain::{
+    self, Bits, Interface, LocalRoute, Packet, Path, Point, Route, State, World,
+};
 use berth::nft::trace::{Event, Groups, Packet as Traced};
 use berth::nft::{Batch, Family, Ruleset, conntrack, hooks};
 use berth::plan::nat;
@@ -61,7 +63,8 @@ pub fn conntrack(data: &[u8]) {
     let gateway = Ipv4Addr::new(192, 168, 254, 1);
     let mapping = Mapping { pod: vec![pod], guest, gateway, reserved };
     for message in Messages(data) {
-        let found = [conntrack::stale(&message, &mapping), conntrack::translated(&message, &[pod, guest])];
+        let found =
+            [conntrack::stale(&message, &mapping), conntrack::translated(&message, &[pod, guest])];
         for stale in found.into_iter().flatten() {
             let request = stale.delete_request(7);
             let mut again = Messages(&request);
@@ -128,10 +131,13 @@ pub fn extra_rules(data: &[u8]) {
     assert_eq!(compiled, compile(text, nat::is_ours));
     match compiled {
         Ok(ruleset) => {
-            let Ok(batch) = Batch::replace(&ruleset, &Ruleset::default(), Some(1), 1) else { return };
+            let Ok(batch) = Batch::replace(&ruleset, &Ruleset::default(), Some(1), 1) else {
+                return;
+            };
             let mut dump = Dump::new(Filter::default());
             Messages(batch.bytes()).for_each(|message| dump.add(&message));
-            let tables: Vec<_> = ruleset.tables.iter().map(|table| (table.family, &table.name)).collect();
+            let tables: Vec<_> =
+                ruleset.tables.iter().map(|table| (table.family, &table.name)).collect();
             let found = dump.finish();
             assert!(found.tables.iter().all(|table| tables.contains(&(table.family, &table.name))));
         }
@@ -168,11 +174,18 @@ fn packet(octets: [u8; 8], world: &World) -> (Packet, Path, Option<Family>) {
     };
     let source = (shape & 2 == 0).then(|| family(ip(from)));
     let mut packet = match shape >> 6 {
-        3 => Packet::arp((shape & 2 == 0).then(|| ip(from).into()), ip(to).into(), (flags & 3).into()),
+        3 => Packet::arp(
+            (shape & 2 == 0).then(|| ip(from).into()),
+            ip(to).into(),
+            (flags & 3).into(),
+        ),
         _ => Packet::ip(source, family(ip(to)), protocol),
     };
     if packet.has_ports() {
-        packet.set_ports((shape & 4 == 0).then_some(high.into()), Some(u16::from_be_bytes([high, low])));
+        packet.set_ports(
+            (shape & 4 == 0).then_some(high.into()),
+            Some(u16::from_be_bytes([high, low])),
+        );
     }
     match protocol {
         explain::TCP if shape & 8 == 0 => packet.set_tcp_flags(flags),
@@ -193,7 +206,8 @@ fn packet(octets: [u8; 8], world: &World) -> (Packet, Path, Option<Family>) {
     let states = [State::New, State::Established, State::Related, State::Invalid, State::Untracked];
     packet.connection.state = states.get(usize::from(flags >> 5)).copied().unwrap_or_default();
     packet.local = path & 8 != 0;
-    let families = [Family::IP, Family::IP6, Family::INET, Family::ARP, Family::BRIDGE, Family::NETDEV];
+    let families =
+        [Family::IP, Family::IP6, Family::INET, Family::ARP, Family::BRIDGE, Family::NETDEV];
     let family = families.get(usize::from(path >> 5)).copied();
     let path = match path & 7 {
         at @ 0..7 if shape >> 6 != 0 => Path::Hook(Point::ALL[usize::from(at)]),
@@ -224,7 +238,12 @@ pub fn explain(data: &[u8]) {
             Err(question) => {
                 assert!(!world.routes.contains_key(&question), "asked twice");
                 let link = 1 + question.mark % 3;
-                let answer = Route::To { kind: 1, link, gateway: None, source: Some([10, 244, 7, 2].into()) };
+                let answer = Route::To {
+                    kind: 1,
+                    link,
+                    gateway: None,
+                    source: Some([10, 244, 7, 2].into()),
+                };
                 world.routes.insert(question, answer);
             }
         }

@@ -95,7 +95,8 @@ pub fn dhcp4_options(now: Instant, data: &[u8]) {
     let mut responder = dhcp4::Responder::new(pool(), Leases::new(4));
     for kind in [&[53, 1, 1][..], &[53, 1, 3], &[]] {
         if let Ok(Some(transmit)) = responder.answer(at(now), &request(&[kind, data].concat())) {
-            Message::decode(&mut Decoder::new(&transmit.payload)).expect("a reply that can be read");
+            Message::decode(&mut Decoder::new(&transmit.payload))
+                .expect("a reply that can be read");
         }
     }
     if let Some((code, words)) = data.split_first()
@@ -156,7 +157,8 @@ fn forwarder(now: Instant) -> dns::Forwarder {
         },
         || Some(7),
     );
-    let laptop = dns::Named { address: [10, 0, 0, 7].into(), name: Some("laptop".into()), until: None };
+    let laptop =
+        dns::Named { address: [10, 0, 0, 7].into(), name: Some("laptop".into()), until: None };
     forwarder.name(now, laptop);
     forwarder
 }
@@ -168,11 +170,21 @@ fn asks_the_same(query: &[u8], asked: &[u8]) {
     let query = Question::from_vec(query).expect("only what can be read is asked");
     assert_eq!((asked.queries.len(), query.queries.len()), (1, 1));
     let (ours, theirs) = (&asked.queries[0], &query.queries[0]);
-    assert_eq!((ours.query_type(), ours.query_class()), (theirs.query_type(), theirs.query_class()));
+    assert_eq!(
+        (ours.query_type(), ours.query_class()),
+        (theirs.query_type(), theirs.query_class())
+    );
     let labels = |name: &Name| name.iter().map(<[u8]>::to_ascii_lowercase).collect::<Vec<_>>();
-    assert!(labels(ours.name()).starts_with(&labels(theirs.name())), "{} for {}", ours.name(), theirs.name());
+    assert!(
+        labels(ours.name()).starts_with(&labels(theirs.name())),
+        "{} for {}",
+        ours.name(),
+        theirs.name()
+    );
     assert_eq!(asked.edns.is_some(), query.edns.is_some());
-    let bits = |message: &Question| (message.metadata.recursion_desired, message.metadata.checking_disabled);
+    let bits = |message: &Question| {
+        (message.metadata.recursion_desired, message.metadata.checking_disabled)
+    };
     assert_eq!(bits(&asked), bits(&query));
 }
 
@@ -183,8 +195,10 @@ fn converse(
     query: &[u8],
     reply: impl Fn(&[u8]) -> Vec<u8>,
 ) -> usize {
-    let _ = forwarder
-        .handle(now, dns::Input::Query { client: 1, from: None, over: dns::Over::Udp, bytes: query });
+    let _ = forwarder.handle(
+        now,
+        dns::Input::Query { client: 1, from: None, over: dns::Over::Udp, bytes: query },
+    );
     let mut answers = 0;
     for _ in 0..64 {
         match forwarder.poll() {
@@ -276,7 +290,9 @@ pub fn values_file(data: &[u8]) {
     let lines = text.replace("\r\n", "\n").split(['\r', '\n']).count();
     assert!(findings.is_sorted_by_key(|finding| finding.at));
     assert!(
-        findings.iter().all(|finding| (1..=lines + 1).contains(&finding.at.line) && finding.at.column > 0)
+        findings
+            .iter()
+            .all(|finding| (1..=lines + 1).contains(&finding.at.line) && finding.at.column > 0)
     );
 }
 
@@ -296,8 +312,14 @@ pub fn image_source(data: &[u8]) {
     let _ = proxies.of(&url).map(|proxy| proxy.map(ToString::to_string));
     let next = url.redirect(&location).unwrap_or(url);
     let again = Source::parse(&next.absolute_form());
-    assert!(matches!(&again, Ok(Source::Url(again)) if again.absolute_form() == next.absolute_form()));
-    assert!(next.origin_form().starts_with('/') && !next.host().is_empty() && next.port_or_default() > 0);
+    assert!(
+        matches!(&again, Ok(Source::Url(again)) if again.absolute_form() == next.absolute_form())
+    );
+    assert!(
+        next.origin_form().starts_with('/')
+            && !next.host().is_empty()
+            && next.port_or_default() > 0
+    );
     // Only what was masked may stand before an at sign of the host.
     let shown = next.to_string();
     let authority = shown.split('/').nth(2).unwrap_or_default();

@@ -61,7 +61,8 @@ fn config(options: &Options) -> Option<Config> {
 /// The meta-data that stand on the drive, and whether cloud-init reads them as JSON.
 fn on_the_drive(config: &Config, given: &[u8]) -> Option<Vec<u8>> {
     let seed = disk::plan(config, &facts(Some(given))).ok()?.seed.expect("a drive");
-    let is_metadata = |file: &&File| file.path == "meta-data" || file.path.ends_with("latest/meta_data.json");
+    let is_metadata =
+        |file: &&File| file.path == "meta-data" || file.path.ends_with("latest/meta_data.json");
     let files = &seed.volume.files;
     let found = files.iter().find(is_metadata).expect("meta-data");
     Some(found.content.clone())
@@ -132,7 +133,11 @@ pub fn options(data: &[u8]) {
     let ours = ["KVM_IMAGE", "BRIDGE_IFACE", "NEWMAC", "VM_IP", "VM_GW"];
     // What stands for a placeholder may have one in it; nothing else may.
     if text.split('\n').skip(2).all(|line| !line.contains('$')) {
-        assert!(words.iter().all(|word| ours.iter().all(|name| !word.contains(&format!("${{{name}}}")))));
+        assert!(
+            words
+                .iter()
+                .all(|word| ours.iter().all(|name| !word.contains(&format!("${{{name}}}"))))
+        );
     }
 }
 
@@ -195,12 +200,17 @@ fn files_of(image: &[u8]) -> BTreeMap<String, Vec<u8>> {
                 if name.len() == 1 {
                     continue;
                 }
-                let units =
-                    name.chunks(2).map(|unit| u16::from_be_bytes([unit[0], unit[1]])).collect::<Vec<_>>();
+                let units = name
+                    .chunks(2)
+                    .map(|unit| u16::from_be_bytes([unit[0], unit[1]]))
+                    .collect::<Vec<_>>();
                 let name = String::from_utf16(&units).expect("a name");
                 let (sector, length) = (number(record, 2), number(record, 10));
                 if record[25] & 2 == 0 {
-                    found.insert(format!("{path}{name}"), image[sector * SECTOR..][..length].to_vec());
+                    found.insert(
+                        format!("{path}{name}"),
+                        image[sector * SECTOR..][..length].to_vec(),
+                    );
                 } else {
                     waiting.push((format!("{path}{name}/"), sector, length));
                 }
@@ -224,7 +234,8 @@ pub fn iso(data: &[u8]) {
     let volume = Volume { label, files };
     let Ok(image) = volume.image() else { return };
     assert_eq!(image.len() % SECTOR, 0);
-    let content = volume.files.iter().map(|file| file.content.len().div_ceil(SECTOR)).sum::<usize>();
+    let content =
+        volume.files.iter().map(|file| file.content.len().div_ceil(SECTOR)).sum::<usize>();
     let names: usize = volume.files.iter().map(|file| 2 + file.path.matches('/').count()).sum();
     assert!(image.len() / SECTOR <= 40 + content + 8 * names);
     let wanted: BTreeMap<_, _> =

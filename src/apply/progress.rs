@@ -29,7 +29,8 @@ impl Bar {
     pub fn new(source: &str) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let words = "{bytes} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}";
-            let style = ProgressStyle::with_template(words).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = ProgressStyle::with_template(words)
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
             let queue = Queue::start(stdio::stderr(), |_| {}, confine::idle).ok()?;
             let target = ProgressDrawTarget::term_like(Box::new(Screen(queue.clone())));
             Some((ProgressBar::with_draw_target(None, target).with_style(style), queue))
@@ -49,7 +50,8 @@ impl Bar {
             bar.set_position(done);
         } else if self.told.elapsed() >= EVERY {
             self.told = Instant::now();
-            let percent = total.filter(|total| *total > 0).map(|total| done.saturating_mul(100) / total);
+            let percent =
+                total.filter(|total| *total > 0).map(|total| done.saturating_mul(100) / total);
             tracing::info!(source = self.source, done, total, percent, "fetching");
         }
     }

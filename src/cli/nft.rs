@@ -98,7 +98,13 @@ pub struct Watch {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Where {
     /// Network namespace to look into: a file such as /run/netns/NAME
-    #[arg(long, value_name = "PATH", global = true, help_heading = "Namespace", conflicts_with = "pid")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        global = true,
+        help_heading = "Namespace",
+        conflicts_with = "pid"
+    )]
     pub netns: Option<PathBuf>,
     /// Process whose network namespace is looked into
     #[arg(long, value_name = "PID", global = true, help_heading = "Namespace")]
@@ -198,10 +204,9 @@ fn duration(text: &str) -> Result<Duration, String> {
         _ => None,
     };
     let longest = Duration::from_secs(366 * 86_400);
-    millis
-        .map(Duration::from_millis)
-        .filter(|time| !time.is_zero() && *time <= longest)
-        .ok_or_else(|| "a time such as 10s, 500ms or 2m, more than nothing and at most a year".to_owned())
+    millis.map(Duration::from_millis).filter(|time| !time.is_zero() && *time <= longest).ok_or_else(
+        || "a time such as 10s, 500ms or 2m, more than nothing and at most a year".to_owned(),
+    )
 }
 
 #[cfg(test)]

@@ -17,14 +17,17 @@ struct Alone {
 
 /// Whether a start with this variable and no other would refuse it. One that is not known here may have any value.
 pub fn check(variable: &str, value: &str) -> Result<(), Invalid> {
-    let wrong = check_all(&[(variable, value)]).into_iter().find(|invalid| invalid.variable == variable);
+    let wrong =
+        check_all(&[(variable, value)]).into_iter().find(|invalid| invalid.variable == variable);
     wrong.map_or(Ok(()), Err)
 }
 
 /// What a start with these variables would refuse; of a variable that is there twice the last counts, as it does in a
 /// container.
 pub fn check_all(variables: &[(&str, &str)]) -> Vec<Invalid> {
-    let said = |name: &str| variables.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    let said = |name: &str| {
+        variables.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    };
     let environment = |name: &str| said(name).map(OsString::from);
     let mut wrong = match reader::parse::<Alone>(&[OsString::from("berth")], &environment) {
         Ok(Alone { options }) => {
@@ -150,17 +153,22 @@ mod tests {
         assert_eq!(check_all(&apart).first().map(|invalid| invalid.variable), Some("VM_GW"));
         assert!(check_all(&[("VM_IP", "10.0.0.2"), ("VM_GW", "10.0.0.1")]).is_empty());
         assert!(check_all(&[("IMG_VCPU", "0"), ("IMG_VCPU", "1"), ("OTHER", "x")]).is_empty());
-        let names: Vec<_> = check_all(&[("IMG_VCPU", "0"), ("BERTH_LOG", "=="), ("BERTH_MTU", "x")]);
+        let names: Vec<_> =
+            check_all(&[("IMG_VCPU", "0"), ("BERTH_LOG", "=="), ("BERTH_MTU", "x")]);
         assert_eq!(names.len(), 3, "{names:?}");
     }
 
     /// `tracing` takes a word that is no level for a module's name: nothing else is logged, errors neither.
     #[test]
     fn a_log_filter_says_levels() {
-        for filter in ["warn", "INFO", "off", "info,berth::serve=debug", "info, berth=trace", "berth=debug"] {
+        for filter in
+            ["warn", "INFO", "off", "info,berth::serve=debug", "info, berth=trace", "berth=debug"]
+        {
             assert_eq!(check("BERTH_LOG", filter), Ok(()), "{filter}");
         }
-        for filter in ["warning", "loud", "none", "info,loud", "berth", "verbose,berth=debug", "berth=loud"] {
+        for filter in
+            ["warning", "loud", "none", "info,loud", "berth", "verbose,berth=debug", "berth=loud"]
+        {
             assert_eq!(check("BERTH_LOG", filter).unwrap_err().variable, "BERTH_LOG", "{filter}");
         }
     }

@@ -37,8 +37,15 @@ pub const STATE_DIR: &str = "/run/berth";
 
 /// Variables that may hold a password: help shows no value of them.
 #[cfg(test)]
-pub(crate) const SECRET_VARIABLES: &[&str] =
-    &["IMG_SOURCE", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+pub(crate) const SECRET_VARIABLES: &[&str] = &[
+    "IMG_SOURCE",
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+];
 
 /// Everything a user can say about one VM. Each field is valid by itself; what depends on the pod is checked
 /// when the plan is made.

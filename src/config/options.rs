@@ -76,7 +76,13 @@ pub struct Options {
     pub ram_mb: Option<String>,
 
     /// Image to fetch when the target is missing: http, https or file URL, or a path
-    #[arg(long, env = "IMG_SOURCE", hide_env_values = true, value_name = "URL", help_heading = "Disks")]
+    #[arg(
+        long,
+        env = "IMG_SOURCE",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Disks"
+    )]
     pub image_source: Option<String>,
     /// Base image: a path that exists, else a name in the image directory
     #[arg(long, env = "IMG_TARGET", value_name = "NAME", help_heading = "Disks")]

@@ -10,8 +10,8 @@ use super::invalid::{Errors, Invalid};
 use super::options::Options;
 use super::reader::switch;
 use super::{
-    Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, MetadataAddress, Network, OnNetLost,
-    OnPoweroff, OnReboot, Paths, Proxies, STATE_DIR, SeedAs, SeedFormat, Source,
+    Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, MetadataAddress, Network,
+    OnNetLost, OnPoweroff, OnReboot, Paths, Proxies, STATE_DIR, SeedAs, SeedFormat, Source,
 };
 use crate::net::{Ipv4Prefix, Port, octets};
 
@@ -31,7 +31,8 @@ impl Ambient {
     #[expect(clippy::disallowed_methods, reason = "the one room that reads the environment")]
     pub fn read() -> Self {
         let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+        let path =
+            std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         let proxies = Proxies::read(|name| std::env::var(name).ok());
         Self { nodename, search_path: std::env::split_paths(&path).collect(), proxies }
     }
@@ -50,7 +51,9 @@ impl Options {
         let variables = [("NO_DHCP", &self.no_dhcp), ("NO_VNC", &self.no_vnc)];
         let no = |(variable, value): (&str, &Option<String>)| {
             let text = any(value).filter(|text| switch(text.trim()) == Some(false))?;
-            Some(format!("{variable}={text:?} is yes, as any text is: leave the variable out, or empty"))
+            Some(format!(
+                "{variable}={text:?} is yes, as any text is: leave the variable out, or empty"
+            ))
         };
         variables.into_iter().filter_map(no).collect()
     }
@@ -58,7 +61,9 @@ impl Options {
     fn gather(&self, ambient: &Ambient, wrong: &mut Wrong) -> Config {
         let hostname = set(&self.hostname)
             .map(str::to_owned)
-            .or_else(|| Some(ambient.nodename.clone()).filter(|name| !name.is_empty() && name != "(none)"))
+            .or_else(|| {
+                Some(ambient.nodename.clone()).filter(|name| !name.is_empty() && name != "(none)")
+            })
             .unwrap_or_else(|| "vm".to_owned());
         let name_variable = if set(&self.name).is_some() { "BERTH_NAME" } else { "HOSTNAME" };
         let name = set(&self.name).map_or_else(|| hostname.clone(), str::to_owned);
@@ -117,10 +122,13 @@ impl Options {
     fn network(&self, wrong: &mut Wrong) -> Network {
         let vm_ip = wrong.host("VM_IP", &self.vm_ip, Ipv4Addr::new(192, 168, 254, 2));
         let gateway = wrong.host("VM_GW", &self.vm_gw, Ipv4Addr::new(192, 168, 254, 1));
-        let length =
-            wrong.or("BERTH_VM_PREFIX", &self.vm_prefix, 30, "a prefix length from 1 to 30", |text| {
-                within(text, 1, 30)
-            });
+        let length = wrong.or(
+            "BERTH_VM_PREFIX",
+            &self.vm_prefix,
+            30,
+            "a prefix length from 1 to 30",
+            |text| within(text, 1, 30),
+        );
         let vm = Ipv4Prefix { address: vm_ip, length };
         self.check_pair(vm, gateway, wrong);
         Network {
@@ -160,7 +168,8 @@ impl Options {
             return;
         }
         if vm.address == gateway || !vm.contains(gateway) {
-            let allowed = format!("another address of VM_IP's network {}/{}", vm.network(), vm.length);
+            let allowed =
+                format!("another address of VM_IP's network {}/{}", vm.network(), vm.length);
             wrong.add("VM_GW", &gateway.to_string(), &allowed);
         } else if !hosts(vm.address) || !hosts(gateway) {
             let (variable, address) =
@@ -183,8 +192,9 @@ impl Options {
             ("IMG_RAM_MB", &self.ram_mb),
         ];
         Machine {
-            vcpu: wrong
-                .or("IMG_VCPU", &self.vcpu, 1, "a whole number from 1 to 255", |text| within(text, 1, 255)),
+            vcpu: wrong.or("IMG_VCPU", &self.vcpu, 1, "a whole number from 1 to 255", |text| {
+                within(text, 1, 255)
+            }),
             ram_mib: wrong.or("IMG_RAM_MB", &self.ram_mb, 512, "MiB from 16 to 16777216", |text| {
                 within(text, 16, 16_777_216)
             }),
@@ -208,17 +218,22 @@ impl Options {
             reserve_vnc: any(&self.no_vnc).is_none(),
             vnc: wrong.or("BERTH_VNC", &self.vnc, true, "on or off", switch),
             vnc_password_file: path(&self.vnc_password_file),
-            uid: wrong.or("BERTH_QEMU_UID", &self.qemu_uid, 65_534, "a uid from 0 to 4294967294", |text| {
-                within(text, 0, u32::MAX - 1)
-            }),
+            uid: wrong.or(
+                "BERTH_QEMU_UID",
+                &self.qemu_uid,
+                65_534,
+                "a uid from 0 to 4294967294",
+                |text| within(text, 0, u32::MAX - 1),
+            ),
             confine: wrong.or("BERTH_CONFINE", &self.confine, true, "on or off", switch),
             extra_args: self.qemu_args.clone(),
         }
     }
 
     fn lifecycle(&self, wrong: &mut Wrong) -> Lifecycle {
-        let grace = wrong
-            .or("BERTH_GRACE_S", &self.grace, 25, "seconds from 1 to 86400", |text| within(text, 1, 86_400));
+        let grace = wrong.or("BERTH_GRACE_S", &self.grace, 25, "seconds from 1 to 86400", |text| {
+            within(text, 1, 86_400)
+        });
         let margin = wrong.or(
             "BERTH_GRACE_MARGIN_S",
             &self.grace_margin,
@@ -251,7 +266,8 @@ impl Options {
     }
 
     fn paths(&self) -> Paths {
-        let or = |value: &Option<PathBuf>, default: &str| path(value).unwrap_or_else(|| default.into());
+        let or =
+            |value: &Option<PathBuf>, default: &str| path(value).unwrap_or_else(|| default.into());
         Paths {
             image_dir: or(&self.image_dir, "/image"),
             state_dir: or(&self.state_dir, STATE_DIR),
@@ -302,10 +318,19 @@ impl Wrong {
     }
 
     /// An address that an interface can have.
-    fn host(&mut self, variable: &'static str, value: &Option<String>, default: Ipv4Addr) -> Ipv4Addr {
+    fn host(
+        &mut self,
+        variable: &'static str,
+        value: &Option<String>,
+        default: Ipv4Addr,
+    ) -> Ipv4Addr {
         let address = self.or(variable, value, default, "an IPv4 address", parsed);
         if let Some(kind) = crate::net::no_host(address) {
-            self.add(variable, &address.to_string(), &format!("an address that a host can have, not {kind}"));
+            self.add(
+                variable,
+                &address.to_string(),
+                &format!("an address that a host can have, not {kind}"),
+            );
         }
         address
     }
@@ -332,7 +357,12 @@ impl Wrong {
         text.parse().map_err(|error: T::Err| self.add(variable, text, &error.to_string())).ok()
     }
 
-    fn name(&mut self, variable: &'static str, value: &Option<String>, default: &str) -> crate::net::IfName {
+    fn name(
+        &mut self,
+        variable: &'static str,
+        value: &Option<String>,
+        default: &str,
+    ) -> crate::net::IfName {
         let parsed = self.net(variable, value);
         #[expect(clippy::expect_used, reason = "the defaults are interface names")]
         parsed.unwrap_or_else(|| default.parse().expect("an interface name"))
@@ -361,7 +391,9 @@ impl Wrong {
             self.add(variable, text, &allowed);
             return None;
         }
-        shell_words::split(text).map_err(|_| self.add(variable, text, "words whose quotes are closed")).ok()
+        shell_words::split(text)
+            .map_err(|_| self.add(variable, text, "words whose quotes are closed"))
+            .ok()
     }
 }
 
@@ -437,7 +469,8 @@ fn ports(variable: &'static str, value: &Option<String>, wrong: &mut Wrong) -> V
 
 fn checksum(text: &str) -> Option<Checksum> {
     let (name, digits) = text.split_once(':').unwrap_or(("sha256", text));
-    let of = |length| octets(digits).filter(|digest| digest.len() == length && !digits.contains(':'));
+    let of =
+        |length| octets(digits).filter(|digest| digest.len() == length && !digits.contains(':'));
     match name.to_ascii_lowercase().as_str() {
         "sha256" => of(32).map(Checksum::Sha256),
         "sha512" => of(64).map(Checksum::Sha512),
@@ -449,7 +482,8 @@ fn checksum(text: &str) -> Option<Checksum> {
 fn size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches(['i', 'b']) {
+    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches(['i', 'b'])
+    {
         "" => 0,
         "k" => 10,
         "m" => 20,

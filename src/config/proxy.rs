@@ -82,7 +82,9 @@ impl Proxies {
         Self {
             http: setting(&["http_proxy", "all_proxy", "ALL_PROXY"]),
             https: setting(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
-            except: NoProxy(first(&["no_proxy", "NO_PROXY"]).map(|(_, text)| text).unwrap_or_default()),
+            except: NoProxy(
+                first(&["no_proxy", "NO_PROXY"]).map(|(_, text)| text).unwrap_or_default(),
+            ),
         }
     }
 
@@ -107,7 +109,9 @@ impl Setting {
     fn read(variable: &'static str, text: &str) -> Self {
         match Proxy::read(variable, text) {
             Ok(proxy) => Self::Proxy(proxy),
-            Err(allowed) => Self::Unusable(Unusable { variable, shown: masked_proxy(text), allowed }),
+            Err(allowed) => {
+                Self::Unusable(Unusable { variable, shown: masked_proxy(text), allowed })
+            }
         }
     }
 }
@@ -119,7 +123,11 @@ impl Proxy {
         let default = match scheme.as_str() {
             "http" => 1080,
             "https" => 443,
-            _ => return Err("a proxy of http, as in http://proxy.example:3128; SOCKS is not supported"),
+            _ => {
+                return Err(
+                    "a proxy of http, as in http://proxy.example:3128; SOCKS is not supported",
+                );
+            }
         };
         let url = Url::parse(&format!("{scheme}://{rest}"))
             .map_err(|_| "a proxy as in http://user:password@proxy.example:3128")?;
@@ -146,7 +154,8 @@ struct NoProxy(String);
 
 impl NoProxy {
     fn holds(&self, host: &str) -> bool {
-        let mut words = self.0.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
+        let mut words =
+            self.0.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
         if self.0 == "*" {
             return true;
         }
@@ -178,7 +187,9 @@ mod tests {
     use super::*;
 
     fn proxies(set: &[(&str, &str)]) -> Proxies {
-        Proxies::read(|name| set.iter().find(|(known, _)| *known == name).map(|(_, text)| (*text).to_owned()))
+        Proxies::read(|name| {
+            set.iter().find(|(known, _)| *known == name).map(|(_, text)| (*text).to_owned())
+        })
     }
 
     fn told(set: &[(&str, &str)], url: &str) -> String {
@@ -261,9 +272,13 @@ mod tests {
 
     #[test]
     fn no_password_of_a_proxy_is_shown() {
-        for text in
-            ["http://u:secret@p:1", "u:secret@p:1", "u:secret@p:x", "socks5h://u:secret@p", "u:secret@@p:x"]
-        {
+        for text in [
+            "http://u:secret@p:1",
+            "u:secret@p:1",
+            "u:secret@p:x",
+            "socks5h://u:secret@p",
+            "u:secret@@p:x",
+        ] {
             let found = proxies(&[("http_proxy", text)]);
             let json = serde_json::to_string(&found).unwrap();
             let shown = format!("{found:?} {json} {}", told(&[("http_proxy", text)], "http://h/"));

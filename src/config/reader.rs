@@ -89,7 +89,9 @@ fn set_aside(words: &mut Vec<OsString>, error: &Error) -> Option<String> {
 
 /// Whether a flag is only missed because its value was set aside.
 fn is_only_for_want_of(error: &Error, wrong: &BTreeSet<String>) -> bool {
-    let Some(ContextValue::Strings(missed)) = error.get(ContextKind::InvalidArg) else { return false };
+    let Some(ContextValue::Strings(missed)) = error.get(ContextKind::InvalidArg) else {
+        return false;
+    };
     let is_wrong = |arg: &String| arg.split(' ').next().is_some_and(|flag| wrong.contains(flag));
     error.kind() == ErrorKind::MissingRequiredArgument && missed.iter().all(is_wrong)
 }
@@ -139,7 +141,8 @@ impl Said {
         environment: Environment<'_>,
     ) -> Result<(Vec<OsString>, Vec<String>), Error> {
         let mut levels = vec![Level::new(command)];
-        let (name, rest) = args.split_first().map_or((None, args), |(name, rest)| (Some(name), rest));
+        let (name, rest) =
+            args.split_first().map_or((None, args), |(name, rest)| (Some(name), rest));
         let mut words = rest.iter();
         while let Some(word) = words.next() {
             let Some(level) = levels.last_mut() else { break };
@@ -148,7 +151,9 @@ impl Said {
                 level.words.extend(words.by_ref().cloned());
             } else if let Some((arg, value)) = level.flag(word) {
                 level.take(arg, word, value, &mut words);
-            } else if let Some(below) = word.to_str().and_then(|word| level.command.find_subcommand(word)) {
+            } else if let Some(below) =
+                word.to_str().and_then(|word| level.command.find_subcommand(word))
+            {
                 level.words.push(word.clone());
                 levels.push(Level::new(below));
             } else {
@@ -156,7 +161,8 @@ impl Said {
             }
         }
         let mut out: Vec<OsString> = name.into_iter().cloned().collect();
-        let verbs = levels.iter().skip(1).map(|level| level.command.get_name().to_owned()).collect();
+        let verbs =
+            levels.iter().skip(1).map(|level| level.command.get_name().to_owned()).collect();
         let deepest = levels.len() - 1;
         for (depth, level) in levels.into_iter().enumerate() {
             // The first has all of `run`, which does not go together with another verb.
@@ -168,11 +174,16 @@ impl Said {
         Ok((out, verbs))
     }
 
-    fn variables(&mut self, level: &Level<'_>, environment: Environment<'_>) -> Result<Vec<OsString>, Error> {
+    fn variables(
+        &mut self,
+        level: &Level<'_>,
+        environment: Environment<'_>,
+    ) -> Result<Vec<OsString>, Error> {
         let mut words = Vec::new();
         for arg in level.command.get_arguments() {
             let named = arg.get_long().zip(arg.get_env().and_then(OsStr::to_str));
-            let Some((long, variable)) = named.filter(|(long, _)| !level.given.contains(*long)) else {
+            let Some((long, variable)) = named.filter(|(long, _)| !level.given.contains(*long))
+            else {
                 continue;
             };
             let Some((variable, value)) = look_up(variable, environment) else { continue };
@@ -201,7 +212,9 @@ impl Said {
         {
             error.insert(ContextKind::InvalidArg, ContextValue::String(variable.clone()));
         }
-        for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
+        for kind in
+            [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue]
+        {
             if let Some(ContextValue::String(word)) = error.get(kind) {
                 let (word, shown) = (word.clone(), printable(word));
                 // The tip says the word again.
@@ -295,7 +308,8 @@ fn joined(long: &str, value: &OsStr) -> OsString {
 fn on(command: &Command, variable: &str, value: &OsStr) -> Result<bool, Error> {
     value.to_str().and_then(switch).ok_or_else(|| {
         let (yes, no) = (YES.join(", "), NO.join(", "));
-        let text = format!("invalid value {value:?} for '{variable}': {yes} to say it, {no} not to");
+        let text =
+            format!("invalid value {value:?} for '{variable}': {yes} to say it, {no} not to");
         command.clone().error(ErrorKind::InvalidValue, text)
     })
 }
@@ -318,7 +332,12 @@ fn values(arg: &Arg, text: &OsStr) -> Vec<OsString> {
         (ArgAction::Append, Some('\n')) => |c| c == '\n',
         _ => |_| false,
     };
-    known.split(apart).map(str::trim).filter(|value| !value.is_empty()).map(OsString::from).collect()
+    known
+        .split(apart)
+        .map(str::trim)
+        .filter(|value| !value.is_empty())
+        .map(OsString::from)
+        .collect()
 }
 
 #[cfg(test)]

@@ -251,7 +251,8 @@ pub(super) fn masked(text: &str) -> String {
     let (slashes, rest) = rest.split_at_checked(slashes).unwrap_or(("", rest));
     // A scheme alone, or a path: `a:b` may be a user and his password.
     let known = !scheme.is_empty() && !slashes.is_empty();
-    let (scheme, rest) = if known { (format!("{scheme}{slashes}"), rest) } else { (String::new(), text) };
+    let (scheme, rest) =
+        if known { (format!("{scheme}{slashes}"), rest) } else { (String::new(), text) };
     // Either the user is long or the query has an `@` in it.
     if let (Some(query), Some(user)) = (rest.find(['?', '#']), rest.rfind('@'))
         && query < user
@@ -385,7 +386,10 @@ mod tests {
         }
         for location in ["file:///etc/passwd", "ftp://h/x", "data:,x", "gopher:x"] {
             let error = base.redirect(location).unwrap_err();
-            assert_eq!((error.shown.as_str(), error.allowed), (location, "only http and https are followed"));
+            assert_eq!(
+                (error.shown.as_str(), error.allowed),
+                (location, "only http and https are followed")
+            );
         }
         assert_eq!(base.redirect("http://[::1").unwrap_err().allowed, "this is no URL");
     }
@@ -419,7 +423,9 @@ mod tests {
             "htp://user:secret?@h/x",
         ] {
             let shown = match Source::parse(text) {
-                Ok(Source::Url(url)) => format!("{url} {url:?} {}", serde_json::to_string(&url).unwrap()),
+                Ok(Source::Url(url)) => {
+                    format!("{url} {url:?} {}", serde_json::to_string(&url).unwrap())
+                }
                 Ok(Source::Path(_)) => continue,
                 Err(error) => format!("{error} {error:?}"),
             };

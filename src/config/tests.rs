@@ -46,13 +46,16 @@ fn an_empty_variable_is_an_unset_one() {
 
 #[test]
 fn any_text_switches_no_vnc_and_no_dhcp_on() {
-    let config = parse(|o| (o.no_vnc, o.no_dhcp) = (Some("false".into()), Some("0".into()))).unwrap();
+    let config =
+        parse(|o| (o.no_vnc, o.no_dhcp) = (Some("false".into()), Some("0".into()))).unwrap();
     assert!(!config.machine.reserve_vnc && !config.network.serve);
-    let notes =
-        |text: &str| options(|o| (o.no_vnc, o.no_dhcp) = (Some(text.into()), Some("1".into()))).notes();
+    let notes = |text: &str| {
+        options(|o| (o.no_vnc, o.no_dhcp) = (Some(text.into()), Some("1".into()))).notes()
+    };
     assert!(notes("yes").is_empty() && notes("").is_empty());
     for text in ["false", "0", "No ", "OFF"] {
-        let wanted = format!("NO_VNC={text:?} is yes, as any text is: leave the variable out, or empty");
+        let wanted =
+            format!("NO_VNC={text:?} is yes, as any text is: leave the variable out, or empty");
         assert_eq!(notes(text), [wanted]);
     }
 }
@@ -67,8 +70,14 @@ fn what_stands_around_a_value_is_no_part_of_it() {
         (o.cpu, o.image_target) = (Some("  ".into()), Some("x.qcow2 ".into()));
     })
     .unwrap();
-    assert_eq!((config.hostname.as_str(), config.network.uplink.unwrap().as_str()), ("web", "eth1"));
-    assert_eq!((config.machine.accel, config.machine.vnc, config.machine.cpu), (Accel::Tcg, false, None));
+    assert_eq!(
+        (config.hostname.as_str(), config.network.uplink.unwrap().as_str()),
+        ("web", "eth1")
+    );
+    assert_eq!(
+        (config.machine.accel, config.machine.vnc, config.machine.cpu),
+        (Accel::Tcg, false, None)
+    );
     assert_eq!(config.network.reserved.len(), 3);
     assert_eq!(config.image.target.as_deref(), Some("x.qcow2"));
 }
@@ -127,9 +136,13 @@ fn guest_and_gateway_have_addresses_that_hosts_can_have() {
         let text = wrong(|o| (o.vm_ip, o.vm_gw) = (Some(address.into()), Some(gateway.into())));
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.len() == 2 && lines[0].starts_with(&format!("VM_IP={address:?}")), "{text}");
-        assert!(lines[0].contains(kind) && lines[1].starts_with(&format!("VM_GW={gateway:?}")), "{text}");
+        assert!(
+            lines[0].contains(kind) && lines[1].starts_with(&format!("VM_GW={gateway:?}")),
+            "{text}"
+        );
     }
-    let link_local = parse(|o| (o.vm_ip, o.vm_gw) = (Some("169.254.7.2".into()), Some("169.254.7.1".into())));
+    let link_local =
+        parse(|o| (o.vm_ip, o.vm_gw) = (Some("169.254.7.2".into()), Some("169.254.7.1".into())));
     assert_eq!(link_local.unwrap().network.vm.to_string(), "169.254.7.2/30");
 }
 
@@ -150,7 +163,9 @@ fn sizes_and_digests_are_read() {
     .unwrap();
     assert_eq!(config.image.disk_size_bytes, Some(20 << 30));
     assert_eq!(config.image.checksum.unwrap().to_string(), format!("sha256:{}", "ab".repeat(32)));
-    for (text, bytes) in [("1", 1), ("4K", 4096), ("2m", 2 << 20), ("3TiB", 3 << 40), ("5GB", 5 << 30)] {
+    for (text, bytes) in
+        [("1", 1), ("4K", 4096), ("2m", 2 << 20), ("3TiB", 3 << 40), ("5GB", 5 << 30)]
+    {
         assert_eq!(
             parse(|o| o.disk_size = Some(text.into())).unwrap().image.disk_size_bytes,
             Some(bytes),
@@ -166,7 +181,8 @@ fn sizes_and_digests_are_read() {
 fn shell_words_are_split_and_never_run() {
     let config = parse(|o| {
         o.launcher = Some("nice -n '5 5'".into());
-        o.kvm_blk_opts = Some("-drive file=$KVM_IMAGE,if=virtio -device x,serial=${HOSTNAME}".into());
+        o.kvm_blk_opts =
+            Some("-drive file=$KVM_IMAGE,if=virtio -device x,serial=${HOSTNAME}".into());
     })
     .unwrap();
     assert_eq!(config.machine.launcher, ["nice", "-n", "5 5"]);

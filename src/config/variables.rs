@@ -46,13 +46,17 @@ pub(super) fn former(variable: &str) -> Option<&'static str> {
 
 /// Names of all variables that flags have.
 pub fn variables() -> BTreeSet<String> {
-    [of::<Options>(), of::<Log>(), of::<SelfTest>(), of::<ServeOptions>()].concat().into_iter().collect()
+    [of::<Options>(), of::<Log>(), of::<SelfTest>(), of::<ServeOptions>()]
+        .concat()
+        .into_iter()
+        .collect()
 }
 
 /// Those of the process.
 #[expect(clippy::disallowed_methods, reason = "the one room that reads the environment")]
 pub fn unknown_here() -> Vec<Unknown> {
-    let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    let names: Vec<String> =
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
     unknown(&names.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -81,9 +85,11 @@ pub fn of_qemu() -> Vec<(&'static str, OsString)> {
 
 /// Which of these names look like ours and are not. Those that Kubernetes sets for a Service named `berth…` do not.
 pub fn unknown(names: &[&str]) -> Vec<Unknown> {
-    let services: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix("_SERVICE_HOST")).collect();
-    let of_service =
-        |name: &str| services.iter().any(|service| name.strip_prefix(service).is_some_and(is_of_a_service));
+    let services: Vec<&str> =
+        names.iter().filter_map(|name| name.strip_suffix("_SERVICE_HOST")).collect();
+    let of_service = |name: &str| {
+        services.iter().any(|service| name.strip_prefix(service).is_some_and(is_of_a_service))
+    };
     let looks_like_ours = |name: &&&str| name.starts_with(PREFIX) && !of_service(name);
     let mut left: Vec<&str> = names.iter().filter(looks_like_ours).copied().collect();
     // Before QEMU's start, and nearly always none is left by then.
@@ -98,7 +104,9 @@ pub fn unknown(names: &[&str]) -> Vec<Unknown> {
     }
     let known = variables();
     left.retain(|name| !known.contains(*name) && RENAMED.iter().all(|(_, before)| before != name));
-    left.into_iter().map(|name| Unknown { name: name.to_owned(), meant: meant(name, &known) }).collect()
+    left.into_iter()
+        .map(|name| Unknown { name: name.to_owned(), meant: meant(name, &known) })
+        .collect()
 }
 
 /// What is behind a Service's name in its variables: `_SERVICE_HOST`, `_SERVICE_PORT[_NAME]`, and Docker's
@@ -110,7 +118,8 @@ fn is_of_a_service(rest: &str) -> bool {
     if let Some(name) = rest.strip_prefix("_SERVICE_PORT_") {
         return !name.is_empty();
     }
-    let Some((number, rest)) = rest.strip_prefix("_PORT_").and_then(|rest| rest.split_once('_')) else {
+    let Some((number, rest)) = rest.strip_prefix("_PORT_").and_then(|rest| rest.split_once('_'))
+    else {
         return false;
     };
     let (protocol, rest) = rest.split_once('_').unwrap_or((rest, ""));
@@ -159,7 +168,10 @@ mod tests {
                 [format!("{name} is not known here and does nothing: did you mean {meant}?")]
             );
         }
-        assert_eq!(said(&["BERTH_FROBNICATE"]), ["BERTH_FROBNICATE is not known here and does nothing"]);
+        assert_eq!(
+            said(&["BERTH_FROBNICATE"]),
+            ["BERTH_FROBNICATE is not known here and does nothing"]
+        );
         let all = variables();
         assert!(
             all.len() > 70 && said(&all.iter().map(String::as_str).collect::<Vec<_>>()).is_empty(),
@@ -189,6 +201,9 @@ mod tests {
         }
         // Without the Service they are somebody's words.
         assert_eq!(said(&["BERTH_SERVE_PORT"]).len(), 1);
-        assert_eq!(said(&["BERTH_WEB_SERVICE_HOST", "BERTH_WEB_PROT", "BERTH_WEB_PORT_22_ICMP"]).len(), 2);
+        assert_eq!(
+            said(&["BERTH_WEB_SERVICE_HOST", "BERTH_WEB_PROT", "BERTH_WEB_PORT_22_ICMP"]).len(),
+            2
+        );
     }
 }

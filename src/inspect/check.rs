@@ -14,7 +14,9 @@ pub async fn run(planned: &Ruleset, out: &mut impl Write) -> Result<Code, Error>
     let firewall = Firewall::start()?;
     let mut found = Ruleset::default();
     for table in &planned.tables {
-        found.tables.extend(firewall.dump(Filter::table(table.family, &table.name)).await?.1.tables);
+        found
+            .tables
+            .extend(firewall.dump(Filter::table(table.family, &table.name)).await?.1.tables);
     }
     let (planned, found) = (planned.canonical(), found.canonical());
     if planned == found {

@@ -10,7 +10,8 @@ pub fn write(out: &mut impl Write, before: &str, after: &str, colour: bool) -> i
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
     let mut printed: Vec<&str> = Vec::new();
     for op in changes(&old, &new) {
-        let sides = [('-', "\u{1b}[31m", &old, op.old_range()), ('+', "\u{1b}[32m", &new, op.new_range())];
+        let sides =
+            [('-', "\u{1b}[31m", &old, op.old_range()), ('+', "\u{1b}[32m", &new, op.new_range())];
         for (sign, paint, lines, range) in sides {
             for (at, line) in lines.iter().enumerate().skip(range.start).take(range.len()) {
                 if line.trim().is_empty() {
@@ -72,9 +73,9 @@ mod tests {
 
     #[test]
     fn changed_lines_stand_under_what_they_are_in() {
-        let before = "table ip a {\n\tchain b {\n\t\taccept\n\t\tdrop\n\t}\n\n\tchain c {\n\t}\n}\n";
-        let after =
-            "table ip a {\n\tchain b {\n\t\taccept\n\t\tcounter\n\t}\n\n\tchain c {\n\t\tdrop\n\t}\n}\n";
+        let before =
+            "table ip a {\n\tchain b {\n\t\taccept\n\t\tdrop\n\t}\n\n\tchain c {\n\t}\n}\n";
+        let after = "table ip a {\n\tchain b {\n\t\taccept\n\t\tcounter\n\t}\n\n\tchain c {\n\t\tdrop\n\t}\n}\n";
         let wanted = "  table ip a {\n  \tchain b {\n- \t\tdrop\n+ \t\tcounter\n  table ip a {\n  \tchain c {\n+ \t\tdrop\n";
         assert_eq!(diff(before, after), wanted);
         assert_eq!(diff(before, before), "");

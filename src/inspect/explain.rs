@@ -31,7 +31,8 @@ pub async fn run(wanted: &Explain, out: &mut impl Write) -> Result<Code, Error> 
     let request = wanted::request(wanted, &mut world, links.handle()).await?;
     let (_, ruleset) = Firewall::start()?.dump(Filter::default()).await?;
     let wanted::Request { packet, path, family, assumed } = request;
-    let mut explanation = predict(links.handle(), &ruleset, &mut world, &packet, path, family).await?;
+    let mut explanation =
+        predict(links.handle(), &ruleset, &mut world, &packet, path, family).await?;
     explanation.assumed = assumed;
     print(&explanation, wanted.output, out)?;
     Ok(match explanation.outcome {
@@ -59,7 +60,9 @@ pub async fn predict(
             }
         }
     }
-    Err(Error::Pod(format!("{packet} asks for more than {QUESTIONS} routes: there is no end to it")))
+    Err(Error::Pod(format!(
+        "{packet} asks for more than {QUESTIONS} routes: there is no end to it"
+    )))
 }
 
 fn print(explanation: &Explanation, output: Output, out: &mut impl Write) -> Result<(), Error> {

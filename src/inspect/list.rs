@@ -71,7 +71,10 @@ async fn hooks(firewall: &Firewall, asked: Hooks, json: bool) -> Result<String, 
     }
     let devices: Vec<String> = Links::open()?.names().await?.into_values().collect();
     if let Some(device) = device.filter(|device| !devices.iter().any(|name| name == device)) {
-        return Err(Error::Pod(format!("no interface {device} here; there are {}", devices.join(", "))));
+        return Err(Error::Pod(format!(
+            "no interface {device} here; there are {}",
+            devices.join(", ")
+        )));
     }
     let entries = firewall.hooks(hooks::queries(asked.family, device, &devices)).await?;
     Ok(hooks::text(&entries))
@@ -119,18 +122,22 @@ fn text(what: &What, ruleset: &Ruleset, style: &Style) -> Result<String, Error> 
             tables.iter().map(|table| format!("table {} {}\n", table.family, table.name)).collect()
         }
         What::Table(family, name) => style.table(table(ruleset, *family, name)?),
-        What::Chains(_) => {
-            tables.iter().map(|table| style.one(table, |style, out| style.chain_heads(out, table))).collect()
-        }
+        What::Chains(_) => tables
+            .iter()
+            .map(|table| style.one(table, |style, out| style.chain_heads(out, table)))
+            .collect(),
         What::Chain(family, name, chain) => {
             let table = table(ruleset, *family, name)?;
             style.one_chain(table, chain_of(table, chain)?)
         }
         What::Every(kind, _) => {
             // As nft does: a table without objects is not worth a word when objects are asked for.
-            let worth = |table: &&Table| !matches!(kind, Kind::Object(_)) || !table.objects.is_empty();
+            let worth =
+                |table: &&Table| !matches!(kind, Kind::Object(_)) || !table.objects.is_empty();
             let listed = tables.iter().filter(worth);
-            listed.map(|table| style.one(table, |style, out| every(style, out, table, *kind, None))).collect()
+            listed
+                .map(|table| style.one(table, |style, out| every(style, out, table, *kind, None)))
+                .collect()
         }
         What::One(kind, family, name, object) => {
             let table = table(ruleset, *family, name)?;
@@ -161,7 +168,9 @@ fn every(style: &Style, out: &mut String, table: &Table, kind: Kind, name: Optio
                 .filter(|found| named(&found.name))
                 .for_each(|found| style.flowtable(out, found));
         }
-        _ => sets(table, kind).filter(|set| named(&set.name)).for_each(|set| style.set(out, set, true)),
+        _ => sets(table, kind)
+            .filter(|set| named(&set.name))
+            .for_each(|set| style.set(out, set, true)),
     }
 }
 
@@ -180,7 +189,9 @@ fn objects(what: &What, ruleset: &Ruleset, style: &Style, out: &mut Document) ->
         What::Tables(_) => tables.iter().for_each(|table| out.add(&style.table_head_json(table))),
         What::Table(family, name) => style.table_json(table(ruleset, *family, name)?, out),
         What::Chains(_) => {
-            let chains = tables.iter().flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
+            let chains = tables
+                .iter()
+                .flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
             chains.for_each(|(table, chain)| out.add(&style.chain_json(table, chain)));
         }
         What::Chain(family, name, chain) => {
@@ -206,7 +217,12 @@ fn objects(what: &What, ruleset: &Ruleset, style: &Style, out: &mut Document) ->
     Ok(())
 }
 
-fn every_json(style: &Style, table: &Table, kind: Kind, name: Option<&String>) -> Vec<serde_json::Value> {
+fn every_json(
+    style: &Style,
+    table: &Table,
+    kind: Kind,
+    name: Option<&String>,
+) -> Vec<serde_json::Value> {
     let named = |found: &String| name.is_none_or(|name| name == found);
     match kind {
         Kind::Object(number) => {
@@ -232,7 +248,8 @@ fn no_such(name: &str, family: Family, table: &str) -> Error {
 }
 
 fn chain_of<'a>(table: &'a Table, name: &str) -> Result<&'a crate::nft::Chain, Error> {
-    let absent =
-        || Error::Absent(format!("there is no chain {name} in table {} {}", table.family, table.name));
+    let absent = || {
+        Error::Absent(format!("there is no chain {name} in table {} {}", table.family, table.name))
+    };
     table.chains.iter().find(|found| found.name == name).ok_or_else(absent)
 }

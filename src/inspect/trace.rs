@@ -44,7 +44,10 @@ pub async fn run(wanted: &Trace, out: &mut impl Write) -> Result<Code, Error> {
     Ok(Code::Success)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a verb: the clock is read here and given to the cores")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a verb: the clock is read here and given to the cores"
+)]
 fn now() -> Instant {
     Instant::now()
 }
@@ -191,7 +194,8 @@ impl Rules {
         for table in &ruleset.tables {
             for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
                 if let Some(handle) = rule.handle.0 {
-                    self.text.insert((table.family, table.name.clone(), handle), table.rule_text(rule));
+                    self.text
+                        .insert((table.family, table.name.clone(), handle), table.rule_text(rule));
                 }
             }
         }
@@ -219,7 +223,12 @@ impl Teller {
     }
 
     /// Whether somebody still reads.
-    fn print(&mut self, traced: &Traced, traces: &Traces, out: &mut impl Write) -> Result<bool, Error> {
+    fn print(
+        &mut self,
+        traced: &Traced,
+        traces: &Traces,
+        out: &mut impl Write,
+    ) -> Result<bool, Error> {
         self.printed += 1;
         let seconds = traced.began.saturating_duration_since(self.began).as_secs_f64();
         let named = |index: u32| traces.interface(index).unwrap_or_else(|| format!("if{index}"));
@@ -256,7 +265,10 @@ struct Signals {
 
 impl Signals {
     fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     async fn any(&mut self) {

@@ -71,13 +71,26 @@ struct Watching {
 }
 
 impl Watching {
-    fn print(&mut self, by: Option<&Transaction>, after: String, out: &mut impl Write) -> io::Result<()> {
+    fn print(
+        &mut self,
+        by: Option<&Transaction>,
+        after: String,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
         let (bold, plain) = if self.colour { ("\u{1b}[1m", "\u{1b}[0m") } else { ("", "") };
         match by {
             Some(Transaction { generation, pid, process }) => {
-                writeln!(out, "{bold}{} generation {generation}: {process} (pid {pid}){plain}", now())?;
+                writeln!(
+                    out,
+                    "{bold}{} generation {generation}: {process} (pid {pid}){plain}",
+                    now()
+                )?;
             }
-            None => writeln!(out, "{bold}{} several changes, faster than they could be heard{plain}", now())?,
+            None => writeln!(
+                out,
+                "{bold}{} several changes, faster than they could be heard{plain}",
+                now()
+            )?,
         }
         if self.before == after {
             writeln!(out, "  nothing that a listing shows")?;

@@ -17,12 +17,15 @@ const DATE: [u8; 7] = [80, 1, 1, 0, 0, 0, 0];
 /// The same for descriptors (ECMA-119 §8.4.26.1).
 const LONG_DATE: &[u8; 17] = b"1980010100000000\0";
 const RRIP: &[u8; 10] = b"RRIP_1991A";
-const ABOUT: &[u8] = b"THE ROCK RIDGE INTERCHANGE PROTOCOL PROVIDES SUPPORT FOR POSIX FILE SYSTEM SEMANTICS";
+const ABOUT: &[u8] =
+    b"THE ROCK RIDGE INTERCHANGE PROTOCOL PROVIDES SUPPORT FOR POSIX FILE SYSTEM SEMANTICS";
 
 /// ECMA-119 §7.3.3: little-endian, then big-endian.
 fn both32(value: u32) -> [u8; 8] {
     let mut bytes = [0; 8];
-    for (slot, byte) in bytes.iter_mut().zip(value.to_le_bytes().into_iter().chain(value.to_be_bytes())) {
+    for (slot, byte) in
+        bytes.iter_mut().zip(value.to_le_bytes().into_iter().chain(value.to_be_bytes()))
+    {
         *slot = byte;
     }
     bytes
@@ -49,7 +52,8 @@ pub(super) fn descriptor(
 ) -> Vec<u8> {
     let joliet = names == Names::Joliet;
     let text = |text: &str, length: usize| -> Vec<u8> {
-        let (mut bytes, blank) = if joliet { (ucs2(text), vec![0, b' ']) } else { (text.into(), vec![b' ']) };
+        let (mut bytes, blank) =
+            if joliet { (ucs2(text), vec![0, b' ']) } else { (text.into(), vec![b' ']) };
         while bytes.len() + blank.len() <= length {
             bytes.extend(&blank);
         }
@@ -180,10 +184,16 @@ fn records(
     let above = tree.directories.get(directory.parent).map_or(2, subdirectories);
     let mut out = vec![
         record(&[0], place(extents, at), DIRECTORY, &dot),
-        record(&[1], place(extents, directory.parent), DIRECTORY, &rock(rock_ridge(0o040_755, above, ""))),
+        record(
+            &[1],
+            place(extents, directory.parent),
+            DIRECTORY,
+            &rock(rock_ridge(0o040_755, above, "")),
+        ),
     ];
     for entry in &directory.entries {
-        let id = if names == Names::Iso { entry.iso.clone().into_bytes() } else { ucs2(&entry.name) };
+        let id =
+            if names == Names::Iso { entry.iso.clone().into_bytes() } else { ucs2(&entry.name) };
         out.push(match entry.is {
             Is::Directory(index) => {
                 let links = tree.directories.get(index).map_or(2, subdirectories);
@@ -210,7 +220,9 @@ fn number_of_sectors(bytes: u32) -> u32 {
 
 /// Links of a directory: its name, its dot, and the dot-dot of each below.
 fn subdirectories(directory: &Directory) -> u32 {
-    2 + number(directory.entries.iter().filter(|entry| matches!(entry.is, Is::Directory(_))).count())
+    2 + number(
+        directory.entries.iter().filter(|entry| matches!(entry.is, Is::Directory(_))).count(),
+    )
 }
 
 /// Puts records into sectors; none crosses the border of one (ECMA-119 §6.8.1.1).

@@ -50,7 +50,8 @@ impl Tree {
     }
 
     fn flatten(root: &Branch) -> Self {
-        let start = Directory { name: String::new(), iso: String::new(), parent: 0, entries: vec![] };
+        let start =
+            Directory { name: String::new(), iso: String::new(), parent: 0, entries: vec![] };
         let mut directories = vec![start];
         let mut queue = std::collections::VecDeque::from([(0, root)]);
         while let Some((number, branch)) = queue.pop_front() {
@@ -138,8 +139,11 @@ fn mangle(name: &str, file: bool, taken: &mut BTreeSet<String>) -> String {
     loop {
         let tail = if number == 0 { String::new() } else { format!("_{number}") };
         let stem = plain(stem, 20);
-        let id =
-            if file { format!("{stem}{tail}.{};1", plain(extension, 3)) } else { format!("{stem}{tail}") };
+        let id = if file {
+            format!("{stem}{tail}.{};1", plain(extension, 3))
+        } else {
+            format!("{stem}{tail}")
+        };
         if taken.insert(id.clone()) {
             return id;
         }

@@ -70,7 +70,10 @@ impl FromStr for DomainName {
             return Err(NameError::TooLong(name.len()));
         }
         // RFC 1123 §2.1: an address that was cut, rather.
-        if name.rsplit_once('.').is_some_and(|(_, top)| top.bytes().all(|byte| byte.is_ascii_digit())) {
+        if name
+            .rsplit_once('.')
+            .is_some_and(|(_, top)| top.bytes().all(|byte| byte.is_ascii_digit()))
+        {
             return Err(NameError::Number(name.to_owned()));
         }
         let name = name.to_ascii_lowercase();
@@ -106,8 +109,10 @@ mod tests {
 
     #[test]
     fn names_are_labels_in_lower_case_without_the_last_dot() {
-        let (longest, label) =
-            (["l".repeat(61), "l".repeat(63), "l".repeat(63), "l".repeat(63)].join("."), "l".repeat(63));
+        let (longest, label) = (
+            ["l".repeat(61), "l".repeat(63), "l".repeat(63), "l".repeat(63)].join("."),
+            "l".repeat(63),
+        );
         for (text, wanted) in [
             ("printer.lan", "printer.lan"),
             ("Printer.LAN.", "printer.lan"),
@@ -126,8 +131,11 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_told_in_words() {
-        let long =
-            format!("{}.{}", "l".repeat(62), ["l".repeat(63), "l".repeat(63), "l".repeat(63)].join("."));
+        let long = format!(
+            "{}.{}",
+            "l".repeat(62),
+            ["l".repeat(63), "l".repeat(63), "l".repeat(63)].join(".")
+        );
         for (text, words) in [
             ("", "empty"),
             (".", "empty"),

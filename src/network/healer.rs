@@ -60,8 +60,10 @@ impl observe::Pod for Healer<'_> {
     async fn mend_links(&self) -> Result<bool, String> {
         let links = self.source.links;
         let before = links.changes();
-        let index = apply::mend_links(self.plan, links).await.map_err(|error| error_chain(&error))?;
-        let is_another = |target: &mut serve::Target| std::mem::replace(&mut target.link, index) != index;
+        let index =
+            apply::mend_links(self.plan, links).await.map_err(|error| error_chain(&error))?;
+        let is_another =
+            |target: &mut serve::Target| std::mem::replace(&mut target.link, index) != index;
         if self.targets.as_ref().is_some_and(|targets| targets.send_if_modified(is_another)) {
             tracing::warn!(
                 interface = %self.plan.bridge.name,
@@ -70,7 +72,8 @@ impl observe::Pod for Healer<'_> {
         }
         // While the pod has no address its routes stay; `rules` tells why.
         if let Ok(now) = self.plan_now().await {
-            let lost = apply::routes(&now.route, links).await.map_err(|error| error_chain(&error))?;
+            let lost =
+                apply::routes(&now.route, links).await.map_err(|error| error_chain(&error))?;
             let logged_by_dns = |note: &String| Some(note) == now.resolver_note.as_ref();
             let notes = now.notes.iter().filter(|note| !logged_by_dns(note)).cloned();
             self.log_new(notes.chain(lost).collect());

@@ -145,7 +145,8 @@ impl Builder {
 
     fn control(&mut self, kind: u16, fill: impl FnOnce(&mut Writer)) {
         let sequence = self.next_sequence(Subject::Transaction);
-        let header = Header { kind, flags: REQUEST, sequence, resource: SUBSYSTEM, ..Header::default() };
+        let header =
+            Header { kind, flags: REQUEST, sequence, resource: SUBSYSTEM, ..Header::default() };
         self.writer.message(header, fill);
     }
 
@@ -160,7 +161,13 @@ impl Builder {
         self.last = Some(self.writer.len());
         let sequence = self.next_sequence(subject);
         let kind = SUBSYSTEM << 8 | u16::from(kind);
-        let header = Header { kind, flags: REQUEST | flags, sequence, family: family.0, ..Header::default() };
+        let header = Header {
+            kind,
+            flags: REQUEST | flags,
+            sequence,
+            family: family.0,
+            ..Header::default()
+        };
         self.writer.message(header, fill);
     }
 
@@ -193,9 +200,15 @@ impl Builder {
         let kept = kept.unwrap_or_default();
         for (index, chain) in table.chains.iter().enumerate() {
             if !kept.chains.contains(chain.name.as_str()) {
-                self.message(Subject::Chain(at, index), kind::NEW_CHAIN, CREATE, table.family, |w| {
-                    chain.encode(&table.name, w);
-                });
+                self.message(
+                    Subject::Chain(at, index),
+                    kind::NEW_CHAIN,
+                    CREATE,
+                    table.family,
+                    |w| {
+                        chain.encode(&table.name, w);
+                    },
+                );
             }
         }
         for (index, object) in table.objects.iter().enumerate() {
@@ -237,7 +250,9 @@ impl Builder {
             });
         }
         for set in &kept.deleted_sets {
-            self.delete(table, kind::DEL_SET, set.noun(), &set.name, |w| w.text(nfta::set::NAME, &set.name));
+            self.delete(table, kind::DEL_SET, set.noun(), &set.name, |w| {
+                w.text(nfta::set::NAME, &set.name)
+            });
         }
         for object in &kept.deleted_objects {
             self.delete(table, kind::DEL_OBJECT, "object", &object.name, |w| {
@@ -271,16 +286,31 @@ impl Builder {
         }
     }
 
-    fn delete(&mut self, table: &Table, kind: u8, noun: &str, name: &str, fill: impl FnOnce(&mut Writer)) {
+    fn delete(
+        &mut self,
+        table: &Table,
+        kind: u8,
+        noun: &str,
+        name: &str,
+        fill: impl FnOnce(&mut Writer),
+    ) {
         let subject = Subject::Deleted(self.deleted.len());
-        self.deleted.push(format!("deleting {noun} {name} of table {} {}", table.family, table.name));
+        self.deleted
+            .push(format!("deleting {noun} {name} of table {} {}", table.family, table.name));
         self.message(subject, kind, 0, table.family, |w| {
             w.text(nfta::TABLE, &table.name);
             fill(w);
         });
     }
 
-    fn set(&mut self, (at, index): (usize, usize), table: &Table, set: &Set, id: u32, sets: &SetIds) {
+    fn set(
+        &mut self,
+        (at, index): (usize, usize),
+        table: &Table,
+        set: &Set,
+        id: u32,
+        sets: &SetIds,
+    ) {
         self.message(Subject::Set(at, index), kind::NEW_SET, CREATE, table.family, |w| {
             set.encode(&table.name, id, w);
         });
@@ -310,12 +340,18 @@ impl Builder {
             if kept.has(number, chain.rules.len()) {
                 continue;
             }
-            self.message(Subject::Rule(at, index, number), kind::NEW_RULE, flags, table.family, |w| {
-                rule.encode(&table.name, &chain.name, sets, w);
-                if let Some(handle) = kept.before {
-                    w.u64(nfta::rule::POSITION, handle);
-                }
-            });
+            self.message(
+                Subject::Rule(at, index, number),
+                kind::NEW_RULE,
+                flags,
+                table.family,
+                |w| {
+                    rule.encode(&table.name, &chain.name, sets, w);
+                    if let Some(handle) = kept.before {
+                        w.u64(nfta::rule::POSITION, handle);
+                    }
+                },
+            );
         }
     }
 }

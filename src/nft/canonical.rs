@@ -34,8 +34,11 @@ impl Table {
             chain.rules.iter_mut().for_each(|rule| rule.handle = Handle::default());
         }
         let names = table.canonical_set_names();
-        for expr in
-            table.chains.iter_mut().flat_map(|chain| &mut chain.rules).flat_map(|rule| &mut rule.exprs)
+        for expr in table
+            .chains
+            .iter_mut()
+            .flat_map(|chain| &mut chain.rules)
+            .flat_map(|rule| &mut rule.exprs)
         {
             expr.reset_counter();
             expr.fill_in();
@@ -61,7 +64,8 @@ impl Table {
     /// Old name → `__set0`, `__map1`, … in the order the rules first use them.
     fn canonical_set_names(&self) -> HashMap<String, String> {
         let anonymous = self.sets.iter().filter(|set| set.is_anonymous());
-        let anonymous: HashMap<&str, &Set> = anonymous.map(|set| (set.name.as_str(), set)).collect();
+        let anonymous: HashMap<&str, &Set> =
+            anonymous.map(|set| (set.name.as_str(), set)).collect();
         let mut names = HashMap::new();
         for expr in self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs) {
             let Some(used) = expr.set_name() else { continue };

@@ -125,7 +125,10 @@ impl Stale {
             id: attributes.value(ID).map(<[u8]>::to_vec),
             zone: attributes.value(ZONE).map(<[u8]>::to_vec),
             protocol: original.nest(TUPLE_PROTO).and_then(|ports| ports.u8(PROTO_NUM)).unwrap_or(0),
-            port: original.nest(TUPLE_PROTO).and_then(|ports| ports.u16(PROTO_DST_PORT)).unwrap_or(0),
+            port: original
+                .nest(TUPLE_PROTO)
+                .and_then(|ports| ports.u16(PROTO_DST_PORT))
+                .unwrap_or(0),
         }
     }
 
@@ -147,7 +150,14 @@ impl Stale {
 
 /// nfgenmsg version 1: with 0 a deletion ignores the family.
 fn header(kind: u16, flags: u16, sequence: u32) -> Header {
-    Header { kind: SUBSYSTEM << 8 | kind, flags, sequence, family: AF_INET, version: 1, resource: 0 }
+    Header {
+        kind: SUBSYSTEM << 8 | kind,
+        flags,
+        sequence,
+        family: AF_INET,
+        version: 1,
+        resource: 0,
+    }
 }
 
 fn address(tuple: Attributes<'_>, kind: u16) -> Option<Ipv4Addr> {
@@ -190,7 +200,8 @@ mod tests {
     #[test]
     fn what_nobody_translated_is_stale() {
         let vnc = Port { transport: Transport::Tcp, number: 5900 };
-        let mapping = Mapping { pod: vec![POD], guest: GUEST, gateway: GATEWAY, reserved: vec![vnc] };
+        let mapping =
+            Mapping { pod: vec![POD], guest: GUEST, gateway: GATEWAY, reserved: vec![vnc] };
         let look = |bytes: &[u8]| stale(&Messages(bytes).next().unwrap(), &mapping);
         let found = look(&entry([PEER, POD, POD, PEER], 80)).unwrap();
         assert_eq!((found.protocol, found.port), (6, 80));

@@ -25,7 +25,8 @@ const CHAIN_USE: u16 = 6;
 /// The requests whose answers [`Dump::add`] takes before those to [`Dump::rule_requests`] and
 /// [`Dump::set_requests`], in this order.
 pub fn requests(filter: &Filter, first_sequence: u32) -> Vec<Vec<u8>> {
-    let kinds = [kind::GET_TABLE, kind::GET_CHAIN, kind::GET_SET, kind::GET_OBJECT, kind::GET_FLOWTABLE];
+    let kinds =
+        [kind::GET_TABLE, kind::GET_CHAIN, kind::GET_SET, kind::GET_OBJECT, kind::GET_FLOWTABLE];
     let family = filter.family.unwrap_or(Family::UNSPEC);
     let mut requests = Vec::new();
     for (number, kind) in (0..).zip(kinds) {
@@ -75,7 +76,13 @@ pub fn transaction(message: &Message<'_>) -> Option<Transaction> {
     })
 }
 
-fn request(kind: u8, flags: u16, family: Family, sequence: u32, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
+fn request(
+    kind: u8,
+    flags: u16,
+    family: Family,
+    sequence: u32,
+    fill: impl FnOnce(&mut Writer),
+) -> Vec<u8> {
     let mut writer = Writer::new();
     let kind = SUBSYSTEM << 8 | u16::from(kind);
     writer.message(Header { kind, flags, sequence, family: family.0, ..Header::default() }, fill);
@@ -125,7 +132,9 @@ impl Dump {
         }
         // Tables that are not wanted are not there.
         let Some(at) = self.table_at(family, name) else { return };
-        let (Some(table), Some(index)) = (self.ruleset.tables.get_mut(at), self.indices.get_mut(at)) else {
+        let (Some(table), Some(index)) =
+            (self.ruleset.tables.get_mut(at), self.indices.get_mut(at))
+        else {
             return;
         };
         match kind {
@@ -141,7 +150,12 @@ impl Dump {
 
     /// Requests for the rules: one for all while they are `few`; else one for each chain, since the kernel goes on
     /// with a long answer by counting through all it has told, and in as many equal parts as can be asked for at once.
-    pub(crate) fn rule_requests(&self, few: u32, parts: usize, first_sequence: u32) -> Vec<Vec<Vec<u8>>> {
+    pub(crate) fn rule_requests(
+        &self,
+        few: u32,
+        parts: usize,
+        first_sequence: u32,
+    ) -> Vec<Vec<Vec<u8>>> {
         let chains: Vec<(&Table, &Chain, u32)> = self.chains_of_rules().collect();
         let all: u32 = chains.iter().fold(0, |all, (.., uses)| all.saturating_add(*uses));
         if self.filter.rules == Rules::None {
@@ -196,10 +210,16 @@ impl Dump {
         });
         let numbered = (0..).zip(sets);
         let request = |(number, (table, set)): (u32, (&Table, &Set))| {
-            request(kind::GET_ELEMENT, DUMP, table.family, first_sequence.wrapping_add(number), |w| {
-                w.text(nfta::TABLE, &table.name);
-                w.text(nfta::set_elem_list::SET, &set.name);
-            })
+            request(
+                kind::GET_ELEMENT,
+                DUMP,
+                table.family,
+                first_sequence.wrapping_add(number),
+                |w| {
+                    w.text(nfta::TABLE, &table.name);
+                    w.text(nfta::set_elem_list::SET, &set.name);
+                },
+            )
         };
         numbered.map(request).collect()
     }
@@ -247,7 +267,8 @@ impl Dump {
     }
 
     fn table_at(&self, family: Family, name: &[u8]) -> Option<usize> {
-        let found = |at: &&usize| self.ruleset.tables.get(**at).is_some_and(|table| table.family == family);
+        let found =
+            |at: &&usize| self.ruleset.tables.get(**at).is_some_and(|table| table.family == family);
         self.tables.get(name)?.iter().find(found).copied()
     }
 
@@ -265,7 +286,8 @@ impl Dump {
 
 impl Index {
     fn add_chain(&mut self, table: &mut Table, attributes: Attributes<'_>) {
-        if let (Some(name), Some(chain)) = (attributes.name(nfta::chain::NAME), Chain::decode(attributes))
+        if let (Some(name), Some(chain)) =
+            (attributes.name(nfta::chain::NAME), Chain::decode(attributes))
             && !self.chains.contains_key(name)
         {
             self.chains.insert(name.to_vec(), table.chains.len());
@@ -284,7 +306,8 @@ impl Index {
     }
 
     fn add_object(&mut self, table: &mut Table, attributes: Attributes<'_>) {
-        if let (Some(name), Some(object)) = (attributes.name(nfta::obj::NAME), Object::decode(attributes))
+        if let (Some(name), Some(object)) =
+            (attributes.name(nfta::obj::NAME), Object::decode(attributes))
             && self.objects.insert((object.kind.number(), name.to_vec()))
         {
             table.objects.push(object);
@@ -311,9 +334,10 @@ impl Index {
 
     fn add_elements(&mut self, table: &mut Table, attributes: Attributes<'_>) {
         let at = attributes.name(nfta::set_elem_list::SET).and_then(|name| self.sets.get(name));
-        let (Some(set), Some(list)) =
-            (at.and_then(|at| table.sets.get_mut(*at)), attributes.nest(nfta::set_elem_list::ELEMENTS))
-        else {
+        let (Some(set), Some(list)) = (
+            at.and_then(|at| table.sets.get_mut(*at)),
+            attributes.nest(nfta::set_elem_list::ELEMENTS),
+        ) else {
             return;
         };
         for (_, element) in list {

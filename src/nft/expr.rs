@@ -342,14 +342,18 @@ impl Expr {
     /// The set or map it uses, by name.
     pub fn set_name(&self) -> Option<&String> {
         match self {
-            Self::Lookup { set, .. } | Self::Dynset { set, .. } | Self::ObjrefMap { set, .. } => Some(set),
+            Self::Lookup { set, .. } | Self::Dynset { set, .. } | Self::ObjrefMap { set, .. } => {
+                Some(set)
+            }
             _ => None,
         }
     }
 
     pub(super) fn set_name_mut(&mut self) -> Option<&mut String> {
         match self {
-            Self::Lookup { set, .. } | Self::Dynset { set, .. } | Self::ObjrefMap { set, .. } => Some(set),
+            Self::Lookup { set, .. } | Self::Dynset { set, .. } | Self::ObjrefMap { set, .. } => {
+                Some(set)
+            }
             _ => None,
         }
     }

@@ -52,7 +52,9 @@ pub fn queries(family: Option<Family>, device: Option<&str>, devices: &[String])
     let ingress = |shown| device.map(|name| query(shown, Family::NETDEV, 0, Some(name)));
     let five = |family: Family| FIVE.map(move |number| query(family, family, number, None));
     match family {
-        Some(Family::ARP) => (0..2).map(|number| query(Family::ARP, Family::ARP, number, None)).collect(),
+        Some(Family::ARP) => {
+            (0..2).map(|number| query(Family::ARP, Family::ARP, number, None)).collect()
+        }
         Some(Family::NETDEV) => {
             let all = devices.iter().map(String::as_str).filter(|_| device.is_none());
             let named = device.into_iter().chain(all);

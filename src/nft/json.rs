@@ -29,8 +29,11 @@ pub struct Release {
 impl Release {
     /// A version with the name its release had, where it is known.
     pub fn of(version: &str) -> Self {
-        let names =
-            [("1.0.6", "Lester Gooch #5"), ("1.0.9", "Old Doc Yak #3"), ("1.1.1", "Commodore Bullmoose #2")];
+        let names = [
+            ("1.0.6", "Lester Gooch #5"),
+            ("1.0.9", "Old Doc Yak #3"),
+            ("1.1.1", "Commodore Bullmoose #2"),
+        ];
         let name = names.iter().find(|(known, _)| *known == version).map_or("", |(_, name)| *name);
         Self { version: version.to_owned(), name: name.to_owned() }
     }
@@ -72,11 +75,19 @@ impl Document {
 struct Spaced;
 
 impl Formatter for Spaced {
-    fn begin_array_value<W: io::Write + ?Sized>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+    fn begin_array_value<W: io::Write + ?Sized>(
+        &mut self,
+        w: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         if first { Ok(()) } else { w.write_all(b", ") }
     }
 
-    fn begin_object_key<W: io::Write + ?Sized>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+    fn begin_object_key<W: io::Write + ?Sized>(
+        &mut self,
+        w: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         if first { Ok(()) } else { w.write_all(b", ") }
     }
 
@@ -119,7 +130,10 @@ impl Style {
         table.objects.iter().for_each(|object| out.add(&style.object_json(table, object)));
         let named = table.sets.iter().filter(|set| !set.is_anonymous());
         named.for_each(|set| out.add(&style.set_json(table, set, true)));
-        table.flowtables.iter().for_each(|flowtable| out.add(&style.flowtable_json(table, flowtable)));
+        table
+            .flowtables
+            .iter()
+            .for_each(|flowtable| out.add(&style.flowtable_json(table, flowtable)));
         table.chains.iter().for_each(|chain| out.add(&style.chain_json(table, chain)));
         table.chains.iter().for_each(|chain| style.rules_json(table, chain, out));
     }
@@ -170,7 +184,10 @@ impl Style {
             fields.insert("comment".to_owned(), json!(comment));
         }
         let parts = statements(table, rule);
-        fields.insert("expr".to_owned(), parts.iter().map(|part| self.statement_json(part)).collect());
+        fields.insert(
+            "expr".to_owned(),
+            parts.iter().map(|part| self.statement_json(part)).collect(),
+        );
         named("rule", fields)
     }
 
@@ -217,7 +234,8 @@ impl Style {
         if let Some(size) = found.size.filter(|_| !constant) {
             fields.insert("size".to_owned(), json!(size));
         }
-        let names = [(set::CONSTANT, "constant"), (set::INTERVAL, "interval"), (set::TIMEOUT, "timeout")];
+        let names =
+            [(set::CONSTANT, "constant"), (set::INTERVAL, "interval"), (set::TIMEOUT, "timeout")];
         let flags: Vec<&str> =
             names.iter().filter(|(bit, _)| found.flags & bit != 0).map(|(_, name)| *name).collect();
         if !flags.is_empty() {
@@ -232,7 +250,10 @@ impl Style {
         let hidden = !whole || self.hides_elements(found);
         if !found.elements.is_empty() && !hidden {
             let entries = elements_of(found).entries();
-            fields.insert("elem".to_owned(), entries.iter().map(|entry| self.entry_json(entry)).collect());
+            fields.insert(
+                "elem".to_owned(),
+                entries.iter().map(|entry| self.entry_json(entry)).collect(),
+            );
         }
         if !found.exprs.is_empty() {
             let exprs = found.exprs.iter().map(|expr| plain::plain_json(expr, true));

@@ -153,7 +153,8 @@ pub struct Userdata(pub Vec<u8>);
 impl Userdata {
     /// A comment, of which the kernel takes 253 bytes (NFT_USERDATA_MAXLEN); more is cut.
     pub fn comment(text: &str) -> Self {
-        let end = (0..=text.len().min(253)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let end =
+            (0..=text.len().min(253)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         let text = text.get(..end).unwrap_or("");
         let mut bytes = vec![0, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
         bytes.extend_from_slice(text.as_bytes());
@@ -323,7 +324,8 @@ impl Table {
 impl Table {
     /// Whether iptables-nft keeps it: rules carry modules of x_tables.
     pub(crate) fn is_foreign(&self) -> bool {
-        let mut exprs = self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs);
+        let mut exprs =
+            self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs);
         exprs.any(|expr| matches!(expr, Expr::Xt { .. }))
     }
 }

@@ -25,13 +25,19 @@ impl Ruleset {
         match kind {
             kind::NEW_TABLE => {
                 if let Some(table) = Table::decode(family, attributes) {
-                    self.tables.retain(|found| (found.family, &found.name) != (family, &table.name));
+                    self.tables
+                        .retain(|found| (found.family, &found.name) != (family, &table.name));
                     self.tables.push(table);
                 }
             }
-            kind::DEL_TABLE => self.tables.retain(|found| (found.family, &found.name) != (family, &name)),
+            kind::DEL_TABLE => {
+                self.tables.retain(|found| (found.family, &found.name) != (family, &name))
+            }
             _ => {
-                let found = self.tables.iter_mut().find(|found| found.family == family && found.name == name);
+                let found = self
+                    .tables
+                    .iter_mut()
+                    .find(|found| found.family == family && found.name == name);
                 if let Some(table) = found {
                     table.replay(kind, message.flags & APPEND != 0, attributes);
                 }
@@ -50,7 +56,9 @@ impl Table {
             kind::NEW_RULE => self.new_rule(last, a),
             kind::DEL_RULE => {
                 let (chain, handle) = (a.text(nfta::rule::CHAIN), a.u64(nfta::rule::HANDLE));
-                for chain in self.chains.iter_mut().filter(|found| Some(&found.name) == chain.as_ref()) {
+                for chain in
+                    self.chains.iter_mut().filter(|found| Some(&found.name) == chain.as_ref())
+                {
                     chain.rules.retain(|rule| rule.handle.0 != handle);
                 }
             }
@@ -61,13 +69,17 @@ impl Table {
                     self.sets.push(set);
                 }
             }
-            kind::DEL_SET => gone(&mut self.sets, a.text(nfta::set::NAME).as_ref(), |set| &set.name),
+            kind::DEL_SET => {
+                gone(&mut self.sets, a.text(nfta::set::NAME).as_ref(), |set| &set.name)
+            }
             kind::NEW_ELEMENT => self.elements(a, |set, element| {
-                set.elements.retain(|found| (&found.key, found.flags) != (&element.key, element.flags));
+                set.elements
+                    .retain(|found| (&found.key, found.flags) != (&element.key, element.flags));
                 set.elements.push(element);
             }),
             kind::DEL_ELEMENT => self.elements(a, |set, element| {
-                set.elements.retain(|found| (&found.key, found.flags) != (&element.key, element.flags));
+                set.elements
+                    .retain(|found| (&found.key, found.flags) != (&element.key, element.flags));
             }),
             kind::NEW_OBJECT => {
                 if let Some(object) = Object::decode(a) {

@@ -170,7 +170,9 @@ fn a_rule_too_long_for_a_message_is_told_before_it_is_sent() {
     let rule = Rule::new(vec![Expr::counter(); 2000], "endless");
     let error = Batch::replace(&one_rule(rule), &Ruleset::default(), None, 1).unwrap_err();
     assert!(
-        error.to_string().contains("comment \"endless\"` in chain inet berth prerouting does not fit"),
+        error
+            .to_string()
+            .contains("comment \"endless\"` in chain inet berth prerouting does not fit"),
         "{error}"
     );
 }
@@ -241,7 +243,11 @@ fn loads() -> impl Strategy<Value = Expr> {
                 Expr::PayloadSet { base, offset, len, sreg, csum_type, csum_offset, csum_flags }
             }
         ),
-        (n(), n(), any::<Option<u8>>()).prop_map(|(key, dreg, direction)| Expr::Ct { key, dreg, direction }),
+        (n(), n(), any::<Option<u8>>()).prop_map(|(key, dreg, direction)| Expr::Ct {
+            key,
+            dreg,
+            direction
+        }),
         (n(), n(), any::<Option<u8>>()).prop_map(|(key, sreg, direction)| Expr::CtSet {
             key,
             sreg,
@@ -296,20 +302,12 @@ fn matches() -> impl Strategy<Value = Expr> {
     ];
     prop_oneof![
         (n(), op, bytes(0..20)).prop_map(|(sreg, op, data)| Expr::Cmp { sreg, op, data }),
-        (n(), any::<bool>(), bytes(0..9), bytes(0..9)).prop_map(|(sreg, inverted, from, to)| Expr::Range {
-            sreg,
-            inverted,
-            from,
-            to
-        }),
+        (n(), any::<bool>(), bytes(0..9), bytes(0..9))
+            .prop_map(|(sreg, inverted, from, to)| Expr::Range { sreg, inverted, from, to }),
         (n(), n(), length(), bytes(0..9), bytes(0..9))
             .prop_map(|(sreg, dreg, len, mask, xor)| Expr::Bitwise { sreg, dreg, len, mask, xor }),
-        (n(), n(), any::<bool>(), length(), n()).prop_map(|(sreg, dreg, hton, len, size)| Expr::Byteorder {
-            sreg,
-            dreg,
-            hton,
-            len,
-            size
+        (n(), n(), any::<bool>(), length(), n()).prop_map(|(sreg, dreg, hton, len, size)| {
+            Expr::Byteorder { sreg, dreg, hton, len, size }
         }),
         ("[a-z]{1,9}", n(), any::<Option<u32>>(), any::<bool>())
             .prop_map(|(set, sreg, dreg, inverted)| { Expr::Lookup { set, sreg, dreg, inverted } }),
@@ -325,7 +323,15 @@ fn actions() -> impl Strategy<Value = Expr> {
         (any::<bool>(), n(), some(), some(), some(), some(), flags()).prop_map(
             |(dnat, family, addr, a, port, p, flags)| {
                 let kind = if dnat { NatKind::Dnat } else { NatKind::Snat };
-                Expr::Nat { kind, family, addr, addr_max: max(addr, a), port, port_max: max(port, p), flags }
+                Expr::Nat {
+                    kind,
+                    family,
+                    addr,
+                    addr_max: max(addr, a),
+                    port,
+                    port_max: max(port, p),
+                    flags,
+                }
             }
         ),
         (some(), some(), flags()).prop_map(|(port, to, flags)| Expr::Masquerade {
@@ -339,7 +345,13 @@ fn actions() -> impl Strategy<Value = Expr> {
             flags
         }),
         (any::<u64>(), any::<u64>(), n(), any::<bool>(), any::<bool>()).prop_map(
-            |(rate, unit_secs, burst, by_bytes, over)| Expr::Limit { rate, unit_secs, burst, by_bytes, over }
+            |(rate, unit_secs, burst, by_bytes, over)| Expr::Limit {
+                rate,
+                unit_secs,
+                burst,
+                by_bytes,
+                over
+            }
         ),
         (
             proptest::option::of("[a-z]{0,9}"),

@@ -17,7 +17,9 @@ use super::expr::Verdict;
 use super::names::Type;
 use super::names::words::{OBJECTS, SET_FLAGS, TABLE_FLAGS, Words, bit_words, word};
 use super::syntax::{Field, Statement, declared, elements_of, key_parts, statements};
-use super::{Chain, DataType, Family, Flowtable, Hook, Policy, Rule, Ruleset, Set, Table, hook, set};
+use super::{
+    Chain, DataType, Family, Flowtable, Hook, Policy, Rule, Ruleset, Set, Table, hook, set,
+};
 
 use plain::plain;
 use time::duration;
@@ -214,8 +216,11 @@ impl Style {
             let _ = writeln!(out, "\t\tcomment \"{comment}\"");
         }
         if let Some(hook) = &chain.hook {
-            let _ =
-                writeln!(out, "\t\t{}", hook_text(table.family, hook, chain.flags, self.numeric_priority()));
+            let _ = writeln!(
+                out,
+                "\t\t{}",
+                hook_text(table.family, hook, chain.flags, self.numeric_priority())
+            );
         }
         for rule in &chain.rules {
             out.push_str("\t\t");
@@ -287,7 +292,11 @@ impl Style {
             let _ = writeln!(out, "\t\ttimeout {}", duration(timeout, self.numeric_time()));
         }
         if let Some(interval) = found.gc_interval {
-            let _ = writeln!(out, "\t\tgc-interval {}", duration(u64::from(interval), self.numeric_time()));
+            let _ = writeln!(
+                out,
+                "\t\tgc-interval {}",
+                duration(u64::from(interval), self.numeric_time())
+            );
         }
         if let Some(comment) = found.userdata.comment_at(SET_COMMENT) {
             let _ = writeln!(out, "\t\tcomment \"{comment}\"");
@@ -311,7 +320,9 @@ impl Style {
         let word = if key.is_some() { "typeof" } else { "type" };
         let key = key.map_or(names.0, join);
         let data = match (data.map(join), names.1) {
-            (Some(fields), _) if elements_of(found).has_data_intervals() => format!(" : interval {fields}"),
+            (Some(fields), _) if elements_of(found).has_data_intervals() => {
+                format!(" : interval {fields}")
+            }
             (Some(text), _) | (None, Some(text)) => format!(" : {text}"),
             (None, None) => String::new(),
         };
@@ -427,7 +438,10 @@ fn hook_text(family: Family, hook: &Hook, flags: u32, numeric: bool) -> String {
     let policy = policy_word(hook.policy);
     let priority = priority_text(family, hook, numeric);
     let offload = if flags & CHAIN_OFFLOAD == 0 { "" } else { " flags offload;" };
-    format!("type {} hook {name} {devices}priority {priority};{offload} policy {policy};", hook.kind)
+    format!(
+        "type {} hook {name} {devices}priority {priority};{offload} policy {policy};",
+        hook.kind
+    )
 }
 
 /// Devices by name, as nft lists them.
@@ -458,7 +472,8 @@ fn priority_text(family: Family, hook: &Hook, numeric: bool) -> String {
         Family::IP | Family::IP6 | Family::INET => ip.as_slice(),
         _ => &[("filter", 0, true)],
     };
-    let near = names.iter().find(|(_, value, valid)| *valid && hook.priority.abs_diff(*value) <= 10);
+    let near =
+        names.iter().find(|(_, value, valid)| *valid && hook.priority.abs_diff(*value) <= 10);
     match near.filter(|_| !numeric) {
         Some((name, value, _)) => match hook.priority - value {
             0 => (*name).to_owned(),

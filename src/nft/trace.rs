@@ -66,9 +66,14 @@ impl Event {
         }
         let a = message.attributes();
         let handle = a.u64(trace::RULE_HANDLE);
-        let verdict = || a.nest(trace::VERDICT).and_then(Verdict::decode).unwrap_or(Verdict::Continue);
+        let verdict =
+            || a.nest(trace::VERDICT).and_then(Verdict::decode).unwrap_or(Verdict::Continue);
         let step = match a.u32(trace::TYPE)? {
-            1 => Step::Policy(if a.u32(trace::POLICY) == Some(0) { Policy::Drop } else { Policy::Accept }),
+            1 => Step::Policy(if a.u32(trace::POLICY) == Some(0) {
+                Policy::Drop
+            } else {
+                Policy::Accept
+            }),
             2 => Step::Return { handle, verdict: verdict() },
             3 => Step::Rule { handle: handle?, verdict: verdict() },
             other => Step::Unknown(other),

@@ -7,8 +7,8 @@ use super::attr::{Attributes, Writer};
 use super::expr::{Data, Expr, SetIds, length};
 use super::nfta;
 use super::{
-    Chain, DataType, Element, Family, Flowtable, Handle, Hook, OBJECT_COUNTER, Object, ObjectKind, Policy,
-    Rule, Set, Table, Userdata, set,
+    Chain, DataType, Element, Family, Flowtable, Handle, Hook, OBJECT_COUNTER, Object, ObjectKind,
+    Policy, Rule, Set, Table, Userdata, set,
 };
 
 /// Message types (`enum nf_tables_msg_types`).
@@ -132,7 +132,11 @@ impl Hook {
             number: a.u32(nfta::hook::HOOKNUM)?,
             priority: a.i32(nfta::hook::PRIORITY)?,
             devices,
-            policy: if chain.u32(nfta::chain::POLICY) == Some(0) { Policy::Drop } else { Policy::Accept },
+            policy: if chain.u32(nfta::chain::POLICY) == Some(0) {
+                Policy::Drop
+            } else {
+                Policy::Accept
+            },
         })
     }
 }
@@ -145,7 +149,9 @@ impl Rule {
     pub(super) fn encode(&self, table: &str, chain: &str, sets: &SetIds, w: &mut Writer) {
         w.text(nfta::rule::TABLE, table);
         w.text(nfta::rule::CHAIN, chain);
-        w.nest(nfta::rule::EXPRESSIONS, |w| self.exprs.iter().for_each(|expr| expr.encode(sets, w)));
+        w.nest(nfta::rule::EXPRESSIONS, |w| {
+            self.exprs.iter().for_each(|expr| expr.encode(sets, w))
+        });
         self.userdata.encode(nfta::rule::USERDATA, w);
     }
 
@@ -192,9 +198,9 @@ impl Set {
                 w.some_u32(nfta::set_desc::SIZE, self.size);
                 if !self.fields.is_empty() {
                     w.nest(nfta::set_desc::CONCAT, |w| {
-                        self.fields
-                            .iter()
-                            .for_each(|len| w.nest(nfta::list::ELEM, |w| w.u32(nfta::set_field::LEN, *len)));
+                        self.fields.iter().for_each(|len| {
+                            w.nest(nfta::list::ELEM, |w| w.u32(nfta::set_field::LEN, *len))
+                        });
                     });
                 }
             });
@@ -225,9 +231,9 @@ impl Set {
             _ => None,
         };
         let description = a.nest(nfta::set::DESC).unwrap_or(Attributes(&[]));
-        let fields = description
-            .nest(nfta::set_desc::CONCAT)
-            .map(|list| list.filter_map(|(_, field)| Attributes(field).u32(nfta::set_field::LEN)).collect());
+        let fields = description.nest(nfta::set_desc::CONCAT).map(|list| {
+            list.filter_map(|(_, field)| Attributes(field).u32(nfta::set_field::LEN)).collect()
+        });
         Some(Self {
             name: a.text(nfta::set::NAME)?,
             handle: Handle(a.u64(nfta::set::HANDLE)),
@@ -274,7 +280,9 @@ impl Element {
             [] => {}
             [expr] => w.nest(nfta::set_elem::EXPR, |w| expr.encode_bare(sets, w)),
             exprs => {
-                w.nest(nfta::set_elem::EXPRESSIONS, |w| exprs.iter().for_each(|expr| expr.encode(sets, w)));
+                w.nest(nfta::set_elem::EXPRESSIONS, |w| {
+                    exprs.iter().for_each(|expr| expr.encode(sets, w))
+                });
             }
         }
         if let Some(object) = &self.object {
@@ -325,12 +333,14 @@ impl Object {
 
     pub(super) fn decode(a: Attributes<'_>) -> Option<Self> {
         let data = a.nest(nfta::obj::DATA).unwrap_or(Attributes(&[]));
-        let kind =
-            match (a.u32(nfta::obj::TYPE)?, data.u64(nfta::counter::BYTES), data.u64(nfta::counter::PACKETS))
-            {
-                (OBJECT_COUNTER, Some(bytes), Some(packets)) => ObjectKind::Counter { packets, bytes },
-                (kind, ..) => ObjectKind::Other { kind, bytes: data.0.to_vec() },
-            };
+        let kind = match (
+            a.u32(nfta::obj::TYPE)?,
+            data.u64(nfta::counter::BYTES),
+            data.u64(nfta::counter::PACKETS),
+        ) {
+            (OBJECT_COUNTER, Some(bytes), Some(packets)) => ObjectKind::Counter { packets, bytes },
+            (kind, ..) => ObjectKind::Other { kind, bytes: data.0.to_vec() },
+        };
         Some(Self {
             name: a.text(nfta::obj::NAME)?,
             handle: Handle(a.u64(nfta::obj::HANDLE)),
@@ -343,8 +353,9 @@ impl Object {
 impl Flowtable {
     pub(super) fn decode(a: Attributes<'_>) -> Option<Self> {
         let hook = a.nest(nfta::flowtable::HOOK).unwrap_or(Attributes(&[]));
-        let devices =
-            hook.nest(nfta::flowtable_hook::DEVS).map(|list| list.map(|(_, name)| until_nul(name)).collect());
+        let devices = hook
+            .nest(nfta::flowtable_hook::DEVS)
+            .map(|list| list.map(|(_, name)| until_nul(name)).collect());
         Some(Self {
             name: a.text(nfta::flowtable::NAME)?,
             handle: Handle(a.u64(nfta::flowtable::HANDLE)),

@@ -150,7 +150,10 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<DiskPlan, Error> {
 fn device(config: &Config, disk: &DiskFile, notes: &mut Vec<String>) -> Result<Root, Error> {
     extra::look_at_size(disk, notes)?;
     if config.image.disk_size_bytes.is_some() {
-        notes.push(format!("BERTH_DISK_SIZE is for images: {} keeps the size it has", disk.path.display()));
+        notes.push(format!(
+            "BERTH_DISK_SIZE is for images: {} keeps the size it has",
+            disk.path.display()
+        ));
     }
     Ok(Root::Device { path: disk.path.clone() })
 }
@@ -216,7 +219,8 @@ fn relative(target: &str) -> Option<PathBuf> {
 /// The last part of a URL's path, without the suffix of what is unpacked on the way.
 fn file_name(url: &Url) -> Option<String> {
     let name = url.path().rsplit('/').next()?;
-    let name = [".gz", ".xz", ".zst"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+    let name =
+        [".gz", ".xz", ".zst"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
     let fits = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+~".contains(&byte));
     (fits && !name.is_empty() && !name.starts_with('.')).then(|| name.to_owned())
 }
@@ -263,9 +267,14 @@ mod tests {
         let name = |url: &str| file_name(&Url::parse(url).unwrap());
         assert_eq!(name("https://h/d/debian-12.qcow2?x=/y").as_deref(), Some("debian-12.qcow2"));
         assert_eq!(name("http://h/disk.raw.xz").as_deref(), Some("disk.raw"));
-        for url in
-            ["http://h", "http://h/", "http://h/d/", "http://h/%2e%2e", "http://h/.hidden", "http://h/a%20b"]
-        {
+        for url in [
+            "http://h",
+            "http://h/",
+            "http://h/d/",
+            "http://h/%2e%2e",
+            "http://h/.hidden",
+            "http://h/a%20b",
+        ] {
             assert_eq!(name(url), None, "{url}");
         }
     }

@@ -47,7 +47,9 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         .nameservers
         .iter()
         .filter_map(|server| match server.address {
-            IpAddr::V4(address) if !address.is_loopback() && !address.is_unspecified() => Some(address),
+            IpAddr::V4(address) if !address.is_loopback() && !address.is_unspecified() => {
+                Some(address)
+            }
             _ => None,
         })
         .collect();
@@ -78,17 +80,23 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
 /// What is said of the words of `resolv.conf` by itself, and what of this pod beside it.
 pub fn notes(plan: &GuestPlan, facts: &NetFacts) -> [Option<String>; 2] {
     let mut words = upstreams::skipped(&facts.resolver, plan.gateway, "the guest's own gateway");
-    let note =
-        |words: &[String], is_left| upstreams::note(&plan.resolv_conf, words, is_left, "the guest's names");
+    let note = |words: &[String], is_left| {
+        upstreams::note(&plan.resolv_conf, words, is_left, "the guest's names")
+    };
     if !plan.serve || plan.upstreams.is_empty() {
         return [note(&words, !plan.serve), None];
     }
     let can_be_asked = |server: &NameServer| {
-        server.address.is_ipv4() || server.address.is_loopback() || server.scope != 0 || facts.routing.ipv6
+        server.address.is_ipv4()
+            || server.address.is_loopback()
+            || server.scope != 0
+            || facts.routing.ipv6
     };
     if plan.upstreams.iter().any(can_be_asked) {
         return [note(&words, true), None];
     }
-    words.extend(plan.upstreams.iter().map(|server| format!("\"{server}\": the pod has no IPv6 address")));
+    words.extend(
+        plan.upstreams.iter().map(|server| format!("\"{server}\": the pod has no IPv6 address")),
+    );
     [None, note(&words, false)]
 }

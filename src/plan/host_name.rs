@@ -88,8 +88,8 @@ mod tests {
             ..Options::default()
         };
         let config = options.parse(&Ambient::default()).unwrap();
-        let named =
-            metadata.and_then(|metadata| disk::host_name(config.guest.seed_format, metadata.as_bytes()));
+        let named = metadata
+            .and_then(|metadata| disk::host_name(config.guest.seed_format, metadata.as_bytes()));
         let (name, note) = told(&config, named);
         (name, note.is_some())
     }
@@ -108,7 +108,11 @@ mod tests {
             ("nocloud", Some("hostname: [no name]\n"), "web"),
             ("nocloud", Some("- no map"), "web"),
         ] {
-            assert_eq!(told_of("web", format, metadata), (wanted.to_owned(), false), "{format} {metadata:?}");
+            assert_eq!(
+                told_of("web", format, metadata),
+                (wanted.to_owned(), false),
+                "{format} {metadata:?}"
+            );
         }
         assert_eq!(told_of("my_vm", "nocloud", None), ("my-vm".to_owned(), true));
         assert_eq!(told_of("web", "nocloud", Some("hostname: a_b")), ("a-b".to_owned(), true));

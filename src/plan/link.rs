@@ -60,8 +60,11 @@ pub fn plan(config: &Config, facts: &NetFacts, owner: u32) -> Result<LinkPlan, E
         }
     }
     let of_uplink = [uplink.address].into_iter().chain(uplink.others.iter().copied());
-    let of_further =
-        facts.routing.further.iter().flat_map(|link| link.addresses.iter().map(|pod| (&link.name, *pod)));
+    let of_further = facts
+        .routing
+        .further
+        .iter()
+        .flat_map(|link| link.addresses.iter().map(|pod| (&link.name, *pod)));
     for (name, pod) in of_uplink.map(|pod| (&uplink.name, pod)).chain(of_further) {
         if network.vm.contains(pod.address) || pod.contains(network.vm.address) {
             return Err(Error::Overlap { vm: network.vm, pod, link: name.clone() });

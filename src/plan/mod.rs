@@ -104,7 +104,15 @@ impl NetPlan {
         notes.extend(resolver_note.iter().cloned().chain(other));
         notes.extend(link::notes(&link));
         notes.extend(route::notes(config, facts));
-        Ok(Self { route: route::plan(config, facts), link, nat, mapping, guest, notes, resolver_note })
+        Ok(Self {
+            route: route::plan(config, facts),
+            link,
+            nat,
+            mapping,
+            guest,
+            notes,
+            resolver_note,
+        })
     }
 }
 

@@ -35,8 +35,10 @@ pub fn plan(config: &Config, facts: &NetFacts) -> RoutePlan {
     let (pod, guest) = (facts.uplink.address.address, config.network.vm.address);
     let Routing { further, rules, .. } = &facts.routing;
     let first = (!rules.is_empty()).then(|| to_the_guest(guest));
-    let copied =
-        rules.iter().filter(|rule| is_for_the_pod_only(rule, pod, guest)).map(|rule| copy_of(rule, guest));
+    let copied = rules
+        .iter()
+        .filter(|rule| is_for_the_pod_only(rule, pod, guest))
+        .map(|rule| copy_of(rule, guest));
     RoutePlan { further: further.clone(), rules: first.into_iter().chain(copied).collect() }
 }
 
@@ -77,7 +79,9 @@ fn what_differs(rule: &RoutingRule, pod: Ipv4Addr, guest: Ipv4Addr) -> Option<&'
         }
         (_, false) => None,
         _ if rule.uids => Some("which is no user of the pod's"),
-        _ if rule.mark.is_some() => Some("whose packets have only the marks they get before they are routed"),
+        _ if rule.mark.is_some() => {
+            Some("whose packets have only the marks they get before they are routed")
+        }
         _ => None,
     }
 }
@@ -108,7 +112,8 @@ mod tests {
     const GUEST: Ipv4Addr = Ipv4Addr::new(192, 168, 254, 2);
 
     fn rule(words: &str) -> RoutingRule {
-        let mut rule = RoutingRule { priority: 500, table: 100, action: TO_TABLE, ..RoutingRule::default() };
+        let mut rule =
+            RoutingRule { priority: 500, table: 100, action: TO_TABLE, ..RoutingRule::default() };
         let mut words = words.split(' ');
         while let Some(word) = words.next() {
             let mut value = || words.next().unwrap_or_default();

@@ -18,7 +18,8 @@ use crate::exit::{Code, Coded};
 use crate::facts::{Interface, Resolver, not_to_be_asked};
 use crate::net::{DomainName, IfName, Ipv4Prefix, MacAddr};
 use crate::proto::dhcp4::{
-    Addresses, Boot, BootClient, INFINITE, LeaseTime, Limits, OptionError, Parameters, Settings, Subnet,
+    Addresses, Boot, BootClient, INFINITE, LeaseTime, Limits, OptionError, Parameters, Settings,
+    Subnet,
 };
 use crate::proto::dns;
 use crate::proto::leases::Range;
@@ -55,13 +56,17 @@ pub enum Error {
         "--reserve gives the name {name} to {reserved}, and --host to {host}: say both alike, or one alone"
     )]
     NameElsewhere { name: String, reserved: Ipv4Addr, host: Ipv4Addr },
-    #[error("neither --range nor --reserve: there are no addresses to give away (--no-dhcp for DNS alone)")]
+    #[error(
+        "neither --range nor --reserve: there are no addresses to give away (--no-dhcp for DNS alone)"
+    )]
     NoAddresses,
     #[error("no address is left to give away: {0}")]
     NothingLeft(String),
     #[error("--relayed {0} is a network that is served already: each may be said once")]
     SameNetwork(Ipv4Prefix),
-    #[error("--relayed {network} has our own address {own} in it: its clients would not ask their relay")]
+    #[error(
+        "--relayed {network} has our own address {own} in it: its clients would not ask their relay"
+    )]
     Behind { network: Ipv4Prefix, own: Ipv4Addr },
     #[error(
         "--relayed {network}: its router {router} is no host of that network, so that no client reaches it"
@@ -91,7 +96,9 @@ pub enum Error {
         "--option 121 and --option 249 differ: they are the same routes for different clients, leave 249 out"
     )]
     RoutesDiffer,
-    #[error("--option 121 holds no routes: its octets are those of RFC 3442, or NETWORK/LENGTH,ROUTER pairs")]
+    #[error(
+        "--option 121 holds no routes: its octets are those of RFC 3442, or NETWORK/LENGTH,ROUTER pairs"
+    )]
     NoRoutes,
     #[error("the default route is by {router}, and by {by} in --option 121: leave one out")]
     TwoDefaults { router: Ipv4Addr, by: Ipv4Addr },
@@ -247,7 +254,11 @@ impl DnsPlan {
 }
 
 /// Decides everything; touches nothing.
-pub fn plan(options: &ServeOptions, interface: &Interface, resolver: &Resolver) -> Result<ServePlan, Error> {
+pub fn plan(
+    options: &ServeOptions,
+    interface: &Interface,
+    resolver: &Resolver,
+) -> Result<ServePlan, Error> {
     let address = options.address.or(interface.addresses.first().copied());
     let address = address.ok_or_else(|| Error::NoAddress(interface.name.clone()))?;
     if options.no_dhcp && options.no_dns {
@@ -258,7 +269,8 @@ pub fn plan(options: &ServeOptions, interface: &Interface, resolver: &Resolver) 
         return Err(Error::Address(told, what));
     }
     let mut notes = Vec::new();
-    let dhcp = if options.no_dhcp { None } else { Some(dhcp(options, interface, address, &mut notes)?) };
+    let dhcp =
+        if options.no_dhcp { None } else { Some(dhcp(options, interface, address, &mut notes)?) };
     let dns = if options.no_dns { None } else { Some(dns(options, address, resolver)?) };
     let (mac, mtu) = (interface.mac, interface.mtu);
     Ok(ServePlan { interface: interface.name.clone(), mac, mtu, address, dhcp, dns, notes })
@@ -376,7 +388,11 @@ fn boot(options: &ServeOptions) -> Result<Vec<Boot>, Error> {
     for boot in &options.boot_file {
         for client in &boot.clients {
             if let Some((_, other)) = all.iter().find(|(other, _)| other == client) {
-                return Err(Error::BootTwice(client.to_string(), (*other).to_owned(), boot.file.clone()));
+                return Err(Error::BootTwice(
+                    client.to_string(),
+                    (*other).to_owned(),
+                    boot.file.clone(),
+                ));
             }
             all.push((*client, &boot.file));
         }
@@ -396,7 +412,11 @@ fn addresses(options: &ServeOptions) -> Result<usize, Error> {
     let relayed = options.relayed.iter().map(|relayed| relayed.span);
     let spans = options.range.iter().copied().chain(relayed);
     let all = usize::try_from(spans.map(Span::count).sum::<u64>()).unwrap_or(usize::MAX);
-    if all > MAX_ADDRESSES { Err(Error::TooMany) } else { Ok(all + options.reserve.len() + SPARE_LEASES) }
+    if all > MAX_ADDRESSES {
+        Err(Error::TooMany)
+    } else {
+        Ok(all + options.reserve.len() + SPARE_LEASES)
+    }
 }
 
 fn range(span: Span) -> Range {
@@ -408,8 +428,7 @@ fn configured_upstreams(options: &ServeOptions, ours: Ipv4Addr) -> (Vec<SocketAd
     let (mut servers, mut skipped) = (Vec::new(), Vec::new());
     for Upstream(server) in &options.upstream {
         let canonical = SocketAddr::new(server.ip().to_canonical(), server.port());
-        let unscoped =
-            matches!(server, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0);
+        let unscoped = matches!(server, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0);
         let why = if canonical == SocketAddr::new(ours.into(), 53) {
             // The question would come back for ever.
             Some("this server's own address")
@@ -440,8 +459,9 @@ fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> Resu
         that.map(|host| (host.name.to_string(), host.address))
     };
     let reserved = options.reserve.iter();
-    let reserved = reserved
-        .filter_map(|reserve| Some((reserve.name.as_ref()?.to_string(), IpAddr::from(reserve.address))));
+    let reserved = reserved.filter_map(|reserve| {
+        Some((reserve.name.as_ref()?.to_string(), IpAddr::from(reserve.address)))
+    });
     let settings = dns::Settings {
         hostname: String::new(),
         guest: address,

@@ -8,7 +8,8 @@ use crate::log::one_line;
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { name, net: NetPlan { link, route, nat, guest, .. }, disk, machine, lifecycle } = self;
+        let Self { name, net: NetPlan { link, route, nat, guest, .. }, disk, machine, lifecycle } =
+            self;
         writeln!(f, "plan for {}", one_line(name))?;
         writeln!(f)?;
         links(f, link, route)?;

@@ -27,8 +27,8 @@ use dhcproto::v4::MessageType;
 
 pub use self::link::left_of;
 pub use self::settings::{
-    Addresses, Boot, BootClient, INFINITE, LeaseTime, Limits, OneGuest, Parameters, Reservation, ReservedFor,
-    Settings, Subnet,
+    Addresses, Boot, BootClient, INFINITE, LeaseTime, Limits, OneGuest, Parameters, Reservation,
+    ReservedFor, Settings, Subnet,
 };
 pub use self::typed::{OptionError, encode};
 pub use self::value::decode_routes;
@@ -178,9 +178,18 @@ impl Responder {
     pub fn new(settings: Settings, mut leases: Leases) -> Self {
         let limiter = Limiter::new(settings.limits);
         let link = Link::new(&settings);
-        let pools = (0..settings.subnets.len()).flat_map(|subnet| link.pool(subnet).iter().copied());
+        let pools =
+            (0..settings.subnets.len()).flat_map(|subnet| link.pool(subnet).iter().copied());
         leases.divide(&pools.collect::<Vec<_>>());
-        Self { link, settings, leases, limiter, counts: BTreeMap::new(), declined: None, unusable: None }
+        Self {
+            link,
+            settings,
+            leases,
+            limiter,
+            counts: BTreeMap::new(),
+            declined: None,
+            unusable: None,
+        }
     }
 
     /// Answers one datagram that came to the server port.
@@ -281,7 +290,14 @@ impl Responder {
         if !echoed {
             self.count(Reason::RelayInformationDropped);
         }
-        Some(Transmit { destination, payload, kind: Some(kind), client: request.mac, address, probe })
+        Some(Transmit {
+            destination,
+            payload,
+            kind: Some(kind),
+            client: request.mac,
+            address,
+            probe,
+        })
     }
 }
 
@@ -297,7 +313,9 @@ fn destination(
         (Some(relay), _) if request.has_relay(code::SOURCE_PORT) => Destination::RelaySource(relay),
         (Some(relay), _) => Destination::Relay(relay),
         _ if kind == MessageType::Nak => Destination::Broadcast,
-        (None, Some(ciaddr)) if alone.is_none_or(|guest| guest == ciaddr) => Destination::Client(ciaddr),
+        (None, Some(ciaddr)) if alone.is_none_or(|guest| guest == ciaddr) => {
+            Destination::Client(ciaddr)
+        }
         _ if request.broadcast || request.answered_to_all || yiaddr.is_unspecified() => {
             Destination::Broadcast
         }

@@ -81,8 +81,8 @@ pub fn arp_probe(mac: MacAddr, address: Ipv4Addr) -> Option<Vec<u8>> {
 /// Whose address an ARP frame says it comes from.
 pub fn arp_sender(frame: &[u8]) -> Option<Ipv4Addr> {
     let arp = ArpPacket::new(frame.get(ETHERNET..)?)?;
-    let right =
-        arp.get_hardware_type() == ArpHardwareTypes::Ethernet && arp.get_protocol_type() == EtherTypes::Ipv4;
+    let right = arp.get_hardware_type() == ArpHardwareTypes::Ethernet
+        && arp.get_protocol_type() == EtherTypes::Ipv4;
     right.then(|| arp.get_sender_proto_addr())
 }
 

@@ -52,9 +52,17 @@ impl Command {
 
     fn arguments(&self) -> Option<Value> {
         match self {
-            Self::SetVncPassword(password) => Some(json!({"protocol": "vnc", "password": password})),
-            Self::BlockResize { device, size_bytes } => Some(json!({"device": device, "size": size_bytes})),
-            Self::QueryStatus | Self::SystemPowerdown | Self::SystemWakeup | Self::Quit | Self::Cont => None,
+            Self::SetVncPassword(password) => {
+                Some(json!({"protocol": "vnc", "password": password}))
+            }
+            Self::BlockResize { device, size_bytes } => {
+                Some(json!({"device": device, "size": size_bytes}))
+            }
+            Self::QueryStatus
+            | Self::SystemPowerdown
+            | Self::SystemWakeup
+            | Self::Quit
+            | Self::Cont => None,
         }
     }
 }
@@ -247,11 +255,16 @@ impl Client {
     }
 
     fn greeted(&mut self, greeting: &Value) -> Result<(), Reason> {
-        let number = |key| greeting.pointer(&format!("/version/qemu/{key}")).and_then(Value::as_u64);
-        let version =
-            (|| Some(Version { major: number("major")?, minor: number("minor")?, micro: number("micro")? }))(
-            )
-            .ok_or(Reason::NotQmp)?;
+        let number =
+            |key| greeting.pointer(&format!("/version/qemu/{key}")).and_then(Value::as_u64);
+        let version = (|| {
+            Some(Version {
+                major: number("major")?,
+                minor: number("minor")?,
+                micro: number("micro")?,
+            })
+        })()
+        .ok_or(Reason::NotQmp)?;
         if self.version.replace(version).is_none() {
             self.transmit("qmp_capabilities", None, Asked::Capabilities);
         }
@@ -370,7 +383,9 @@ fn run_state(name: &str) -> RunState {
         "internal-error" => RunState::InternalError,
         "io-error" => RunState::IoError,
         "suspended" => RunState::Suspended,
-        name => RunState::Other(OTHERS.into_iter().find(|known| *known == name).unwrap_or("unknown")),
+        name => {
+            RunState::Other(OTHERS.into_iter().find(|known| *known == name).unwrap_or("unknown"))
+        }
     }
 }
 

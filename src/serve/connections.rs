@@ -139,7 +139,8 @@ impl Connections {
             }
         };
         let some = self.open.iter().filter(|(_, open)| may_end(open));
-        let Some(id) = some.min_by_key(|(_, open)| (open.asked > 0, open.since)).map(|(id, _)| *id) else {
+        let Some(id) = some.min_by_key(|(_, open)| (open.asked > 0, open.since)).map(|(id, _)| *id)
+        else {
             return false;
         };
         if let Some(closed) = self.open.remove(&id) {
@@ -201,7 +202,9 @@ async fn serve<T: From<Event>>(
             let Ok(place) = answer.clone().reserve_owned().await else { return Ok(()) };
             // The whole message within this time, however it is cut up.
             let event = match timeout(IDLE, question(&mut read)).await {
-                Ok(Ok(Some(bytes))) => Event::Query { place: Place { id, client, answers: place }, bytes },
+                Ok(Ok(Some(bytes))) => {
+                    Event::Query { place: Place { id, client, answers: place }, bytes }
+                }
                 Ok(Ok(None)) => Event::TooLong,
                 Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 Ok(Err(error)) => return Err(error),

@@ -21,7 +21,9 @@ use crate::net::{IfName, MacAddr};
 use crate::plan::GuestPlan;
 use crate::plan::serve::{DhcpPlan, ServePlan};
 use crate::proto::Now;
-use crate::proto::dhcp4::{CLIENT_PORT, Destination, OneGuest, Reason, Responder, SERVER_PORT, Transmit};
+use crate::proto::dhcp4::{
+    CLIENT_PORT, Destination, OneGuest, Reason, Responder, SERVER_PORT, Transmit,
+};
 use crate::proto::dns::Named;
 use crate::proto::frame::{Endpoint, arp_probe, arp_sender, udp4};
 use crate::proto::leases::{HEADER, State, is_ours};
@@ -237,9 +239,11 @@ impl DhcpServer {
             Ok(Some(transmit)) => match transmit.probe.filter(|_| self.probes.len() < MAX_PROBES) {
                 Some(address) => {
                     let frame = arp_probe(self.task.mac, address);
-                    let _ = frame.is_some_and(|frame| self.sockets.send_frame(&frame).unwrap_or(false));
+                    let _ =
+                        frame.is_some_and(|frame| self.sockets.send_frame(&frame).unwrap_or(false));
                     let until = now.monotonic + PROBE;
-                    let (offer, request) = (Reply { transmit, from, since: now.monotonic }, request.to_vec());
+                    let (offer, request) =
+                        (Reply { transmit, from, since: now.monotonic }, request.to_vec());
                     self.probes.push_back(Probe { until, address, offer, request, from });
                     None
                 }
@@ -292,7 +296,8 @@ impl DhcpServer {
         for _ in 0..MAX_ARP {
             let Some(frame) = self.sockets.heard_arp(&mut buffer) else { break };
             taken.extend(
-                arp_sender(frame).filter(|sender| self.probes.iter().any(|probe| probe.address == *sender)),
+                arp_sender(frame)
+                    .filter(|sender| self.probes.iter().any(|probe| probe.address == *sender)),
             );
         }
         let now = now();
@@ -398,7 +403,8 @@ fn transmit(sockets: &Dhcp, task: &Task, reply: &Reply, place: Where) -> io::Res
         Destination::Relay(address) => to(address, SERVER_PORT),
         Destination::RelaySource(address) => to(address, from.port()),
         Destination::Unicast { address, mac } => {
-            let from = Endpoint { mac: task.mac, socket: SocketAddrV4::new(task.address, SERVER_PORT) };
+            let from =
+                Endpoint { mac: task.mac, socket: SocketAddrV4::new(task.address, SERVER_PORT) };
             let client = Endpoint { mac, socket: SocketAddrV4::new(address, CLIENT_PORT) };
             let frame = udp4(from, client, &reply.payload);
             if frame.is_some_and(|frame| sockets.send_frame(&frame).unwrap_or(false)) {

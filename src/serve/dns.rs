@@ -21,7 +21,9 @@ use super::upstreams::{MAX_OVER_TCP, UpstreamEvent, ask_server};
 use crate::facts::Resolver;
 use crate::net::IfName;
 use crate::plan::serve::DnsPlan;
-use crate::proto::dns::{Client, Forwarder, Input, LARGEST_QUESTION, Output, Over, Reason, Settings};
+use crate::proto::dns::{
+    Client, Forwarder, Input, LARGEST_QUESTION, Output, Over, Reason, Settings,
+};
 use crate::sys::socket::{Basket, Dns, send_all};
 
 /// Answers that leave together.
@@ -147,14 +149,18 @@ fn ids() -> impl FnMut() -> Option<u16> {
     move || {
         if pool.is_empty() {
             pool = vec![0; 512];
-            let got = rustix::rand::getrandom(pool.as_mut_slice(), rustix::rand::GetRandomFlags::empty());
+            let got =
+                rustix::rand::getrandom(pool.as_mut_slice(), rustix::rand::GetRandomFlags::empty());
             pool.truncate(got.unwrap_or(0));
         }
         Some(u16::from_ne_bytes([pool.pop()?, pool.pop()?]))
     }
 }
 
-async fn accept(listener: &TcpListener, again: Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept(
+    listener: &TcpListener,
+    again: Option<Instant>,
+) -> io::Result<(TcpStream, SocketAddr)> {
     if let Some(again) = again {
         sleep_until(again.into()).await;
     }
@@ -198,7 +204,10 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a verb: the clock is read here and handed to the core")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a verb: the clock is read here and handed to the core"
+)]
 fn now() -> Instant {
     Instant::now()
 }
@@ -259,7 +268,8 @@ impl DnsServer {
         self.next += 1;
         let client = self.next;
         self.reply_paths.insert(client, reply_path);
-        if let Err(reason) = self.forwarder.handle(now, Input::Query { client, from, over, bytes }) {
+        if let Err(reason) = self.forwarder.handle(now, Input::Query { client, from, over, bytes })
+        {
             if !reason.is_answered() {
                 self.reply_paths.remove(&client);
             }
@@ -303,7 +313,11 @@ impl DnsServer {
                 "a name server asks us what we asked it: it is answered SERVFAIL, and passed over"
             );
         }
-        tracing::debug!(reason = reason.label(), count, "DNS message without an answer of a server");
+        tracing::debug!(
+            reason = reason.label(),
+            count,
+            "DNS message without an answer of a server"
+        );
     }
 
     /// Says that no name server answers, and that one does again; not over and over where they come and go.

@@ -66,7 +66,8 @@ where
         plan: P,
     ) -> Result<Self, Error> {
         let planned = plan(&found.interface)?;
-        let state = fixed.and_then(|fixed| is_missing(fixed, found)).map_or(State::Served, State::Waiting);
+        let state =
+            fixed.and_then(|fixed| is_missing(fixed, found)).map_or(State::Served, State::Waiting);
         Ok(Self { links, fixed, plan, planned, link: found.index, deaf: found.deaf.clone(), state })
     }
 
@@ -87,7 +88,8 @@ where
         }
         match &self.state {
             State::Served => {
-                let services = [("DHCP", self.planned.dhcp.is_some()), ("DNS", self.planned.dns.is_some())];
+                let services =
+                    [("DHCP", self.planned.dhcp.is_some()), ("DNS", self.planned.dns.is_some())];
                 for (what, _) in services.iter().filter(|(_, served)| *served) {
                     tracing::info!(%interface, %address, "serving {what}");
                 }
@@ -112,7 +114,8 @@ where
     }
 
     async fn watch(&mut self, targets: &watch::Sender<Target>) -> Result<Infallible, String> {
-        let mut changes = LinkChanges::of_links_and_addresses().map_err(|error| error_chain(&error))?;
+        let mut changes =
+            LinkChanges::of_links_and_addresses().map_err(|error| error_chain(&error))?;
         let mut recheck = interval(RECHECK_INTERVAL);
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -132,17 +135,28 @@ where
                 _ = recheck.tick() => {}
             }
             let name = self.name().clone();
-            let found = probe::served_link(&name, self.links).await.map_err(|error| error_chain(&error))?;
+            let found =
+                probe::served_link(&name, self.links).await.map_err(|error| error_chain(&error))?;
             let called = match &found {
                 Some(_) => None,
-                None => self.links.names().await.map_err(|error| error_chain(&error))?.remove(&self.link),
+                None => self
+                    .links
+                    .names()
+                    .await
+                    .map_err(|error| error_chain(&error))?
+                    .remove(&self.link),
             };
             self.take(found.as_ref(), called.as_deref(), targets);
         }
     }
 
     /// Goes on with what was found; `called` is what the link has for a name when it is not ours any more.
-    fn take(&mut self, found: Option<&ServedLink>, called: Option<&str>, targets: &watch::Sender<Target>) {
+    fn take(
+        &mut self,
+        found: Option<&ServedLink>,
+        called: Option<&str>,
+        targets: &watch::Sender<Target>,
+    ) {
         let now = match found {
             None => Err(gone(self.name(), called)),
             Some(found) => self.plan_for(found).map(|planned| (found, planned)),
@@ -217,7 +231,9 @@ where
 fn gone(name: &IfName, called: Option<&str>) -> String {
     match called {
         Some(called) => {
-            format!("the interface is called {called} now: nothing is served until one is called {name}")
+            format!(
+                "the interface is called {called} now: nothing is served until one is called {name}"
+            )
         }
         None => "the interface is gone: nothing is served until it is back".to_owned(),
     }
@@ -225,6 +241,7 @@ fn gone(name: &IfName, called: Option<&str>) -> String {
 
 fn is_missing(fixed: Ipv4Prefix, found: &ServedLink) -> Option<String> {
     let has = |address: Ipv4Addr| found.every_address.iter().any(|found| found.address == address);
-    (!has(fixed.address))
-        .then(|| format!("the interface does not have {fixed} (--address): nothing is served until it does"))
+    (!has(fixed.address)).then(|| {
+        format!("the interface does not have {fixed} (--address): nothing is served until it does")
+    })
 }

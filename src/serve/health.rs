@@ -58,7 +58,10 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn new(health: &'a watch::Sender<Services>, of: fn(&mut Services) -> &mut Health) -> Self {
+    pub(super) fn new(
+        health: &'a watch::Sender<Services>,
+        of: fn(&mut Services) -> &mut Health,
+    ) -> Self {
         Self { health, of, pause: PAUSE, is_trusted: true }
     }
 

@@ -23,12 +23,16 @@ pub fn list(path: &Path, json: bool) -> Result<String, lease_file::Error> {
 }
 
 fn as_table(leases: &Leases, now: Now) -> String {
-    let mut text =
-        format!("{:<15}  {:<8}  {:<12}  {:<17}  {:<20}  CLIENT\n", "ADDRESS", "STATE", "ENDS", "MAC", "NAME");
+    let mut text = format!(
+        "{:<15}  {:<8}  {:<12}  {:<17}  {:<20}  CLIENT\n",
+        "ADDRESS", "STATE", "ENDS", "MAC", "NAME"
+    );
     for lease in leases.iter() {
         let ends = match lease.until {
             None => "never".to_owned(),
-            Some(until) if until > now.monotonic => format!("in {}", roughly(until - now.monotonic)),
+            Some(until) if until > now.monotonic => {
+                format!("in {}", roughly(until - now.monotonic))
+            }
             Some(until) => format!("{} ago", roughly(now.monotonic.duration_since(until))),
         };
         let name = lease.name.as_deref().unwrap_or("-");
@@ -48,8 +52,8 @@ fn as_json(leases: &Leases, now: Now) -> String {
         let left = |until: Instant| until.saturating_duration_since(now.monotonic);
         let since = |until: Instant| now.monotonic.saturating_duration_since(until);
         let expires = lease.until.map(|until| now.wall + left(until) - since(until));
-        let seconds =
-            expires.and_then(|time| Some(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs()));
+        let seconds = expires
+            .and_then(|time| Some(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs()));
         json!({
             "address": lease.address,
             "state": state(&lease, now),

@@ -172,7 +172,8 @@ impl Bound {
     pub fn on(target: Target, starting: Starting) -> Result<Self, Error> {
         let packets = starting.ready()?;
         let _there = packets.enter();
-        let dhcp = target.dhcp().map(|on| bind_dhcp(&on).map(|sockets| (on, sockets))).transpose()?;
+        let dhcp =
+            target.dhcp().map(|on| bind_dhcp(&on).map(|sockets| (on, sockets))).transpose()?;
         let dns = target.dns().map(|on| bind_dns(&on).map(|sockets| (on, sockets))).transpose()?;
         drop(_there);
         Ok(Self { packets, target, dhcp, dns })
@@ -212,7 +213,10 @@ impl Bound {
 }
 
 /// `berth serve`: DHCP, DNS or both on one interface, which is followed, until `stop` turns true or its sender is gone.
-pub async fn serve_standalone<P>(follower: Follower<'_, P>, stop: watch::Receiver<bool>) -> Result<(), Error>
+pub async fn serve_standalone<P>(
+    follower: Follower<'_, P>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Error>
 where
     P: Fn(&Interface) -> Result<ServePlan, crate::plan::serve::Error>,
 {
@@ -481,7 +485,8 @@ mod tests {
     /// It read "serving" but for the tenth of a second between two lives.
     #[tokio::test(start_paused = true)]
     async fn a_service_that_dies_every_ten_seconds_is_failing_all_the_while() {
-        let serves: Vec<bool> = lives(&[10; 8]).await.into_iter().map(|(_, serves)| serves).collect();
+        let serves: Vec<bool> =
+            lives(&[10; 8]).await.into_iter().map(|(_, serves)| serves).collect();
         assert_eq!(serves, [true, false, false, false, false, false, false, false]);
     }
 

@@ -36,7 +36,9 @@ impl Starting {
 
 impl Packets {
     /// Without waiting for `set_up`, which the thread does once its capabilities are gone.
-    pub(super) fn start(set_up: impl FnOnce() -> Result<(), Error> + Send + 'static) -> io::Result<Starting> {
+    pub(super) fn start(
+        set_up: impl FnOnce() -> Result<(), Error> + Send + 'static,
+    ) -> io::Result<Starting> {
         let (tell, told) = mpsc::sync_channel(1);
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name("berth-packets".to_owned());

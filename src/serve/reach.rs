@@ -53,7 +53,13 @@ impl Reach {
     /// Reads the neighbour table as long as it can be read.
     pub fn new(interface: IfName, tables: &io::Result<Arc<Tables>>) -> Self {
         let tables = tables.as_ref().inspect_err(|error| blind(error)).ok().cloned();
-        Self { interface, tables, neighbours: Neighbours::default(), looked: None, met: Default::default() }
+        Self {
+            interface,
+            tables,
+            neighbours: Neighbours::default(),
+            looked: None,
+            met: Default::default(),
+        }
     }
 
     /// Of one whose question came at `since`.

@@ -48,7 +48,15 @@ impl<'a> ResolvConf<'a> {
         // Without a file there are no servers, which is said by who begins with none.
         let trouble = matches!(found, Ok(None)).then(|| missing(path));
         let due = found.is_err().then(Instant::now);
-        Self { path, watch: watch.ok(), poll, due, silent: None, trouble, says: found.ok().flatten() }
+        Self {
+            path,
+            watch: watch.ok(),
+            poll,
+            due,
+            silent: None,
+            trouble,
+            says: found.ok().flatten(),
+        }
     }
 
     /// None: it says nothing.

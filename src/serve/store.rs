@@ -32,8 +32,10 @@ const STEP: Duration = Duration::from_secs(10);
 /// How often clock and file are looked at when nobody asks for anything.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two attempts at what failed.
-const WRITE_AGAIN: Pause = Pause { first: Duration::from_millis(100), last: Duration::from_secs(2) };
-const SHORTEN_AGAIN: Pause = Pause { first: Duration::from_secs(10), last: Duration::from_secs(600) };
+const WRITE_AGAIN: Pause =
+    Pause { first: Duration::from_millis(100), last: Duration::from_secs(2) };
+const SHORTEN_AGAIN: Pause =
+    Pause { first: Duration::from_secs(10), last: Duration::from_secs(600) };
 
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -204,7 +206,9 @@ impl Store {
 
     /// Looks after the file, and begins a shorter one when this one is long, or goes on with it.
     pub async fn tidy(&mut self, leases: &Leases, now: Now) {
-        if self.rewriting.is_none() && (self.shortening.waits(now.monotonic) || !self.is_due(leases, now)) {
+        if self.rewriting.is_none()
+            && (self.shortening.waits(now.monotonic) || !self.is_due(leases, now))
+        {
             return;
         }
         match self.rewrite(leases, now).await {
@@ -235,7 +239,8 @@ impl Store {
 
     /// Whether the wall clock was set since the file was written.
     fn is_another_time(&self, now: Now) -> bool {
-        let expected = self.written.wall + now.monotonic.saturating_duration_since(self.written.monotonic);
+        let expected =
+            self.written.wall + now.monotonic.saturating_duration_since(self.written.monotonic);
         let step = now.wall.duration_since(expected).unwrap_or_else(|earlier| earlier.duration());
         step > STEP
     }

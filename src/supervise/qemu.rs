@@ -58,9 +58,13 @@ impl Qemu {
         let (serial, serial_end) = socket_pair().map_err(Error::Socket)?;
         let handed = open(plan, qmp_end, serial_end, tap)?;
         let words = ready.command(attempt);
-        let user =
-            plan.user.as_ref().map(|user| User { uid: user.uid, gid: user.gid, groups: user.groups.clone() });
-        let start = |source| Error::Start { program: words.first().cloned().unwrap_or_default(), source };
+        let user = plan.user.as_ref().map(|user| User {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups.clone(),
+        });
+        let start =
+            |source| Error::Start { program: words.first().cloned().unwrap_or_default(), source };
         let confined = confine::qemu(plan).map_err(start)?;
         let order = Order { words: &words, handed, user, environment: config::of_qemu(), confined };
         let (child, output) = child::spawn(order).map_err(start)?;
@@ -350,8 +354,13 @@ mod tests {
         let script = format!("echo '{event}' >&3; echo why; exit 4");
         let words = ["sh", "-c", &script].map(str::to_owned);
         let environment = vec![("PATH", "/usr/bin:/bin".into())];
-        let order =
-            Order { words: &words, handed: vec![(3, qmp_end)], user: None, environment, confined: None };
+        let order = Order {
+            words: &words,
+            handed: vec![(3, qmp_end)],
+            user: None,
+            environment,
+            confined: None,
+        };
         let (child, output) = child::spawn(order).unwrap();
         let mut qemu = Qemu {
             child,
@@ -386,7 +395,8 @@ mod tests {
         assert_eq!(doubtful.held.as_ref().map(Vec::len), Some(MAX_HELD));
         assert_eq!(Vec::from(said.last.clone()), ["first", "second", "[31mthird"]);
         assert!(
-            said.summary().starts_with("xxx") && said.summary().ends_with("x; …; first; second; [31mthird")
+            said.summary().starts_with("xxx")
+                && said.summary().ends_with("x; …; first; second; [31mthird")
         );
     }
 }

@@ -91,7 +91,10 @@ impl Machine<'_> {
             Report::FallBack { from, why } => self.falls_back(from, why),
             Report::Paused(halt) => tracing::error!("the guest is paused: {halt}{}", remedy(&halt)),
             Report::Resumed { why, after } => {
-                tracing::info!(after_s = after.as_secs(), "the guest runs again; it was paused: {why}");
+                tracing::info!(
+                    after_s = after.as_secs(),
+                    "the guest runs again; it was paused: {why}"
+                );
             }
             Report::DiskError { error, more } => {
                 tracing::error!(more, "disk error, passed to the guest: {error}");
@@ -112,9 +115,14 @@ impl Machine<'_> {
             Report::Reset => tracing::info!("the guest rebooted"),
             Report::Panicked => tracing::error!("the guest's kernel panicked"),
             Report::Restarting { after } => {
-                tracing::info!(after_s = after.as_secs_f64(), "the guest powered off: started again");
+                tracing::info!(
+                    after_s = after.as_secs_f64(),
+                    "the guest powered off: started again"
+                );
             }
-            Report::Refused { command, why } => tracing::warn!(command, why, "QEMU refused a command"),
+            Report::Refused { command, why } => {
+                tracing::warn!(command, why, "QEMU refused a command")
+            }
         }
     }
 
@@ -153,8 +161,9 @@ impl Machine<'_> {
     }
 
     fn falls_back(&mut self, from: usize, why: Fault) {
-        let name =
-            |at: usize| self.ready.plan.attempts.get(at).map_or("", |attempt| attempt.accelerator.as_str());
+        let name = |at: usize| {
+            self.ready.plan.attempts.get(at).map_or("", |attempt| attempt.accelerator.as_str())
+        };
         let (from, next) = (name(from), name(from + 1));
         let said = self.qemu.as_mut().map(Qemu::fold).unwrap_or_default();
         tracing::warn!(
@@ -235,7 +244,8 @@ mod tests {
         let said = |rate_limit: &mut RateLimit, from: Duration| {
             (0..100_000u32)
                 .filter(|n| {
-                    rate_limit.ask(start + from + Duration::from_micros((*n).into())) != Verdict::Nothing
+                    rate_limit.ask(start + from + Duration::from_micros((*n).into()))
+                        != Verdict::Nothing
                 })
                 .count()
         };

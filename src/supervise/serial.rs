@@ -52,8 +52,8 @@ impl Console {
                 "keys go to the guest, Ctrl-C too; Ctrl-] presses its power button, again quits QEMU, again kills it"
             );
         }
-        let input =
-            (interactive || terminal.is_some()).then(|| Box::new(io::stdin()) as Box<dyn Read + Send>);
+        let input = (interactive || terminal.is_some())
+            .then(|| Box::new(io::stdin()) as Box<dyn Read + Send>);
         Self { _terminal: terminal, ..Self::new(Box::new(stdio::stdout()), input) }
     }
 
@@ -136,7 +136,10 @@ struct Stall {
 
 impl Stall {
     /// Waits for room, but not for ever. None: what comes next is lost. Cancel-safe.
-    async fn permit<'a>(&mut self, output: &'a mpsc::Sender<Vec<u8>>) -> Option<mpsc::Permit<'a, Vec<u8>>> {
+    async fn permit<'a>(
+        &mut self,
+        output: &'a mpsc::Sender<Vec<u8>>,
+    ) -> Option<mpsc::Permit<'a, Vec<u8>>> {
         if let Some(permit) = self.room(output) {
             return Some(permit);
         }
@@ -156,7 +159,10 @@ impl Stall {
         self.since = None;
         let lost = std::mem::take(&mut self.lost);
         if lost > 0 {
-            tracing::warn!(octets = lost, "console output of the guest was lost: stdout was not read");
+            tracing::warn!(
+                octets = lost,
+                "console output of the guest was lost: stdout was not read"
+            );
         }
     }
 }

@@ -90,7 +90,8 @@ impl Beneath {
     /// A new file; one that is there is an error.
     pub(crate) fn create_new(&self, path: &Path, mode: u32) -> io::Result<File> {
         let Place { dir, name } = self.name(path)?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(openat(dir, name, flags, Mode::from_raw_mode(mode))?.into())
     }
 
@@ -114,14 +115,18 @@ impl Beneath {
     /// Makes a rename in its directory durable.
     pub(crate) fn sync_dir_of(&self, path: &Path) -> io::Result<()> {
         let dir = self.name(path)?.dir;
-        let dir = openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let dir =
+            openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         File::from(dir).sync_all()
     }
 
     /// The innermost of the directories that a path is in, and the rest of the path.
     fn split<'a>(&'a self, path: &'a Path) -> Option<(&'a Path, &'a Path)> {
         let inside = |dir: &'a PathBuf| {
-            path.strip_prefix(dir).ok().filter(|rest| !rest.as_os_str().is_empty()).map(|rest| (&**dir, rest))
+            path.strip_prefix(dir)
+                .ok()
+                .filter(|rest| !rest.as_os_str().is_empty())
+                .map(|rest| (&**dir, rest))
         };
         self.0.iter().filter_map(inside).min_by_key(|(_, rest)| rest.components().count())
     }
@@ -138,7 +143,12 @@ impl Beneath {
 }
 
 fn directory(dir: impl std::os::fd::AsFd, name: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    Ok(openat(dir, name, flags | OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(openat(
+        dir,
+        name,
+        flags | OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 /// Walks from `root` to where the file is, or would be. `follow`: the last component may be a link as well.
@@ -278,7 +288,10 @@ mod tests {
             let path = at("volume").join(link);
             for path in [path.clone(), path.join("secret")] {
                 let error = beneath.write(&path).unwrap_err();
-                assert!(leads_out(&error) && error.to_string().contains("volume"), "{link}: {error}");
+                assert!(
+                    leads_out(&error) && error.to_string().contains("volume"),
+                    "{link}: {error}"
+                );
             }
         }
         assert!(leads_out(&beneath.read(&at("volume/../out/secret")).unwrap_err()));
@@ -286,7 +299,10 @@ mod tests {
         assert!(leads_out(&beneath.rename(&at("volume/file"), &at("volume/dir/x")).unwrap_err()));
         assert!(leads_out(&beneath.create_new(&at("volume/dir/x"), 0o600).unwrap_err()));
         symlink("circle", at("volume/circle")).unwrap();
-        assert_eq!(beneath.read(&at("volume/circle")).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        assert_eq!(
+            beneath.read(&at("volume/circle")).unwrap_err().raw_os_error(),
+            Some(libc::ELOOP)
+        );
         assert_eq!(fs::read_dir(at("out")).unwrap().count(), 1);
     }
 

@@ -19,11 +19,14 @@ fn count(groups: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
         let (controllers, path) = (parts.next()?, parts.next()?.trim_matches('/'));
         let (mount, file) = match controllers {
             "" => ("", "memory.events"),
-            _ if controllers.split(',').any(|name| name == "memory") => ("memory", "memory.oom_control"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("memory", "memory.oom_control")
+            }
             _ => return None,
         };
         [path, ""].into_iter().find_map(|path| {
-            let path = [mount, path, file].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+            let path =
+                [mount, path, file].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
             let text = read(&path.join("/"))?;
             text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
         })

@@ -65,7 +65,12 @@ pub fn spawn(order: Order<'_>) -> io::Result<(Child, OwnedFd)> {
     let (output, input) = io::pipe()?;
     #[expect(clippy::disallowed_methods, reason = "the one place that executes a program")]
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input).process_group(0);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(input.try_clone()?)
+        .stderr(input)
+        .process_group(0);
     command.env_clear().envs(order.environment);
     let (raised, reserved) = reserve(&order.handed)?;
     let confined = order.confined.map(|confined| above(&order.handed, confined)).transpose()?;
@@ -157,7 +162,8 @@ pub(crate) fn reap_orphans(child: Option<&Child>) {
     let ours = child.and_then(|child| Pid::from_raw(i32::try_from(child.pid()).ok()?));
     while let Some(dead) = ended_child() {
         // Our child ended since `try_wait`: a SIGCHLD for it is under way, and the rest is buried then.
-        if Some(dead) == ours || rustix::process::waitpid(Some(dead), WaitOptions::NOHANG).is_err() {
+        if Some(dead) == ours || rustix::process::waitpid(Some(dead), WaitOptions::NOHANG).is_err()
+        {
             return;
         }
     }
@@ -223,7 +229,8 @@ mod tests {
     #[test]
     fn nothing_but_what_is_handed_over_is_open_in_the_child() {
         let _unrelated = file("not for the child");
-        let (ended, text) = run(&["ls", "/proc/self/fd"], vec![(20, file("a")), (21, file("b"))]).unwrap();
+        let (ended, text) =
+            run(&["ls", "/proc/self/fd"], vec![(20, file("a")), (21, file("b"))]).unwrap();
         // 3 is the directory that ls reads.
         assert_eq!((ended, text.as_str()), (Ended::Code(0), "0\n1\n2\n20\n21\n3\n"));
     }

@@ -116,7 +116,8 @@ use std::os::fd::BorrowedFd;
 pub(crate) fn landlock_version() -> u32 {
     const VERSION: libc::c_uint = 1;
     // SAFETY: with this flag the kernel reads no memory and makes no descriptor.
-    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0usize, 0usize, VERSION) };
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0usize, 0usize, VERSION) };
     u32::try_from(version).unwrap_or(0)
 }
 
@@ -133,7 +134,9 @@ pub(crate) fn landlock_restrict(rules: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) fn has_filters() -> bool {
     let action: u32 = libc::SECCOMP_RET_ERRNO;
     // SAFETY: the kernel reads the action, a whole u32 that lives through the call, and nothing else.
-    unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) == 0 }
+    unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) == 0
+    }
 }
 
 // ── spawn ──

@@ -61,7 +61,10 @@ impl FileWatch {
     }
 
     fn watch(&mut self, way: &[(PathBuf, OsString)]) -> io::Result<()> {
-        let file = WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
+        let file = WatchFlags::MODIFY
+            | WatchFlags::ATTRIB
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::DELETE_SELF;
         let directory = WatchFlags::CREATE
             | WatchFlags::DELETE
             | WatchFlags::MOVED_FROM
@@ -72,7 +75,9 @@ impl FileWatch {
             // One that is gone again, or may not be looked into: the next one above it is watched.
             match inotify::add_watch(self.events.get_ref(), path, directory) {
                 Ok(number) => {
-                    let names = watched.entry(number).or_insert_with(|| Watched::Directory(BTreeSet::new()));
+                    let names = watched
+                        .entry(number)
+                        .or_insert_with(|| Watched::Directory(BTreeSet::new()));
                     if let Watched::Directory(names) = names {
                         names.insert(name.clone());
                     }
@@ -94,7 +99,9 @@ impl FileWatch {
     /// Something has happened. Nothing ever, when the kernel has failed us.
     pub async fn changed(&mut self) {
         loop {
-            let Ok(mut ready) = self.events.readable().await else { return std::future::pending().await };
+            let Ok(mut ready) = self.events.readable().await else {
+                return std::future::pending().await;
+            };
             let mut buffer = [MaybeUninit::uninit(); 4096];
             let mut events = inotify::Reader::new(self.events.get_ref(), &mut buffer);
             let mut concerns_us = false;
@@ -116,7 +123,9 @@ fn is_on_the_way(watched: &BTreeMap<i32, Watched>, event: &Event<'_>) -> bool {
         return true;
     }
     match (watched.get(&event.wd()), event.file_name()) {
-        (Some(Watched::Directory(names)), Some(name)) => names.contains(OsStr::from_bytes(name.to_bytes())),
+        (Some(Watched::Directory(names)), Some(name)) => {
+            names.contains(OsStr::from_bytes(name.to_bytes()))
+        }
         (Some(_), _) => true,
         (None, _) => false,
     }
@@ -194,8 +203,11 @@ mod tests {
     #[tokio::test]
     async fn a_link_to_a_file_elsewhere_is_followed() {
         let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (path, target, other) =
-            (dir.path().join("resolv.conf"), elsewhere.path().join("stub"), elsewhere.path().join("new"));
+        let (path, target, other) = (
+            dir.path().join("resolv.conf"),
+            elsewhere.path().join("stub"),
+            elsewhere.path().join("new"),
+        );
         write(&target);
         symlink(&target, &path).unwrap();
         let mut watch = FileWatch::new(&path).unwrap();
@@ -223,7 +235,10 @@ mod tests {
             symlink(version, at("..tmp")).unwrap();
             let swap = || fs::rename(at("..tmp"), at("..data")).unwrap();
             assert!(is_noticed(&mut watch, swap).await, "{version}");
-            assert!(is_noticed(&mut watch, || write(&at(version).join("resolv.conf"))).await, "{version}");
+            assert!(
+                is_noticed(&mut watch, || write(&at(version).join("resolv.conf"))).await,
+                "{version}"
+            );
         }
         // Watches do not pile up.
         assert!(watch.watched.len() <= way(&path).len() + 1, "{:?}", watch.watched);

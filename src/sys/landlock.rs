@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
 };
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
@@ -73,12 +73,14 @@ fn build(allowed: &Allowed) -> Result<Option<OwnedFd>, RulesetError> {
     }
     let mut ruleset = ruleset.create()?;
     for (path, access) in &allowed.files {
-        let Ok(file) = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+        let Ok(file) = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        else {
             continue;
         };
         let is_dir = rustix::fs::fstat(&file)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
-        let rights = if is_dir { access.rights() } else { access.rights() & AccessFs::from_file(WANTED) };
+        let rights =
+            if is_dir { access.rights() } else { access.rights() & AccessFs::from_file(WANTED) };
         ruleset = ruleset.add_rule(PathBeneath::new(file, rights))?;
     }
     for port in &allowed.tcp_bind {

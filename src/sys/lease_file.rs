@@ -180,8 +180,9 @@ impl LeaseFile {
             Err(error) if is_gone(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
-        flock(&there, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| io::Error::new(io::ErrorKind::ResourceBusy, "another server serves from it"))?;
+        flock(&there, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            io::Error::new(io::ErrorKind::ResourceBusy, "another server serves from it")
+        })?;
         let other = self.path.with_added_extension("other");
         let _ = fs::remove_file(&other);
         // Under both names until ours takes the one: nothing is lost to a kill.
@@ -223,7 +224,10 @@ impl LeaseFile {
     /// Whether that is the answer of a place where no file can take another's name.
     pub(crate) fn cannot_be_replaced(error: &io::Error) -> bool {
         use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
-        matches!(error.kind(), CrossesDevices | PermissionDenied | ReadOnlyFilesystem | ResourceBusy)
+        matches!(
+            error.kind(),
+            CrossesDevices | PermissionDenied | ReadOnlyFilesystem | ResourceBusy
+        )
     }
 
     /// Copies what is behind `from`, of which all before `copied` is copied already, up to `to` over the beginning, and
@@ -335,7 +339,8 @@ fn locked(path: &Path) -> Result<File, Error> {
         if let Ok(found) = fs::metadata(path) {
             is_file(path, &found)?;
         }
-        let file = options().create(true).truncate(false).open(path).map_err(at("opening", path))?;
+        let file =
+            options().create(true).truncate(false).open(path).map_err(at("opening", path))?;
         let ours = file.metadata().map_err(at("looking at", path))?;
         is_file(path, &ours)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -15,9 +15,12 @@ use futures_util::TryStreamExt;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InetDevConf, InfoBridge,
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
 };
-use rtnetlink::{AddressMessageBuilder, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
+use rtnetlink::{
+    AddressMessageBuilder, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec,
+};
 
 use super::{ffi, ipv6};
 use crate::exit::{Code, Coded};
@@ -32,7 +35,9 @@ pub enum Error {
     Socket(#[source] io::Error),
     #[error("{link}: {step}{}", capability_hint(.source))]
     Step { link: String, step: &'static str, source: io::Error },
-    #[error("{link} exists and is {kind}, not a bridge: remove it or choose another name with BERTH_BRIDGE")]
+    #[error(
+        "{link} exists and is {kind}, not a bridge: remove it or choose another name with BERTH_BRIDGE"
+    )]
     NotABridge { link: IfName, kind: String },
     #[error("{link} exists and is no tap: remove it or choose another name with BERTH_TAP")]
     NotATap { link: IfName },
@@ -59,7 +64,9 @@ fn capability_hint(error: &io::Error) -> &'static str {
 /// Attaching without CAP_NET_ADMIN is for the tap's owner; its queues were counted when it was made.
 fn tap_hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::EPERM) => " (needs CAP_NET_ADMIN, or `berth net` with this uid as BERTH_QEMU_UID)",
+        Some(libc::EPERM) => {
+            " (needs CAP_NET_ADMIN, or `berth net` with this uid as BERTH_QEMU_UID)"
+        }
         Some(libc::EINVAL) => {
             " (its shape is another: IMG_VCPU has to be the same for `berth net` and `berth vm`)"
         }
@@ -155,10 +162,17 @@ impl Links {
     }
 
     /// The link has this IPv4 address and no other.
-    async fn ensure_address(&self, name: &IfName, index: u32, wanted: Ipv4Prefix) -> Result<(), Error> {
+    async fn ensure_address(
+        &self,
+        name: &IfName,
+        index: u32,
+        wanted: Ipv4Prefix,
+    ) -> Result<(), Error> {
         let request = self.handle.address().get().set_link_index_filter(index).execute();
-        let found: Vec<_> =
-            request.try_collect().await.map_err(|error| failed(name, "reading its addresses", error))?;
+        let found: Vec<_> = request
+            .try_collect()
+            .await
+            .map_err(|error| failed(name, "reading its addresses", error))?;
         let mut there = false;
         for message in found {
             match address_of(&message) {
@@ -178,7 +192,8 @@ impl Links {
             .index(index)
             .address(wanted.address, wanted.length)
             .build();
-        let mut request = self.handle.address().add(index, wanted.address.into(), wanted.length).replace();
+        let mut request =
+            self.handle.address().add(index, wanted.address.into(), wanted.length).replace();
         *request.message_mut() = message;
         request.execute().await.map_err(|error| failed(name, "adding its address", error))?;
         self.changed();
@@ -205,24 +220,32 @@ impl Links {
         Ok(missing)
     }
 
-    async fn ensure_tap_device(&self, wanted: &Tap<'_>, found: Option<LinkMessage>) -> Result<(), Error> {
+    async fn ensure_tap_device(
+        &self,
+        wanted: &Tap<'_>,
+        found: Option<LinkMessage>,
+    ) -> Result<(), Error> {
         let name = wanted.name;
         if found.as_ref().is_some_and(|link| kind(link) != Some(&InfoKind::Tun)) {
             return Err(Error::NotATap { link: name.clone() });
         }
         match make_tap(wanted) {
-            Err(Error::Tap { step: "attaching", source, .. }) => match (source.raw_os_error(), found) {
-                // It has other flags: queues or header changed since the last start.
-                (Some(libc::EINVAL), Some(link)) => {
-                    let step = self.handle.link().del(link.header.index).execute().await;
-                    step.map_err(|error| failed(name, "removing a tap of another shape", error))?;
-                    self.changed();
-                    make_tap(wanted)?;
+            Err(Error::Tap { step: "attaching", source, .. }) => {
+                match (source.raw_os_error(), found) {
+                    // It has other flags: queues or header changed since the last start.
+                    (Some(libc::EINVAL), Some(link)) => {
+                        let step = self.handle.link().del(link.header.index).execute().await;
+                        step.map_err(|error| {
+                            failed(name, "removing a tap of another shape", error)
+                        })?;
+                        self.changed();
+                        make_tap(wanted)?;
+                    }
+                    // A running guest holds its queues: it is as it should be.
+                    (Some(libc::EBUSY), Some(_)) => {}
+                    _ => return Err(Error::Tap { link: name.clone(), step: "attaching", source }),
                 }
-                // A running guest holds its queues: it is as it should be.
-                (Some(libc::EBUSY), Some(_)) => {}
-                _ => return Err(Error::Tap { link: name.clone(), step: "attaching", source }),
-            },
+            }
             made => made?,
         }
         Ok(())
@@ -235,7 +258,8 @@ impl Links {
         let index = link.header.index;
         if !tap_is(&link, wanted, bridge) {
             self.without_ipv6_address(index).await;
-            let message = LinkUnspec::new_with_index(index).mtu(wanted.mtu).controller(bridge).up().build();
+            let message =
+                LinkUnspec::new_with_index(index).mtu(wanted.mtu).controller(bridge).up().build();
             let step = self.handle.link().set(message).execute().await;
             step.map_err(|error| failed(name, "putting the tap into the bridge", error))?;
             self.changed();
@@ -260,9 +284,11 @@ impl Links {
         }
         let mut on = InetDevConf::default();
         on.forwarding = 1;
-        let conf =
-            LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(on)])]);
-        let message = LinkUnspec::new_with_index(link.header.index).append_extra_attribute(conf).build();
+        let conf = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![
+            AfSpecInet::DevConfRequest(on),
+        ])]);
+        let message =
+            LinkUnspec::new_with_index(link.header.index).append_extra_attribute(conf).build();
         let step = self.handle.link().set(message).execute().await;
         step.map_err(|error| failed(name, "turning forwarding on", error))?;
         self.changed();
@@ -288,9 +314,10 @@ impl Links {
     /// The names of all links, by index.
     pub async fn names(&self) -> Result<BTreeMap<u32, String>, Error> {
         let every = "the links";
-        let found: Vec<_> = self.handle.link().get().execute().try_collect().await.map_err(|error| {
-            Error::Step { link: every.to_owned(), step: "listing them", source: errno(error) }
-        })?;
+        let found: Vec<_> =
+            self.handle.link().get().execute().try_collect().await.map_err(|error| {
+                Error::Step { link: every.to_owned(), step: "listing them", source: errno(error) }
+            })?;
         let named = |link: &LinkMessage| {
             link.attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) => Some((link.header.index, name.clone())),
@@ -309,7 +336,9 @@ impl Links {
         let mut found = Box::pin(self.handle.link().get().match_name(name.as_str()).execute());
         match found.try_next().await {
             Ok(link) => Ok(link),
-            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => Ok(None),
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => {
+                Ok(None)
+            }
             Err(error) => Err(failed(name, "looking for it", error)),
         }
     }
@@ -409,9 +438,9 @@ fn port_is(link: &LinkMessage) -> bool {
 fn forwards(link: &LinkMessage) -> bool {
     link.attributes.iter().any(|attribute| match attribute {
         LinkAttribute::AfSpecUnspec(specs) => specs.iter().any(|spec| match spec {
-            AfSpecUnspec::Inet(confs) => {
-                confs.iter().any(|conf| matches!(conf, AfSpecInet::DevConf(conf) if conf.forwarding == 1))
-            }
+            AfSpecUnspec::Inet(confs) => confs
+                .iter()
+                .any(|conf| matches!(conf, AfSpecInet::DevConf(conf) if conf.forwarding == 1)),
             _ => false,
         }),
         _ => false,
@@ -419,7 +448,9 @@ fn forwards(link: &LinkMessage) -> bool {
 }
 
 /// The message's IPv4 address (`IFA_LOCAL`) and prefix.
-pub(crate) fn address_of(message: &netlink_packet_route::address::AddressMessage) -> Option<Ipv4Prefix> {
+pub(crate) fn address_of(
+    message: &netlink_packet_route::address::AddressMessage,
+) -> Option<Ipv4Prefix> {
     message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(std::net::IpAddr::V4(address)) => {
             Ipv4Prefix::new(*address, message.header.prefix_len)

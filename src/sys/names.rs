@@ -51,7 +51,10 @@ mod tests {
         let text = "# services\nssh\t22/tcp # remote login\ndomain 53/tcp\ndomain2 53/udp nameserver\nbroken\n x y/tcp\n";
         let found = names(text, Column::Port);
         assert_eq!(found, BTreeMap::from([(22, "ssh".to_owned()), (53, "domain".to_owned())]));
-        let found = names("root:x:0:0:root:/root:/bin/sh\n:x:7:\nadm:x:4:a,b\ntoor:x:0:0::/:\n", Column::Id);
+        let found = names(
+            "root:x:0:0:root:/root:/bin/sh\n:x:7:\nadm:x:4:a,b\ntoor:x:0:0::/:\n",
+            Column::Id,
+        );
         assert_eq!(found, BTreeMap::from([(0, "root".to_owned()), (4, "adm".to_owned())]));
     }
 }

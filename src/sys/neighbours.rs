@@ -150,7 +150,8 @@ eth0\t00000000\t0200000A\t0003\t0\t0\t0\t00000000\t0\t0\t0
 
     #[test]
     fn lines_that_are_none_are_passed_over() {
-        let spoilt = "10.0.0.2 0x1\n\n10.0.0.2 0x1 zz 02:00:00:00:00:02 * s0\ns0 zz\ns0\t0000010A\n";
+        let spoilt =
+            "10.0.0.2 0x1\n\n10.0.0.2 0x1 zz 02:00:00:00:00:02 * s0\ns0 zz\ns0\t0000010A\n";
         let neighbours = Neighbours::parse(&"s0".parse().unwrap(), spoilt, spoilt);
         assert!(neighbours.known.is_empty() && neighbours.routes.is_empty());
     }

@@ -44,7 +44,9 @@ pub enum Error {
     Thread(#[source] io::Error),
     #[error("the firewall thread has ended")]
     Gone,
-    #[error("cannot talk to nf_tables: the process needs CAP_NET_ADMIN and the kernel CONFIG_NF_TABLES")]
+    #[error(
+        "cannot talk to nf_tables: the process needs CAP_NET_ADMIN and the kernel CONFIG_NF_TABLES"
+    )]
     Talk(#[source] io::Error),
     #[error("the kernel refuses {subject}{}", detail(.message))]
     Refused { subject: String, message: Option<String>, source: io::Error },
@@ -52,11 +54,15 @@ pub enum Error {
         "the ruleset changes faster than it can be read ({ATTEMPTS} attempts): is another firewall at work?"
     )]
     Busy,
-    #[error("cannot look through the connection tracking table: is the nf_conntrack_netlink module loaded?")]
+    #[error(
+        "cannot look through the connection tracking table: is the nf_conntrack_netlink module loaded?"
+    )]
     Conntrack(#[source] io::Error),
     #[error("this kernel has no {missing}, which {subject} needs: load the module on the node")]
     Missing { missing: String, subject: String, source: io::Error },
-    #[error("this kernel has no tables of family {family}, which {subject} is: it was built without them")]
+    #[error(
+        "this kernel has no tables of family {family}, which {subject} is: it was built without them"
+    )]
     NoFamily { family: Family, subject: String, source: io::Error },
     #[error(
         "this kernel cannot keep {subject} with an owner (BERTH_NFT_OWNER=on): it needs Linux 6.9 or later"
@@ -97,8 +103,11 @@ pub struct Firewall {
 impl Firewall {
     /// Opens the socket in the calling thread's network namespace.
     pub fn start() -> Result<Self, Error> {
-        let kernel =
-            Kernel { socket: Socket::open().map_err(Error::Open)?, second: None, looks: Looks::default() };
+        let kernel = Kernel {
+            socket: Socket::open().map_err(Error::Open)?,
+            second: None,
+            looks: Looks::default(),
+        };
         let (requests, inbox) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("berth-nft".to_owned());
         thread.spawn(move || kernel.serve(inbox)).map_err(Error::Thread)?;
@@ -209,7 +218,8 @@ impl Kernel {
             if found.canonical() == canonical {
                 return Ok((generation, false));
             }
-            let batch = Batch::replace(wanted, &found, Some(generation), self.socket.next_sequence())?;
+            let batch =
+                Batch::replace(wanted, &found, Some(generation), self.socket.next_sequence())?;
             match self.transact(&batch, wanted) {
                 Err(Error::Refused { source, .. }) if restart(&source) => {}
                 Err(error) => return Err(error),
@@ -302,7 +312,8 @@ impl Kernel {
     fn dump_once(&mut self, filter: &Filter) -> Result<Option<Ruleset>, Error> {
         let mut dump = Dump::new(filter.clone());
         let requests = dump::requests(filter, self.socket.next_sequence());
-        let complete = collect(&mut self.socket, &requests, &mut dump)? && self.dump_rules(&mut dump)?;
+        let complete =
+            collect(&mut self.socket, &requests, &mut dump)? && self.dump_rules(&mut dump)?;
         if !complete {
             return Ok(None);
         }
@@ -320,7 +331,12 @@ impl Kernel {
     }
 
     /// Most of a large dump is the kernel's work, which two sockets can ask for at a time.
-    fn collect_both(&mut self, ours: &[Vec<u8>], theirs: &[Vec<u8>], dump: &mut Dump) -> Result<bool, Error> {
+    fn collect_both(
+        &mut self,
+        ours: &[Vec<u8>],
+        theirs: &[Vec<u8>],
+        dump: &mut Dump,
+    ) -> Result<bool, Error> {
         if theirs.is_empty() {
             return collect(&mut self.socket, ours, dump);
         }
@@ -414,8 +430,12 @@ fn blame(batch: &Batch, ruleset: &Ruleset, sequence: u32, refusal: Refusal) -> E
     let unknown = source.raw_os_error() == Some(libc::ENOENT);
     let missing = if unknown { batch.missing(ruleset, sequence, offset) } else { None };
     match missing {
-        Some(missing) => Error::Missing { missing, subject: batch.describe(ruleset, sequence, None), source },
-        None => Error::Refused { subject: batch.describe(ruleset, sequence, offset), message, source },
+        Some(missing) => {
+            Error::Missing { missing, subject: batch.describe(ruleset, sequence, None), source }
+        }
+        None => {
+            Error::Refused { subject: batch.describe(ruleset, sequence, offset), message, source }
+        }
     }
 }
 

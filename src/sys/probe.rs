@@ -16,7 +16,9 @@ use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
+};
 use rtnetlink::Handle;
 use rustix::net::netdevice::name_to_index;
 use socket2::{Domain, Socket, Type};
@@ -75,7 +77,11 @@ impl Coded for Error {
 
 /// Looks at everything the plan is made from.
 pub async fn facts(config: &Config, links: &Links) -> Result<Facts, Error> {
-    Ok(Facts { disks: disks::disks(config)?, host: host(config)?, net: net_facts(config, links).await? })
+    Ok(Facts {
+        disks: disks::disks(config)?,
+        host: host(config)?,
+        net: net_facts(config, links).await?,
+    })
 }
 
 /// Looks at what the network half is planned from.
@@ -166,11 +172,20 @@ async fn uplink(
     let index = link.header.index;
     let (name, mac, mtu) = link_words(&link.attributes)?;
     let request = handle.address().get().set_link_index_filter(index).execute();
-    let addresses: Vec<AddressMessage> = request.try_collect().await.map_err(netlink("addresses"))?;
+    let addresses: Vec<AddressMessage> =
+        request.try_collect().await.map_err(netlink("addresses"))?;
     let route = defaults.iter().find(|route| route.link == index);
     let (address, others) = pick(&addresses, route.and_then(|route| route.source))
         .ok_or_else(|| Error::NoAddress(name.clone()))?;
-    Ok(Uplink { name, index, mac, mtu, address, others, gateway: route.and_then(|route| route.gateway) })
+    Ok(Uplink {
+        name,
+        index,
+        mac,
+        mtu,
+        address,
+        others,
+        gateway: route.and_then(|route| route.gateway),
+    })
 }
 
 /// Links with an IPv4 address or route, by name, but loopbacks and those of `but`.
@@ -221,7 +236,8 @@ pub async fn served_link(name: &IfName, links: &Links) -> Result<Option<ServedLi
     let (name, mac, mtu) = link_words(&link.attributes)?;
     let index = link.header.index;
     let request = links.handle().address().get().set_link_index_filter(index).execute();
-    let addresses: Vec<AddressMessage> = request.try_collect().await.map_err(netlink("addresses"))?;
+    let addresses: Vec<AddressMessage> =
+        request.try_collect().await.map_err(netlink("addresses"))?;
     let every_address = addresses.iter().filter_map(address_of).collect();
     let picked = pick(&addresses, None).map(|(first, others)| [vec![first], others].concat());
     let interface = Interface { name, mac, mtu, addresses: picked.unwrap_or_default() };
@@ -238,9 +254,9 @@ fn deaf(link: &LinkMessage) -> Option<String> {
         _ => None,
     });
     let port = infos.flatten().find_map(|info| match info {
-        LinkInfo::PortKind(kind @ (InfoPortKind::Bridge | InfoPortKind::Bond | InfoPortKind::Team)) => {
-            Some(kind)
-        }
+        LinkInfo::PortKind(
+            kind @ (InfoPortKind::Bridge | InfoPortKind::Bond | InfoPortKind::Team),
+        ) => Some(kind),
         _ => None,
     });
     port.map(|kind| {
@@ -271,7 +287,9 @@ fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
         match attribute {
             RouteAttribute::Oif(index) => route.link = *index,
             RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateway = Some(*address),
-            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => route.source = Some(*address),
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => {
+                route.source = Some(*address)
+            }
             RouteAttribute::Priority(metric) => route.metric = *metric,
             RouteAttribute::Table(number) => route.table = *number,
             RouteAttribute::MultiPath(hops) if route.link == 0 => {
@@ -285,8 +303,9 @@ fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
             _ => {}
         }
     }
-    let usable =
-        header.destination_prefix_length == 0 && header.kind == RouteType::Unicast && route.link != 0;
+    let usable = header.destination_prefix_length == 0
+        && header.kind == RouteType::Unicast
+        && route.link != 0;
     usable.then_some(route)
 }
 
@@ -296,19 +315,25 @@ fn link_words(attributes: &[LinkAttribute]) -> Result<(IfName, MacAddr, u32), Er
     for attribute in attributes {
         match attribute {
             LinkAttribute::IfName(text) => name.clone_from(text),
-            LinkAttribute::Address(octets) => mac = <[u8; 6]>::try_from(octets.as_slice()).ok().map(MacAddr),
+            LinkAttribute::Address(octets) => {
+                mac = <[u8; 6]>::try_from(octets.as_slice()).ok().map(MacAddr)
+            }
             LinkAttribute::Mtu(octets) => mtu = *octets,
             _ => {}
         }
     }
     let unusable = |why: String| Error::Unusable { link: name.clone(), why };
-    let parsed: IfName = name.parse().map_err(|error: crate::net::Error| unusable(error.to_string()))?;
+    let parsed: IfName =
+        name.parse().map_err(|error: crate::net::Error| unusable(error.to_string()))?;
     // A device without Ethernet addresses (tun, wireguard) carries the pod's traffic all the same.
     Ok((parsed, mac.unwrap_or(MacAddr([0; 6])), mtu))
 }
 
 /// The address to map and the others: the route's source if the link has it, else the first global one.
-fn pick(messages: &[AddressMessage], source: Option<Ipv4Addr>) -> Option<(Ipv4Prefix, Vec<Ipv4Prefix>)> {
+fn pick(
+    messages: &[AddressMessage],
+    source: Option<Ipv4Addr>,
+) -> Option<(Ipv4Prefix, Vec<Ipv4Prefix>)> {
     let mut global: Vec<Ipv4Prefix> = messages
         .iter()
         .filter(|message| message.header.scope == AddressScope::Universe && !is_deprecated(message))

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
+};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::Handle;
@@ -95,7 +97,9 @@ fn kind_name(kind: &InfoKind) -> String {
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {
-    let of = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+    let of = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| {
+        message.attributes.iter().find_map(wanted)
+    };
     let local = of(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
@@ -128,7 +132,12 @@ fn local_route(message: &RouteMessage) -> Option<LocalRoute> {
         }
     }
     let length = message.header.destination_prefix_length;
-    (table == LOCAL).then_some(LocalRoute { address: to?, length, kind: message.header.kind.into(), link })
+    (table == LOCAL).then_some(LocalRoute {
+        address: to?,
+        length,
+        kind: message.header.kind.into(),
+        link,
+    })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -179,8 +188,9 @@ pub(crate) fn legacy_tables() -> Vec<String> {
         let path = format!("/proc/thread-self/net/{family}_tables_names");
         std::fs::read_to_string(path).unwrap_or_default()
     };
-    let named =
-        |family: &str| read(family).lines().map(|name| format!("{family} {name}")).collect::<Vec<_>>();
+    let named = |family: &str| {
+        read(family).lines().map(|name| format!("{family} {name}")).collect::<Vec<_>>()
+    };
     ["ip", "ip6"].into_iter().flat_map(named).collect()
 }
 

@@ -32,7 +32,8 @@ impl Links {
 
     /// Ours are these: the missing are made, the others removed.
     pub(crate) async fn ensure_rules(&self, wanted: &[RoutingRule]) -> Result<(), Error> {
-        let found: Vec<RuleMessage> = self.every_rule().await?.into_iter().filter(is_ours).collect();
+        let found: Vec<RuleMessage> =
+            self.every_rule().await?.into_iter().filter(is_ours).collect();
         for rule in wanted {
             if found.iter().any(|message| read(message) == *rule) {
                 continue;
@@ -42,7 +43,8 @@ impl Links {
             match request.execute().await {
                 Ok(()) => self.changed(),
                 // Somebody else has made the same.
-                Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => {}
+                Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => {
+                }
                 Err(error) => return Err(failed("adding", rule, error)),
             }
         }
@@ -52,7 +54,8 @@ impl Links {
                 match self.handle().rule().del(message).execute().await {
                     Ok(()) => self.changed(),
                     // Somebody else has removed it.
-                    Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENOENT => {}
+                    Err(rtnetlink::Error::NetlinkError(error))
+                        if error.raw_code() == -libc::ENOENT => {}
                     Err(error) => return Err(failed("removing", &rule, error)),
                 }
             }
@@ -85,8 +88,12 @@ fn is_ours(message: &RuleMessage) -> bool {
 }
 
 fn is_everywhere(rule: &RoutingRule) -> bool {
-    let plain =
-        |(priority, table)| RoutingRule { priority, table, action: FR_ACT_TO_TBL, ..RoutingRule::default() };
+    let plain = |(priority, table)| RoutingRule {
+        priority,
+        table,
+        action: FR_ACT_TO_TBL,
+        ..RoutingRule::default()
+    };
     EVERYWHERE.into_iter().any(|known| *rule == plain(known))
 }
 
@@ -119,7 +126,9 @@ pub fn read(message: &RuleMessage) -> RoutingRule {
             other => {
                 match other {
                     // Mark 0 is that of all packets that have none.
-                    RuleAttribute::FwMark(mark) => rule.mark = Some(*mark).filter(|&mark| mark != 0),
+                    RuleAttribute::FwMark(mark) => {
+                        rule.mark = Some(*mark).filter(|&mark| mark != 0)
+                    }
                     RuleAttribute::UidRange(_) => rule.uids = true,
                     _ => {}
                 }

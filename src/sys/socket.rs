@@ -63,7 +63,12 @@ pub struct Aside {
 
 /// Binds the listener last, and the first of the others without SO_REUSEADDR, so that it notices another server. It is on
 /// the listener for this moment alone.
-fn bind(listener: &Socket, interface: &IfName, at: SocketAddrV4, ours: Ipv4Addr) -> io::Result<Aside> {
+fn bind(
+    listener: &Socket,
+    interface: &IfName,
+    at: SocketAddrV4,
+    ours: Ipv4Addr,
+) -> io::Result<Aside> {
     let gone = Sender::new(interface, ours)?;
     gone.socket.bind(&SocketAddr::from(at).into())?;
     gone.socket.set_reuse_address(true)?;
@@ -182,7 +187,8 @@ pub fn dhcp(interface: &IfName, ours: Ipv4Addr, off: &'static str) -> Result<Dhc
         ffi::set_no_check(&socket)?;
         let_requests_wait(&socket);
         let_answers_wait(&socket);
-        let aside = bind(&socket, interface, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DHCP_SERVER), ours)?;
+        let aside =
+            bind(&socket, interface, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DHCP_SERVER), ours)?;
         socket.set_reuse_address(true)?;
         let udp = UdpSocket::from_std(socket.into())?;
         Ok(Dhcp { udp, aside, frames: frames(interface, 0).ok(), arp: None })
@@ -218,13 +224,22 @@ impl Default for Basket {
 
 impl Basket {
     /// Hands over the datagrams that wait at an IPv4 socket, some at a time. False: there are no more.
-    pub fn take(&mut self, socket: &UdpSocket, mut each: impl FnMut(SocketAddr, &[u8])) -> io::Result<bool> {
+    pub fn take(
+        &mut self,
+        socket: &UdpSocket,
+        mut each: impl FnMut(SocketAddr, &[u8]),
+    ) -> io::Result<bool> {
         let taken = socket.try_io(Interest::READABLE, || {
             let mut slices: Vec<[IoSliceMut<'_>; 1]> =
                 self.0.chunks_exact_mut(LARGEST).map(|chunk| [IoSliceMut::new(chunk)]).collect();
             let mut headers = MultiHeaders::<SockaddrIn>::preallocate(TAKEN, None);
-            let taken =
-                recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+            let taken = recvmmsg(
+                socket.as_raw_fd(),
+                &mut headers,
+                slices.iter_mut(),
+                MsgFlags::MSG_DONTWAIT,
+                None,
+            )?;
             let mut count = 0;
             for datagram in taken {
                 count += 1;
@@ -246,11 +261,15 @@ impl Basket {
 }
 
 /// Sends datagrams with one system call (sendmmsg(2)); how many the socket has taken.
-pub(crate) fn send_all(socket: &UdpSocket, datagrams: &[(SocketAddr, Vec<u8>)]) -> io::Result<usize> {
+pub(crate) fn send_all(
+    socket: &UdpSocket,
+    datagrams: &[(SocketAddr, Vec<u8>)],
+) -> io::Result<usize> {
     if let [(to, bytes)] = datagrams {
         return socket.try_send_to(bytes, *to).map(|_| 1);
     }
-    let slices: Vec<_> = datagrams.iter().map(|(to, bytes)| (to.as_any(), [IoSlice::new(bytes)])).collect();
+    let slices: Vec<_> =
+        datagrams.iter().map(|(to, bytes)| (to.as_any(), [IoSlice::new(bytes)])).collect();
     let mut controls: Vec<_> = slices.iter().map(|_| SendAncillaryBuffer::default()).collect();
     let mut headers: Vec<_> = slices
         .iter()
@@ -296,7 +315,12 @@ pub fn dns(interface: &IfName, gateway: Ipv4Addr, off: &'static str) -> Result<D
         let (udp, tcp) = (UdpSocket::from_std(udp.into())?, TcpListener::from_std(tcp.into())?);
         Ok(Dns { udp, aside, tcp })
     };
-    bound().map_err(|source| Error::Bind { what: "DNS, port 53", place: gateway.to_string(), off, source })
+    bound().map_err(|source| Error::Bind {
+        what: "DNS, port 53",
+        place: gateway.to_string(),
+        off,
+        source,
+    })
 }
 
 /// A socket for one question to one server, from a port the kernel picks at random.

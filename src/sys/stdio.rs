@@ -25,7 +25,10 @@ pub fn stderr() -> Output {
 impl Output {
     /// Columns of the terminal that it is; None when it is none.
     pub fn columns(&self) -> Option<u16> {
-        rustix::termios::tcgetwinsize(self.0).ok().map(|size| size.ws_col).filter(|columns| *columns > 0)
+        rustix::termios::tcgetwinsize(self.0)
+            .ok()
+            .map(|size| size.ws_col)
+            .filter(|columns| *columns > 0)
     }
 }
 

@@ -5,8 +5,8 @@ use std::io;
 
 pub use seccompiler::BpfProgram as Filter;
 use seccompiler::{
-    Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    sock_filter,
+    Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, sock_filter,
 };
 
 /// Calls of the x32 interface have this bit (`__X32_SYSCALL_BIT`).
@@ -39,7 +39,8 @@ impl Refused {
             Self::Always(_) | Self::Missing(_) => return Ok(None),
             Self::WithBits(call, argument, bits) => {
                 let set = (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| bits & bit != 0);
-                let is_set = |bit: u32| alone(one(argument, SeccompCmpOp::MaskedEq(u64::from(bit)), bit)?);
+                let is_set =
+                    |bit: u32| alone(one(argument, SeccompCmpOp::MaskedEq(u64::from(bit)), bit)?);
                 (call, set.map(is_set).collect::<Result<_, _>>()?)
             }
             Self::With(call, argument, refused) => {
@@ -68,7 +69,8 @@ pub fn filter(refused: &[Refused]) -> io::Result<Filter> {
             }
         }
         let error = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-        SeccompFilter::new(rules, SeccompAction::Allow, error, std::env::consts::ARCH.try_into()?)?.try_into()
+        SeccompFilter::new(rules, SeccompAction::Allow, error, std::env::consts::ARCH.try_into()?)?
+            .try_into()
     };
     Ok(before(refused)?.into_iter().chain(build().map_err(io::Error::other)?).collect())
 }
@@ -94,11 +96,13 @@ fn before(refused: &[Refused]) -> io::Result<Filter> {
             _ => {}
         }
     }
-    let refused: Vec<(u32, u32)> = X32.into_iter().map(|bit| (libc::BPF_JGE, bit)).chain(always).collect();
+    let refused: Vec<(u32, u32)> =
+        X32.into_iter().map(|bit| (libc::BPF_JGE, bit)).chain(always).collect();
     let statement =
         |code: u32, k: u32| sock_filter { code: u16::try_from(code).unwrap_or(0), jt: 0, jf: 0, k };
-    let answer =
-        |errno: i32| statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno.unsigned_abs());
+    let answer = |errno: i32| {
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno.unsigned_abs())
+    };
     // The number is at the beginning of `struct seccomp_data`.
     let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
     for (at, (comparison, k)) in refused.iter().enumerate() {
@@ -108,7 +112,10 @@ fn before(refused: &[Refused]) -> io::Result<Filter> {
     }
     filter.extend([statement(libc::BPF_JMP | libc::BPF_JA, 1), answer(libc::EPERM)]);
     for call in missing {
-        filter.push(sock_filter { jf: 1, ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call) });
+        filter.push(sock_filter {
+            jf: 1,
+            ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call)
+        });
         filter.push(answer(libc::ENOSYS));
     }
     Ok(filter)

@@ -28,12 +28,17 @@ impl KeyByKey {
         }
         let before = tcgetattr(stdin()).ok()?;
         let mut keys = before.clone();
-        keys.local_modes
-            .remove(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::IEXTEN);
+        keys.local_modes.remove(
+            LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::IEXTEN,
+        );
         // What is under way to either side is not thrown away by the interrupt.
         keys.local_modes.insert(LocalModes::ISIG | LocalModes::NOFLSH);
         keys.input_modes.remove(
-            InputModes::ICRNL | InputModes::INLCR | InputModes::IGNCR | InputModes::ISTRIP | InputModes::IXON,
+            InputModes::ICRNL
+                | InputModes::INLCR
+                | InputModes::IGNCR
+                | InputModes::ISTRIP
+                | InputModes::IXON,
         );
         let codes = &mut keys.special_codes;
         codes[SpecialCodeIndex::VINTR] = ESCAPE;

@@ -8,9 +8,11 @@ use crate::plan::disk::{KEYS, judged};
 /// What is wrong with the files of each VM.
 pub fn check(root: &Node) -> Vec<Finding> {
     let vms = root.get("vmlist").into_iter().flat_map(Node::entries);
-    vms.filter_map(|vm| Some((format!("vmlist.{}.cloudconfig", vm.key), vm.node.get("cloudconfig")?)))
-        .flat_map(|(key, cloud)| files(&key, cloud))
-        .collect()
+    vms.filter_map(|vm| {
+        Some((format!("vmlist.{}.cloudconfig", vm.key), vm.node.get("cloudconfig")?))
+    })
+    .flat_map(|(key, cloud)| files(&key, cloud))
+    .collect()
 }
 
 fn files(key: &str, cloud: &Node) -> Vec<Finding> {

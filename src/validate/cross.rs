@@ -45,7 +45,8 @@ pub(super) const VARIABLES: [&str; 25] = [
 
 /// Everything that does not agree, in values over the chart's own.
 pub fn check(root: &Node, defaults: Option<&Node>) -> Vec<Finding> {
-    let merged = defaults.map_or_else(|| root.clone(), |defaults| defaults.clone().merge(root.clone()));
+    let merged =
+        defaults.map_or_else(|| root.clone(), |defaults| defaults.clone().merge(root.clone()));
     let devices = ["tun", "kvm"].into_iter().filter_map(|device| {
         let said = merged.get("devices")?.get(device);
         // A null is as if it was not said, where Helm's own merge takes the default away.
@@ -83,15 +84,19 @@ impl Cross {
     }
 
     fn warn(&mut self, at: Position, key: &str, message: String) {
-        self.findings.push(Finding { severity: Severity::Warning, at, key: key.to_owned(), message });
+        self.findings.push(Finding {
+            severity: Severity::Warning,
+            at,
+            key: key.to_owned(),
+            message,
+        });
     }
 
     fn vm(&mut self, vm: &Entry) {
         let (name, node) = (&vm.key, &vm.node);
         let key = format!("vmlist.{name}");
         if name == "net" && flag(node, "single").or(self.single) != Some(true) {
-            let message =
-                "the container of the network is called net too: take another name, or single: true";
+            let message = "the container of the network is called net too: take another name, or single: true";
             self.error(vm.key_at, &key, message.to_owned());
         }
         if let Some(net) = node.get("netconfig") {
@@ -106,7 +111,8 @@ impl Cross {
         }
         self.config_map(&format!("{key}.cloudconfig"), node);
         self.variables(&format!("{key}.env"), node);
-        let size = node.get("vmconfig").and_then(|vmconfig| vmconfig.get("rootfs")?.get("pvc_size"));
+        let size =
+            node.get("vmconfig").and_then(|vmconfig| vmconfig.get("rootfs")?.get("pvc_size"));
         if let Some(size) = size
             && size.value.text().and_then(|text| units(&text)).is_some_and(|octets| octets < MIB)
         {
@@ -120,8 +126,8 @@ impl Cross {
         let (ports, service) = (net.get("ports"), net.get("service"));
         let all = sorted(ports);
         let enabled = service.is_some_and(|service| flag(service, "enabled") == Some(true));
-        if let Some(at) =
-            ports.filter(|ports| enabled && matches!(&ports.value, Value::Map(map) if !map.is_empty()))
+        if let Some(at) = ports
+            .filter(|ports| enabled && matches!(&ports.value, Value::Map(map) if !map.is_empty()))
             && all.is_empty()
         {
             self.error(at.at, &format!("{key}.ports"), "a service needs some".to_owned());
@@ -130,7 +136,11 @@ impl Cross {
             for entry in sorted(service.and_then(|service| service.get(which))) {
                 if !all.iter().any(|port| port.key == entry.key) {
                     let key = format!("{key}.service.{which}.{}", entry.key);
-                    self.error(entry.key_at, &key, "there is no port of this name in ports".to_owned());
+                    self.error(
+                        entry.key_at,
+                        &key,
+                        "there is no port of this name in ports".to_owned(),
+                    );
                 }
             }
         }
@@ -146,7 +156,8 @@ impl Cross {
             }
             taken.insert(place, &port.key);
         }
-        for port in sorted(service.filter(|_| enabled).and_then(|service| service.get("nodePorts"))) {
+        for port in sorted(service.filter(|_| enabled).and_then(|service| service.get("nodePorts")))
+        {
             let Some(number) = port.node.value.text() else { continue };
             let place = format!("{number}/{}", protocol(service, &port.key));
             let key = format!("{key}.service.nodePorts.{}", port.key);
@@ -162,13 +173,17 @@ impl Cross {
     fn policy(&mut self, key: &str, net: &Node) {
         let policy = net.get("networkPolicy");
         for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
-            let rules = policy.and_then(|policy| policy.get(direction)).map_or(&[][..], Node::items);
+            let rules =
+                policy.and_then(|policy| policy.get(direction)).map_or(&[][..], Node::items);
             for (index, rule) in rules.iter().enumerate() {
                 let key = format!("{key}.{direction}[{index}]");
-                for (index, peer) in rule.get(peers).map_or(&[][..], Node::items).iter().enumerate() {
+                for (index, peer) in rule.get(peers).map_or(&[][..], Node::items).iter().enumerate()
+                {
                     self.block(&format!("{key}.{peers}[{index}]"), peer);
                 }
-                for (index, port) in rule.get("ports").map_or(&[][..], Node::items).iter().enumerate() {
+                for (index, port) in
+                    rule.get("ports").map_or(&[][..], Node::items).iter().enumerate()
+                {
                     self.range(&format!("{key}.ports[{index}].endPort"), port);
                     if direction == "ingress" {
                         self.named(&format!("{key}.ports[{index}].port"), port, net);
@@ -193,11 +208,17 @@ impl Cross {
 
     fn named(&mut self, key: &str, port: &Node, net: &Node) {
         let Some(Node { value: Value::Text(name), at, .. }) = port.get("port") else { return };
-        let wanted =
-            port.get("protocol").and_then(|node| node.value.text()).unwrap_or_else(|| "TCP".to_owned());
+        let wanted = port
+            .get("protocol")
+            .and_then(|node| node.value.text())
+            .unwrap_or_else(|| "TCP".to_owned());
         let there = net.get("ports").is_some_and(|ports| ports.get(name).is_some());
         if !there || protocol(net.get("service"), name) != wanted {
-            self.warn(*at, key, format!("no port is called {name} with {wanted}, so this finds nothing"));
+            self.warn(
+                *at,
+                key,
+                format!("no port is called {name} with {wanted}, so this finds nothing"),
+            );
         }
     }
 
@@ -240,7 +261,8 @@ impl Cross {
                 }
                 let whole = name.contains('/') || name.starts_with("hugepages-");
                 if whole && entry.node.value.text() != text("limits", name) {
-                    let message = "this is requested as it is limited: the same has to be in limits";
+                    let message =
+                        "this is requested as it is limited: the same has to be in limits";
                     self.error(at, &here, message.to_owned());
                 }
                 let amount = text(kind, name).and_then(|text| units(&text));
@@ -258,7 +280,8 @@ impl Cross {
                     && kind == "requests"
                     && above(request, max)
                 {
-                    let message = format!("more is requested than the limit, {}", limit.unwrap_or_default());
+                    let message =
+                        format!("more is requested than the limit, {}", limit.unwrap_or_default());
                     self.error(at, &here, message);
                 }
             }
@@ -272,14 +295,16 @@ impl Cross {
             let node = vm.get("resources")?.get(kind)?.get("memory")?;
             Some((kind, node, units(&node.value.text()?)?))
         };
-        let (Some(guest), Some((kind, limit, octets))) = (guest, said("limits").or_else(|| said("requests")))
+        let (Some(guest), Some((kind, limit, octets))) =
+            (guest, said("limits").or_else(|| said("requests")))
         else {
             return;
         };
         let mib = guest.value.text().and_then(|text| units(&text));
         if let Some(mib) = mib.filter(|mib| octets > 0.0 && above(mib * MIB, octets)) {
             let is = if kind == "limits" { "" } else { "this is the limit too, and " };
-            let message = format!("{is}the guest alone has {mib} MiB: it is killed when it uses them");
+            let message =
+                format!("{is}the guest alone has {mib} MiB: it is killed when it uses them");
             self.warn(limit.at, &format!("{key}.{kind}.memory"), message);
         }
     }
@@ -323,13 +348,15 @@ impl Cross {
                 self.warn(entry.key_at, &key, message);
             }
             if let Some(invalid) = refused.iter().find(|invalid| invalid.variable == entry.key) {
-                let message = format!("{:?} is refused at start: {}", invalid.value, invalid.allowed);
+                let message =
+                    format!("{:?} is refused at start: {}", invalid.value, invalid.allowed);
                 self.error(entry.node.at, &key, message);
             }
         }
         // Two that do not go together are told of by one name, which need not be the one that stands here.
-        let elsewhere =
-            refused.iter().find(|invalid| !texts.iter().any(|(entry, _)| entry.key == invalid.variable));
+        let elsewhere = refused
+            .iter()
+            .find(|invalid| !texts.iter().any(|(entry, _)| entry.key == invalid.variable));
         if let (Some(invalid), Some(entry)) = (elsewhere, vm.entry("env")) {
             self.error(entry.key_at, key, format!("this is refused at start: {invalid}"));
         }

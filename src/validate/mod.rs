@@ -74,8 +74,11 @@ impl fmt::Display for Finding {
 /// All that is wrong with the values of these files, merged as Helm merges them, in their order.
 pub fn values(files: &[&str]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let read: Option<Vec<Node>> =
-        files.iter().enumerate().map(|(file, text)| tree::read(file, text, &mut findings)).collect();
+    let read: Option<Vec<Node>> = files
+        .iter()
+        .enumerate()
+        .map(|(file, text)| tree::read(file, text, &mut findings))
+        .collect();
     if let Some(root) = read.and_then(|roots| roots.into_iter().reduce(Node::merge)) {
         findings.extend(judged(&root, files.len()));
     }
@@ -99,7 +102,12 @@ fn judged(root: &Node, files: usize) -> Vec<Finding> {
     if !matches!(&root.value, node::Value::Map(entries) if entries.iter().any(|entry| entry.key == "vmlist"))
     {
         let message = "there is no vmlist: VMs by name".to_owned();
-        findings.push(Finding { severity: Severity::Warning, at: root.at, key: String::new(), message });
+        findings.push(Finding {
+            severity: Severity::Warning,
+            at: root.at,
+            key: String::new(),
+            message,
+        });
     }
     findings
 }

@@ -105,11 +105,14 @@ impl Node {
     pub fn same(&self, other: &Self) -> bool {
         match (&self.value, &other.value) {
             (Value::List(items), Value::List(others)) => {
-                items.len() == others.len() && items.iter().zip(others).all(|(item, other)| item.same(other))
+                items.len() == others.len()
+                    && items.iter().zip(others).all(|(item, other)| item.same(other))
             }
             (Value::Map(entries), Value::Map(others)) => {
                 let there = |entry: &Entry| {
-                    others.iter().any(|other| other.key == entry.key && other.node.same(&entry.node))
+                    others
+                        .iter()
+                        .any(|other| other.key == entry.key && other.node.same(&entry.node))
                 };
                 entries.len() == others.len() && entries.iter().all(there)
             }
@@ -119,7 +122,9 @@ impl Node {
 
     /// What `over` says goes first; of two maps key by key, as `helm --values` merges them.
     pub fn merge(mut self, over: Self) -> Self {
-        let (Value::Map(entries), Value::Map(others)) = (&mut self.value, &over.value) else { return over };
+        let (Value::Map(entries), Value::Map(others)) = (&mut self.value, &over.value) else {
+            return over;
+        };
         for other in others {
             match entries.iter_mut().find(|entry| entry.key == other.key) {
                 Some(entry) => {
@@ -156,7 +161,9 @@ mod tests {
     fn files_are_merged_as_helm_merges_them() {
         let read = |file, text| read(file, text, &mut Vec::new()).unwrap();
         let shown = |node: &Node| {
-            node.entries().map(|entry| (entry.key.clone(), entry.node.value.text())).collect::<Vec<_>>()
+            node.entries()
+                .map(|entry| (entry.key.clone(), entry.node.value.text()))
+                .collect::<Vec<_>>()
         };
         let merged = read(0, "a: {b: 1, c: 2, l: [1, 2]}\nd: 5\ne: {f: 1}")
             .merge(read(1, "a: {c: 3, b: null, g: 4, l: [3]}\nd: {h: 6}\ne: 7"));

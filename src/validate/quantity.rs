@@ -58,7 +58,9 @@ mod tests {
             assert_eq!(units(text), None, "{text}");
         }
         assert!(
-            above(1.001, 1.0) && !above(units("100m").unwrap(), 0.1) && !above(0.1, units("100m").unwrap())
+            above(1.001, 1.0)
+                && !above(units("100m").unwrap(), 0.1)
+                && !above(0.1, units("100m").unwrap())
         );
     }
 }

@@ -101,8 +101,12 @@ impl<'a> Check<'a> {
         }
         let named: Vec<String> =
             wanted.iter().filter(|kind| **kind != "null").map(|kind| a_kind(kind)).collect();
-        let message =
-            format!("this is {}, and has to be {}{}", shown(&node.value), named.join(" or "), why(words));
+        let message = format!(
+            "this is {}, and has to be {}{}",
+            shown(&node.value),
+            named.join(" or "),
+            why(words)
+        );
         self.error(node.at, key, message);
         false
     }
@@ -115,7 +119,11 @@ impl<'a> Check<'a> {
         if !allowed.iter().any(|word| same(word, &node.value)) {
             let said = allowed.iter().filter(|word| !word.is_null());
             let list: Vec<String> = said.map(|word| word.to_string().replace('"', "")).collect();
-            self.error(node.at, key, format!("{} is none of {}", shown(&node.value), list.join(", ")));
+            self.error(
+                node.at,
+                key,
+                format!("{} is none of {}", shown(&node.value), list.join(", ")),
+            );
         }
     }
 
@@ -139,13 +147,16 @@ impl<'a> Check<'a> {
     fn written(&mut self, words: &Map<String, Json>, node: &Node, key: &str) {
         let (Some(written), Some(meant)) = (&node.written, node.value.text()) else { return };
         let digits = written.trim_start_matches(['+', '-']);
-        let zero =
-            digits.strip_prefix('0').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        let zero = digits
+            .strip_prefix('0')
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         let message = match &node.value {
             Value::Number(_) if zero => {
                 format!("Helm reads {written} as {meant}: write it without the leading zero")
             }
-            _ if words.contains_key("x-text") => format!("Helm reads {written} as {meant}: put it in quotes"),
+            _ if words.contains_key("x-text") => {
+                format!("Helm reads {written} as {meant}: put it in quotes")
+            }
             _ => return,
         };
         self.tell(Severity::Warning, node.at, key, message);
@@ -155,17 +166,18 @@ impl<'a> Check<'a> {
         let outside = |words: &Map<String, Json>| {
             let of = |name: &str| words.get(name).and_then(Json::as_f64);
             let (min, max) = (of("minimum"), of("maximum"));
-            (min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max)).then(|| {
-                match (min, max) {
+            (min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max)).then(
+                || match (min, max) {
                     (Some(min), Some(max)) => format!("{min} to {max}"),
                     (Some(min), None) => format!("{min} or more"),
                     (_, max) => format!("{} at most", max.unwrap_or_default()),
-                }
-            })
+                },
+            )
         };
         if let Some(range) = outside(words) {
             self.error(node.at, key, format!("{number} is out of range: {range}{}", why(words)));
-        } else if let Some(range) = words.get("x-usual").and_then(Json::as_object).and_then(outside) {
+        } else if let Some(range) = words.get("x-usual").and_then(Json::as_object).and_then(outside)
+        {
             let message = format!("{number} is unusual ({range}): is it meant?{}", why(words));
             self.tell(Severity::Warning, node.at, key, message);
         }
@@ -175,8 +187,8 @@ impl<'a> Check<'a> {
         if let Some(pattern) = words.get("pattern").and_then(Json::as_str)
             && !Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
         {
-            let wanted =
-                description(words).map_or_else(|| format!("something like {pattern}"), str::to_owned);
+            let wanted = description(words)
+                .map_or_else(|| format!("something like {pattern}"), str::to_owned);
             self.error(node.at, key, format!("{} is not {wanted}", shown(&node.value)));
         }
         let form = words.get("format").and_then(Json::as_str);
@@ -210,17 +222,34 @@ impl<'a> Check<'a> {
             && let Err(invalid) = config::check(variable, text)
         {
             // As far as it may be shown: a URL may have a password in it.
-            self.error(node.at, key, format!("{:?} is refused at start: {}", invalid.value, invalid.allowed));
+            self.error(
+                node.at,
+                key,
+                format!("{:?} is refused at start: {}", invalid.value, invalid.allowed),
+            );
         }
     }
 
-    fn map(&mut self, words: &'a Map<String, Json>, entries: &[Entry], node: &Node, key: &str, depth: usize) {
-        let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
-        for name in
-            words.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str)
+    fn map(
+        &mut self,
+        words: &'a Map<String, Json>,
+        entries: &[Entry],
+        node: &Node,
+        key: &str,
+        depth: usize,
+    ) {
+        let below =
+            |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+        for name in words
+            .get("required")
+            .and_then(Json::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
         {
             if !entries.iter().any(|entry| entry.key == name) {
-                let part = words.get("properties").and_then(|all| all.get(name)).and_then(Json::as_object);
+                let part =
+                    words.get("properties").and_then(|all| all.get(name)).and_then(Json::as_object);
                 self.error(
                     node.at,
                     &below(name),

@@ -11,8 +11,7 @@ fn vm(lines: &str) -> String {
     format!("vmlist:\n  web:\n    enabled: true\n{lines}")
 }
 
-const CONFIG: &str =
-    "    vmconfig:\n      cpu: {vcpu: 1, ram_mb: 512}\n      rootfs: {sourceurl: /a, pvc_size: 1Gi}\n";
+const CONFIG: &str = "    vmconfig:\n      cpu: {vcpu: 1, ram_mb: 512}\n      rootfs: {sourceurl: /a, pvc_size: 1Gi}\n";
 
 #[test]
 fn the_schema_uses_only_what_is_understood() {
@@ -21,12 +20,22 @@ fn the_schema_uses_only_what_is_understood() {
         for (word, value) in words {
             match word.as_str() {
                 "properties" | "definitions" => {
-                    value.as_object().into_iter().flatten().for_each(|(_, part)| walk(part, unknown));
+                    value
+                        .as_object()
+                        .into_iter()
+                        .flatten()
+                        .for_each(|(_, part)| walk(part, unknown));
                 }
                 "anyOf" | "allOf" => {
                     value.as_array().into_iter().flatten().for_each(|part| walk(part, unknown));
                 }
-                "items" | "additionalProperties" | "propertyNames" | "if" | "then" | "else" | "not" => {
+                "items"
+                | "additionalProperties"
+                | "propertyNames"
+                | "if"
+                | "then"
+                | "else"
+                | "not" => {
                     walk(value, unknown);
                 }
                 // What these are differs between engines.
@@ -84,12 +93,17 @@ fn a_right_file_is_right() {
 fn variables_are_refused_as_a_start_refuses_them_and_unknown_ones_named() {
     let env = |lines: &str| said(&vm(&format!("{CONFIG}    env:\n{lines}")));
     for (lines, wanted) in [
-        ("      BERTH_MTU: 1400\n      BERTH_NFT_OWNER: false\n      TZ: Europe/Amsterdam\n", vec![]),
+        (
+            "      BERTH_MTU: 1400\n      BERTH_NFT_OWNER: false\n      TZ: Europe/Amsterdam\n",
+            vec![],
+        ),
         ("      VM_IP: 10.0.0.2\n      VM_GW: 10.0.0.1\n", vec![]),
         ("      BERTH_GRACE_MARGIN_S: 60\n      BERTH_TAP: tap1\n", vec![]),
         (
             "      BERTH_MTU: 68\n",
-            vec!["8:18: [E] vmlist.web.env.BERTH_MTU: \"68\" is refused at start: octets from 576 to 65535"],
+            vec![
+                "8:18: [E] vmlist.web.env.BERTH_MTU: \"68\" is refused at start: octets from 576 to 65535",
+            ],
         ),
         (
             "      VM_IP: 10.0.0.2\n",
@@ -160,7 +174,11 @@ fn what_belongs_together_or_excludes_each_other_is_told_so() {
     let block = CONFIG.replace("sourceurl: /a", "pvc_mode: Block");
     assert_eq!(told(&block), "");
     let service = format!("{CONFIG}    netconfig: {{service: {{enabled: true}}}}\n");
-    assert!(told(&service).contains("vmlist.web.netconfig.ports: this is missing"), "{}", told(&service));
+    assert!(
+        told(&service).contains("vmlist.web.netconfig.ports: this is missing"),
+        "{}",
+        told(&service)
+    );
     let both = format!("{CONFIG}    cloudconfig: {{existingSecret: a, existingConfigMap: b}}\n");
     assert!(told(&both).contains("exclude each other"), "{}", told(&both));
 }
@@ -241,7 +259,6 @@ fn cloud_inits_files_are_judged_as_at_start() {
             .contains("[E] vmlist.web.cloudconfig.networkdata: network data of cloud-init's")
     );
     assert_eq!(cloud(&format!("{netplan}      format: nocloud\n")), Vec::<String>::new());
-    let right =
-        "      userdata: |\n        #cloud-config\n      metadata: 'instance-id: i'\n      vendordata: ''\n";
+    let right = "      userdata: |\n        #cloud-config\n      metadata: 'instance-id: i'\n      vendordata: ''\n";
     assert_eq!(cloud(right), Vec::<String>::new());
 }

@@ -33,7 +33,11 @@ pub fn read(file: usize, text: &str, findings: &mut Vec<Finding>) -> Option<Node
         Ok(Some(root)) => match root.value {
             Value::Map(_) => Some(root),
             other => {
-                error(findings, root.at, format!("values are a map, and this is {}", a_kind(other.kind())));
+                error(
+                    findings,
+                    root.at,
+                    format!("values are a map, and this is {}", a_kind(other.kind())),
+                );
                 None
             }
         },
@@ -73,7 +77,11 @@ impl<'text> Reader<'_, 'text> {
             match event {
                 Event::StreamEnd => return Ok(root),
                 Event::DocumentStart(..) if root.is_some() => {
-                    error(self.findings, at, "Helm reads the first document of a file only".to_owned());
+                    error(
+                        self.findings,
+                        at,
+                        "Helm reads the first document of a file only".to_owned(),
+                    );
                     return Ok(root);
                 }
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
@@ -110,10 +118,15 @@ impl<'text> Reader<'_, 'text> {
         }
         let mut written = None;
         let (anchor, value) = match event {
-            Event::Scalar(text, style, anchor, tag) if style == ScalarStyle::Plain && tag.is_none() => {
+            Event::Scalar(text, style, anchor, tag)
+                if style == ScalarStyle::Plain && tag.is_none() =>
+            {
                 self.plain(&text, at)?;
                 let value = plain_scalar(&text);
-                if matches!(&*text, ".inf" | ".Inf" | ".INF" | "+.inf" | "-.inf" | ".nan" | ".NaN" | ".NAN") {
+                if matches!(
+                    &*text,
+                    ".inf" | ".Inf" | ".INF" | "+.inf" | "-.inf" | ".nan" | ".NaN" | ".NAN"
+                ) {
                     return Err(Stop(at, format!("{text} is no value: Helm cannot read it")));
                 }
                 written = value.text().filter(|meant| *meant != text).map(|_| text.into_owned());
@@ -162,7 +175,10 @@ impl<'text> Reader<'_, 'text> {
     /// To Helm's parser a question mark ends a word within brackets and braces, and a colon begins none.
     fn plain(&self, text: &str, at: Position) -> Result<(), Stop> {
         if self.in_flow && (text.contains('?') || text.starts_with(':')) {
-            return Err(Stop(at, format!("Helm cannot read {text} within braces: put it in quotes")));
+            return Err(Stop(
+                at,
+                format!("Helm cannot read {text} within braces: put it in quotes"),
+            ));
         }
         Ok(())
     }
@@ -191,7 +207,11 @@ impl<'text> Reader<'_, 'text> {
             return Err(Stop(at, "nothing cannot be a key".to_owned()));
         };
         if key != text {
-            error(self.findings, at, format!("Helm reads the key {text} as {key}: put it in quotes"));
+            error(
+                self.findings,
+                at,
+                format!("Helm reads the key {text} as {key}: put it in quotes"),
+            );
         }
         Ok(key)
     }
@@ -212,10 +232,13 @@ impl<'text> Reader<'_, 'text> {
         loop {
             let (event, key_at) = self.next()?;
             self.no_tab_before(key_at)?;
-            let merges = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
+            let merges =
+                matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
             let key = match event {
                 Event::MappingEnd => break,
-                Event::Scalar(text, style, _, tag) if style == ScalarStyle::Plain && tag.is_none() => {
+                Event::Scalar(text, style, _, tag)
+                    if style == ScalarStyle::Plain && tag.is_none() =>
+                {
                     self.plain(&text, key_at)?;
                     self.key(&text, key_at)?
                 }
@@ -227,18 +250,21 @@ impl<'text> Reader<'_, 'text> {
             if merges {
                 match node.value {
                     Value::Map(entries) => merged.extend(entries),
-                    Value::List(maps) => merged.extend(maps.into_iter().flat_map(|map| match map.value {
-                        Value::Map(entries) => entries,
-                        _ => Vec::new(),
-                    })),
+                    Value::List(maps) => {
+                        merged.extend(maps.into_iter().flat_map(|map| match map.value {
+                            Value::Map(entries) => entries,
+                            _ => Vec::new(),
+                        }))
+                    }
                     _ => return Err(Stop(at, "only maps are merged by <<".to_owned())),
                 }
                 continue;
             }
             if let Some(first) = entries.iter().find(|entry| entry.key == key) {
                 let line = first.key_at.line;
-                let message =
-                    format!("{key} is there already, in line {line}; Helm takes the last one without a word");
+                let message = format!(
+                    "{key} is there already, in line {line}; Helm takes the last one without a word"
+                );
                 error(self.findings, key_at, message);
                 entries.retain(|entry| entry.key != key);
             }
@@ -282,14 +308,22 @@ mod tests {
 
     #[test]
     fn a_word_that_helm_ends_within_braces_is_a_mistake() {
-        for text in
-            ["a: {b: http://c/d?e}", "a: [b?]", "a: {b?: c}", "a: {b: :c}", "a: {b: {}, c: [{d: ?e}]}"]
-        {
+        for text in [
+            "a: {b: http://c/d?e}",
+            "a: [b?]",
+            "a: {b?: c}",
+            "a: {b: :c}",
+            "a: {b: {}, c: [{d: ?e}]}",
+        ] {
             assert!(said(text).concat().contains("within braces: put it in quotes"), "{text}");
         }
-        for text in
-            ["a: http://c/d?e", "a: {b: 'c?'}", "a: {b: c}\nd: e?", "a: {b: c:d}", "a:\n  - b?\n  - :c"]
-        {
+        for text in [
+            "a: http://c/d?e",
+            "a: {b: 'c?'}",
+            "a: {b: c}\nd: e?",
+            "a: {b: c:d}",
+            "a:\n  - b?\n  - :c",
+        ] {
             assert_eq!(said(text), Vec::<String>::new(), "{text}");
         }
     }
@@ -304,7 +338,10 @@ mod tests {
     fn what_is_no_values_file_is_told_with_its_place() {
         assert_eq!(said(""), Vec::<String>::new());
         assert_eq!(said("[1]"), ["1:1: [E] values are a map, and this is a list"]);
-        assert_eq!(said("a: 1\n---\nb: 2"), ["2:1: [E] Helm reads the first document of a file only"]);
+        assert_eq!(
+            said("a: 1\n---\nb: 2"),
+            ["2:1: [E] Helm reads the first document of a file only"]
+        );
         assert_eq!(
             said("a: 1\nb: 2\na: 3"),
             ["3:1: [E] a is there already, in line 1; Helm takes the last one without a word"]
@@ -358,7 +395,11 @@ mod tests {
         }
         assert!(said(&bomb).concat().contains("more than"));
         assert!(said(&"[".repeat(500)).concat().contains("[E]"));
-        assert!(said(&format!("a: {}{}", "[".repeat(70), "]".repeat(70))).concat().contains("nested deeper"));
+        assert!(
+            said(&format!("a: {}{}", "[".repeat(70), "]".repeat(70)))
+                .concat()
+                .contains("nested deeper")
+        );
     }
 
     proptest::proptest! {

@@ -29,7 +29,8 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let config = configure(options)?;
     let plan = make_plan(&config, &links).await?;
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
-    let feed = Feed::start(Half::Run, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
+    let feed =
+        Feed::start(Half::Run, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
     let preparing = async {
         let firewall = Firewall::start()?;
         let held = apply::lock(&plan).await?;
@@ -61,7 +62,8 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
         code
     };
     let source = Source { config: &config, links: &links, attached: Attached::Here };
-    let (code, ()) = tokio::join!(supervising, network.serve_and_heal(source, &plan.net, &feed, stopping));
+    let (code, ()) =
+        tokio::join!(supervising, network.serve_and_heal(source, &plan.net, &feed, stopping));
     code
 }
 
@@ -104,15 +106,21 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     let config = configure(options)?;
     let plan = make_plan(&config, &links).await?;
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
-    let feed = Feed::start(Half::Vm, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
-    tokio::spawn(halves::follow(plan.net.link.tap.name.clone(), config.machine.uid, feed.other.clone()));
+    let feed =
+        Feed::start(Half::Vm, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
+    tokio::spawn(halves::follow(
+        plan.net.link.tap.name.clone(),
+        config.machine.uid,
+        feed.other.clone(),
+    ));
     let launching = async {
         let preparing = async {
             apply::tap(&plan.net.link.tap.name, &links).await?;
             let held = apply::lock(&plan).await?;
             if apply::has_to_fetch(&plan.disk).await? {
                 let Tap { name, queues, .. } = &plan.net.link.tap;
-                try_tap(name, *queues).map_err(|error| Failure::new(Code::Machine, error_chain(&error)))?;
+                try_tap(name, *queues)
+                    .map_err(|error| Failure::new(Code::Machine, error_chain(&error)))?;
                 apply::fetch(&plan.disk, &held).await?;
             }
             Ok(apply::disks(&plan.disk, held).await?)
@@ -130,12 +138,18 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
         code = &mut launching => return code,
         () = watching => {}
     }
-    tracing::error!(after_s = NET_LOST.as_secs(), "the network half stayed away: stopping the guest");
+    tracing::error!(
+        after_s = NET_LOST.as_secs(),
+        "the network half stayed away: stopping the guest"
+    );
     // As anybody would ask: the guest gets its grace period.
     child::terminate_ourselves();
     match launching.await {
         Ok(_) | Err(Failure { code: Code::Stopped, .. }) => {
-            tracing::error!(code = Code::NetLost.number(), "ended because the network half stayed away");
+            tracing::error!(
+                code = Code::NetLost.number(),
+                "ended because the network half stayed away"
+            );
             Ok(Code::NetLost)
         }
         code => code,
@@ -162,7 +176,8 @@ async fn supervise(
     let tap = &plan.net.link.tap;
     let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
     let mut console = Console::stdio(false);
-    let outcome = supervise::run(machine, &plan.lifecycle, open, &mut console, signals, &feed.machine).await;
+    let outcome =
+        supervise::run(machine, &plan.lifecycle, open, &mut console, signals, &feed.machine).await;
     console.close().await;
     let outcome = outcome?;
     let code = Code::Guest(outcome.exit_code());

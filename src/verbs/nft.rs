@@ -49,7 +49,8 @@ async fn follow(verb: Inspect) -> Result<Code, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new(Code::Machine, error.to_string()));
         let mut out = std::io::stdout().lock();
-        let look = |runtime: tokio::runtime::Runtime| Ok(runtime.block_on(inspect::run(&verb, &mut out))?);
+        let look =
+            |runtime: tokio::runtime::Runtime| Ok(runtime.block_on(inspect::run(&verb, &mut out))?);
         let _ = done.send(runtime.and_then(look));
     });
     let ended = |ended: Result<_, _>| {

@@ -20,7 +20,8 @@ pub async fn run(options: &Options, no_dns: bool) -> Result<Code, Failure> {
     let links = Links::open()?;
     let config = configure(options)?;
     if status::ask(&config.paths.state_dir).await.is_ok() {
-        let text = "a launcher runs here: ask it with `berth status`, and test in a container of its own";
+        let text =
+            "a launcher runs here: ask it with `berth status`, and test in a container of its own";
         return Err(Failure::new(Code::Plan, text));
     }
     let facts = probe::net_facts(&config, &links).await?;
@@ -29,7 +30,8 @@ pub async fn run(options: &Options, no_dns: bool) -> Result<Code, Failure> {
     let network = Network::make(&plan, &links, firewall).await?.map(&plan).await?;
     let tap = &plan.link.tap;
     let queues = open_tap(&tap.name, tap.queues)?;
-    let queue = queues.into_iter().next().ok_or(Failure::new(Code::Network, "the tap has no queue"))?;
+    let queue =
+        queues.into_iter().next().ok_or(Failure::new(Code::Network, "the tap has no queue"))?;
     let (stop, stopping) = watch::channel(false);
     let feed = Feed::default();
     let walking = async {
@@ -41,7 +43,8 @@ pub async fn run(options: &Options, no_dns: bool) -> Result<Code, Failure> {
         findings
     };
     let source = Source { config: &config, links: &links, attached: Attached::Elsewhere };
-    let (findings, ()) = tokio::join!(walking, network.serve_and_heal(source, &plan, &feed, stopping));
+    let (findings, ()) =
+        tokio::join!(walking, network.serve_and_heal(source, &plan, &feed, stopping));
     let stopped = || Failure::new(Code::Stopped, "stopped before the end of the test");
     let findings = findings.ok_or_else(stopped)?;
     let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
@@ -51,6 +54,7 @@ pub async fn run(options: &Options, no_dns: bool) -> Result<Code, Failure> {
         written = writing => written.map_err(|error| Failure::new(Code::Output, error.to_string()))??,
         () = signals.asked_to_stop() => return Err(stopped()),
     };
-    let failed = findings.iter().any(|finding| matches!(finding.outcome, selftest::Outcome::Failed(_)));
+    let failed =
+        findings.iter().any(|finding| matches!(finding.outcome, selftest::Outcome::Failed(_)));
     Ok(if failed { Code::SelfTest } else { Code::Success })
 }

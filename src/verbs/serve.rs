@@ -20,8 +20,9 @@ pub async fn run(options: &ServeOptions) -> Result<Code, Failure> {
     let found = found.ok_or_else(|| probe::Error::NoInterface(options.interface.clone()))?;
     let resolver = probe::resolver(&options.resolv_conf)?;
     let plan = |interface: &Interface| plan::serve::plan(options, interface, &resolver);
-    let follower = Follower::new(&links, options.address, &found, plan)
-        .map_err(|first| mistakes(&plan::serve::mistakes(first, options, &found.interface, &resolver)))?;
+    let follower = Follower::new(&links, options.address, &found, plan).map_err(|first| {
+        mistakes(&plan::serve::mistakes(first, options, &found.interface, &resolver))
+    })?;
     warn(confine::ourselves(None).as_slice());
     let (stop, stopping) = watch::channel(false);
     let serving = serve::serve_standalone(follower, stopping);

@@ -23,14 +23,17 @@ pub async fn plan(options: &Options, output: Output) -> Result<Code, Failure> {
 }
 
 /// Its answer; whether it is ready, or alive, is the code.
-pub async fn status(state_dir: Option<&Path>, alive: bool, output: Output) -> Result<Code, Failure> {
+pub async fn status(
+    state_dir: Option<&Path>,
+    alive: bool,
+    output: Output,
+) -> Result<Code, Failure> {
     let dir = state_dir.unwrap_or(Path::new(config::STATE_DIR));
     let status = status::ask(dir).await?;
     let text = match output {
         Output::Text => status.to_string(),
-        Output::Json => {
-            serde_json::to_string(&status).map_err(|error| Failure::new(Code::NotReady, error.to_string()))?
-        }
+        Output::Json => serde_json::to_string(&status)
+            .map_err(|error| Failure::new(Code::NotReady, error.to_string()))?,
     };
     print(&format!("{text}\n"))?;
     Ok(if status.ready || alive { Code::Success } else { Code::NotReady })
@@ -55,10 +58,12 @@ pub fn validate(files: &[PathBuf], output: Output) -> Result<Code, Failure> {
     };
     let found: Vec<(String, validate::Finding)> =
         validate::values(&texts).into_iter().map(|finding| (name(&finding), finding)).collect();
-    let errors = found.iter().filter(|(_, finding)| finding.severity == validate::Severity::Error).count();
+    let errors =
+        found.iter().filter(|(_, finding)| finding.severity == validate::Severity::Error).count();
     match output {
         Output::Text => {
-            let text: String = found.iter().map(|(file, finding)| format!("{file}:{finding}\n")).collect();
+            let text: String =
+                found.iter().map(|(file, finding)| format!("{file}:{finding}\n")).collect();
             print(&text)?;
             let warnings = found.len() - errors;
             if !found.is_empty() {

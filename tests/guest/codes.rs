@@ -99,7 +99,8 @@ fn ends(world: &World, wrapper: &[&str], typed: &str) -> (i32, String) {
     let mut words: Vec<&str> = typed.split_whitespace().collect();
     let is_full = words.last() == Some(&">FULL");
     words.truncate(words.len() - usize::from(is_full));
-    let variables = words.iter().take_while(|word| word.contains('=') && !word.starts_with('-')).count();
+    let variables =
+        words.iter().take_while(|word| word.contains('=') && !word.starts_with('-')).count();
     // Nothing of it takes long: what does has gone another way.
     let wrapper = [wrapper, &["timeout", "60"]].concat();
     let mut command = world.command(&wrapper);
@@ -122,7 +123,8 @@ fn no_images(world: &World) {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(b"HTTP/1.1 404 None\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = stream
+                .write_all(b"HTTP/1.1 404 None\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         }
     });
 }
@@ -133,7 +135,11 @@ fn manual() -> BTreeSet<i32> {
     let texts = ["README.md", "docs/reference.md"]
         .map(|name| fs::read_to_string(root.join(name)).unwrap_or_default());
     let rows = texts.iter().flat_map(|text| text.split("## Exit codes").skip(1)).flat_map(|text| {
-        text.split("\n## ").next().unwrap_or_default().lines().filter_map(|line| line.strip_prefix("| "))
+        text.split("\n## ")
+            .next()
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| line.strip_prefix("| "))
     });
     rows.filter_map(|row| row.split(' ').next()?.parse().ok()).collect()
 }
@@ -168,7 +174,8 @@ fn every_verb_ends_with_the_code_of_the_manual() {
         look(&world, &NO_ADMIN, (17, typed, "CAP_NET_ADMIN"));
     }
     look(&world, &NO_ADMIN, (4, "net", "CAP_NET_ADMIN"));
-    let lock = OpenOptions::new().create(true).append(true).open(world.path("image/.demo.lock")).unwrap();
+    let lock =
+        OpenOptions::new().create(true).append(true).open(world.path("image/.demo.lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     look(&world, &[], (15, "run", "one disk, one VM"));
     drop(lock);
@@ -187,7 +194,11 @@ fn every_verb_ends_with_the_code_of_the_manual() {
     drop(taken);
     look(&world, &[], (1, "NO_DHCP=1 selftest", "FAILED  DHCP"));
     world.pod.ip("route del default");
-    look(&world, &[], (11, "nft explain --from 10.0.0.9 --iif eth0 --to pod:22/tcp", "no default route"));
+    look(
+        &world,
+        &[],
+        (11, "nft explain --from 10.0.0.9 --iif eth0 --to pod:22/tcp", "no default route"),
+    );
     look(&world, &[], (11, "nft check", "no IPv4 default route"));
     world.pod.ip("route add default via 169.254.1.1 dev eth0");
 
@@ -226,7 +237,8 @@ impl Drop for Ended {
 fn net(world: &World, variables: &[(&str, &str)]) -> (Ended, String, serde_json::Value) {
     let mut command = world.command(&[]);
     let log = fs::File::create(world.path("net.log")).unwrap();
-    let net = Ended(command.arg("net").envs(variables.iter().copied()).stderr(log).spawn().unwrap());
+    let net =
+        Ended(command.arg("net").envs(variables.iter().copied()).stderr(log).spawn().unwrap());
     world.until("berth net ready", Duration::from_secs(30), |world| {
         (ends(world, &[], "status").0 == 0).then_some(())
     });
@@ -250,7 +262,11 @@ fn a_pod_that_is_to_serve_nothing_is_ready_and_does_not_say_it_serves() {
     let world = World::new();
     let (off, text, json) = net(&world, &[("NO_DHCP", "1")]);
     assert!(text.contains(": ready\nnetwork  off; "), "{text}");
-    assert_eq!((&json["ready"], &json["network"]["serving"]), (&true.into(), &"off".into()), "{json}");
+    assert_eq!(
+        (&json["ready"], &json["network"]["serving"]),
+        (&true.into(), &"off".into()),
+        "{json}"
+    );
     assert!(udp_ports(&world).is_disjoint(&[53, 67].into()));
     drop(off);
     let (_on, text, json) = net(&world, &[]);

@@ -133,7 +133,9 @@ fn taken_over() -> World {
     for path in [&dir.join("image"), &dir.join("state"), &disk] {
         chown(path, Some(65534), Some(65534)).unwrap();
     }
-    world.set("BERTH_QEMU", &qemu.display().to_string()).set("IMG_TARGET", &disk.display().to_string());
+    world
+        .set("BERTH_QEMU", &qemu.display().to_string())
+        .set("IMG_TARGET", &disk.display().to_string());
     world.set("IMG_SOURCE", "http://user:hunter2@192.0.2.1/x").set("BERTH_LOG", "info");
     world
 }
@@ -160,7 +162,8 @@ fn run(world: &mut World) -> BTreeMap<String, String> {
 /// The network half, once it serves.
 fn network_half(world: &World) -> Killed {
     let berth = world.path("berth").display().to_string();
-    let net = Killed(world.command_of(&[], &berth).arg("net").stderr(Stdio::null()).spawn().unwrap());
+    let net =
+        Killed(world.command_of(&[], &berth).arg("net").stderr(Stdio::null()).spawn().unwrap());
     world.until("the network half", SOON, |world| {
         let (meets, serves) = (world.pod.run("ss -xlH"), world.pod.run("ss -ulnH"));
         (meets.contains("@berth-net/tap0") && serves.contains("%br0:67")).then_some(())
@@ -372,7 +375,9 @@ fn a_file_in_the_root_and_a_relative_path_are_reached_by_the_thread_that_reads_p
         fs::write(relative.with_extension("new"), "longer").unwrap();
         fs::rename(relative.with_extension("new"), &relative).unwrap();
     });
-    in_packets(&relative, leases.path(), &|| assert_eq!(fs::read_to_string(&relative).unwrap(), "longer"));
+    in_packets(&relative, leases.path(), &|| {
+        assert_eq!(fs::read_to_string(&relative).unwrap(), "longer")
+    });
 }
 
 /// /var/run is /run, and the token of the service account is in /var/run/secrets.
@@ -465,9 +470,12 @@ fn no_verb_shows_its_environment_to_others_of_its_uid() {
     let proc = |name: &str| format!("/proc/{}/{name}", verb.0.id());
     let is_berth = || fs::read_to_string(proc("comm")).is_ok_and(|comm| comm == "berth\n");
     // What may be looked into is its uid's.
-    let hidden = |_: &World| (is_berth() && fs::metadata(proc("environ")).unwrap().uid() == 0).then_some(());
+    let hidden =
+        |_: &World| (is_berth() && fs::metadata(proc("environ")).unwrap().uid() == 0).then_some(());
     world.until("the process to be hidden", SOON, hidden);
-    let looks = |path: &str| Command::new(NOBODY[0]).args(&NOBODY[1..]).args(["cat", path]).output().unwrap();
+    let looks = |path: &str| {
+        Command::new(NOBODY[0]).args(&NOBODY[1..]).args(["cat", path]).output().unwrap()
+    };
     for name in ["environ", "maps"] {
         assert!(!looks(&proc(name)).status.success(), "{name}");
     }

@@ -36,7 +36,8 @@ fn disks_are_known_by_their_serials_and_what_cannot_be_written_is_read_only() {
     file(&world, "volumes/gpt.img", &gpt);
     start_with_read_only(&mut world, "volumes/fixed");
 
-    let told = world.guest("for d in /sys/block/vd*; do echo $(cat $d/serial) $(cat $d/ro) ${d##*/}; done");
+    let told = world
+        .guest("for d in /sys/block/vd*; do echo $(cat $d/serial) $(cat $d/ro) ${d##*/}; done");
     let seen: BTreeMap<&str, (&str, &str)> = told
         .lines()
         .filter_map(|line| {
@@ -44,7 +45,8 @@ fn disks_are_known_by_their_serials_and_what_cannot_be_written_is_read_only() {
             Some((words.next()?, (words.next()?, words.next()?)))
         })
         .collect();
-    let read_only: Vec<(&str, &str)> = seen.iter().map(|(serial, (ro, _))| (*serial, *ro)).collect();
+    let read_only: Vec<(&str, &str)> =
+        seen.iter().map(|(serial, (ro, _))| (*serial, *ro)).collect();
     let wanted = [
         ("cut", "0"),
         ("d1", "0"),
@@ -58,8 +60,9 @@ fn disks_are_known_by_their_serials_and_what_cannot_be_written_is_read_only() {
     ];
     assert_eq!(read_only, wanted, "{told}");
 
-    let write =
-        |serial: &str| world.guest(&format!("echo here | dd of=/dev/{} conv=fsync 2>&1", seen[serial].1));
+    let write = |serial: &str| {
+        world.guest(&format!("echo here | dd of=/dev/{} conv=fsync 2>&1", seen[serial].1))
+    };
     let said = write("fixed-ro");
     assert!(
         said.to_lowercase().contains("not permitted") || said.to_lowercase().contains("read-only"),
@@ -81,7 +84,10 @@ fn one_host_name_and_one_identity_whoever_is_asked() {
     file(&world, "networkdata", b"links: []\nnetworks: []\n");
     fs::remove_file(world.path("userdata")).unwrap();
     let networkdata = world.path("networkdata").display().to_string();
-    world.set("HOSTNAME", "my_vm").set("BERTH_DISK_SIZE", "1M").set("BERTH_NETWORKDATA", &networkdata);
+    world
+        .set("HOSTNAME", "my_vm")
+        .set("BERTH_DISK_SIZE", "1M")
+        .set("BERTH_NETWORKDATA", &networkdata);
     world.start().ready();
     assert!(world.guest("cat /run/lease").contains("hostname=web-7"));
     let drive = world.guest("cat /seed/openstack/latest/meta_data.json");

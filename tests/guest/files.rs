@@ -22,8 +22,11 @@ impl Pod {
     fn new() -> Self {
         let mut world = World::new();
         fs::set_permissions(world.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let (victim, qemu, source) =
-            (world.path("victim"), world.path("qemu"), world.path("source.qcow2").display().to_string());
+        let (victim, qemu, source) = (
+            world.path("victim"),
+            world.path("qemu"),
+            world.path("source.qcow2").display().to_string(),
+        );
         fs::write(&victim, SECRET).unwrap();
         fs::write(&qemu, "#!/bin/sh\nreadlink /proc/$$/fd/* >&2\n").unwrap();
         fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).unwrap();
@@ -50,7 +53,8 @@ impl Pod {
         assert_eq!(fs::read_to_string(&self.victim).unwrap(), SECRET, "{what}\n{log}");
         assert_eq!((found.mode() & 0o7777, found.gid()), (0o644, 0), "{what}\n{log}");
         assert!(!log.contains("SECRET"), "{what}\n{log}");
-        let handed = log.lines().any(|line| line.trim_end().ends_with("/victim") && !line.contains("ERROR"));
+        let handed =
+            log.lines().any(|line| line.trim_end().ends_with("/victim") && !line.contains("ERROR"));
         assert!(!handed, "{what}: QEMU was handed it\n{log}");
     }
 
@@ -84,7 +88,9 @@ fn links_in_the_image_directory_are_neither_written_nor_read_through() {
         if refused {
             assert_eq!(code, 3, "{name}\n{log}");
             assert!(
-                log.contains(name) && log.contains("leads out of") && log.contains("put the file itself")
+                log.contains(name)
+                    && log.contains("leads out of")
+                    && log.contains("put the file itself")
             );
         }
     }
@@ -132,11 +138,17 @@ fn a_recorded_base_elsewhere_is_not_opened() {
         format!("{}/../victim", pod.world.path("image").display()),
         "/etc/passwd".to_owned(),
     ] {
-        run("qemu-img", &["rebase", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", &recorded, &disk]);
+        run(
+            "qemu-img",
+            &["rebase", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", &recorded, &disk],
+        );
         let (code, log) = pod.turn();
         pod.assert_untouched(&recorded, &log);
         assert_eq!(code, 3, "{recorded}\n{log}");
-        assert!(log.contains("not the image that is configured") && log.contains("IMG_TARGET"), "{log}");
+        assert!(
+            log.contains("not the image that is configured") && log.contains("IMG_TARGET"),
+            "{log}"
+        );
     }
     // What the operator names is opened, wherever it is.
     let source = pod.world.path("source.qcow2").display().to_string();
@@ -161,7 +173,10 @@ fn no_content_of_a_file_is_shown() {
     pod.world.set("IMG_SOURCE", &victim);
     let (code, log) = pod.turn();
     pod.assert_untouched("source", &log);
-    assert!(code == 14 && log.contains("is text: a qcow2 or raw disk image is needed"), "{code} {log}");
+    assert!(
+        code == 14 && log.contains("is text: a qcow2 or raw disk image is needed"),
+        "{code} {log}"
+    );
 }
 
 fn fifo(path: &Path) {
@@ -230,7 +245,8 @@ fn no_name_in_a_volume_makes_a_line_of_the_log() {
         pod.world.set("IMG_TARGET", "base.qcow2");
         for log in [&first, &second] {
             assert!(log.contains("FORGED"), "{format}\n{log}");
-            let forged = log.split(['\n', '\r']).any(|line| line.trim_start().starts_with("2026-01-01"));
+            let forged =
+                log.split(['\n', '\r']).any(|line| line.trim_start().starts_with("2026-01-01"));
             assert!(!forged, "{format}\n{log}");
         }
         let _ = fs::remove_file(&bad);

@@ -117,17 +117,22 @@ fn a_distribution_configured_by_a_config_drive_is_the_pod() {
     cloud_init_has_run(&world, "DataSourceConfigDrive");
 
     // systemd-networkd took what DHCP gave. (Search domains it takes only with UseDomains=, systemd.network(5).)
-    let network = told(&world, "networkctl --no-pager status eth0; resolvectl --no-pager status eth0");
-    for word in
-        ["192.168.254.2 (DHCP4 via 192.168.254.1)", "Gateway: 192.168.254.1", "DNS Servers: 192.168.254.1"]
-    {
+    let network =
+        told(&world, "networkctl --no-pager status eth0; resolvectl --no-pager status eth0");
+    for word in [
+        "192.168.254.2 (DHCP4 via 192.168.254.1)",
+        "Gateway: 192.168.254.1",
+        "DNS Servers: 192.168.254.1",
+    ] {
         assert!(network.contains(word), "{word} in\n{network}");
     }
     assert_eq!(told(&world, "cat /sys/class/net/eth0/mtu").trim(), "1450");
 
     // From another pod: TCP with its source kept, UDP, ICMP, and VNC that stays with QEMU.
     let connection = told(&world, "echo $SSH_CONNECTION");
-    assert!(connection.starts_with(&format!("{PEER} ")) && connection.contains(" 192.168.254.2 22"));
+    assert!(
+        connection.starts_with(&format!("{PEER} ")) && connection.contains(" 192.168.254.2 22")
+    );
     assert_eq!(World::udp(&world.peer, POD, 7, b"over udp").as_deref(), Some(&b"over udp"[..]));
     let echoes = || -> u64 {
         // The field InEchos, by its name in the line above the values.
@@ -138,11 +143,16 @@ fn a_distribution_configured_by_a_config_drive_is_the_pod() {
     let before = echoes();
     world.peer.run(&format!("ping -c 3 -i 0.2 -W 2 {POD}"));
     assert_eq!(echoes(), before + 3);
-    let vnc = world.peer.command("sh").args(["-c", &format!("nc -d -w 3 {POD} 5900 | head -c 4")]).output();
+    let vnc = world
+        .peer
+        .command("sh")
+        .args(["-c", &format!("nc -d -w 3 {POD} 5900 | head -c 4")])
+        .output();
     assert_eq!(vnc.unwrap().stdout, b"RFB ");
 
     // 1 MiB both ways through a path of 1450 octets, in pieces that no header divides.
-    let megabyte: Vec<u8> = (0..1u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let megabyte: Vec<u8> =
+        (0..1u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     assert!(World::tcp(&world.peer, POD, 7, &megabyte).unwrap() == megabyte);
 
     // Out it is seen as the pod.
@@ -174,8 +184,10 @@ fn a_distribution_configured_by_a_config_drive_is_the_pod() {
 
 #[test]
 fn a_distribution_takes_a_nocloud_drive() {
-    let world =
-        started(&[("BERTH_SEED_FORMAT", "nocloud")], "{\"uuid\": \"i-first\", \"hostname\": \"given\"}");
+    let world = started(
+        &[("BERTH_SEED_FORMAT", "nocloud")],
+        "{\"uuid\": \"i-first\", \"hostname\": \"given\"}",
+    );
     cloud_init_has_run(&world, "DataSourceNoCloud");
     ends_clean(world);
 }

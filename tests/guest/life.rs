@@ -31,7 +31,9 @@ fn qemu(world: &World) -> String {
 
 /// Writes in the guest, without waiting for it: its shell may hang with it.
 fn fill(world: &World, name: &str, mebibytes: u32) {
-    world.tell_guest(&format!("dd if=/dev/urandom of=/data/{name} bs=1M count={mebibytes} conv=fsync &"));
+    world.tell_guest(&format!(
+        "dd if=/dev/urandom of=/data/{name} bs=1M count={mebibytes} conv=fsync &"
+    ));
 }
 
 #[test]
@@ -58,7 +60,9 @@ fn a_guest_paused_by_a_full_volume_is_not_ready_until_there_is_room() {
     assert_eq!(world.log().matches("the guest runs again").count(), 1, "{}", world.log());
     // Full again, and asked to stop.
     fill(&world, "b", 8);
-    world.until("all written", SOON, |world| world.guest("pidof dd").trim().is_empty().then_some(()));
+    world.until("all written", SOON, |world| {
+        world.guest("pidof dd").trim().is_empty().then_some(())
+    });
     volume.resize("64m");
     assert_eq!(world.stop(), Some(0), "{}", world.log());
 }
@@ -85,7 +89,8 @@ fn a_guest_paused_by_any_other_error_or_a_qemu_that_hangs_is_not_ready() {
     let qemu = qemu(&world);
     let size = std::fs::metadata(world.path("image/demo.qcow2")).unwrap().len();
     let limit = |octets: &str| {
-        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "prlimit", "--pid", &qemu];
+        let nobody =
+            ["--reuid=65534", "--regid=65534", "--clear-groups", "prlimit", "--pid", &qemu];
         support::run("setpriv", &[&nobody[..], &[&format!("--fsize={octets}:")]].concat());
     };
     limit(&(size + 65536).to_string());
@@ -111,7 +116,10 @@ impl Group {
     fn new() -> Self {
         let v1 = std::path::Path::new("/sys/fs/cgroup/memory");
         let (root, mount) = if v1.join("memory.limit_in_bytes").exists() {
-            (v1, "mkdir /sys/fs/cgroup/memory && mount -t cgroup -o memory cgroup /sys/fs/cgroup/memory")
+            (
+                v1,
+                "mkdir /sys/fs/cgroup/memory && mount -t cgroup -o memory cgroup /sys/fs/cgroup/memory",
+            )
         } else {
             (std::path::Path::new("/sys/fs/cgroup"), "mount -t cgroup2 cgroup /sys/fs/cgroup")
         };
@@ -131,7 +139,8 @@ impl Group {
 
     /// What is used, and that much more.
     fn limit(&self, more: u64) {
-        let files = [("memory.usage_in_bytes", "memory.limit_in_bytes"), ("memory.current", "memory.max")];
+        let files =
+            [("memory.usage_in_bytes", "memory.limit_in_bytes"), ("memory.current", "memory.max")];
         for (usage, limit) in files {
             if let Ok(text) = std::fs::read_to_string(self.path.join(usage)) {
                 let bytes = text.trim().parse::<u64>().unwrap() + more;
@@ -160,7 +169,10 @@ fn a_memory_limit_that_kills_qemu_is_named_and_nothing_is_started_again() {
     let ended = world.wait(Duration::from_secs(60));
     let log = world.log();
     assert_eq!(ended.code(), Some(137), "{log}");
-    assert!(log.contains("QEMU was killed for want of memory: raise the container's memory limit"), "{log}");
+    assert!(
+        log.contains("QEMU was killed for want of memory: raise the container's memory limit"),
+        "{log}"
+    );
     assert!(log.contains("QEMU ended with signal 9 while the guest ran"), "{log}");
     assert_eq!(log.matches("QEMU started").count(), 1, "{log}");
 }
@@ -186,14 +198,21 @@ impl Unread {
     fn start(world: &World, words: &[&str]) -> Self {
         let (stdout, stderr, reader) = full_pipe();
         let mut command = world.command(&[]);
-        let berth =
-            command.args(words).env("BERTH_LOG", "trace").stdout(stdout).stderr(stderr).spawn().unwrap();
+        let berth = command
+            .args(words)
+            .env("BERTH_LOG", "trace")
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
         Self { berth, _reader: reader }
     }
 
     fn end(&mut self, signal: &str, within: Duration) -> ExitStatus {
         support::run("kill", &[signal, &self.berth.id().to_string()]);
-        find(&format!("its end by {signal}"), within, String::new, || self.berth.try_wait().unwrap())
+        find(&format!("its end by {signal}"), within, String::new, || {
+            self.berth.try_wait().unwrap()
+        })
     }
 }
 
@@ -212,7 +231,9 @@ fn a_log_and_a_console_that_nobody_reads_stop_nothing_of_run() {
     let mut run = Unread::start(&world, &["run"]);
     // Booted: DHCP answered, the console did not hold it up.
     world.until("the guest's greeting", BOOT, |world| {
-        World::tcp(&world.peer, POD, 8080, b"").ok().filter(|hello| hello.starts_with(b"hello from demo"))
+        World::tcp(&world.peer, POD, 8080, b"")
+            .ok()
+            .filter(|hello| hello.starts_with(b"hello from demo"))
     });
     for _ in 0..50 {
         world.pod.nft("flush table inet berth");
@@ -222,7 +243,9 @@ fn a_log_and_a_console_that_nobody_reads_stop_nothing_of_run() {
     }
     assert!(world.guest("nslookup -type=a demo 192.168.254.1").contains("192.168.254.2"));
     assert!(
-        world.guest("udhcpc -n -q -f -i eth0 -s /bin/true 2>&1").contains("lease of 192.168.254.2 obtained")
+        world
+            .guest("udhcpc -n -q -f -i eth0 -s /bin/true 2>&1")
+            .contains("lease of 192.168.254.2 obtained")
     );
     assert_eq!(status(&world).0, 0);
     let asked = Instant::now();
@@ -272,7 +295,15 @@ fn a_log_that_nobody_reads_stops_none_of_the_other_verbs() {
     world.pod.ip("link add br9 type bridge");
     world.pod.ip("addr add 10.9.0.1/24 dev br9");
     world.pod.ip("link set br9 up");
-    let words = ["serve", "--interface", "br9", "--range", "10.9.0.100,10.9.0.200", "--host", "nas=10.9.0.8"];
+    let words = [
+        "serve",
+        "--interface",
+        "br9",
+        "--range",
+        "10.9.0.100,10.9.0.200",
+        "--host",
+        "nas=10.9.0.8",
+    ];
     let words = [&words[..], &["--domain", "lan", "--lease-file"]].concat();
     let leases = world.path("leases").display().to_string();
     for signal in ["-TERM", "-HUP", "-QUIT", "-INT"] {
@@ -280,8 +311,10 @@ fn a_log_that_nobody_reads_stops_none_of_the_other_verbs() {
         for _ in 0..30 {
             world.until("an answer", SOON, |world| {
                 let mut dig = world.pod.command("dig");
-                let dig =
-                    dig.args(["+short", "+tries=1", "+time=1", "@10.9.0.1", "nas.lan"]).output().unwrap();
+                let dig = dig
+                    .args(["+short", "+tries=1", "+time=1", "@10.9.0.1", "nas.lan"])
+                    .output()
+                    .unwrap();
                 (dig.stdout == b"10.9.0.8\n").then_some(())
             });
         }
@@ -293,7 +326,11 @@ fn a_log_that_nobody_reads_stops_none_of_the_other_verbs() {
 #[test]
 fn a_hangup_that_was_to_be_ignored_is() {
     let mut world = World::new();
-    world.start_binary(&["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"], env!("CARGO_BIN_EXE_berth"), "net");
+    world.start_binary(
+        &["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"],
+        env!("CARGO_BIN_EXE_berth"),
+        "net",
+    );
     until_status(&world, ": ready");
     world.signal("HUP");
     std::thread::sleep(Duration::from_millis(500));
@@ -311,7 +348,11 @@ fn a_vnc_port_that_is_taken_or_a_qemu_that_does_nothing_is_code_19() {
     drop(held);
     world.set("BERTH_QEMU", "/bin/true").start();
     assert_eq!(world.wait(SOON).code(), Some(19), "{}", world.log());
-    assert!(world.log().contains("QEMU ended with exit code 0 before the guest ran"), "{}", world.log());
+    assert!(
+        world.log().contains("QEMU ended with exit code 0 before the guest ran"),
+        "{}",
+        world.log()
+    );
 }
 
 /// A terminal as `docker run -it` gives one: its program in a session of its own, with the terminal to control it.
@@ -398,7 +439,9 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     world.start_under(&["python3", "-c", stopped]);
     until_status(&world, "guest    running");
     world.until("the guest's greeting", BOOT, |world| {
-        World::tcp(&world.peer, POD, 8080, b"").ok().filter(|hello| hello.starts_with(b"hello from demo"))
+        World::tcp(&world.peer, POD, 8080, b"")
+            .ok()
+            .filter(|hello| hello.starts_with(b"hello from demo"))
     });
     assert_eq!(world.stop(), Some(0));
 }
@@ -408,7 +451,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 fn a_log_on_a_full_volume_is_lost_and_nothing_else() {
     let world = World::new();
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let mut berth = world.command(&[]).arg("net").stdout(Stdio::null()).stderr(full).spawn().unwrap();
+    let mut berth =
+        world.command(&[]).arg("net").stdout(Stdio::null()).stderr(full).spawn().unwrap();
     until_status(&world, ": ready");
     support::run("kill", &["-TERM", &berth.id().to_string()]);
     assert!(berth.wait().unwrap().success());

@@ -37,7 +37,12 @@ impl Place {
     fn without_note(&self, name: &str, base: &Path, options: &str) -> PathBuf {
         let path = self.path(name);
         let base = base.display().to_string();
-        img("create", &["-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, "-o", options], &path, &["16M"]);
+        img(
+            "create",
+            &["-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, "-o", options],
+            &path,
+            &["16M"],
+        );
         io(&path, "write -P 0x77 4M 64k");
         path
     }
@@ -56,7 +61,9 @@ fn is_noted(disk: &Path, base: &Path) -> bool {
     let file = std::fs::File::open(disk).unwrap();
     let header = Header::read(&file).unwrap();
     let note = Note::read(&file, &header).unwrap();
-    note.is_some_and(|note| Path::new(&note.base) == base && note.identity == Identity::of(base).unwrap())
+    note.is_some_and(|note| {
+        Path::new(&note.base) == base && note.identity == Identity::of(base).unwrap()
+    })
 }
 
 /// Why a disk is not given to a guest; its octets stay.
@@ -84,12 +91,16 @@ fn another_base_under_the_same_name_is_refused() {
     raw[510..512].copy_from_slice(b"\x55\xaa");
     let whole = std::fs::read(&kept).unwrap();
     let longer = [&whole[..], &[0; 65_536]].concat();
-    for other in [std::fs::read(newer).unwrap(), raw, whole[..whole.len() - 4096].to_vec(), longer] {
+    for other in [std::fs::read(newer).unwrap(), raw, whole[..whole.len() - 4096].to_vec(), longer]
+    {
         std::fs::write(&base, other).unwrap();
         let why = refused(&disk, &base);
-        for word in
-            ["was made on a qcow2 image", "would corrupt it", "BERTH_NAME", "bring the first one back"]
-        {
+        for word in [
+            "was made on a qcow2 image",
+            "would corrupt it",
+            "BERTH_NAME",
+            "bring the first one back",
+        ] {
             assert!(why.contains(word), "{why}");
         }
     }
@@ -184,7 +195,10 @@ fn a_note_without_room_is_said() {
     let disk = place.without_note("vm.qcow2", &long, "compat=0.10,cluster_size=512");
     let before = std::fs::read(&disk).unwrap();
     let notes = ensure_overlay(&disk, &long, None).unwrap().notes;
-    assert!(notes[0].contains("has no note of its base") && notes[0].contains("no room"), "{notes:?}");
+    assert!(
+        notes[0].contains("has no note of its base") && notes[0].contains("no room"),
+        "{notes:?}"
+    );
     assert!(std::fs::read(&disk).unwrap() == before);
 }
 
@@ -266,9 +280,18 @@ fn sectors_of_4096_octets_are_told() {
     std::fs::write(&raw, octets).unwrap();
     for words in [&["-O", "raw"][..], &["-O", "qcow2"], &["-c", "-O", "qcow2"]] {
         let (base, disk) = (place.path("base"), place.path("vm.qcow2"));
-        checked(Command::new("qemu-img").args(["convert", "-f", "raw"]).args(words).arg(&raw).arg(&base));
+        checked(
+            Command::new("qemu-img")
+                .args(["convert", "-f", "raw"])
+                .args(words)
+                .arg(&raw)
+                .arg(&base),
+        );
         let notes = ensure_overlay(&disk, &base, None).unwrap().notes;
-        assert!(notes.len() == 1 && notes[0].contains("logical_block_size=4096"), "{words:?}: {notes:?}");
+        assert!(
+            notes.len() == 1 && notes[0].contains("logical_block_size=4096"),
+            "{words:?}: {notes:?}"
+        );
         std::fs::remove_file(disk).unwrap();
     }
 }
@@ -283,7 +306,10 @@ fn a_users_disk_that_was_cut_is_refused_and_stays() {
     let cut_at = |disk: &Path, length: u64| {
         std::fs::OpenOptions::new().write(true).open(disk).unwrap().set_len(length).unwrap();
         let why = refused(disk, &base);
-        assert!(why.contains("cut") && why.contains("bring a copy back, or move it away"), "{length}: {why}");
+        assert!(
+            why.contains("cut") && why.contains("bring a copy back, or move it away"),
+            "{length}: {why}"
+        );
         assert!(!place.path(".vm.qcow2.cut").exists());
     };
     for ours in [true, false] {
@@ -351,7 +377,10 @@ fn a_base_that_moved_is_known_again() {
     let old = place.without_note("old.qcow2", &moved, "compat=1.1");
     std::fs::rename(&moved, &base).unwrap();
     let why = refused(&old, &base);
-    assert!(why.contains("no note whether") && why.contains("qemu-img rebase -u -F qcow2 -b"), "{why}");
+    assert!(
+        why.contains("no note whether") && why.contains("qemu-img rebase -u -F qcow2 -b"),
+        "{why}"
+    );
     assert!(!why.contains("would corrupt"), "{why}");
 }
 
@@ -370,7 +399,9 @@ fn child_that_ensures() {
 /// Runs the child under strace with an injection; whether it ended well.
 fn ensure_with(inject: &str, disk: &Path, base: &Path, size: Option<u64>) -> bool {
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", inject]).arg(std::env::current_exe().unwrap());
+    command
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", inject])
+        .arg(std::env::current_exe().unwrap());
     command.args(["--exact", "overlay::child_that_ensures", "--test-threads=1"]);
     command.env("ENSURE_DISK", disk).env("ENSURE_BASE", base);
     command.envs(size.map(|size| ("ENSURE_SIZE", size.to_string())));
@@ -394,7 +425,8 @@ fn noting_and_growing_may_end_anywhere() {
             }
             ends += 1;
             // Leaked clusters cost room, no data.
-            let code = Command::new("qemu-img").args(["check", "-q"]).arg(&disk).status().unwrap().code();
+            let code =
+                Command::new("qemu-img").args(["check", "-q"]).arg(&disk).status().unwrap().code();
             assert!(matches!(code, Some(0 | 3)), "{call} {step}: {code:?}");
             io(&disk, "read -P 0x77 4M 64k");
             io(&disk, "read -P 1 1M 64k");
@@ -563,7 +595,8 @@ fn a_bad_image_in_place_is_fetched_anew() {
     let source = world.path("source.qcow2").display().to_string();
     img("create", &["-q", "-f", "qcow2", "-F", "qcow2", "-b", &source], &backed, &[]);
     let backed = std::fs::read(backed).unwrap();
-    let bad = [good[..good.len() / 2].to_vec(), backed, vec![0; 4096], b"<html>404</html>".to_vec()];
+    let bad =
+        [good[..good.len() / 2].to_vec(), backed, vec![0; 4096], b"<html>404</html>".to_vec()];
     for bad in bad {
         std::fs::write(&base, bad).unwrap();
         // Its source still has the bad one: refused, and no disk is made.
@@ -605,8 +638,8 @@ fn a_disk_grows_to_any_size_and_keeps_its_data() {
             if options == "cluster_size=4k" && size > 3 << 30 {
                 continue;
             }
-            let grown =
-                ensure_overlay(&disk, &base, Some(size)).unwrap_or_else(|error| panic!("{options}: {error}"));
+            let grown = ensure_overlay(&disk, &base, Some(size))
+                .unwrap_or_else(|error| panic!("{options}: {error}"));
             assert_eq!(grown.size_bytes, size);
             img("check", &["-q"], &disk, &[]);
             io(&disk, "read -P 0x77 4M 64k");
@@ -697,7 +730,8 @@ fn a_volume_that_answers_with_errors_is_told() {
     ] {
         let mut world = volume();
         let inject = format!("inject={call}:error={error}");
-        let log = turn(&mut world, &["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject], "run");
+        let log =
+            turn(&mut world, &["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject], "run");
         assert!(log.contains(word) && log.contains("ERROR"), "{inject}\n{log}");
         for name in ["base.qcow2", ".base.qcow2.part", "demo.qcow2"] {
             assert!(!world.path("image").join(name).exists(), "{inject}: {name}");

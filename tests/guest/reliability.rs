@@ -18,8 +18,7 @@ use crate::support::{self, Netns, checked, veth};
 
 const SOON: Duration = Duration::from_secs(60);
 /// Writes until the guest ends, and waits for the disk each time.
-const WRITER: &str =
-    "(while :; do dd if=/dev/urandom of=/data/w bs=64k count=16 conv=fsync; done) >/dev/null 2>&1 &";
+const WRITER: &str = "(while :; do dd if=/dev/urandom of=/data/w bs=64k count=16 conv=fsync; done) >/dev/null 2>&1 &";
 
 fn binary() -> String {
     std::env::var("BERTH").unwrap_or_else(|_| env!("CARGO_BIN_EXE_berth").to_owned())
@@ -27,7 +26,8 @@ fn binary() -> String {
 
 /// So many rounds of it; whoever does not hold is told at the end, by its number.
 fn campaign(name: &str, mut round: impl FnMut(usize)) {
-    let rounds = std::env::var("ROUNDS").map_or(3, |rounds| rounds.parse().expect("ROUNDS is a number"));
+    let rounds =
+        std::env::var("ROUNDS").map_or(3, |rounds| rounds.parse().expect("ROUNDS is a number"));
     assert!(rounds > 0, "ROUNDS: nothing would be tried");
     let mut failures = Vec::new();
     for number in 1..=rounds {
@@ -57,7 +57,11 @@ fn boots(world: &World) -> usize {
 fn check_disk(world: &World) {
     let disk = world.path("image/demo.qcow2");
     let output = Command::new("qemu-img").arg("check").arg(&disk).output().unwrap();
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 /// What our table is, without what counts up.
@@ -72,7 +76,9 @@ fn orderly_ends_leave_clean_file_systems() {
         let mut world = World::new();
         world.set("BERTH_GRACE_S", "60");
         start(&mut world).ready().tell_guest(WRITER);
-        world.until("the guest writes", SOON, |world| world.guest("ls /data").contains('w').then_some(()));
+        world.until("the guest writes", SOON, |world| {
+            world.guest("ls /data").contains('w').then_some(())
+        });
         assert_eq!(world.stop(), Some(0), "{}", world.log());
         check_disk(&world);
         let (clean, boots) = world.data_partition();
@@ -100,7 +106,8 @@ fn killed_anywhere_the_next_start_converges() {
             std::thread::sleep(Duration::from_millis(1));
         }
         // Its start may not have come to QEMU yet.
-        let children = Command::new("pgrep").args(["-P", &world.pid().to_string(), "qemu"]).output().unwrap();
+        let children =
+            Command::new("pgrep").args(["-P", &world.pid().to_string(), "qemu"]).output().unwrap();
         let qemu = String::from_utf8_lossy(&children.stdout).trim().to_owned();
         if round.is_multiple_of(2) && !qemu.is_empty() {
             support::run("kill", &["-KILL", &qemu]);
@@ -137,8 +144,9 @@ fn full_volumes_pause_the_guest_until_there_is_room() {
         world.until("the guest is paused", SOON, status("paused (write on disk0"));
         volume.resize("64m");
         world.until("the guest runs", SOON, status("guest    running"));
-        let written =
-            |world: &World| world.guest("pidof dd || stat -c %s /data/a").contains("7340032").then_some(());
+        let written = |world: &World| {
+            world.guest("pidof dd || stat -c %s /data/a").contains("7340032").then_some(())
+        };
         world.until("all is written", SOON, written);
         assert_eq!(world.stop(), Some(0), "{}", world.log());
         check_disk(&world);
@@ -176,12 +184,22 @@ fn leases_are_given_again_when_their_volume_has_room() {
             "--no-dns",
             "--lease-file",
         ]);
-        command.arg(world.path("state/leases")).stdin(Stdio::null()).stderr(File::create(&log).unwrap());
+        command
+            .arg(world.path("state/leases"))
+            .stdin(Stdio::null())
+            .stderr(File::create(&log).unwrap());
         let mut serving = Server(command.spawn().unwrap());
         let said = |word: &str| std::fs::read_to_string(&log).unwrap().matches(word).count();
         let lease = || {
             let words = "busybox udhcpc -f -n -q -i c0 -t 3 -T 1 -s /bin/true";
-            client.command("timeout").arg("20").args(words.split(' ')).output().unwrap().status.success()
+            client
+                .command("timeout")
+                .arg("20")
+                .args(words.split(' '))
+                .output()
+                .unwrap()
+                .status
+                .success()
         };
         let until = |what: &str, holds: &dyn Fn() -> bool| {
             let end = Instant::now() + SOON;
@@ -202,9 +220,17 @@ fn leases_are_given_again_when_their_volume_has_room() {
                 break;
             }
         }
-        assert!(said("the lease file cannot be written") == 1, "{}", std::fs::read_to_string(&log).unwrap());
+        assert!(
+            said("the lease file cannot be written") == 1,
+            "{}",
+            std::fs::read_to_string(&log).unwrap()
+        );
         assert!(!lease(), "a lease was told that is not written");
-        assert!(serving.0.try_wait().unwrap().is_none(), "{}", std::fs::read_to_string(&log).unwrap());
+        assert!(
+            serving.0.try_wait().unwrap().is_none(),
+            "{}",
+            std::fs::read_to_string(&log).unwrap()
+        );
         volume.resize("1m");
         until("no lease though there is room", &lease);
         assert_eq!(said("the lease file can be written again"), 1);

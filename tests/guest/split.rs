@@ -57,7 +57,8 @@ impl Split {
     }
 
     fn berth(&self, wrapper: &[&str], verb: &str) -> Command {
-        let mut command = self.world.command_of(wrapper, &self.world.path("berth").display().to_string());
+        let mut command =
+            self.world.command_of(wrapper, &self.world.path("berth").display().to_string());
         command.arg(verb);
         command
     }
@@ -87,14 +88,20 @@ impl Split {
     /// Exit code and output of `berth status` for a state directory.
     fn status(&self, dir: &str, words: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(self.world.path("berth"));
-        let output =
-            command.arg("status").args(words).env("BERTH_STATE_DIR", self.world.path(dir)).output().unwrap();
+        let output = command
+            .arg("status")
+            .args(words)
+            .env("BERTH_STATE_DIR", self.world.path(dir))
+            .output()
+            .unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     }
 
     fn vm_is_ready(&self, wanted: bool) {
         let what = format!("berth vm ready: {wanted}");
-        self.world.until(&what, SOON, |_| ((self.status("state", &[]).0 == Some(0)) == wanted).then_some(()));
+        self.world.until(&what, SOON, |_| {
+            ((self.status("state", &[]).0 == Some(0)) == wanted).then_some(())
+        });
     }
 
     fn net_is_ready(&self) {
@@ -125,13 +132,20 @@ fn the_halves_are_one_pod_and_each_may_end_and_come_back() {
     split.start_net();
     split.net_is_ready();
     // NET_ADMIN (12) and NET_BIND_SERVICE (10).
-    assert_eq!(u64::from_str_radix(&field(&split.net_pid(), "CapEff"), 16).unwrap(), 1 << 12 | 1 << 10);
+    assert_eq!(
+        u64::from_str_radix(&field(&split.net_pid(), "CapEff"), 16).unwrap(),
+        1 << 12 | 1 << 10
+    );
     let binary = split.world.path("berth").display().to_string();
     split.world.start_binary(&NOBODY, &binary, "vm").ready();
     let vm = split.world.pid().to_string();
     let qemu = checked(Command::new("pgrep").args(["-P", &vm]));
     for pid in [vm.as_str(), qemu.trim()] {
-        assert_eq!((field(pid, "Uid"), field(pid, "CapEff")), ("65534".into(), "0".repeat(16)), "{pid}");
+        assert_eq!(
+            (field(pid, "Uid"), field(pid, "CapEff")),
+            ("65534".into(), "0".repeat(16)),
+            "{pid}"
+        );
     }
     let (code, text) = split.status("state", &["--output", "json"]);
     let told: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -152,10 +166,16 @@ fn the_halves_are_one_pod_and_each_may_end_and_come_back() {
     answers(&split);
 
     // A second one is refused, before it touches anything.
-    let second =
-        split.berth(&SIDECAR, "net").env("BERTH_STATE_DIR", split.world.path("second")).output().unwrap();
+    let second = split
+        .berth(&SIDECAR, "net")
+        .env("BERTH_STATE_DIR", split.world.path("second"))
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(second.status.code() == Some(18) && said.contains("another `berth net` serves tap0"), "{said}");
+    assert!(
+        second.status.code() == Some(18) && said.contains("another `berth net` serves tap0"),
+        "{said}"
+    );
 
     // The network half is killed: the guest goes on, and the next one heals what happened meanwhile.
     split.end_net("KILL");
@@ -193,9 +213,9 @@ fn a_machine_that_comes_first_waits_for_its_tap() {
     let mut split = Split::new();
     let binary = split.world.path("berth").display().to_string();
     split.world.start_binary(&NOBODY, &binary, "vm");
-    split
-        .world
-        .until("an answer", SOON, |_| (split.status("state", &["--alive"]).0 == Some(0)).then_some(()));
+    split.world.until("an answer", SOON, |_| {
+        (split.status("state", &["--alive"]).0 == Some(0)).then_some(())
+    });
     let (code, text) = split.status("state", &[]);
     assert_eq!(code, Some(1));
     assert!(text.contains("not ready") && text.contains("starting"), "{text}");
@@ -220,11 +240,18 @@ fn a_namespace_that_was_left_behind_is_told_not_ready_and_ended_by_choice() {
     split.end_net("KILL");
     split.world.pod.run("ip link del eth0");
     split.vm_is_ready(false);
-    assert_eq!(split.status("state", &["--alive"]).0, Some(0), "a probe of liveness is another question");
+    assert_eq!(
+        split.status("state", &["--alive"]).0,
+        Some(0),
+        "a probe of liveness is another question"
+    );
     let ended = split.world.wait(Duration::from_secs(90));
     let log = split.world.log();
     assert_eq!(ended.code(), Some(21), "{log}");
-    assert!(log.contains("no uplink and no `berth net`") && log.contains("power button pressed"), "{log}");
+    assert!(
+        log.contains("no uplink and no `berth net`") && log.contains("power button pressed"),
+        "{log}"
+    );
     assert!(!log.contains("quitting QEMU"), "{log}");
     assert!(log.lines().last().unwrap().contains("code=21"), "{log}");
 }
@@ -258,7 +285,8 @@ fn image_server(world: &World) -> Arc<AtomicUsize> {
         for mut stream in listener.incoming().map_while(Result::ok) {
             counter.fetch_add(1, Ordering::SeqCst);
             let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(b"HTTP/1.1 404 None\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = stream
+                .write_all(b"HTTP/1.1 404 None\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         }
     });
     asked
@@ -279,13 +307,20 @@ fn what_this_container_may_not_do_is_told_before_the_image_is_asked_for() {
         ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"];
     let mut split = Split::new();
     let asked = image_server(&split.world);
-    split.world.set("IMG_TARGET", "new.qcow2").set("IMG_SOURCE", &format!("http://{PEER}/new.qcow2"));
+    split
+        .world
+        .set("IMG_TARGET", "new.qcow2")
+        .set("IMG_SOURCE", &format!("http://{PEER}/new.qcow2"));
     split.world.pod.run("sysctl -qw net.ipv4.ip_unprivileged_port_start=1024");
-    let ends = |split: &Split, wrapper: &[&str], verb: &str, env: (&str, &str), code: i32, words: &str| {
-        let output = split.berth(wrapper, verb).env(env.0, env.1).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(code) && said.contains(words), "{code} {words}: {said}");
-    };
+    let ends =
+        |split: &Split, wrapper: &[&str], verb: &str, env: (&str, &str), code: i32, words: &str| {
+            let output = split.berth(wrapper, verb).env(env.0, env.1).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(
+                output.status.code() == Some(code) && said.contains(words),
+                "{code} {words}: {said}"
+            );
+        };
     let none = ("BERTH_LOG", "info");
     ends(&split, &NO_ADMIN, "run", none, 4, "needs CAP_NET_ADMIN");
     ends(&split, &NO_TUN, "run", none, 4, "give the container the device");
@@ -328,12 +363,14 @@ fn the_synthetic_guest_walks_the_whole_path_or_says_where_it_ends() {
     let (code, said) = walk();
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("ok      DHCP: 192.168.254.2/30") && said.contains("FAILED  out through the NAT"),
+        said.contains("ok      DHCP: 192.168.254.2/30")
+            && said.contains("FAILED  out through the NAT"),
         "{said}"
     );
     let mut dnsmasq = split.world.peer.command("dnsmasq");
     dnsmasq.args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"]);
-    let mut server = dnsmasq.args(["--pid-file", "--bind-interfaces", "--interface=eth0"]).spawn().unwrap();
+    let mut server =
+        dnsmasq.args(["--pid-file", "--bind-interfaces", "--interface=eth0"]).spawn().unwrap();
     let (code, said) = split.world.until("a whole path", SOON, |_| {
         let (code, said) = walk();
         (code == Some(0)).then_some((code, said))

@@ -76,7 +76,8 @@ fn the_guest_is_the_pod_on_the_network() {
     assert!(pinged.contains("bytes from 10.99.0.1"), "{pinged}");
 
     // 1 MiB both ways through a path of 1450 octets.
-    let megabyte: Vec<u8> = (0..1u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let megabyte: Vec<u8> =
+        (0..1u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let back = World::tcp(&world.peer, POD, 7, &megabyte).unwrap();
     assert!(back == megabyte, "{} octets came back", back.len());
     assert!(world.guest("ip link show eth0").contains("mtu 1450"));
@@ -156,7 +157,8 @@ impl Dnsmasq {
             "--pid-file=",
         ]);
         command.arg(format!("--listen-address={PEER}"));
-        command.args(["--host-record=svc.demo.example,10.1.2.3", "--host-record=plain.test,10.4.5.6"]);
+        command
+            .args(["--host-record=svc.demo.example,10.1.2.3", "--host-record=plain.test,10.4.5.6"]);
         command.args(["--local=/demo.example/", "--local=/test/", "--user=root"]);
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
@@ -213,8 +215,9 @@ fn the_config_drive_brings_user_data_byte_for_byte() {
     assert!(serial.contains(&format!("user_data {}", hash.split(' ').next().unwrap())), "{serial}");
     assert!(world.guest("cat /seed/openstack/latest/meta_data.json").contains("\"uuid\": 42"));
     assert_eq!(
-        std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(world.path("state/seed.iso")).unwrap())
-            & 0o777,
+        std::os::unix::fs::MetadataExt::mode(
+            &std::fs::metadata(world.path("state/seed.iso")).unwrap()
+        ) & 0o777,
         0o600
     );
 }
@@ -309,16 +312,21 @@ fn launcher_words_stand_before_qemu() {
 fn five_capabilities_are_enough() {
     let mut world = World::new();
     let bounds = "-all,+net_admin,+net_bind_service,+setuid,+setgid,+kill";
-    world.start_under(&["setpriv", "--bounding-set", bounds, "--inh-caps", "-all", "--no-new-privs"]).ready();
+    world
+        .start_under(&["setpriv", "--bounding-set", bounds, "--inh-caps", "-all", "--no-new-privs"])
+        .ready();
     let status = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let ours = status(&world.pid().to_string());
     // kill 5, setgid 6, setuid 7, net_bind_service 10, net_admin 12
     assert!(ours.contains("CapEff:\t00000000000014e0"), "{ours}");
     let qemu = support::checked(Command::new("pgrep").args(["-P", &world.pid().to_string()]));
     let qemu = status(qemu.trim());
-    for line in
-        ["Uid:\t65534\t65534\t65534\t65534", "CapEff:\t0000000000000000", "Seccomp:\t2", "NoNewPrivs:\t1"]
-    {
+    for line in [
+        "Uid:\t65534\t65534\t65534\t65534",
+        "CapEff:\t0000000000000000",
+        "Seccomp:\t2",
+        "NoNewPrivs:\t1",
+    ] {
         assert!(qemu.contains(line), "{line} in\n{qemu}");
     }
     assert!(text(World::tcp(&world.peer, POD, 8080, b"").unwrap()).starts_with("hello from demo"));
@@ -330,7 +338,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 }
@@ -361,8 +370,10 @@ fn killed_anywhere_the_next_start_converges() {
     assert_eq!(world.stop(), Some(0));
     assert_eq!(world.data_partition(), (true, told.to_string()));
     support::checked(Command::new("qemu-img").arg("check").arg(world.path("image/demo.qcow2")));
-    let left: Vec<_> =
-        std::fs::read_dir(world.path("image")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = std::fs::read_dir(world.path("image"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(left.len(), 2, "the disk and its lock: {left:?}");
 }
 
@@ -380,8 +391,11 @@ fn two_launchers_never_share_a_disk() {
 fn plan_touches_nothing_and_tells_everything() {
     let world = World::new();
     let before = world.state();
-    let files =
-        || support::checked(Command::new("find").arg(world.dir.path()).args(["-printf", "%p %s %T@\n"]));
+    let files = || {
+        support::checked(
+            Command::new("find").arg(world.dir.path()).args(["-printf", "%p %s %T@\n"]),
+        )
+    };
     let listing = files();
     let output = world.command(&[]).args(["plan", "--output", "json"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

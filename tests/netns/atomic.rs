@@ -97,7 +97,8 @@ fn the_same_in_two_transactions_is_noticed() {
             ask(&udp_socket(&site.peer, "0.0.0.0"), POD, PORT) == said("guest", PEER)
         });
         let wanted = ports(&[]);
-        let tables: Vec<_> = wanted.tables.iter().map(|table| (table.family, table.name.clone())).collect();
+        let tables: Vec<_> =
+            wanted.tables.iter().map(|table| (table.family, table.name.clone())).collect();
         while tally.numbers().0 < 20 && tally.numbers().1 == 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -112,7 +113,10 @@ fn the_same_in_two_transactions_is_noticed() {
     });
     let (good, lost) = tally.numbers();
     println!("two transactions: {good} answered, {lost} lost");
-    assert!(good >= 20 && lost > 0, "{good} answered, {lost} lost: the other tests would not see it either");
+    assert!(
+        good >= 20 && lost > 0,
+        "{good} answered, {lost} lost: the other tests would not see it either"
+    );
 }
 
 fn replaced_under_traffic(how: &str, variants: &[Ruleset; 2]) {
@@ -131,8 +135,13 @@ fn replaced_under_traffic(how: &str, variants: &[Ruleset; 2]) {
     };
     let before = handles();
 
-    let names =
-        ["TCP, one long", "TCP, new ones", "UDP, one long", "UDP, new ones", "UDP from the guest, new ones"];
+    let names = [
+        "TCP, one long",
+        "TCP, new ones",
+        "UDP, one long",
+        "UDP, new ones",
+        "UDP from the guest, new ones",
+    ];
     let tallies: [Tally; 5] = Default::default();
     let (over, replaced, read, torn) =
         (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -144,7 +153,9 @@ fn replaced_under_traffic(how: &str, variants: &[Ruleset; 2]) {
             dial(peer, POD, PORT).is_some_and(|mut stream| talk(&mut stream) == said("guest", PEER))
         });
         let socket = udp_socket(peer, "0.0.0.0");
-        repeat(scope, peer, over, &tallies[2], move || ask(&socket, POD, PORT) == said("guest", PEER));
+        repeat(scope, peer, over, &tallies[2], move || {
+            ask(&socket, POD, PORT) == said("guest", PEER)
+        });
         repeat(scope, peer, over, &tallies[3], || {
             ask(&udp_socket(peer, "0.0.0.0"), POD, PORT) == said("guest", PEER)
         });
@@ -170,15 +181,19 @@ fn replaced_under_traffic(how: &str, variants: &[Ruleset; 2]) {
             }
         });
         let count = LONG.as_millis() / 5;
-        let output =
-            peer.command("ping").args(["-q", "-i0.005", "-c", &count.to_string(), POD]).output().unwrap();
+        let output = peer
+            .command("ping")
+            .args(["-q", "-i0.005", "-c", &count.to_string(), POD])
+            .output()
+            .unwrap();
         over.store(true, Ordering::Relaxed);
         String::from_utf8_lossy(&output.stdout).into_owned()
     });
 
     let number = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     let (replaced, read, torn) = (number(&replaced), number(&read), number(&torn));
-    let pings = pings.lines().find(|line| line.contains("packet loss")).unwrap_or("no pings").to_owned();
+    let pings =
+        pings.lines().find(|line| line.contains("packet loss")).unwrap_or("no pings").to_owned();
     println!("{replaced} replacements {how}, {read} dumps, {torn} of them torn; pings: {pings}");
     let again: usize = [&site.peer, &site.guest, &site.pod].into_iter().map(sent_again).sum();
     println!("TCP segments sent again: {again}");
@@ -188,7 +203,10 @@ fn replaced_under_traffic(how: &str, variants: &[Ruleset; 2]) {
         assert!(good > 500 && lost == 0, "{name}: {good} answered, {lost} lost");
     }
     // TCP would mend what is lost; a processor that stalls may send a few again for nothing.
-    assert!(again * 1000 < tallies[0].numbers().0 + tallies[1].numbers().0, "{again} segments sent again");
+    assert!(
+        again * 1000 < tallies[0].numbers().0 + tallies[1].numbers().0,
+        "{again} segments sent again"
+    );
     assert!(pings.contains(" 0% packet loss"), "{pings}");
     // Enough to have met something; how many there are in the time is the machine's affair.
     assert!(replaced > 200 && read > 200, "{replaced} replacements, {read} dumps");

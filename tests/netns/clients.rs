@@ -57,8 +57,11 @@ impl World {
         upstream.ip(&format!("addr add {UPSTREAM}/24 dev eth0"));
 
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("resolv.conf"), format!("nameserver {UPSTREAM}\nsearch {SEARCH}\n"))
-            .unwrap();
+        fs::write(
+            dir.path().join("resolv.conf"),
+            format!("nameserver {UPSTREAM}\nsearch {SEARCH}\n"),
+        )
+        .unwrap();
         let dnsmasq = dnsmasq(&upstream, UPSTREAM, "10.96.0.10");
         let plan = plan(&pod, dir.path().join("resolv.conf"));
         let (stop, stopped) = watch::channel(false);
@@ -87,7 +90,9 @@ impl World {
     fn udhcpc(&self, extra: &[&str]) -> BTreeMap<String, String> {
         let (script, told) = self.script();
         let mut command = self.guest.command("timeout");
-        command.args(["20", "busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n", "-t", "5", "-T", "1", "-s"]);
+        command.args([
+            "20", "busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n", "-t", "5", "-T", "1", "-s",
+        ]);
         command.arg(script);
         for option in ["search", "staticroutes", "mtu"] {
             command.args(["-O", option]);
@@ -118,7 +123,10 @@ impl World {
         until("dhclient's lease", || told.exists());
         drop(child);
         self.end_clients();
-        (variables(&fs::read_to_string(told).unwrap()), fs::read_to_string(path("dhclient.log")).unwrap())
+        (
+            variables(&fs::read_to_string(told).unwrap()),
+            fs::read_to_string(path("dhclient.log")).unwrap(),
+        )
     }
 
     /// What a client left in the background, in this namespace that is the test's own.
@@ -344,7 +352,10 @@ fn a_name_the_guest_has_no_search_list_for_is_found_in_the_pods() {
     let world = World::new();
     world.configured();
     let found = world.dig("+short +nosearch db");
-    assert_eq!(found.split_whitespace().collect::<Vec<_>>(), ["db.ns.svc.cluster.local.", "10.96.0.10"]);
+    assert_eq!(
+        found.split_whitespace().collect::<Vec<_>>(),
+        ["db.ns.svc.cluster.local.", "10.96.0.10"]
+    );
 }
 
 #[test]
@@ -407,8 +418,9 @@ fn no_datagram_to_the_guest_has_a_bad_checksum() {
     world.dig("+short db.ns.svc.cluster.local");
     world.dig("+short web");
     let count = || {
-        let text =
-            checked(Command::new("tcpdump").args(["-n", "-vv", "-r"]).arg(&file).stderr(Stdio::null()));
+        let text = checked(
+            Command::new("tcpdump").args(["-n", "-vv", "-r"]).arg(&file).stderr(Stdio::null()),
+        );
         (text.matches("proto UDP").count(), text)
     };
     until("six datagrams", || count().0 >= 6);

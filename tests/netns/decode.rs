@@ -50,15 +50,21 @@ impl Place {
         let error = self.unpack(packed).expect_err(word);
         assert!(matches!(error, Error::NotAnImage { .. }), "{error}");
         assert!(error.to_string().contains(word), "{word}: {error}");
-        let names: Vec<_> =
-            std::fs::read_dir(self.dir.path()).unwrap().map(|name| name.unwrap().file_name()).collect();
+        let names: Vec<_> = std::fs::read_dir(self.dir.path())
+            .unwrap()
+            .map(|name| name.unwrap().file_name())
+            .collect();
         assert_eq!(names, ["source"]);
     }
 }
 
 fn pipe(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    let mut child =
-        Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&input));
@@ -142,7 +148,10 @@ fn a_frame_that_is_not_what_it_says_is_refused() {
     packed[last] ^= 1;
     place.refuses(&packed, "checksum");
     // A window of 2 GiB is more than an image may ask for.
-    place.refuses(b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00", "above 256 MiB (pack it with a smaller one)");
+    place.refuses(
+        b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00",
+        "above 256 MiB (pack it with a smaller one)",
+    );
 }
 
 #[test]
@@ -174,8 +183,12 @@ fn archives_that_are_not_unpacked_are_named() {
     let file = folder.path().join("disk.raw");
     std::fs::write(&file, &disk).unwrap();
     let within = |program: &str, words: &[&str]| {
-        let out =
-            Command::new(program).args(words).arg("disk.raw").current_dir(folder.path()).output().unwrap();
+        let out = Command::new(program)
+            .args(words)
+            .arg("disk.raw")
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
         assert!(out.status.success(), "{program}");
         out.stdout
     };
@@ -194,7 +207,11 @@ fn archives_that_are_not_unpacked_are_named() {
         (pipe("xz", &["-c", "--format=lzma"], &disk), "lzma archive"),
         (pipe("gzip", &["-c"], &pipe("gzip", &["-c"], &disk)), "gzip archive"),
         (
-            pipe("cpio", &["--quiet", "-o", "-D", &folder.path().display().to_string()], b"disk.raw\n"),
+            pipe(
+                "cpio",
+                &["--quiet", "-o", "-D", &folder.path().display().to_string()],
+                b"disk.raw\n",
+            ),
             "cpio archive",
         ),
         (
@@ -272,7 +289,8 @@ fn an_image_that_is_refused_as_a_whole_has_no_name() {
     ] {
         for packer in [None, Some("gzip"), Some("zstd")] {
             std::fs::write(place.path("base"), b"the good one").unwrap();
-            let source = packer.map_or_else(|| source.clone(), |packer| pipe(packer, &["-c"], &source));
+            let source =
+                packer.map_or_else(|| source.clone(), |packer| pipe(packer, &["-c"], &source));
             let path = place.path("source");
             std::fs::write(&path, source).unwrap();
             let target = place.path("base");

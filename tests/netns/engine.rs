@@ -4,8 +4,8 @@ use crate::support::site::{block_on, firewall, plan, rich_plan};
 use crate::support::{Netns, collection};
 use berth::nft::dump::Filter;
 use berth::nft::{
-    Chain, Data, DataType, Element, Expr, Family, Handle, Object, ObjectKind, Rule, Ruleset, Set, Table,
-    Userdata, Verdict, set,
+    Chain, Data, DataType, Element, Expr, Family, Handle, Object, ObjectKind, Rule, Ruleset, Set,
+    Table, Userdata, Verdict, set,
 };
 use berth::sys::netlink::{Error, Firewall};
 
@@ -62,11 +62,13 @@ fn a_replacement_leaves_hooks_sets_and_counters_alone() {
     let pod = Netns::new("pod");
     let firewall = firewall(&pod);
     commit(&firewall, &compiled(COUNTING));
-    let kept = ["table inet", "chain ", "counter hits", "quota most", "set kept ", "map kept_verdicts"];
+    let kept =
+        ["table inet", "chain ", "counter hits", "quota most", "set kept ", "map kept_verdicts"];
     let before: Vec<_> = kept.iter().map(|word| lines(&pod, word)).collect();
     ping(&pod);
 
-    let changed = COUNTING.replace("22, 80 }", "22, 443 }").replace("icmp type {", "counter\nicmp type {");
+    let changed =
+        COUNTING.replace("22, 80 }", "22, 443 }").replace("icmp type {", "counter\nicmp type {");
     commit(&firewall, &compiled(&changed));
 
     let after: Vec<_> = kept.iter().map(|word| lines(&pod, word)).collect();
@@ -78,7 +80,10 @@ fn a_replacement_leaves_hooks_sets_and_counters_alone() {
     assert!(listing.contains("counter packets 6 bytes 504 comment \"two\""), "{listing}");
     assert!(listing.contains("127.0.0.0/8 counter packets 12 bytes 1008"), "{listing}");
     assert_eq!(listing.matches("used 504 bytes").count(), 2, "{listing}");
-    assert!(listing.contains("\t\tcounter packets 0 bytes 0\n"), "the rule that is new:\n{listing}");
+    assert!(
+        listing.contains("\t\tcounter packets 0 bytes 0\n"),
+        "the rule that is new:\n{listing}"
+    );
 
     // And it counts on from there.
     ping(&pod);
@@ -156,8 +161,10 @@ fn a_rule_that_changed_begins_at_zero_and_equal_rules_keep_their_own_counts() {
     commit(&firewall, &script("old", ""));
     ping(&pod);
     commit(&firewall, &script("new", "accept"));
-    let counters: Vec<_> =
-        lines(&pod, "counter").iter().map(|line| line.split(" # ").next().unwrap().to_owned()).collect();
+    let counters: Vec<_> = lines(&pod, "counter")
+        .iter()
+        .map(|line| line.split(" # ").next().unwrap().to_owned())
+        .collect();
     let wanted = [
         "icmp type echo-request counter packets 0 bytes 0 comment \"new\"",
         "counter packets 6 bytes 504",
@@ -181,8 +188,14 @@ fn a_healed_table_keeps_what_its_own_rules_counted() {
         pod.nft(spoil);
         commit(&firewall, &ours);
         let listing = pod.nft("list ruleset");
-        assert!(listing.contains("counter packets 6 bytes 504 comment \"two\""), "{spoil}:\n{listing}");
-        assert!(listing.contains("127.0.0.0/8 counter packets 12 bytes 1008"), "{spoil}:\n{listing}");
+        assert!(
+            listing.contains("counter packets 6 bytes 504 comment \"two\""),
+            "{spoil}:\n{listing}"
+        );
+        assert!(
+            listing.contains("127.0.0.0/8 counter packets 12 bytes 1008"),
+            "{spoil}:\n{listing}"
+        );
         assert!(!listing.contains("\t\tdrop\n") && !listing.contains(" 9,"), "{spoil}:\n{listing}");
     }
 }
@@ -240,8 +253,9 @@ fn what_nft_loads_is_the_same_when_we_commit_it() {
         let found = block_on(firewall.dump(Filter::default())).unwrap().1;
         let (wanted, found) = (wanted.canonical(), found.canonical());
         for (wanted, found) in wanted.tables.iter().zip(&found.tables) {
-            let rules =
-                |table: &Table| table.chains.iter().flat_map(|chain| chain.rules.clone()).collect::<Vec<_>>();
+            let rules = |table: &Table| {
+                table.chains.iter().flat_map(|chain| chain.rules.clone()).collect::<Vec<_>>()
+            };
             for (wanted_rule, found_rule) in rules(wanted).iter().zip(&rules(found)) {
                 assert_eq!(wanted_rule, found_rule, "{}", wanted.rule_text(wanted_rule));
             }
@@ -293,7 +307,11 @@ fn a_large_ruleset_is_found_whole() {
     let firewall = firewall(&pod);
     for _ in 0..3 {
         let found = block_on(firewall.dump(Filter::default())).unwrap().1;
-        assert!(found.to_string() == pod.nft("list ruleset"), "{} and nft differ", found.tables.len());
+        assert!(
+            found.to_string() == pod.nft("list ruleset"),
+            "{} and nft differ",
+            found.tables.len()
+        );
         let found = block_on(firewall.dump(Filter::table(Family::IP, "t"))).unwrap().1;
         assert_eq!(found.to_string(), pod.nft("list table ip t"));
     }
@@ -324,7 +342,10 @@ fn our_own_table_is_replaced_in_place() {
     let before = (lines(&pod, "table "), lines(&pod, "chain "));
     commit(&firewall, &rich_plan());
     assert_eq!((lines(&pod, "table "), lines(&pod, "chain ")), before);
-    assert_eq!(block_on(firewall.dump(Filter::default())).unwrap().1.canonical(), rich_plan().canonical());
+    assert_eq!(
+        block_on(firewall.dump(Filter::default())).unwrap().1.canonical(),
+        rich_plan().canonical()
+    );
 }
 
 fn table(chains: Vec<Chain>, sets: Vec<Set>, objects: Vec<Object>) -> Ruleset {
@@ -356,7 +377,13 @@ fn chain(rules: Vec<Rule>) -> Chain {
 }
 
 fn ports(name: &str, elements: Vec<Element>) -> Set {
-    Set { name: name.to_owned(), key_type: set::INET_SERVICE, key_len: 2, elements, ..Set::default() }
+    Set {
+        name: name.to_owned(),
+        key_type: set::INET_SERVICE,
+        key_len: 2,
+        elements,
+        ..Set::default()
+    }
 }
 
 /// What a commit of `bad` is refused with: the words, and the kernel's number. Nothing may be left behind.
@@ -379,7 +406,10 @@ fn an_element_that_jumps_nowhere_is_named() {
     let mut map = ports("verdicts", elements);
     (map.flags, map.data) = (set::MAP, Some(DataType::Verdict));
     let (text, number) = refused(table(Vec::new(), vec![map.clone()], Vec::new()));
-    assert_eq!(text, "the kernel refuses element 80 : jump nowhere of map verdicts of table inet t");
+    assert_eq!(
+        text,
+        "the kernel refuses element 80 : jump nowhere of map verdicts of table inet t"
+    );
     assert_eq!(number, Some(libc::ENOENT));
 
     map.flags |= set::ANONYMOUS | set::CONSTANT;
@@ -392,7 +422,9 @@ fn an_element_that_jumps_nowhere_is_named() {
     let chains = vec![chain(vec![Rule::new(exprs, "by port")])];
     let (text, _) = refused(table(chains, vec![map], Vec::new()));
     assert!(
-        text.starts_with("the kernel refuses element 80 : jump nowhere of the map of rule `tcp dport vmap {"),
+        text.starts_with(
+            "the kernel refuses element 80 : jump nowhere of the map of rule `tcp dport vmap {"
+        ),
         "{text}"
     );
     assert!(text.ends_with("comment \"by port\"` in chain inet t c"), "{text}");
@@ -413,7 +445,8 @@ fn a_key_of_another_length_than_the_sets_is_named() {
     let bad = ports("ports", vec![element(&[0, 22]), element(&[0, 0, 0, 80])]);
     let (text, number) = refused(table(Vec::new(), vec![bad], Vec::new()));
     assert!(
-        text.starts_with("the kernel refuses element ") && text.ends_with(" of set ports of table inet t"),
+        text.starts_with("the kernel refuses element ")
+            && text.ends_with(" of set ports of table inet t"),
         "{text}"
     );
     assert_eq!(number, Some(libc::EINVAL));
@@ -432,7 +465,10 @@ fn a_comment_too_long_for_the_kernel_is_named() {
 
     let bad = Set { userdata: long, ..ports("ports", Vec::new()) };
     let (text, _) = refused(table(Vec::new(), vec![bad], Vec::new()));
-    assert!(text.starts_with("the kernel refuses set ports of table inet t: at its comment"), "{text}");
+    assert!(
+        text.starts_with("the kernel refuses set ports of table inet t: at its comment"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -35,7 +35,8 @@ type Instructions = (Vec<Vec<Expr>>, Vec<Vec<berth::nft::Element>>);
 fn instructions(firewall: &Firewall) -> Vec<Instructions> {
     let (_, ruleset) = block_on(firewall.dump(berth::nft::dump::Filter::default())).unwrap();
     let of_table = |table: &Table| {
-        let rules = table.chains.iter().flat_map(|chain| &chain.rules).map(|rule| rule.exprs.clone());
+        let rules =
+            table.chains.iter().flat_map(|chain| &chain.rules).map(|rule| rule.exprs.clone());
         let sets = table.sets.iter().map(|set| set.elements.clone());
         (rules.collect(), sets.collect())
     };
@@ -70,7 +71,11 @@ impl Bench {
                     some.lines().filter(|line| !other.lines().any(|o| o == *line)).collect();
                 lines.join("\n")
             };
-            return Err(format!("ours:\n{}\nnft's:\n{}", only(&ours, &theirs), only(&theirs, &ours)));
+            return Err(format!(
+                "ours:\n{}\nnft's:\n{}",
+                only(&ours, &theirs),
+                only(&theirs, &ours)
+            ));
         }
         let (ours, theirs) = (instructions(&self.firewall), instructions(&self.other));
         if ours != theirs {
@@ -78,7 +83,8 @@ impl Bench {
         }
         let again = block_on(self.firewall.commit(wanted.clone())).unwrap();
         if again != first {
-            let (_, found) = block_on(self.firewall.dump(berth::nft::dump::Filter::default())).unwrap();
+            let (_, found) =
+                block_on(self.firewall.dump(berth::nft::dump::Filter::default())).unwrap();
             return Err(format!(
                 "a second commit is not a no-op\nwanted {:#?}\nfound {:#?}",
                 wanted.canonical(),
@@ -167,8 +173,14 @@ fn rules() -> Vec<(&'static str, Value, Value)> {
     both(json!([test(&tcp_dport, "==", json!({ "range": [1000, 2000] })), accept]));
     both(json!([test(&tcp_dport, "!=", json!({ "range": [1000, 2000] })), accept]));
     both(json!([test(&ip_saddr, "==", json!("10.1.2.3")), accept]));
-    both(json!([test(&ip_saddr, "==", json!({ "prefix": { "addr": "10.1.2.0", "len": 24 } })), accept]));
-    both(json!([test(&ip_saddr, "!=", json!({ "prefix": { "addr": "172.16.0.0", "len": 12 } })), accept]));
+    both(json!([
+        test(&ip_saddr, "==", json!({ "prefix": { "addr": "10.1.2.0", "len": 24 } })),
+        accept
+    ]));
+    both(json!([
+        test(&ip_saddr, "!=", json!({ "prefix": { "addr": "172.16.0.0", "len": 12 } })),
+        accept
+    ]));
     both(json!([test(&ip_saddr, "==", json!({ "range": ["10.0.0.5", "10.0.0.9"] })), accept]));
     both(json!([
         test(&payload("udp", "sport"), "==", json!(53)),
@@ -179,7 +191,9 @@ fn rules() -> Vec<(&'static str, Value, Value)> {
     both(json!([test(&payload("ip", "ttl"), "<", json!(5)), { "drop": null }]));
     both(json!([test(&payload("ip", "dscp"), "==", json!("af21")), accept]));
     both(json!([test(&payload("ip", "length"), ">", json!(1400)), accept]));
-    both(json!([test(&payload("icmp", "type"), "==", json!("echo-request")), { "counter": null }, accept]));
+    both(
+        json!([test(&payload("icmp", "type"), "==", json!("echo-request")), { "counter": null }, accept]),
+    );
     both(json!([test(&payload("th", "dport"), "==", json!(53)), accept]));
     both(json!([test(&payload("ip", "frag-off"), "!=", json!(0)), accept]));
     // Flags.
@@ -191,7 +205,11 @@ fn rules() -> Vec<(&'static str, Value, Value)> {
     both(json!([test(&payload("tcp", "flags"), "in", json!("syn")), accept]));
     both(json!([test(&payload("tcp", "flags"), "==", json!("syn")), accept]));
     both(json!([
-        test(&json!({ "&": [payload("tcp", "flags"), { "|": ["syn", "ack"] }] }), "==", json!("syn")),
+        test(
+            &json!({ "&": [payload("tcp", "flags"), { "|": ["syn", "ack"] }] }),
+            "==",
+            json!("syn")
+        ),
         accept
     ]));
     // Meta and ct.
@@ -207,7 +225,11 @@ fn rules() -> Vec<(&'static str, Value, Value)> {
         test(&payload("th", "dport"), "==", json!(53)),
         accept
     ]));
-    both(json!([test(&meta("l4proto"), "==", json!("tcp")), test(&tcp_dport, "==", json!(80)), accept]));
+    both(json!([
+        test(&meta("l4proto"), "==", json!("tcp")),
+        test(&tcp_dport, "==", json!(80)),
+        accept
+    ]));
     both(json!([test(&meta("pkttype"), "==", json!("broadcast")), { "drop": null }]));
     both(json!([test(&meta("skuid"), "==", json!(1000)), accept]));
     both(json!([test(&ct("mark"), "==", json!(7)), accept]));
@@ -226,7 +248,10 @@ fn rules() -> Vec<(&'static str, Value, Value)> {
     );
     // Sets and maps.
     both(json!([test(&tcp_dport, "==", json!({ "set": [22, 80, 443] })), accept]));
-    both(json!([test(&tcp_dport, "!=", json!({ "set": [22, { "range": [100, 200] }, 65535] })), accept]));
+    both(json!([
+        test(&tcp_dport, "!=", json!({ "set": [22, { "range": [100, 200] }, 65535] })),
+        accept
+    ]));
     both(json!([
         test(&tcp_dport, "==", json!({ "set": [{ "range": [10, 20] }, { "range": [21, 30] }, 5] })),
         accept
@@ -272,12 +297,16 @@ fn rules() -> Vec<(&'static str, Value, Value)> {
     both(json!([{ "jump": { "target": "other" } }]));
     both(json!([{ "goto": { "target": "other" } }]));
     both(json!([{ "log": null }]));
-    both(json!([{ "log": { "prefix": "in: ", "level": "info", "flags": ["tcp options", "ip options"] } }]));
+    both(
+        json!([{ "log": { "prefix": "in: ", "level": "info", "flags": ["tcp options", "ip options"] } }]),
+    );
     both(
         json!([{ "log": { "prefix": "x", "group": 2, "snaplen": 100, "queue-threshold": 3 } }, { "drop": null }]),
     );
     both(json!([{ "limit": { "rate": 10, "per": "second" } }, accept]));
-    both(json!([{ "limit": { "rate": 10, "per": "minute", "burst": 20, "inv": true } }, { "drop": null }]));
+    both(
+        json!([{ "limit": { "rate": 10, "per": "minute", "burst": 20, "inv": true } }, { "drop": null }]),
+    );
     both(
         json!([{ "limit": { "rate": 2, "rate_unit": "mbytes", "per": "second", "burst": 5, "burst_unit": "kbytes" } }, accept]),
     );
@@ -328,8 +357,16 @@ fn rules() -> Vec<(&'static str, Value, Value)> {
                 accept
             ]),
         ));
-        all.push((family, filter(), json!([{ "reject": { "type": "icmpv6", "expr": "admin-prohibited" } }])));
-        all.push((family, filter(), json!([test(&payload("ip6", "nexthdr"), "==", json!("udp")), accept])));
+        all.push((
+            family,
+            filter(),
+            json!([{ "reject": { "type": "icmpv6", "expr": "admin-prohibited" } }]),
+        ));
+        all.push((
+            family,
+            filter(),
+            json!([test(&payload("ip6", "nexthdr"), "==", json!("udp")), accept]),
+        ));
         all.push((
             family,
             filter(),
@@ -348,7 +385,11 @@ fn rules() -> Vec<(&'static str, Value, Value)> {
     all.push((
         "inet",
         filter(),
-        json!([test(&meta("nfproto"), "==", json!("ipv6")), test(&ip6, "==", json!("fd00::1")), accept]),
+        json!([
+            test(&meta("nfproto"), "==", json!("ipv6")),
+            test(&ip6, "==", json!("fd00::1")),
+            accept
+        ]),
     ));
     all.push((
         "bridge",
@@ -358,9 +399,17 @@ fn rules() -> Vec<(&'static str, Value, Value)> {
     all.push((
         "bridge",
         filter(),
-        json!([test(&ip_saddr, "==", json!("10.0.0.1")), test(&tcp_dport, "==", json!(22)), accept]),
+        json!([
+            test(&ip_saddr, "==", json!("10.0.0.1")),
+            test(&tcp_dport, "==", json!(22)),
+            accept
+        ]),
     ));
-    all.push(("bridge", filter(), json!([test(&payload("ether", "type"), "==", json!("arp")), accept])));
+    all.push((
+        "bridge",
+        filter(),
+        json!([test(&payload("ether", "type"), "==", json!("arp")), accept]),
+    ));
     all.push((
         "inet",
         filter(),
@@ -556,20 +605,28 @@ fn the_plan_has_the_rules_of_the_file_or_says_what_is_wrong_with_it() {
     let plan = |text: &str| {
         std::fs::write(&file, text).unwrap();
         let mut berth = pod.command(env!("CARGO_BIN_EXE_berth"));
-        berth.args(["plan", "--qemu", "/bin/true", "--image-target", "x.img", "--image-dir"]).arg(dir.path());
+        berth
+            .args(["plan", "--qemu", "/bin/true", "--image-target", "x.img", "--image-dir"])
+            .arg(dir.path());
         berth.env("BERTH_EXTRA_RULES", &file).env("BERTH_STATE_DIR", dir.path()).output().unwrap()
     };
     let good = plan(
-        &rule("ip", &filter(), &json!([test(&payload("tcp", "dport"), "==", json!(22)), { "drop": null }]))
-            .to_string(),
+        &rule(
+            "ip",
+            &filter(),
+            &json!([test(&payload("tcp", "dport"), "==", json!(22)), { "drop": null }]),
+        )
+        .to_string(),
     );
     let text = String::from_utf8_lossy(&good.stdout);
     assert!(good.status.success(), "{good:?}");
     assert!(text.contains("table inet berth {") && text.contains("table ip t {"), "{text}");
     assert!(text.contains("\t\ttcp dport 22 drop\n"), "{text}");
 
-    let bad =
-        plan(&rule("ip", &filter(), &json!([{ "counter": null }, { "queue": { "num": 1 } }])).to_string());
+    let bad = plan(
+        &rule("ip", &filter(), &json!([{ "counter": null }, { "queue": { "num": 1 } }]))
+            .to_string(),
+    );
     let said = String::from_utf8_lossy(&bad.stderr);
     assert_eq!(bad.status.code(), Some(12), "{bad:?}");
     assert!(
@@ -581,7 +638,8 @@ fn the_plan_has_the_rules_of_the_file_or_says_what_is_wrong_with_it() {
 
     std::fs::remove_file(&file).unwrap();
     let mut berth = pod.command(env!("CARGO_BIN_EXE_berth"));
-    let none = berth.args(["plan", "--qemu", "/bin/true", "--extra-rules", "/nowhere"]).output().unwrap();
+    let none =
+        berth.args(["plan", "--qemu", "/bin/true", "--extra-rules", "/nowhere"]).output().unwrap();
     assert_eq!(none.status.code(), Some(11), "{none:?}");
     assert!(String::from_utf8_lossy(&none.stderr).contains("reading /nowhere"), "{none:?}");
 }
@@ -655,7 +713,8 @@ fn alone(table: &Table, chain: &Chain, rule: &Rule) -> Table {
 /// The rule, and the elements of the sets that it brings along, without what only nft reads of them.
 fn meant(ruleset: &Ruleset) -> Vec<(Vec<Expr>, Vec<Vec<berth::nft::Element>>)> {
     let of_table = |table: &Table| {
-        let rules = table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| rule.exprs.clone());
+        let rules =
+            table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| rule.exprs.clone());
         let own = table.sets.iter().filter(|set| set.is_anonymous());
         (rules.collect(), own.map(|set| set.elements.clone()).collect())
     };
@@ -757,7 +816,8 @@ fn what_is_listed_as_json_compiles_to_the_same_rule_or_is_refused_by_policy() {
     }
     let known = |why: &String| POLICY.iter().any(|policy| why.contains(policy));
     let unknown = refused.iter().filter(|(why, _)| !known(why));
-    let unknown: Vec<String> = unknown.map(|(why, rules)| format!("{why}: {}", rules.join("; "))).collect();
+    let unknown: Vec<String> =
+        unknown.map(|(why, rules)| format!("{why}: {}", rules.join("; "))).collect();
     let idle: Vec<_> =
         POLICY.iter().filter(|policy| !refused.keys().any(|why| why.contains(**policy))).collect();
     let left: usize = refused.values().map(Vec::len).sum();
@@ -781,7 +841,9 @@ fn rules_made_up_at_random_are_listed_and_compiled_to_themselves() {
                     match relisted(alone(table, chain, rule)) {
                         Relisted::Same => *same += 1,
                         Relisted::SameListing => *like += 1,
-                        Relisted::Refused(why) if policy.iter().any(|policy| why.contains(policy)) => {
+                        Relisted::Refused(why)
+                            if policy.iter().any(|policy| why.contains(policy)) =>
+                        {
                             *refused += 1;
                         }
                         Relisted::Refused(how) | Relisted::Other(how) => {

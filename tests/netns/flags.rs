@@ -92,7 +92,9 @@ fn berth(netns: &Netns, words: &str) -> String {
 fn same(wanted: &str, found: &str, what: &str) {
     let ingress = r#""hook": "ingress", "prio": 10,"#;
     let wanted = &wanted.replace(ingress, &format!(r#"{ingress} "dev": "lo","#));
-    let lines = |text: &str| text.replace("}, {\"", "},\n{\"").lines().map(str::to_owned).collect::<Vec<_>>();
+    let lines = |text: &str| {
+        text.replace("}, {\"", "},\n{\"").lines().map(str::to_owned).collect::<Vec<_>>()
+    };
     for (wanted, found) in lines(wanted).into_iter().zip(lines(found)) {
         assert_eq!(found, wanted, "{what}");
     }
@@ -116,12 +118,19 @@ fn each_flag_changes_what_it_changes_in_nft() {
         ("-n -S", [true, true]),
         ("-n -u -t", [true, true]),
         ("-a -y -p -T -S -u -t", [true, true]),
-        ("--terse --numeric-priority --numeric-protocol --numeric-time --service --guid", [true, true]),
+        (
+            "--terse --numeric-priority --numeric-protocol --numeric-time --service --guid",
+            [true, true],
+        ),
     ] {
         for (json, (plain, changes)) in ["", "-j"].into_iter().zip(plain.iter().zip(changes)) {
             let nft = netns.nft(&format!("{flags} {json} list ruleset"));
             same(&nft, &berth(&netns, &format!("{flags} {json}")), &format!("{flags} {json}"));
-            assert_eq!(nft != *plain, changes, "{flags} {json}: the rules of this test do not show it");
+            assert_eq!(
+                nft != *plain,
+                changes,
+                "{flags} {json}: the rules of this test do not show it"
+            );
         }
     }
 }
@@ -160,9 +169,15 @@ fn heads_of_tables_and_meters_are_as_nft_has_them() {
         table inet t {\n flags dormant\n comment \"both\"\n chain a {\n type filter hook input priority 0\n \
         tcp dport 22 meter m size 10 { ip saddr limit rate 5/second } drop\n }\n}\n";
     let netns = with_rules(rules);
-    for what in
-        ["ruleset", "table ip bare", "table inet t", "chain inet t a", "meters", "meter inet t m", "sets"]
-    {
+    for what in [
+        "ruleset",
+        "table ip bare",
+        "table inet t",
+        "chain inet t a",
+        "meters",
+        "meter inet t m",
+        "sets",
+    ] {
         for flags in ["", "-a", "-t", "-s"] {
             let nft = netns.nft(&format!("{flags} list {what}"));
             same(&nft, &berth(&netns, &format!("{flags} {what}")), &format!("{flags} list {what}"));
@@ -201,17 +216,22 @@ fn what_makes_no_sense_is_refused_by_name() {
 #[test]
 fn hooks_are_told_or_why_they_are_not() {
     let netns = loaded();
-    for words in
-        ["hooks", "hooks ip", "hooks ip device lo", "hooks netdev device lo", "hooks inet", "hooks arp"]
-    {
+    for words in [
+        "hooks",
+        "hooks ip",
+        "hooks ip device lo",
+        "hooks netdev device lo",
+        "hooks inet",
+        "hooks arp",
+    ] {
         let output = run(&netns, words);
-        let (said, told) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        let (said, told) =
+            (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
         if output.status.success() {
             let known = words.contains("arp") || told.contains("[nf_tables]");
             assert!(known && said.is_empty(), "{words}: {told}{said}");
         } else {
-            let wanted =
-                "this kernel has no nfnetlink_hook (CONFIG_NETFILTER_NETLINK_HOOK), which `list hooks` needs";
+            let wanted = "this kernel has no nfnetlink_hook (CONFIG_NETFILTER_NETLINK_HOOK), which `list hooks` needs";
             assert!(output.status.code() == Some(17) && said.contains(wanted), "{words}: {said}");
             assert_eq!((said.lines().count(), told.as_ref()), (1, ""), "{words}: {said}");
         }
@@ -233,7 +253,8 @@ fn elements_that_are_not_shown_are_not_read() {
             let some = sets().filter(move |set| set.is_anonymous() == anonymous);
             some.map(|set| set.elements.len()).sum::<usize>()
         };
-        let rules: usize = tables().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
+        let rules: usize =
+            tables().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
         (rules, elements(false), elements(true))
     };
     let only = |rules, elements| Filter { rules, elements, ..Filter::default() };
@@ -247,7 +268,8 @@ fn elements_that_are_not_shown_are_not_read() {
         ..Filter::table(Family::INET, "t")
     };
     assert_eq!(counts(chain), (1, 0, 2));
-    let one = Filter { rules: Rules::None, elements: Elements::Of("ports".into()), ..Filter::default() };
+    let one =
+        Filter { rules: Rules::None, elements: Elements::Of("ports".into()), ..Filter::default() };
     assert_eq!(counts(one), (0, 3, 0));
     assert_eq!(counts(only(Rules::None, Elements::Maps)), (0, 2, 0));
 }
@@ -287,6 +309,14 @@ fn peak_kib(netns: &Netns, words: &str) -> u64 {
         subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)\n\
         print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
     let mut command = Command::new("python3");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_berth"), "nft", "list", "--netns", &netns.path()]);
+    command.args([
+        "-c",
+        script,
+        env!("CARGO_BIN_EXE_berth"),
+        "nft",
+        "list",
+        "--netns",
+        &netns.path(),
+    ]);
     support::checked(command.args(words.split_whitespace())).trim().parse().unwrap()
 }

@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::support::frames::{
-    ACK, ARP, BROADCAST, IPV4, IPV6, LLDP, Mac, RST, STP, SYN, arp, ethernet, first_fragment, igmp, ping,
-    router_advertisement, tcp, udp, unreachable, unreachable_about,
+    ACK, ARP, BROADCAST, IPV4, IPV6, LLDP, Mac, RST, STP, SYN, arp, ethernet, first_fragment, igmp,
+    ping, router_advertisement, tcp, udp, unreachable, unreachable_about,
 };
 use crate::support::site::{block_on, firewall};
 use crate::support::{self, Netns, PATIENCE, sample, veth};
@@ -57,7 +57,9 @@ impl Pod {
         rustix::io::ioctl_fionbio(&tap, true).unwrap();
         let pod = Self { netns, peer, tap, bridge };
         // A port forwards when the link has been seen to be there.
-        pod.until("the bridge has a carrier", || pod.netns.ip("-o link show br0").contains("state UP"));
+        pod.until("the bridge has a carrier", || {
+            pod.netns.ip("-o link show br0").contains("state UP")
+        });
         pod
     }
 
@@ -92,10 +94,17 @@ impl Pod {
     /// The gateway has answered an honest ping: what was sent before has been dealt with.
     fn settle(&self) {
         self.send(&ethernet(BROADCAST, MAC, ARP, &arp(MAC, GUEST, GATEWAY)));
-        assert!(self.hears(|frame| frame[12..14] == ARP.to_be_bytes() && frame[28..32] == GATEWAY.octets()));
+        assert!(
+            self.hears(
+                |frame| frame[12..14] == ARP.to_be_bytes() && frame[28..32] == GATEWAY.octets()
+            )
+        );
         self.send_ip(&ping(GUEST, GATEWAY, 64));
         let echoed = |frame: &[u8]| {
-            frame[..6] == MAC && frame[12..14] == IPV4.to_be_bytes() && frame[23] == 1 && frame[34] == 0
+            frame[..6] == MAC
+                && frame[12..14] == IPV4.to_be_bytes()
+                && frame[23] == 1
+                && frame[34] == 0
         };
         assert!(self.hears(echoed), "no answer to an honest ping");
     }
@@ -108,7 +117,8 @@ impl Pod {
     /// Without one of our rules.
     fn without(&self, comment: &str) {
         let listing = self.netns.nft("-a list chain inet berth postrouting");
-        let rule = listing.lines().find(|line| line.contains(&format!("comment \"{comment}"))).unwrap();
+        let rule =
+            listing.lines().find(|line| line.contains(&format!("comment \"{comment}"))).unwrap();
         let handle = rule.rsplit(' ').next().unwrap();
         self.netns.nft(&format!("delete rule inet berth postrouting handle {handle}"));
     }
@@ -120,10 +130,18 @@ impl Pod {
     /// Packets of the rules with this comment.
     fn dropped(&self, comment: &str) -> u64 {
         let listing = self.netns.nft("list ruleset");
-        let of_it = listing.lines().filter(|line| line.contains(&format!("drop comment \"{comment}")));
+        let of_it =
+            listing.lines().filter(|line| line.contains(&format!("drop comment \"{comment}")));
         of_it
             .map(|line| {
-                line.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap()
+                line.split("packets ")
+                    .nth(1)
+                    .unwrap()
+                    .split(' ')
+                    .next()
+                    .unwrap()
+                    .parse::<u64>()
+                    .unwrap()
             })
             .sum()
     }
@@ -202,7 +220,12 @@ fn source_addresses_at_random_are_no_entries_of_the_bridge() {
     for from in [pod.bridge, [2, 0xba, 0xd1, 0, 0, 1]] {
         // Tagged once and twice (802.1Q, 802.1ad), STP, IGMP: what else a bridge could remember.
         pod.send(&ethernet(pod.bridge, from, 0x8100, &[&[0, 7, 8, 0][..], &[0; 46]].concat()));
-        pod.send(&ethernet(BROADCAST, from, 0x88a8, &[&[0, 7, 0x81, 0, 0, 8, 8, 0][..], &[0; 46]].concat()));
+        pod.send(&ethernet(
+            BROADCAST,
+            from,
+            0x88a8,
+            &[&[0, 7, 0x81, 0, 0, 8, 8, 0][..], &[0; 46]].concat(),
+        ));
         pod.send(&ethernet(STP, from, 38, &[&[0x42, 0x42, 3][..], &[0; 35]].concat()));
         for group in 1..50 {
             let report = igmp(GUEST, Ipv4Addr::new(239, 1, 1, group));
@@ -233,9 +256,11 @@ fn false_senders_of_arp_are_no_neighbours() {
     let attack = || {
         for number in 0..100 {
             for to in [BROADCAST, LLDP, pod.bridge] {
-                for (sender, target) in
-                    [(Ipv4Addr::new(11, 0, number, 9), GATEWAY), (PEER, GATEWAY), (GATEWAY, GATEWAY)]
-                {
+                for (sender, target) in [
+                    (Ipv4Addr::new(11, 0, number, 9), GATEWAY),
+                    (PEER, GATEWAY),
+                    (GATEWAY, GATEWAY),
+                ] {
                     pod.send(&ethernet(to, MAC, ARP, &arp(MAC, sender, target)));
                 }
             }
@@ -243,12 +268,19 @@ fn false_senders_of_arp_are_no_neighbours() {
     };
     attack();
     pod.settle();
-    assert_eq!((pod.neighbours("br0"), pod.neighbours("tap0")), (1, 0), "{}", pod.netns.ip("neigh show"));
+    assert_eq!(
+        (pod.neighbours("br0"), pod.neighbours("tap0")),
+        (1, 0),
+        "{}",
+        pod.netns.ip("neigh show")
+    );
     assert_eq!(pod.dropped("from the guest, but not with its address"), 600);
     assert_eq!(pod.dropped("from the guest, past the bridge"), 300);
     // Who looks for conflicts has no address yet, and hears that the gateway's is taken (RFC 5227 §2.1.1).
     pod.send(&ethernet(BROADCAST, MAC, ARP, &arp(MAC, Ipv4Addr::UNSPECIFIED, GATEWAY)));
-    assert!(pod.hears(|frame| frame[12..14] == ARP.to_be_bytes() && frame[28..32] == GATEWAY.octets()));
+    assert!(
+        pod.hears(|frame| frame[12..14] == ARP.to_be_bytes() && frame[28..32] == GATEWAY.octets())
+    );
     // Another machine behind the same tap, as after a change of its address.
     let other = [0x52, 0x54, 0, 0xba, 0xd0, 2];
     pod.send(&ethernet(BROADCAST, other, ARP, &arp(other, GUEST, GATEWAY)));
@@ -257,7 +289,9 @@ fn false_senders_of_arp_are_no_neighbours() {
     });
     pod.undefended();
     attack();
-    pod.until("they are neighbours", || pod.neighbours("br0") >= 100 && pod.neighbours("tap0") >= 100);
+    pod.until("they are neighbours", || {
+        pod.neighbours("br0") >= 100 && pod.neighbours("tap0") >= 100
+    });
 }
 
 #[test]
@@ -328,7 +362,8 @@ fn what_connection_tracking_calls_invalid_is_not_forwarded() {
     assert_eq!(pod.dropped("from the guest, of no connection"), 4);
     pod.undefended();
     // As the NAT alone would do: conntrack is there, the filter is not.
-    pod.netns.nft("add table ip t { chain c { type nat hook postrouting priority 100; masquerade; }; }");
+    pod.netns
+        .nft("add table ip t { chain c { type nat hook postrouting priority 100; masquerade; }; }");
     attack();
     pod.until("they leave untranslated", || pod.at_peer() >= 3);
 }
@@ -346,13 +381,15 @@ fn what_is_sent_to_the_guests_network_from_outside_arrives_nowhere() {
             from.send_to(b"x", (to, 15020)).unwrap();
         }
     };
-    let to_guest = |frame: &[u8]| frame[12..14] == IPV4.to_be_bytes() && frame[26..30] == PEER.octets();
+    let to_guest =
+        |frame: &[u8]| frame[12..14] == IPV4.to_be_bytes() && frame[26..30] == PEER.octets();
     let heard = || listener.recv(&mut [0; 8]).is_ok();
     attack();
     pod.until("both are dropped", || pod.dropped("from others to the guest's network") == 2);
     assert!(!heard());
     // The pod itself asks its gateway, as ever.
-    pod.netns.within(|| UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", (GATEWAY, 15020)).unwrap());
+    pod.netns
+        .within(|| UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", (GATEWAY, 15020)).unwrap());
     pod.until("the pod is heard", heard);
     pod.undefended();
     attack();
@@ -381,7 +418,8 @@ fn errors_about_connections_of_others_reach_neither_the_pod_nor_the_world() {
         pod.send_ip(&unreachable_about(GUEST, POD, &question));
         pod.send_ip(&unreachable_about(GUEST, PEER, &udp((PEER, 53), (POD, 40000))));
     };
-    let refused = || client.recv(&mut [0; 8]).unwrap_err().kind() == std::io::ErrorKind::ConnectionRefused;
+    let refused =
+        || client.recv(&mut [0; 8]).unwrap_err().kind() == std::io::ErrorKind::ConnectionRefused;
     attack();
     pod.settle();
     assert!(!refused());
@@ -402,7 +440,8 @@ fn errors_about_connections_of_others_reach_neither_the_pod_nor_the_world() {
 fn the_guest_cannot_take_over_a_port_that_stays_with_the_pod() {
     let reserved = [15020, 15022];
     let pod = Pod::with(|config| {
-        config.network.reserved = reserved.map(|port| format!("{port}/udp").parse().unwrap()).to_vec();
+        config.network.reserved =
+            reserved.map(|port| format!("{port}/udp").parse().unwrap()).to_vec();
     });
     pod.settle();
     let listeners = reserved.map(|port| {
@@ -432,7 +471,9 @@ fn the_guest_cannot_take_over_a_port_that_stays_with_the_pod() {
     pod.without("guest elsewhere from UDP ports that stay");
     // Another one, since the kernel remembers how it mapped the first.
     assert_eq!(attack(1, 40003).port(), reserved[1]);
-    assert!(pod.hears(|frame| frame[12..14] == IPV4.to_be_bytes() && frame[26..30] == PEER.octets()));
+    assert!(
+        pod.hears(|frame| frame[12..14] == IPV4.to_be_bytes() && frame[26..30] == PEER.octets())
+    );
     assert!(!heard(1));
 }
 

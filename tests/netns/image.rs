@@ -12,8 +12,8 @@ use crate::support::{PATIENCE, checked, find, run, until};
 use berth::config::{Checksum, Proxies, Url};
 use berth::sys::beneath::ALL_TRUSTED;
 use berth::sys::image::{
-    Access, Error, Format, Origin, Request, Timing, ensure_overlay, fetch, inspect, lock, wait_released,
-    write_atomically,
+    Access, Error, Format, Origin, Request, Timing, ensure_overlay, fetch, inspect, lock,
+    wait_released, write_atomically,
 };
 use sha2::{Digest, Sha256, Sha512};
 
@@ -44,14 +44,17 @@ struct Server {
 impl Server {
     fn new(body: &[u8], acts: &[Act]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = Url::parse(&format!("http://{}/image.qcow2", listener.local_addr().unwrap())).unwrap();
+        let url =
+            Url::parse(&format!("http://{}/image.qcow2", listener.local_addr().unwrap())).unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let etag = Arc::new(Mutex::new(Some("\"one\"".to_owned())));
-        let (acts, body, requests, tag) = (acts.to_vec(), body.to_vec(), seen.clone(), etag.clone());
+        let (acts, body, requests, tag) =
+            (acts.to_vec(), body.to_vec(), seen.clone(), etag.clone());
         // Ends with the test process; each test has a process of its own.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (acts, body, requests, tag) = (acts.clone(), body.clone(), requests.clone(), tag.clone());
+                let (acts, body, requests, tag) =
+                    (acts.clone(), body.clone(), requests.clone(), tag.clone());
                 std::thread::spawn(move || {
                     let _ = answer(stream.unwrap(), &acts, &body, &requests, &tag);
                 });
@@ -94,10 +97,11 @@ fn answer(
         let act = acts.get(number).or(acts.last()).unwrap().clone();
         let tag = etag.lock().unwrap().clone();
         let validator = tag.as_ref().map(|tag| format!("etag: {tag}\r\n")).unwrap_or_default();
-        let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let header =
+            |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let same = header("if-range:").is_none_or(|wanted| Some(wanted) == tag.as_deref());
-        let start =
-            header("range: bytes=").and_then(|range| range.trim_end_matches('-').parse::<usize>().ok());
+        let start = header("range: bytes=")
+            .and_then(|range| range.trim_end_matches('-').parse::<usize>().ok());
         let from = match (&act, start) {
             (Act::Whole | Act::CutAfter(_) | Act::StallAfter(_), Some(start)) if same => start,
             _ => 0,
@@ -109,7 +113,10 @@ fn answer(
                 continue;
             }
             Act::Redirect(to) => {
-                write!(stream, "HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n")?;
+                write!(
+                    stream,
+                    "HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n"
+                )?;
                 continue;
             }
             Act::Chunked => {
@@ -129,7 +136,11 @@ fn answer(
                 body.len() - 1,
                 body.len()
             )?,
-            _ => write!(stream, "HTTP/1.1 200 OK\r\n{validator}content-length: {}\r\n\r\n", part.len())?,
+            _ => write!(
+                stream,
+                "HTTP/1.1 200 OK\r\n{validator}content-length: {}\r\n\r\n",
+                part.len()
+            )?,
         }
         match act {
             Act::CutAfter(octets) => {
@@ -226,8 +237,12 @@ fn qcow2() -> Vec<u8> {
 }
 
 fn packed(program: &str, body: &[u8]) -> Vec<u8> {
-    let mut child =
-        Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(program)
+        .arg("-c")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let body = body.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&body));
@@ -276,7 +291,10 @@ fn a_connection_that_breaks_is_taken_up_where_it_broke() {
         assert_eq!(requests.len(), 3);
         assert!(!requests[0].contains("range:"));
         for later in &requests[1..] {
-            assert!(later.contains("range: bytes=") && later.contains("if-range: \"one\""), "{later}");
+            assert!(
+                later.contains("range: bytes=") && later.contains("if-range: \"one\""),
+                "{later}"
+            );
         }
         assert_eq!(place.names(), ["base.qcow2"]);
     }
@@ -352,7 +370,9 @@ fn a_server_in_trouble_is_asked_again_but_not_for_ever() {
 #[test]
 fn nobody_there_is_told_after_a_few_tries() {
     let place = Place::with_good_image();
-    let error = place.get(Origin::Url(&Url::parse("http://127.0.0.1:9/x.qcow2").unwrap()), None).unwrap_err();
+    let error = place
+        .get(Origin::Url(&Url::parse("http://127.0.0.1:9/x.qcow2").unwrap()), None)
+        .unwrap_err();
     assert!(matches!(error, Error::Unreachable { tries: 4, .. }), "{error}");
     place.assert_untouched();
 }
@@ -369,7 +389,10 @@ fn what_is_no_image_is_refused_by_its_kind() {
         let place = Place::with_good_image();
         let server = Server::new(body, &[Act::Whole]);
         let error = place.url(&server).unwrap_err();
-        assert!(matches!(error, Error::NotAnImage { .. }) && error.to_string().contains(word), "{error}");
+        assert!(
+            matches!(error, Error::NotAnImage { .. }) && error.to_string().contains(word),
+            "{error}"
+        );
         assert_eq!(server.requests().len(), 1);
         place.assert_untouched();
     }
@@ -451,7 +474,10 @@ fn a_path_is_a_source_too() {
         )
         .unwrap();
     assert!(place.image() == body);
-    assert!(matches!(place.get(Origin::Path(&place.path("absent")), None), Err(Error::File { .. })));
+    assert!(matches!(
+        place.get(Origin::Path(&place.path("absent")), None),
+        Err(Error::File { .. })
+    ));
 }
 
 /// A file system of its own, small enough to be full.
@@ -490,7 +516,10 @@ fn a_full_disk_is_told_and_nothing_is_left_on_it() {
         access: Access::ALL,
     };
     let error = fetch(&request, &mut |_| {}).unwrap_err();
-    assert!(matches!(error, Error::Full(_)) && error.to_string().contains("no space left"), "{error}");
+    assert!(
+        matches!(error, Error::Full(_)) && error.to_string().contains("no space left"),
+        "{error}"
+    );
     assert_eq!(std::fs::read_dir(&small.0).unwrap().count(), 0);
 }
 
@@ -618,7 +647,8 @@ fn https(body: Vec<u8>) -> Https {
         .unwrap();
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = Url::parse(&format!("https://{}/image.qcow2", listener.local_addr().unwrap())).unwrap();
+    let url =
+        Url::parse(&format!("https://{}/image.qcow2", listener.local_addr().unwrap())).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let connection = rustls::ServerConnection::new(config.clone()).unwrap();
@@ -662,7 +692,10 @@ fn https_trusts_who_it_is_told_to_trust_and_nobody_else() {
     fetch(&request(&server.url, &server.ca), &mut |_| {}).unwrap();
     assert!(place.image() == body);
     let nonsense = place.path("base.qcow2");
-    assert!(matches!(fetch(&request(&server.url, &nonsense), &mut |_| {}), Err(Error::Certificates(_))));
+    assert!(matches!(
+        fetch(&request(&server.url, &nonsense), &mut |_| {}),
+        Err(Error::Certificates(_))
+    ));
 }
 
 // ── formats, overlays, locks ──
@@ -681,12 +714,16 @@ fn an_image_that_opens_other_files_is_refused() {
     create(&place.path("backed.qcow2"), &["-f", "qcow2", "-F", "raw", "-b", &secret]);
     let error = inspect(&place.path("backed.qcow2")).unwrap_err();
     assert!(
-        matches!(error, Error::Refers { what: "backing file", .. }) && error.to_string().contains("secret"),
+        matches!(error, Error::Refers { what: "backing file", .. })
+            && error.to_string().contains("secret"),
         "{error}"
     );
     let option = format!("data_file={}", place.path("data").display());
     create(&place.path("data.qcow2"), &["-f", "qcow2", "-o", &option]);
-    assert!(matches!(inspect(&place.path("data.qcow2")), Err(Error::Refers { what: "data file", .. })));
+    assert!(matches!(
+        inspect(&place.path("data.qcow2")),
+        Err(Error::Refers { what: "data file", .. })
+    ));
     for (format, word) in [("vmdk", "VMDK"), ("vdi", "VDI"), ("vhdx", "VHDX"), ("qed", "QED")] {
         create(&place.path(format), &["-f", format]);
         let error = inspect(&place.path(format)).unwrap_err();
@@ -697,8 +734,9 @@ fn an_image_that_opens_other_files_is_refused() {
 }
 
 fn info(path: &Path) -> serde_json::Value {
-    let text =
-        checked(Command::new("qemu-img").args(["info", "--output", "json", "--backing-chain"]).arg(path));
+    let text = checked(
+        Command::new("qemu-img").args(["info", "--output", "json", "--backing-chain"]).arg(path),
+    );
     serde_json::from_str(&text).unwrap()
 }
 
@@ -719,7 +757,9 @@ fn an_overlay_is_made_once_kept_and_grown() {
         assert_eq!(chain[0]["virtual-size"], 5 << 20);
         assert_eq!(chain[0]["backing-filename-format"], format);
         assert_eq!(chain[0]["full-backing-filename"], base.display().to_string());
-        checked(Command::new("qemu-io").args(["-f", "qcow2", "-c", "write -P 0x77 1M 64k"]).arg(&disk));
+        checked(
+            Command::new("qemu-io").args(["-f", "qcow2", "-c", "write -P 0x77 1M 64k"]).arg(&disk),
+        );
 
         let bytes = std::fs::read(&disk).unwrap();
         let kept = ensure_overlay(&disk, &base, Some(1 << 20)).unwrap();
@@ -757,8 +797,16 @@ fn an_overlay_that_was_cut_before_its_tables_is_made_anew() {
         let made = ensure_overlay(&disk, &base, None).unwrap();
         assert!(made.created, "{length} octets");
         // An empty file has nothing to keep.
-        assert_eq!(made.notes.iter().any(|note| note.contains("made anew")), length > 0, "{:?}", made.notes);
-        assert!(length == 0 && !aside.exists() || std::fs::read(&aside).unwrap() == left, "{length} octets");
+        assert_eq!(
+            made.notes.iter().any(|note| note.contains("made anew")),
+            length > 0,
+            "{:?}",
+            made.notes
+        );
+        assert!(
+            length == 0 && !aside.exists() || std::fs::read(&aside).unwrap() == left,
+            "{length} octets"
+        );
         checked(Command::new("qemu-img").args(["check", "-q"]).arg(&disk));
     }
     // The whole; one with a snapshot; and what is no qcow2 at all.
@@ -817,10 +865,16 @@ fn a_disk_that_qemu_still_holds_is_waited_for() {
     let disk = place.path("vm.qcow2");
     create(&disk, &["-f", "qcow2"]);
     wait_released(&disk, Duration::ZERO, &ALL_TRUSTED).unwrap();
-    let mut holder =
-        Command::new("qemu-io").arg(&disk).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut holder = Command::new("qemu-io")
+        .arg(&disk)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let error = find("the lock of qemu-io", PATIENCE, String::new, || {
-        wait_released(&disk, Duration::from_millis(20), &ALL_TRUSTED).err().map(|error| error.to_string())
+        wait_released(&disk, Duration::from_millis(20), &ALL_TRUSTED)
+            .err()
+            .map(|error| error.to_string())
     });
     assert!(error.contains("held by a QEMU that still runs"), "{error}");
     // It ends with its input, while somebody waits.
@@ -838,7 +892,11 @@ fn small_files_are_written_whole_with_their_mode() {
     let first = std::fs::metadata(&path).unwrap();
     assert_eq!(first.mode() & 0o777, 0o600);
     write_atomically(&path, b"one", 0o600, &ALL_TRUSTED).unwrap();
-    assert_eq!(std::fs::metadata(&path).unwrap().ino(), first.ino(), "nothing new, nothing written");
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().ino(),
+        first.ino(),
+        "nothing new, nothing written"
+    );
     write_atomically(&path, b"two", 0o600, &ALL_TRUSTED).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"two");
     assert_eq!(place.names(), ["seed.iso"]);

@@ -49,7 +49,10 @@ fn blkid_sees_the_label() {
     for label in ["config-2", "cidata"] {
         let image = write(&Volume { label: label.into(), ..config_drive() });
         let found = checked(Command::new("blkid").args(["-p", "-o", "export"]).arg(&image.path));
-        assert!(found.contains(&format!("LABEL={label}\n")) && found.contains("TYPE=iso9660"), "{found}");
+        assert!(
+            found.contains(&format!("LABEL={label}\n")) && found.contains("TYPE=iso9660"),
+            "{found}"
+        );
     }
 }
 
@@ -59,9 +62,17 @@ fn bsdtar_extracts_every_file_as_it_was() {
     let image = write(&volume);
     let out = image.dir.path().join("out");
     std::fs::create_dir(&out).unwrap();
-    checked(Command::new("bsdtar").env("LC_ALL", "C.UTF-8").arg("-C").arg(&out).arg("-xf").arg(&image.path));
+    checked(
+        Command::new("bsdtar")
+            .env("LC_ALL", "C.UTF-8")
+            .arg("-C")
+            .arg(&out)
+            .arg("-xf")
+            .arg(&image.path),
+    );
     assert_extracted(&volume, &out, "bsdtar");
-    let listing = checked(Command::new("bsdtar").env("LC_ALL", "C.UTF-8").arg("-tvf").arg(&image.path));
+    let listing =
+        checked(Command::new("bsdtar").env("LC_ALL", "C.UTF-8").arg("-tvf").arg(&image.path));
     let line = listing.lines().find(|line| line.ends_with("latest/user_data")).unwrap();
     assert!(line.starts_with("-r--------"), "{line}");
 }
@@ -81,7 +92,10 @@ fn xorriso_extracts_every_file_and_finds_no_fault() {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
-    assert!(!said.contains("WARNING") && !said.contains("FAILURE") && !said.contains("SORRY"), "{said}");
+    assert!(
+        !said.contains("WARNING") && !said.contains("FAILURE") && !said.contains("SORRY"),
+        "{said}"
+    );
     assert_extracted(&volume, &out, "xorriso");
     let modes = Command::new("chmod").args(["-R", "u+w"]).arg(&out).status().unwrap();
     assert!(modes.success());
@@ -92,7 +106,10 @@ fn isoinfo_reads_rock_ridge_and_joliet_names() {
     let image = write(&config_drive());
     for option in ["-R", "-J"] {
         let listing = checked(Command::new("isoinfo").args(["-f", option, "-i"]).arg(&image.path));
-        assert!(listing.lines().any(|line| line == "/openstack/latest/user_data"), "{option}: {listing}");
+        assert!(
+            listing.lines().any(|line| line == "/openstack/latest/user_data"),
+            "{option}: {listing}"
+        );
         let content = Command::new("isoinfo")
             .args([option, "-x", "/openstack/latest/user_data", "-i"])
             .arg(&image.path)
@@ -113,7 +130,11 @@ fn isoinfo_reads_rock_ridge_and_joliet_names() {
 #[test]
 fn many_files_with_like_names_in_one_directory_survive() {
     let files = (0..300).map(|number| {
-        file(&format!("d/a-name-that-is-long-and-alike-{number}.json"), number.to_string().as_bytes(), 0o644)
+        file(
+            &format!("d/a-name-that-is-long-and-alike-{number}.json"),
+            number.to_string().as_bytes(),
+            0o644,
+        )
     });
     let volume = Volume { label: "cidata".into(), files: files.collect() };
     let image = write(&volume);

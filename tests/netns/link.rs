@@ -8,8 +8,11 @@ use berth::sys::link::{Bridge, Links, Tap, open_tap};
 use berth::sys::probe;
 
 fn config(change: impl FnOnce(&mut Options)) -> Config {
-    let mut options =
-        Options { hostname: Some("web".into()), qemu: Some("/bin/true".into()), ..Options::default() };
+    let mut options = Options {
+        hostname: Some("web".into()),
+        qemu: Some("/bin/true".into()),
+        ..Options::default()
+    };
     change(&mut options);
     options.parse(&Ambient { search_path: vec!["/bin".into()], ..Ambient::default() }).unwrap()
 }
@@ -34,9 +37,14 @@ fn ensure(pod: &Netns, uplink: &'static str, queues: u16, mtu: u32) -> Result<()
         let (bridge, tap) = (name("br0"), name("tap0"));
         let address = "192.168.254.1/30".parse().unwrap();
         let text = |error: berth::sys::link::Error| berth::exit::error_chain(&error);
-        let index =
-            links.ensure_bridge(&Bridge { name: &bridge, mac: MAC, mtu, address }).await.map_err(text)?;
-        links.ensure_tap(&Tap { name: &tap, mtu, queues, owner: 65_534 }, index).await.map_err(text)?;
+        let index = links
+            .ensure_bridge(&Bridge { name: &bridge, mac: MAC, mtu, address })
+            .await
+            .map_err(text)?;
+        links
+            .ensure_tap(&Tap { name: &tap, mtu, queues, owner: 65_534 }, index)
+            .await
+            .map_err(text)?;
         links.ensure_forwarding(&bridge).await.map_err(text)?;
         links.ensure_forwarding(&name(uplink)).await.map_err(text)
     })
@@ -126,12 +134,20 @@ fn says_what_is_missing() {
     let pod = Netns::new("pod");
     assert!(facts(&pod, config(|_| {})).unwrap_err().contains("BERTH_UPLINK"));
     assert!(
-        facts(&pod, config(|o| o.uplink = Some("eth9".into()))).unwrap_err().contains("no interface eth9")
+        facts(&pod, config(|o| o.uplink = Some("eth9".into())))
+            .unwrap_err()
+            .contains("no interface eth9")
     );
-    assert!(facts(&pod, config(|o| o.uplink = Some("lo".into()))).unwrap_err().contains("no IPv4 address"));
+    assert!(
+        facts(&pod, config(|o| o.uplink = Some("lo".into())))
+            .unwrap_err()
+            .contains("no IPv4 address")
+    );
     let (pod, _node) = calico("eth0");
     assert!(
-        facts(&pod, config(|o| o.qemu = Some("no-such-qemu".into()))).unwrap_err().contains("BERTH_QEMU")
+        facts(&pod, config(|o| o.qemu = Some("no-such-qemu".into())))
+            .unwrap_err()
+            .contains("BERTH_QEMU")
     );
 }
 
@@ -158,7 +174,8 @@ fn disks_come_in_the_seeds_order() {
     }
     let device = dir.path().join("dev/disk3");
     support::checked(std::process::Command::new("mknod").arg(&device).args(["b", "7", "0"]));
-    std::os::unix::fs::symlink(dir.path().join("volumes"), dir.path().join("volumes/loop")).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("volumes"), dir.path().join("volumes/loop"))
+        .unwrap();
     let at = |path: &str| Some(dir.path().join(path));
     let config = config(|o| {
         (o.volumes_dir, o.device_dir, o.image_dir) = (at("volumes"), at("dev"), at("image"));
@@ -193,7 +210,9 @@ fn shown(pod: &Netns) -> String {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    keep(pod.ip("-d link show br0")) + &keep(pod.ip("-d link show tap0")) + &keep(pod.ip("addr show dev br0"))
+    keep(pod.ip("-d link show br0"))
+        + &keep(pod.ip("-d link show tap0"))
+        + &keep(pod.ip("addr show dev br0"))
 }
 
 #[test]
@@ -236,10 +255,16 @@ fn half_made_states_converge() {
         ensure(&pod, "eth0", 1, 1450).unwrap();
         shown(&pod)
     };
-    let index = |text: &str| text.split(' ').filter(|word| !word.contains(':')).collect::<Vec<_>>().join(" ");
+    let index = |text: &str| {
+        text.split(' ').filter(|word| !word.contains(':')).collect::<Vec<_>>().join(" ")
+    };
     for broken in [
         vec!["link add br0 type bridge"],
-        vec!["link add br0 type bridge", "addr add 10.9.9.9/24 dev br0", "addr add 192.168.254.1/24 dev br0"],
+        vec![
+            "link add br0 type bridge",
+            "addr add 10.9.9.9/24 dev br0",
+            "addr add 192.168.254.1/24 dev br0",
+        ],
         vec!["tuntap add tap0 mode tap vnet_hdr", "link set tap0 mtu 1300"],
         vec![
             "link add br0 type bridge nf_call_iptables 1 mcast_snooping 1",
@@ -317,7 +342,9 @@ fn packets_are_forwarded_though_ip_forward_is_off() {
     guest.ip("addr add 192.168.254.2/30 dev g0");
     guest.ip("route add default via 192.168.254.1");
     pod.run("sysctl -qw net.ipv4.ip_forward=0");
-    let ping = || guest.command("ping").args(["-c1", "-W1", "10.1.0.1"]).output().unwrap().status.success();
+    let ping = || {
+        guest.command("ping").args(["-c1", "-W1", "10.1.0.1"]).output().unwrap().status.success()
+    };
     pod.ip("link add br0 type bridge");
     pod.ip("link set gport master br0");
     pod.ip("addr add 192.168.254.1/30 dev br0");

@@ -28,7 +28,8 @@ const WRONG_IN_JSON: [&str; 6] = [
 
 /// Extensions of x_tables that nft has words for and berth has none: rare ones, shown by name. (What nft says of TOS
 /// is `ip6 dscp` in tables of IPv4, of ECN that both flags are inverted when one is; labels are named by a file.)
-const BY_NAME_ONLY: [&str; 4] = ["xt match ecn", "xt match connlabel", "xt match cluster", "xt target TOS"];
+const BY_NAME_ONLY: [&str; 4] =
+    ["xt match ecn", "xt match connlabel", "xt match cluster", "xt target TOS"];
 
 fn load(netns: &Netns, script: &str) {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -45,7 +46,8 @@ fn berth(netns: &Netns, words: &str) -> String {
 /// Elements that time out, and when: time passes between two listings.
 fn without_expiry(text: &str) -> String {
     let mut words: Vec<&str> = text.split(' ').collect();
-    while let Some(at) = words.iter().position(|word| *word == "expires" || *word == "\"expires\":") {
+    while let Some(at) = words.iter().position(|word| *word == "expires" || *word == "\"expires\":")
+    {
         words.drain(at..at + 2);
     }
     words.join(" ")
@@ -59,7 +61,10 @@ fn as_it_would_load(nft: &str) -> String {
         "\"hook\": \"ingress\", \"prio\": 0,",
         "\"hook\": \"ingress\", \"prio\": 0, \"dev\": \"lo\",",
     )
-    .replace("\"hook\": \"ingress\", \"prio\": 5,", "\"hook\": \"ingress\", \"prio\": 5, \"dev\": \"lo\",")
+    .replace(
+        "\"hook\": \"ingress\", \"prio\": 5,",
+        "\"hook\": \"ingress\", \"prio\": 5, \"dev\": \"lo\",",
+    )
 }
 
 fn differences(wanted: &str, found: &str) -> Vec<String> {
@@ -67,7 +72,8 @@ fn differences(wanted: &str, found: &str) -> Vec<String> {
     let found: Vec<&str> = found.lines().collect();
     assert_eq!(wanted.len(), found.len(), "numbers of lines");
     let pairs = wanted.iter().zip(&found).filter(|(wanted, found)| wanted != found);
-    let unknown = pairs.filter(|(wanted, _)| !WRONG_IN_NFT.iter().any(|wrong| wanted.contains(wrong)));
+    let unknown =
+        pairs.filter(|(wanted, _)| !WRONG_IN_NFT.iter().any(|wrong| wanted.contains(wrong)));
     unknown.map(|(wanted, found)| format!("nft:   {wanted}\nberth: {found}")).collect()
 }
 
@@ -164,8 +170,13 @@ fn each_thing_that_can_be_asked_for_is_what_nft_answers() {
         let (nft, ours) = (netns.nft(&format!("list {what}")), berth(&netns, what));
         let wrong = differences(&without_expiry(&nft), &without_expiry(&ours));
         assert!(wrong.is_empty(), "list {what}: {}", wrong.join("\n"));
-        let (nft, ours) = (netns.nft(&format!("-j list {what}")), berth(&netns, &format!("-j {what}")));
-        assert_eq!(without_expiry(&ours), as_it_would_load(&without_expiry(&nft)), "-j list {what}");
+        let (nft, ours) =
+            (netns.nft(&format!("-j list {what}")), berth(&netns, &format!("-j {what}")));
+        assert_eq!(
+            without_expiry(&ours),
+            as_it_would_load(&without_expiry(&nft)),
+            "-j list {what}"
+        );
     }
 }
 
@@ -174,7 +185,8 @@ fn what_is_not_there_or_not_known_is_said() {
     let netns = Netns::new("absent");
     let fails = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
-        let out = command.args(["nft", "list", "--netns", &netns.path()]).args(words).output().unwrap();
+        let out =
+            command.args(["nft", "list", "--netns", &netns.path()]).args(words).output().unwrap();
         assert!(!out.status.success(), "{words:?}");
         String::from_utf8(out.stderr).unwrap()
     };
@@ -225,7 +237,11 @@ fn targets_of_iptables_nft_are_shown_for_both_families() {
     }
     let shown = |text: &str| text.lines().filter(|line| line.ends_with(" masquerade")).count();
     assert_eq!(shown(&berth(&netns, "")), 2);
-    assert_eq!(shown(&netns.nft("list ruleset")), 1, "nft does better now: compare both families at once");
+    assert_eq!(
+        shown(&netns.nft("list ruleset")),
+        1,
+        "nft does better now: compare both families at once"
+    );
 }
 
 /// On standard error, as nft does: where rules are listed, and where iptables made them.
@@ -240,7 +256,10 @@ fn tables_of_iptables_nft_are_warned_of() {
         let output = command.output().unwrap();
         assert!(output.status.success(), "{command:?}");
         let text = String::from_utf8(output.stderr).unwrap();
-        text.lines().filter(|line| line.starts_with("# Warning")).map(str::to_owned).collect::<Vec<_>>()
+        text.lines()
+            .filter(|line| line.starts_with("# Warning"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let whats = [
         "list ruleset",
@@ -275,7 +294,8 @@ fn our_text_loaded_by_nft_is_the_same_ruleset() {
         let (first, second) = (Netns::new("first"), Netns::new("second"));
         load(&first, &script(&collection).0);
         let dump = |netns: &Netns| {
-            netns.enter(async || Firewall::start().unwrap().dump(Filter::default()).await.unwrap().1)
+            netns
+                .enter(async || Firewall::start().unwrap().dump(Filter::default()).await.unwrap().1)
         };
         let found = dump(&first);
         load(&second, &found.to_string());

@@ -4,8 +4,8 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 
 use crate::support::site::{
-    GATEWAY, GUEST, PEER, POD, Site, ask, block_on, dial, firewall, mapping, plan, plan_with, rich_plan,
-    said, serve, talk, udp_socket,
+    GATEWAY, GUEST, PEER, POD, Site, ask, block_on, dial, firewall, mapping, plan, plan_with,
+    rich_plan, said, serve, talk, udp_socket,
 };
 use crate::support::{self, Netns, sample};
 use berth::config::MetadataAddress;
@@ -242,7 +242,9 @@ fn a_refused_rule_is_named_and_nothing_is_left_behind() {
     let wanted = "the kernel refuses rule `counter packets 0 bytes 0 jump nowhere comment \"a bad one\"` \
                   in chain inet berth forward: at expression 2, immediate";
     assert_eq!(error.to_string(), wanted);
-    assert!(matches!(error, Error::Refused { source, .. } if source.raw_os_error() == Some(libc::ENOENT)));
+    assert!(
+        matches!(error, Error::Refused { source, .. } if source.raw_os_error() == Some(libc::ENOENT))
+    );
     assert_eq!(pod.nft("list ruleset"), "");
 }
 
@@ -266,7 +268,9 @@ fn what_the_kernel_lacks_is_named() {
     chain(&mut ahead, "output").hook.as_mut().unwrap().kind = "nosuch".to_owned();
     let error = block_on(firewall.commit(ahead)).unwrap_err().to_string();
     assert!(
-        error.contains("no chains of type nosuch (module nft_chain_nosuch), which chain inet berth output"),
+        error.contains(
+            "no chains of type nosuch (module nft_chain_nosuch), which chain inet berth output"
+        ),
         "{error}"
     );
 
@@ -311,7 +315,10 @@ fn rulesets_of_others_survive_a_round_trip() {
     pod.nft("flush ruleset");
     block_on(firewall.commit(found.clone())).unwrap();
     assert_eq!(pod.nft("list ruleset"), before);
-    assert_eq!(block_on(firewall.dump(Filter::default())).unwrap().1.canonical(), found.canonical());
+    assert_eq!(
+        block_on(firewall.dump(Filter::default())).unwrap().1.canonical(),
+        found.canonical()
+    );
 }
 
 #[test]
@@ -385,7 +392,16 @@ fn counted(netns: &Netns, comment: &str) -> u64 {
     let listing = netns.nft("list table inet berth");
     let lines = listing.lines().filter(|line| line.contains(comment));
     lines
-        .map(|line| line.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap())
+        .map(|line| {
+            line.split("packets ")
+                .nth(1)
+                .unwrap()
+                .split(' ')
+                .next()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        })
         .sum()
 }
 
@@ -472,7 +488,9 @@ fn the_pods_listeners_do_not_answer_the_guest_unless_opened() {
     std::thread::scope(|scope| {
         for (address, port) in [(GATEWAY, 15020), (GATEWAY, 5900), (POD, 5900), (GATEWAY, 8125)] {
             let site = &site;
-            scope.spawn(move || assert_eq!(tcp(&site.guest, address, port), None, "{address}:{port}"));
+            scope.spawn(move || {
+                assert_eq!(tcp(&site.guest, address, port), None, "{address}:{port}")
+            });
             scope.spawn(move || assert_eq!(udp(&site.guest, GATEWAY, port), None, "{port}"));
         }
     });
@@ -501,9 +519,10 @@ fn without_our_services_nothing_is_open_at_the_gateway() {
         network.gateway_ports = vec![Port { transport: Transport::Udp, number: 67 }];
     });
     let text = opened.to_string();
-    for wanted in
-        ["ip daddr 192.168.254.1 udp dport 67 accept", "ip daddr 255.255.255.255 udp dport 67 accept"]
-    {
+    for wanted in [
+        "ip daddr 192.168.254.1 udp dport 67 accept",
+        "ip daddr 255.255.255.255 udp dport 67 accept",
+    ] {
         assert!(text.contains(wanted) && !text.contains("dport 53"), "{text}");
     }
 }
@@ -624,7 +643,8 @@ fn flows_that_began_before_the_rules_reach_the_guest_after_a_sweep() {
     site.peer.ip("route add 192.168.254.0/30 via 10.1.1.2");
     serve(&site.peer, "peer", 4001);
     serve(&site.pod, "pod", 4001);
-    let (outbound, to_gateway) = (udp_socket(&site.guest, "0.0.0.0"), udp_socket(&site.guest, "0.0.0.0"));
+    let (outbound, to_gateway) =
+        (udp_socket(&site.guest, "0.0.0.0"), udp_socket(&site.guest, "0.0.0.0"));
     assert_eq!(ask(&outbound, PEER, 4001), said("peer", GUEST));
     assert_eq!(ask(&to_gateway, GATEWAY, 4001), said("pod", GUEST));
     site.commit(&reserved);
@@ -668,8 +688,13 @@ fn a_sweep_of_many_connections_takes_little_memory_and_no_repair_waits_for_it() 
     for port in 1..=50_000 {
         let _ = flood.send_to(b"x", (GATEWAY, port));
     }
-    let count =
-        || site.pod.run("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().parse::<usize>().unwrap();
+    let count = || {
+        site.pod
+            .run("cat /proc/sys/net/netfilter/nf_conntrack_count")
+            .trim()
+            .parse::<usize>()
+            .unwrap()
+    };
     assert!(count() > 20_000, "{} connections: too few to show anything", count());
     site.commit(&[]);
     // What the sockets need for life is there.
@@ -691,7 +716,11 @@ fn a_sweep_of_many_connections_takes_little_memory_and_no_repair_waits_for_it() 
     });
     assert_eq!(order.into_inner(), ["repair", "sweep"]);
     let [_, max] = memory(false);
-    assert!(max - before < 3 << 10, "{before} KiB before, {max} KiB at most, with {} connections", count());
+    assert!(
+        max - before < 3 << 10,
+        "{before} KiB before, {max} KiB at most, with {} connections",
+        count()
+    );
 }
 
 /// The schema crate reads nft's own JSON of our table and finds in it what we planned.

@@ -47,7 +47,9 @@ impl observe::Pod for Here {
         let _ = self.listening.send(());
         let Some((links, plan)) = &self.links else { return Ok(false) };
         let before = links.changes();
-        berth::apply::mend_links(plan, links).await.map_err(|error| berth::exit::error_chain(&error))?;
+        berth::apply::mend_links(plan, links)
+            .await
+            .map_err(|error| berth::exit::error_chain(&error))?;
         Ok(links.changes() != before)
     }
 
@@ -64,7 +66,8 @@ impl Observing {
         let (listening, started) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             berth::sys::netns::enter(path.as_ref()).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let firewall = Firewall::start().unwrap();
                 firewall.commit(rules().nat).await.unwrap();
@@ -191,7 +194,10 @@ fn leaks(site: &Site) -> u64 {
 fn report(kind: &str, mut times: Vec<Duration>) {
     times.sort();
     let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
-    println!("{kind}: {} times, mended after {median:?} in the median, {worst:?} at worst", times.len());
+    println!(
+        "{kind}: {} times, mended after {median:?} in the median, {worst:?} at worst",
+        times.len()
+    );
 }
 
 #[test]
@@ -200,7 +206,8 @@ fn our_rules_are_restored_whatever_is_done_to_them_and_nothing_leaks() {
     count_leaks(&site);
     let observing = Observing::start(&site.pod, None);
     let traffic = Traffic::start(&site);
-    let listed = || ["inet", "arp"].map(|family| site.pod.nft(&format!("-s list table {family} berth")));
+    let listed =
+        || ["inet", "arp"].map(|family| site.pod.nft(&format!("-s list table {family} berth")));
     let good = listed();
     let heard = clock(&site.pod);
     let disturber = firewall(&site.pod);
@@ -211,7 +218,8 @@ fn our_rules_are_restored_whatever_is_done_to_them_and_nothing_leaks() {
         (
             "table deleted",
             Box::new(|| {
-                block_on(disturber.remove(vec![(ours().family.unwrap(), "berth".to_owned())])).unwrap();
+                block_on(disturber.remove(vec![(ours().family.unwrap(), "berth".to_owned())]))
+                    .unwrap();
             }),
         ),
         (
@@ -221,7 +229,8 @@ fn our_rules_are_restored_whatever_is_done_to_them_and_nothing_leaks() {
             }),
         ),
     ];
-    let by_process = ["flush ruleset", "flush table inet berth", "insert rule inet berth prerouting accept"];
+    let by_process =
+        ["flush ruleset", "flush table inet berth", "insert rule inet berth prerouting accept"];
     let mut restored = 0;
     let mut disturb = |kind: &str, rounds: usize, act: &dyn Fn()| {
         let mut times = Vec::new();
@@ -266,7 +275,10 @@ fn a_storm_of_changes_is_answered_in_measure_and_outlived() {
         || observing.counts().rules_restored < 50
     {
         let counts = observing.counts();
-        assert!(begun.elapsed() < Duration::from_secs(60), "{disturbances} in a minute, {counts:?}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{disturbances} in a minute, {counts:?}"
+        );
         block_on(disturber.commit(other.clone())).unwrap();
         disturbances += 1;
     }
@@ -274,7 +286,9 @@ fn a_storm_of_changes_is_answered_in_measure_and_outlived() {
     println!("{disturbances} disturbances in {elapsed:?}, {counts:?}");
     // Fifty at once and fifty a second.
     assert!(counts.rules_restored <= 50 + 50 * (elapsed.as_secs() + 1) + 10, "{counts:?}");
-    until("our rules are restored after the storm", || site.pod.nft("-s list table inet berth") == good);
+    until("our rules are restored after the storm", || {
+        site.pod.nft("-s list table inet berth") == good
+    });
 }
 
 #[test]
@@ -291,7 +305,9 @@ fn our_links_are_mended_whatever_is_done_to_them() {
         let ports = pod.ip("-d -o link show tap0");
         (
             links.contains("br0") && pod.ip("-br addr show br0").contains("192.168.254.1/30"),
-            ports.contains("hairpin on") && ports.contains("learning off") && ports.contains(" flood on"),
+            ports.contains("hairpin on")
+                && ports.contains("learning off")
+                && ports.contains(" flood on"),
         )
     };
     assert_eq!(state(), (true, true));
@@ -336,7 +352,8 @@ fn connections_of_an_address_that_is_gone_are_forgotten() {
     serve(&site.guest, "guest", 80);
     let mut stream = dial(&site.peer, POD, 80).unwrap();
     assert_eq!(talk(&mut stream), said("guest", PEER));
-    let forget = |address: &str| block_on(site.firewall.forget(vec![address.parse().unwrap()])).unwrap();
+    let forget =
+        |address: &str| block_on(site.firewall.forget(vec![address.parse().unwrap()])).unwrap();
     assert_eq!(forget("10.9.9.9"), 0);
     assert_eq!(forget(POD), 1);
     assert_eq!(forget(POD), 0);
@@ -415,8 +432,9 @@ fn check_tells_drift_and_its_exit_code_too() {
     let (code, text) = check(&[]);
     assert!(
         code == 1
-            && text
-                .contains("- \t\tiifname \"br0\" ip saddr != 192.168.254.2 ip saddr != 0.0.0.0 counter drop"),
+            && text.contains(
+                "- \t\tiifname \"br0\" ip saddr != 192.168.254.2 ip saddr != 0.0.0.0 counter drop"
+            ),
         "{text}"
     );
 }

@@ -29,7 +29,12 @@ impl Images {
         img(&["create", "-q", "-f", "qcow2", "-o", options], &path, &[size]);
         io(
             &path,
-            &["write -P 0x11 0 200k", "write -P 0x22 1M 64k", "write -P 0x33 3M 100k", "write -z 2M 64k"],
+            &[
+                "write -P 0x11 0 200k",
+                "write -P 0x22 1M 64k",
+                "write -P 0x33 3M 100k",
+                "write -z 2M 64k",
+            ],
         );
         path
     }
@@ -106,7 +111,8 @@ fn kinds(images: &Images) -> Vec<PathBuf> {
 
 /// Whether `qemu-img check` finds errors, or cannot even open it. Leaks are none.
 fn corrupt(path: &Path) -> bool {
-    let checked = Command::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(path).output().unwrap();
+    let checked =
+        Command::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(path).output().unwrap();
     !matches!(checked.status.code(), Some(0 | 3))
 }
 
@@ -149,7 +155,8 @@ fn an_image_cut_anywhere_is_refused() {
             let ours = inspect(&cut);
             if corrupt(&cut) {
                 refused += 1;
-                let error = ours.expect_err(&format!("{} cut from {length} to {at}", path.display()));
+                let error =
+                    ours.expect_err(&format!("{} cut from {length} to {at}", path.display()));
                 assert!(matches!(error, Error::NotAnImage { .. }), "{error}");
             }
         }
@@ -171,9 +178,14 @@ fn an_image_cut_within_its_last_cluster_is_refused() {
         for missing in [1, 511, 513, 3000, 20_000, 50_000, 70_000, 300_000, 1 << 20, 1_900_000] {
             let Some(at) = length.checked_sub(missing) else { continue };
             file.set_len(at).unwrap();
-            let same = Command::new("qemu-img").args(["compare", "-q"]).args([&path, &cut]).output().unwrap();
+            let same = Command::new("qemu-img")
+                .args(["compare", "-q"])
+                .args([&path, &cut])
+                .output()
+                .unwrap();
             // A compressed cluster's length is known to the sector.
-            let known = missing > 511 || !(name.starts_with("compressed") || name.starts_with("zstd"));
+            let known =
+                missing > 511 || !(name.starts_with("compressed") || name.starts_with("zstd"));
             if !same.status.success() && known {
                 let error = inspect(&cut).expect_err(&format!("{name} lost {missing} octets"));
                 assert!(error.to_string().contains("cut"), "{error}");
@@ -284,7 +296,8 @@ fn what_qemu_cannot_open_or_should_not_is_named() {
     let disk = images.path("disk");
     assert!(ensure_overlay(&disk, &luks, None).is_err() && !disk.exists());
     ensure_overlay_for(&disk, &luks, None, Access { keys: Keys::Users, ..Access::ALL }).unwrap();
-    let opened = format!("driver=qcow2,file.filename={},backing.encrypt.key-secret=s", disk.display());
+    let opened =
+        format!("driver=qcow2,file.filename={},backing.encrypt.key-secret=s", disk.display());
     let words = ["--object", "secret,id=s,data=x", "--image-opts", &opened, "-c", "read 0 64k"];
     let out = checked(Command::new("qemu-io").args(words));
     assert!(out.contains("read 65536/65536"), "{out}");
@@ -324,12 +337,20 @@ fn a_large_image_is_checked_in_no_time() {
 
 /// Where a disk's header, L1, L2 and refcounts are, and how long each is.
 fn tables(disk: &[u8]) -> Vec<(usize, usize)> {
-    let number =
-        |at: usize| usize::try_from(u64::from_be_bytes(disk[at..at + 8].try_into().unwrap())).unwrap();
+    let number = |at: usize| {
+        usize::try_from(u64::from_be_bytes(disk[at..at + 8].try_into().unwrap())).unwrap()
+    };
     let cluster = 1usize << disk[23];
     let (l1, counts) = (number(40), number(48));
     let l2 = number(l1) & 0x00ff_ffff_ffff_fe00;
-    vec![(0, 120), (100, 200), (l1, 64), (counts, 64), (number(counts), 256), (l2, cluster.min(512))]
+    vec![
+        (0, 120),
+        (100, 200),
+        (l1, 64),
+        (counts, 64),
+        (number(counts), 256),
+        (l2, cluster.min(512)),
+    ]
 }
 
 /// One to three changes of a bit, an octet or a field.
@@ -342,7 +363,8 @@ fn damage(dice: &mut Dice, disk: &mut [u8]) {
             0 => disk[at] ^= 1 << dice.below(8),
             1 => disk[at] = [0, 1, 0x7f, 0x80, 0xff][dice.below(5)],
             2 => {
-                let field = [0, u64::MAX, 1 << 62, 1 << 63, 1 << 40, disk.len() as u64, 0x10000, 0x200];
+                let field =
+                    [0, u64::MAX, 1 << 62, 1 << 63, 1 << 40, disk.len() as u64, 0x10000, 0x200];
                 let at = (at & !7).min(disk.len() - 8);
                 disk[at..at + 8].copy_from_slice(&field[dice.below(field.len())].to_be_bytes());
             }
@@ -357,7 +379,13 @@ fn damage(dice: &mut Dice, disk: &mut [u8]) {
 
 /// What `qemu-img check` ends with: 0 for a clean disk, 3 for one with leaked clusters.
 fn checked_as(disk: &Path) -> Option<i32> {
-    Command::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(disk).output().unwrap().status.code()
+    Command::new("qemu-img")
+        .args(["check", "-q", "-f", "qcow2"])
+        .arg(disk)
+        .output()
+        .unwrap()
+        .status
+        .code()
 }
 
 /// Security review, M6: a table changed by a few bits made the launcher recurse until it was aborted. BERTH_DAMAGED=N
@@ -366,17 +394,23 @@ fn checked_as(disk: &Path) -> Option<i32> {
 fn a_damaged_disk_grows_or_is_refused_with_what_to_do() {
     let images = Images::new();
     let base = images.make("base", "compat=1.1", "8M");
-    let tries = std::env::var("BERTH_DAMAGED").ok().and_then(|tries| tries.parse().ok()).unwrap_or(40);
+    let tries =
+        std::env::var("BERTH_DAMAGED").ok().and_then(|tries| tries.parse().ok()).unwrap_or(40);
     let mut dice = Dice::new(7);
     let (mut grown, mut refused) = (0, 0);
-    for options in ["", "cluster_size=4k", "cluster_size=512,refcount_bits=1", "compat=0.10,cluster_size=4k"]
+    for options in
+        ["", "cluster_size=4k", "cluster_size=512,refcount_bits=1", "compat=0.10,cluster_size=4k"]
     {
         let disk = images.path("vm.qcow2");
         let _ = std::fs::remove_file(&disk);
         ensure_overlay(&disk, &base, None).unwrap();
         if !options.is_empty() {
             let named = base.display().to_string();
-            img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &named, "-o", options], &disk, &[]);
+            img(
+                &["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &named, "-o", options],
+                &disk,
+                &[],
+            );
         }
         io(&disk, &["write -P 0x77 1M 64k", "write -P 0x78 7M 4k"]);
         let good = std::fs::read(&disk).unwrap();
@@ -403,17 +437,30 @@ fn a_damaged_disk_grows_or_is_refused_with_what_to_do() {
                 Err(error) => {
                     refused += 1;
                     let said = berth::exit::error_chain(&error);
-                    let helps =
-                        ["bring", "move it", "BERTH_NAME", "BERTH_DISK_SIZE", "IMG_TARGET", "refused"];
-                    assert!(helps.iter().any(|word| said.contains(word)), "{options} {number}: {said}");
+                    let helps = [
+                        "bring",
+                        "move it",
+                        "BERTH_NAME",
+                        "BERTH_DISK_SIZE",
+                        "IMG_TARGET",
+                        "refused",
+                    ];
+                    assert!(
+                        helps.iter().any(|word| said.contains(word)),
+                        "{options} {number}: {said}"
+                    );
                 }
             }
         }
     }
     assert!(grown > 10 && refused > 10, "{grown} {refused}");
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let peak =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB");
     assert!(peak.parse::<u64>().unwrap() < 200 << 10, "{peak} KiB");
 }
 
@@ -442,8 +489,14 @@ fn a_disk_whose_tables_share_a_place_does_not_grow() {
         octets[at..at + 8].copy_from_slice(&value.to_be_bytes());
         for size in [3 << 30, 1 << 44] {
             std::fs::write(&disk, &octets).unwrap();
-            assert!(ensure_overlay(&disk, &base, Some(size)).is_err(), "{value:#x} at {at:#x}, {size}");
-            assert!(std::fs::read(&disk).unwrap() == octets, "{value:#x} at {at:#x}, {size}: written to");
+            assert!(
+                ensure_overlay(&disk, &base, Some(size)).is_err(),
+                "{value:#x} at {at:#x}, {size}"
+            );
+            assert!(
+                std::fs::read(&disk).unwrap() == octets,
+                "{value:#x} at {at:#x}, {size}: written to"
+            );
         }
     }
     for size in [3 << 30, 1 << 44] {

@@ -295,7 +295,8 @@ fn a_guest_that_would_get_nowhere_is_refused_and_what_is_not_carried_over_is_tol
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(12), "{said}");
     assert!(said.contains("192.168.254.2") && said.contains("add an ip rule"), "{said}");
-    for rule in ["500: not from 192.168.254.0/24 lookup 100", "501: from all fwmark 0x7 lookup 100"] {
+    for rule in ["500: not from 192.168.254.0/24 lookup 100", "501: from all fwmark 0x7 lookup 100"]
+    {
         assert_eq!(said.matches(rule).count(), 1, "{rule} in\n{said}");
     }
     assert!(!pod.pod.nft("list tables").contains("berth"), "mapped all the same");
@@ -319,7 +320,10 @@ fn a_guest_network_that_is_a_further_interfaces_too_is_refused() {
     let _other = second(&pod.pod);
     pod.pod.ip("addr add 192.168.254.77/24 dev net1");
     let (code, said) = pod.refused("net");
-    assert!(code == Some(12) && said.contains("192.168.254.77/24 on net1 overlap"), "{code:?} {said}");
+    assert!(
+        code == Some(12) && said.contains("192.168.254.77/24 on net1 overlap"),
+        "{code:?} {said}"
+    );
 }
 
 /// One end of a link without Ethernet in a namespace (tun(4)).
@@ -379,7 +383,10 @@ fn point_to_point_links_carry_the_guest_both_ways() {
         let told = String::from_utf8(told.stdout).unwrap();
         assert!(told.contains("lease of 192.168.254.2 obtained"), "{told}");
         pod.guest.ip("addr add 192.168.254.2/30 dev eth0");
-        assert_eq!(pod.guest.run("dig @192.168.254.1 +tries=1 +time=5 +short demo").trim(), "192.168.254.2");
+        assert_eq!(
+            pod.guest.run("dig @192.168.254.1 +tries=1 +time=5 +short demo").trim(),
+            "192.168.254.2"
+        );
         assert_eq!(pod.end("TERM"), Some(0));
     }
 }
@@ -404,7 +411,9 @@ fn a_bridge_that_is_deleted_is_made_again_and_served_again() {
         pod.until("names", resolves);
         let words = "timeout 20 busybox udhcpc -i eth0 -f -q -n -t 5 -T 1 -s /bin/true 2>&1";
         let told = pod.guest.command("sh").args(["-c", words]).output().unwrap();
-        assert!(String::from_utf8(told.stdout).unwrap().contains("lease of 192.168.254.2 obtained"));
+        assert!(
+            String::from_utf8(told.stdout).unwrap().contains("lease of 192.168.254.2 obtained")
+        );
     }
 }
 
@@ -492,14 +501,17 @@ fn ports_that_something_else_has_are_named_with_what_to_do() {
         let (code, text) = pod.refused("net");
         let _ = (other.kill(), other.wait());
         assert_eq!(code, Some(18), "{text}");
-        let hint = "(something else serves there: stop it, or set NO_DHCP to serve neither DHCP nor DNS)";
+        let hint =
+            "(something else serves there: stop it, or set NO_DHCP to serve neither DHCP nor DNS)";
         assert!(text.contains(&format!("binding {what} {hint}")), "{text}");
     }
 }
 
 #[test]
 fn an_mtu_that_no_guest_can_live_with_is_told() {
-    for (mtu, words) in [(68, "every IPv4 host has to take"), (1000, "guests use no IPv6"), (1280, "")] {
+    for (mtu, words) in
+        [(68, "every IPv4 host has to take"), (1000, "guests use no IPv6"), (1280, "")]
+    {
         let mut pod = Pod::new();
         let _peer = peer_of(&pod.pod);
         pod.pod.ip(&format!("link set eth0 mtu {mtu}"));
@@ -524,7 +536,9 @@ fn selftest_passes_where_no_name_server_is_to_be_had_and_that_was_said() {
     };
     let (code, said) = walk(&[]);
     assert!(
-        code == Some(1) && said.contains("FAILED  out through the NAT") && said.contains("--no-dns"),
+        code == Some(1)
+            && said.contains("FAILED  out through the NAT")
+            && said.contains("--no-dns"),
         "{said}"
     );
     let (code, said) = walk(&["--no-dns"]);

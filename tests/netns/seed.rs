@@ -140,7 +140,8 @@ fn yaml_means_what_cloud_inits_reader_takes_it_for() {
     let mut cases: Vec<(String, String)> = Vec::new();
     for word in words {
         let text = format!("key: {word}\n");
-        let made = metadata(SeedFormat::ConfigDrive, &text).unwrap_or_else(|error| panic!("{word}: {error}"));
+        let made = metadata(SeedFormat::ConfigDrive, &text)
+            .unwrap_or_else(|error| panic!("{word}: {error}"));
         cases.push((text, made));
     }
     for text in [
@@ -192,7 +193,9 @@ for format, given, made, id, host in json.load(sys.stdin):
         ("# who\nuuid: i\n", "i", "web"),
         ("instance-id: 'i'\n", "i", "web"),
     ] {
-        for (format, name) in [(SeedFormat::ConfigDrive, "configdrive"), (SeedFormat::NoCloud, "nocloud")] {
+        for (format, name) in
+            [(SeedFormat::ConfigDrive, "configdrive"), (SeedFormat::NoCloud, "nocloud")]
+        {
             if name == "configdrive" && given.contains("\"uuid\": \"i\", \"local") {
                 // JSON with a uuid stays byte for byte; local-hostname is what cloud-init takes where hostname is missing.
                 continue;

@@ -86,7 +86,10 @@ fn a_packet_is_told_with_its_rules_verdicts_and_rewriting() {
     };
     has("ip nat pre  rule udp dport 53 counter packets ", "dnat to 10.1.1.2:5353 (verdict accept)");
     has("> udp 10.1.1.1:", " > 10.1.1.2:5353 ttl 64 length 33");
-    has("inet filter in  rule meta l4proto udp jump checks comment \"all-udp\"", "(verdict jump checks)");
+    has(
+        "inet filter in  rule meta l4proto udp jump checks comment \"all-udp\"",
+        "(verdict jump checks)",
+    );
     has("inet filter checks  rule udp dport 5353 accept", "(verdict accept)");
     has("passed every chain it met", "");
     assert_eq!(lines.last(), Some(&"1 packet traced, no events lost"), "{told}");
@@ -100,9 +103,13 @@ fn a_dropped_packet_is_told_with_the_rule_that_dropped_it() {
     site.send("10.1.1.2", 99);
     site.send("10.1.1.2", 98);
     let told = text(&ended(trace));
-    let objects: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let objects: Vec<Value> =
+        told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let packet = |port: u16| {
-        objects.iter().find(|object| object["first"]["dport"] == port).unwrap_or_else(|| panic!("{told}"))
+        objects
+            .iter()
+            .find(|object| object["first"]["dport"] == port)
+            .unwrap_or_else(|| panic!("{told}"))
     };
     let (ruled, fell) = (packet(99), packet(98));
     for dropped in [ruled, fell] {
@@ -115,7 +122,10 @@ fn a_dropped_packet_is_told_with_the_rule_that_dropped_it() {
         (last(ruled)["rule"].as_str(), last(ruled)["chain"].as_str()),
         (Some("udp dport 99 drop"), Some("in"))
     );
-    assert_eq!((last(fell)["type"].as_str(), last(fell)["verdict"].as_str()), (Some("policy"), Some("drop")));
+    assert_eq!(
+        (last(fell)["type"].as_str(), last(fell)["verdict"].as_str()),
+        (Some("policy"), Some("drop"))
+    );
     assert_eq!(objects.last().unwrap()["packets"], 2, "{told}");
 }
 
@@ -135,9 +145,14 @@ fn what_the_filter_leaves_out_is_not_told() {
         assert_eq!(first["first"]["dport"], 7777, "{words}\n{told}");
         assert_eq!(told.lines().count(), 2, "{told}");
     }
-    for words in
-        ["--from 10.1.1.3", "--to 10.1.2.0/24", "--protocol tcp", "--iif lo", "--port 1", "--to fd00::/8"]
-    {
+    for words in [
+        "--from 10.1.1.3",
+        "--to 10.1.2.0/24",
+        "--protocol tcp",
+        "--iif lo",
+        "--port 1",
+        "--to fd00::/8",
+    ] {
         let trace = site.start(&format!("--for 400ms {words}"));
         site.send("10.1.1.2", 7777);
         assert_eq!(text(&ended(trace)), "0 packets traced, no events lost\n", "{words}");
@@ -146,10 +161,12 @@ fn what_the_filter_leaves_out_is_not_told() {
 
 #[test]
 fn what_this_host_sends_is_told_too() {
-    let site = Site::new("add table ip out { chain post { type filter hook postrouting priority 0; }; }");
+    let site =
+        Site::new("add table ip out { chain post { type filter hook postrouting priority 0; }; }");
     site.pod.nft("add rule ip out post oifname eth0 udp dport 4242 counter");
     let trace = site.start("--count 1 --port 4242");
-    site.pod.within(|| UdpSocket::bind("10.1.1.2:0").unwrap().send_to(b"x", "10.1.1.1:4242").unwrap());
+    site.pod
+        .within(|| UdpSocket::bind("10.1.1.2:0").unwrap().send_to(b"x", "10.1.1.1:4242").unwrap());
     let told = text(&ended(trace));
     assert!(told.contains("this host to eth0: udp 10.1.1.2:"), "{told}");
     assert!(told.contains("ip out post  rule oifname \"eth0\" udp dport 4242 counter"), "{told}");

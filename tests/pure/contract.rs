@@ -73,7 +73,8 @@ fn seeds_examples() -> Vec<(String, Value)> {
 
 /// The value after the last `flag` of a command line.
 fn after<'a>(argv: &'a [String], flag: &str) -> &'a str {
-    let at = argv.iter().rposition(|word| word == flag).unwrap_or_else(|| panic!("{flag} in {argv:?}"));
+    let at =
+        argv.iter().rposition(|word| word == flag).unwrap_or_else(|| panic!("{flag} in {argv:?}"));
     &argv[at + 1]
 }
 
@@ -83,7 +84,9 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
         let (options, facts) = start(name, entry);
         let plan = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap();
 
-        let Root::Overlay { path, base, fetch, .. } = &plan.disk.root else { panic!("{:?}", plan.disk.root) };
+        let Root::Overlay { path, base, fetch, .. } = &plan.disk.root else {
+            panic!("{:?}", plan.disk.root)
+        };
         assert_eq!(*path, PathBuf::from(format!("/image/{name}.qcow2")));
         let target = entry["vmconfig"]["rootfs"]["localtarget"].as_str().unwrap();
         assert_eq!(*base, PathBuf::from("/image").join(target));
@@ -99,7 +102,8 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
         assert_eq!(plan.net.guest.address.to_string(), "192.168.254.2/30");
         assert_eq!(plan.net.guest.gateway.to_string(), "192.168.254.1");
         // The drive's word, where it has one.
-        let seeds: Value = serde_json::from_str(entry["cloudconfig"]["metadata"].as_str().unwrap()).unwrap();
+        let seeds: Value =
+            serde_json::from_str(entry["cloudconfig"]["metadata"].as_str().unwrap()).unwrap();
         assert_eq!(plan.net.guest.hostname, seeds["hostname"].as_str().unwrap_or(name));
         assert_eq!(plan.net.guest.search, ["default.svc.cluster.local", "cluster.local"]);
 
@@ -108,7 +112,11 @@ fn the_seeds_examples_drive_the_plan_the_seed_would_have_made() {
         for version in ["2012-08-10", "latest"] {
             let wanted = format!("openstack/{version}/user_data");
             let file = seed.volume.files.iter().find(|file| file.path == wanted).unwrap();
-            assert_eq!(file.content, entry["cloudconfig"]["userdata"].as_str().unwrap().as_bytes(), "{name}");
+            assert_eq!(
+                file.content,
+                entry["cloudconfig"]["userdata"].as_str().unwrap().as_bytes(),
+                "{name}"
+            );
             let wanted = format!("openstack/{version}/meta_data.json");
             let file = seed.volume.files.iter().find(|file| file.path == wanted).unwrap();
             let ours: Value = serde_json::from_slice(&file.content).unwrap();
@@ -125,11 +133,17 @@ fn a_root_device_needs_neither_image_nor_image_directory() {
     facts.disks.image_dir_exists = false;
     facts.disks.root_device =
         Some(DiskFile { path: "/dev/vm/root".into(), size_bytes: 1 << 30, read_only: None });
-    let options =
-        Options { hostname: Some("pet".into()), disk_size: Some("20G".into()), ..Options::default() };
+    let options = Options {
+        hostname: Some("pet".into()),
+        disk_size: Some("20G".into()),
+        ..Options::default()
+    };
     let plan = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap();
     assert_eq!(plan.disk.root, Root::Device { path: "/dev/vm/root".into() });
-    assert_eq!(plan.disk.notes, ["BERTH_DISK_SIZE is for images: /dev/vm/root keeps the size it has"]);
+    assert_eq!(
+        plan.disk.notes,
+        ["BERTH_DISK_SIZE is for images: /dev/vm/root keeps the size it has"]
+    );
     facts.disks.root_device.as_mut().unwrap().size_bytes = 0;
     let empty = Plan::new(&options.parse(&ambient()).unwrap(), &facts).unwrap_err().to_string();
     assert!(empty.starts_with("/dev/vm/root is empty"), "{empty}");
@@ -147,7 +161,9 @@ fn a_vm_that_has_its_images_name_gets_a_disk_beside_it_unless_somebody_said_so()
         };
         Plan::new(&options.parse(&ambient()).unwrap(), &facts())
     };
-    let Root::Overlay { path, base, .. } = planned(None).unwrap().disk.root else { panic!("no overlay") };
+    let Root::Overlay { path, base, .. } = planned(None).unwrap().disk.root else {
+        panic!("no overlay")
+    };
     assert_eq!((path, base), ("/image/debian.qcow2".into(), "/image/base-debian.qcow2".into()));
     let error = planned(Some("debian.qcow2")).unwrap_err().to_string();
     assert!(error.contains("change IMG_TARGET or BERTH_NAME"), "{error}");
@@ -171,8 +187,11 @@ fn trailing_arguments_are_the_last_words_of_qemus_line() {
 #[test]
 fn what_is_in_a_value_leaves_the_lines_of_the_plan_as_they_are() {
     let mut facts = facts();
-    let strange =
-        DiskFile { path: "/volumes/a\u{1b}[2J\nb.img".into(), size_bytes: 1 << 20, read_only: None };
+    let strange = DiskFile {
+        path: "/volumes/a\u{1b}[2J\nb.img".into(),
+        size_bytes: 1 << 20,
+        read_only: None,
+    };
     facts.disks.extra = vec![strange];
     let options = Options {
         hostname: Some("pet".into()),

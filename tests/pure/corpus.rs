@@ -8,8 +8,10 @@ use std::time::Instant;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let files: Vec<_> =
-        std::fs::read_dir(&dir).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    let files: Vec<_> = std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect();
     assert!(!files.is_empty(), "no corpus in {}", dir.display());
     files
 }
@@ -32,7 +34,8 @@ fn spoiled(target: &str, step: usize, run: impl Fn(&[u8])) {
         run(&bytes);
         for at in (0..bytes.len()).step_by(step) {
             let values = [0, 0xff, bytes[at] ^ 0x80];
-            let ways = if bytes.len() < 500 && step == 1 { &values[..] } else { &values[at % 3..=at % 3] };
+            let ways =
+                if bytes.len() < 500 && step == 1 { &values[..] } else { &values[at % 3..=at % 3] };
             for &value in ways {
                 let mut spoiled = bytes.clone();
                 spoiled[at] = value;
@@ -51,20 +54,30 @@ fn every_target_has_a_small_corpus_that_is_replayed() {
     let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let names = |dir: &str| -> BTreeSet<String> {
         let entries = std::fs::read_dir(fuzz.join(dir)).unwrap();
-        entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+        entries
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect()
     };
     let targets = names("fuzz_targets");
     assert_eq!(names("corpus"), targets);
     let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
     let here = include_str!("corpus.rs");
     for target in targets {
-        let source = std::fs::read_to_string(fuzz.join(format!("fuzz_targets/{target}.rs"))).unwrap();
+        let source =
+            std::fs::read_to_string(fuzz.join(format!("fuzz_targets/{target}.rs"))).unwrap();
         assert!(source.contains(&format!("berth_fuzz::{target}(")), "{target} calls another");
-        assert!(manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")), "{target} is not built");
+        assert!(
+            manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")),
+            "{target} is not built"
+        );
         assert!(here.contains(&format!("(\"{target}\", ")), "{target} is not replayed");
         let files = corpus(&target);
         let octets: usize = files.iter().map(Vec::len).sum();
-        assert!(files.len() <= 40 && octets <= 100_000, "{target}: {} files, {octets} octets", files.len());
+        assert!(
+            files.len() <= 40 && octets <= 100_000,
+            "{target}: {} files, {octets} octets",
+            files.len()
+        );
     }
 }
 

@@ -80,7 +80,8 @@ fn every_link_between_the_documents_leads_somewhere() {
                 }
                 seen += 1;
                 let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
-                let to = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+                let to =
+                    if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
                 let is_there = to.exists()
                     && (anchor.is_empty()
                         || anchors(&std::fs::read_to_string(&to).unwrap()).contains(anchor));
@@ -109,7 +110,8 @@ fn every_document_is_reached_from_the_readme() {
             }
         }
     }
-    let lost: Vec<PathBuf> = documents().into_iter().filter(|page| !reached.contains(page)).collect();
+    let lost: Vec<PathBuf> =
+        documents().into_iter().filter(|page| !reached.contains(page)).collect();
     assert!(lost.is_empty(), "{lost:?}");
 }
 
@@ -142,8 +144,9 @@ fn every_command_that_the_documents_show_is_understood() {
     let mut shown = 0;
     for page in documents() {
         let text = std::fs::read_to_string(&page).unwrap().replace("\\\n", " ");
-        let commands =
-            text.lines().filter_map(|line| line.strip_prefix("# berth ").or(line.strip_prefix("$ berth ")));
+        let commands = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# berth ").or(line.strip_prefix("$ berth ")));
         for command in commands {
             shown += 1;
             // A shell's next command, or a redirection, ends the words.

@@ -24,7 +24,8 @@ fn faults(message: &str) -> Vec<&'static str> {
     // `area: Do this` or `Do this`.
     let words = subject.split_once(": ").map_or(subject, |(_, words)| words);
     let verb = words.split(' ').next().unwrap_or_default().to_lowercase();
-    let inflected = verb.len() > 5 && (verb.ends_with("ing") || verb.ends_with("ed")) && verb != "exceed";
+    let inflected =
+        verb.len() > 5 && (verb.ends_with("ing") || verb.ends_with("ed")) && verb != "exceed";
     let draft = ["fixup!", "squash!", "amend!"].iter().any(|word| subject.starts_with(word));
     let found = [
         (subject.chars().count() > LONGEST_SUBJECT, "the subject is longer than 72 characters"),
@@ -42,7 +43,9 @@ fn faults(message: &str) -> Vec<&'static str> {
 fn commits_keep_to_the_rules() {
     // A shallow clone, an archive or a squashed copy has other commits, written by tools: there is nothing to look at.
     if let Err(error) = git(&["merge-base", "--is-ancestor", SINCE, "HEAD"]) {
-        println!("not looked at: {SINCE} is not in the history here (git fetch --unshallow?) {error}");
+        println!(
+            "not looked at: {SINCE} is not in the history here (git fetch --unshallow?) {error}"
+        );
         return;
     }
     let range = format!("{SINCE}..HEAD");

@@ -96,8 +96,9 @@ fn code_of(text: &str) -> String {
 /// Rooms that a piece of code names: `crate::room…` and `berth::room…`, `use crate::{a, b::c}`, and `super` from a room's own file.
 fn named(code: &str, depth: usize) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let word =
-        |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+    let word = |text: &str| {
+        text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>()
+    };
     let mut prefixes = vec!["crate::".to_owned(), "berth::".to_owned()];
     prefixes.push("super::".repeat(depth));
     for prefix in prefixes.iter().filter(|prefix| !prefix.is_empty()) {
@@ -161,7 +162,8 @@ fn sources() -> Vec<Source> {
         let lines = text.lines().count();
         Source { path: relative, room, code: code_of(&text), lines }
     };
-    let is_test = |source: &Source| source.path.ends_with("tests.rs") || source.path.contains("/tests/");
+    let is_test =
+        |source: &Source| source.path.ends_with("tests.rs") || source.path.contains("/tests/");
     paths.iter().map(read).filter(|source| !is_test(source)).collect()
 }
 
@@ -181,7 +183,8 @@ fn rooms_import_only_what_they_may() {
         for name in named(&source.code, parts) {
             let is_room = ROOMS.iter().any(|(room, _)| *room == name);
             if is_room && name != source.room && !allowed.contains(&name.as_str()) {
-                offences.push(format!("src/{}: {} may not import {name}", source.path, source.room));
+                offences
+                    .push(format!("src/{}: {} may not import {name}", source.path, source.room));
             }
         }
     }
@@ -234,8 +237,13 @@ fn no_files_import_in_a_circle() {
     assert!(arrows.len() > 500, "the reader sees too little: {}", arrows.len());
     let found = circles(&arrows);
     let inside = |circle: &[String]| {
-        let both = |arrow: &&(String, String)| circle.contains(&arrow.0) && circle.contains(&arrow.1);
-        arrows.iter().filter(both).map(|(from, to)| format!("  {from} -> {to}\n")).collect::<String>()
+        let both =
+            |arrow: &&(String, String)| circle.contains(&arrow.0) && circle.contains(&arrow.1);
+        arrows
+            .iter()
+            .filter(both)
+            .map(|(from, to)| format!("  {from} -> {to}\n"))
+            .collect::<String>()
     };
     let text: Vec<String> =
         found.iter().map(|circle| format!("{}\n{}", circle.join(" "), inside(circle))).collect();
@@ -261,7 +269,9 @@ fn dangerous_words_stay_in_their_rooms() {
         only_in("todo!", &[]);
         only_in("unimplemented!", &[]);
         // Cores own neither a clock nor a socket.
-        if ["proto", "nft", "plan", "iso", "facts", "net", "validate"].contains(&source.room.as_str()) {
+        if ["proto", "nft", "plan", "iso", "facts", "net", "validate"]
+            .contains(&source.room.as_str())
+        {
             for word in [
                 "Instant::now",
                 "SystemTime::now",
@@ -272,7 +282,8 @@ fn dangerous_words_stay_in_their_rooms() {
                 "TcpStream",
             ] {
                 if source.code.contains(word) {
-                    offences.push(format!("src/{}: {word} in a room that only thinks", source.path));
+                    offences
+                        .push(format!("src/{}: {word} in a room that only thinks", source.path));
                 }
             }
         }
@@ -299,7 +310,8 @@ fn each_promise_names_a_test_that_is_there() {
     let code: String = paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let text = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
     let mut promises = 0;
-    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise |"));
+    let rows =
+        text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise |"));
     for row in rows {
         let columns: Vec<&str> = row.trim_matches('|').split('|').collect();
         assert_eq!(columns.len(), 4, "{row}");
@@ -325,7 +337,8 @@ fn is_test(code: &str, name: &str) -> bool {
             .take_while(|line| line.starts_with("#[") || line.starts_with("//"))
             .collect();
         let is_left_out = above.iter().any(|line| line.starts_with("#[ignore"));
-        !is_left_out && above.iter().any(|line| *line == "#[test]" || line.starts_with("#[tokio::test"))
+        !is_left_out
+            && above.iter().any(|line| *line == "#[test]" || line.starts_with("#[tokio::test"))
     })
 }
 
@@ -333,10 +346,15 @@ fn is_test(code: &str, name: &str) -> bool {
 fn a_function_without_the_attribute_is_no_test() {
     assert!(is_test("#[test]\nfn a() {}\n", "a"));
     let paused = |more: &str| {
-        format!("    /// Why.\n    #[tokio::test(start_paused = true)]\n{more}    async fn a() {{}}\n")
+        format!(
+            "    /// Why.\n    #[tokio::test(start_paused = true)]\n{more}    async fn a() {{}}\n"
+        )
     };
     assert!(is_test(&paused(""), "a"));
-    assert!(!is_test(&paused("    #[ignore = \"a campaign\"]\n"), "a"), "what is left out shows nothing");
+    assert!(
+        !is_test(&paused("    #[ignore = \"a campaign\"]\n"), "a"),
+        "what is left out shows nothing"
+    );
     assert!(!is_test("#[test]\nfn b() {}\n\nfn a() {}\n", "a"));
     assert!(!is_test("fn a() {}\n", "a"));
     assert!(!is_test("#[test]\nfn b() { let text = \"fn a()\"; }\n", "c"));
@@ -346,9 +364,15 @@ fn a_function_without_the_attribute_is_no_test() {
 fn the_reader_sees_every_kind_of_import() {
     let rooms = |code: &str, depth| named(&code_of(code), depth).into_iter().collect::<Vec<_>>();
     assert_eq!(rooms("use crate::net::MacAddr;\n", 1), ["net"]);
-    assert_eq!(rooms("use crate::{apply, plan::{self, x}, sys::y};\n", 1), ["apply", "plan", "sys"]);
+    assert_eq!(
+        rooms("use crate::{apply, plan::{self, x}, sys::y};\n", 1),
+        ["apply", "plan", "sys"]
+    );
     assert_eq!(rooms("fn f() { crate::exit::story(); }\n", 1), ["exit"]);
-    assert_eq!(rooms("use berth::sys::x;\nuse berth::{apply, plan};\n", 1), ["apply", "plan", "sys"]);
+    assert_eq!(
+        rooms("use berth::sys::x;\nuse berth::{apply, plan};\n", 1),
+        ["apply", "plan", "sys"]
+    );
     assert_eq!(rooms("use super::super::sys::x;\n", 2), ["sys"]);
     assert_eq!(rooms("// crate::sys\nlet a = 1; // crate::serve\n", 1), Vec::<String>::new());
     assert_eq!(
@@ -364,7 +388,10 @@ fn the_reader_follows_re_exports_and_sees_circles() {
         Source { path: path.to_owned(), room, code: code.to_owned(), lines: 1 }
     };
     let sources = [
-        source("a.rs", "pub mod b;\npub mod c;\npub use b::{One, two as other};\nfn f() { c::g() }\n"),
+        source(
+            "a.rs",
+            "pub mod b;\npub mod c;\npub use b::{One, two as other};\nfn f() { c::g() }\n",
+        ),
         source("a/b.rs", "use super::Above;\npub struct One;\nfn two() { crate::d::deep::g() }\n"),
         source("a/c.rs", "use super::other;\nuse crate::d::*;\n"),
         source("d/mod.rs", "pub use self::deep::*;\npub mod deep;\n"),
@@ -387,8 +414,10 @@ fn what_is_compiled_in_is_in_the_images_build_context() {
     let context = std::fs::read_to_string(root.join(".dockerignore")).unwrap();
     let mut found = 0;
     for source in sources() {
-        for (at, call) in
-            source.code.match_indices("include_str!(\"").chain(source.code.match_indices("include_bytes!(\""))
+        for (at, call) in source
+            .code
+            .match_indices("include_str!(\"")
+            .chain(source.code.match_indices("include_bytes!(\""))
         {
             let path = source.code[at + call.len()..].split('"').next().unwrap();
             let from = Path::new("src").join(&source.path);

@@ -17,7 +17,8 @@ fn module(program: &str, path: &[&str]) -> Option<String> {
 fn is_there(name: &str) -> bool {
     let mut path: Vec<&str> = name.split("::").collect();
     let function = path.pop().unwrap();
-    let found: Vec<_> = ["netns", "guest"].iter().filter_map(|program| module(program, &path)).collect();
+    let found: Vec<_> =
+        ["netns", "guest"].iter().filter_map(|program| module(program, &path)).collect();
     found.iter().any(|text| text.contains(&format!("\nfn {function}()")))
 }
 
@@ -25,7 +26,8 @@ fn is_there(name: &str) -> bool {
 #[test]
 fn each_test_that_runs_alone_is_there() {
     let text = std::fs::read_to_string(root().join(".config/nextest.toml")).unwrap();
-    let names: Vec<&str> = text.split("test(=").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    let names: Vec<&str> =
+        text.split("test(=").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
     assert!(names.len() > 10, "{names:?}");
     for name in names {
         assert!(is_there(name), "{name}");
@@ -37,7 +39,10 @@ fn each_test_that_runs_alone_is_there() {
         .collect();
     assert!(modules.contains("cri") && modules.contains("vm"), "{modules:?}");
     for name in modules {
-        assert!(["netns", "guest"].iter().any(|program| module(program, &[name]).is_some()), "{name}");
+        assert!(
+            ["netns", "guest"].iter().any(|program| module(program, &[name]).is_some()),
+            "{name}"
+        );
     }
 }
 
@@ -47,7 +52,8 @@ fn there_are_three_test_programs() {
     let entries = std::fs::read_dir(root().join("tests")).unwrap().map(|entry| entry.unwrap());
     let programs: BTreeSet<String> = entries
         .filter(|entry| {
-            entry.path().extension().is_some_and(|end| end == "rs") || entry.path().join("main.rs").exists()
+            entry.path().extension().is_some_and(|end| end == "rs")
+                || entry.path().join("main.rs").exists()
         })
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();

@@ -8,7 +8,12 @@ use serde_json::{Value, json};
 
 fn berth(words: &[&str], input: &str) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
-    command.arg("validate").args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg("validate")
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // One that reads no input has ended by now.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
@@ -30,8 +35,14 @@ fn the_examples_are_without_errors() {
         .collect();
     // The seed's first example says itself that one of its keys should not be there, and has little memory.
     let lines: Vec<&str> = said.lines().collect();
-    assert!(lines.iter().all(|line| line.contains("[W]") && line.contains("cirros-test.yaml")), "{said}");
-    assert!(said.contains("vmlist.cirros-test.cloudconfig.bogus_not_used: unknown key, ignored"), "{said}");
+    assert!(
+        lines.iter().all(|line| line.contains("[W]") && line.contains("cirros-test.yaml")),
+        "{said}"
+    );
+    assert!(
+        said.contains("vmlist.cirros-test.cloudconfig.bogus_not_used: unknown key, ignored"),
+        "{said}"
+    );
     assert!(said.contains("ram_mb: 256 is unusual"), "{said}");
 }
 
@@ -39,7 +50,10 @@ fn the_examples_are_without_errors() {
 fn a_list_in_place_of_the_map_is_an_error_with_its_line() {
     let (code, said, summary) = berth(&["-"], "vmlist:\n  - name: web\n  - name: db\n");
     assert_eq!(code, Some(1));
-    assert_eq!(said, "-:2:3: [E] vmlist: this is a list, and has to be a map (a map of VMs by name)\n");
+    assert_eq!(
+        said,
+        "-:2:3: [E] vmlist: this is a list, and has to be a map (a map of VMs by name)\n"
+    );
     assert_eq!(summary, "berth: 1 error, 0 warnings\n");
 }
 
@@ -52,7 +66,8 @@ fn several_files_are_one_and_each_mistake_has_its_own() {
         path.display().to_string()
     };
     let vm = "vmlist: {web: {enabled: true, vmconfig: {cpu: {vcpu: 1, ram_mb: 512}, rootfs: {localtarget: /a}}}}\n";
-    let (vm, site) = (file("vm.yaml", vm), file("site.yaml", "accel: tcg\nvmlist: {web: {single: 5}}\n"));
+    let (vm, site) =
+        (file("vm.yaml", vm), file("site.yaml", "accel: tcg\nvmlist: {web: {single: 5}}\n"));
     let (code, said, _) = berth(&[&vm, &site], "");
     assert_eq!(
         (code, said),

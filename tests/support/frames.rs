@@ -50,7 +50,8 @@ pub fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
 }
 
 pub fn tcp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8) -> Vec<u8> {
-    let mut segment = [&from.1.to_be_bytes()[..], &to.1.to_be_bytes(), &[0, 0, 0, 1, 0, 0, 0, 1]].concat();
+    let mut segment =
+        [&from.1.to_be_bytes()[..], &to.1.to_be_bytes(), &[0, 0, 0, 1, 0, 0, 0, 1]].concat();
     segment.extend([0x50, flags, 0x20, 0, 0, 0, 0, 0]);
     let sum = checksum(&[&from.0.octets(), &to.0.octets(), &[0, TCP, 0, 20], &segment]);
     segment[16..18].copy_from_slice(&sum.to_be_bytes());
@@ -97,8 +98,10 @@ pub fn igmp(from: Ipv4Addr, group: Ipv4Addr) -> Vec<u8> {
 
 /// A router of highest preference with a prefix to make addresses in (RFC 4861 §4.2, RFC 4191).
 pub fn router_advertisement(mac: Mac, prefix: Ipv6Addr) -> Vec<u8> {
-    let (from, to) =
-        (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xbad), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
+    let (from, to) = (
+        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xbad),
+        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
+    );
     let head = [134, 0, 0, 0, 64, 0x08, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
     let option = [3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0];
     let mut message = [&head[..], &[1, 1], &mac, &option, &prefix.octets()].concat();

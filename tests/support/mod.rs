@@ -25,7 +25,8 @@ pub struct Netns {
 impl Netns {
     /// Needs root and iproute2; panics with what is missing, because a test that cannot run fails.
     pub fn new(role: &str) -> Self {
-        let name = format!("bt{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("bt{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         run("ip", &["netns", "add", &name]);
         let netns = Self { name };
         netns.ip("link set lo up");
@@ -65,7 +66,8 @@ impl Netns {
         let path = self.path();
         let thread = std::thread::spawn(move || {
             berth::sys::netns::enter(Path::new(&path)).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(work())
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -83,7 +85,8 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status();
+        let _ =
+            Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status();
     }
 }
 
@@ -132,7 +135,10 @@ pub fn find<T>(
 pub fn veth(a: &Netns, a_if: &str, b: &Netns, b_if: &str) {
     run(
         "ip",
-        &["link", "add", a_if, "netns", &a.name, "type", "veth", "peer", "name", b_if, "netns", &b.name],
+        &[
+            "link", "add", a_if, "netns", &a.name, "type", "veth", "peer", "name", b_if, "netns",
+            &b.name,
+        ],
     );
     a.ip(&format!("link set {a_if} up"));
     b.ip(&format!("link set {b_if} up"));

@@ -11,7 +11,8 @@ pub fn tcp(from: &str, to: Ipv4Addr, port: u16, send: &str) -> String {
     let send = send.to_owned();
     within(from, move || {
         let mut stream =
-            TcpStream::connect_timeout(&SocketAddr::from((to, port)), Duration::from_secs(10)).unwrap();
+            TcpStream::connect_timeout(&SocketAddr::from((to, port)), Duration::from_secs(10))
+                .unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(send.as_bytes()).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -41,7 +42,17 @@ pub fn answers(from: &str, address: Ipv4Addr, to: Ipv4Addr) -> String {
     });
     assert_eq!(echo.as_deref(), Some(&b"over udp"[..]));
     let mut ping = Command::new("nsenter");
-    ping.args([&format!("--net={from}"), "ping", "-c", "2", "-i", "0.2", "-W", "2", &to.to_string()]);
+    ping.args([
+        &format!("--net={from}"),
+        "ping",
+        "-c",
+        "2",
+        "-i",
+        "0.2",
+        "-W",
+        "2",
+        &to.to_string(),
+    ]);
     checked(&mut ping);
     hello
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use berth::config::{
-    Accel, Config, Dns, Guest, Image, Lifecycle, Machine, MetadataAddress, Network, OnNetLost, OnPoweroff,
-    OnReboot, Paths, SeedAs, SeedFormat,
+    Accel, Config, Dns, Guest, Image, Lifecycle, Machine, MetadataAddress, Network, OnNetLost,
+    OnPoweroff, OnReboot, Paths, SeedAs, SeedFormat,
 };
 use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Routing, Uplink};
 use berth::net::MacAddr;
@@ -95,7 +95,12 @@ pub fn facts() -> Facts {
                 gateway: Some("10.1.1.1".parse().unwrap()),
             },
             routing: Routing { ip_forward: true, ..Routing::default() },
-            resolver: Resolver { nameservers: Vec::new(), search: Vec::new(), ndots: 1, skipped: Vec::new() },
+            resolver: Resolver {
+                nameservers: Vec::new(),
+                search: Vec::new(),
+                ndots: 1,
+                skipped: Vec::new(),
+            },
             extra_rules: None,
             metadata: None,
             can_setuid: true,

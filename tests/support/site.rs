@@ -113,7 +113,8 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Answers everybody on TCP and UDP `port` with `name` and the address they come from, until the test ends.
 pub fn serve(netns: &Netns, name: &'static str, port: u16) {
     let any = (Ipv4Addr::UNSPECIFIED, port);
-    let (tcp, udp) = netns.within(|| (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap()));
+    let (tcp, udp) =
+        netns.within(|| (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap()));
     std::thread::spawn(move || {
         while let Ok((mut stream, from)) = tcp.accept() {
             std::thread::spawn(move || {

@@ -63,8 +63,11 @@ impl World {
         for name in ["image", "state"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        std::fs::write(dir.path().join("resolv.conf"), format!("search demo.example\nnameserver {PEER}\n"))
-            .unwrap();
+        std::fs::write(
+            dir.path().join("resolv.conf"),
+            format!("search demo.example\nnameserver {PEER}\n"),
+        )
+        .unwrap();
         std::fs::write(dir.path().join("userdata"), "#cloud-config\n{}\n").unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         let env = [
@@ -156,7 +159,12 @@ impl World {
     }
 
     /// Waits until `what` holds; tells the logs when it does not in time.
-    pub fn until<T>(&self, what: &str, limit: Duration, mut holds: impl FnMut(&Self) -> Option<T>) -> T {
+    pub fn until<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut holds: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
         find(what, limit, || self.logs(), || holds(self))
     }
 
@@ -269,7 +277,8 @@ impl World {
     /// The rules without counters, the links without what counts up: what two starts must agree on.
     pub fn state(&self) -> String {
         let rules = self.pod.run("nft -s list ruleset");
-        let mut links: serde_json::Value = serde_json::from_str(&self.pod.ip("-j -d addr show")).unwrap();
+        let mut links: serde_json::Value =
+            serde_json::from_str(&self.pod.ip("-j -d addr show")).unwrap();
         for link in links.as_array_mut().unwrap() {
             for volatile in ["ifindex", "operstate", "flags", "linkinfo", "link_index", "link"] {
                 link.as_object_mut().unwrap().remove(volatile);
@@ -302,7 +311,8 @@ impl World {
         let table: serde_json::Value =
             serde_json::from_str(&checked(Command::new("sfdisk").arg("-J").arg(&raw))).unwrap();
         let part = &table["partitiontable"]["partitions"][index];
-        let (start, size) = (part["start"].as_u64().unwrap() * 512, part["size"].as_u64().unwrap() * 512);
+        let (start, size) =
+            (part["start"].as_u64().unwrap() * 512, part["size"].as_u64().unwrap() * 512);
         let file = self.path("partition.raw");
         checked(
             Command::new("dd")
@@ -315,7 +325,11 @@ impl World {
         let clean = !header.contains("needs_recovery");
         // Replays the journal when there is something in it, then looks at everything.
         let fsck = Command::new("e2fsck").args(["-p", "-f"]).arg(&file).output().unwrap();
-        assert!(matches!(fsck.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&fsck.stdout));
+        assert!(
+            matches!(fsck.status.code(), Some(0 | 1)),
+            "{}",
+            String::from_utf8_lossy(&fsck.stdout)
+        );
         let again = Command::new("e2fsck").args(["-n", "-f"]).arg(&file).output().unwrap();
         assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stdout));
         (clean, file)

@@ -54,7 +54,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
             link.send(&frame)?;
         }
         let Some(length) = link.receive(&mut buffer)? else {
-            let left = waiting.front().map(|(due, _)| due.saturating_duration_since(Instant::now()));
+            let left =
+                waiting.front().map(|(due, _)| due.saturating_duration_since(Instant::now()));
             link.wait(left.unwrap_or(Duration::from_secs(60)))?;
             continue;
         };
@@ -77,15 +78,20 @@ fn reply(frame: &[u8], own: MacAddr, options: &Options) -> Option<Vec<u8>> {
     let payload = frame.get(HEADERS..).filter(|_| to_server)?;
     let client: &[u8; 6] = payload.get(28..34)?.first_chunk()?;
     let [_, _, _, a, b, c] = *client;
-    let address =
-        if options.duplicate { Ipv4Addr::new(10, 77, 7, 7) } else { Ipv4Addr::new(10, a | 0x80, b, c) };
+    let address = if options.duplicate {
+        Ipv4Addr::new(10, 77, 7, 7)
+    } else {
+        Ipv4Addr::new(10, a | 0x80, b, c)
+    };
     let mut payload = payload.to_vec();
     *payload.first_mut()? = 2;
     payload.get_mut(16..20)?.copy_from_slice(&address.octets());
     let kind = payload.get_mut(242)?;
     *kind = if *kind == 1 { 2 } else { 5 };
     // In the place of whatever came next: who answers.
-    payload.get_mut(243..250)?.copy_from_slice(&[&[54, 4][..], &options.address.octets(), &[255]].concat());
+    payload
+        .get_mut(243..250)?
+        .copy_from_slice(&[&[54, 4][..], &options.address.octets(), &[255]].concat());
     let end = |mac, address, port| Endpoint { mac, socket: SocketAddrV4::new(address, port) };
     udp4(end(own, options.address, 67), end(MacAddr(*client), address, 68), &payload)
 }

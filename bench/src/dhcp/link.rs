@@ -47,8 +47,10 @@ impl Link {
             match (&self.ipv4).write(frame) {
                 Ok(_) => return Ok(()),
                 // The link's queue is full: as a wire would be busy.
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error)
+                    if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {}
                 Err(error) => return at("sending a frame", Err(error)),
             }
         }
@@ -65,8 +67,8 @@ impl Link {
 
     /// Until a frame waits, or so long.
     pub fn wait(&self, longest: Duration) -> Result<(), Error> {
-        let mut both =
-            [&self.ipv4, &self.arp].map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN));
+        let mut both = [&self.ipv4, &self.arp]
+            .map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN));
         let longest = Timespec {
             tv_sec: longest.as_secs().try_into().unwrap_or(1),
             tv_nsec: longest.subsec_nanos().into(),
@@ -80,7 +82,8 @@ impl Link {
 
 /// Index and MAC, by iproute2: /sys may be another namespace's.
 fn find(interface: &str) -> Result<(u32, MacAddr), Error> {
-    let output = at("ip link", Command::new("ip").args(["-j", "link", "show", "dev", interface]).output())?;
+    let output =
+        at("ip link", Command::new("ip").args(["-j", "link", "show", "dev", interface]).output())?;
     let links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let index = links.pointer("/0/ifindex").and_then(|index| u32::try_from(index.as_u64()?).ok());
     let mac = links.pointer("/0/address").and_then(|mac| mac.as_str()?.parse().ok());
@@ -91,9 +94,13 @@ fn receive(socket: &Socket, buffer: &mut [u8]) -> Result<Option<usize>, Error> {
     let mut socket = socket;
     match socket.read(buffer) {
         Ok(length) => Ok(Some(length)),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Ok(None)
+        }
         // Down for a moment, as a link is that is being configured.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NETDOWN.raw_os_error()) => Ok(None),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NETDOWN.raw_os_error()) => {
+            Ok(None)
+        }
         Err(error) => at("receiving frames", Err(error)),
     }
 }

@@ -17,7 +17,9 @@ use berth::net::MacAddr;
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
 
-use super::wire::{ACK, DISCOVER, Message, OFFER, Path, REQUEST, Reply, Seen, arp_answer, mac, read};
+use super::wire::{
+    ACK, DISCOVER, Message, OFFER, Path, REQUEST, Reply, Seen, arp_answer, mac, read,
+};
 use crate::dhcp::link::Link;
 use crate::{Error, at};
 
@@ -170,7 +172,14 @@ struct Run<'a, 'b> {
 
 impl<'a> Crowd<'a> {
     pub fn new(link: &'a mut Link, path: Path) -> Self {
-        Self { link, path, held: HashMap::new(), holder: HashMap::new(), xid: 0x1000_0000, ended: 0 }
+        Self {
+            link,
+            path,
+            held: HashMap::new(),
+            holder: HashMap::new(),
+            xid: 0x1000_0000,
+            ended: 0,
+        }
     }
 
     /// Exchanges that ended, in all loads, counted or not.
@@ -230,7 +239,10 @@ impl Run<'_, '_> {
             let mut next = None;
             match self.load.arrival {
                 Arrival::Open(rate) => loop {
-                    #[expect(clippy::cast_precision_loss, reason = "a schedule of less than 2^52 packets")]
+                    #[expect(
+                        clippy::cast_precision_loss,
+                        reason = "a schedule of less than 2^52 packets"
+                    )]
                     let due = start + Duration::from_secs_f64(begun as f64 / rate);
                     if due >= self.ends || self.is_enough(begun) {
                         break;
@@ -267,7 +279,8 @@ impl Run<'_, '_> {
                 ];
                 let until = due.into_iter().flatten().min().unwrap_or(self.ends);
                 // A sleep ends late: the rest is spent looking.
-                let sleep = until.saturating_duration_since(Instant::now()).saturating_sub(SLEEP_ENDS_LATE);
+                let sleep =
+                    until.saturating_duration_since(Instant::now()).saturating_sub(SLEEP_ENDS_LATE);
                 if !sleep.is_zero() {
                     self.crowd.link.wait(sleep)?;
                 }
@@ -275,8 +288,11 @@ impl Run<'_, '_> {
         }
         let counted = Instant::now().min(self.ends).saturating_duration_since(self.counts_from);
         self.outcome.took = counted;
-        self.outcome.series =
-            self.sums.iter().map(|(count, sum, most)| (*count, sum / (*count).max(1), *most)).collect();
+        self.outcome.series = self
+            .sums
+            .iter()
+            .map(|(count, sum, most)| (*count, sum / (*count).max(1), *most))
+            .collect();
         Ok(self.outcome)
     }
 
@@ -312,7 +328,8 @@ impl Run<'_, '_> {
     fn say(&mut self, xid: u32, pending: &Pending) -> Result<(), Error> {
         let client = pending.client;
         let held = self.crowd.held.get(&client).copied();
-        let message = Message { kind: DISCOVER, xid, client, ciaddr: None, requested: None, server: None };
+        let message =
+            Message { kind: DISCOVER, xid, client, ciaddr: None, requested: None, server: None };
         let message = match (pending.leg, pending.offered) {
             (Leg::Offer, _) => message,
             (Leg::Ack, Some((address, server))) => {
@@ -380,7 +397,9 @@ impl Run<'_, '_> {
             }
             _ if !right => Some("message type"),
             _ if reply.yiaddr.is_unspecified() => Some("address"),
-            _ if pending.offered.is_some_and(|(address, _)| address != reply.yiaddr) => Some("address"),
+            _ if pending.offered.is_some_and(|(address, _)| address != reply.yiaddr) => {
+                Some("address")
+            }
             _ => None,
         };
         if let Some(what) = wrong {
@@ -401,7 +420,8 @@ impl Run<'_, '_> {
                     return self.done(&pending, now);
                 }
                 pending.leg = Leg::Ack;
-                pending.offered = Some((reply.yiaddr, reply.server.unwrap_or(Ipv4Addr::UNSPECIFIED)));
+                pending.offered =
+                    Some((reply.yiaddr, reply.server.unwrap_or(Ipv4Addr::UNSPECIFIED)));
                 (pending.due, pending.again) = (now, false);
                 self.say(reply.xid, &pending)?;
                 self.pending.insert(reply.xid, pending);
@@ -453,7 +473,8 @@ impl Run<'_, '_> {
 
     fn time_out(&mut self, now: Instant) -> Result<(), Error> {
         while let Some((_, xid, leg)) = self.again.pop_front_if(|(due, ..)| *due <= now) {
-            let Some(mut pending) = self.pending.remove(&xid).filter(|pending| pending.leg == leg) else {
+            let Some(mut pending) = self.pending.remove(&xid).filter(|pending| pending.leg == leg)
+            else {
                 continue;
             };
             pending.again = true;
@@ -483,7 +504,11 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// The MAC of an address on the link, by ARP.
-pub fn resolve(link: &mut Link, own: (Ipv4Addr, MacAddr), address: Ipv4Addr) -> Result<MacAddr, Error> {
+pub fn resolve(
+    link: &mut Link,
+    own: (Ipv4Addr, MacAddr),
+    address: Ipv4Addr,
+) -> Result<MacAddr, Error> {
     let request = |op: u8| {
         let mut frame = vec![0xff; 6];
         frame.extend(own.1.0);
@@ -502,9 +527,11 @@ pub fn resolve(link: &mut Link, own: (Ipv4Addr, MacAddr), address: Ipv4Addr) -> 
             link.wait(left)?;
             while let Some(length) = link.receive_arp(&mut buffer)? {
                 let frame = buffer.get(..length).unwrap_or_default();
-                let is_answer =
-                    frame.get(20..22) == Some(&[0, 2]) && frame.get(28..32) == Some(&address.octets());
-                if let Some(mac) = frame.get(22..28).and_then(|mac| mac.first_chunk()).filter(|_| is_answer) {
+                let is_answer = frame.get(20..22) == Some(&[0, 2])
+                    && frame.get(28..32) == Some(&address.octets());
+                if let Some(mac) =
+                    frame.get(22..28).and_then(|mac| mac.first_chunk()).filter(|_| is_answer)
+                {
                     return Ok(MacAddr(*mac));
                 }
             }

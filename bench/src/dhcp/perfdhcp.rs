@@ -65,9 +65,9 @@ pub fn compare(server: Server, berth: &Path, rate: f64, seconds: f64) -> Result<
 
 /// `avg delay: 0.143 ms`, of both legs.
 fn means(text: &str) -> Option<(f64, f64)> {
-    let mut found = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("avg delay:")?.split_whitespace().next()?.parse().ok());
+    let mut found = text.lines().filter_map(|line| {
+        line.trim().strip_prefix("avg delay:")?.split_whitespace().next()?.parse().ok()
+    });
     Some((found.next()?, found.next()?))
 }
 

@@ -99,8 +99,11 @@ impl Round {
         (self.per_second, self.loss) = (outcome.rate(), outcome.loss());
         (self.dropped_offers, self.dropped_acks) = (outcome.dropped_offers, outcome.dropped_acks);
         (self.retransmitted, self.late) = (outcome.retransmitted, outcome.late);
-        self.series =
-            outcome.series.iter().map(|(count, mean, most)| (*count, millis(*mean), millis(*most))).collect();
+        self.series = outcome
+            .series
+            .iter()
+            .map(|(count, mean, most)| (*count, millis(*mean), millis(*most)))
+            .collect();
         self.mistakes(outcome);
     }
 
@@ -168,7 +171,8 @@ impl Report {
                     .map(|(middle, ..)| middle)
             };
             server.times_berth = ratio(&|round| round.whole.mean);
-            server.limit_of_berth = ratio(&|round| round.limit.unwrap_or(0.0)).filter(|ratio| *ratio > 0.0);
+            server.limit_of_berth =
+                ratio(&|round| round.limit.unwrap_or(0.0)).filter(|ratio| *ratio > 0.0);
         }
     }
 
@@ -194,9 +198,16 @@ impl Report {
         let mut text = "server,round,leg,share,milliseconds\n".to_owned();
         for server in &self.servers {
             for (number, round) in server.rounds.iter().enumerate() {
-                for (leg, times) in [("offer", &round.offer), ("ack", &round.ack), ("whole", &round.whole)] {
+                for (leg, times) in
+                    [("offer", &round.offer), ("ack", &round.ack), ("whole", &round.whole)]
+                {
                     for (share, millis) in &times.curve {
-                        let _ = writeln!(text, "{},{},{leg},{share:.6},{millis:.6}", server.name, number + 1);
+                        let _ = writeln!(
+                            text,
+                            "{},{},{leg},{share:.6},{millis:.6}",
+                            server.name,
+                            number + 1
+                        );
                     }
                 }
             }
@@ -206,7 +217,8 @@ impl Report {
 
     pub fn charts(&self) -> Vec<(&'static str, Chart)> {
         let each = |points: &dyn Fn(&Round) -> Vec<(f64, f64)>| {
-            let last = |server: &Measured| Some((server.name.clone(), points(server.rounds.last()?)));
+            let last =
+                |server: &Measured| Some((server.name.clone(), points(server.rounds.last()?)));
             self.servers.iter().filter_map(last).collect::<Vec<_>>()
         };
         let nines = |place: f64| format!("{} %", short((1.0 - 1.0 / place) * 100.0));
@@ -246,10 +258,17 @@ impl Report {
                 },
             ),
         ];
-        if self.servers.iter().any(|server| server.rounds.iter().any(|round| !round.tried.is_empty())) {
+        if self
+            .servers
+            .iter()
+            .any(|server| server.rounds.iter().any(|round| !round.tried.is_empty()))
+        {
             let by_rate = |round: &Round| {
-                let mut points: Vec<(f64, f64)> =
-                    round.tried.iter().map(|(rate, loss, _)| (*rate, (loss * 100.0).max(0.001))).collect();
+                let mut points: Vec<(f64, f64)> = round
+                    .tried
+                    .iter()
+                    .map(|(rate, loss, _)| (*rate, (loss * 100.0).max(0.001)))
+                    .collect();
                 points.sort_by(|one, other| one.0.total_cmp(&other.0));
                 points
             };
@@ -269,7 +288,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = if self.held > 0 { format!(", {} leases held", self.held) } else { String::new() };
+        let held =
+            if self.held > 0 { format!(", {} leases held", self.held) } else { String::new() };
         let rounds = self.servers.first().map_or(0, |server| server.rounds.len());
         writeln!(
             f,
@@ -324,13 +344,19 @@ impl fmt::Display for Report {
                     server.name
                 )?;
             }
-            let Some((limit, least, most)) = median(server.rounds.iter().filter_map(|round| round.limit))
+            let Some((limit, least, most)) =
+                median(server.rounds.iter().filter_map(|round| round.limit))
             else {
                 continue;
             };
-            let ratio =
-                server.limit_of_berth.map_or(String::new(), |ratio| format!(", {ratio:.3} of berth's"));
-            writeln!(f, "{}: holds {limit:.0}/s (min {least:.0}, max {most:.0}){ratio}", server.name)?;
+            let ratio = server
+                .limit_of_berth
+                .map_or(String::new(), |ratio| format!(", {ratio:.3} of berth's"));
+            writeln!(
+                f,
+                "{}: holds {limit:.0}/s (min {least:.0}, max {most:.0}){ratio}",
+                server.name
+            )?;
         }
         for Agreement { server, rate, ours, perfdhcp, .. } in &self.agreement {
             writeln!(

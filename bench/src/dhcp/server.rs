@@ -114,7 +114,12 @@ pub fn again(server: Server, pair: &Pair, berth: &Path, ended: Started) -> Resul
     spawn(server, pair, &words, dir)
 }
 
-fn spawn(server: Server, pair: &Pair, words: &[String], dir: tempfile::TempDir) -> Result<Started, Error> {
+fn spawn(
+    server: Server,
+    pair: &Pair,
+    words: &[String],
+    dir: tempfile::TempDir,
+) -> Result<Started, Error> {
     let mut command = pair.in_server(words);
     let step = format!("starting {}", server.name());
     let log = at(&step, fs::File::create(dir.path().join("log")))?;
@@ -140,7 +145,9 @@ fn is_ready(server: Server, pair: &Pair, dir: &Path) -> Result<bool, Error> {
     let words = ["ss", "-Hlnu0"].map(str::to_owned);
     let output = at("looking for the server's socket", pair.in_server(&words).output())?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let open = |line: &str| line.contains(":67 ") || line.starts_with("p_raw") || line.starts_with("p_dgr");
+    let open = |line: &str| {
+        line.contains(":67 ") || line.starts_with("p_raw") || line.starts_with("p_dgr")
+    };
     Ok(text.lines().any(open))
 }
 
@@ -186,7 +193,10 @@ fn words(server: Server, dir: &Path, berth: &Path) -> Result<Vec<String>, Error>
                 ),
             )?;
             let leases = write("leases", "")?;
-            format!("dhcpd -f -q -4 -user root -group root -cf {config} -lf {leases} -pf {} s0", path("pid"))
+            format!(
+                "dhcpd -f -q -4 -user root -group root -cf {config} -lf {leases} -pf {} s0",
+                path("pid")
+            )
         }
         Server::Udhcpd => {
             let config = write(

@@ -50,7 +50,10 @@ impl Message {
     /// The whole frame; none when it would be too long, which it is not.
     pub fn frame(&self, path: Path) -> Option<Vec<u8>> {
         let own = mac(self.client);
-        let end = |mac, address: Ipv4Addr, port| Endpoint { mac, socket: SocketAddrV4::new(address, port) };
+        let end = |mac, address: Ipv4Addr, port| Endpoint {
+            mac,
+            socket: SocketAddrV4::new(address, port),
+        };
         let any = Ipv4Addr::UNSPECIFIED;
         let (from, to, relay) = match (path, self.ciaddr) {
             (Path::Relay { own: (address, mac), server }, _) => {
@@ -197,7 +200,10 @@ mod tests {
         payload[0] = 2;
         payload[16..20].copy_from_slice(&[10, 0, 0, 9]);
         payload[242] = kind;
-        let end = |mac, port| Endpoint { mac, socket: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), port) };
+        let end = |mac, port| Endpoint {
+            mac,
+            socket: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), port),
+        };
         udp4(end(MacAddr([2; 6]), 67), end(mac(9), 68), &payload).unwrap()
     }
 

@@ -57,7 +57,8 @@ pub fn names(ends: Ends, number: u32) -> Option<Vec<u8>> {
 /// RFC 826, from a sender nobody has seen.
 pub fn arp(ends: Ends, number: u32) -> Option<Vec<u8>> {
     let [_, second, third, fourth] = number.to_be_bytes();
-    let mut frame = [&[0xff; 6][..], &ends.own.0.0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &ends.own.0.0].concat();
+    let mut frame =
+        [&[0xff; 6][..], &ends.own.0.0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &ends.own.0.0].concat();
     frame.extend([11, second, third, fourth, 0, 0, 0, 0, 0, 0]);
     frame.extend(ends.server.1.octets());
     frame.resize(60, 0);
@@ -100,7 +101,8 @@ pub fn advertisement(ends: Ends, number: u32) -> Option<Vec<u8>> {
     body.extend([3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0]);
     body.extend([0x20, 1, 0x0d, 0xb8, 0xba, second, third, fourth, 0, 0, 0, 0, 0, 0, 0, 0]);
     let length = u16::try_from(body.len() + 4).ok()?.to_be_bytes();
-    let pseudo = [&source[..], &all_nodes, &[0, 0], &length, &[0, 0, 0, 58, 134, 0], &body].concat();
+    let pseudo =
+        [&source[..], &all_nodes, &[0, 0], &length, &[0, 0, 0, 58, 134, 0], &body].concat();
     let sum = checksum(&pseudo).to_be_bytes();
     let ethernet = [&[0x33, 0x33, 0, 0, 0, 1][..], &ends.own.0.0, &[0x86, 0xdd]].concat();
     let ipv6 = [&[0x60, 0, 0, 0][..], &length, &[58, 255], &source, &all_nodes].concat();

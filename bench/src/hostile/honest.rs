@@ -58,7 +58,8 @@ pub fn measure(stand: &Stand, length: Duration) -> Result<BTreeMap<Service, Time
             })
             .collect();
         let ended = started.into_iter().map(|(service, thread)| {
-            let times = thread.join().map_err(|_| Error::Step("the honest client stopped".into()))??;
+            let times =
+                thread.join().map_err(|_| Error::Step("the honest client stopped".into()))??;
             Ok((service, times))
         });
         ended.collect()
@@ -80,8 +81,12 @@ pub fn warm_up(stand: &Stand, patience: Duration) -> Result<(), Error> {
 
 fn one(service: Service, stand: &Stand, length: Duration) -> Result<Times, Error> {
     match service {
-        Service::Nat => by_schedule(&mut Datagrams::connected(stand.guest_outside(), echo)?, 20, length),
-        Service::Dns => by_schedule(&mut Datagrams::connected(stand.resolver(), fresh)?, 20, length),
+        Service::Nat => {
+            by_schedule(&mut Datagrams::connected(stand.guest_outside(), echo)?, 20, length)
+        }
+        Service::Dns => {
+            by_schedule(&mut Datagrams::connected(stand.resolver(), fresh)?, 20, length)
+        }
         // A client that asks more often than it may is passed over, flood or not.
         Service::Dhcp => by_schedule(&mut Client(Link::open(stand.link())?), 100, length),
     }
@@ -93,7 +98,11 @@ trait Exchange {
     fn receive(&mut self, longest: Duration) -> Result<Option<u16>, Error>;
 }
 
-fn by_schedule(exchange: &mut impl Exchange, every_ms: u64, length: Duration) -> Result<Times, Error> {
+fn by_schedule(
+    exchange: &mut impl Exchange,
+    every_ms: u64,
+    length: Duration,
+) -> Result<Times, Error> {
     let (start, every) = (Instant::now(), Duration::from_millis(every_ms));
     let end = start + length;
     let (mut due, mut id, mut sent) = (start, 0u16, 0usize);
@@ -118,7 +127,8 @@ fn by_schedule(exchange: &mut impl Exchange, every_ms: u64, length: Duration) ->
         }
     }
     times.sort_by(f64::total_cmp);
-    let quantile = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
+    let quantile =
+        |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
     #[expect(clippy::cast_precision_loss, reason = "a count of questions")]
     let lost = (sent - times.len()) as f64 / sent.max(1) as f64;
     Ok(Times { sent, lost, median_ms: quantile(50).copied(), p99_ms: quantile(99).copied() })
@@ -158,8 +168,10 @@ impl Exchange for Datagrams {
     fn receive(&mut self, longest: Duration) -> Result<Option<u16>, Error> {
         // Not a socket's own time-out: it ends with the kernel's tick, and the next question would be late.
         let mut waits = [PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN)];
-        let longest =
-            Timespec { tv_sec: 0, tv_nsec: longest.as_nanos().min(999_999_999).try_into().unwrap_or(0) };
+        let longest = Timespec {
+            tv_sec: 0,
+            tv_nsec: longest.as_nanos().min(999_999_999).try_into().unwrap_or(0),
+        };
         let _ = poll(&mut waits, Some(&longest));
         let mut buffer = [0; 1500];
         let length = self.socket.recv(&mut buffer).unwrap_or(0);
@@ -215,7 +227,11 @@ pub fn upstream(port: u16, stop: &AtomicBool) -> Result<(), Error> {
     })
 }
 
-fn serve(port: u16, stop: &AtomicBool, answer: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<(), Error> {
+fn serve(
+    port: u16,
+    stop: &AtomicBool,
+    answer: impl Fn(&[u8]) -> Option<Vec<u8>>,
+) -> Result<(), Error> {
     let socket = at(format!("UDP port {port}"), UdpSocket::bind(("0.0.0.0", port)))?;
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20);
     at("a time-out", socket.set_read_timeout(Some(Duration::from_millis(100))))?;
@@ -223,7 +239,9 @@ fn serve(port: u16, stop: &AtomicBool, answer: impl Fn(&[u8]) -> Option<Vec<u8>>
     while !stop.load(Ordering::Relaxed) {
         let (length, from) = match socket.recv_from(&mut buffer) {
             Ok(received) => received,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                continue;
+            }
             // A port that closed meanwhile.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => continue,
             Err(error) => return at(format!("UDP port {port}"), Err(error)),

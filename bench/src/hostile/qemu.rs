@@ -17,7 +17,8 @@ const EVENTS: [&str; 3] = [
     r#""STOP", "data": {}"#,
 ];
 /// Of the console.
-const LINE: &[u8] = b"\x1b[31ma line of a guest that has much to say, and says it again and again\x1b[0m\r\n";
+const LINE: &[u8] =
+    b"\x1b[31ma line of a guest that has much to say, and says it again and again\x1b[0m\r\n";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Flood {

@@ -66,7 +66,8 @@ pub struct Stand {
 impl Stand {
     /// Its services have answered. `qemu`: the words of the program in QEMU's place.
     pub fn new(verb: Verb, berth: &Path, qemu: &str) -> Result<Self, Error> {
-        let (site, files) = (if verb == Verb::Serve { lan()? } else { Site::new()? }, Files::new()?);
+        let (site, files) =
+            (if verb == Verb::Serve { lan()? } else { Site::new()? }, Files::new()?);
         let log = at("the log", File::create(files.path("log")))?;
         let mut command = command(verb, berth, &files, qemu)?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -152,7 +153,11 @@ impl Stand {
 
     /// Where the honest client of a service is.
     pub fn place(&self, service: Service) -> &Netns {
-        if self.verb == Verb::Serve || service == Service::Nat { &self.site.outside } else { self.inner() }
+        if self.verb == Verb::Serve || service == Service::Nat {
+            &self.site.outside
+        } else {
+            self.inner()
+        }
     }
 
     /// Where a flood comes from.
@@ -199,7 +204,10 @@ impl Stand {
             let text = text(netns, &format!("cat /sys/class/net/{link}/address"));
             text.trim().parse().map_err(|_| Error::Step(format!("{step}: {text:?}")))
         };
-        Ok(Ends { own: (of(self.inner(), self.link())?, own), server: (of(&self.site.pod, bridge)?, server) })
+        Ok(Ends {
+            own: (of(self.inner(), self.link())?, own),
+            server: (of(&self.site.pod, bridge)?, server),
+        })
     }
 
     pub fn process(&self) -> Process {
@@ -225,7 +233,8 @@ impl Stand {
         if self.verb == Verb::Serve {
             return None;
         }
-        let healed = self.site.pod.inside(|| heal::once(&["nft", "flush", "table", "inet", "berth"]));
+        let healed =
+            self.site.pod.inside(|| heal::once(&["nft", "flush", "table", "inet", "berth"]));
         healed.ok().map(|taken| taken.as_secs_f64() * 1e3)
     }
 
@@ -263,9 +272,13 @@ impl Drop for Stand {
 
 /// Two namespaces for three: a server's, and that of all its clients.
 fn lan() -> Result<Site, Error> {
-    let site = Site { outside: Netns::new("lan")?, pod: Netns::new("srv")?, guest: Netns::new("none")? };
+    let site =
+        Site { outside: Netns::new("lan")?, pod: Netns::new("srv")?, guest: Netns::new("none")? };
     let (clients, server) = (site.outside.name(), site.pod.name());
-    ip(&["link", "add", "c0", "netns", clients, "type", "veth", "peer", "name", "s0", "netns", server])?;
+    ip(&[
+        "link", "add", "c0", "netns", clients, "type", "veth", "peer", "name", "s0", "netns",
+        server,
+    ])?;
     for (netns, words) in [
         (&site.outside, ["addr add 10.77.0.2/16 dev c0", "link set c0 up"]),
         (&site.pod, ["addr add 10.77.0.1/16 dev s0", "link set s0 up"]),
@@ -280,7 +293,12 @@ fn lan() -> Result<Site, Error> {
 fn command(verb: Verb, berth: &Path, files: &Files, qemu: &str) -> Result<Command, Error> {
     if verb == Verb::Serve {
         let mut command = Command::new(berth);
-        command.args(["serve", "--interface=s0", "--range=10.77.1.1,10.77.120.250", "--lease-time=3600"]);
+        command.args([
+            "serve",
+            "--interface=s0",
+            "--range=10.77.1.1,10.77.120.250",
+            "--lease-time=3600",
+        ]);
         command.arg(format!("--upstream={}:{UPSTREAM_PORT}", crate::dhcp::server::RELAY));
         command.arg(format!("--lease-file={}", files.path("leases").display()));
         return Ok(command);

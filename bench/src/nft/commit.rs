@@ -88,7 +88,8 @@ pub fn run(runs: usize) -> Result<Report, Error> {
     let engine = Engine::start()?;
     let mut listener = Listener::new()?;
     let (plain, more) = (plan(&[]), plan(&[22]));
-    let (mut ours, mut nft, mut iptables) = (Samples::default(), Samples::default(), Samples::default());
+    let (mut ours, mut nft, mut iptables) =
+        (Samples::default(), Samples::default(), Samples::default());
     let (mut first, mut floor) = (Vec::new(), Vec::new());
     let tables = || plain.tables.iter().map(|table| (table.family, table.name.clone())).collect();
     for round in 0..runs + 2 {
@@ -97,7 +98,9 @@ pub fn run(runs: usize) -> Result<Report, Error> {
         let commit = || engine.wait(engine.firewall.commit(wanted.clone())).map(drop);
         let script = files.nft(variant);
         let like = files.iptables(variant);
-        let one = |listener: &mut Listener, samples: &mut Samples, run: &dyn Fn() -> Result<(), Error>| {
+        let one = |listener: &mut Listener,
+                   samples: &mut Samples,
+                   run: &dyn Fn() -> Result<(), Error>| {
             // Something to change, else a commit finds everything done.
             engine.wait(engine.firewall.commit(other.clone()))?;
             samples.done.push(timed(run)?.0);
@@ -118,7 +121,8 @@ pub fn run(runs: usize) -> Result<Report, Error> {
             floor.clear();
         }
     }
-    let rules = plain.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
+    let rules =
+        plain.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
     Ok(Report {
         rules,
         berth: ours.summary()?,

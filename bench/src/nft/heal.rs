@@ -76,7 +76,11 @@ fn step(error: berth::sys::netlink::Error) -> Error {
     Error::Step(berth::exit::error_chain(&error))
 }
 
-fn observe(rules: Rules, stopping: watch::Receiver<bool>, ready: &mpsc::Sender<()>) -> Result<(), Error> {
+fn observe(
+    rules: Rules,
+    stopping: watch::Receiver<bool>,
+    ready: &mpsc::Sender<()>,
+) -> Result<(), Error> {
     runtime()?.block_on(async {
         let firewall = Firewall::start().map_err(step)?;
         firewall.commit(rules.nat.clone()).await.map_err(step)?;
@@ -108,7 +112,8 @@ fn measure(rules: &Rules, runs: usize) -> Result<Report, Error> {
 fn disturb(rules: &Rules, runs: usize, heard: &mpsc::Receiver<Instant>) -> Result<Report, Error> {
     let runtime = runtime()?;
     let disturber = runtime.block_on(async { Firewall::start() }).map_err(step)?;
-    let tables: Vec<_> = rules.nat.tables.iter().map(|table| (table.family, table.name.clone())).collect();
+    let tables: Vec<_> =
+        rules.nat.tables.iter().map(|table| (table.family, table.name.clone())).collect();
     let (mut netlink, mut process) = (Vec::new(), Vec::new());
     heard.recv_timeout(PATIENCE).map_err(|_| Error::Step("the listener did not start".into()))?;
     for _ in 0..runs {
@@ -117,8 +122,9 @@ fn disturb(rules: &Rules, runs: usize, heard: &mpsc::Receiver<Instant>) -> Resul
         program(&["nft", "flush", "ruleset"])?;
         process.push(between(heard)?);
     }
-    let of =
-        |samples: &[Duration]| Summary::of(samples).ok_or_else(|| Error::Step("nothing was measured".into()));
+    let of = |samples: &[Duration]| {
+        Summary::of(samples).ok_or_else(|| Error::Step("nothing was measured".into()))
+    };
     Ok(Report { netlink: of(&netlink)?, process: of(&process)? })
 }
 
@@ -128,8 +134,9 @@ pub fn once(spoils: &[&str]) -> Result<Duration, Error> {
     let (stop, stopping) = watch::channel(false);
     std::thread::scope(|scope| {
         let listener = scope.spawn(|| listen(&hearing, stopping));
-        let listening =
-            heard.recv_timeout(PATIENCE).map_err(|_| Error::Step("the listener did not start".into()));
+        let listening = heard
+            .recv_timeout(PATIENCE)
+            .map_err(|_| Error::Step("the listener did not start".into()));
         let taken = listening.and_then(|_| program(spoils)).and_then(|()| between(&heard));
         let _ = stop.send(true);
         let ended = listener.join().map_err(|_| Error::Step("the listener stopped".into()))?;
@@ -139,7 +146,8 @@ pub fn once(spoils: &[&str]) -> Result<Duration, Error> {
 
 /// Tells when transactions are heard. Comes first on its processor: woken late, it would hear two at once.
 fn listen(tell: &mpsc::Sender<Instant>, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
-    setpriority_process(None, -20).map_err(|error| Error::Step(format!("raising the priority: {error}")))?;
+    setpriority_process(None, -20)
+        .map_err(|error| Error::Step(format!("raising the priority: {error}")))?;
     runtime()?.block_on(async {
         let mut transactions = Transactions::open().map_err(step)?;
         loop {
@@ -155,7 +163,9 @@ fn listen(tell: &mpsc::Sender<Instant>, mut stop: watch::Receiver<bool>) -> Resu
 
 /// The time between the next two transactions.
 fn between(heard: &mpsc::Receiver<Instant>) -> Result<Duration, Error> {
-    let next = || heard.recv_timeout(PATIENCE).map_err(|_| Error::Step("our table was not restored".into()));
+    let next = || {
+        heard.recv_timeout(PATIENCE).map_err(|_| Error::Step("our table was not restored".into()))
+    };
     let (disturbed, restored) = (next()?, next()?);
     std::thread::sleep(PAUSE);
     Ok(restored - disturbed)

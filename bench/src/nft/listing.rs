@@ -28,7 +28,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rules, sets, bytes, berth, dump, text, nft } = self;
         let each = berth.median_ms * 1e3 / f64::from(u32::try_from(*rules).unwrap_or(u32::MAX));
-        writeln!(f, "{rules} rules and {sets} sets listed ({} KiB of text, the same of both)", bytes / 1024)?;
+        writeln!(
+            f,
+            "{rules} rules and {sets} sets listed ({} KiB of text, the same of both)",
+            bytes / 1024
+        )?;
         writeln!(f, "  berth, in process     {berth}  {each:>6.2} us a rule")?;
         writeln!(f, "    of it the dump      {dump}")?;
         writeln!(f, "    of it the text      {text}")?;
@@ -45,7 +49,8 @@ pub fn run(rules: usize, sets: usize) -> Result<Report, Error> {
     at("writing the rules", fs::write(file.path(), script(rules, sets)))?;
     program(&["nft", "-f", &file.path().display().to_string()])?;
     let engine = Engine::start()?;
-    let (mut both, mut dumps, mut texts, mut nft) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut both, mut dumps, mut texts, mut nft) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut bytes, mut found_sets) = (0, 0);
     let rounds = (WORK / rules.max(1)).clamp(5, 100);
     for round in 0..rounds {
@@ -62,8 +67,9 @@ pub fn run(rules: usize, sets: usize) -> Result<Report, Error> {
         texts.push(text);
         nft.push(taken);
     }
-    let of =
-        |samples: &[Duration]| Summary::of(samples).ok_or_else(|| Error::Step("nothing was measured".into()));
+    let of = |samples: &[Duration]| {
+        Summary::of(samples).ok_or_else(|| Error::Step("nothing was measured".into()))
+    };
     Ok(Report {
         rules,
         sets: found_sets,
@@ -77,7 +83,8 @@ pub fn run(rules: usize, sets: usize) -> Result<Report, Error> {
 
 fn listed() -> Result<String, Error> {
     let mut command = Command::new("nft");
-    let output = at("nft list ruleset", command.args(["list", "ruleset"]).stdin(Stdio::null()).output())?;
+    let output =
+        at("nft list ruleset", command.args(["list", "ruleset"]).stdin(Stdio::null()).output())?;
     String::from_utf8(output.stdout).map_err(|error| Error::Step(error.to_string()))
 }
 
@@ -106,7 +113,9 @@ fn rule(number: usize, set: bool) -> String {
         1 => format!(
             "ip saddr @peers ip daddr 10.97.{high}.{low} udp dport {ports} counter drop comment \"service {number}\""
         ),
-        2 => format!("iifname \"eth{low}\" ct state established,related meta mark set 0x{number:x} counter"),
+        2 => format!(
+            "iifname \"eth{low}\" ct state established,related meta mark set 0x{number:x} counter"
+        ),
         _ => format!("ip saddr 10.98.{high}.{low}/31 limit rate {}/second counter return", 1 + low),
     }
 }

@@ -26,7 +26,8 @@ fn read<T: Parser>(words: &[&str], variables: &[(&str, &str)]) -> Result<T, Stri
 
 /// On eth1, with one variable.
 fn with(name: &str, value: &str) -> Result<String, String> {
-    read::<Serve>(&["--interface=eth1"], &[(name, value)]).map(|serve| format!("{:?}", serve.options))
+    read::<Serve>(&["--interface=eth1"], &[(name, value)])
+        .map(|serve| format!("{:?}", serve.options))
 }
 
 /// On eth1, with one flag.
@@ -78,13 +79,17 @@ const VALUES: [(&str, &str, &str, &str); 25] = [
 
 #[test]
 fn variables_and_flags_are_read_alike_whatever_stands_around_a_value() {
-    let nothing =
-        read::<Serve>(&["--interface=eth1"], &[]).map(|serve| format!("{:?}", serve.options)).unwrap();
+    let nothing = read::<Serve>(&["--interface=eth1"], &[])
+        .map(|serve| format!("{:?}", serve.options))
+        .unwrap();
     for (name, variable, value, other) in VALUES {
         let wanted = flag(name, value).unwrap();
-        for around in
-            [value.to_owned(), format!(" {value}\t"), format!("{value}\n"), format!("\r\n{value}\r\n")]
-        {
+        for around in [
+            value.to_owned(),
+            format!(" {value}\t"),
+            format!("{value}\n"),
+            format!("\r\n{value}\r\n"),
+        ] {
             assert_eq!(with(variable, &around), Ok(wanted.clone()), "{variable}={around:?}");
             assert_eq!(flag(name, &around), Ok(wanted.clone()), "{name} {around:?}");
         }
@@ -145,10 +150,13 @@ fn what_was_renamed_is_read_by_its_former_name_and_the_new_one_goes_first() {
 fn every_variable_of_serve_is_tried() {
     use clap::CommandFactory;
     let command = Serve::command();
-    let named = command.get_arguments().filter(|arg| arg.get_env().is_some() && arg.get_id() != "interface");
+    let named = command
+        .get_arguments()
+        .filter(|arg| arg.get_env().is_some() && arg.get_id() != "interface");
     for arg in named.filter(|arg| !matches!(arg.get_action(), ArgAction::SetTrue)) {
         let long = format!("--{}", arg.get_long().unwrap());
-        let row = VALUES.iter().find(|(name, ..)| *name == long).unwrap_or_else(|| panic!("{long}"));
+        let row =
+            VALUES.iter().find(|(name, ..)| *name == long).unwrap_or_else(|| panic!("{long}"));
         assert_eq!(Some(row.1), arg.get_env().and_then(OsStr::to_str));
         assert_eq!(row.3.is_empty(), !matches!(arg.get_action(), ArgAction::Append), "{long}");
     }
@@ -177,7 +185,8 @@ fn flags_go_before_variables_and_a_list_is_one_or_the_other() {
     // A flag without a value is not said, so the variable is.
     let unsaid = serve(&["--domain="], &[("BERTH_SERVE_DOMAIN", "home")]);
     assert_eq!(unsaid.options.domain.unwrap().as_str(), "home");
-    let boot = serve(&[], &[("BERTH_SERVE_BOOT_FILE", "pxelinux.0\n7,9=grubx64.efi\n")]).options.boot_file;
+    let boot =
+        serve(&[], &[("BERTH_SERVE_BOOT_FILE", "pxelinux.0\n7,9=grubx64.efi\n")]).options.boot_file;
     assert_eq!(boot[1].clients, [BootFor::Architecture(7), BootFor::Architecture(9)]);
     let missing = read::<Serve>(&[], &[("BERTH_SERVE_INTERFACE", " ")]).unwrap_err();
     assert!(missing.contains("--interface <NAME>"), "{missing}");
@@ -200,7 +209,10 @@ fn switches_take_the_words_people_write() {
         assert_eq!(serve.options.no_dns, wanted, "{word:?}");
     }
     let wrong = with("BERTH_SERVE_NO_DNS", "maybe").unwrap_err();
-    assert!(wrong.contains("\"maybe\" for 'BERTH_SERVE_NO_DNS'") && wrong.contains("yes"), "{wrong}");
+    assert!(
+        wrong.contains("\"maybe\" for 'BERTH_SERVE_NO_DNS'") && wrong.contains("yes"),
+        "{wrong}"
+    );
 }
 
 #[test]
@@ -212,7 +224,11 @@ fn an_error_names_the_variable_and_shows_what_nobody_sees() {
             "10.0.0.1,\u{200b}10.0.0.9",
             r"invalid value '10.0.0.1,\u{200b}10.0.0.9' for 'BERTH_SERVE_RANGE'",
         ),
-        ("BERTH_SERVE_LEASE_TIME", "36\n00", r"invalid value '36\n00' for 'BERTH_SERVE_LEASE_TIME'"),
+        (
+            "BERTH_SERVE_LEASE_TIME",
+            "36\n00",
+            r"invalid value '36\n00' for 'BERTH_SERVE_LEASE_TIME'",
+        ),
         ("BERTH_SERVE_RATE", "0", "invalid value '0' for 'BERTH_SERVE_RATE'"),
         ("BERTH_SERVE_AAAA", "some", "[possible values: pass, none]"),
     ] {
@@ -232,7 +248,8 @@ fn text_that_is_no_utf8_is_refused_by_its_variable_and_a_path_may_be_any_octets(
         let words = [OsString::from("berth"), OsString::from("--interface=eth1")];
         parse::<Serve>(&words, &environment).map(|serve| serve.options)
     };
-    for variable in ["BERTH_SERVE_DOMAIN", "BERTH_SERVE_RANGE", "BERTH_SERVE_HOST", "BERTH_SERVE_LEASE_TIME"]
+    for variable in
+        ["BERTH_SERVE_DOMAIN", "BERTH_SERVE_RANGE", "BERTH_SERVE_HOST", "BERTH_SERVE_LEASE_TIME"]
     {
         let error = said(variable).unwrap_err().to_string();
         assert!(error.contains(&format!("the value of '{variable}' is not UTF-8")), "{error}");
@@ -243,9 +260,12 @@ fn text_that_is_no_utf8_is_refused_by_its_variable_and_a_path_may_be_any_octets(
 
 #[test]
 fn the_seeds_switches_are_any_text_and_qemus_words_are_its_own() {
-    let run = |words: &[&str], variables: &[(&str, &str)]| read::<Run>(words, variables).unwrap().options;
-    let said =
-        run(&[], &[("NO_VNC", " "), ("NO_DHCP", ""), ("BERTH_CPU", " "), ("KVM_NET_OPTS", "-nic none\n")]);
+    let run =
+        |words: &[&str], variables: &[(&str, &str)]| read::<Run>(words, variables).unwrap().options;
+    let said = run(
+        &[],
+        &[("NO_VNC", " "), ("NO_DHCP", ""), ("BERTH_CPU", " "), ("KVM_NET_OPTS", "-nic none\n")],
+    );
     assert_eq!((said.no_vnc.as_deref(), said.no_dhcp, said.cpu), (Some(" "), None, None));
     assert_eq!(said.kvm_net_opts.as_deref(), Some("-nic none"));
     let said = run(
@@ -267,7 +287,8 @@ fn help_shows_no_value_that_may_hold_a_password() {
     use clap::CommandFactory;
     let command = Run::command();
     let secret = |arg: &&Arg| {
-        arg.get_env().is_some_and(|name| crate::config::SECRET_VARIABLES.iter().any(|it| name == *it))
+        arg.get_env()
+            .is_some_and(|name| crate::config::SECRET_VARIABLES.iter().any(|it| name == *it))
     };
     let secrets: Vec<&Arg> = command.get_arguments().filter(secret).collect();
     assert!(secrets.len() == 1 && secrets.iter().all(|arg| arg.is_hide_env_values_set()));
@@ -310,9 +331,12 @@ proptest::proptest! {
 /// One was told, and the next only when that was mended.
 #[test]
 fn every_wrong_value_is_told_at_once() {
-    let words = ["--interface=eth1", "--range=10.0.0.9", "--range=10.0.0.9", "--aaaa=maybe", "--rate=5"];
+    let words =
+        ["--interface=eth1", "--range=10.0.0.9", "--range=10.0.0.9", "--aaaa=maybe", "--rate=5"];
     let error = read::<Serve>(&words, &[("BERTH_SERVE_LEASE_TIME", "x")]).unwrap_err();
-    for says in ["'10.0.0.9' for '--range", "'maybe' for '--aaaa", "'x' for 'BERTH_SERVE_LEASE_TIME"] {
+    for says in
+        ["'10.0.0.9' for '--range", "'maybe' for '--aaaa", "'x' for 'BERTH_SERVE_LEASE_TIME"]
+    {
         assert_eq!(error.matches(says).count(), 1, "{says}: {error}");
     }
     assert_eq!(error.matches("error: ").count(), 3, "{error}");
@@ -325,6 +349,7 @@ fn every_wrong_value_is_told_at_once() {
     assert!(!error.contains("not provided"), "{error}");
     // A secret in one of several stays one.
     let error =
-        read::<Serve>(&["--range=http://me:hunter2@h/x", "--aaaa=http://me:hunter2@h"], &[]).unwrap_err();
+        read::<Serve>(&["--range=http://me:hunter2@h/x", "--aaaa=http://me:hunter2@h"], &[])
+            .unwrap_err();
     assert!(!error.contains("hunter2"), "{error}");
 }

@@ -178,7 +178,9 @@ impl FromStr for Reserve {
         let mut words = word.splitn(3, ',');
         let client = words.next().unwrap_or_default();
         let whose = match client.strip_prefix("id:") {
-            Some(digits) => octets(digits).filter(|id| (1..=LONGEST_ID).contains(&id.len())).map(Whose::Id),
+            Some(digits) => {
+                octets(digits).filter(|id| (1..=LONGEST_ID).contains(&id.len())).map(Whose::Id)
+            }
             None => client.parse().ok().map(Whose::Mac),
         };
         let address = words.next().and_then(|address| address.parse().ok());
@@ -186,7 +188,11 @@ impl FromStr for Reserve {
             whose.zip(address),
             "a MAC or id:HEX, an address and perhaps a name, as in 52:54:00:12:34:56,10.0.0.5,web",
         )?;
-        let name = words.next().map(str::parse).transpose().map_err(|error: NameError| error.to_string())?;
+        let name = words
+            .next()
+            .map(str::parse)
+            .transpose()
+            .map_err(|error: NameError| error.to_string())?;
         Ok(Self { whose, address, name })
     }
 }
@@ -197,7 +203,9 @@ impl FromStr for MaybeAddress {
         if word.eq_ignore_ascii_case("none") {
             return Ok(Self(None));
         }
-        host_address(word).map(|address| Self(Some(address))).map_err(|allowed| format!("{allowed}, or none"))
+        host_address(word)
+            .map(|address| Self(Some(address)))
+            .map_err(|allowed| format!("{allowed}, or none"))
     }
 }
 
@@ -225,7 +233,8 @@ impl FromStr for BootFile {
         let is_list = file.contains(',') && !file.contains("://");
         if file.is_empty() || file.contains(char::is_control) || is_list {
             return Err(
-                "one file, as in pxelinux.0 or 7=grubx64.efi; where it is says --next-server".to_owned()
+                "one file, as in pxelinux.0 or 7=grubx64.efi; where it is says --next-server"
+                    .to_owned(),
             );
         }
         Ok(Self { clients, file: file.to_owned() })
@@ -257,7 +266,10 @@ impl FromStr for Upstream {
         let can_be = |server: &SocketAddr| {
             server.port() != 0 && !server.ip().is_unspecified() && !server.ip().is_multicast()
         };
-        or_say(server.filter(can_be).map(Self), "a server's address, as in 10.0.0.53 or 10.0.0.53:5353")
+        or_say(
+            server.filter(can_be).map(Self),
+            "a server's address, as in 10.0.0.53 or 10.0.0.53:5353",
+        )
     }
 }
 
@@ -268,8 +280,10 @@ impl FromStr for Host {
             let (name, address) = word.split_once('=')?;
             Some((name, address.parse().ok()?))
         };
-        let (name, address) =
-            or_say(read(), "a name and its address, as in printer.lan=10.0.0.9, or *.apps.lan=10.0.0.9")?;
+        let (name, address) = or_say(
+            read(),
+            "a name and its address, as in printer.lan=10.0.0.9, or *.apps.lan=10.0.0.9",
+        )?;
         let below = name.strip_prefix("*.");
         let name = below.unwrap_or(name).parse().map_err(|error: NameError| error.to_string())?;
         Ok(Self { name, below: below.is_some(), address })
@@ -287,21 +301,35 @@ mod tests {
     #[test]
     fn words_are_read_or_refused() {
         assert!("10.0.0.9,10.0.0.1".parse::<Span>().is_err());
-        assert_eq!("id:01:ff,10.0.0.5,web".parse::<Reserve>().unwrap().whose, Whose::Id(vec![1, 255]));
+        assert_eq!(
+            "id:01:ff,10.0.0.5,web".parse::<Reserve>().unwrap().whose,
+            Whose::Id(vec![1, 255])
+        );
         assert_eq!("52:54:00:12:34:56,10.0.0.5".parse::<Reserve>().unwrap().name, None);
-        for wrong in
-            ["id:,10.0.0.5", "id:0,10.0.0.5", "id:+f,10.0.0.5", "10.0.0.5", "zz:54:00:12:34:56,10.0.0.5"]
-        {
-            assert!(refused::<Reserve>(wrong).contains("52:54:00:12:34:56,10.0.0.5,web"), "{wrong}");
+        for wrong in [
+            "id:,10.0.0.5",
+            "id:0,10.0.0.5",
+            "id:+f,10.0.0.5",
+            "10.0.0.5",
+            "zz:54:00:12:34:56,10.0.0.5",
+        ] {
+            assert!(
+                refused::<Reserve>(wrong).contains("52:54:00:12:34:56,10.0.0.5,web"),
+                "{wrong}"
+            );
         }
-        assert!(refused::<Reserve>(&format!("id:{},10.0.0.5", "00".repeat(256))).contains("id:HEX"));
+        assert!(
+            refused::<Reserve>(&format!("id:{},10.0.0.5", "00".repeat(256))).contains("id:HEX")
+        );
         assert_eq!("10.0.0.53".parse::<Upstream>().unwrap().0.port(), 53);
         assert_eq!("[fd00::1]:54".parse::<Upstream>().unwrap().0.port(), 54);
         assert_eq!("fd00::1".parse::<Upstream>().unwrap().0.port(), 53);
         for wrong in ["10.0.0.53:0", "0.0.0.0", "224.0.0.1", "ns.lan", "10.9.0.2#5353"] {
             assert!(refused::<Upstream>(wrong).contains("10.0.0.53:5353"), "{wrong}");
         }
-        for wrong in ["0.0.0.0/0,10.2.0.10,10.2.0.20,10.2.0.1", "10.0.0.0/7,10.2.0.10,10.2.0.20,10.2.0.1"] {
+        for wrong in
+            ["0.0.0.0/0,10.2.0.10,10.2.0.20,10.2.0.1", "10.0.0.0/7,10.2.0.10,10.2.0.20,10.2.0.1"]
+        {
             assert!(refused::<Relayed>(wrong).contains("a prefix of 8 to 32"), "{wrong}");
         }
         for wrong in ["256=x", "0=x", "255=x", "x", "ntp=10.0.0.1"] {
@@ -332,7 +360,8 @@ mod tests {
             let said = refused::<Reserve>(&format!("52:54:00:12:34:56,10.0.0.5,{name}"));
             assert!(said.contains(words), "{name}: {said}");
         }
-        let host = |word: &str| word.parse::<Host>().map(|host| (host.name.to_string(), host.below));
+        let host =
+            |word: &str| word.parse::<Host>().map(|host| (host.name.to_string(), host.below));
         assert_eq!(host("Nas.Lan.=10.0.0.8"), Ok(("nas.lan".to_owned(), false)));
         assert_eq!(host("*.apps.lan=fd00::1"), Ok(("apps.lan".to_owned(), true)));
         for (word, words) in [

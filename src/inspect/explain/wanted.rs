@@ -9,8 +9,8 @@ use crate::cli::nft::{Explain, Track};
 use crate::net::hexadecimal;
 use crate::nft::Family;
 use crate::nft::explain::{
-    Bits, ICMP, ICMP6, Interface, Packet, Path, Point, Question, Route, State, TCP, World, icmp_type, kind,
-    protocol, status_bits, tcp_flags,
+    Bits, ICMP, ICMP6, Interface, Packet, Path, Point, Question, Route, State, TCP, World,
+    icmp_type, kind, protocol, status_bits, tcp_flags,
 };
 use crate::sys::route;
 
@@ -30,7 +30,11 @@ const ETHERNET: [u16; 2] = [1, 772];
 const STATUS_WORDS: u32 = 0x23f;
 
 /// The packet and its way, from the words of the command line and the links of this namespace.
-pub async fn request(wanted: &Explain, world: &mut World, handle: &Handle) -> Result<Request, Error> {
+pub async fn request(
+    wanted: &Explain,
+    world: &mut World,
+    handle: &Handle,
+) -> Result<Request, Error> {
     let (to, destination, protocol) = destination(&wanted.to, world, handle).await?;
     let (from, source) = match &wanted.from {
         Some(text) => {
@@ -54,10 +58,12 @@ pub async fn request(wanted: &Explain, world: &mut World, handle: &Handle) -> Re
     connection(wanted, &mut packet)?;
     let family = wanted.family.as_deref().map(family).transpose()?;
     let hook = wanted.hook.as_deref().map(hook).transpose()?;
-    let needs_hook =
-        packet.family == Family::ARP || matches!(family, Some(Family::ARP | Family::BRIDGE | Family::NETDEV));
+    let needs_hook = packet.family == Family::ARP
+        || matches!(family, Some(Family::ARP | Family::BRIDGE | Family::NETDEV));
     if needs_hook && hook.is_none() {
-        return Err(usage("rules of arp, bridge and netdev are looked at hook by hook: say --hook".into()));
+        return Err(usage(
+            "rules of arp, bridge and netdev are looked at hook by hook: say --hook".into(),
+        ));
     }
     if wanted.vlan.is_some() && hook != Some(Point::Ingress) && family != Some(Family::BRIDGE) {
         return Err(usage(
@@ -111,14 +117,18 @@ async fn destination(
     let v6 = word == "icmpv6" || host.contains(':');
     let to = address(host, v6, world, handle).await?;
     let number = known(to.is_ipv6()).ok_or_else(|| {
-        usage(format!("--to {text}: {word:?} is no protocol: tcp, udp, icmp, icmpv6, sctp, arp or a number"))
+        usage(format!(
+            "--to {text}: {word:?} is no protocol: tcp, udp, icmp, icmpv6, sctp, arp or a number"
+        ))
     })?;
     Ok((to, port, Protocol::Ip(number)))
 }
 
 /// `10.0.0.1`, `10.0.0.1:22`, `fd00::1`, `[fd00::1]:22`, `pod:22`
 fn host_and_port(text: &str) -> Result<(&str, Option<u16>), Error> {
-    let bad = || usage(format!("{text:?} is no ADDRESS or ADDRESS:PORT, as in 10.0.0.1:22 or [fd00::1]:22"));
+    let bad = || {
+        usage(format!("{text:?} is no ADDRESS or ADDRESS:PORT, as in 10.0.0.1:22 or [fd00::1]:22"))
+    };
     if let Some((host, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, Some(port.parse().map_err(|_| bad())?))),
@@ -135,21 +145,39 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), Error> {
 }
 
 /// `pod` is the address that packets of this machine to the world have.
-async fn address(host: &str, v6: bool, world: &mut World, handle: &Handle) -> Result<IpAddr, Error> {
+async fn address(
+    host: &str,
+    v6: bool,
+    world: &mut World,
+    handle: &Handle,
+) -> Result<IpAddr, Error> {
     if !host.eq_ignore_ascii_case("pod") {
         return host.parse().map_err(|_| {
-            usage(format!("{host:?} is no IP address (names are not looked up; `pod` is this machine's own)"))
+            usage(format!(
+                "{host:?} is no IP address (names are not looked up; `pod` is this machine's own)"
+            ))
         });
     }
     // Any address that is not near: TEST-NET-1 and its like of IPv6 (RFC 5737, RFC 3849).
-    let far = if v6 { IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]) } else { IpAddr::from([192, 0, 2, 1]) };
+    let far = if v6 {
+        IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])
+    } else {
+        IpAddr::from([192, 0, 2, 1])
+    };
     match ask(world, handle, far, None).await? {
         Route::To { source: Some(source), .. } => Ok(source),
-        _ => Err(Error::Pod("pod: there is no default route here, so no address that is the pod's".into())),
+        _ => Err(Error::Pod(
+            "pod: there is no default route here, so no address that is the pod's".into(),
+        )),
     }
 }
 
-async fn ask(world: &mut World, handle: &Handle, to: IpAddr, iif: Option<u32>) -> Result<Route, Error> {
+async fn ask(
+    world: &mut World,
+    handle: &Handle,
+    to: IpAddr,
+    iif: Option<u32>,
+) -> Result<Route, Error> {
     let question = Question { from: None, to, iif, oif: None, mark: 0 };
     if let Ok(route) = world.route(&question) {
         return Ok(route.clone());
@@ -163,13 +191,16 @@ fn details(wanted: &Explain, packet: &mut Packet) -> Result<(), Error> {
     if let Some(words) = &wanted.tcp_flags {
         let flags = tcp_flags(words).filter(|_| packet.protocol == TCP);
         packet.set_tcp_flags(flags.ok_or_else(|| {
-            usage(format!("--tcp-flags {words}: fin, syn, rst, psh, ack, urg, ecn, cwr, of a TCP packet"))
+            usage(format!(
+                "--tcp-flags {words}: fin, syn, rst, psh, ack, urg, ecn, cwr, of a TCP packet"
+            ))
         })?);
     }
     if let Some(text) = &wanted.icmp_type {
         let (word, code) = text.split_once('/').unwrap_or((text, "0"));
         let icmp = matches!(packet.protocol, ICMP | ICMP6);
-        let found = icmp_type(word, packet.protocol == ICMP6).zip(code.parse().ok()).filter(|_| icmp);
+        let found =
+            icmp_type(word, packet.protocol == ICMP6).zip(code.parse().ok()).filter(|_| icmp);
         let (kind, code) = found.ok_or_else(|| {
             usage(format!(
                 "--icmp-type {text}: TYPE or TYPE/CODE, as in echo-request or 3/1, of an ICMP packet"
@@ -215,7 +246,9 @@ fn connection(wanted: &Explain, packet: &mut Packet) -> Result<(), Error> {
     }
     if let Some(words) = &wanted.ct_status {
         let bits = status_bits(words).ok_or_else(|| {
-            usage(format!("--ct-status {words}: expected, seen-reply, assured, confirmed, snat, dnat, dying"))
+            usage(format!(
+                "--ct-status {words}: expected, seen-reply, assured, confirmed, snat, dnat, dying"
+            ))
         })?;
         found.status = Bits::partly(&bits.to_ne_bytes(), &STATUS_WORDS.to_ne_bytes());
     }
@@ -239,14 +272,17 @@ fn connection_text(wanted: &Explain, packet: &Packet) -> Option<String> {
 }
 
 fn family(word: &str) -> Result<Family, Error> {
-    let families = [Family::IP, Family::IP6, Family::INET, Family::ARP, Family::BRIDGE, Family::NETDEV];
+    let families =
+        [Family::IP, Family::IP6, Family::INET, Family::ARP, Family::BRIDGE, Family::NETDEV];
     let found = families.into_iter().find(|family| family.to_string() == word);
     found.ok_or_else(|| usage(format!("--family {word}: ip, ip6, inet, arp, bridge or netdev")))
 }
 
 fn hook(word: &str) -> Result<Point, Error> {
     Point::ALL.into_iter().find(|point| point.to_string() == word).ok_or_else(|| {
-        usage(format!("--hook {word}: ingress, prerouting, input, forward, output, postrouting or egress"))
+        usage(format!(
+            "--hook {word}: ingress, prerouting, input, forward, output, postrouting or egress"
+        ))
     })
 }
 
@@ -272,8 +308,9 @@ async fn place(
             Some(from) => match ask(world, handle, from, None).await? {
                 Route::To { kind: kind::LOCAL, .. } => {
                     local = true;
-                    assumed
-                        .push(format!("made on this machine: {from} is its own address (--iif: it is not)"));
+                    assumed.push(format!(
+                        "made on this machine: {from} is its own address (--iif: it is not)"
+                    ));
                 }
                 Route::To { link, .. } => {
                     packet.iif = world.interface(link).cloned();
@@ -298,7 +335,8 @@ async fn place(
 
 fn named(name: &str, world: &World) -> Result<Interface, Error> {
     world.named(name).cloned().ok_or_else(|| {
-        let names: Vec<&str> = world.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+        let names: Vec<&str> =
+            world.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         Error::Pod(format!("no interface {name} here; there are {}", names.join(", ")))
     })
 }
@@ -321,14 +359,17 @@ fn group(to: IpAddr, world: &World) -> Option<[u8; 6]> {
 /// The Ethernet header: of an arriving packet the destination is the interface's own address.
 fn ether(wanted: &Explain, packet: &mut Packet, world: &World) -> Result<(), Error> {
     let has_header = packet.iif.as_ref().is_none_or(|iif| ETHERNET.contains(&iif.arp_type));
-    let own = packet.iif.as_ref().and_then(|iif| iif.ether).filter(|_| packet.family != Family::ARP);
+    let own =
+        packet.iif.as_ref().and_then(|iif| iif.ether).filter(|_| packet.family != Family::ARP);
     let own = packet.destination().and_then(|to| group(to, world)).or(own);
     let octets = |text: &Option<String>| -> Result<Option<[u8; 6]>, Error> {
         let Some(text) = text else { return Ok(None) };
         let octet = |word| hexadecimal(word).and_then(|octet| u8::try_from(octet).ok());
         let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
         let octets = octets.and_then(|octets| <[u8; 6]>::try_from(octets).ok());
-        octets.map(Some).ok_or_else(|| usage(format!("{text:?} is no MAC address, as in 52:54:00:12:34:56")))
+        octets
+            .map(Some)
+            .ok_or_else(|| usage(format!("{text:?} is no MAC address, as in 52:54:00:12:34:56")))
     };
     let (from, to) = (octets(&wanted.ether_from)?, octets(&wanted.ether_to)?);
     if has_header {

@@ -40,12 +40,13 @@ impl What {
     /// What has to be read to print it.
     pub(super) fn filter(&self, terse: bool) -> Filter {
         let (family, table) = match self {
-            Self::Table(family, table) | Self::Chain(family, table, _) | Self::One(_, family, table, _) => {
-                (Some(*family), Some(table.clone()))
-            }
-            Self::Ruleset(family) | Self::Tables(family) | Self::Chains(family) | Self::Every(_, family) => {
-                (*family, None)
-            }
+            Self::Table(family, table)
+            | Self::Chain(family, table, _)
+            | Self::One(_, family, table, _) => (Some(*family), Some(table.clone())),
+            Self::Ruleset(family)
+            | Self::Tables(family)
+            | Self::Chains(family)
+            | Self::Every(_, family) => (*family, None),
         };
         let (rules, elements) = match self {
             Self::Ruleset(_) | Self::Table(..) if terse => (Rules::All, Elements::InRules),
@@ -103,7 +104,9 @@ pub fn parse(words: &[String]) -> Result<What, Error> {
     match (what.as_str(), names) {
         ("table", [table]) => Ok(What::Table(family, (*table).to_owned())),
         ("table", _) => Err(usage(&words.join(" "), "table [FAMILY] NAME")),
-        ("chain", [table, chain]) => Ok(What::Chain(family, (*table).to_owned(), (*chain).to_owned())),
+        ("chain", [table, chain]) => {
+            Ok(What::Chain(family, (*table).to_owned(), (*chain).to_owned()))
+        }
         ("chain", _) => Err(usage(&words.join(" "), "chain [FAMILY] TABLE NAME")),
         (word, names) => match (singular(word), names) {
             (Some(kind), [table, name]) => {
@@ -190,8 +193,12 @@ mod tests {
             assert_eq!((asked(words, false), asked(words, true)), (whole, terse), "{words}");
         }
         let chain = (Rules::Chain("c".to_owned()), Elements::InRules);
-        assert_eq!((asked("chain inet t c", false), asked("chain inet t c", true)), (chain.clone(), chain));
-        for words in ["tables", "chains", "counters", "flowtables", "quota inet t q", "ct helpers"] {
+        assert_eq!(
+            (asked("chain inet t c", false), asked("chain inet t c", true)),
+            (chain.clone(), chain)
+        );
+        for words in ["tables", "chains", "counters", "flowtables", "quota inet t q", "ct helpers"]
+        {
             assert_eq!(asked(words, false), (Rules::None, Elements::None), "{words}");
         }
     }

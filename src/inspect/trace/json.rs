@@ -6,7 +6,12 @@ use crate::nft::Policy;
 use crate::nft::trace::{Event, Packet, Step, Traced, TracedStep, protocol_name};
 
 /// One packet as one line of JSON; `seconds` since the beginning.
-pub fn packet(traced: &Traced, number: u64, seconds: f64, named: &impl Fn(u32) -> String) -> String {
+pub fn packet(
+    traced: &Traced,
+    number: u64,
+    seconds: f64,
+    named: &impl Fn(u32) -> String,
+) -> String {
     let events: Vec<Value> = traced.steps.iter().map(|step| self::step(step, named)).collect();
     let seconds = (seconds * 1e6).round() / 1e6;
     let mut object = json!({
@@ -27,7 +32,8 @@ pub fn packet(traced: &Traced, number: u64, seconds: f64, named: &impl Fn(u32) -
 
 /// The last line: packets shown, messages lost, packets of other tables.
 pub fn sums(packets: u64, lost: u64, foreign: u64) -> String {
-    let sums = json!({ "packets": packets, "times_events_were_lost": lost, "events_of_others": foreign });
+    let sums =
+        json!({ "packets": packets, "times_events_were_lost": lost, "events_of_others": foreign });
     format!("{sums}\n")
 }
 

@@ -44,16 +44,24 @@ pub fn packet(
             let _ = writeln!(text, "  > {now}{to}");
             (shown, out) = (now, event.oif);
         }
-        let _ =
-            writeln!(text, "  {} {} {}  {}", event.family, event.table, event.chain, printed(step, colour));
+        let _ = writeln!(
+            text,
+            "  {} {} {}  {}",
+            event.family,
+            event.table,
+            event.chain,
+            printed(step, colour)
+        );
     }
     if traced.more > 0 {
         let _ = writeln!(text, "  … and {} more", traced.more);
     }
     let end = match traced.dropped_by() {
-        Some(event) => {
-            paint(&format!("dropped in {} {} {}", event.family, event.table, event.chain), RED, colour)
-        }
+        Some(event) => paint(
+            &format!("dropped in {} {} {}", event.family, event.table, event.chain),
+            RED,
+            colour,
+        ),
         None if traced.steps.is_empty() => "met no chain".to_owned(),
         None => paint("passed every chain it met", GREEN, colour),
     };
@@ -63,8 +71,9 @@ pub fn packet(
 
 /// The last line: packets shown, messages lost, packets of other tables.
 pub fn sums(packets: u64, lost: u64, foreign: u64) -> String {
-    let plural =
-        |number: u64, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });
+    let plural = |number: u64, one: &str, more: &str| {
+        format!("{number} {}", if number == 1 { one } else { more })
+    };
     let mut text = format!("{} traced", plural(packets, "packet", "packets"));
     match lost {
         0 => text.push_str(", no events lost"),
@@ -77,16 +86,21 @@ pub fn sums(packets: u64, lost: u64, foreign: u64) -> String {
         }
     }
     if foreign > 0 {
-        let _ = write!(text, ", {} of packets that others trace", plural(foreign, "event", "events"));
+        let _ =
+            write!(text, ", {} of packets that others trace", plural(foreign, "event", "events"));
     }
     text + "\n"
 }
 
 fn printed(step: &TracedStep, colour: bool) -> String {
-    let rule = |handle: u64| step.rule.clone().unwrap_or_else(|| format!("with handle {handle}, gone since"));
+    let rule = |handle: u64| {
+        step.rule.clone().unwrap_or_else(|| format!("with handle {handle}, gone since"))
+    };
     let drops = |text: String| if step.event.drops() { paint(&text, RED, colour) } else { text };
     match &step.event.step {
-        Step::Rule { handle, verdict } => drops(format!("rule {} (verdict {verdict})", rule(*handle))),
+        Step::Rule { handle, verdict } => {
+            drops(format!("rule {} (verdict {verdict})", rule(*handle)))
+        }
         Step::Return { verdict, .. } => drops(format!("end of chain (verdict {verdict})")),
         Step::Policy(Policy::Accept) => "policy accept".to_owned(),
         Step::Policy(Policy::Drop) => drops("policy drop".to_owned()),

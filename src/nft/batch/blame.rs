@@ -34,7 +34,8 @@ impl Batch {
         let index = self.index(sequence);
         let subject = self.subjects.get(index).copied().unwrap_or(Subject::Transaction);
         let place = offset.and_then(|offset| self.place(index, offset));
-        if let (Subject::Elements(table, set, first), Some(Place::Item(number, _))) = (subject, &place)
+        if let (Subject::Elements(table, set, first), Some(Place::Item(number, _))) =
+            (subject, &place)
             && let Some(text) = element(wanted, table, set, first + number)
         {
             return text;
@@ -121,17 +122,22 @@ impl Batch {
             Subject::Set(at, set) => {
                 table(at).and_then(|table| Some(name_of_set(table, table.sets.get(set)?)))
             }
-            Subject::Elements(at, set, _) => table(at)
-                .and_then(|table| Some(format!("elements of {}", name_of_set(table, table.sets.get(set)?)))),
+            Subject::Elements(at, set, _) => table(at).and_then(|table| {
+                Some(format!("elements of {}", name_of_set(table, table.sets.get(set)?)))
+            }),
             Subject::Object(at, object) => table(at).and_then(|table| {
                 Some(format!("object {} of {}", table.objects.get(object)?.name, of_table(table)))
             }),
             Subject::Chain(at, chain) => table(at).and_then(|table| {
-                Some(format!("chain {} {} {}", table.family, table.name, table.chains.get(chain)?.name))
+                Some(format!(
+                    "chain {} {} {}",
+                    table.family,
+                    table.name,
+                    table.chains.get(chain)?.name
+                ))
             }),
-            Subject::Rule(at, chain, rule) => {
-                rule_at(wanted, at, chain, rule).map(|(table, chain, rule)| name_of_rule(table, chain, rule))
-            }
+            Subject::Rule(at, chain, rule) => rule_at(wanted, at, chain, rule)
+                .map(|(table, chain, rule)| name_of_rule(table, chain, rule)),
             Subject::Deleted(at) => self.deleted.get(at).cloned(),
         };
         name.unwrap_or_else(|| "the transaction".to_owned())
@@ -177,9 +183,9 @@ fn attribute_name(subject: Subject, kind: u16) -> Option<&'static str> {
         | (Subject::Rule(..), 7)
         | (Subject::Object(..), 8)
         | (Subject::Set(..), 13) => "comment",
-        (Subject::Table(_), 1) | (Subject::Chain(..), 3) | (Subject::Object(..) | Subject::Set(..), 2) => {
-            "name"
-        }
+        (Subject::Table(_), 1)
+        | (Subject::Chain(..), 3)
+        | (Subject::Object(..) | Subject::Set(..), 2) => "name",
         (Subject::Chain(..), 4) => "hook",
         (Subject::Chain(..), 5) => "policy",
         (Subject::Chain(..) | Subject::Object(..), 7 | 3) => "type",
@@ -197,7 +203,12 @@ fn attribute_name(subject: Subject, kind: u16) -> Option<&'static str> {
     })
 }
 
-fn rule_at(wanted: &Ruleset, table: usize, chain: usize, rule: usize) -> Option<(&Table, &Chain, &Rule)> {
+fn rule_at(
+    wanted: &Ruleset,
+    table: usize,
+    chain: usize,
+    rule: usize,
+) -> Option<(&Table, &Chain, &Rule)> {
     let table = wanted.tables.get(table)?;
     let chain = table.chains.get(chain)?;
     Some((table, chain, chain.rules.get(rule)?))
@@ -222,7 +233,9 @@ fn name_of_set(table: &Table, set: &Set) -> String {
             .find(|(_, rule)| uses(rule))
     };
     match set.is_anonymous().then(user).flatten() {
-        Some((chain, rule)) => format!("the {} of {}", set.noun(), name_of_rule(table, chain, rule)),
+        Some((chain, rule)) => {
+            format!("the {} of {}", set.noun(), name_of_rule(table, chain, rule))
+        }
         None => format!("{} {} of {}", set.noun(), set.name, of_table(table)),
     }
 }
@@ -243,7 +256,8 @@ fn element_text(table: &Table, found: &Set, at: usize) -> Option<String> {
     let ends = found.elements.get(at + 1).is_some_and(|next| next.flags & 1 != 0);
     let elements = found.elements.get(at..=at + usize::from(ends))?.to_vec();
     let alone = Set { flags: found.flags & !set::ANONYMOUS, elements, ..found.clone() };
-    let table = Table { sets: vec![alone], chains: Vec::new(), objects: Vec::new(), ..table.clone() };
+    let table =
+        Table { sets: vec![alone], chains: Vec::new(), objects: Vec::new(), ..table.clone() };
     let listed = table.to_string();
     let (_, text) = listed.split_once("elements = { ")?;
     Some(text.split_once(" }\n")?.0.to_owned())

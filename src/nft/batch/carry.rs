@@ -21,7 +21,8 @@ pub fn carried<'a>(wanted: &'a Table, found: &Table, kept: Option<&Kept<'_>>) ->
 }
 
 fn rules(table: &mut Cow<'_, Table>, wanted: &Table, found: &Table, kept: Option<&Kept<'_>>) {
-    let found_chains: HashMap<_, _> = found.chains.iter().map(|chain| (chain.name.as_str(), chain)).collect();
+    let found_chains: HashMap<_, _> =
+        found.chains.iter().map(|chain| (chain.name.as_str(), chain)).collect();
     let (wanted_sets, found_sets) = (anonymous(wanted), anonymous(found));
     for (at, chain) in wanted.chains.iter().enumerate() {
         let Some(found) = found_chains.get(chain.name.as_str()) else { continue };
@@ -35,7 +36,8 @@ fn rules(table: &mut Cow<'_, Table>, wanted: &Table, found: &Table, kept: Option
         for (number, rule) in chain.rules.iter().enumerate() {
             if !stays(number, &chain.rules)
                 && rule.exprs.iter().any(Expr::is_stateful)
-                && let Some(same) = counted.get_mut(&key(rule, &wanted_sets)).and_then(VecDeque::pop_front)
+                && let Some(same) =
+                    counted.get_mut(&key(rule, &wanted_sets)).and_then(VecDeque::pop_front)
                 && let Some(chain) = table.to_mut().chains.get_mut(at)
                 && let Some(rule) = chain.rules.get_mut(number)
             {
@@ -84,7 +86,8 @@ fn elements(table: &mut Cow<'_, Table>, wanted: &Table, found: &Table) {
         let counts = set.elements.iter().any(|element| element.exprs.iter().any(Expr::is_stateful));
         let found = found.sets.iter().find(|found| found.name == set.name && !set.is_anonymous());
         let Some(found) = found.filter(|_| counts) else { continue };
-        let counted: BTreeMap<_, _> = found.elements.iter().map(|element| (id(element), element)).collect();
+        let counted: BTreeMap<_, _> =
+            found.elements.iter().map(|element| (id(element), element)).collect();
         let Some(carrying) = table.to_mut().sets.get_mut(at) else { continue };
         for (wanted, element) in set.elements.iter().zip(&mut carrying.elements) {
             if let Some(same) = counted.get(&id(wanted))

@@ -37,8 +37,9 @@ pub(crate) struct KeptRules {
 impl<'a> Kept<'a> {
     /// None when the table has to be made anew: what the kernel cannot change in place differs.
     pub fn of(wanted: &'a Table, found: &'a Table) -> Option<Self> {
-        let flowtables =
-            |table: &Table| -> Vec<_> { table.flowtables.iter().map(Flowtable::canonical).collect() };
+        let flowtables = |table: &Table| -> Vec<_> {
+            table.flowtables.iter().map(Flowtable::canonical).collect()
+        };
         if wanted.flags != found.flags
             || wanted.userdata != found.userdata
             || flowtables(wanted) != flowtables(found)
@@ -74,7 +75,8 @@ impl<'a> Kept<'a> {
     }
 
     fn find_objects(&mut self, wanted: &Table, found: &'a Table) {
-        let by_id: BTreeMap<_, _> = wanted.objects.iter().map(|object| (object.id(), object)).collect();
+        let by_id: BTreeMap<_, _> =
+            wanted.objects.iter().map(|object| (object.id(), object)).collect();
         for object in &found.objects {
             match by_id.get(&object.id()) {
                 Some(wanted) if wanted.canonical() == object.canonical() => {
@@ -87,7 +89,8 @@ impl<'a> Kept<'a> {
 
     /// Elements that name a chain or object which goes would hold it.
     fn find_sets(&mut self, wanted: &Table, found: &'a Table) {
-        let by_name: BTreeMap<_, _> = wanted.sets.iter().map(|set| (set.name.as_str(), set)).collect();
+        let by_name: BTreeMap<_, _> =
+            wanted.sets.iter().map(|set| (set.name.as_str(), set)).collect();
         for set in found.sets.iter().filter(|set| !set.is_anonymous()) {
             let holds = (set.data == Some(DataType::Verdict) && !self.deleted_chains.is_empty())
                 || (set.object.is_some() && !self.deleted_objects.is_empty());
@@ -103,7 +106,8 @@ impl<'a> Kept<'a> {
 
 impl<'a> Kept<'a> {
     fn find_rules(&mut self, wanted: &'a Table, found: &'a Table) {
-        let by_name: HashMap<_, _> = wanted.chains.iter().map(|chain| (chain.name.as_str(), chain)).collect();
+        let by_name: HashMap<_, _> =
+            wanted.chains.iter().map(|chain| (chain.name.as_str(), chain)).collect();
         let (wanted_sets, found_sets) = (anonymous(wanted), anonymous(found));
         let uses = Uses::of(self);
         for chain in &found.chains {
@@ -130,8 +134,13 @@ impl KeptRules {
     fn of(wanted: &[Rule], found: &[Rule], stays: impl Fn(&(&Rule, &Rule)) -> bool) -> Self {
         let first = wanted.iter().zip(found).take_while(&stays).count();
         let shorter = wanted.len().min(found.len());
-        let last =
-            wanted.iter().rev().zip(found.iter().rev()).take(shorter - first).take_while(&stays).count();
+        let last = wanted
+            .iter()
+            .rev()
+            .zip(found.iter().rev())
+            .take(shorter - first)
+            .take_while(&stays)
+            .count();
         let between = found.get(first..found.len() - last).unwrap_or(&[]);
         Self {
             first,
@@ -165,7 +174,8 @@ impl<'a> Uses<'a> {
         rule.exprs.iter().any(|expr| match expr {
             Expr::Objref { kind, name } => self.objects.contains(&(*kind, name)),
             _ => expr.set_name().is_some_and(|name| {
-                let names_objects = anonymous.get(name.as_str()).is_some_and(|set| set.object.is_some());
+                let names_objects =
+                    anonymous.get(name.as_str()).is_some_and(|set| set.object.is_some());
                 self.sets.contains(name.as_str()) || names_objects && !self.objects.is_empty()
             }),
         })

@@ -25,7 +25,8 @@ pub(crate) fn same_rule(
             let sets = |expr: &Expr, sets: &Anonymous<'_>| {
                 expr.set_name().and_then(|name| sets.get(name.as_str())).map(|set| contents(set))
             };
-            wanted == found && wanted.set_name().is_none_or(|name| !wanted_sets.contains_key(name.as_str()))
+            wanted == found
+                && wanted.set_name().is_none_or(|name| !wanted_sets.contains_key(name.as_str()))
                 || bare(wanted, wanted_sets) == bare(found, found_sets)
                     && sets(wanted, wanted_sets) == sets(found, found_sets)
         })
@@ -39,7 +40,10 @@ pub fn key(rule: &Rule, sets: &Anonymous<'_>) -> Vec<u8> {
         if let Some(set) = expr.set_name().and_then(|name| sets.get(name.as_str())) {
             let contents = contents(set);
             contents.encode("", 0, &mut writer);
-            contents.elements.iter().for_each(|element| writer.nest(0, |w| element.encode(&ids, w)));
+            contents
+                .elements
+                .iter()
+                .for_each(|element| writer.nest(0, |w| element.encode(&ids, w)));
         }
         bare(expr, sets).encode(&ids, &mut writer);
     }

@@ -1,7 +1,9 @@
 //! Statements that do something: NAT, log, limit, reject, and setting marks and fields.
 
 use nftables::expr::{Expression, NamedExpression, RTKey};
-use nftables::stmt::{Limit, Log, LogFlag, Mangle, NAT, NATFamily, NATFlag, Reject, RejectType, Statement};
+use nftables::stmt::{
+    Limit, Log, LogFlag, Mangle, NAT, NATFamily, NATFlag, Reject, RejectType, Statement,
+};
 use nftables::types::RejectCode;
 
 use super::Why;
@@ -12,7 +14,9 @@ use crate::nft::Family;
 use crate::nft::build::immediate;
 use crate::nft::expr::{Expr, Extension, NatKind, Register, base, ct, meta};
 use crate::nft::names::Type;
-use crate::nft::names::words::{BYTE_UNITS, LOG_ALL, LOG_FLAGS, NAT_FLAGS, TIME_UNITS, WARN, number};
+use crate::nft::names::words::{
+    BYTE_UNITS, LOG_ALL, LOG_FLAGS, NAT_FLAGS, TIME_UNITS, WARN, number,
+};
 
 /// NFT_REJECT_ICMP_UNREACH, _TCP_RST, _ICMPX_UNREACH.
 const REJECT_ICMP: u32 = 0;
@@ -65,7 +69,15 @@ impl Draft<'_> {
             return Err("neither an address nor a port to translate to".into());
         }
         let flags = nat_flags(nat);
-        self.exprs.push(Expr::Nat { kind, family: u32::from(family), addr, addr_max, port, port_max, flags });
+        self.exprs.push(Expr::Nat {
+            kind,
+            family: u32::from(family),
+            addr,
+            addr_max,
+            port,
+            port_max,
+            flags,
+        });
         Ok(())
     }
 
@@ -78,8 +90,12 @@ impl Draft<'_> {
             (None, _) => None,
         };
         match (said, self.network) {
-            (Some(said), Some(known)) if said != known => Err("an address of the other family".into()),
-            (said, known) => said.or(known).ok_or_else(|| "family (ip or ip6) must be said here".into()),
+            (Some(said), Some(known)) if said != known => {
+                Err("an address of the other family".into())
+            }
+            (said, known) => {
+                said.or(known).ok_or_else(|| "family (ip or ip6) must be said here".into())
+            }
         }
     }
 
@@ -161,7 +177,10 @@ impl Draft<'_> {
             return Err("a prefix of more than 127 octets".into());
         }
         let short = |value: Option<u32>| {
-            value.map(u16::try_from).transpose().map_err(|_| "a number of more than 16 bits".to_owned())
+            value
+                .map(u16::try_from)
+                .transpose()
+                .map_err(|_| "a number of more than 16 bits".to_owned())
         };
         let (group, threshold) = (short(log.group)?, short(log.queue_threshold)?);
         if group.is_some() && (level.is_some() || flags != 0) {
@@ -196,7 +215,8 @@ impl Draft<'_> {
             (Some(_), burst) => {
                 let word = limit.burst_unit.as_deref().unwrap_or("bytes");
                 let factor = unit(word).flatten().ok_or_else(|| format!("a burst in {word}"))?;
-                u32::try_from(u64::from(burst.unwrap_or(0)) * factor).map_err(|_| "a burst past 4 GiB")?
+                u32::try_from(u64::from(burst.unwrap_or(0)) * factor)
+                    .map_err(|_| "a burst past 4 GiB")?
             }
         };
         self.exprs.push(Expr::Limit {
@@ -224,7 +244,8 @@ impl Draft<'_> {
         self.value(&field, &mangle.value)?;
         let expr = match field.load {
             Expr::Meta {
-                key: key @ (meta::MARK | meta::PKTTYPE | meta::NFTRACE | meta::PRIORITY), ..
+                key: key @ (meta::MARK | meta::PKTTYPE | meta::NFTRACE | meta::PRIORITY),
+                ..
             } => Expr::MetaSet { key, sreg: 1 },
             Expr::Ct { key: ct::MARK, direction: None, .. } => {
                 Expr::CtSet { key: ct::MARK, sreg: 1, direction: None }
@@ -239,7 +260,9 @@ impl Draft<'_> {
     /// What a field is set to, in register 1.
     fn value(&mut self, field: &Field, value: &Expression<'_>) -> Result<(), Why> {
         match value {
-            Expression::Named(NamedExpression::Map(map)) => self.mapped(&map.key, &map.data, field.kind),
+            Expression::Named(NamedExpression::Map(map)) => {
+                self.mapped(&map.key, &map.data, field.kind)
+            }
             Expression::Named(NamedExpression::Meta(_) | NamedExpression::CT(_)) => {
                 let from = field_of(value, false)?;
                 if from.kind != field.kind {

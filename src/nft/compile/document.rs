@@ -12,7 +12,8 @@ use super::set::{self, Entry};
 use super::{Error, Why};
 use crate::nft::expr::{Data, Expr, Verdict};
 use crate::nft::{
-    Chain, Family, Handle, Hook, Object, ObjectKind, Policy, Rule, Ruleset, Set, Table, Userdata, hook,
+    Chain, Family, Handle, Hook, Object, ObjectKind, Policy, Rule, Ruleset, Set, Table, Userdata,
+    hook,
 };
 
 /// Says of a table, by family and name, that it is not the document's to define.
@@ -20,7 +21,8 @@ pub type IsReserved = fn(Family, &str) -> bool;
 
 /// The ruleset that a document asks for.
 pub fn compile(text: &str, is_reserved: IsReserved) -> Result<Ruleset, Error> {
-    let document: Value = serde_json::from_str(text).map_err(|error| Error::Json(error.to_string()))?;
+    let document: Value =
+        serde_json::from_str(text).map_err(|error| Error::Json(error.to_string()))?;
     let list = document.get("nftables").unwrap_or(&document).as_array();
     let objects = list.ok_or(Error::Document("it has no list \"nftables\""))?;
     let mut compiler = Compiler::default();
@@ -31,7 +33,9 @@ pub fn compile(text: &str, is_reserved: IsReserved) -> Result<Ruleset, Error> {
             why,
         })?;
         compiler.origin = Origin { number, name: name_of(kind, body) };
-        compiler.add(command, kind, body, is_reserved).map_err(|why| compiler.origin.refused(why))?;
+        compiler
+            .add(command, kind, body, is_reserved)
+            .map_err(|why| compiler.origin.refused(why))?;
     }
     compiler.finish()
 }
@@ -89,7 +93,13 @@ fn name_of(kind: &str, body: &Value) -> String {
 }
 
 impl Compiler {
-    fn add(&mut self, command: &str, kind: &str, body: &Value, is_reserved: IsReserved) -> Result<(), Why> {
+    fn add(
+        &mut self,
+        command: &str,
+        kind: &str,
+        body: &Value,
+        is_reserved: IsReserved,
+    ) -> Result<(), Why> {
         match (command, kind) {
             ("", "metainfo") => Ok(()),
             ("" | "add" | "create", "table") => table(&mut self.ruleset, &read(body)?, is_reserved),
@@ -140,12 +150,14 @@ impl Compiler {
         // One by one first: the type of the whole does not say which statement it does not know.
         let statements = body.get("expr").and_then(Value::as_array).ok_or("a rule without expr")?;
         for (number, statement) in (1..).zip(statements) {
-            read::<Statement<'_>>(statement).map_err(|why| of_statement(number, statement, &why))?;
+            read::<Statement<'_>>(statement)
+                .map_err(|why| of_statement(number, statement, &why))?;
         }
         let wanted: schema::Rule<'_> = read(body)?;
         if !command.is_empty() && (wanted.handle.is_some() || wanted.index.is_some()) {
             return Err(
-                "a position (handle or index) is not supported: rules come in the document's order".into()
+                "a position (handle or index) is not supported: rules come in the document's order"
+                    .into(),
             );
         }
         let at = table_at(&self.ruleset, wanted.family, &wanted.table)?;
@@ -185,7 +197,8 @@ impl Compiler {
                 origin = from;
             }
             let sets = self.ruleset.tables.get_mut(table).map(|table| &mut table.sets);
-            let Some(set) = sets.and_then(|sets| sets.iter_mut().find(|set| set.name == name)) else {
+            let Some(set) = sets.and_then(|sets| sets.iter_mut().find(|set| set.name == name))
+            else {
                 continue;
             };
             let kinds = set::kinds_of(set.key_type);
@@ -254,11 +267,16 @@ fn family(family: NfFamily) -> Family {
 
 fn table_at(ruleset: &Ruleset, wanted: NfFamily, name: &str) -> Result<usize, Why> {
     let wanted = family(wanted);
-    let found = ruleset.tables.iter().position(|table| table.family == wanted && table.name == name);
+    let found =
+        ruleset.tables.iter().position(|table| table.family == wanted && table.name == name);
     found.ok_or_else(|| format!("table {wanted} {name} is not defined before"))
 }
 
-fn table(ruleset: &mut Ruleset, wanted: &schema::Table<'_>, is_reserved: IsReserved) -> Result<(), Why> {
+fn table(
+    ruleset: &mut Ruleset,
+    wanted: &schema::Table<'_>,
+    is_reserved: IsReserved,
+) -> Result<(), Why> {
     let (family, name) = (family(wanted.family), wanted.name.as_ref());
     if is_reserved(family, name) {
         return Err("this table is berth's own".into());
@@ -343,7 +361,9 @@ fn listed_flags(rule: &Value) -> Value {
     for statement in statements.filter_map(Value::as_object_mut) {
         let flagged = ["snat", "dnat", "masquerade", "redirect", "log"];
         let found = statement.iter_mut().filter(|(key, _)| flagged.contains(&key.as_str()));
-        for flags in found.filter_map(|(_, body)| body.get_mut("flags")).filter(|flags| flags.is_string()) {
+        for flags in
+            found.filter_map(|(_, body)| body.get_mut("flags")).filter(|flags| flags.is_string())
+        {
             *flags = Value::Array(vec![flags.take()]);
         }
     }

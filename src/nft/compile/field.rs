@@ -56,10 +56,15 @@ impl Field {
                     PayloadBase::LL => base::LINK,
                     PayloadBase::NH => base::NETWORK,
                     PayloadBase::TH => base::TRANSPORT,
-                    PayloadBase::IH => return Err("a raw payload of base ih is not supported".into()),
+                    PayloadBase::IH => {
+                        return Err("a raw payload of base ih is not supported".into());
+                    }
                 };
                 if raw.offset % 8 != 0 || raw.len % 8 != 0 || !(8..=128).contains(&raw.len) {
-                    return Err("a raw payload that is not of whole octets, 1 to 16, is not supported".into());
+                    return Err(
+                        "a raw payload that is not of whole octets, 1 to 16, is not supported"
+                            .into(),
+                    );
                 }
                 let kind = Kind { kind: Type::Hex, bits: raw.len, order: Order::Network };
                 return Ok(Self::bits(base, raw.offset, raw.len, kind, Needs::Nothing));
@@ -136,8 +141,8 @@ impl Field {
     pub fn fib(fib: &Fib, present: bool) -> Result<Self, Why> {
         let flag = |flag: &FibFlag| number(FIB_FLAGS, &word_of(flag)).unwrap_or(0);
         let flags = fib.flags.iter().map(flag).fold(0, |flags, flag| flags | flag);
-        let result =
-            number(FIB_RESULTS, &word_of(&fib.result)).ok_or("this result of fib is not supported")?;
+        let result = number(FIB_RESULTS, &word_of(&fib.result))
+            .ok_or("this result of fib is not supported")?;
         let flags = if present { flags | key::fib::PRESENT } else { flags };
         let found = key::fib(result, flags).ok_or("this result of fib is not supported")?;
         // The kernel fills a whole register with the answer.

@@ -129,18 +129,24 @@ impl Kind {
     fn word(self, word: &str) -> Result<Vec<u8>, Why> {
         let wrong = || format!("{word:?} is not {}", self.name());
         match self.kind {
-            Type::Ipv4 => word.parse::<Ipv4Addr>().map(|a| a.octets().to_vec()).map_err(|_| wrong()),
-            Type::Ipv6 => word.parse::<Ipv6Addr>().map(|a| a.octets().to_vec()).map_err(|_| wrong()),
+            Type::Ipv4 => {
+                word.parse::<Ipv4Addr>().map(|a| a.octets().to_vec()).map_err(|_| wrong())
+            }
+            Type::Ipv6 => {
+                word.parse::<Ipv6Addr>().map(|a| a.octets().to_vec()).map_err(|_| wrong())
+            }
             Type::Ether => octets(word).ok_or_else(wrong),
             Type::IfName | Type::Text => {
                 // An asterisk at the end is one of the name's where a backslash says so.
-                let name =
-                    word.strip_suffix("\\*").map_or_else(|| word.to_owned(), |start| format!("{start}*"));
+                let name = word
+                    .strip_suffix("\\*")
+                    .map_or_else(|| word.to_owned(), |start| format!("{start}*"));
                 name_of(&name, 0).ok_or_else(wrong)
             }
             Type::ClassId if word.contains(':') => self.integer(class_id(word).ok_or_else(wrong)?),
             kind => {
-                let known = kind.number(word).or_else(|| words::number(also(kind), word)).map(u64::from);
+                let known =
+                    kind.number(word).or_else(|| words::number(also(kind), word)).map(u64::from);
                 self.integer(known.or_else(|| number(word)).ok_or_else(wrong)?)
             }
         }
@@ -204,7 +210,8 @@ pub fn beginning(word: &str) -> Option<&str> {
 
 /// `01:00:5e:00:00:00`: any six octets, an address of several or a mask too.
 fn octets(word: &str) -> Option<Vec<u8>> {
-    let octet = |digits: &str| (digits.len() <= 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten();
+    let octet =
+        |digits: &str| (digits.len() <= 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten();
     word.split(':').map(octet).collect::<Option<Vec<u8>>>().filter(|octets| octets.len() == 6)
 }
 

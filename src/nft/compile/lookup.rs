@@ -21,12 +21,21 @@ impl Draft<'_> {
         self.look(key, set, None, None, inverted)
     }
 
-    pub(crate) fn verdict_map(&mut self, key: &Expression<'_>, map: &Expression<'_>) -> Result<(), Why> {
+    pub(crate) fn verdict_map(
+        &mut self,
+        key: &Expression<'_>,
+        map: &Expression<'_>,
+    ) -> Result<(), Why> {
         self.look(key, map, Some(Values::Verdicts), Some(VERDICT), false)
     }
 
     /// The value of a map, in register 1.
-    pub fn mapped(&mut self, key: &Expression<'_>, map: &Expression<'_>, kind: Kind) -> Result<(), Why> {
+    pub fn mapped(
+        &mut self,
+        key: &Expression<'_>,
+        map: &Expression<'_>,
+        kind: Kind,
+    ) -> Result<(), Why> {
         self.look(key, map, Some(Values::Of(kind)), Some(1), false)
     }
 
@@ -61,8 +70,14 @@ impl Draft<'_> {
     }
 
     /// A set of the table, by `@name`.
-    fn named(&self, word: &str, kinds: &[Kind], values: Option<Values>) -> Result<(String, u32), Why> {
-        let name = word.strip_prefix('@').ok_or_else(|| format!("{word:?} where a set is wanted"))?;
+    fn named(
+        &self,
+        word: &str,
+        kinds: &[Kind],
+        values: Option<Values>,
+    ) -> Result<(String, u32), Why> {
+        let name =
+            word.strip_prefix('@').ok_or_else(|| format!("{word:?} where a set is wanted"))?;
         let found = self.table.sets.iter().find(|set| set.name == name && !set.is_anonymous());
         let found = found.ok_or_else(|| format!("the set {name} is not defined before"))?;
         let wanted = set::empty(name, kinds)?;
@@ -89,7 +104,8 @@ impl Draft<'_> {
         if entries.is_empty() {
             return Err("an empty set".into());
         }
-        let name = format!("__{}{}", if values.is_some() { "map" } else { "set" }, self.table.sets.len());
+        let name =
+            format!("__{}{}", if values.is_some() { "map" } else { "set" }, self.table.sets.len());
         let mut made = set::empty(&name, kinds)?;
         made.flags = flags::ANONYMOUS | flags::CONSTANT;
         if let Some(values) = values {
@@ -123,7 +139,9 @@ fn distinct(made: &mut Set) -> Result<(), Why> {
 fn entry(item: &SetItem<'_>, kinds: &[Kind], values: Option<Values>) -> Result<Entry, Why> {
     match (item, values) {
         (SetItem::Element(element), values) => set::pair_or_key(kinds, values, element),
-        (SetItem::Mapping(key, value), Some(values)) => set::entry(kinds, key, Some((values, value))),
+        (SetItem::Mapping(key, value), Some(values)) => {
+            set::entry(kinds, key, Some((values, value)))
+        }
         (SetItem::MappingStatement(key, statement), Some(values)) => {
             let word = match statement {
                 Statement::Accept(_) => Word::Accept,
@@ -149,7 +167,9 @@ fn fields_of(key: &Expression<'_>) -> Result<Vec<Field>, Why> {
         single => vec![field_of(single, false)?],
     };
     if fields.iter().any(|field| field.bits.is_some()) {
-        return Err("a field that is not of whole octets, looked up in a set, is not supported".into());
+        return Err(
+            "a field that is not of whole octets, looked up in a set, is not supported".into()
+        );
     }
     Ok(fields)
 }

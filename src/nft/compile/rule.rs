@@ -156,7 +156,12 @@ impl<'t> Draft<'t> {
             }
             (CmpOp::Neq, false) => {
                 self.in_network_order(kind, 1);
-                self.exprs.push(Expr::Range { sreg: 1, inverted: true, from: span.low, to: span.high });
+                self.exprs.push(Expr::Range {
+                    sreg: 1,
+                    inverted: true,
+                    from: span.low,
+                    to: span.high,
+                });
             }
             (_, false) => return Err("a range compared by order".into()),
         }
@@ -214,7 +219,11 @@ impl<'t> Draft<'t> {
         op: CmpOp,
         right: &Expression<'_>,
     ) -> Result<(), Why> {
-        let value = field.kind.value(right)?.iter().fold(0u64, |value, octet| value << 8 | u64::from(*octet));
+        let value = field
+            .kind
+            .value(right)?
+            .iter()
+            .fold(0u64, |value, octet| value << 8 | u64::from(*octet));
         let shifted = (value << shift).to_be_bytes();
         let (high, low) = shifted
             .split_at_checked(shifted.len().saturating_sub(bits.len()))
@@ -268,7 +277,13 @@ impl<'t> Draft<'t> {
     pub(crate) fn in_network_order(&mut self, kind: Kind, register: Register) {
         if kind.is_host() {
             let len = u32::try_from(kind.octets()).unwrap_or(0);
-            self.exprs.push(Expr::Byteorder { sreg: register, dreg: register, hton: true, len, size: len });
+            self.exprs.push(Expr::Byteorder {
+                sreg: register,
+                dreg: register,
+                hton: true,
+                len,
+                size: len,
+            });
         }
     }
 
@@ -326,7 +341,8 @@ impl<'t> Draft<'t> {
     }
 
     fn ether_type(&mut self, number: u16) {
-        self.exprs.extend(build::equal(build::load_meta(meta::PROTOCOL), number.to_be_bytes().to_vec()));
+        self.exprs
+            .extend(build::equal(build::load_meta(meta::PROTOCOL), number.to_be_bytes().to_vec()));
     }
 
     pub(crate) fn need_transport(&mut self, protocol: u8) -> Result<(), Why> {
@@ -352,14 +368,13 @@ impl<'t> Draft<'t> {
             // Of IP itself nft asks in other words, where a table sees nothing but IP.
             Expr::Meta { key: meta::PROTOCOL, .. }
                 if !matches!(self.table.family, Family::BRIDGE | Family::NETDEV) => {}
-            Expr::Meta { key: meta::PROTOCOL, .. } | Expr::Payload { base: 0, offset: 12, len: 2, .. } => {
-                match number {
-                    number if number == ether_type => self.network = Some(IPV4),
-                    number if number == u32::from(ETHERTYPE_IP6) => self.network = Some(IPV6),
-                    number if number == u32::from(ETHERTYPE_ARP) => self.arp = true,
-                    _ => {}
-                }
-            }
+            Expr::Meta { key: meta::PROTOCOL, .. }
+            | Expr::Payload { base: 0, offset: 12, len: 2, .. } => match number {
+                number if number == ether_type => self.network = Some(IPV4),
+                number if number == u32::from(ETHERTYPE_IP6) => self.network = Some(IPV6),
+                number if number == u32::from(ETHERTYPE_ARP) => self.arp = true,
+                _ => {}
+            },
             Expr::Payload { base: 1, offset: 9, len: 1, .. } if self.network == Some(IPV4) => {
                 self.transport = octet;
             }

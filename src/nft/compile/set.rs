@@ -69,7 +69,10 @@ pub(crate) fn named_set(wanted: &schema::Set<'_>) -> Result<(Set, Vec<Entry>), W
     Ok((made, entries))
 }
 
-pub(crate) fn named_map(wanted: &schema::Map<'_>, verdicts: bool) -> Result<(Set, Vec<Entry>), Why> {
+pub(crate) fn named_map(
+    wanted: &schema::Map<'_>,
+    verdicts: bool,
+) -> Result<(Set, Vec<Entry>), Why> {
     let values = match (verdicts, kinds(&wanted.map).as_slice()) {
         (true, _) => Values::Verdicts,
         (false, [kind]) => Values::Of(*kind),
@@ -259,11 +262,19 @@ pub fn entry(
     }
     let spans = match (key, kinds) {
         (Expression::String(word), _) if word == "*" => Vec::new(),
-        (Expression::Named(NamedExpression::Concat(parts)), [_, _, ..]) if parts.len() == kinds.len() => {
+        (Expression::Named(NamedExpression::Concat(parts)), [_, _, ..])
+            if parts.len() == kinds.len() =>
+        {
             kinds.iter().zip(parts).map(|(kind, part)| kind.span(part)).collect::<Result<_, _>>()?
         }
         (key, [kind]) => vec![kind.span(key)?],
-        (key, _) => return Err(format!("{} where a concatenation of {} is wanted", what(key), kinds.len())),
+        (key, _) => {
+            return Err(format!(
+                "{} where a concatenation of {} is wanted",
+                what(key),
+                kinds.len()
+            ));
+        }
     };
     let data = match value {
         None => None,
@@ -338,7 +349,8 @@ fn intervals(made: &mut Set, mut wanted: Vec<(Span, Element)>, merge: bool) -> R
     let mut disjoint: Vec<(Span, Element)> = Vec::new();
     for (span, element) in wanted {
         let touches = disjoint.last_mut().filter(|(last, _)| {
-            next(&last.high).is_none_or(|next| if merge { span.low <= next } else { span.low < next })
+            next(&last.high)
+                .is_none_or(|next| if merge { span.low <= next } else { span.low < next })
         });
         match touches {
             Some((last, _)) if merge => last.high = span.high.max(last.high.clone()),

@@ -38,7 +38,8 @@ fn refused(objects: &[Value], why: &str) {
 
 #[test]
 fn a_refusal_names_the_object_and_what_is_in_it() {
-    let error = document(&[rule(&json!([{ "counter": null }, { "queue": { "num": 1 } }]))]).unwrap_err();
+    let error =
+        document(&[rule(&json!([{ "counter": null }, { "queue": { "num": 1 } }]))]).unwrap_err();
     assert_eq!(
         error,
         "extra rules, object 3 (rule in chain inet t c): statement 2 (queue): this statement is not supported"
@@ -46,11 +47,9 @@ fn a_refusal_names_the_object_and_what_is_in_it() {
     let error = document(&[set(&json!({ "auto-merge": true }))]).unwrap_err();
     assert_eq!(error, "extra rules, object 3 (set inet t s): auto-merge is not understood");
     let error = document(&[rule(&json!([{ "sing": null }]))]).unwrap_err();
-    assert!(
-        error.starts_with(
-            "extra rules, object 3 (rule in chain inet t c): statement 1 (sing): unknown variant"
-        )
-    );
+    assert!(error.starts_with(
+        "extra rules, object 3 (rule in chain inet t c): statement 1 (sing): unknown variant"
+    ));
 }
 
 #[test]
@@ -58,7 +57,8 @@ fn our_own_table_is_not_to_be_touched() {
     for family in ["inet", "arp"] {
         let text = r#"{"nftables":[{"add":{"table":{"family":"FAMILY","name":"berth"}}}]}"#;
         let error = compile(&text.replace("FAMILY", family)).unwrap_err();
-        let wanted = format!("extra rules, object 1 (table {family} berth): this table is berth's own");
+        let wanted =
+            format!("extra rules, object 1 (table {family} berth): this table is berth's own");
         assert_eq!(error.to_string(), wanted);
     }
     let other = compile(r#"{"nftables":[{"add":{"table":{"family":"ip","name":"berth"}}}]}"#);
@@ -73,7 +73,8 @@ fn what_names_something_that_is_not_there_is_refused() {
     );
     refused(&[rule(&json!([{ "counter": "hits" }]))], "the counter hits is not defined");
     let port = json!({ "payload": { "protocol": "tcp", "field": "dport" } });
-    let in_set = |name: &str| rule(&json!([{ "match": { "left": port, "op": "==", "right": name } }]));
+    let in_set =
+        |name: &str| rule(&json!([{ "match": { "left": port, "op": "==", "right": name } }]));
     refused(&[in_set("@s")], "statement 1 (match): the set s is not defined before");
     refused(&[set(&json!({ "type": "ipv4_addr" })), in_set("@s")], "keys of another type");
     refused(
@@ -89,8 +90,10 @@ fn what_names_something_that_is_not_there_is_refused() {
         "set s is not",
     );
     refused(
-        &[json!({ "map": { "family": "inet", "table": "t", "name": "m", "type": "mark", "map": "verdict",
-            "elem": [[1, { "goto": { "target": "away" } }]] } })],
+        &[
+            json!({ "map": { "family": "inet", "table": "t", "name": "m", "type": "mark", "map": "verdict",
+            "elem": [[1, { "goto": { "target": "away" } }]] } }),
+        ],
         "object 3 (map inet t m): the chain away is not",
     );
 }
@@ -169,7 +172,10 @@ fn values_of_another_type_are_refused() {
         &[compare("tcp", "dport", "==", json!("no-such-service"))],
         "is not a port or a service known here",
     );
-    refused(&[compare("ip", "saddr", "==", json!("fd00::1"))], "\"fd00::1\" is not an IPv4 address");
+    refused(
+        &[compare("ip", "saddr", "==", json!("fd00::1"))],
+        "\"fd00::1\" is not an IPv4 address",
+    );
     refused(
         &[compare("ip", "saddr", "==", json!({ "prefix": { "addr": "10.0.0.0", "len": 33 } }))],
         "a prefix of 33 bits",
@@ -179,10 +185,16 @@ fn values_of_another_type_are_refused() {
         "end is before its beginning",
     );
     refused(&[compare("ip", "dscp", "==", json!(64))], "64 does not fit into the field");
-    refused(&[compare("ip", "nothing", "==", json!(1))], "the header field ip nothing is not supported");
+    refused(
+        &[compare("ip", "nothing", "==", json!(1))],
+        "the header field ip nothing is not supported",
+    );
     refused(&[compare("tcp", "dport", "<", json!({ "set": [1] }))], "a set compared by order");
     refused(&[compare("tcp", "dport", "==", json!({ "set": [] }))], "an empty set");
-    refused(&[compare("tcp", "dport", "==", json!([1, 2]))], "a list where a single value is wanted");
+    refused(
+        &[compare("tcp", "dport", "==", json!([1, 2]))],
+        "a list where a single value is wanted",
+    );
     let both = json!([
         { "match": { "left": { "payload": { "protocol": "ip", "field": "saddr" } }, "op": "==", "right": "10.0.0.1" } },
         { "match": { "left": { "payload": { "protocol": "ip6", "field": "saddr" } }, "op": "==", "right": "fd00::1" } },
@@ -252,14 +264,20 @@ fn text_that_is_no_document_is_refused() {
 #[test]
 fn neighbours_become_one_interval_in_a_rules_own_set_only() {
     let left = json!({ "payload": { "protocol": "tcp", "field": "dport" } });
-    let right = json!({ "set": [{ "range": [10, 20] }, { "range": [21, 30] }, { "range": [15, 25] }] });
-    let own = document(&[rule(&json!([{ "match": { "left": left, "op": "==", "right": right } }]))]).unwrap();
+    let right =
+        json!({ "set": [{ "range": [10, 20] }, { "range": [21, 30] }, { "range": [15, 25] }] });
+    let own =
+        document(&[rule(&json!([{ "match": { "left": left, "op": "==", "right": right } }]))])
+            .unwrap();
     assert_eq!(own.tables[0].sets[0].elements.len(), 3);
     let named = document(&[set(
         &json!({ "flags": ["interval"], "elem": [{ "range": [0, 20] }, { "range": [21, 65_535] }] }),
     )]);
-    let keys: Vec<(Vec<u8>, u32)> =
-        named.unwrap().tables[0].sets[0].elements.iter().map(|e| (e.key.clone(), e.flags)).collect();
+    let keys: Vec<(Vec<u8>, u32)> = named.unwrap().tables[0].sets[0]
+        .elements
+        .iter()
+        .map(|e| (e.key.clone(), e.flags))
+        .collect();
     assert_eq!(keys, [(vec![0, 0], 0), (vec![0, 21], 1), (vec![0, 21], 0)]);
 }
 

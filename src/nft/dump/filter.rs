@@ -76,6 +76,8 @@ impl Filter {
             return HashSet::new();
         }
         let rules = table.chains.iter().flat_map(|chain| &chain.rules);
-        rules.flat_map(|rule| rule.exprs.iter().filter_map(Expr::set_name).map(String::as_str)).collect()
+        rules
+            .flat_map(|rule| rule.exprs.iter().filter_map(Expr::set_name).map(String::as_str))
+            .collect()
     }
 }

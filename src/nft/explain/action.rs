@@ -38,14 +38,18 @@ impl Machine<'_, '_> {
                 let bits = self.registers.get(*sreg, 16);
                 self.walk.set_ct(*key, *direction, &bits, self.certain())
             }
-            Expr::PayloadSet { base, offset, len, sreg, .. } => self.rewrite(*base, *offset, *len, *sreg),
+            Expr::PayloadSet { base, offset, len, sreg, .. } => {
+                self.rewrite(*base, *offset, *len, *sreg)
+            }
             Expr::ExthdrSet { field, .. } | Expr::ExthdrReset { field } => {
                 match (field.space, self.walk.packet.protocol) {
                     (1, protocol) if protocol != TCP => Effect::Break("not a TCP packet".into()),
                     _ => Effect::Next,
                 }
             }
-            Expr::Nat { .. } | Expr::Masquerade { .. } | Expr::Redirect { .. } => nat::apply(self, expr)?,
+            Expr::Nat { .. } | Expr::Masquerade { .. } | Expr::Redirect { .. } => {
+                nat::apply(self, expr)?
+            }
             Expr::Reject { kind, .. } => self.reject(*kind == 1),
             Expr::Notrack => self.walk.no_track(self.certain()),
             Expr::Limit { over, .. } => self.limited("rate", *over),
@@ -53,7 +57,9 @@ impl Machine<'_, '_> {
             Expr::Connlimit { flags, .. } => self.limited("number of connections", flags & 1 != 0),
             Expr::Objref { kind, name } => {
                 let objects = &self.table.objects;
-                let found = objects.iter().find(|found| found.name == *name && found.kind.number() == *kind);
+                let found = objects
+                    .iter()
+                    .find(|found| found.name == *name && found.kind.number() == *kind);
                 self.object(*kind, name, found)
             }
             Expr::ObjrefMap { set, sreg } => self.object_of(set, *sreg),
@@ -67,7 +73,9 @@ impl Machine<'_, '_> {
 
     fn ask_kernel(&mut self, expr: &Expr) -> Effect {
         match expr {
-            Expr::Queue { from, .. } => stuck(&format!("a program in user space decides (queue {from})")),
+            Expr::Queue { from, .. } => {
+                stuck(&format!("a program in user space decides (queue {from})"))
+            }
             Expr::Synproxy { .. } if self.walk.packet.protocol != TCP => {
                 Effect::Break("not a TCP packet".into())
             }
@@ -75,7 +83,9 @@ impl Machine<'_, '_> {
                 Effect::Break("neither TCP nor UDP".into())
             }
             Expr::Fwd { .. } => stuck("the packet is handed to another interface (fwd)"),
-            Expr::Tproxy { .. } => stuck("the packet goes to a proxy's socket, if there is one (tproxy)"),
+            Expr::Tproxy { .. } => {
+                stuck("the packet goes to a proxy's socket, if there is one (tproxy)")
+            }
             Expr::Synproxy { .. } => stuck("synproxy answers for the server"),
             Expr::Numgen { dreg, .. } => self.open(*dreg, "the generated number"),
             Expr::Hash { dreg, .. } => self.open(*dreg, "the hash"),
@@ -103,22 +113,26 @@ impl Machine<'_, '_> {
         match (self.walk.world.within_limits, over) {
             (true, false) => Effect::Next,
             (true, true) => Effect::Break(format!("the {what} is taken as within its limit")),
-            (false, _) => {
-                Effect::Doubt(format!("the {what} may be over its limit or not (--within-limits: it is not)"))
-            }
+            (false, _) => Effect::Doubt(format!(
+                "the {what} may be over its limit or not (--within-limits: it is not)"
+            )),
         }
     }
 
     fn object(&mut self, kind: u32, name: &str, found: Option<&Object>) -> Effect {
         let flag = |number| match found.map(|object| &object.kind) {
-            Some(ObjectKind::Other { bytes, .. }) => Attributes(bytes).u32(number).unwrap_or(0) & 1 != 0,
+            Some(ObjectKind::Other { bytes, .. }) => {
+                Attributes(bytes).u32(number).unwrap_or(0) & 1 != 0
+            }
             _ => false,
         };
         match kind {
             object::QUOTA => self.limited(&format!("quota {name}"), flag(2)),
             object::LIMIT => self.limited(&format!("rate of {name}"), flag(5)),
             object::CONNLIMIT => self.limited(&format!("number of connections of {name}"), flag(2)),
-            object::SYNPROXY if self.walk.packet.protocol != TCP => Effect::Break("not a TCP packet".into()),
+            object::SYNPROXY if self.walk.packet.protocol != TCP => {
+                Effect::Break("not a TCP packet".into())
+            }
             object::SYNPROXY => stuck(&format!("synproxy {name} answers for the server")),
             object::HELPER => {
                 self.walk.set_helper();
@@ -149,7 +163,14 @@ impl Machine<'_, '_> {
     }
 
     /// Adds to, or removes from, a set; a rate of the element's own may say no.
-    fn dynamic(&mut self, set: &str, key: Register, removes: bool, exprs: &[Expr], inverted: bool) -> Effect {
+    fn dynamic(
+        &mut self,
+        set: &str,
+        key: Register,
+        removes: bool,
+        exprs: &[Expr],
+        inverted: bool,
+    ) -> Effect {
         let name = set;
         let Some(set) = self.table.sets.iter().find(|found| found.name == name) else {
             return stuck(&format!("set {name} is not there"));
@@ -166,7 +187,8 @@ impl Machine<'_, '_> {
         if full == Truth::Maybe {
             return Effect::Doubt(format!("@{name} may be full"));
         }
-        let limits = exprs.iter().any(|expr| !matches!(expr, Expr::Counter { .. } | Expr::Last { .. }));
+        let limits =
+            exprs.iter().any(|expr| !matches!(expr, Expr::Counter { .. } | Expr::Last { .. }));
         let over = exprs.iter().any(|expr| match expr {
             Expr::Limit { over, .. } => *over,
             Expr::Quota { flags, .. } | Expr::Connlimit { flags, .. } => flags & 1 != 0,
@@ -196,7 +218,9 @@ impl Machine<'_, '_> {
         if packet.shape() != shape {
             return stuck("a rule writes another protocol, length or offset into the packet");
         }
-        if self.walk.stage == Stage::Tracked && self.walk.packet.has_end_at(base, offset, after.len()) {
+        if self.walk.stage == Stage::Tracked
+            && self.walk.packet.has_end_at(base, offset, after.len())
+        {
             self.walk.rewritten = true;
         }
         let value = after.bytes().map_or_else(|| "?".to_owned(), |bytes| style.text(&bytes));
@@ -204,8 +228,11 @@ impl Machine<'_, '_> {
     }
 
     pub(super) fn reject(&self, reset: bool) -> Effect {
-        let how =
-            if reset && self.walk.packet.protocol == TCP { "with a TCP reset" } else { "with an ICMP error" };
+        let how = if reset && self.walk.packet.protocol == TCP {
+            "with a TCP reset"
+        } else {
+            "with an ICMP error"
+        };
         Effect::End(End::Reject(how.to_owned()))
     }
 }

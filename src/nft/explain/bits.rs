@@ -198,7 +198,8 @@ impl Bits {
     }
 
     pub(crate) fn equals(&self, bytes: &[u8]) -> Truth {
-        let differs = self.0.iter().zip(bytes).any(|(octet, byte)| (octet.value ^ byte) & octet.known != 0);
+        let differs =
+            self.0.iter().zip(bytes).any(|(octet, byte)| (octet.value ^ byte) & octet.known != 0);
         Truth::of(self.min() == bytes && self.max() == bytes, !differs && self.len() == bytes.len())
     }
 

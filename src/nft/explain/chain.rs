@@ -77,8 +77,11 @@ impl<'a> Walk<'a> {
         {
             let mut nat = nat;
             nat.sort_by_key(|base| (base.hook.priority, Reverse(base.order)));
-            let priority =
-                if matches!(self.point, Point::Prerouting | Point::Output) { NAT_DST } else { NAT_SRC };
+            let priority = if matches!(self.point, Point::Prerouting | Point::Output) {
+                NAT_DST
+            } else {
+                NAT_SRC
+            };
             calls.push((priority, Reverse(first), Call::Nat(nat)));
         }
         calls.sort_by_key(|(priority, order, _)| (*priority, *order));
@@ -127,14 +130,17 @@ impl<'a> Walk<'a> {
             (None, Family::NETDEV) => on_device(),
             (None, family) => family == self.packet.family,
         };
-        right && hook.number == number && (hook.devices.is_empty() || device.is_none() || on_device())
+        right
+            && hook.number == number
+            && (hook.devices.is_empty() || device.is_none() || on_device())
     }
 
     /// The first nat chain at any hook for such packets: it brought nat to all hooks. None when there is no nat, so
     /// that conntrack rewrites nothing.
     fn first_nat(&self) -> Option<usize> {
         let sees = |family: Family| family == Family::INET || family == self.packet.family;
-        let mut chains = self.all().filter(|base| base.hook.kind == "nat" && sees(base.table.family));
+        let mut chains =
+            self.all().filter(|base| base.hook.kind == "nat" && sees(base.table.family));
         chains.next().map(|base| base.order)
     }
 
@@ -147,10 +153,12 @@ impl<'a> Walk<'a> {
         if self.stage != Stage::Tracked || state == State::Invalid {
             return Ok(());
         }
-        let translated = [true, false].into_iter().any(|side| self.is_translated(side) != Truth::No);
+        let translated =
+            [true, false].into_iter().any(|side| self.is_translated(side) != Truth::No);
         if self.rewritten && translated {
             // It writes what it knows of the connection over what a rule has written.
-            let why = "nat after a rule that wrote an address or port into the packet is not modelled";
+            let why =
+                "nat after a rule that wrote an address or port into the packet is not modelled";
             return Err(Stop::Over(Outcome::CannotTell, why.into()));
         }
         if bound {
@@ -201,11 +209,16 @@ impl<'a> Walk<'a> {
             Flow::Nat => ("accept".to_owned(), None),
             Flow::End if hook.policy == Policy::Accept => ("policy accept".to_owned(), None),
             Flow::End => {
-                let why = format!("by the policy of {} {} {}", table.family, table.name, chain.name);
+                let why =
+                    format!("by the policy of {} {} {}", table.family, table.name, chain.name);
                 ("policy drop".to_owned(), Some(Stop::Over(Outcome::Dropped, why)))
             }
-            Flow::Drop(ref why) => ("drop".to_owned(), Some(Stop::Over(Outcome::Dropped, why.clone()))),
-            Flow::Reject(ref why) => ("reject".to_owned(), Some(Stop::Over(Outcome::Rejected, why.clone()))),
+            Flow::Drop(ref why) => {
+                ("drop".to_owned(), Some(Stop::Over(Outcome::Dropped, why.clone())))
+            }
+            Flow::Reject(ref why) => {
+                ("reject".to_owned(), Some(Stop::Over(Outcome::Rejected, why.clone())))
+            }
             Flow::Stuck(ref why) => {
                 ("cannot tell".to_owned(), Some(Stop::Over(Outcome::CannotTell, why.clone())))
             }
@@ -234,7 +247,8 @@ impl<'a> Walk<'a> {
     ) -> Result<Flow, Stop> {
         for rule in &chain.rules {
             let text = table.rule_text(rule);
-            let Ruling { outcome, why, effects, end } = Machine::new(self, table).run(&rule.exprs)?;
+            let Ruling { outcome, why, effects, end } =
+                Machine::new(self, table).run(&rule.exprs)?;
             let place = format!("{} {} {}", table.family, table.name, chain.name);
             met.push(Met {
                 depth,
@@ -258,7 +272,9 @@ impl<'a> Walk<'a> {
                 }
                 (_, Some(End::Verdict(verdict))) => match verdict {
                     Verdict::Accept => return Ok(Flow::Accept),
-                    Verdict::Drop => return Ok(Flow::Drop(format!("by a rule of {place}: {text}"))),
+                    Verdict::Drop => {
+                        return Ok(Flow::Drop(format!("by a rule of {place}: {text}")));
+                    }
                     Verdict::Return => return Ok(Flow::End),
                     Verdict::Jump(target) => (true, target),
                     Verdict::Goto(target) => (false, target),

@@ -20,7 +20,9 @@ pub(super) fn known(value: u64, len: usize) -> Loaded {
 }
 
 pub(super) fn perhaps(value: Option<u32>) -> Loaded {
-    Loaded::Bits(value.map_or_else(|| Bits::unknown(4), |value| Bits::known(&host(value.into(), 4))))
+    Loaded::Bits(
+        value.map_or_else(|| Bits::unknown(4), |value| Bits::known(&host(value.into(), 4))),
+    )
 }
 
 impl Walk<'_> {
@@ -47,13 +49,19 @@ impl Walk<'_> {
                 _ => perhaps(None),
             },
             meta::NFPROTO => known(packet.family.0.into(), 1),
-            meta::L4PROTO if packet.family == Family::ARP => Loaded::Nothing("the packet is none of IP"),
+            meta::L4PROTO if packet.family == Family::ARP => {
+                Loaded::Nothing("the packet is none of IP")
+            }
             meta::L4PROTO => Loaded::Bits(Bits::known(&[packet.protocol])),
             meta::PKTTYPE => Loaded::Bits(self.packet_kind()),
             meta::IIFGROUP => of_device(&iif, |interface| known(interface.group.into(), 4)),
             meta::OIFGROUP => of_device(&oif, |interface| known(interface.group.into(), 4)),
-            meta::IIFKIND => of_device(&iif, |device| Loaded::Bits(Bits::known(&interface(&device.kind)))),
-            meta::OIFKIND => of_device(&oif, |device| Loaded::Bits(Bits::known(&interface(&device.kind)))),
+            meta::IIFKIND => {
+                of_device(&iif, |device| Loaded::Bits(Bits::known(&interface(&device.kind))))
+            }
+            meta::OIFKIND => {
+                of_device(&oif, |device| Loaded::Bits(Bits::known(&interface(&device.kind))))
+            }
             meta::IBRNAME => self.bridge(&iif),
             meta::OBRNAME => self.bridge(&oif),
             meta::SDIFNAME => Loaded::Bits(Bits::unknown(16)),
@@ -165,7 +173,8 @@ impl Walk<'_> {
             (_, true) => known(u64::from(found != 0), 1),
             (1, false) => known(found.into(), 4),
             _ => {
-                let name = self.world.interface(found).map_or("", |interface| interface.name.as_str());
+                let name =
+                    self.world.interface(found).map_or("", |interface| interface.name.as_str());
                 Loaded::Bits(Bits::known(&interface(name)))
             }
         })
@@ -175,7 +184,8 @@ impl Walk<'_> {
     /// means nothing without one.
     fn fib_question(&self, to: IpAddr, link: Option<u32>, mark: u32) -> Question {
         let of_a_link = matches!(to, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let oif = link.or_else(|| self.device().map(|interface| interface.index)).filter(|_| of_a_link);
+        let oif =
+            link.or_else(|| self.device().map(|interface| interface.index)).filter(|_| of_a_link);
         Question { from: None, to, iif: None, oif, mark }
     }
 
@@ -184,7 +194,8 @@ impl Walk<'_> {
     fn fib_unasked(&self) -> Option<u32> {
         let interface = self.device()?;
         let looped = self.point == Point::Prerouting && interface.name == LOOPBACK;
-        let [from, to] = [false, true].map(|destination| address_of(&self.packet.address(destination)));
+        let [from, to] =
+            [false, true].map(|destination| address_of(&self.packet.address(destination)));
         let to_neighbours = match to {
             Some(IpAddr::V4(to)) => to.is_broadcast() || to.octets().starts_with(&[224, 0, 0]),
             _ => false,
@@ -246,6 +257,8 @@ fn name(found: &Device<'_>) -> Loaded {
 }
 
 pub(super) fn shown(bits: &Bits) -> String {
-    bits.bytes()
-        .map_or_else(|| "not known".to_owned(), |bytes| Style::of(Type::Mark, Order::Host).text(&bytes))
+    bits.bytes().map_or_else(
+        || "not known".to_owned(),
+        |bytes| Style::of(Type::Mark, Order::Host).text(&bytes),
+    )
 }

@@ -35,7 +35,9 @@ pub(super) fn find<'a>(set: &'a Set, key: &Bits) -> Found<'a> {
     let ordinary = || set.elements.iter().filter(|element| element.flags & CATCH_ALL == 0);
     let found = if set.flags & set::INTERVAL == 0 {
         choose(ordinary().map(|element| (element, key.equals(&element.key))))
-    } else if set.flags & set::CONCAT != 0 || set.fields.len() > 1 || ordinary().any(|e| e.key_end.is_some())
+    } else if set.flags & set::CONCAT != 0
+        || set.fields.len() > 1
+        || ordinary().any(|e| e.key_end.is_some())
     {
         choose(ordinary().map(|element| (element, in_fields(set, element, key))))
     } else {
@@ -51,7 +53,12 @@ pub(super) fn find<'a>(set: &'a Set, key: &Bits) -> Found<'a> {
 }
 
 /// What is found after rules have changed the set.
-pub(super) fn after<'a>(set: &'a Set, found: Found<'a>, key: &Bits, changes: &[Change]) -> Found<'a> {
+pub(super) fn after<'a>(
+    set: &'a Set,
+    found: Found<'a>,
+    key: &Bits,
+    changes: &[Change],
+) -> Found<'a> {
     changes.iter().fold(found, |found, change| {
         let same = match (key.bytes(), change.key.bytes()) {
             (Some(key), _) => change.key.equals(&key),
@@ -154,7 +161,8 @@ mod tests {
             start(&[0xff, 0]),
         ];
         let set = Set { flags: set::INTERVAL, key_len: 2, elements, ..Set::default() };
-        let keys: [&[u8]; 7] = [&[0, 9], &[0, 10], &[0, 20], &[0, 29], &[0, 30], &[0xfe, 255], &[255, 255]];
+        let keys: [&[u8]; 7] =
+            [&[0, 9], &[0, 10], &[0, 20], &[0, 29], &[0, 30], &[0xfe, 255], &[255, 255]];
         assert_eq!(
             answers(&set, &keys),
             [Truth::No, Truth::Yes, Truth::Yes, Truth::Yes, Truth::No, Truth::No, Truth::Yes]
@@ -172,7 +180,13 @@ mod tests {
             ..Element::default()
         };
         let flags = set::INTERVAL | set::CONCAT;
-        let set = Set { flags, key_len: 8, fields: vec![4, 2], elements: vec![element], ..Set::default() };
+        let set = Set {
+            flags,
+            key_len: 8,
+            fields: vec![4, 2],
+            elements: vec![element],
+            ..Set::default()
+        };
         let keys: [&[u8]; 3] =
             [&[10, 1, 1, 1, 0, 80, 0, 0], &[10, 1, 1, 1, 0, 81, 0, 0], &[11, 1, 1, 1, 0, 22, 0, 0]];
         assert_eq!(answers(&set, &keys), [Truth::Yes, Truth::No, Truth::No]);
@@ -180,7 +194,8 @@ mod tests {
 
     #[test]
     fn the_catch_all_is_for_what_is_in_no_other_element() {
-        let all = Element { flags: CATCH_ALL, data: Some(Data::Value(vec![9])), ..Element::default() };
+        let all =
+            Element { flags: CATCH_ALL, data: Some(Data::Value(vec![9])), ..Element::default() };
         let one = Element { data: Some(Data::Value(vec![1])), ..start(&[1]) };
         let set = Set { key_len: 1, elements: vec![all, one], ..Set::default() };
         let found = |key: u8| match find(&set, &Bits::known(&[key])) {

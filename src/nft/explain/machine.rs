@@ -46,7 +46,12 @@ impl<'w, 'a> Machine<'w, 'a> {
                 Effect::Next => {}
                 Effect::Said(text) => self.said.push(text),
                 Effect::Break(why) => {
-                    return Ok(Ruling { outcome: Truth::No, why: Some(why), effects: self.said, end: None });
+                    return Ok(Ruling {
+                        outcome: Truth::No,
+                        why: Some(why),
+                        effects: self.said,
+                        end: None,
+                    });
                 }
                 Effect::Doubt(why) => {
                     self.doubt.get_or_insert(why);
@@ -87,21 +92,29 @@ impl<'w, 'a> Machine<'w, 'a> {
                 self.loaded(*dreg, loaded, text, style)
             }
             Expr::Fib { dreg, result, flags } => {
-                let (text, style) = field_words(field::fib(*result, *flags).as_ref(), "fib", *result);
+                let (text, style) =
+                    field_words(field::fib(*result, *flags).as_ref(), "fib", *result);
                 let loaded = self.walk.fib(*result, *flags)?;
                 self.loaded(*dreg, loaded, text, style)
             }
             Expr::Rt { dreg, key } => {
                 let (text, style) = field_words(field::rt(*key).as_ref(), "rt", *key);
-                let loaded = Loaded::Bits(Bits::unknown(if style.kind == Type::Ipv6 { 16 } else { 4 }));
+                let loaded =
+                    Loaded::Bits(Bits::unknown(if style.kind == Type::Ipv6 { 16 } else { 4 }));
                 self.loaded(*dreg, loaded, text, style)
             }
             Expr::Payload { base, offset, len, dreg } => self.payload(*base, *offset, *len, *dreg),
             Expr::Exthdr { field, dreg } => self.extension(field, *dreg),
-            Expr::Immediate { dreg: VERDICT, data: Data::Verdict(verdict) } => self.verdict(verdict),
+            Expr::Immediate { dreg: VERDICT, data: Data::Verdict(verdict) } => {
+                self.verdict(verdict)
+            }
             Expr::Immediate { dreg, data: Data::Value(bytes) } => {
                 let bits = Bits::known(bytes);
-                self.registers.load(*dreg, &bits, Origin::new("value".into(), Style::RAW, bits.clone()));
+                self.registers.load(
+                    *dreg,
+                    &bits,
+                    Origin::new("value".into(), Style::RAW, bits.clone()),
+                );
                 Effect::Next
             }
             Expr::Bitwise { sreg, dreg, len, mask, xor } => {
@@ -124,8 +137,11 @@ impl<'w, 'a> Machine<'w, 'a> {
                 let origin = self.registers.origin(*sreg);
                 let inside = self.registers.get(*sreg, from.len()).within(from, to);
                 let truth = if *inverted { inside.not() } else { inside };
-                let (not, from, to) =
-                    (if *inverted { "" } else { "not " }, origin.style.text(from), origin.style.text(to));
+                let (not, from, to) = (
+                    if *inverted { "" } else { "not " },
+                    origin.style.text(from),
+                    origin.style.text(to),
+                );
                 answer(truth, &origin, || {
                     format!("{} is {}, {not}in {from}-{to}", origin.text, origin.value())
                 })
@@ -142,7 +158,13 @@ impl<'w, 'a> Machine<'w, 'a> {
         })
     }
 
-    pub(super) fn loaded(&mut self, dreg: Register, loaded: Loaded, text: String, style: Style) -> Effect {
+    pub(super) fn loaded(
+        &mut self,
+        dreg: Register,
+        loaded: Loaded,
+        text: String,
+        style: Style,
+    ) -> Effect {
         match loaded {
             Loaded::Bits(bits) => {
                 self.registers.load(dreg, &bits, Origin::new(text, style, bits.clone()));
@@ -170,17 +192,24 @@ impl<'w, 'a> Machine<'w, 'a> {
         let (offset, len) = (usize_of(offset), usize_of(len));
         let bits = layer.part(offset, len).unwrap_or_else(|| Bits::unknown(len));
         // Of a prefix only the first octets are read, but the whole address is told.
-        let raw = if style.kind.is_address() { packet.address(text.contains("daddr")) } else { bits.clone() };
+        let raw = if style.kind.is_address() {
+            packet.address(text.contains("daddr"))
+        } else {
+            bits.clone()
+        };
         self.registers.load(dreg, &bits, Origin { place, ..Origin::new(text, style, raw) });
         Effect::Next
     }
 
     /// No packet here has extension headers or IP options; a TCP header's options are nobody's knowledge.
     fn extension(&mut self, field: &Extension, dreg: Register) -> Effect {
-        let (text, style) = field_words(Some(&field::extension(*field, None)), "exthdr", field.kind.into());
+        let (text, style) =
+            field_words(Some(&field::extension(*field, None)), "exthdr", field.kind.into());
         let len = usize_of(field.len);
         match (field.space, field.flags & 1 != 0, self.walk.packet.protocol) {
-            (1, _, TCP) | (3.., ..) => self.loaded(dreg, Loaded::Bits(Bits::unknown(len)), text, style),
+            (1, _, TCP) | (3.., ..) => {
+                self.loaded(dreg, Loaded::Bits(Bits::unknown(len)), text, style)
+            }
             (_, true, _) => self.loaded(dreg, Loaded::Bits(Bits::known(&[0])), text, style),
             _ => Effect::Break(format!("the packet has no {text}")),
         }
@@ -200,7 +229,13 @@ impl<'w, 'a> Machine<'w, 'a> {
         answer(truth, &origin, || mismatch(&origin, &bits, op, word, data))
     }
 
-    fn lookup(&mut self, name: &str, sreg: Register, dreg: Option<Register>, inverted: bool) -> Effect {
+    fn lookup(
+        &mut self,
+        name: &str,
+        sreg: Register,
+        dreg: Option<Register>,
+        inverted: bool,
+    ) -> Effect {
         let Some(set) = self.table.sets.iter().find(|set| set.name == name) else {
             return stuck(&format!("set {name} is not there"));
         };
@@ -222,11 +257,18 @@ impl<'w, 'a> Machine<'w, 'a> {
             (Found::Perhaps, _) => {
                 if let Some(dreg) = dreg.filter(|dreg| *dreg != VERDICT) {
                     let bits = Bits::unknown(16);
-                    let origin =
-                        Origin::new(format!("{} map {shown}", texts.join(" . ")), Style::RAW, bits.clone());
+                    let origin = Origin::new(
+                        format!("{} map {shown}", texts.join(" . ")),
+                        Style::RAW,
+                        bits.clone(),
+                    );
                     self.registers.load(dreg, &bits, origin);
                 }
-                return if dreg == Some(VERDICT) { stuck(&doubt()) } else { Effect::Doubt(doubt()) };
+                return if dreg == Some(VERDICT) {
+                    stuck(&doubt())
+                } else {
+                    Effect::Doubt(doubt())
+                };
             }
             (Found::Nothing, true) | (Found::Added, false) => return Effect::Next,
             (Found::Nothing, false) => return Effect::Break(format!("{is}, not in {shown}")),
@@ -236,7 +278,8 @@ impl<'w, 'a> Machine<'w, 'a> {
             (Found::Element(element), false) => element,
         };
         if lookup::may_refuse(element) && !self.walk.world.within_limits {
-            self.doubt.get_or_insert_with(|| format!("the element of {shown} has a limit of its own"));
+            self.doubt
+                .get_or_insert_with(|| format!("the element of {shown} has a limit of its own"));
         }
         match (dreg, &element.data) {
             (Some(VERDICT), Some(Data::Verdict(verdict))) => {
@@ -307,7 +350,11 @@ fn mismatch(origin: &Origin, bits: &Bits, op: CmpOp, word: &str, data: &[u8]) ->
         }
         (Some(mask), ..) => {
             let masked = bits.bytes().map_or_else(|| "?".to_owned(), |bytes| style.text(&bytes));
-            format!("{text} is {value}; & {} it is {masked}, {word}{}", style.text(mask), style.text(data))
+            format!(
+                "{text} is {value}; & {} it is {masked}, {word}{}",
+                style.text(mask),
+                style.text(data)
+            )
         }
     }
 }

@@ -73,7 +73,9 @@ impl Machine<'_, '_> {
     /// Nothing is rewritten as long as the rule may not match: the walk ends here.
     pub(super) fn nat(&mut self, change: &Change) -> Effect {
         if self.walk.rewritten {
-            return stuck("nat after a rule that wrote an address or port into the packet is not modelled");
+            return stuck(
+                "nat after a rule that wrote an address or port into the packet is not modelled",
+            );
         }
         let said = if self.certain() { self.walk.translate(change) } else { String::new() };
         Effect::End(End::Nat(said))
@@ -96,7 +98,9 @@ impl Walk<'_> {
     /// An address of another interface, for one that has none of its own: lo.
     fn any_address(&self) -> Option<IpAddr> {
         let mut addresses = self.world.interfaces.iter().flat_map(|interface| &interface.addresses);
-        let fits = |found: &&Address| found.address.is_ipv4() && !found.secondary && found.scope == UNIVERSE;
+        let fits = |found: &&Address| {
+            found.address.is_ipv4() && !found.secondary && found.scope == UNIVERSE
+        };
         addresses.find(fits).map(|found| found.address)
     }
 
@@ -212,7 +216,9 @@ fn pick_address(old: &Bits, low: &Bits, high: &Bits, change: &Change) -> Bits {
     if low == high {
         return low.clone();
     }
-    let (Some(from), Some(to)) = (low.bytes(), high.bytes()) else { return Bits::unknown(low.len()) };
+    let (Some(from), Some(to)) = (low.bytes(), high.bytes()) else {
+        return Bits::unknown(low.len());
+    };
     if change.flags & NETMAP != 0 {
         // The bits in which the ends differ are kept.
         let network: Vec<u8> = from.iter().zip(&to).map(|(from, to)| !(from ^ to)).collect();
@@ -234,14 +240,17 @@ fn preferred(interface: &Interface, next: Option<IpAddr>) -> Option<IpAddr> {
         .iter()
         .filter(|found| found.address.is_ipv4() && !found.secondary && found.scope == UNIVERSE);
     let first = candidates.clone().next()?;
-    let near = next.and_then(|next| candidates.find(|found| within(next, found.address, found.length)));
+    let near =
+        next.and_then(|next| candidates.find(|found| within(next, found.address, found.length)));
     Some(near.unwrap_or(first).address)
 }
 
 /// The one global IPv6 address; with several the choice is RFC 6724's.
 fn only_global(interface: &Interface) -> Option<IpAddr> {
-    let mut candidates =
-        interface.addresses.iter().filter(|found| found.address.is_ipv6() && found.scope == UNIVERSE);
+    let mut candidates = interface
+        .addresses
+        .iter()
+        .filter(|found| found.address.is_ipv6() && found.scope == UNIVERSE);
     let first = candidates.next()?;
     candidates.next().is_none().then_some(first.address)
 }

@@ -61,7 +61,8 @@ impl Connection {
 
     /// It was there before, and what it has been given is not known.
     pub fn forget(&mut self) {
-        (self.status, self.mark, self.labels) = (Bits::unknown(4), Bits::unknown(4), Bits::unknown(16));
+        (self.status, self.mark, self.labels) =
+            (Bits::unknown(4), Bits::unknown(4), Bits::unknown(16));
     }
 }
 
@@ -201,7 +202,8 @@ impl Packet {
         let len = if self.family == Family::IP6 { 2 } else { 1 };
         let at = if self.family == Family::IP6 { 0 } else { 1 };
         let (mine, its) = (self.network.part(at, len), other.network.part(at, len));
-        mine.zip(its).is_some_and(|(mine, its)| its.bytes().is_none_or(|its| mine.equals(&its) != Truth::No))
+        mine.zip(its)
+            .is_some_and(|(mine, its)| its.bytes().is_none_or(|its| mine.equals(&its) != Truth::No))
     }
 
     /// From the network header on.
@@ -287,7 +289,8 @@ impl Packet {
 
     /// Whether octets are those of an address, a port or an echo's identifier.
     pub(super) fn has_end_at(&self, layer: u32, offset: usize, len: usize) -> bool {
-        let overlaps = |at: usize, size: usize| offset < at + size && at < offset.saturating_add(len);
+        let overlaps =
+            |at: usize, size: usize| offset < at + size && at < offset.saturating_add(len);
         match layer {
             base::NETWORK => [false, true].into_iter().any(|destination| {
                 let (at, size) = self.address_at(destination);
@@ -361,7 +364,8 @@ impl Packet {
         if !self.has_ports() {
             return text;
         }
-        let port = self.known_port(destination).map_or_else(|| "?".to_owned(), |port| port.to_string());
+        let port =
+            self.known_port(destination).map_or_else(|| "?".to_owned(), |port| port.to_string());
         if text.contains(':') { format!("[{text}]:{port}") } else { format!("{text}:{port}") }
     }
 }

@@ -26,7 +26,8 @@ impl Origin {
 
     /// A mask leaves `bits` of it: a field of its own where the mask is one's, else the value that is compared under it.
     pub(super) fn masked(&mut self, mask: &[u8], xor: &[u8], bits: &Bits) {
-        let plain = self.mask.is_none() && self.style == Style::RAW && xor.iter().all(|byte| *byte == 0);
+        let plain =
+            self.mask.is_none() && self.style == Style::RAW && xor.iter().all(|byte| *byte == 0);
         match self.place.filter(|_| plain).and_then(|place| place.masked(mask)) {
             Some((field, style)) => {
                 let text = text::Style::default().field_text(&field);
@@ -38,7 +39,8 @@ impl Origin {
 
     /// `tcp dport is not known (tell with --to …)`
     pub(super) fn doubt(&self) -> String {
-        let hint = words::hint(&self.text).map_or_else(String::new, |flag| format!(" (tell with {flag})"));
+        let hint =
+            words::hint(&self.text).map_or_else(String::new, |flag| format!(" (tell with {flag})"));
         format!("{} is not known{hint}", self.text)
     }
 

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use super::super::expr::{CmpOp, NatKind, base, ct, meta};
 use super::super::{
-    Chain, Data, Element, Expr, Family, Handle, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict,
-    hook,
+    Chain, Data, Element, Expr, Family, Handle, Hook, Policy, Rule, Ruleset, Set, Table, Userdata,
+    Verdict, hook,
 };
 use super::*;
 
@@ -70,7 +70,13 @@ fn sport(port: u16) -> Vec<Expr> {
 fn state(bits: u32) -> Vec<Expr> {
     vec![
         Expr::Ct { key: ct::STATE, dreg: 1, direction: None },
-        Expr::Bitwise { sreg: 1, dreg: 1, len: 4, mask: bits.to_ne_bytes().to_vec(), xor: vec![0; 4] },
+        Expr::Bitwise {
+            sreg: 1,
+            dreg: 1,
+            len: 4,
+            mask: bits.to_ne_bytes().to_vec(),
+            xor: vec![0; 4],
+        },
         Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: vec![0; 4] },
     ]
 }
@@ -120,7 +126,8 @@ fn world() -> World {
         world.interfaces.push(Interface { index, name: name.into(), ..Interface::default() });
     }
     for (to, kind, link) in [(POD, kind::LOCAL, 2), (GUEST, kind::UNICAST, 3)] {
-        let question = Question { from: Some(PEER.into()), to: to.into(), iif: Some(2), oif: None, mark: 0 };
+        let question =
+            Question { from: Some(PEER.into()), to: to.into(), iif: Some(2), oif: None, mark: 0 };
         world.routes.insert(question, Route::To { kind, link, gateway: None, source: None });
     }
     world.local.push(LocalRoute { address: POD.into(), length: 32, kind: kind::LOCAL, link: 2 });
@@ -144,7 +151,10 @@ fn a_rule_that_turns_on_what_is_not_known_leaves_the_answer_open() {
     let rules = input(vec![with(sport(1024), Verdict::Drop)]);
     let (found, why) = outcome(&rules, &packet());
     assert_eq!(found, Outcome::CannotTell);
-    assert!(why.starts_with("th sport is not known") || why.starts_with("tcp sport is not known"), "{why}");
+    assert!(
+        why.starts_with("th sport is not known") || why.starts_with("tcp sport is not known"),
+        "{why}"
+    );
     let mut told = packet();
     told.set_ports(Some(1024), None);
     assert_eq!(outcome(&rules, &told).0, Outcome::Dropped);
@@ -193,7 +203,10 @@ fn nat_comes_at_its_own_place_whatever_the_chains_priority() {
         chain("fwd", "filter", hook::FORWARD, 0, vec![]),
     ]);
     let found = walked(&rules, &packet());
-    assert_eq!((found.outcome, found.end.destination()), (Outcome::Accepted, Some(IpAddr::from(GUEST))));
+    assert_eq!(
+        (found.outcome, found.end.destination()),
+        (Outcome::Accepted, Some(IpAddr::from(GUEST)))
+    );
     assert_eq!(found.why, "leaves by br0 as 10.0.0.9:? -> 192.168.254.2:80/tcp");
 }
 
@@ -266,7 +279,8 @@ fn later_packets_are_rewritten_as_the_first_was_and_replies_are_not_guessed() {
 #[test]
 fn jumps_come_back_and_gotos_do_not() {
     let to = |verdict| vec![Expr::verdict(verdict)];
-    let sub = plain("sub", vec![with(dport(81), Verdict::Drop), to(Verdict::Return), to(Verdict::Drop)]);
+    let sub =
+        plain("sub", vec![with(dport(81), Verdict::Drop), to(Verdict::Return), to(Verdict::Drop)]);
     let base = |first: Verdict| {
         let rules = vec![to(first), to(Verdict::Drop)];
         table(vec![sub.clone(), chain("in", "filter", hook::INPUT, 0, rules)])
@@ -275,8 +289,10 @@ fn jumps_come_back_and_gotos_do_not() {
     assert_eq!(outcome(&base(Verdict::Goto("sub".into())), &packet()).0, Outcome::Accepted);
     assert_eq!(outcome(&base(Verdict::Jump("absent".into())), &packet()).0, Outcome::CannotTell);
     let around = plain("sub", vec![to(Verdict::Jump("sub".into()))]);
-    let endless =
-        table(vec![around, chain("in", "filter", hook::INPUT, 0, vec![to(Verdict::Jump("sub".into()))])]);
+    let endless = table(vec![
+        around,
+        chain("in", "filter", hook::INPUT, 0, vec![to(Verdict::Jump("sub".into()))]),
+    ]);
     let (found, why) = outcome(&endless, &packet());
     assert!(found == Outcome::CannotTell && why.contains("jumps"), "{why}");
 }
@@ -301,7 +317,12 @@ fn a_verdict_map_tells_its_verdict() {
     let lookup = Expr::Lookup { set: "m".into(), sreg: 1, dreg: Some(0), inverted: false };
     let mut rules = input(vec![vec![load, lookup]]);
     for table in &mut rules.tables {
-        table.sets.push(Set { name: "m".into(), key_len: 2, elements: elements.clone(), ..Set::default() });
+        table.sets.push(Set {
+            name: "m".into(),
+            key_len: 2,
+            elements: elements.clone(),
+            ..Set::default()
+        });
     }
     let found = walked(&rules, &packet());
     assert_eq!(found.outcome, Outcome::Dropped);
@@ -323,7 +344,8 @@ fn a_dormant_table_sees_nothing() {
 fn a_route_that_is_not_known_is_asked_for() {
     let question = explain(&Ruleset::default(), &World::default(), &packet(), Path::Arriving, None)
         .expect_err("nobody has said where it goes");
-    let wanted = Question { from: Some(PEER.into()), to: POD.into(), iif: None, oif: None, mark: 0 };
+    let wanted =
+        Question { from: Some(PEER.into()), to: POD.into(), iif: None, oif: None, mark: 0 };
     assert_eq!(question, wanted);
 }
 
@@ -363,10 +385,12 @@ fn arp_has_no_ports_and_no_protocol_above_ip() {
         Expr::Cmp { sreg: 1, op: CmpOp::Neq, data: vec![6] },
     ];
     for exprs in [port_is_not, protocol_is_not] {
-        let mut rules = table(vec![chain("c", "filter", hook::FORWARD, 0, vec![with(exprs, Verdict::Drop)])]);
+        let mut rules =
+            table(vec![chain("c", "filter", hook::FORWARD, 0, vec![with(exprs, Verdict::Drop)])]);
         rules.tables[0].family = Family::BRIDGE;
         let path = Path::Hook(Point::Forward);
-        let found = explain(&rules, &world(), &arp, path, Some(Family::BRIDGE)).expect("nothing is routed");
+        let found =
+            explain(&rules, &world(), &arp, path, Some(Family::BRIDGE)).expect("nothing is routed");
         assert_eq!(found.outcome, Outcome::Accepted, "{found:?}");
     }
 }
@@ -380,16 +404,19 @@ fn the_packet_type_is_that_of_the_frame() {
     };
     let mut world = world();
     world.interfaces[1].ether = Some([2, 0, 0, 0, 0, 1]);
-    for (to, kind) in
-        [([2, 0, 0, 0, 0, 1], 0), ([0xff; 6], 1), ([1, 0, 0x5e, 0, 0, 1], 2), ([2, 0, 0, 0, 0, 2], 3)]
-    {
+    for (to, kind) in [
+        ([2, 0, 0, 0, 0, 1], 0),
+        ([0xff; 6], 1),
+        ([1, 0, 0x5e, 0, 0, 1], 2),
+        ([2, 0, 0, 0, 0, 2], 3),
+    ] {
         let mut packet = packet();
         packet.iif = world.interface(2).cloned();
         packet.set_ether(None, Some(to));
         for other in 0..4 {
             let rules = table(vec![chain("c", "filter", hook::PREROUTING, 0, vec![rule(other)])]);
-            let found =
-                explain(&rules, &world, &packet, Path::Hook(Point::Prerouting), None).expect("no routes");
+            let found = explain(&rules, &world, &packet, Path::Hook(Point::Prerouting), None)
+                .expect("no routes");
             assert_eq!(found.outcome == Outcome::Dropped, other == kind, "{to:?} {other}");
         }
     }
@@ -398,7 +425,8 @@ fn the_packet_type_is_that_of_the_frame() {
 #[test]
 fn a_port_has_its_bridges_name_and_no_other_interface_has_one() {
     let mut world = world();
-    let mut port = Interface { index: 4, name: "tap0".into(), master: Some(3), ..Interface::default() };
+    let mut port =
+        Interface { index: 4, name: "tap0".into(), master: Some(3), ..Interface::default() };
     world.interfaces[2].kind = "bridge".into();
     world.interfaces.push(port.clone());
     let read = Expr::Meta { key: 17, dreg: 1 };
@@ -410,7 +438,9 @@ fn a_port_has_its_bridges_name_and_no_other_interface_has_one() {
         let mut packet = packet();
         packet.iif = Some(iif.clone());
         let path = Path::Hook(Point::Forward);
-        explain(&rules, &world, &packet, path, Some(Family::BRIDGE)).expect("nothing is routed").outcome
+        explain(&rules, &world, &packet, path, Some(Family::BRIDGE))
+            .expect("nothing is routed")
+            .outcome
     };
     assert_eq!(outcome(&port), Outcome::Dropped);
     port.master = None;
@@ -464,7 +494,11 @@ fn a_rule_that_does_not_match_is_explained_in_the_words_of_its_listing() {
             vec![payload(base::TRANSPORT, 13, 1), and(&[0x12]), is(&[2])],
             "tcp flags is ack; & syn,ack it is ack, not syn",
         ),
-        (&urgent, vec![payload(base::NETWORK, 12, 1), is(&[11])], "ip saddr is 10.0.0.9, not 11.0.0.0/8"),
+        (
+            &urgent,
+            vec![payload(base::NETWORK, 12, 1), is(&[11])],
+            "ip saddr is 10.0.0.9, not 11.0.0.0/8",
+        ),
     ] {
         let explained = explain(
             &input(vec![with(rule, Verdict::Drop)]),

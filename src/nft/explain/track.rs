@@ -59,10 +59,13 @@ impl Walk<'_> {
     /// What conntrack makes of the packet, whatever was said of it.
     pub(super) fn classify(&mut self) {
         if self.packet.connection.state == State::New
-            && let Some(state @ (State::Invalid | State::Untracked)) = first_of_a_connection(&self.packet)
+            && let Some(state @ (State::Invalid | State::Untracked)) =
+                first_of_a_connection(&self.packet)
         {
             let word = if state == State::Invalid { "invalid" } else { "untracked" };
-            self.note(&format!("conntrack calls the packet {word}: such a one begins no connection"));
+            self.note(&format!(
+                "conntrack calls the packet {word}: such a one begins no connection"
+            ));
             self.packet.connection.state = state;
         }
         self.stage = match self.packet.connection.state {
@@ -74,14 +77,17 @@ impl Walk<'_> {
     /// A connection that was said to be in one zone is not in another: the packet begins one of its own there.
     fn in_zone(&mut self) -> Result<(), Stop> {
         let connection = &self.packet.connection;
-        let (State::Established | State::Related, Some(home)) = (connection.state, connection.zone) else {
+        let (State::Established | State::Related, Some(home)) = (connection.state, connection.zone)
+        else {
             return Ok(());
         };
         let zone = self.tracked_zone();
         let from = u8::from(connection.reply);
         let state = match zone.seen_from(Some(from)).equals(&home.to_ne_bytes()) {
             Truth::Yes => return Ok(()),
-            Truth::No if connection.state == State::Established => first_of_a_connection(&self.packet),
+            Truth::No if connection.state == State::Established => {
+                first_of_a_connection(&self.packet)
+            }
             _ => None,
         };
         let Some(state) = state else {
@@ -109,7 +115,9 @@ impl Walk<'_> {
             (_, State::Invalid) if self.stage == Stage::Before => {
                 Loaded::Nothing("conntrack sees the packet only later (priority -200)")
             }
-            (_, State::Invalid | State::Untracked) => Loaded::Nothing("the packet has no connection"),
+            (_, State::Invalid | State::Untracked) => {
+                Loaded::Nothing("the packet has no connection")
+            }
             (ct::DIRECTION, _) => known(connection.reply.into(), 1),
             (ct::STATUS, _) => Loaded::Bits(connection.status.clone()),
             (ct::MARK, _) => Loaded::Bits(connection.mark.clone()),
@@ -155,7 +163,9 @@ impl Walk<'_> {
             (_, true, _) if self.rewritten => Bits::unknown(len),
             // A reply comes from where the packet goes now.
             (_, true, _) => part(&self.packet, source, port),
-            (0, false, Some(original)) if !self.packet.connection.reply => part(original, !source, port),
+            (0, false, Some(original)) if !self.packet.connection.reply => {
+                part(original, !source, port)
+            }
             // A reply that nobody rewrites is the other way round.
             (0, false, Some(original)) if self.is_untranslated() => part(original, source, port),
             (_, false, Some(original)) if self.is_untranslated() => {
@@ -170,7 +180,13 @@ impl Walk<'_> {
         [true, false].into_iter().all(|destination| self.is_translated(destination) == Truth::No)
     }
 
-    pub(super) fn set_ct(&mut self, key: u32, direction: Option<u8>, bits: &Bits, certain: bool) -> Effect {
+    pub(super) fn set_ct(
+        &mut self,
+        key: u32,
+        direction: Option<u8>,
+        bits: &Bits,
+        certain: bool,
+    ) -> Effect {
         if key == ct::ZONE {
             let id = bits.part(0, 2).unwrap_or_else(|| Bits::unknown(2));
             return self.set_zone(Zone { id, direction }, certain);

@@ -45,7 +45,12 @@ impl Walk<'_> {
 
     /// The zone of a packet that is only met at a later hook: its connection's, or what rules before may have set.
     fn zone_by_then(&self) -> Option<Zone> {
-        let rules = self.ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+        let rules = self
+            .ruleset
+            .tables
+            .iter()
+            .flat_map(|table| &table.chains)
+            .flat_map(|chain| &chain.rules);
         let mut exprs = rules.flat_map(|rule| &rule.exprs);
         let sets_zone = |expr: &Expr| match expr {
             Expr::CtSet { key, .. } => *key == ct::ZONE,
@@ -62,7 +67,9 @@ impl Walk<'_> {
 
     /// IP takes no frame to another host, and forwards none that is not to this one alone.
     fn is_for_us(&self, others_too: bool) -> Result<(), Stop> {
-        let Some(kind) = self.packet.kind.clone().or_else(|| self.kind_by_link()) else { return Ok(()) };
+        let Some(kind) = self.packet.kind.clone().or_else(|| self.kind_by_link()) else {
+            return Ok(());
+        };
         let (refused, why) = if others_too {
             (kind.equals(&[0]).not(), "it is not forwarded: its pkttype is not host")
         } else {
@@ -96,8 +103,10 @@ impl Walk<'_> {
         let tables = self.ruleset.tables.iter().flat_map(|table| &table.flowtables);
         let iif = self.packet.iif.as_ref();
         let on_device = |name: &String| iif.is_none_or(|iif| iif.name == *name);
-        let taken =
-            tables.filter(|found| found.devices.iter().any(on_device)).map(|found| found.name.clone()).next();
+        let taken = tables
+            .filter(|found| found.devices.iter().any(on_device))
+            .map(|found| found.name.clone())
+            .next();
         if let Some(name) = taken.filter(|_| self.packet.connection.state == State::Established) {
             self.note(&format!(
                 "flowtable {name} is on its device: if its connection was added, the packet meets none of what follows"
@@ -134,7 +143,9 @@ impl Walk<'_> {
         let before = (self.packet.address(true), self.packet.mark.clone());
         self.hook(Point::Output)?;
         // Nat to another destination, or a mark set by a chain of type route, has it routed again.
-        if before.0 != self.packet.address(true) || (before.1 != self.packet.mark && self.routes_again()) {
+        if before.0 != self.packet.address(true)
+            || (before.1 != self.packet.mark && self.routes_again())
+        {
             let (_, link) = self.route(None)?;
             let oif = self.leave_by(link)?;
             self.step_routing(&format!("leaves by {}", oif.name));
@@ -183,7 +194,10 @@ impl Walk<'_> {
 
     fn leave_by(&mut self, link: u32) -> Result<Interface, Stop> {
         let found = self.world.interface(link).cloned().ok_or_else(|| {
-            Stop::Over(Outcome::CannotTell, format!("it is routed to interface {link}, which is not known"))
+            Stop::Over(
+                Outcome::CannotTell,
+                format!("it is routed to interface {link}, which is not known"),
+            )
         })?;
         self.packet.oif = Some(found.clone());
         Ok(found)
@@ -192,7 +206,8 @@ impl Walk<'_> {
     /// The kernel's own decision: kind of destination, and the interface.
     fn route(&mut self, iif: Option<u32>) -> Result<(u8, u32), Stop> {
         let Some(to) = self.packet.destination() else {
-            let why = "where it is routed depends on its destination, which is not known".to_owned();
+            let why =
+                "where it is routed depends on its destination, which is not known".to_owned();
             return Err(Stop::Over(Outcome::CannotTell, why));
         };
         let mark = number(&self.packet.mark.min(), true);

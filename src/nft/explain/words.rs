@@ -104,7 +104,9 @@ pub(super) fn interface(name: &str) -> Vec<u8> {
 /// What a load reads: nft's words for it, and how its value is written.
 pub(super) fn field_words(field: Option<&Field<'_>>, name: &str, key: u32) -> (String, Style) {
     match field {
-        Some(field) => (text::Style::default().field_text(field), Style::of(field.kind, field.order)),
+        Some(field) => {
+            (text::Style::default().field_text(field), Style::of(field.kind, field.order))
+        }
         None => (format!("{name} key {key}"), Style::RAW),
     }
 }
@@ -120,7 +122,13 @@ pub(super) struct Place {
 
 impl Place {
     /// Where a load of so many octets reads.
-    pub(super) fn of(ether_type: u16, protocol: u8, base: u32, octet: u32, octets: u32) -> Option<Self> {
+    pub(super) fn of(
+        ether_type: u16,
+        protocol: u8,
+        base: u32,
+        octet: u32,
+        octets: u32,
+    ) -> Option<Self> {
         /// Bits of an Ethernet header.
         const ETHER: u32 = 112;
         let (offset, bits) = (octet.saturating_mul(8), octets.saturating_mul(8));
@@ -149,8 +157,9 @@ impl Place {
         let (shift, bits) = (mask.trailing_zeros(), mask.count_ones());
         let left = self.bits.checked_sub(mask.checked_ilog2()? + 1)?;
         let place = Self { offset: self.offset + left, bits, ..self };
-        let field =
-            place.field(None).filter(|field| field.bits == bits && left + bits + shift == self.bits)?;
+        let field = place
+            .field(None)
+            .filter(|field| field.bits == bits && left + bits + shift == self.bits)?;
         let style = Style { shift, ..Style::of(field.kind, field.order) };
         Some((field, style))
     }
@@ -163,8 +172,8 @@ pub(super) fn payload_words(
     (base, offset, len): (u32, u32, u32),
 ) -> (String, Style) {
     let found = place.and_then(|place| place.field(icmp));
-    let field =
-        found.unwrap_or_else(|| field::payload(base, offset.saturating_mul(8), len.saturating_mul(8)));
+    let field = found
+        .unwrap_or_else(|| field::payload(base, offset.saturating_mul(8), len.saturating_mul(8)));
     field_words(Some(&field), "payload", base)
 }
 

@@ -94,7 +94,9 @@ impl Machine<'_, '_> {
             ("multiport", 1) => multiport(&self.walk.packet, info),
             ("conntrack", 1..=3) => match self.walk.conntrack(revision, info) {
                 Some(truth) => truth,
-                None => return Ok(Effect::Doubt("match conntrack asks for more than is given".into())),
+                None => {
+                    return Ok(Effect::Doubt("match conntrack asks for more than is given".into()));
+                }
             },
             ("state", _) => self.walk.state_in(info.u32(0)),
             ("addrtype", 1) => self.walk.address_types(info),
@@ -105,22 +107,32 @@ impl Machine<'_, '_> {
             },
             ("owner", 1) => self.walk.owner(info),
             ("iprange", 1) => ranges(&self.walk.packet, info),
-            ("limit" | "hashlimit" | "connlimit" | "quota", _) => return Ok(self.limited(name, false)),
-            ("statistic", _) => return Ok(Effect::Doubt("match statistic leaves it to chance".into())),
-            (name, _) => return Ok(Effect::Doubt(format!("match {name} depends on more than is given"))),
+            ("limit" | "hashlimit" | "connlimit" | "quota", _) => {
+                return Ok(self.limited(name, false));
+            }
+            ("statistic", _) => {
+                return Ok(Effect::Doubt("match statistic leaves it to chance".into()));
+            }
+            (name, _) => {
+                return Ok(Effect::Doubt(format!("match {name} depends on more than is given")));
+            }
         };
         Ok(match truth {
             Truth::Yes => Effect::Next,
             Truth::No => Effect::Break(format!("match {name} says no")),
-            Truth::Maybe => Effect::Doubt(format!("match {name} depends on something that was not given")),
+            Truth::Maybe => {
+                Effect::Doubt(format!("match {name} depends on something that was not given"))
+            }
         })
     }
 
     fn target(&mut self, name: &str, revision: u32, info: Info<'_>) -> Effect {
         match (name, revision) {
-            ("LOG" | "NFLOG" | "TRACE" | "CHECKSUM" | "CLASSIFY" | "TCPMSS" | "AUDIT" | "SECMARK", _) => {
-                Effect::Next
-            }
+            (
+                "LOG" | "NFLOG" | "TRACE" | "CHECKSUM" | "CLASSIFY" | "TCPMSS" | "AUDIT"
+                | "SECMARK",
+                _,
+            ) => Effect::Next,
             ("MARK", 2) => {
                 let mark = set_mark(&self.walk.packet.mark, info.u32(0), info.u32(4));
                 let certain = self.certain();
@@ -158,7 +170,8 @@ impl Machine<'_, '_> {
                 self.walk.set_ct(ct::MARK, None, &mark, certain)
             }
             1 => {
-                let mark = mark.masked(&(!mask).to_ne_bytes(), &[0; 4]).xor(&of_packet(packet_mask));
+                let mark =
+                    mark.masked(&(!mask).to_ne_bytes(), &[0; 4]).xor(&of_packet(packet_mask));
                 self.walk.set_ct(ct::MARK, None, &mark, certain)
             }
             _ => {
@@ -180,8 +193,9 @@ impl Machine<'_, '_> {
             (info.u32(0), info.bytes(4, len), info.bytes(20, len), 36)
         };
         let known = |low: Vec<u8>, high: Vec<u8>| Some((Bits::known(&low), Bits::known(&high)));
-        let ports =
-            (flags & PORTS != 0).then(|| known(info.bytes(port, 2), info.bytes(port + 2, 2))).flatten();
+        let ports = (flags & PORTS != 0)
+            .then(|| known(info.bytes(port, 2), info.bytes(port + 2, 2)))
+            .flatten();
         let address = (flags & MAP_IPS != 0).then(|| known(low, high)).flatten();
         let change = match name {
             "MASQUERADE" => self.walk.masquerade(ports, flags),
@@ -226,7 +240,8 @@ impl Walk<'_> {
         } else {
             (u32::from(info.u16(150)), u32::from(info.u16(152)))
         };
-        let tracked = self.stage == Stage::Tracked && self.packet.connection.state != State::Invalid;
+        let tracked =
+            self.stage == Stage::Tracked && self.packet.connection.state != State::Invalid;
         let mut truth = Truth::Yes;
         if flags & STATE != 0 {
             let mut found = self.state_in(states);
@@ -254,8 +269,9 @@ impl Walk<'_> {
     /// `struct xt_addrtype_info_v1`.
     fn address_types(&self, info: Info<'_>) -> Truth {
         let (source, destination, flags) = (info.u16(0), info.u16(2), info.u32(4));
-        let index =
-            |interface: &Option<super::Interface>| interface.as_ref().map(|interface| interface.index);
+        let index = |interface: &Option<super::Interface>| {
+            interface.as_ref().map(|interface| interface.index)
+        };
         let link = match flags {
             flags if flags & 4 != 0 => index(&self.packet.iif),
             flags if flags & 8 != 0 => index(&self.packet.oif),
@@ -376,7 +392,8 @@ fn ranges(packet: &Packet, info: Info<'_>) -> Truth {
         if flags & bit == 0 {
             return Truth::Yes;
         }
-        let inside = packet.address(destination).within(&info.bytes(at, len), &info.bytes(at + 16, len));
+        let inside =
+            packet.address(destination).within(&info.bytes(at, len), &info.bytes(at + 16, len));
         unless(inside, flags & bit << 4 != 0)
     };
     side(1, 0, false).and(side(2, 32, true))

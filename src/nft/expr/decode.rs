@@ -4,7 +4,9 @@ mod action;
 mod load;
 
 use super::super::attr::{Attributes, array};
-use super::super::nfta::{bitwise, byteorder, cmp, data, expr, exthdr, list, lookup, range, verdict};
+use super::super::nfta::{
+    bitwise, byteorder, cmp, data, expr, exthdr, list, lookup, range, verdict,
+};
 use super::{CmpOp, Data, Expr, Extension, Verdict, length};
 
 impl Expr {
@@ -12,7 +14,8 @@ impl Expr {
     pub(crate) fn decode_list(list: Attributes<'_>) -> Vec<Self> {
         let mut exprs = Vec::with_capacity(list.count());
         exprs.extend(
-            list.filter(|(kind, _)| *kind == list::ELEM).map(|(_, bytes)| Self::decode(Attributes(bytes))),
+            list.filter(|(kind, _)| *kind == list::ELEM)
+                .map(|(_, bytes)| Self::decode(Attributes(bytes))),
         );
         exprs
     }
@@ -41,12 +44,14 @@ impl Expr {
                 op: *CmpOp::ALL.get(usize::try_from(a.u32(cmp::OP)?).ok()?)?,
                 data: value_of(a, cmp::DATA)?,
             },
-            "range" if a.only(&[range::SREG, range::OP, range::FROM_DATA, range::TO_DATA]) => Self::Range {
-                sreg: a.u32(range::SREG)?,
-                inverted: flag(a.u32(range::OP))?,
-                from: value_of(a, range::FROM_DATA)?,
-                to: value_of(a, range::TO_DATA)?,
-            },
+            "range" if a.only(&[range::SREG, range::OP, range::FROM_DATA, range::TO_DATA]) => {
+                Self::Range {
+                    sreg: a.u32(range::SREG)?,
+                    inverted: flag(a.u32(range::OP))?,
+                    from: value_of(a, range::FROM_DATA)?,
+                    to: value_of(a, range::TO_DATA)?,
+                }
+            }
             "bitwise"
                 if a.only(&[
                     bitwise::SREG,
@@ -66,8 +71,13 @@ impl Expr {
                 }
             }
             "bitwise"
-                if a.only(&[bitwise::SREG, bitwise::DREG, bitwise::LEN, bitwise::OP, bitwise::DATA])
-                    && matches!(a.u32(bitwise::OP), Some(1 | 2)) =>
+                if a.only(&[
+                    bitwise::SREG,
+                    bitwise::DREG,
+                    bitwise::LEN,
+                    bitwise::OP,
+                    bitwise::DATA,
+                ]) && matches!(a.u32(bitwise::OP), Some(1 | 2)) =>
             {
                 Self::Shift {
                     sreg: a.u32(bitwise::SREG)?,
@@ -94,7 +104,15 @@ impl Expr {
                     size: a.u32(byteorder::SIZE)?,
                 }
             }
-            "lookup" if a.only(&[lookup::SET, lookup::SREG, lookup::DREG, lookup::SET_ID, lookup::FLAGS]) => {
+            "lookup"
+                if a.only(&[
+                    lookup::SET,
+                    lookup::SREG,
+                    lookup::DREG,
+                    lookup::SET_ID,
+                    lookup::FLAGS,
+                ]) =>
+            {
                 Self::Lookup {
                     set: a.text(lookup::SET)?,
                     sreg: a.u32(lookup::SREG)?,

@@ -2,9 +2,10 @@
 
 use super::super::attr::Writer;
 use super::super::nfta::{
-    bitwise, byteorder, cmp, connlimit, counter, ct, data, dup, dynset, expr, exthdr, fib, flow, fwd, hash,
-    immediate, last, limit, list, log, lookup, masq, meta, nat, numgen, objref, osf, payload, queue, quota,
-    range, redir, reject, rt, socket, synproxy, tproxy, tunnel, verdict, xfrm, xt,
+    bitwise, byteorder, cmp, connlimit, counter, ct, data, dup, dynset, expr, exthdr, fib, flow,
+    fwd, hash, immediate, last, limit, list, log, lookup, masq, meta, nat, numgen, objref, osf,
+    payload, queue, quota, range, redir, reject, rt, socket, synproxy, tproxy, tunnel, verdict,
+    xfrm, xt,
 };
 use super::{Data, Expr, Extension, SetIds, Verdict};
 
@@ -164,7 +165,9 @@ impl Expr {
                         nonzero(dynset::FLAGS, *flags, w);
                     }
                     several => {
-                        w.nest(dynset::EXPRESSIONS, |w| several.iter().for_each(|expr| expr.encode(sets, w)));
+                        w.nest(dynset::EXPRESSIONS, |w| {
+                            several.iter().for_each(|expr| expr.encode(sets, w))
+                        });
                         w.u32(dynset::FLAGS, *flags | DYNSET_EXPRESSIONS);
                     }
                 }

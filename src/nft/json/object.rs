@@ -54,8 +54,10 @@ fn other(kind: u32, a: Attributes<'_>) -> Map<String, Json> {
         }
         8 => json!({"context": a.text(secmark::CTX).unwrap_or_default()}),
         9 => {
-            let milliseconds =
-                a.value(ct_expect::TIMEOUT).and_then(|bytes| array(bytes, 0)).map_or(0, u32::from_ne_bytes);
+            let milliseconds = a
+                .value(ct_expect::TIMEOUT)
+                .and_then(|bytes| array(bytes, 0))
+                .map_or(0, u32::from_ne_bytes);
             json!({
                 "protocol": protocol_word(a.u8(ct_expect::L4PROTO).unwrap_or(0)),
                 "dport": a.u16(ct_expect::DPORT).unwrap_or(0),

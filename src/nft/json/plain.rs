@@ -4,8 +4,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::super::expr::Expr;
 use super::super::names::words::{
-    LOG_ALL, LOG_FLAGS, LOG_LEVELS, OBJECTS, SYNPROXY_FLAGS, SYNPROXY_MSS, SYNPROXY_WSCALE, WARN, bit_words,
-    byte_unit, time_unit, word,
+    LOG_ALL, LOG_FLAGS, LOG_LEVELS, OBJECTS, SYNPROXY_FLAGS, SYNPROXY_MSS, SYNPROXY_WSCALE, WARN,
+    bit_words, byte_unit, time_unit, word,
 };
 use super::one_or_list;
 
@@ -18,7 +18,9 @@ pub fn under(word: &str, value: Json) -> Json {
 pub(crate) fn plain_json(expr: &Expr, stateless: bool) -> Json {
     match expr {
         Expr::Counter { .. } if stateless => json!({"counter": null}),
-        Expr::Counter { packets, bytes } => json!({"counter": {"packets": packets, "bytes": bytes}}),
+        Expr::Counter { packets, bytes } => {
+            json!({"counter": {"packets": packets, "bytes": bytes}})
+        }
         Expr::Limit { .. } => limit_json(expr),
         Expr::Quota { bytes, flags, consumed } => {
             let (number, unit) = byte_unit(*bytes);
@@ -45,7 +47,9 @@ pub(crate) fn plain_json(expr: &Expr, stateless: bool) -> Json {
         Expr::Notrack => json!({"notrack": null}),
         Expr::Synproxy { mss, wscale, flags } => synproxy_json(*mss, *wscale, *flags),
         Expr::Objref { kind, name } => under(word(OBJECTS, *kind).unwrap_or("object"), json!(name)),
-        Expr::FlowOffload { table } => json!({"flow": {"op": "add", "flowtable": format!("@{table}")}}),
+        Expr::FlowOffload { table } => {
+            json!({"flow": {"op": "add", "flowtable": format!("@{table}")}})
+        }
         Expr::Xt { target, name, .. } => {
             json!({"xt": {"type": if *target { "target" } else { "match" }, "name": name}})
         }
@@ -56,7 +60,8 @@ pub(crate) fn plain_json(expr: &Expr, stateless: bool) -> Json {
 fn limit_json(expr: &Expr) -> Json {
     let Expr::Limit { rate, unit_secs, burst, by_bytes, over } = expr else { return Json::Null };
     let (rate, rate_unit) = if *by_bytes { byte_unit(*rate) } else { (*rate, "") };
-    let (burst, burst_unit) = if *by_bytes { byte_unit(u64::from(*burst)) } else { (u64::from(*burst), "") };
+    let (burst, burst_unit) =
+        if *by_bytes { byte_unit(u64::from(*burst)) } else { (u64::from(*burst), "") };
     let mut fields = Map::new();
     fields.insert("rate".to_owned(), json!(rate));
     fields.insert("burst".to_owned(), json!(burst));
@@ -72,7 +77,9 @@ fn limit_json(expr: &Expr) -> Json {
 }
 
 fn log_json(expr: &Expr) -> Json {
-    let Expr::Log { prefix, group, snaplen, threshold, level, flags } = expr else { return Json::Null };
+    let Expr::Log { prefix, group, snaplen, threshold, level, flags } = expr else {
+        return Json::Null;
+    };
     let mut fields = Map::new();
     if let Some(prefix) = prefix {
         fields.insert("prefix".to_owned(), json!(prefix));

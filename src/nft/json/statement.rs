@@ -3,7 +3,9 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::super::expr::Expr;
-use super::super::names::words::{NAT_FLAGS, NETMAP, OBJECTS, OPERATIONS, QUEUE_FLAGS, bit_words, word};
+use super::super::names::words::{
+    NAT_FLAGS, NETMAP, OBJECTS, OPERATIONS, QUEUE_FLAGS, bit_words, word,
+};
 use super::super::syntax::{Join, Nat, Relation, Statement, Update, Value};
 use super::super::text::{Style, reject_words};
 use super::one_or_list;
@@ -52,7 +54,8 @@ impl Style {
                 let mut fields = Map::new();
                 fields.insert("dev".to_owned(), self.value_json(device));
                 if let Some(addr) = addr {
-                    let family = family.map_or("ip", |family| if family == 10 { "ip6" } else { "ip" });
+                    let family =
+                        family.map_or("ip", |family| if family == 10 { "ip6" } else { "ip" });
                     fields.insert("family".to_owned(), json!(family));
                     fields.insert("addr".to_owned(), self.value_json(addr));
                 }
@@ -103,7 +106,9 @@ impl Style {
     }
 
     fn reject_json(&self, expr: &Expr, family: Option<u8>) -> Json {
-        let Some((with, code, _)) = reject_words(expr, family) else { return json!({"reject": null}) };
+        let Some((with, code, _)) = reject_words(expr, family) else {
+            return json!({"reject": null});
+        };
         let mut fields = Map::new();
         fields.insert("type".to_owned(), json!(with));
         if let Some(code) = code {
@@ -130,7 +135,8 @@ impl Style {
             Some(timeout) => json!({"elem": {"val": key, "timeout": timeout / 1000}}),
             None => key,
         };
-        let mut statements: Vec<Json> = update.exprs.iter().map(|expr| plain_json(expr, true)).collect();
+        let mut statements: Vec<Json> =
+            update.exprs.iter().map(|expr| plain_json(expr, true)).collect();
         if update.data.is_some() {
             // nft has no JSON for it and falls back to its text.
             let mut text = String::new();
@@ -147,7 +153,10 @@ impl Style {
             fields.insert("name".to_owned(), json!(update.name));
             return json!({"meter": fields});
         }
-        fields.insert("op".to_owned(), json!(word(OPERATIONS, update.operation).unwrap_or("unknown")));
+        fields.insert(
+            "op".to_owned(),
+            json!(word(OPERATIONS, update.operation).unwrap_or("unknown")),
+        );
         fields.insert("elem".to_owned(), key);
         fields.insert("set".to_owned(), json!(format!("@{}", update.name)));
         if !statements.is_empty() {

@@ -77,7 +77,10 @@ impl Style {
             }
             Value::Binary(sign, left, right) => {
                 let mut object = Map::new();
-                object.insert((*sign).to_owned(), json!([self.value_json(left), self.value_json(right)]));
+                object.insert(
+                    (*sign).to_owned(),
+                    json!([self.value_json(left), self.value_json(right)]),
+                );
                 Json::Object(object)
             }
             Value::Map(key, set) => {
@@ -236,7 +239,8 @@ fn extension_json(found: &Extension, trimmed: Option<(u32, u32)>) -> Json {
             }
         }
         (None, _)
-            if found.space == extension::TCP && extension::name_of(found.space, found.kind).is_some() =>
+            if found.space == extension::TCP
+                && extension::name_of(found.space, found.kind).is_some() =>
         {
             fields.insert("name".to_owned(), json!(extension::name_of(found.space, found.kind)));
             fields.insert("field".to_owned(), json!("unknown"));

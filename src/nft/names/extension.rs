@@ -99,8 +99,12 @@ const TCP_OPTIONS: &[(u8, &str, Fields)] = &[
     (34, "fastopen", &[KIND, LENGTH]),
 ];
 
-const ROUTE: Fields =
-    &[("type", 0, 8, Integer), ("length", 8, 8, Integer), ("ptr", 16, 8, Integer), ("addr", 24, 32, Ipv4)];
+const ROUTE: Fields = &[
+    ("type", 0, 8, Integer),
+    ("length", 8, 8, Integer),
+    ("ptr", 16, 8, Integer),
+    ("addr", 24, 32, Ipv4),
+];
 
 const IP_OPTIONS: &[(u8, &str, Fields)] = &[
     (7, "rr", ROUTE),
@@ -190,14 +194,22 @@ fn table(space: u32) -> &'static [(u8, &'static str, Fields)] {
 pub fn named(extension: &Extension, trimmed: Option<(u32, u32)>) -> Option<Named> {
     let rows = table(extension.space).iter().filter(|(kind, ..)| *kind == extension.kind);
     if extension.flags & PRESENT != 0 {
-        return rows.into_iter().next().map(|(_, name, _)| Named { name, field: None, kind: Boolean });
+        return rows.into_iter().next().map(|(_, name, _)| Named {
+            name,
+            field: None,
+            kind: Boolean,
+        });
     }
     let (offset, bits) =
         trimmed.unwrap_or((extension.offset.saturating_mul(8), extension.len.saturating_mul(8)));
     for (_, name, fields) in rows {
         for (field, at, length, kind) in *fields {
             if (*at, *length) == (offset, bits) {
-                return Some(Named { name, field: Some((field, *kind, offset, bits)), kind: *kind });
+                return Some(Named {
+                    name,
+                    field: Some((field, *kind, offset, bits)),
+                    kind: *kind,
+                });
             }
         }
     }

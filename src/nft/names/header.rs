@@ -183,7 +183,11 @@ pub static TCP: Header = Header {
 
 pub static DCCP: Header = Header {
     name: "dccp",
-    fields: &[f("sport", InetService, 0, 16), f("dport", InetService, 16, 16), f("type", DccpType, 67, 4)],
+    fields: &[
+        f("sport", InetService, 0, 16),
+        f("dport", InetService, 16, 16),
+        f("type", DccpType, 67, 4),
+    ],
     upper: None,
 };
 
@@ -217,8 +221,11 @@ pub static AH: Header = Header {
     upper: None,
 };
 
-pub static ESP: Header =
-    Header { name: "esp", fields: &[f("spi", Integer, 0, 32), f("sequence", Integer, 32, 32)], upper: None };
+pub static ESP: Header = Header {
+    name: "esp",
+    fields: &[f("spi", Integer, 0, 32), f("sequence", Integer, 32, 32)],
+    upper: None,
+};
 
 pub static COMP: Header = Header {
     name: "comp",
@@ -228,8 +235,8 @@ pub static COMP: Header = Header {
 
 /// In the order of nft's own numbers (`enum proto_desc_id`), from 1.
 pub static ALL: [&Header; 17] = [
-    &AH, &ESP, &COMP, &ICMP, &IGMP, &UDP, &UDPLITE, &TCP, &DCCP, &SCTP, &TH, &IP, &IP6, &ICMPV6, &ARP, &VLAN,
-    &ETHER,
+    &AH, &ESP, &COMP, &ICMP, &IGMP, &UDP, &UDPLITE, &TCP, &DCCP, &SCTP, &TH, &IP, &IP6, &ICMPV6,
+    &ARP, &VLAN, &ETHER,
 ];
 
 /// By IANA's protocol numbers.
@@ -275,7 +282,11 @@ impl Header {
     }
 
     /// Fields that begin at the bit and are no longer; `icmp` is the type a match has told.
-    pub fn fields_at(&'static self, offset: u32, icmp: Option<u8>) -> impl Iterator<Item = &'static Field> {
+    pub fn fields_at(
+        &'static self,
+        offset: u32,
+        icmp: Option<u8>,
+    ) -> impl Iterator<Item = &'static Field> {
         self.fields.iter().filter(move |field| {
             field.offset == offset
                 && (field.only.is_empty() || icmp.is_none_or(|icmp| field.only.contains(&icmp)))

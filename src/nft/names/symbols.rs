@@ -218,7 +218,8 @@ pub const ICMPV6_TYPE: &[(u32, &str)] = &[
 ];
 
 /// linux/if_packet.h.
-pub const PKT_TYPE: &[(u32, &str)] = &[(0, "host"), (1, "broadcast"), (2, "multicast"), (3, "other")];
+pub const PKT_TYPE: &[(u32, &str)] =
+    &[(0, "host"), (1, "broadcast"), (2, "multicast"), (3, "other")];
 
 /// RFC 792, 1812: codes of destination unreachable.
 pub const ICMP_CODE: &[(u32, &str)] = &[

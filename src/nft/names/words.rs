@@ -21,9 +21,11 @@ pub fn bit_words(words: Words, bits: u32) -> Vec<&'static str> {
 /// NFT_TABLE_F_*.
 pub const TABLE_FLAGS: Words = &[(1, "dormant"), (2, "owner"), (4, "persist")];
 /// NFT_SET_*, as far as they are written.
-pub const SET_FLAGS: Words = &[(2, "constant"), (0x20, "dynamic"), (4, "interval"), (0x10, "timeout")];
+pub const SET_FLAGS: Words =
+    &[(2, "constant"), (0x20, "dynamic"), (4, "interval"), (0x10, "timeout")];
 /// NFPROTO_*.
-pub const FAMILIES: Words = &[(1, "inet"), (2, "ip"), (3, "arp"), (5, "netdev"), (7, "bridge"), (10, "ip6")];
+pub const FAMILIES: Words =
+    &[(1, "inet"), (2, "ip"), (3, "arp"), (5, "netdev"), (7, "bridge"), (10, "ip6")];
 /// NFT_OBJECT_*.
 pub const OBJECTS: Words = &[
     (1, "counter"),

@@ -74,7 +74,9 @@ fn one<'a>(kind: u32, inner: &Userdata) -> Option<Field<'a>> {
         24 => hash(inner),
         25 => field::rt(number(inner, 0)?),
         26 => field::fib(number(inner, 0)?, number(inner, 1)?),
-        27 => field::xfrm(number(inner, 0)?, u8::try_from(number(inner, 2)?).ok()?, number(inner, 1)?),
+        27 => {
+            field::xfrm(number(inner, 0)?, u8::try_from(number(inner, 2)?).ok()?, number(inner, 1)?)
+        }
         _ => None,
     }
 }
@@ -109,7 +111,8 @@ const SACK: u32 = 5;
 const SACK1: u32 = 4;
 
 fn option<'a>(inner: &Userdata) -> Option<Field<'a>> {
-    let (kind, index, space) = (number(inner, 0)?, number(inner, 1)?, number(inner, 2).unwrap_or(0));
+    let (kind, index, space) =
+        (number(inner, 0)?, number(inner, 1)?, number(inner, 2).unwrap_or(0));
     let at = |from: u32| usize::try_from(index.checked_sub(from)?).ok();
     let (kind, (offset, bits)) = match space {
         options::IPV6 => {

@@ -78,7 +78,10 @@ impl<'a> Rebuild<'a> {
             ("icmpv6", "type") => header::ECHO6,
             _ => return,
         };
-        if set.elements.iter().all(|element| matches!(element.key.as_slice(), [kind] if echo.contains(kind)))
+        if set
+            .elements
+            .iter()
+            .all(|element| matches!(element.key.as_slice(), [kind] if echo.contains(kind)))
         {
             self.icmp = echo.first().copied();
         }
@@ -104,13 +107,17 @@ impl<'a> Rebuild<'a> {
 
     pub(super) fn remember(&mut self, layer: u32) {
         let at = self.statements.len().checked_sub(1);
-        if let Some(pending) = usize::try_from(layer).ok().and_then(|layer| self.pending.get_mut(layer)) {
+        if let Some(pending) =
+            usize::try_from(layer).ok().and_then(|layer| self.pending.get_mut(layer))
+        {
             *pending = at;
         }
     }
 
     fn drop_pending(&mut self, layer: u32) {
-        let Some(pending) = usize::try_from(layer).ok().and_then(|layer| self.pending.get_mut(layer)) else {
+        let Some(pending) =
+            usize::try_from(layer).ok().and_then(|layer| self.pending.get_mut(layer))
+        else {
             return;
         };
         let Some(at) = pending.take() else { return };
@@ -150,7 +157,8 @@ impl<'a> Rebuild<'a> {
     /// that it is IPv4, the type of the link's payload that there is a tag. That a tag is an 802.1Q one goes without
     /// saying when its own bits are looked at.
     fn restricts(&self, layer: u32, field: &Value<'a>) -> bool {
-        let Some(Statement::Match { left: Value::Field(dependency), right, .. }) = self.pending_at(layer)
+        let Some(Statement::Match { left: Value::Field(dependency), right, .. }) =
+            self.pending_at(layer)
         else {
             return false;
         };
@@ -178,7 +186,11 @@ const FLOW_FAMILY: u32 = 19;
 /// The layer whose protocol a field tells.
 pub(super) fn protocol_of(field: &Field<'_>, family: Family) -> Option<u32> {
     match &field.source {
-        Source::Meta { name: "protocol", .. } if !matches!(family, Family::BRIDGE | Family::NETDEV) => None,
+        Source::Meta { name: "protocol", .. }
+            if !matches!(family, Family::BRIDGE | Family::NETDEV) =>
+        {
+            None
+        }
         Source::Meta { name: "iiftype", .. } => Some(LINK_TYPE),
         Source::Meta { name: "nfproto", .. } => Some(FAMILY),
         Source::Ct { name: "l3proto", .. } => Some(FLOW_FAMILY),

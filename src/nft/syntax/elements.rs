@@ -32,7 +32,8 @@ impl Part {
     }
 
     fn octets(self) -> usize {
-        usize::try_from(self.bits.saturating_add(self.shift).div_ceil(8).max(self.width)).unwrap_or(0)
+        usize::try_from(self.bits.saturating_add(self.shift).div_ceil(8).max(self.width))
+            .unwrap_or(0)
     }
 
     fn read(self, bytes: &[u8]) -> Option<Constant> {
@@ -40,7 +41,9 @@ impl Part {
         let mut constant = Constant::read(bytes, self.kind, order)?;
         // Of a field within two octets nft 1.1 stores values in as many as they need, from the first one on.
         let needed = usize::try_from(self.bits.saturating_add(self.shift).div_ceil(8)).unwrap_or(0);
-        if needed < bytes.len() && constant.number > super::ones(self.bits.saturating_add(self.shift)) {
+        if needed < bytes.len()
+            && constant.number > super::ones(self.bits.saturating_add(self.shift))
+        {
             constant = Constant::read(bytes.get(..needed)?, self.kind, order)?;
         }
         constant.number >>= self.shift;
@@ -141,7 +144,8 @@ fn parts(number: u32, len: u32, order: Option<Order>) -> Vec<Part> {
             let known = types.iter().filter(|kind| kind.bits() > 0);
             let known: u32 = known.map(|kind| kind.bits().next_multiple_of(32)).sum();
             // What is left is shared by those of no certain length.
-            let others = u32::try_from(types.iter().filter(|kind| kind.bits() == 0).count()).unwrap_or(1);
+            let others =
+                u32::try_from(types.iter().filter(|kind| kind.bits() == 0).count()).unwrap_or(1);
             let rest = len.saturating_mul(8).saturating_sub(known) / others.max(1);
             let bits = |kind: Type| if kind.bits() == 0 { rest } else { kind.bits() };
             types.iter().map(|kind| Part::of(*kind, bits(*kind).max(8))).collect()
@@ -234,7 +238,11 @@ impl<'a> Elements<'a> {
         }
         // A range to the end of the octets is one to the last of the values.
         let most = part.kind.bits();
-        let last = if most > 0 && most < 8 && part.shift == 0 { last.min(super::ones(most)) } else { last };
+        let last = if most > 0 && most < 8 && part.shift == 0 {
+            last.min(super::ones(most))
+        } else {
+            last
+        };
         let bits = if part.shift == 0 { first.bits } else { part.bits };
         let shifted = |number: u128| Constant { number: number >> part.shift, bits, ..first };
         between(shifted(first.number), shifted(last))
@@ -264,7 +272,9 @@ fn key_of<'a>(parts: &[Part], first: &'a [u8], last: Option<&'a [u8]>) -> Value<
     for part in parts {
         let octets = part.octets();
         let padded = octets.next_multiple_of(4);
-        let Some((value, rest)) = split(first_rest, octets, padded) else { return Value::Long(first) };
+        let Some((value, rest)) = split(first_rest, octets, padded) else {
+            return Value::Long(first);
+        };
         let end = last_rest.and_then(|last| split(last, octets, padded));
         values.push(part_of(*part, value, end.map(|(value, _)| value)));
         first_rest = rest;
@@ -331,7 +341,10 @@ pub fn between<'a>(first: Constant, last: Constant) -> Value<'a> {
     let host = 128 - differing.leading_zeros();
     let whole = super::ones(host);
     let aligned = first.number & whole == 0 && last.number & whole == whole;
-    if aligned && first.kind.has_prefixes() && prefix_len(super::ones(bits) & !whole, bits).is_some() {
+    if aligned
+        && first.kind.has_prefixes()
+        && prefix_len(super::ones(bits) & !whole, bits).is_some()
+    {
         return Value::Prefix(first, bits - host);
     }
     Value::Range(first, last)

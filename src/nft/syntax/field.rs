@@ -112,7 +112,10 @@ pub fn socket<'a>(key: u32, level: Option<u32>) -> Option<Field<'a>> {
 
 pub(crate) fn xfrm<'a>(key: u32, direction: u8, spnum: u32) -> Option<Field<'a>> {
     let found = by_number(keys::XFRM, key.checked_sub(1)?)?;
-    Some(Field::of(Source::Xfrm { name: found.word, family: found.family, direction, spnum }, found))
+    Some(Field::of(
+        Source::Xfrm { name: found.word, family: found.family, direction, spnum },
+        found,
+    ))
 }
 
 pub fn tunnel<'a>(key: u32) -> Option<Field<'a>> {

@@ -202,7 +202,8 @@ impl Constant {
         }
         let fold = |number: u128, byte: &u8| number << 8 | u128::from(*byte);
         let little = order == Order::Host && cfg!(target_endian = "little");
-        let number = if little { bytes.iter().rev().fold(0, fold) } else { bytes.iter().fold(0, fold) };
+        let number =
+            if little { bytes.iter().rev().fold(0, fold) } else { bytes.iter().fold(0, fold) };
         let bits = u32::try_from(bytes.len() * 8).unwrap_or(128);
         Some(Self { number, bits, kind })
     }
@@ -214,7 +215,10 @@ impl Constant {
     /// The names of the bits; what has none is left out.
     pub fn flag_names(self) -> Vec<&'static str> {
         let symbols = self.kind.symbols().iter();
-        symbols.filter(|(bit, _)| self.number & u128::from(*bit) != 0).map(|(_, word)| *word).collect()
+        symbols
+            .filter(|(bit, _)| self.number & u128::from(*bit) != 0)
+            .map(|(_, word)| *word)
+            .collect()
     }
 
     /// Bits without a name.

@@ -36,7 +36,12 @@ pub(super) struct Rebuild<'a> {
 }
 
 pub(super) fn unknown<'a>(text: String) -> Value<'a> {
-    Value::Field(Field { source: Source::Unknown(text), kind: Type::Hex, order: Order::Network, bits: 32 })
+    Value::Field(Field {
+        source: Source::Unknown(text),
+        kind: Type::Hex,
+        order: Order::Network,
+        bits: 32,
+    })
 }
 
 fn slot(register: Register) -> usize {
@@ -93,7 +98,10 @@ impl<'a> Rebuild<'a> {
                 let value = self.word(*sreg);
                 let by = Constant { number: u128::from(*bits), bits: 32, kind: Type::Integer };
                 let sign = if *right { ">>" } else { "<<" };
-                self.load(*dreg, Value::Binary(sign, Box::new(value), Box::new(Value::Constant(by))));
+                self.load(
+                    *dreg,
+                    Value::Binary(sign, Box::new(value), Box::new(Value::Constant(by))),
+                );
             }
             Expr::Byteorder { sreg, dreg, hton, .. } => {
                 let mut value = self.word(*sreg);
@@ -108,7 +116,12 @@ impl<'a> Rebuild<'a> {
                 let source = Source::Hash { key, modulus: *modulus, seed: *seed, offset: *offset };
                 self.load(
                     *dreg,
-                    Value::Field(Field { source, kind: Type::Integer, order: Order::Host, bits: 32 }),
+                    Value::Field(Field {
+                        source,
+                        kind: Type::Integer,
+                        order: Order::Host,
+                        bits: 32,
+                    }),
                 );
             }
             Expr::Cmp { sreg, op, data } => self.compare(*sreg, *op, data),
@@ -133,7 +146,9 @@ impl<'a> Rebuild<'a> {
     fn loaded(&self, expr: &'a Expr) -> Option<Field<'a>> {
         match expr {
             Expr::Meta { key, .. } => field::meta(*key),
-            Expr::Ct { key, direction, .. } => field::ct(*key, *direction, self.table.family == Family::IP6),
+            Expr::Ct { key, direction, .. } => {
+                field::ct(*key, *direction, self.table.family == Family::IP6)
+            }
             Expr::Payload { base, offset, len, .. } => {
                 Some(field::payload(*base, offset.saturating_mul(8), len.saturating_mul(8)))
             }
@@ -237,7 +252,9 @@ impl<'a> Rebuild<'a> {
         if found.is_some_and(|set| !set.is_map()) {
             // Whether an option is there is a number in sets.
             let fields = fields_of(&key).iter().zip(&mut parts);
-            fields.filter(|(field, _)| is_presence(field)).for_each(|(_, part)| part.kind = Type::Integer);
+            fields
+                .filter(|(field, _)| is_presence(field))
+                .for_each(|(_, part)| part.kind = Type::Integer);
         }
         let set = match found {
             Some(set) if set.is_anonymous() => Value::Elements(Elements::used_with(set, parts)),
@@ -279,9 +296,10 @@ pub(super) fn shape(value: &Value<'_>) -> (Type, Order) {
         Value::Field(field) => (field.kind, field.order),
         Value::Binary(_, left, _) => shape(left),
         Value::Map(_, set) => match set.as_ref() {
-            Value::Elements(elements) => {
-                elements.data.first().map_or((Type::Hex, Order::Network), |part| (part.kind, part.order))
-            }
+            Value::Elements(elements) => elements
+                .data
+                .first()
+                .map_or((Type::Hex, Order::Network), |part| (part.kind, part.order)),
             _ => (Type::Hex, Order::Network),
         },
         Value::Constant(constant) => (constant.kind, constant.kind.order()),
@@ -309,13 +327,15 @@ pub(super) fn bits_of(value: &Value<'_>) -> u32 {
 /// Constants among these values are of the types a set has at their places.
 pub(super) fn typed_as<'a>(value: Value<'a>, parts: &[Part]) -> Value<'a> {
     let one = |value: Value<'a>, part: &Part| match value {
-        Value::Long(bytes) => Constant::read(bytes, part.kind, part.order).map_or(Value::Long(bytes), single),
+        Value::Long(bytes) => {
+            Constant::read(bytes, part.kind, part.order).map_or(Value::Long(bytes), single)
+        }
         value => value,
     };
     match (value, parts) {
-        (Value::Concat(values), parts) if values.len() == parts.len() => {
-            Value::Concat(values.into_iter().zip(parts).map(|(value, part)| one(value, part)).collect())
-        }
+        (Value::Concat(values), parts) if values.len() == parts.len() => Value::Concat(
+            values.into_iter().zip(parts).map(|(value, part)| one(value, part)).collect(),
+        ),
         (value @ Value::Long(_), [part]) => one(value, part),
         (value, _) => value,
     }

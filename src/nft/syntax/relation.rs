@@ -49,8 +49,11 @@ impl<'a> Rebuild<'a> {
                 // The first octets of an address: a prefix.
                 let missing = super::rebuild::bits_of(&left).saturating_sub(right.bits);
                 if kind.has_prefixes() && missing > 0 {
-                    let whole =
-                        Constant { number: right.number << missing, bits: right.bits + missing, kind };
+                    let whole = Constant {
+                        number: right.number << missing,
+                        bits: right.bits + missing,
+                        kind,
+                    };
                     return self.matched(left, relation, Value::Prefix(whole, right.bits));
                 }
                 // A name that is compared with its end is whole.
@@ -85,7 +88,8 @@ impl<'a> Rebuild<'a> {
         let right = match (read(from), read(to)) {
             (Some(from), Some(to)) => {
                 let kind = if kind == Type::IfType { Type::Integer } else { kind };
-                let shifted = |value: Constant| Constant { number: value.number >> shift, kind, ..value };
+                let shifted =
+                    |value: Constant| Constant { number: value.number >> shift, kind, ..value };
                 Value::Range(shifted(from), shifted(to))
             }
             _ => Value::Long(from),
@@ -121,13 +125,18 @@ impl<'a> Rebuild<'a> {
         }
         let ordered = !matches!(relation, Relation::Equal | Relation::NotEqual);
         // Of link types nft has the words in the host's order only.
-        let right = if ordered && right.kind == Type::IfType { right.of(Type::Integer) } else { right };
+        let right =
+            if ordered && right.kind == Type::IfType { right.of(Type::Integer) } else { right };
         let value = match single(right) {
-            Value::Flags(flags, _) if flags.number.count_ones() <= 1 => Value::Flags(flags, Join::Whole),
+            Value::Flags(flags, _) if flags.number.count_ones() <= 1 => {
+                Value::Flags(flags, Join::Whole)
+            }
             value => value,
         };
         let tells = match (&left, relation) {
-            (Value::Field(field), Relation::Equal) => dependency::protocol_of(field, self.table.family),
+            (Value::Field(field), Relation::Equal) => {
+                dependency::protocol_of(field, self.table.family)
+            }
             _ => None,
         };
         self.matched(left, relation, value);
@@ -137,7 +146,13 @@ impl<'a> Rebuild<'a> {
     }
 
     /// A comparison of masked bits: flags, a prefix, a field narrower than an octet, or the arithmetic.
-    fn compare_masked(&mut self, left: Value<'a>, mask: Value<'a>, relation: Relation, data: &'a [u8]) {
+    fn compare_masked(
+        &mut self,
+        left: Value<'a>,
+        mask: Value<'a>,
+        relation: Relation,
+        data: &'a [u8],
+    ) {
         let whole = Value::Binary("&", Box::new(left), Box::new(mask));
         let (left, shift) = self.trimmed(whole);
         let left = self.resolve(left);
@@ -166,12 +181,23 @@ impl<'a> Rebuild<'a> {
             Relation::Equal if named && right.number == 0 => {
                 self.matched(inner, Relation::None, listed(mask));
             }
-            _ if named && equality && (right.number != mask.number || mask.number.count_ones() > 1) => {
+            _ if named
+                && equality
+                && (right.number != mask.number || mask.number.count_ones() > 1) =>
+            {
                 let not = relation == Relation::NotEqual;
                 self.dropped = None;
-                self.statements.push(Some(Statement::Masked { left: inner, not, value: right, mask }));
+                self.statements.push(Some(Statement::Masked {
+                    left: inner,
+                    not,
+                    value: right,
+                    mask,
+                }));
             }
-            _ if equality && kind.has_prefixes() && prefix_len(mask.number, mask.bits).is_some() => {
+            _ if equality
+                && kind.has_prefixes()
+                && prefix_len(mask.number, mask.bits).is_some() =>
+            {
                 let len = prefix_len(mask.number, mask.bits).unwrap_or(0);
                 self.matched(inner, relation, Value::Prefix(right, len));
             }
@@ -242,7 +268,12 @@ impl<'a> Rebuild<'a> {
 
     /// The field that begins there, all of it or, if there is none so short, one of which only the beginning is
     /// compared.
-    fn field_at(&self, base: u32, offset: u32, bits: u32) -> Option<(&'static Header, header::Field)> {
+    fn field_at(
+        &self,
+        base: u32,
+        offset: u32,
+        bits: u32,
+    ) -> Option<(&'static Header, header::Field)> {
         let (header, start) = self.header_at(base, offset)?;
         let offset = offset.checked_sub(start)?;
         let mut fits = header.fields_at(offset, self.icmp).filter(|field| field.bits <= bits);
@@ -256,7 +287,8 @@ impl<'a> Rebuild<'a> {
             Value::Field(Field { source: Source::Payload(base, offset, bits), order, .. }) => {
                 let found = self.header_at(base, offset).and_then(|(header, start)| {
                     let offset = offset.checked_sub(start)?;
-                    let field = header.fields_at(offset, self.icmp).find(|field| field.bits == bits)?;
+                    let field =
+                        header.fields_at(offset, self.icmp).find(|field| field.bits == bits)?;
                     Some(header_field(header, *field))
                 });
                 let known = found.is_some();
@@ -296,10 +328,14 @@ impl<'a> Rebuild<'a> {
                 }
                 Value::Field(field)
             }
-            Value::Binary(">>", left, right) => match self.moved(Value::Binary(">>", left, right)).0 {
-                Value::Binary(sign, left, right) => Value::Binary(sign, Box::new(self.resolve(*left)), right),
-                field => field,
-            },
+            Value::Binary(">>", left, right) => {
+                match self.moved(Value::Binary(">>", left, right)).0 {
+                    Value::Binary(sign, left, right) => {
+                        Value::Binary(sign, Box::new(self.resolve(*left)), right)
+                    }
+                    field => field,
+                }
+            }
             Value::Binary(sign, left, right) => {
                 let left = self.resolve(*left);
                 let (kind, order) = shape(&left);
@@ -353,7 +389,8 @@ impl<'a> Rebuild<'a> {
             resolved.push(self.resolve(value));
             cut.push((shift, octets));
         }
-        let key = if resolved.len() == 1 { resolved.swap_remove(0) } else { Value::Concat(resolved) };
+        let key =
+            if resolved.len() == 1 { resolved.swap_remove(0) } else { Value::Concat(resolved) };
         let parts = parts_of(&key, &cut);
         (key, parts)
     }
@@ -403,7 +440,8 @@ impl<'a> Rebuild<'a> {
             Source::Extension(found, None) => {
                 let at = found.offset.saturating_mul(8).saturating_add(skipped);
                 extension::named(found, Some((at, bits)))?;
-                let layer = if found.space == extension::IPV6 { base::NETWORK } else { base::TRANSPORT };
+                let layer =
+                    if found.space == extension::IPV6 { base::NETWORK } else { base::TRANSPORT };
                 Some((field::extension(*found, Some((at, bits))), layer, shift))
             }
             _ => None,

@@ -39,12 +39,15 @@ impl<'a> Rebuild<'a> {
             Expr::Masquerade { port, port_max, flags } => {
                 self.port_nat("masquerade", *port, *port_max, *flags)
             }
-            Expr::Redirect { port, port_max, flags } => self.port_nat("redirect", *port, *port_max, *flags),
+            Expr::Redirect { port, port_max, flags } => {
+                self.port_nat("redirect", *port, *port_max, *flags)
+            }
             Expr::Reject { kind, .. } => self.reject(expr, *kind),
             Expr::Tproxy { family, addr, port } => {
                 let ip6 = *family == u32::from(AF_INET6);
                 let addr = addr.map(|register| self.given(register, address(ip6), Order::Network));
-                let port = port.map(|register| self.given(register, Type::InetService, Order::Network));
+                let port =
+                    port.map(|register| self.given(register, Type::InetService, Order::Network));
                 let family = self.said(u8::try_from(*family).unwrap_or(0));
                 Statement::Tproxy { family, addr, port }
             }
@@ -52,12 +55,14 @@ impl<'a> Rebuild<'a> {
             Expr::Dup { addr, device } => {
                 let ip6 = self.table.family == Family::IP6;
                 let addr = addr.map(|register| self.given(register, address(ip6), Order::Network));
-                let device = device.map(|register| self.given(register, Type::IfIndex, Order::Host));
+                let device =
+                    device.map(|register| self.given(register, Type::IfIndex, Order::Host));
                 Statement::Dup { addr, device }
             }
             Expr::Fwd { device, addr, family } => {
-                let family =
-                    family.and_then(|family| u8::try_from(family).ok()).filter(|family| *family != 0);
+                let family = family
+                    .and_then(|family| u8::try_from(family).ok())
+                    .filter(|family| *family != 0);
                 let ip6 = family == Some(AF_INET6);
                 let addr = addr.map(|register| self.given(register, address(ip6), Order::Network));
                 let device = self.given(*device, Type::IfIndex, Order::Host);
@@ -65,7 +70,9 @@ impl<'a> Rebuild<'a> {
             }
             Expr::Dynset { .. } => self.update(expr),
             Expr::ObjrefMap { set, sreg } => self.object_map(set, *sreg),
-            Expr::Xt { .. } => Statement::Xt { expr, transport: self.transport.map(|header| header.name) },
+            Expr::Xt { .. } => {
+                Statement::Xt { expr, transport: self.transport.map(|header| header.name) }
+            }
             plain => Statement::Plain(plain),
         };
         self.push(statement);
@@ -101,7 +108,13 @@ impl<'a> Rebuild<'a> {
     }
 
     /// Bits of an octet or two are set by reading them, masking, and writing them back.
-    fn mangle_payload(&mut self, base: u32, offset: u32, bits: u32, sreg: Register) -> Statement<'a> {
+    fn mangle_payload(
+        &mut self,
+        base: u32,
+        offset: u32,
+        bits: u32,
+        sreg: Register,
+    ) -> Statement<'a> {
         let value = self.word(sreg);
         let Value::Field(whole) = raw_payload(base, offset, bits) else {
             return Statement::Mangle(raw_payload(base, offset, bits), value);
@@ -202,7 +215,9 @@ impl<'a> Rebuild<'a> {
 
     fn bounds(&mut self, from: Register, to: Option<Register>, kind: Type) -> Value<'a> {
         match (self.word(from), to.map(|to| self.word(to))) {
-            (Value::Long(from), Some(Value::Long(to))) => octets_between((kind, Order::Network), from, to),
+            (Value::Long(from), Some(Value::Long(to))) => {
+                octets_between((kind, Order::Network), from, to)
+            }
             _ => self.given(from, kind, Order::Network),
         }
     }
@@ -226,12 +241,21 @@ impl<'a> Rebuild<'a> {
         Statement::Reject { expr, family }
     }
 
-    fn queue(&mut self, from: u16, total: u16, flags: u16, sreg: Option<Register>) -> Statement<'a> {
-        let number = |number: u16| Constant { number: u128::from(number), bits: 16, kind: Type::Integer };
+    fn queue(
+        &mut self,
+        from: u16,
+        total: u16,
+        flags: u16,
+        sreg: Option<Register>,
+    ) -> Statement<'a> {
+        let number =
+            |number: u16| Constant { number: u128::from(number), bits: 16, kind: Type::Integer };
         let to = match sreg {
             Some(register) => Some(self.given(register, Type::Integer, Order::Host)),
             None if from == 0 && total <= 1 && flags == 0 => None,
-            None if total > 1 => Some(Value::Range(number(from), number(from.saturating_add(total - 1)))),
+            None if total > 1 => {
+                Some(Value::Range(number(from), number(from.saturating_add(total - 1))))
+            }
             None => Some(Value::Constant(number(from))),
         };
         Statement::Queue { to, flags }
@@ -251,7 +275,8 @@ impl<'a> Rebuild<'a> {
                 _ => 4,
             };
             let words = self.words(register, len);
-            let words = typed_as(words, &found.map(|set| super::elements_of(set).data).unwrap_or_default());
+            let words =
+                typed_as(words, &found.map(|set| super::elements_of(set).data).unwrap_or_default());
             self.resolve_key(words).0
         });
         let meter = found.filter(|set| set.is_anonymous()).map(|set| set.size);

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::super::attr::{Attributes, array};
 use super::super::names::words::{
-    FAMILIES, OBJECTS, SYNPROXY_FLAGS, TCP_TIMEOUTS, UDP_TIMEOUTS, bit_words, byte_unit, time_unit, word,
+    FAMILIES, OBJECTS, SYNPROXY_FLAGS, TCP_TIMEOUTS, UDP_TIMEOUTS, bit_words, byte_unit, time_unit,
+    word,
 };
 use super::super::names::{Type, hex};
 use super::super::nfta::{ct_expect, ct_helper, ct_timeout, limit, quota, secmark, synproxy};
@@ -38,7 +39,11 @@ impl Style {
                 let over = if a.u32(quota::FLAGS).unwrap_or(0) & 1 == 0 { "" } else { "over " };
                 let _ = write!(out, "\t\t{over}{number} {unit}");
                 let (used, unit) = byte_unit(a.u64(quota::CONSUMED).unwrap_or(0));
-                if used == 0 || self.stateless { writeln!(out) } else { writeln!(out, " used {used} {unit}") }
+                if used == 0 || self.stateless {
+                    writeln!(out)
+                } else {
+                    writeln!(out, " used {used} {unit}")
+                }
             }
             3 => {
                 let helper = a.text(ct_helper::NAME).unwrap_or_default();
@@ -50,7 +55,11 @@ impl Style {
             7 => {
                 let protocol = a.u8(ct_timeout::L4PROTO).unwrap_or(0);
                 let _ = writeln!(out, "\t\tprotocol {}", protocol_word(protocol));
-                let _ = writeln!(out, "\t\tl3proto {}", family_word(a.u16(ct_timeout::L3PROTO).unwrap_or(0)));
+                let _ = writeln!(
+                    out,
+                    "\t\tl3proto {}",
+                    family_word(a.u16(ct_timeout::L3PROTO).unwrap_or(0))
+                );
                 let states: Vec<String> = ct_timeout_states(a)
                     .iter()
                     .map(|(name, seconds)| format!("{name} : {seconds}"))
@@ -59,8 +68,11 @@ impl Style {
             }
             8 => writeln!(out, "\t\t\"{}\"", a.text(secmark::CTX).unwrap_or_default()),
             9 => {
-                let _ =
-                    writeln!(out, "\t\tprotocol {}", protocol_word(a.u8(ct_expect::L4PROTO).unwrap_or(0)));
+                let _ = writeln!(
+                    out,
+                    "\t\tprotocol {}",
+                    protocol_word(a.u8(ct_expect::L4PROTO).unwrap_or(0))
+                );
                 let _ = writeln!(out, "\t\tdport {}", a.u16(ct_expect::DPORT).unwrap_or(0));
                 // In the host's order, unlike its neighbours.
                 let milliseconds = a

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::super::expr::Expr;
 use super::super::names::words::{
-    LOG_ALL, LOG_FLAGS, LOG_LEVELS, OBJECTS, SYNPROXY_FLAGS, SYNPROXY_MSS, SYNPROXY_WSCALE, WARN, bit_words,
-    byte_unit, time_unit, word,
+    LOG_ALL, LOG_FLAGS, LOG_LEVELS, OBJECTS, SYNPROXY_FLAGS, SYNPROXY_MSS, SYNPROXY_WSCALE, WARN,
+    bit_words, byte_unit, time_unit, word,
 };
 use super::time::duration;
 
@@ -17,7 +17,8 @@ pub fn plain(out: &mut String, expr: &Expr, stateless: bool) {
         Expr::Limit { .. } => limit(out, expr),
         Expr::Quota { bytes, flags, consumed } => {
             let (number, unit) = byte_unit(*bytes);
-            let _ = write!(out, "quota {}{number} {unit}", if flags & 1 == 0 { "" } else { "over " });
+            let _ =
+                write!(out, "quota {}{number} {unit}", if flags & 1 == 0 { "" } else { "over " });
             let (used, unit) = byte_unit(*consumed);
             if stateless || used == 0 { Ok(()) } else { write!(out, " used {used} {unit}") }
         }
@@ -26,14 +27,21 @@ pub fn plain(out: &mut String, expr: &Expr, stateless: bool) {
         }
         Expr::Last { .. } if stateless => write!(out, "last"),
         Expr::Last { set: false, .. } => write!(out, "last used never"),
-        Expr::Last { milliseconds, .. } => write!(out, "last used {}", duration(*milliseconds, false)),
+        Expr::Last { milliseconds, .. } => {
+            write!(out, "last used {}", duration(*milliseconds, false))
+        }
         Expr::Log { .. } => log(out, expr),
         Expr::Notrack => write!(out, "notrack"),
         Expr::Synproxy { mss, wscale, flags } => synproxy(out, *mss, *wscale, *flags),
         Expr::Objref { kind, name } => match kind {
             8 => write!(out, "meta secmark set \"{name}\""),
             kind => {
-                write!(out, "{} {} \"{name}\"", word(OBJECTS, *kind).unwrap_or("object"), object_verb(*kind))
+                write!(
+                    out,
+                    "{} {} \"{name}\"",
+                    word(OBJECTS, *kind).unwrap_or("object"),
+                    object_verb(*kind)
+                )
             }
         },
         Expr::FlowOffload { table } => write!(out, "flow add @{table}"),
@@ -84,7 +92,9 @@ fn log(out: &mut String, expr: &Expr) -> std::fmt::Result {
                 (false, true) => write!(out, " flags tcp options")?,
                 (false, false) => {}
             }
-            bit_words(LOG_FLAGS, flags & !3).iter().try_for_each(|name| write!(out, " flags {name}"))
+            bit_words(LOG_FLAGS, flags & !3)
+                .iter()
+                .try_for_each(|name| write!(out, " flags {name}"))
         }
     }
 }

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use super::super::expr::{Expr, Verdict};
 use super::super::names::Type;
-use super::super::names::words::{NAT_FLAGS, NETMAP, OBJECTS, OPERATIONS, QUEUE_FLAGS, bit_words, word};
+use super::super::names::words::{
+    NAT_FLAGS, NETMAP, OBJECTS, OPERATIONS, QUEUE_FLAGS, bit_words, word,
+};
 use super::super::syntax::{InPlace, Join, Nat, Relation, Statement, Update, Value};
 use super::Style;
 use super::plain::{object_verb, plain};
@@ -16,7 +18,9 @@ const AF_INET: u8 = 2;
 impl Style {
     pub fn statement(&self, out: &mut String, statement: &Statement<'_>) {
         match statement {
-            Statement::Match { left, relation, right } => self.relation(out, left, *relation, right),
+            Statement::Match { left, relation, right } => {
+                self.relation(out, left, *relation, right)
+            }
             Statement::Masked { left, not, value, mask } => {
                 self.value(out, left);
                 out.push_str(if *not { " != " } else { " " });
@@ -72,14 +76,21 @@ impl Style {
             }
             Statement::Update(update) => self.update(out, update),
             Statement::ObjectMap(kind, map) => {
-                let _ = write!(out, "{} {} ", word(OBJECTS, *kind).unwrap_or("object"), object_verb(*kind));
+                let _ = write!(
+                    out,
+                    "{} {} ",
+                    word(OBJECTS, *kind).unwrap_or("object"),
+                    object_verb(*kind)
+                );
                 self.value(out, map);
             }
             Statement::Reset(field) => {
                 out.push_str("reset ");
                 self.field(out, field);
             }
-            Statement::Xt { expr, transport } => super::xt::statement(out, expr, self.family, *transport),
+            Statement::Xt { expr, transport } => {
+                super::xt::statement(out, expr, self.family, *transport)
+            }
             Statement::Plain(expr) => plain(out, expr, self.stateless),
         }
     }
@@ -106,7 +117,8 @@ impl Style {
     fn relation(&self, out: &mut String, left: &Value<'_>, relation: Relation, right: &Value<'_>) {
         self.operand(out, "==", left);
         // What looks like a list of flags is told from one value of flags.
-        let said = matches!(left, Value::Binary(..)) || matches!(right, Value::Flags(_, Join::Whole));
+        let said =
+            matches!(left, Value::Binary(..)) || matches!(right, Value::Flags(_, Join::Whole));
         out.push_str(match relation {
             Relation::Equal if said => " == ",
             Relation::Equal | Relation::Any => " ",
@@ -137,7 +149,13 @@ impl Style {
     }
 
     /// `ADDRESS:PORT`; IPv6 in brackets when a port follows, or `always`.
-    fn endpoint(&self, out: &mut String, addr: Option<&Value<'_>>, port: Option<&Value<'_>>, always: bool) {
+    fn endpoint(
+        &self,
+        out: &mut String,
+        addr: Option<&Value<'_>>,
+        port: Option<&Value<'_>>,
+        always: bool,
+    ) {
         let brackets = port.is_some() || always;
         match addr {
             Some(Value::Range(first, last)) if brackets && first.kind == Type::Ipv6 => {
@@ -164,7 +182,8 @@ impl Style {
     fn reject(&self, out: &mut String, expr: &Expr, family: Option<u8>) {
         out.push_str("reject");
         let Some((with, code, usual)) = reject_words(expr, family) else { return };
-        let known = matches!(self.family, Some(super::super::Family::IP | super::super::Family::IP6));
+        let known =
+            matches!(self.family, Some(super::super::Family::IP | super::super::Family::IP6));
         match code {
             None => drop(write!(out, " with {with}")),
             Some(_) if usual && (with == "icmpx" || known) => {}
@@ -236,7 +255,8 @@ pub fn reject_words(
 ) -> Option<(&'static str, Option<super::super::syntax::Constant>, bool)> {
     let Expr::Reject { kind, code } = expr else { return None };
     let code = code.unwrap_or(0);
-    let of = |kind| Some(super::super::syntax::Constant { number: u128::from(code), bits: 8, kind });
+    let of =
+        |kind| Some(super::super::syntax::Constant { number: u128::from(code), bits: 8, kind });
     Some(match (kind, family) {
         (1, _) => ("tcp reset", None, false),
         (2, _) => ("icmpx", of(Type::IcmpxCode), code == 1),

@@ -9,7 +9,9 @@ pub fn duration(milliseconds: u64, numeric: bool) -> String {
     }
     let mut rest = milliseconds;
     let mut text = String::new();
-    for (unit, length) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
+    for (unit, length) in
+        [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)]
+    {
         if rest >= length {
             let _ = write!(text, "{}{unit}", rest / length);
             rest %= length;
@@ -38,5 +40,9 @@ pub fn date(nanoseconds: u128) -> String {
 
 pub fn hour(seconds: u128) -> String {
     let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if rest == 0 { format!("{hours:02}:{minutes:02}") } else { format!("{hours:02}:{minutes:02}:{rest:02}") }
+    if rest == 0 {
+        format!("{hours:02}:{minutes:02}")
+    } else {
+        format!("{hours:02}:{minutes:02}:{rest:02}")
+    }
 }

@@ -59,21 +59,26 @@ pub fn words(constant: Constant, style: &Style, numeric: bool) -> Option<(String
             _ => false,
         };
     // nft has no numbers for `none` and `root`.
-    let symbol = if numeric && constant.kind != Type::ClassId { None } else { constant.kind.symbol(number) };
+    let symbol =
+        if numeric && constant.kind != Type::ClassId { None } else { constant.kind.symbol(number) };
     Some(match constant.kind {
         Type::Ipv4 => (Ipv4Addr::from(u32::try_from(number).unwrap_or(0)).to_string(), false),
         Type::Ipv6 => (ipv6(number), false),
         Type::Ether | Type::LinkAddress => (octets(number, constant.bits), false),
         Type::Text | Type::IfName => (whole_name(&constant), true),
-        Type::IfIndex => match u32::try_from(number).ok().and_then(|index| style.interfaces.get(&index)) {
-            Some(name) => (name.clone(), true),
-            None => (number.to_string(), false),
-        },
+        Type::IfIndex => {
+            match u32::try_from(number).ok().and_then(|index| style.interfaces.get(&index)) {
+                Some(name) => (name.clone(), true),
+                None => (number.to_string(), false),
+            }
+        }
         Type::Date => (date(number), true),
         Type::Hour => (hour(number), true),
         Type::Time => (duration(u64::try_from(number).unwrap_or(u64::MAX), numeric), false),
         Type::ClassId => (symbol.map_or_else(|| class_id(number), str::to_owned), false),
-        Type::Realm => symbol.map_or_else(|| (number.to_string(), false), |word| (word.to_owned(), true)),
+        Type::Realm => {
+            symbol.map_or_else(|| (number.to_string(), false), |word| (word.to_owned(), true))
+        }
         Type::DevGroup | Type::Day => (symbol?.to_owned(), true),
         Type::Boolean if number <= 1 && !numeric => {
             ((if number == 1 { "exists" } else { "missing" }).to_owned(), false)
@@ -270,13 +275,17 @@ impl Style {
                 )
             }
             Source::Socket { name, level: None } => write!(out, "socket {name}"),
-            Source::Socket { name, level: Some(level) } => write!(out, "socket {name} level {level}"),
+            Source::Socket { name, level: Some(level) } => {
+                write!(out, "socket {name} level {level}")
+            }
             Source::Osf { ttl, version } => {
-                let ttl = word(OSF_TTL, u32::from(*ttl)).map_or(String::new(), |word| format!("ttl {word} "));
+                let ttl = word(OSF_TTL, u32::from(*ttl))
+                    .map_or(String::new(), |word| format!("ttl {word} "));
                 write!(out, "osf {ttl}{}", if *version { "version" } else { "name" })
             }
             Source::Numgen { random, modulus, offset } => {
-                let _ = write!(out, "numgen {} mod {modulus}", if *random { "random" } else { "inc" });
+                let _ =
+                    write!(out, "numgen {} mod {modulus}", if *random { "random" } else { "inc" });
                 if *offset == 0 { Ok(()) } else { write!(out, " offset {offset}") }
             }
             Source::Hash { key, modulus, seed, offset } => {
@@ -305,7 +314,11 @@ impl Style {
     }
 }
 
-fn extension_text(out: &mut String, found: &super::super::expr::Extension, trimmed: Option<(u32, u32)>) {
+fn extension_text(
+    out: &mut String,
+    found: &super::super::expr::Extension,
+    trimmed: Option<(u32, u32)>,
+) {
     let named = extension::named(found, trimmed);
     let presence = extension::is_presence(found);
     let space = extension::space_word(found.space);
@@ -314,18 +327,20 @@ fn extension_text(out: &mut String, found: &super::super::expr::Extension, trimm
         // IPv6 extension headers stand by themselves.
         Some((name, field)) if found.space == extension::IPV6 => write!(out, "{name} {field}"),
         Some((name, field)) => write!(out, "{space} {name} {field}"),
-        None => match extension::name_of(found.space, found.kind).filter(|_| presence || bits.1 == 0) {
-            Some(name) => write!(out, "{space} {name}"),
-            None if presence || bits.1 == 0 => write!(out, "{space} {}", found.kind),
-            // nft's word for a part of an option it knows otherwise.
-            None if found.space == extension::TCP
-                && extension::name_of(found.space, found.kind).is_some() =>
-            {
-                let name = extension::name_of(found.space, found.kind).unwrap_or_default();
-                write!(out, "{space} {name} unknown")
+        None => {
+            match extension::name_of(found.space, found.kind).filter(|_| presence || bits.1 == 0) {
+                Some(name) => write!(out, "{space} {name}"),
+                None if presence || bits.1 == 0 => write!(out, "{space} {}", found.kind),
+                // nft's word for a part of an option it knows otherwise.
+                None if found.space == extension::TCP
+                    && extension::name_of(found.space, found.kind).is_some() =>
+                {
+                    let name = extension::name_of(found.space, found.kind).unwrap_or_default();
+                    write!(out, "{space} {name} unknown")
+                }
+                None => write!(out, "{space} @{},{},{}", found.kind, bits.0, bits.1),
             }
-            None => write!(out, "{space} @{},{},{}", found.kind, bits.0, bits.1),
-        },
+        }
     };
 }
 

@@ -121,7 +121,8 @@ impl Groups {
         {
             open.ended = true;
         }
-        let traced = Traced { number: self.began, id, began: now, first, steps: Vec::new(), more: 0 };
+        let traced =
+            Traced { number: self.began, id, began: now, first, steps: Vec::new(), more: 0 };
         self.open.insert(self.began, Open { traced, last: now, ended: false });
     }
 

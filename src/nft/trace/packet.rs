@@ -94,9 +94,12 @@ impl Packet {
             Some(ICMP | ICMPV6) => {
                 let Some(header) = IcmpPacket::new(bytes) else { return };
                 let word = |at: usize| {
-                    super::super::attr::array::<2>(bytes, at).map(u16::from_be_bytes).unwrap_or_default()
+                    super::super::attr::array::<2>(bytes, at)
+                        .map(u16::from_be_bytes)
+                        .unwrap_or_default()
                 };
-                self.icmp = Some((header.get_icmp_type().0, header.get_icmp_code().0, word(4), word(6)));
+                self.icmp =
+                    Some((header.get_icmp_type().0, header.get_icmp_code().0, word(4), word(6)));
             }
             _ => {}
         }
@@ -126,7 +129,8 @@ impl Packet {
 
 /// A protocol as a person names it; any other by its number.
 pub fn protocol_name(number: u8) -> String {
-    let word = if number == ICMPV6 { Some("icmpv6") } else { Type::InetProto.symbol(number.into()) };
+    let word =
+        if number == ICMPV6 { Some("icmpv6") } else { Type::InetProto.symbol(number.into()) };
     word.map_or_else(|| format!("protocol {number}"), str::to_owned)
 }
 

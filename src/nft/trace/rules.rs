@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::super::build::{
-    IPV4, IPV6, and, cmp, equal, ifname, immediate, load_meta, load_network, load_transport, meta_l4proto,
-    meta_nfproto, prefix_mask,
+    IPV4, IPV6, and, cmp, equal, ifname, immediate, load_meta, load_network, load_transport,
+    meta_l4proto, meta_nfproto, prefix_mask,
 };
 use super::super::expr::{CmpOp, Expr, Verdict, meta};
 use super::super::{
-    Chain, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, hook, set as kinds, table as flags,
+    Chain, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, hook, set as kinds,
+    table as flags,
 };
 use super::packet::protocol_number;
 use crate::net::{IfName, Transport};
@@ -60,8 +61,9 @@ impl FromStr for Net {
 impl Filter {
     /// A protocol by name or number.
     pub fn protocol(word: &str) -> Result<u8, String> {
-        protocol_number(word)
-            .ok_or_else(|| format!("{word:?} is not a protocol: tcp, udp, icmp, icmpv6, sctp, … or a number"))
+        protocol_number(word).ok_or_else(|| {
+            format!("{word:?} is not a protocol: tcp, udp, icmp, icmpv6, sctp, … or a number")
+        })
     }
 
     /// Why no packet could be both, if so.
@@ -71,8 +73,13 @@ impl Filter {
         {
             return Some(format!("{} and {} are of different families", from.address, to.address));
         }
-        let ports =
-            [Transport::Tcp.number(), Transport::Udp.number(), Transport::Sctp.number(), UDPLITE, DCCP];
+        let ports = [
+            Transport::Tcp.number(),
+            Transport::Udp.number(),
+            Transport::Sctp.number(),
+            UDPLITE,
+            DCCP,
+        ];
         match (self.protocol, self.port) {
             (Some(protocol), Some(_)) if !ports.contains(&protocol) => {
                 Some(format!("{} has no ports", super::protocol_name(protocol)))
@@ -138,7 +145,11 @@ fn rules(filter: &Filter, sets: &mut Vec<Set>) -> Vec<Rule> {
 
 /// `meta nftrace set 1 accept`
 fn mark() -> [Expr; 3] {
-    [immediate(1, vec![1]), Expr::MetaSet { key: meta::NFTRACE, sreg: 1 }, Expr::verdict(Verdict::Accept)]
+    [
+        immediate(1, vec![1]),
+        Expr::MetaSet { key: meta::NFTRACE, sreg: 1 },
+        Expr::verdict(Verdict::Accept),
+    ]
 }
 
 fn network(net: Net, v4: u32, v6: u32) -> Vec<Expr> {
@@ -148,7 +159,8 @@ fn network(net: Net, v4: u32, v6: u32) -> Vec<Expr> {
     };
     let mut exprs = meta_nfproto(family).to_vec();
     exprs.push(load_network(offset, u32::try_from(octets.len()).unwrap_or(0)));
-    let mask = prefix_mask(octets.len(), net.length.into()).unwrap_or_else(|| vec![0xff; octets.len()]);
+    let mask =
+        prefix_mask(octets.len(), net.length.into()).unwrap_or_else(|| vec![0xff; octets.len()]);
     let data = octets.iter().zip(&mask).map(|(octet, mask)| octet & mask).collect();
     if mask.iter().any(|octet| *octet != 0xff) {
         exprs.push(and(mask));
@@ -160,7 +172,8 @@ fn network(net: Net, v4: u32, v6: u32) -> Vec<Expr> {
 /// `meta l4proto { tcp, udp, … }`
 fn has_ports(sets: &mut Vec<Set>) -> [Expr; 2] {
     let name = format!("__set{}", sets.len());
-    let mut protocols = vec![Transport::Tcp.number(), Transport::Udp.number(), Transport::Sctp.number()];
+    let mut protocols =
+        vec![Transport::Tcp.number(), Transport::Udp.number(), Transport::Sctp.number()];
     protocols.extend([UDPLITE, DCCP]);
     protocols.sort_unstable();
     let keys = protocols.into_iter().map(|protocol| vec![protocol]).collect();

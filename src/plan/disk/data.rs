@@ -45,7 +45,8 @@ pub(super) fn text(given: &[u8]) -> Result<&str, String> {
 /// Nothing at all is an empty map, in both languages.
 pub(super) fn map(text: &str) -> Result<Map, String> {
     if let Ok(entries) = serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(text) {
-        let entries = entries.into_iter().map(|(key, value)| (key, value.get().to_owned())).collect();
+        let entries =
+            entries.into_iter().map(|(key, value)| (key, value.get().to_owned())).collect();
         return Ok(Map { json: text.to_owned(), entries, verbatim: true });
     }
     match yaml::read(text) {

@@ -40,7 +40,10 @@ pub(super) fn disks(
         .map(|disk| {
             look_at_size(disk, notes)?;
             if let Some(why) = &disk.read_only {
-                notes.push(format!("{} cannot be written ({why}): attached read-only", disk.path.display()));
+                notes.push(format!(
+                    "{} cannot be written ({why}): attached read-only",
+                    disk.path.display()
+                ));
             }
             let serial = serial(paths, &disk.path);
             if let Some(first) = taken.insert(serial.clone(), disk.path.clone()) {
@@ -74,14 +77,18 @@ fn serial(paths: &Paths, path: &Path) -> String {
     let below = in_volumes.or_else(|| path.strip_prefix(&paths.device_dir).ok());
     let name = below.unwrap_or(path).to_string_lossy();
     let name = name.strip_suffix(".img").unwrap_or(&name);
-    let plain: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+        .collect();
     let whole = plain.replace('-', "/") == name.replace('-', "/") && plain.len() <= LONGEST;
-    let of_others = [ROOT, SEED].contains(&&*plain) || (in_volumes.is_some() && plain.starts_with("disk"));
+    let of_others =
+        [ROOT, SEED].contains(&&*plain) || (in_volumes.is_some() && plain.starts_with("disk"));
     if whole && !plain.is_empty() && !of_others {
         return plain;
     }
-    let hash = Sha256::new().chain_update(name).chain_update([u8::from(in_volumes.is_some())]).finalize();
+    let hash =
+        Sha256::new().chain_update(name).chain_update([u8::from(in_volumes.is_some())]).finalize();
     let digits: String = hash.iter().take(4).map(|octet| format!("{octet:02x}")).collect();
     let start: String = plain.chars().take(LONGEST - 1 - digits.len()).collect();
     format!("{start}-{digits}")
@@ -126,7 +133,8 @@ mod tests {
     /// kubevirt#9361: one more disk before the others moved all of their letters.
     #[test]
     fn a_disk_that_comes_changes_no_other_disks_serial() {
-        let before = ["/volumes/d1.img", "/volumes/x y.img", "/volumes/a-name-longer-than-twenty.img"];
+        let before =
+            ["/volumes/d1.img", "/volumes/x y.img", "/volumes/a-name-longer-than-twenty.img"];
         let after: Vec<&str> =
             ["/volumes/0.img"].into_iter().chain(before).chain(["/dev/vm/disk9"]).collect();
         assert_eq!(serials(&before), serials(&after)[1..4]);
@@ -134,7 +142,10 @@ mod tests {
 
     #[test]
     fn serials_that_would_be_the_same_are_not() {
-        assert!(refused(&["/volumes/a-1.img", "/volumes/a/1.img"]), "neither takes the other's name");
+        assert!(
+            refused(&["/volumes/a-1.img", "/volumes/a/1.img"]),
+            "neither takes the other's name"
+        );
         let found = [
             "/volumes/a-1.img",
             "/volumes/disk1.img",
@@ -167,7 +178,10 @@ mod tests {
         let (writable, notes) = plan(disk(1000, None)).unwrap();
         assert!(writable && notes.contains("/volumes/a.img has 1000 octets"), "{notes}");
         let (writable, notes) = plan(disk(512, Some("Read-only file system"))).unwrap();
-        assert!(!writable && notes.contains("(Read-only file system): attached read-only"), "{notes}");
+        assert!(
+            !writable && notes.contains("(Read-only file system): attached read-only"),
+            "{notes}"
+        );
     }
 
     proptest::proptest! {

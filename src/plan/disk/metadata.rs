@@ -22,13 +22,19 @@ fn names(format: SeedFormat) -> Names {
         SeedFormat::ConfigDrive => {
             Names { id: ["uuid", "instance-id"], host: ["hostname", "local-hostname"] }
         }
-        SeedFormat::NoCloud => Names { id: ["instance-id", "uuid"], host: ["local-hostname", "hostname"] },
+        SeedFormat::NoCloud => {
+            Names { id: ["instance-id", "uuid"], host: ["local-hostname", "hostname"] }
+        }
     }
 }
 
 /// The file on the drive. JSON that says who the guest is stays byte for byte, as does YAML where it is read. What is
 /// missing is added, the same at every start, or cloud-init would take each start for a new machine.
-pub(super) fn file(config: &Config, given: Option<&[u8]>, notes: &mut Vec<String>) -> Result<Vec<u8>, Error> {
+pub(super) fn file(
+    config: &Config,
+    given: Option<&[u8]>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<u8>, Error> {
     let wrong = |why: String| Error::Data { path: config.paths.metadata.clone(), why };
     let text = data::text(given.unwrap_or_default()).map_err(wrong)?;
     let map = data::map(text).map_err(|why| wrong(format!("meta-data: {why}")))?;
@@ -102,15 +108,21 @@ mod tests {
     use crate::config::{Ambient, Options};
 
     fn config(format: &str) -> Config {
-        let options =
-            Options { hostname: Some("web".into()), seed_format: Some(format.into()), ..Options::default() };
+        let options = Options {
+            hostname: Some("web".into()),
+            seed_format: Some(format.into()),
+            ..Options::default()
+        };
         options.parse(&Ambient::default()).unwrap()
     }
 
     fn made(format: &str, given: Option<&str>) -> (String, Vec<String>) {
         let mut notes = Vec::new();
         let bytes = file(&config(format), given.map(str::as_bytes), &mut notes);
-        (String::from_utf8(bytes.unwrap_or_else(|error| panic!("{given:?}: {error}"))).unwrap(), notes)
+        (
+            String::from_utf8(bytes.unwrap_or_else(|error| panic!("{given:?}: {error}"))).unwrap(),
+            notes,
+        )
     }
 
     fn value(format: &str, given: &str) -> Value {
@@ -121,9 +133,12 @@ mod tests {
     /// kubevirt#7807, cloud-init#3977: a changed instance-id is how first-boot modules are made to run again.
     #[test]
     fn the_instance_id_that_was_given_counts_in_both_formats() {
-        for given in
-            ["instance-id: i-1\n", "{\"instance-id\": \"i-1\"}", "{\"uuid\": \"i-1\"}", "uuid: i-1\n"]
-        {
+        for given in [
+            "instance-id: i-1\n",
+            "{\"instance-id\": \"i-1\"}",
+            "{\"uuid\": \"i-1\"}",
+            "uuid: i-1\n",
+        ] {
             assert_eq!(value("configdrive", given)["uuid"], "i-1", "{given}");
             assert_eq!(value("nocloud", given)["instance-id"], "i-1", "{given}");
         }
@@ -167,10 +182,15 @@ mod tests {
     /// Through a float they would be 1.2345678901234568e+29, 123.0 and 1.1.
     #[test]
     fn numbers_keep_their_digits() {
-        let (text, _) = made("configdrive", Some("{\"big\": 123456789012345678901234567890, \"v\": 1.10}"));
+        let (text, _) =
+            made("configdrive", Some("{\"big\": 123456789012345678901234567890, \"v\": 1.10}"));
         assert!(text.contains("\"big\": 123456789012345678901234567890, \"v\": 1.10}"), "{text}");
-        let (text, _) = made("configdrive", Some("big: 123456789012345678901234567890\nn: 0123\nv: 1.10\n"));
-        assert!(text.contains("\"big\": 123456789012345678901234567890, \"n\": 83, \"v\": 1.10}"), "{text}");
+        let (text, _) =
+            made("configdrive", Some("big: 123456789012345678901234567890\nn: 0123\nv: 1.10\n"));
+        assert!(
+            text.contains("\"big\": 123456789012345678901234567890, \"n\": 83, \"v\": 1.10}"),
+            "{text}"
+        );
         assert_eq!(value("configdrive", "instance-id: 0123\n")["uuid"], 83);
     }
 
@@ -180,7 +200,11 @@ mod tests {
             let (wanted, _) = made(format, None);
             for given in ["", " \n", "\u{feff}", "null", "~", "{}", "# nothing\n", "---\n"] {
                 let ours: Value = serde_json::from_str(&made(format, Some(given)).0).unwrap();
-                assert_eq!(ours, serde_json::from_str::<Value>(&wanted).unwrap(), "{format} {given:?}");
+                assert_eq!(
+                    ours,
+                    serde_json::from_str::<Value>(&wanted).unwrap(),
+                    "{format} {given:?}"
+                );
             }
         }
     }
@@ -192,7 +216,10 @@ mod tests {
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&value["hostname"], &value["name"]), (&json!("web"), &json!("web")));
         let uuid = value["uuid"].as_str().unwrap();
-        assert!(uuid.len() == 36 && &uuid[14..15] == "8" && "89ab".contains(&uuid[19..20]), "{uuid}");
+        assert!(
+            uuid.len() == 36 && &uuid[14..15] == "8" && "89ab".contains(&uuid[19..20]),
+            "{uuid}"
+        );
     }
 
     #[test]
@@ -206,7 +233,8 @@ mod tests {
             (b"\xff\xfea\0", "not UTF-8"),
             (b"{\"a\": 1", "neither JSON nor YAML"),
         ] {
-            let error = file(&config("configdrive"), Some(given), &mut Vec::new()).unwrap_err().to_string();
+            let error =
+                file(&config("configdrive"), Some(given), &mut Vec::new()).unwrap_err().to_string();
             assert!(error.contains("/metadata") && error.contains(word), "{given:?}: {error}");
         }
     }

@@ -70,14 +70,19 @@ fn ignored(config: &Config, facts: &Facts) -> Vec<String> {
 
 fn config_drive(config: &Config, facts: &Facts, metadata: &[u8]) -> Result<Vec<File>, Error> {
     let paths = &config.paths;
-    let vendordata = converted(paths.vendordata.as_deref(), facts.disks.vendordata.as_deref(), vendor_json)?;
+    let vendordata =
+        converted(paths.vendordata.as_deref(), facts.disks.vendordata.as_deref(), vendor_json)?;
     let networkdata =
         converted(paths.networkdata.as_deref(), facts.disks.networkdata.as_deref(), network_json)?;
     let mut files = Vec::new();
     for (version, newer) in [("2012-08-10", false), ("2015-10-15", true), ("latest", true)] {
         let mut put = |name: &str, content: &[u8]| {
             let mode = if name == "user_data" { 0o400 } else { 0o444 };
-            files.push(File { path: format!("openstack/{version}/{name}"), content: content.to_vec(), mode });
+            files.push(File {
+                path: format!("openstack/{version}/{name}"),
+                content: content.to_vec(),
+                mode,
+            });
         };
         put("meta_data.json", metadata);
         if let Some(userdata) = &facts.disks.userdata {
@@ -101,7 +106,9 @@ fn no_cloud(config: &Config, facts: &Facts, metadata: Vec<u8>) -> Result<Vec<Fil
         files.push(file("vendor-data", vendordata.clone(), 0o444));
     }
     let networkdata = facts.disks.networkdata.as_deref();
-    if let Some(networkdata) = converted(config.paths.networkdata.as_deref(), networkdata, network_config)? {
+    if let Some(networkdata) =
+        converted(config.paths.networkdata.as_deref(), networkdata, network_config)?
+    {
         files.push(file("network-config", networkdata, 0o444));
     }
     Ok(files)
@@ -202,7 +209,12 @@ mod tests {
                     gateway: None,
                 },
                 routing: Routing::default(),
-                resolver: Resolver { nameservers: vec![], search: vec![], ndots: 1, skipped: vec![] },
+                resolver: Resolver {
+                    nameservers: vec![],
+                    search: vec![],
+                    ndots: 1,
+                    skipped: vec![],
+                },
                 extra_rules: None,
                 metadata: bytes(metadata),
                 can_setuid: true,
@@ -219,7 +231,14 @@ mod tests {
                 vendordata: None,
                 networkdata: None,
             },
-            host: Host { qemu: "/q".into(), cpus: 1, kvm: false, vhost_net: false, uid: 0, kvm_gid: None },
+            host: Host {
+                qemu: "/q".into(),
+                cpus: 1,
+                kvm: false,
+                vhost_net: false,
+                uid: 0,
+                kvm_gid: None,
+            },
         }
     }
 
@@ -230,7 +249,8 @@ mod tests {
     }
 
     fn content(volume: &Volume, path: &str) -> String {
-        let file = volume.files.iter().find(|file| file.path == path).unwrap_or_else(|| panic!("{path}"));
+        let file =
+            volume.files.iter().find(|file| file.path == path).unwrap_or_else(|| panic!("{path}"));
         String::from_utf8(file.content.clone()).unwrap()
     }
 
@@ -246,9 +266,12 @@ mod tests {
         for format in ["configdrive", "nocloud"] {
             let mut vendordata = facts(None, None);
             vendordata.disks.vendordata = Some(b"#cloud-config\n".to_vec());
-            for facts in
-                [facts(Some("a: 1"), None), facts(None, Some("#!")), vendordata, with_networkdata("{}")]
-            {
+            for facts in [
+                facts(Some("a: 1"), None),
+                facts(None, Some("#!")),
+                vendordata,
+                with_networkdata("{}"),
+            ] {
                 assert!(made(format, &facts).is_ok(), "{format} {:?}", facts.disks);
             }
         }
@@ -263,7 +286,10 @@ mod tests {
         }
         assert!(notes.is_empty(), "{notes:?}");
         let (_, notes) = made("nocloud", &facts(None, Some("hostname: x\n"))).unwrap();
-        assert!(notes.len() == 1 && notes[0].starts_with("/userdata begins with no header"), "{notes:?}");
+        assert!(
+            notes.len() == 1 && notes[0].starts_with("/userdata begins with no header"),
+            "{notes:?}"
+        );
     }
 
     #[test]
@@ -285,7 +311,9 @@ mod tests {
         let (volume, notes) = made("configdrive", &facts).unwrap();
         let vendordata = content(&volume, "openstack/latest/vendor_data.json");
         assert_eq!(vendordata, "{\"cloud-init\":\"#cloud-config\\n\"}");
-        assert!(!volume.files.iter().any(|file| file.path == "openstack/2012-08-10/vendor_data.json"));
+        assert!(
+            !volume.files.iter().any(|file| file.path == "openstack/2012-08-10/vendor_data.json")
+        );
         assert!(notes.is_empty(), "{notes:?}");
         facts.disks.vendordata = Some(b"\x1f\x8b\x08\0\xff".to_vec());
         let error = made("configdrive", &facts).unwrap_err().to_string();
@@ -301,13 +329,19 @@ mod tests {
         let json = "{\"links\": [{\"id\": \"l\", \"type\": \"phy\"}], \"networks\": []}\n";
         assert_eq!(content(&volume, "openstack/latest/network_data.json"), json);
         let json = "{\n \"services\": [], \"x\": 1.10 }";
-        let (volume, _) = made("configdrive", &with_networkdata(&format!("\u{feff}{json}"))).unwrap();
+        let (volume, _) =
+            made("configdrive", &with_networkdata(&format!("\u{feff}{json}"))).unwrap();
         assert_eq!(content(&volume, "openstack/latest/network_data.json"), json);
         for empty in ["", "{}", "# nothing\n"] {
             let (volume, _) = made("configdrive", &with_networkdata(empty)).unwrap();
-            assert!(!volume.files.iter().any(|file| file.path.ends_with("network_data.json")), "{empty:?}");
+            assert!(
+                !volume.files.iter().any(|file| file.path.ends_with("network_data.json")),
+                "{empty:?}"
+            );
         }
-        for netplan in ["version: 2\nethernets: {}\n", "network: {version: 1}\n", "{\"version\": 2}"] {
+        for netplan in
+            ["version: 2\nethernets: {}\n", "network: {version: 1}\n", "{\"version\": 2}"]
+        {
             let error = made("configdrive", &with_networkdata(netplan)).unwrap_err().to_string();
             assert!(
                 error.starts_with("/networkdata: ") && error.contains("BERTH_SEED_FORMAT=nocloud"),

@@ -27,13 +27,15 @@ const MIME_WITHIN: usize = 4096;
 
 /// Why cloud-init does not act on it; None when it does, or when there is nothing.
 pub fn ignored(content: &[u8]) -> Option<String> {
-    let head = if content.starts_with(b"\x1f\x8b") { unpacked(content)? } else { beginning(content) };
+    let head =
+        if content.starts_with(b"\x1f\x8b") { unpacked(content)? } else { beginning(content) };
     let is_mime = head.windows(13).any(|window| window == b"mime-version:");
     if is_mime || has_header(&head) || head.trim_ascii().is_empty() {
         return None;
     }
-    let mark =
-        [&b"\xef\xbb\xbf"[..], b"\xff\xfe", b"\xfe\xff"].into_iter().any(|mark| head.starts_with(mark));
+    let mark = [&b"\xef\xbb\xbf"[..], b"\xff\xfe", b"\xfe\xff"]
+        .into_iter()
+        .any(|mark| head.starts_with(mark));
     Some(if mark {
         "begins with a byte order mark, so cloud-init sees no header and ignores it: save it as UTF-8 without one"
             .to_owned()
@@ -60,7 +62,8 @@ fn has_header(head: &[u8]) -> bool {
     let starts = |header: &str| {
         if header.starts_with('{') {
             // JSON has blanks where it likes.
-            let dense: Vec<u8> = head.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+            let dense: Vec<u8> =
+                head.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
             dense.starts_with(header.as_bytes())
         } else {
             head.starts_with(header.as_bytes())
@@ -75,7 +78,9 @@ mod tests {
 
     fn gzip(content: &[u8]) -> Vec<u8> {
         let mut packed = Vec::new();
-        flate2::read::GzEncoder::new(content, flate2::Compression::fast()).read_to_end(&mut packed).unwrap();
+        flate2::read::GzEncoder::new(content, flate2::Compression::fast())
+            .read_to_end(&mut packed)
+            .unwrap();
         packed
     }
 

@@ -28,7 +28,8 @@ impl Value {
 }
 
 pub(super) fn object(entries: &[(String, String)]) -> String {
-    let words: Vec<String> = entries.iter().map(|(key, json)| format!("{}: {json}", quoted(key))).collect();
+    let words: Vec<String> =
+        entries.iter().map(|(key, json)| format!("{}: {json}", quoted(key))).collect();
     format!("{{{}}}", words.join(", "))
 }
 
@@ -39,8 +40,12 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// The one document of a file; nothing is null.
 pub(super) fn read(text: &str) -> Result<Value, String> {
-    let mut reader =
-        Reader { events: Parser::new_from_str(text), line: 1, anchors: BTreeMap::new(), left: LARGEST_BYTES };
+    let mut reader = Reader {
+        events: Parser::new_from_str(text),
+        line: 1,
+        anchors: BTreeMap::new(),
+        left: LARGEST_BYTES,
+    };
     let mut root = None;
     loop {
         match reader.next()? {
@@ -105,7 +110,8 @@ impl<'text> Reader<'text> {
             }
             Event::Alias(anchor) => {
                 let found = self.anchors.get(&anchor).cloned();
-                let (value, levels) = found.ok_or_else(|| self.stop("this alias has no anchor before it"))?;
+                let (value, levels) =
+                    found.ok_or_else(|| self.stop("this alias has no anchor before it"))?;
                 self.count(value.json().len())?;
                 (0, value, levels)
             }
@@ -150,7 +156,8 @@ impl<'text> Reader<'text> {
     }
 
     fn map(&mut self, depth: usize) -> Result<(Vec<(String, String)>, usize), String> {
-        let (mut entries, mut merged, mut deepest) = (Vec::<(String, String)>::new(), Vec::new(), 0);
+        let (mut entries, mut merged, mut deepest) =
+            (Vec::<(String, String)>::new(), Vec::new(), 0);
         let mut seen = std::collections::BTreeSet::new();
         loop {
             let (key, plain) = match self.next()? {
@@ -177,7 +184,11 @@ impl<'text> Reader<'text> {
     }
 
     /// What `<<` brings: a map's entries, or those of a list of maps.
-    fn merged(&mut self, event: Event<'text>, depth: usize) -> Result<Vec<(String, String)>, String> {
+    fn merged(
+        &mut self,
+        event: Event<'text>,
+        depth: usize,
+    ) -> Result<Vec<(String, String)>, String> {
         let wrong = "only maps are merged by <<";
         if !matches!(event, Event::SequenceStart(..)) {
             return match self.below(event, depth)?.0 {
@@ -206,10 +217,16 @@ impl<'text> Reader<'text> {
     }
 
     /// The name of a tag of YAML's own; others mean something that no JSON can say.
-    fn core_tag<'a>(&self, tag: Option<&Tag>, known: &[&'a str]) -> Result<Option<&'a str>, String> {
+    fn core_tag<'a>(
+        &self,
+        tag: Option<&Tag>,
+        known: &[&'a str],
+    ) -> Result<Option<&'a str>, String> {
         let Some(tag) = tag else { return Ok(None) };
         let name = known.iter().find(|name| tag.is_yaml_core_schema_tag(name));
-        name.copied().map(Some).ok_or_else(|| self.stop(&format!("the tag {tag} is not known here")))
+        name.copied()
+            .map(Some)
+            .ok_or_else(|| self.stop(&format!("the tag {tag} is not known here")))
     }
 }
 
@@ -217,7 +234,9 @@ impl<'text> Reader<'text> {
 fn plain(text: &str) -> Result<String, String> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok("null".to_owned()),
-        "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "true" | "True" | "TRUE" => return Ok("true".to_owned()),
+        "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "true" | "True" | "TRUE" => {
+            return Ok("true".to_owned());
+        }
         "no" | "No" | "NO" | "off" | "Off" | "OFF" | "false" | "False" | "FALSE" => {
             return Ok("false".to_owned());
         }
@@ -231,7 +250,8 @@ fn plain(text: &str) -> Result<String, String> {
         return Ok(format!("{sign}{number}"));
     }
     // A point at the beginning takes no sign.
-    let number = fraction(digits).filter(|_| !digits.starts_with('.') || digits.len() == text.len());
+    let number =
+        fraction(digits).filter(|_| !digits.starts_with('.') || digits.len() == text.len());
     Ok(number.map_or_else(|| quoted(text), |number| format!("{sign}{number}")))
 }
 
@@ -285,7 +305,8 @@ fn sexagesimal(digits: &str) -> Result<Option<String>, String> {
 
 fn base_60<'a>(first: &str, mut sixtieths: impl Iterator<Item = &'a str>) -> Option<String> {
     let first = first.replace('_', "").parse::<u128>().ok()?;
-    let sum = sixtieths.try_fold(first, |sum, part| sum.checked_mul(60)?.checked_add(part.parse().ok()?))?;
+    let sum = sixtieths
+        .try_fold(first, |sum, part| sum.checked_mul(60)?.checked_add(part.parse().ok()?))?;
     Some(sum.to_string())
 }
 
@@ -307,18 +328,21 @@ fn fraction(text: &str) -> Option<String> {
         None => (text, String::new()),
     };
     let (before, after) = number.split_once('.')?;
-    if !digits(after) || before.is_empty() && !after.starts_with(|first: char| first.is_ascii_digit()) {
+    if !digits(after)
+        || before.is_empty() && !after.starts_with(|first: char| first.is_ascii_digit())
+    {
         return None;
     }
     let before = if before.contains(':') && exponent.is_empty() {
         let mut parts = before.split(':');
         let first = parts.next()?;
-        let first =
-            (first.starts_with(|first: char| first.is_ascii_digit()) && digits(first)).then_some(first)?;
+        let first = (first.starts_with(|first: char| first.is_ascii_digit()) && digits(first))
+            .then_some(first)?;
         parts.clone().all(is_sixtieth).then(|| base_60(first, parts))??
     } else {
         let starts = before.is_empty() || before.starts_with(|first: char| first.is_ascii_digit());
-        (starts && digits(before)).then(|| before.replace('_', "").trim_start_matches('0').to_owned())?
+        (starts && digits(before))
+            .then(|| before.replace('_', "").trim_start_matches('0').to_owned())?
     };
     let after = after.replace('_', "");
     let or_zero = |text: String| if text.is_empty() { "0".to_owned() } else { text };
@@ -389,11 +413,17 @@ mod tests {
     #[test]
     fn aliases_and_merges_are_followed_and_do_not_explode() {
         let text = "a: &x {b: 1, c: 2}\nd: {<<: *x, c: 3}\ne: [*x]\n";
-        assert_eq!(json(text), r#"{"a": {"b": 1, "c": 2}, "d": {"c": 3, "b": 1}, "e": [{"b": 1, "c": 2}]}"#);
+        assert_eq!(
+            json(text),
+            r#"{"a": {"b": 1, "c": 2}, "d": {"c": 3, "b": 1}, "e": [{"b": 1, "c": 2}]}"#
+        );
         let mut bomb = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
         let mut deep = "a0: &a0 [1]\n".to_owned();
         for level in 1..100 {
-            bomb += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", "));
+            bomb += &format!(
+                "a{level}: &a{level} [{}]\n",
+                vec![format!("*a{}", level - 1); 10].join(", ")
+            );
             deep += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
         }
         assert!(json(&bomb).contains("16 MiB"), "{}", json(&bomb));

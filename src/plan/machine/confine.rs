@@ -60,7 +60,11 @@ const OPEN_NOTHING_AS: [(&str, &[&str]); 5] = [
 ];
 
 /// Why QEMU is not confined; None: it is.
-pub(super) fn why_not(config: &Config, disk: &DiskPlan, net: Option<&options::Net>) -> Option<String> {
+pub(super) fn why_not(
+    config: &Config,
+    disk: &DiskPlan,
+    net: Option<&options::Net>,
+) -> Option<String> {
     let machine = &config.machine;
     let (own_disk, variable) = match disk.root {
         Root::Device { .. } => (&machine.raw_blk_opts, "KVM_RAW_BLK_OPTS"),
@@ -89,9 +93,9 @@ fn opening(words: &[String], ours: Option<usize>) -> Option<&str> {
         let option = word.strip_prefix('-').filter(|rest| rest.starts_with('-')).unwrap_or(word);
         let (at, value) = value.map_or((None, ""), |(at, value)| (Some(at), value.as_str()));
         let is_known = OPEN_NOTHING.contains(&option)
-            || OPEN_NOTHING_AS
-                .iter()
-                .any(|(name, values)| *name == option && values.iter().any(|known| value.starts_with(known)))
+            || OPEN_NOTHING_AS.iter().any(|(name, values)| {
+                *name == option && values.iter().any(|known| value.starts_with(known))
+            })
             || (ours.is_some() && at == ours);
         let names_something = ["/", "vhost", "file="].iter().any(|part| value.contains(part));
         if !is_known || names_something {

@@ -164,7 +164,10 @@ impl MachinePlan {
 impl MachinePlan {
     /// The command line as it is most likely to be, for people to look at.
     pub fn preview(&self) -> Vec<String> {
-        self.attempts.first().map(|attempt| self.command(attempt, BaseFormat::Qcow2)).unwrap_or_default()
+        self.attempts
+            .first()
+            .map(|attempt| self.command(attempt, BaseFormat::Qcow2))
+            .unwrap_or_default()
     }
 }
 
@@ -192,7 +195,12 @@ const ROOT_DEVICE: &str = "virtio-blk-pci,drive=disk0,id=virtio-disk0,serial=roo
 const PAUSES: &str = ",werror=stop,rerror=stop";
 
 /// Decides the machine. Pure; the paths it names are opened at start.
-pub fn plan(config: &Config, facts: &Facts, link: &LinkPlan, disk: &DiskPlan) -> Result<MachinePlan, Error> {
+pub fn plan(
+    config: &Config,
+    facts: &Facts,
+    link: &LinkPlan,
+    disk: &DiskPlan,
+) -> Result<MachinePlan, Error> {
     let machine = &config.machine;
     let mac = config.network.mac.unwrap_or_else(|| MacAddr::stable(&config.name, "guest"));
     let own_disk = options::disk(config, disk, mac)?;
@@ -275,7 +283,9 @@ fn attempts(config: &Config, facts: &Facts) -> Result<Vec<Attempt>, Error> {
 /// A guest's processors that wait for each other's turn make its spinlocks slow.
 fn overcommitted(vcpu: u32, cpus: u32) -> Option<String> {
     (0 < cpus && cpus < vcpu).then(|| {
-        format!("IMG_VCPU={vcpu}, but there are {cpus} CPUs here: the guest is slower than with {cpus}")
+        format!(
+            "IMG_VCPU={vcpu}, but there are {cpus} CPUs here: the guest is slower than with {cpus}"
+        )
     })
 }
 
@@ -293,7 +303,10 @@ fn user(
         return (None, notes);
     }
     if own_disk {
-        notes.push("KVM_BLK_OPTS: QEMU opens the disk by its path and keeps berth's uid for that".to_owned());
+        notes.push(
+            "KVM_BLK_OPTS: QEMU opens the disk by its path and keeps berth's uid for that"
+                .to_owned(),
+        );
     }
     if own_net {
         notes.push(
@@ -397,8 +410,9 @@ impl Build {
     /// At a fixed PCI address, so that its name in the guest does not depend on the number of disks. Created
     /// before anything that takes the first free address.
     fn nic(&mut self, link: &LinkPlan, mac: MacAddr) {
-        let fds: Vec<String> =
-            (0..link.tap.queues.max(1)).map(|queue| self.hand(Handed::TapQueue(queue)).to_string()).collect();
+        let fds: Vec<String> = (0..link.tap.queues.max(1))
+            .map(|queue| self.hand(Handed::TapQueue(queue)).to_string())
+            .collect();
         let queues = fds.len();
         let (word, multi) = if queues > 1 {
             ("fds", format!(",mq=on,vectors={}", 2 * queues + 2))
@@ -461,7 +475,10 @@ impl Build {
         }
         if let Some(seed) = &disk.seed {
             let set = self.disk(&seed.path, false);
-            self.word("-drive", format!("file=/dev/fdset/{set},if=none,id=seed0,format=raw,readonly=on"));
+            self.word(
+                "-drive",
+                format!("file=/dev/fdset/{set},if=none,id=seed0,format=raw,readonly=on"),
+            );
             self.word(
                 "-device",
                 match seed.attach {

@@ -21,15 +21,21 @@ pub(super) struct Net {
 }
 
 /// The root disk's options when the user gives some for this kind of root.
-pub(super) fn disk(config: &Config, disk: &DiskPlan, mac: MacAddr) -> Result<Option<Vec<String>>, Error> {
+pub(super) fn disk(
+    config: &Config,
+    disk: &DiskPlan,
+    mac: MacAddr,
+) -> Result<Option<Vec<String>>, Error> {
     let (variable, words) = match disk.root {
         Root::Device { .. } => ("KVM_RAW_BLK_OPTS", &config.machine.raw_blk_opts),
         Root::Overlay { .. } => ("KVM_BLK_OPTS", &config.machine.blk_opts),
     };
     let Some(words) = words else { return Ok(None) };
     let values = Values { variable, config, disk, mac };
-    let words =
-        words.iter().map(|word| Ok(without_scsi(&values.fill(word)?))).collect::<Result<_, Error>>()?;
+    let words = words
+        .iter()
+        .map(|word| Ok(without_scsi(&values.fill(word)?)))
+        .collect::<Result<_, Error>>()?;
     Ok(Some(words))
 }
 
@@ -121,7 +127,10 @@ impl Values<'_> {
                 self.config.machine.placeholders.get(name).cloned().unwrap_or_default()
             }
             _ => {
-                return Err(Error::Placeholder { variable: self.variable, placeholder: name.to_owned() });
+                return Err(Error::Placeholder {
+                    variable: self.variable,
+                    placeholder: name.to_owned(),
+                });
             }
         })
     }

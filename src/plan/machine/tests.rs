@@ -203,7 +203,11 @@ fn a_block_device_extra_disks_four_queues_and_a_cdrom() {
     pod.config.lifecycle.on_reboot = OnReboot::Exit;
     pod.disk.root = Root::Device { path: "/dev/vm/root".into() };
     pod.disk.extra = vec![
-        ExtraDisk { path: "/volumes/a b.img".into(), serial: "a-b-1234abcd".into(), writable: true },
+        ExtraDisk {
+            path: "/volumes/a b.img".into(),
+            serial: "a-b-1234abcd".into(),
+            writable: true,
+        },
         ExtraDisk { path: "/dev/vm/disk1".into(), serial: "disk1".into(), writable: false },
     ];
     pod.facts.disks.block_devices = ["/dev/vm/root".into(), "/dev/vm/disk1".into()].into();
@@ -230,8 +234,9 @@ fn the_seeds_own_options_as_overrides() {
         "-drive file=$KVM_IMAGE,if=none,id=drive-disk0,format=qcow2 \
          -device virtio-blk-pci,scsi=off,drive=drive-disk0,id=virtio-disk0,bootindex=1",
     );
-    pod.config.machine.net_opts =
-        words("-netdev bridge,br=${BRIDGE_IFACE},id=net0 -device virtio-net-pci,netdev=net0,mac=$NEWMAC");
+    pod.config.machine.net_opts = words(
+        "-netdev bridge,br=${BRIDGE_IFACE},id=net0 -device virtio-net-pci,netdev=net0,mac=$NEWMAC",
+    );
     pod.config.machine.launcher = words("numactl -N 1").unwrap();
     pod.config.machine.extra_args = vec!["-smbios".to_owned(), "type=1,serial=a b".to_owned()];
     insta::assert_snapshot!(pod.text());
@@ -249,11 +254,14 @@ fn raw_options_are_for_a_block_device_only() {
 #[test]
 fn placeholders_are_filled_in_with_and_without_braces_and_nothing_else_is() {
     let mut pod = pod();
-    pod.config.machine.net_opts =
-        words("-x $VM_IP/${VM_GW}_$HOSTNAME.$IMG_TARGET$IMG_NONE ${IMG_TARGET}x cost$ $5 ${5} $$HOSTNAME");
+    pod.config.machine.net_opts = words(
+        "-x $VM_IP/${VM_GW}_$HOSTNAME.$IMG_TARGET$IMG_NONE ${IMG_TARGET}x cost$ $5 ${5} $$HOSTNAME",
+    );
     let text = pod.text();
     assert!(
-        text.contains("-x 192.168.254.2/192.168.254.1_web.debian.img debian.imgx cost$ $5 ${5} $web"),
+        text.contains(
+            "-x 192.168.254.2/192.168.254.1_web.debian.img debian.imgx cost$ $5 ${5} $web"
+        ),
         "{text}"
     );
 }
@@ -278,7 +286,10 @@ fn another_bridge_is_left_to_qemus_helper_which_it_may_then_start() {
     assert!(text.contains("-sandbox on,obsolete=deny,resourcecontrol=deny\n"), "{text}");
     assert!(!plan.handed.iter().any(|(_, file)| matches!(file, Handed::TapQueue(_))));
     assert_eq!(plan.user, None);
-    assert_eq!(plan.unconfined.as_deref(), Some("-netdev of KVM_NET_OPTS may have QEMU open something"));
+    assert_eq!(
+        plan.unconfined.as_deref(),
+        Some("-netdev of KVM_NET_OPTS may have QEMU open something")
+    );
     assert_eq!(plan.notes.len(), 2);
 }
 
@@ -325,11 +336,17 @@ fn without_the_capability_qemu_keeps_our_uid_and_that_is_told() {
 
 #[test]
 fn emulation_that_nobody_asked_for_is_told() {
-    for (accel, kvm, told) in [(Accel::Auto, false, 1), (Accel::Auto, true, 0), (Accel::Tcg, false, 0)] {
+    for (accel, kvm, told) in
+        [(Accel::Auto, false, 1), (Accel::Auto, true, 0), (Accel::Tcg, false, 0)]
+    {
         let mut pod = pod();
         (pod.config.machine.accel, pod.facts.host.kvm) = (accel, kvm);
         let notes = pod.plan().unwrap().notes;
-        assert_eq!(notes.iter().filter(|note| note.contains("/dev/kvm")).count(), told, "{notes:?}");
+        assert_eq!(
+            notes.iter().filter(|note| note.contains("/dev/kvm")).count(),
+            told,
+            "{notes:?}"
+        );
     }
 }
 
@@ -340,7 +357,10 @@ fn more_processors_than_there_are_is_told_once() {
         (pod.config.machine.vcpu, pod.facts.host.cpus) = (vcpu, cpus);
         pod.plan().unwrap().notes.join("\n")
     };
-    assert_eq!(notes(16, 2), "IMG_VCPU=16, but there are 2 CPUs here: the guest is slower than with 2");
+    assert_eq!(
+        notes(16, 2),
+        "IMG_VCPU=16, but there are 2 CPUs here: the guest is slower than with 2"
+    );
     assert_eq!((notes(2, 2), notes(1, 8), notes(255, 0)), Default::default());
 }
 

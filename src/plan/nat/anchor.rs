@@ -20,15 +20,22 @@ pub fn anchor() -> Ruleset {
         ("postrouting", hook::POSTROUTING, PRIORITY_SRCNAT),
     ];
     let chain = |(name, number, priority): (&str, u32, i32)| {
-        let hook =
-            Hook { kind: "nat".to_owned(), number, priority, devices: Vec::new(), policy: Policy::Accept };
+        let hook = Hook {
+            kind: "nat".to_owned(),
+            number,
+            priority,
+            devices: Vec::new(),
+            policy: Policy::Accept,
+        };
         Chain::new(name, Some(hook))
     };
     let mut chains: Vec<Chain> = hooks.into_iter().map(chain).collect();
     if let Some(first) = chains.first_mut() {
         let mut tracked = ct_state(INVALID).to_vec();
         tracked.push(Expr::verdict(Verdict::Continue));
-        first.rules.push(Rule::new(tracked, "changes nothing; what it asks keeps connections tracked"));
+        first
+            .rules
+            .push(Rule::new(tracked, "changes nothing; what it asks keeps connections tracked"));
     }
     let comment = "keeps connections that exist translated while table berth is restored";
     let table = Table {

@@ -24,8 +24,8 @@ use crate::nft::expr::{CmpOp, meta};
 use crate::nft::{Chain, Expr, Rule, Verdict, hook, set};
 
 use super::matches::{
-    DADDR, ESTABLISHED, INVALID, RELATED, SADDR, address, dropped, echo_request, field, interface, not_of,
-    within,
+    DADDR, ESTABLISHED, INVALID, RELATED, SADDR, address, dropped, echo_request, field, interface,
+    not_of, within,
 };
 use super::{Build, TRANSPORTS, ports_of};
 
@@ -109,15 +109,21 @@ impl Build {
             let mut exprs = address(DADDR, CmpOp::Eq, gateway);
             exprs.extend(self.destination_ports(transport, ports));
             exprs.push(Expr::verdict(Verdict::Accept));
-            rules.push(Rule::new(exprs, &format!("{word} ports that are the guest's to ask at the gateway")));
+            rules.push(Rule::new(
+                exprs,
+                &format!("{word} ports that are the guest's to ask at the gateway"),
+            ));
         }
         if open.contains(&DHCP) {
             let mut exprs = address(DADDR, CmpOp::Eq, Ipv4Addr::BROADCAST);
-            exprs.extend(self.destination_ports(DHCP.transport, vec![DHCP.number.to_be_bytes().to_vec()]));
+            exprs.extend(
+                self.destination_ports(DHCP.transport, vec![DHCP.number.to_be_bytes().to_vec()]),
+            );
             exprs.push(Expr::verdict(Verdict::Accept));
             rules.push(Rule::new(exprs, "DHCP of a client that knows no server"));
         }
-        rules.push(Rule::new(dropped().to_vec(), "from the guest to the pod, and not opened to it"));
+        rules
+            .push(Rule::new(dropped().to_vec(), "from the guest to the pod, and not opened to it"));
         rules
     }
 
@@ -126,8 +132,10 @@ impl Build {
         let names = &self.names;
         let mut invalid = ct_state(INVALID | RELATED).to_vec();
         invalid.push(Expr::verdict(Verdict::Jump(INVALID_CHAIN.to_owned())));
-        let mut rules =
-            vec![Rule::new(invalid, "of no connection, or about one: what is not the guest's is dropped")];
+        let mut rules = vec![Rule::new(
+            invalid,
+            "of no connection, or about one: what is not the guest's is dropped",
+        )];
         if names.neighbours {
             let mut nobody = interface(meta::OIFNAME, CmpOp::Eq, &names.bridge);
             nobody.extend(address(DADDR, CmpOp::Neq, names.mapping.guest));
@@ -172,7 +180,9 @@ impl Build {
         let senders = [Ipv4Addr::UNSPECIFIED, self.names.mapping.guest];
         let mut own = interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge);
         own.push(load_network(ARP_SENDER, 4));
-        own.push(self.one_of(set::IPV4_ADDR, senders.map(|address| address.octets().to_vec()).to_vec()));
+        own.push(
+            self.one_of(set::IPV4_ADDR, senders.map(|address| address.octets().to_vec()).to_vec()),
+        );
         own.push(Expr::verdict(Verdict::Accept));
         let mut rules = vec![Rule::new(own, "from the guest: its address, or none yet (RFC 5227)")];
         for (name, comment) in [

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use crate::net::{IfName, Ipv4Prefix};
 use crate::nft::build::{
-    IPV4, and, any_bit, cmp, ct_status, equal, ifname, immediate, load_meta, load_network, load_transport,
-    meta_l4proto, meta_nfproto,
+    IPV4, and, any_bit, cmp, ct_status, equal, ifname, immediate, load_meta, load_network,
+    load_transport, meta_l4proto, meta_nfproto,
 };
 use crate::nft::expr::{CmpOp, Extension, NatKind, ct};
 use crate::nft::names::key::rt;
@@ -139,7 +139,10 @@ pub(super) fn clamp(key: u32, bridge: &IfName, comment: &str) -> Rule {
         Expr::counter(),
         Expr::Rt { key: rt::TCPMSS, dreg: 1 },
         Expr::Byteorder { sreg: 1, dreg: 1, hton: true, len: 2, size: 2 },
-        Expr::ExthdrSet { field: Extension { space: 1, kind: 2, offset: 2, len: 2, flags: 0 }, sreg: 1 },
+        Expr::ExthdrSet {
+            field: Extension { space: 1, kind: 2, offset: 2, len: 2, flags: 0 },
+            sreg: 1,
+        },
     ]);
     Rule::new(exprs, comment)
 }

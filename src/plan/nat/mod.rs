@@ -29,9 +29,12 @@ use crate::net::{IfName, Ipv4Prefix, Mapping, Port, Transport};
 use crate::nft::build::{IPV4, cmp, load_network, load_transport, meta_l4proto, meta_nfproto};
 use crate::nft::expr::{CmpOp, NatKind, meta};
 use crate::nft::{
-    Chain, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set, table,
+    Chain, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set,
+    table,
 };
-use matches::{DADDR, SADDR, address, clamp, dropped, from_ports, interface, masquerade, nat, was_dnat};
+use matches::{
+    DADDR, SADDR, address, clamp, dropped, from_ports, interface, masquerade, nat, was_dnat,
+};
 
 use super::LinkPlan;
 
@@ -60,7 +63,8 @@ fn other_ports(kept: impl Iterator<Item = u16>) -> (u16, u16) {
 /// The rules for this pod and guest. There is always an answer: what could be wrong was refused before.
 pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Ruleset {
     let owned = config.network.nft_owner;
-    let mut build = Build { table: empty_table(FAMILY, owned), names: Names::new(config, facts, link) };
+    let mut build =
+        Build { table: empty_table(FAMILY, owned), names: Names::new(config, facts, link) };
     build.raw();
     build.prerouting();
     build.input();
@@ -199,8 +203,16 @@ impl Build {
     fn forward(&mut self) {
         let bridge = &self.names.bridge;
         let mut rules = vec![
-            clamp(meta::IIFNAME, bridge, "from the guest: TCP segments no larger than the route takes"),
-            clamp(meta::OIFNAME, bridge, "to the guest: TCP segments no larger than the route takes"),
+            clamp(
+                meta::IIFNAME,
+                bridge,
+                "from the guest: TCP segments no larger than the route takes",
+            ),
+            clamp(
+                meta::OIFNAME,
+                bridge,
+                "to the guest: TCP segments no larger than the route takes",
+            ),
         ];
         rules.extend(self.unfit());
         if self.names.guest_alone {
@@ -250,7 +262,8 @@ impl Build {
         for (transport, word) in TRANSPORTS {
             let reserved = &self.names.mapping.reserved;
             let Some(ports) = ports_of(reserved, transport) else { continue };
-            let kept = reserved.iter().filter(|port| port.transport == transport).map(|port| port.number);
+            let kept =
+                reserved.iter().filter(|port| port.transport == transport).map(|port| port.number);
             let others = other_ports(kept);
             let Names { primary, uplink, bridge, mapping, .. } = &self.names;
             let (guest, primary) = (mapping.guest, *primary);
@@ -320,8 +333,13 @@ impl Build {
     }
 
     fn chain(&mut self, name: &str, kind: &str, number: u32, priority: i32, rules: Vec<Rule>) {
-        let hook =
-            Hook { kind: kind.to_owned(), number, priority, devices: Vec::new(), policy: Policy::Accept };
+        let hook = Hook {
+            kind: kind.to_owned(),
+            number,
+            priority,
+            devices: Vec::new(),
+            policy: Policy::Accept,
+        };
         self.table.chains.push(Chain { rules, ..Chain::new(name, Some(hook)) });
     }
 }

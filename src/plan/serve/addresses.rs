@@ -43,7 +43,10 @@ pub(super) fn routers(subnets: &[Subnet]) -> Result<(), Error> {
 }
 
 /// One address, one client, one name.
-pub(super) fn reservations(options: &ServeOptions, subnets: &[Subnet]) -> Result<Vec<Reservation>, Error> {
+pub(super) fn reservations(
+    options: &ServeOptions,
+    subnets: &[Subnet],
+) -> Result<Vec<Reservation>, Error> {
     let mut seen: Vec<(&Reserve, &Subnet)> = Vec::new();
     for reserve in &options.reserve {
         let address = reserve.address;
@@ -78,15 +81,20 @@ pub(super) fn names(options: &ServeOptions) -> Result<(), Error> {
     for reserve in &options.reserve {
         let Some(name) = reserve.name.as_ref().map(DomainName::as_str) else { continue };
         let full = options.domain.as_ref().map(|domain| format!("{name}.{domain}"));
-        let same =
-            |host: &&Host| !host.below && [Some(name), full.as_deref()].contains(&Some(host.name.as_str()));
+        let same = |host: &&Host| {
+            !host.below && [Some(name), full.as_deref()].contains(&Some(host.name.as_str()))
+        };
         let addresses = options.host.iter().filter(same).filter_map(|host| match host.address {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         });
         let all: Vec<Ipv4Addr> = addresses.collect();
         if let Some(&host) = all.first().filter(|_| !all.contains(&reserve.address)) {
-            return Err(Error::NameElsewhere { name: name.to_owned(), reserved: reserve.address, host });
+            return Err(Error::NameElsewhere {
+                name: name.to_owned(),
+                reserved: reserve.address,
+                host,
+            });
         }
     }
     Ok(())
@@ -146,8 +154,11 @@ fn kept(span: Span, subnet: &Subnet) -> Vec<(Ipv4Addr, &'static str)> {
         subnet.parameters.router,
         Some(subnet.network.broadcast()),
     ];
-    let mut kept: Vec<Ipv4Addr> =
-        special.into_iter().flatten().filter(|address| (span.first..=span.last).contains(address)).collect();
+    let mut kept: Vec<Ipv4Addr> = special
+        .into_iter()
+        .flatten()
+        .filter(|address| (span.first..=span.last).contains(address))
+        .collect();
     kept.sort_unstable();
     kept.dedup();
     kept.into_iter().filter_map(|address| Some((address, taken(subnet, address)?))).collect()

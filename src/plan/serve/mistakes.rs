@@ -12,7 +12,9 @@ pub fn mistakes(
     resolver: &Resolver,
 ) -> Vec<Error> {
     let mut all = vec![first];
-    let Some(address) = options.address.or(interface.addresses.first().copied()) else { return all };
+    let Some(address) = options.address.or(interface.addresses.first().copied()) else {
+        return all;
+    };
     let mut also = |found: Option<Error>| match found {
         Some(found) if !all.contains(&found) => all.push(found),
         _ => {}

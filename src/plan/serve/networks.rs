@@ -51,7 +51,8 @@ fn within(network: Ipv4Prefix, networks: &[Ipv4Prefix]) -> impl Iterator<Item = 
 /// What a range gives up to networks within its own.
 fn lost(network: Ipv4Prefix, span: Span, within: &[Ipv4Prefix]) -> Result<Option<String>, Error> {
     let count = |first: Ipv4Addr, last: Ipv4Addr| u64::from(last.to_bits() - first.to_bits()) + 1;
-    let left: u64 = left_of(range(span), within).iter().map(|left| count(left.first, left.last)).sum();
+    let left: u64 =
+        left_of(range(span), within).iter().map(|left| count(left.first, left.last)).sum();
     let gone = count(span.first, span.last).saturating_sub(left);
     let Span { first, last } = span;
     match (left, gone) {

@@ -48,7 +48,9 @@ pub(super) fn add(options: &ServeOptions, parameters: &mut Parameters) -> Result
         (BOOT_SERVER, "--next-server", options.next_server.is_some()),
         (BOOT_FILE, "--boot-file", any_boot),
     ];
-    if let Some((code, flag, _)) = flags.into_iter().find(|(code, _, by_flag)| *by_flag && is_said(*code)) {
+    if let Some((code, flag, _)) =
+        flags.into_iter().find(|(code, _, by_flag)| *by_flag && is_said(*code))
+    {
         return Err(Error::SaidTwice { code, flag });
     }
     if is_said(STATIC_ROUTES) && !is_said(ROUTES) {
@@ -80,9 +82,11 @@ fn names(options: &ServeOptions, parameters: &mut Parameters) {
     if let Some(name) = text(parameters, HOST_NAME).filter(|name| !name.is_empty()) {
         parameters.host_name = Some(name);
     }
-    let words = options.options.iter().find(|option| option.code == SEARCH).map(|option| &option.words);
+    let words =
+        options.options.iter().find(|option| option.code == SEARCH).map(|option| &option.words);
     if let Some(words) = words.filter(|words| !words.starts_with("hex:")) {
-        let names = words.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        let names =
+            words.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
         parameters.search = names.collect();
         parameters.options.remove(&SEARCH);
     }
@@ -90,7 +94,8 @@ fn names(options: &ServeOptions, parameters: &mut Parameters) {
 
 /// An address in 66 is siaddr, too: ROMs look at nothing else. Telephones take a name there, or a URL.
 fn boot(parameters: &mut Parameters) {
-    let server = parameters.options.get(&BOOT_SERVER).and_then(|octets| std::str::from_utf8(octets).ok());
+    let server =
+        parameters.options.get(&BOOT_SERVER).and_then(|octets| std::str::from_utf8(octets).ok());
     if let Some(server) = server.and_then(|text| text.parse().ok()) {
         parameters.next_server = Some(server);
         parameters.options.remove(&BOOT_SERVER);
@@ -134,7 +139,8 @@ pub(super) fn divide(options: &ServeOptions, subnets: &mut [Subnet]) -> Result<(
         let longest = longest_around(networks.iter(), |(network, _)| *network, by);
         longest.filter(|(_, relayed)| *relayed).map(|(network, _)| *network)
     };
-    let is_told = options.router.is_some() || options.options.iter().any(|option| option.code == ROUTER);
+    let is_told =
+        options.router.is_some() || options.options.iter().any(|option| option.code == ROUTER);
     for subnet in subnets {
         let own = subnet.relayed.then_some(subnet.network);
         let parameters = &mut subnet.parameters;
@@ -142,7 +148,9 @@ pub(super) fn divide(options: &ServeOptions, subnets: &mut [Subnet]) -> Result<(
         if subnet.relayed {
             parameters.options.retain(|code, _| ![ROUTER, BROADCAST].contains(code));
         }
-        let Some(&(_, by)) = parameters.routes.iter().find(|(to, _)| to.length == 0) else { continue };
+        let Some(&(_, by)) = parameters.routes.iter().find(|(to, _)| to.length == 0) else {
+            continue;
+        };
         match parameters.router {
             Some(router) if router != by && (is_told || subnet.relayed) => {
                 return Err(Error::TwoDefaults { router, by });

@@ -70,13 +70,22 @@ fn what_does_not_fit_is_refused() {
         ("{} --option 51=9", "--option: option 51 is written by the server itself"),
         ("{} --option 6=10.0.0.1 --option 6=10.0.0.2", "--option 6 is said twice"),
         ("{} --router 10.0.0.255", "the router 10.0.0.255 is the broadcast address of 10.0.0.1/24"),
-        ("{} --option 3=10.0.0.0", "the router 10.0.0.0 is the network's own address of 10.0.0.1/24"),
+        (
+            "{} --option 3=10.0.0.0",
+            "the router 10.0.0.0 is the network's own address of 10.0.0.1/24",
+        ),
         ("{} --option 121=0.0.0.0/0,10.0.0.255", "the router 10.0.0.255 is the broadcast address"),
         ("{} --boot-file a --boot-file b", "--boot-file has two files for everyone: a and b"),
-        ("{} --boot-file 7,9=a --boot-file 0x7=b", "--boot-file has two files for architecture 7: a and b"),
+        (
+            "{} --boot-file 7,9=a --boot-file 0x7=b",
+            "--boot-file has two files for architecture 7: a and b",
+        ),
         ("{} --max-lease-time 60", "--lease-time 3600 is longer than --max-lease-time 60"),
         ("{} --min-lease-time 7200", "--min-lease-time 7200 is longer than --lease-time 3600"),
-        ("{} --min-lease-time infinite", "--min-lease-time infinite is longer than --lease-time 3600"),
+        (
+            "{} --min-lease-time infinite",
+            "--min-lease-time infinite is longer than --lease-time 3600",
+        ),
         (
             "{} --lease-time infinite --max-lease-time 60",
             "--lease-time infinite is longer than --max-lease-time 60",
@@ -123,7 +132,10 @@ fn a_reservation_is_held_against_its_network() {
             "2,10.0.0.7 --reserve id:0A,10.0.0.5 --reserve id:0a,10.0.0.6",
             "id:0a 10.0.0.5 and 10.0.0.6 in one network",
         ),
-        ("1,10.0.0.5,web --reserve 52:54:00:00:00:02,10.0.0.6,WEB", "the name web to 10.0.0.5 and 10.0.0.6"),
+        (
+            "1,10.0.0.5,web --reserve 52:54:00:00:00:02,10.0.0.6,WEB",
+            "the name web to 10.0.0.5 and 10.0.0.6",
+        ),
     ] {
         let found = refused(&format!("{relayed} --reserve 52:54:00:00:00:0{words}"));
         assert!(found.contains(said), "{words}: {found}");
@@ -184,8 +196,7 @@ fn what_is_trimmed_overlaps_or_looks_like_another_is_noted() {
 
 #[test]
 fn hosts_are_names_or_all_below_one_and_each_once() {
-    let words =
-        "--no-dhcp --host nas.lan=10.0.0.8,*.apps.lan=10.0.0.7 --host NAS.lan.=10.0.0.8 --domain Lan.";
+    let words = "--no-dhcp --host nas.lan=10.0.0.8,*.apps.lan=10.0.0.7 --host NAS.lan.=10.0.0.8 --domain Lan.";
     let settings = planned(words).unwrap().dns.unwrap().settings;
     assert_eq!(settings.hosts, [("nas.lan".to_owned(), [10, 0, 0, 8].into())]);
     assert_eq!(settings.below, [("apps.lan".to_owned(), [10, 0, 0, 7].into())]);
@@ -194,8 +205,9 @@ fn hosts_are_names_or_all_below_one_and_each_once() {
 
 #[test]
 fn a_name_is_one_clients_whoever_gives_it() {
-    let with =
-        |words: &str| planned(&format!("--reserve 52:54:00:00:00:01,10.0.0.5,web --domain lan {words}"));
+    let with = |words: &str| {
+        planned(&format!("--reserve 52:54:00:00:00:01,10.0.0.5,web --domain lan {words}"))
+    };
     for words in [
         "--host web.lan=10.0.0.5",
         "--host web=10.0.0.5,web=10.0.0.6",
@@ -205,12 +217,17 @@ fn a_name_is_one_clients_whoever_gives_it() {
     ] {
         assert!(with(words).is_ok(), "{words}");
     }
-    for words in
-        ["--host web.lan=10.0.0.6", "--host web=10.0.0.6", "--host fd.lan=10.0.0.5,Web.Lan.=10.0.0.6"]
-    {
+    for words in [
+        "--host web.lan=10.0.0.6",
+        "--host web=10.0.0.6",
+        "--host fd.lan=10.0.0.5,Web.Lan.=10.0.0.6",
+    ] {
         let error = with(words).unwrap_err();
         let wanted = "the name web to 10.0.0.5, and --host to 10.0.0.6";
-        assert!(error.to_string().contains(wanted) && error.code() == Code::Usage, "{words}: {error}");
+        assert!(
+            error.to_string().contains(wanted) && error.code() == Code::Usage,
+            "{words}: {error}"
+        );
     }
     let twice = planned("--range 10.0.0.2,10.0.0.3 --search lan,LAN,home").unwrap();
     assert_eq!(twice.dhcp.unwrap().settings.subnets[0].parameters.search, ["lan", "home"]);
@@ -219,8 +236,7 @@ fn a_name_is_one_clients_whoever_gives_it() {
 /// The first ended the plan, and the second came when it was mended.
 #[test]
 fn all_mistakes_are_told_at_once() {
-    let words =
-        "--range 10.9.9.1,10.9.9.9 --min-lease-time 7200 --boot-file a --boot-file b --upstream 10.0.0.1";
+    let words = "--range 10.9.9.1,10.9.9.9 --min-lease-time 7200 --boot-file a --boot-file b --upstream 10.0.0.1";
     let (options, interface, resolver) = asked(words);
     let first = plan(&options, &interface, &resolver).unwrap_err();
     let all = mistakes(first.clone(), &options, &interface, &resolver);

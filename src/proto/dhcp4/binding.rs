@@ -55,7 +55,9 @@ enum Phase {
 impl Phase {
     fn address(self) -> Ipv4Addr {
         match self {
-            Self::Selecting(address) | Self::Rebooting(address) | Self::Renewing { address, .. } => address,
+            Self::Selecting(address)
+            | Self::Rebooting(address)
+            | Self::Renewing { address, .. } => address,
         }
     }
 }
@@ -67,8 +69,12 @@ impl Responder {
     /// Who asks; not more often than it may.
     pub(super) fn client(&mut self, now: Now, request: &Request) -> Result<Client, Reason> {
         let on = self.link.subnets(&self.settings, request)?;
-        let reservation =
-            self.link.reservation(&self.settings, &on, request.mac, request.option(code::CLIENT_ID));
+        let reservation = self.link.reservation(
+            &self.settings,
+            &on,
+            request.mac,
+            request.option(code::CLIENT_ID),
+        );
         let id = self.identity(now, request, &on, reservation).ok_or(Reason::HardwareAddress)?;
         let client = Client { id, hardware: request.hardware, on, reservation };
         let renews = match self.phase(request) {
@@ -94,7 +100,10 @@ impl Responder {
     ) -> Option<ClientId> {
         let reserved = reservation.and_then(|(at, _)| self.settings.reservations.get(at));
         let machine = request.machine();
-        let said = match (reserved.map(|reservation| &reservation.client), request.option(code::CLIENT_ID)) {
+        let said = match (
+            reserved.map(|reservation| &reservation.client),
+            request.option(code::CLIENT_ID),
+        ) {
             (Some(ReservedFor::Mac(_)), _) => return machine.as_deref().map(ClientId::new),
             (Some(ReservedFor::ClientId(id)), _) => return Some(ClientId::new(id)),
             (None, Some(given)) => given,
@@ -154,17 +163,22 @@ impl Responder {
         // Who has no lease here, and does not say that it means us, may be another server's client, whatever it was
         // offered.
         let bound = existing_lease.is_some_and(|(_, own)| self.is_bound(now, client, own));
-        let may_be_another_s = !matches!(phase, Phase::Selecting(_) | Phase::Renewing { us: true, .. })
-            && own.is_none()
-            && !bound
-            && one_guest.is_none();
+        let may_be_another_s =
+            !matches!(phase, Phase::Selecting(_) | Phase::Renewing { us: true, .. })
+                && own.is_none()
+                && !bound
+                && one_guest.is_none();
         if may_be_another_s && !self.settings.authoritative {
             return Err(Reason::UnknownClient);
         }
         match own.or_else(|| self.takes(now, client, address).filter(|_| lacks)) {
-            Some(place) if one_guest.is_some() => Ok(self.lease(request, client, MessageType::Ack, place)),
+            Some(place) if one_guest.is_some() => {
+                Ok(self.lease(request, client, MessageType::Ack, place))
+            }
             Some(place) => self.bind(now, request, client, place),
-            None => Ok(Decision::new(MessageType::Nak, client.on.first().copied().unwrap_or_default())),
+            None => {
+                Ok(Decision::new(MessageType::Nak, client.on.first().copied().unwrap_or_default()))
+            }
         }
     }
 
@@ -263,7 +277,9 @@ impl Responder {
         let remembered = || {
             self.records(now, &client.on, &client.id)
                 .filter(|lease| lease.state != State::Declined)
-                .filter_map(|lease| Some((self.link.giving(&client.on, lease.address)?, lease.address)))
+                .filter_map(|lease| {
+                    Some((self.link.giving(&client.on, lease.address)?, lease.address))
+                })
                 .find(free)
         };
         reserved.filter(free).or_else(remembered)
@@ -333,7 +349,8 @@ impl Responder {
 
     /// The client took another server's offer.
     fn withdraw(&mut self, now: Now, client: &Client) {
-        let offered = self.records(now, &client.on, &client.id).find(|lease| lease.state == State::Offered);
+        let offered =
+            self.records(now, &client.on, &client.id).find(|lease| lease.state == State::Offered);
         if let Some(lease) = offered {
             self.leases.withdraw(lease.address);
         }
@@ -343,8 +360,9 @@ impl Responder {
         let decision = self.lease(request, client, MessageType::Ack, place);
         let lease = decision.lease_secs.filter(|secs| *secs != INFINITE);
         let lease = lease.map(|secs| Duration::from_secs(secs.into()));
-        let reserved =
-            client.reservation.and_then(|(at, _)| self.settings.reservations.get(at)?.name.as_deref());
+        let reserved = client
+            .reservation
+            .and_then(|(at, _)| self.settings.reservations.get(at)?.name.as_deref());
         let own = || request.option(code::FQDN).and_then(fqdn::label);
         let given = request.option(code::HOST_NAME);
         let name = reserved.or_else(own).or_else(|| given.and_then(host_label));
@@ -381,7 +399,15 @@ impl Responder {
 
 impl Decision {
     fn new(kind: MessageType, subnet: usize) -> Self {
-        Self { kind, subnet, address: None, lease_secs: None, reservation: None, rapid: false, probe: false }
+        Self {
+            kind,
+            subnet,
+            address: None,
+            lease_secs: None,
+            reservation: None,
+            rapid: false,
+            probe: false,
+        }
     }
 }
 

@@ -19,7 +19,9 @@ pub(super) fn select<'a>(parameters: &'a Parameters, request: &Request) -> Optio
     let class = request.option(code::VENDOR_CLASS).unwrap_or_default();
     let http = class.starts_with(HTTP_CLIENT);
     let ipxe = request.has(code::IPXE)
-        || request.option(code::USER_CLASS).is_some_and(|class| class == b"iPXE" || class == b"\x04iPXE");
+        || request
+            .option(code::USER_CLASS)
+            .is_some_and(|class| class == b"iPXE" || class == b"\x04iPXE");
     let architectures = || {
         let list = request.option(code::ARCHITECTURE).unwrap_or_default();
         list.as_chunks().0.iter().map(|&number| u16::from_be_bytes(number))

@@ -38,9 +38,10 @@ pub(super) fn reply(option: &[u8], name: Option<&str>, domain: Option<&str>) -> 
     };
     match name.or_else(|| label(option)) {
         Some(label) if name.is_some() || !is_whole => {
-            let labels =
-                std::iter::once(label).chain(domain.into_iter().flat_map(|domain| domain.split('.')));
-            let labels: Vec<&str> = labels.filter(|label| (1..=63).contains(&label.len())).collect();
+            let labels = std::iter::once(label)
+                .chain(domain.into_iter().flat_map(|domain| domain.split('.')));
+            let labels: Vec<&str> =
+                labels.filter(|label| (1..=63).contains(&label.len())).collect();
             if flags & CANONICAL == 0 {
                 out.extend(labels.join(".").bytes());
             } else {

@@ -55,7 +55,13 @@ impl Limiter {
 
     /// Whether a request may be answered; `renews` says that the client holds the address it comes from.
     /// Who has hardware of its own is told apart by it, whatever it calls itself.
-    pub(crate) fn admits(&mut self, now: Instant, hardware: Hardware, id: &ClientId, renews: bool) -> bool {
+    pub(crate) fn admits(
+        &mut self,
+        now: Instant,
+        hardware: Hardware,
+        id: &ClientId,
+        renews: bool,
+    ) -> bool {
         let id = Some(id).filter(|_| hardware.address.0 == [0; 6]);
         let client = self.hash.hash_one((hardware.address, id, renews));
         self.admits_client(now, client) && (renews || self.admits_in_all(now))

@@ -32,7 +32,8 @@ struct Place {
 impl Link {
     /// Lays out what each subnet gives its clients.
     pub fn new(settings: &Settings) -> Self {
-        let networks: Vec<Ipv4Prefix> = settings.subnets.iter().map(|subnet| subnet.network).collect();
+        let networks: Vec<Ipv4Prefix> =
+            settings.subnets.iter().map(|subnet| subnet.network).collect();
         let mut link = Self {
             places: settings.subnets.iter().map(|subnet| Place::new(subnet, &networks)).collect(),
             by_mac: BTreeMap::new(),
@@ -62,7 +63,12 @@ impl Link {
         }
         let selected = || request.subnet_selection().filter(|_| settings.subnet_selection);
         let that = |is: &dyn Fn(&Place) -> bool| -> Vec<usize> {
-            self.places.iter().enumerate().filter(|(_, place)| is(place)).map(|(at, _)| at).collect()
+            self.places
+                .iter()
+                .enumerate()
+                .filter(|(_, place)| is(place))
+                .map(|(at, _)| at)
+                .collect()
         };
         let around = |address| that(&|place| place.has(address));
         let found = match request.relay(code::LINK_SELECTION).or_else(selected).or(request.giaddr) {
@@ -115,7 +121,8 @@ impl Link {
 
     /// Which of these subnets the address is in.
     pub(crate) fn holding(&self, on: &[usize], address: Ipv4Addr) -> Option<usize> {
-        let inside = |&subnet: &usize| self.places.get(subnet).is_some_and(|place| place.has(address));
+        let inside =
+            |&subnet: &usize| self.places.get(subnet).is_some_and(|place| place.has(address));
         on.iter().copied().find(inside)
     }
 
@@ -153,9 +160,10 @@ impl Place {
             networks.iter().copied().filter(|other| subnet.network.encloses(*other)).collect();
         let (one_guest, pool) = match &subnet.addresses {
             Addresses::OneGuest(address) => (Some(*address), Vec::new()),
-            Addresses::Pool(ranges) => {
-                (None, ranges.iter().filter_map(inner).flat_map(|range| left_of(range, &within)).collect())
-            }
+            Addresses::Pool(ranges) => (
+                None,
+                ranges.iter().filter_map(inner).flat_map(|range| left_of(range, &within)).collect(),
+            ),
         };
         Self {
             relayed: subnet.relayed,
@@ -182,8 +190,10 @@ pub fn left_of(range: Range, networks: &[Ipv4Prefix]) -> Vec<Range> {
             let above = last.checked_add(1).map(|begin| (from.max(begin), to));
             [below, above].into_iter().flatten().filter(|(first, last)| first <= last)
         };
-        let range =
-            |(first, last)| Range { first: Ipv4Addr::from_bits(first), last: Ipv4Addr::from_bits(last) };
+        let range = |(first, last)| Range {
+            first: Ipv4Addr::from_bits(first),
+            last: Ipv4Addr::from_bits(last),
+        };
         ranges.into_iter().flat_map(around).map(range).collect()
     })
 }

@@ -41,7 +41,8 @@ impl Values {
         let mut constant = prepared(subnet);
         let auto_configure = constant.remove(&code::AUTO_CONFIGURE);
         let mtu = constant.get(&code::MTU).and_then(|mtu| mtu.as_slice().try_into().ok());
-        let configured = subnet.parameters.options.keys().copied().filter(|code| *code != code::V6_ONLY);
+        let configured =
+            subnet.parameters.options.keys().copied().filter(|code| *code != code::V6_ONLY);
         Self {
             default: DEFAULT_LIST.into_iter().chain(configured).collect(),
             boot_server: subnet.parameters.next_server.unwrap_or(subnet.server).to_string(),
@@ -87,7 +88,8 @@ impl Values {
             self.constant(options, code::MTU);
         }
         let asked = request.option(code::FQDN);
-        if let Some(answer) = asked.and_then(|asked| fqdn::reply(asked, host_name, domain(subnet))) {
+        if let Some(answer) = asked.and_then(|asked| fqdn::reply(asked, host_name, domain(subnet)))
+        {
             options.may(code::FQDN, Value::Owned(answer));
         }
         match boot.map(|boot| boot.file.as_bytes()) {

@@ -143,8 +143,8 @@ impl<'a> Options<'a> {
         whole: usize,
     ) -> (Vec<u8>, bool) {
         let max = max.min(whole);
-        let areas =
-            self.place(max.saturating_sub(FIXED + 1), !fixed.file.is_empty() || request.kind.is_none());
+        let areas = self
+            .place(max.saturating_sub(FIXED + 1), !fixed.file.is_empty() || request.kind.is_none());
         let mut out = Vec::with_capacity(max.clamp(MIN_MESSAGE, MAX_MESSAGE));
         header(&mut out, request, fixed, &areas);
         out.extend_from_slice(&areas.main);
@@ -190,7 +190,9 @@ impl<'a> Options<'a> {
         let used = u8::from(!areas.file.is_empty()) | u8::from(!areas.sname.is_empty()) << 1;
         if used != 0 {
             areas.main.extend([code::OVERLOAD, 1, used]);
-            for area in [&mut areas.file, &mut areas.sname].into_iter().filter(|area| !area.is_empty()) {
+            for area in
+                [&mut areas.file, &mut areas.sname].into_iter().filter(|area| !area.is_empty())
+            {
                 area.push(code::END);
             }
         }
@@ -221,5 +223,7 @@ fn header(out: &mut Vec<u8>, request: &Request, fixed: Fixed, areas: &Areas) {
     let file = if fixed.file.is_empty() { areas.file.as_slice() } else { fixed.file };
     out.extend_from_slice(file);
     out.resize(FIXED - COOKIE.len(), 0);
-    out.extend(field::<4>(request.header, FIXED - 4).filter(|_| !request.cookie).unwrap_or(&COOKIE));
+    out.extend(
+        field::<4>(request.header, FIXED - 4).filter(|_| !request.cookie).unwrap_or(&COOKIE),
+    );
 }

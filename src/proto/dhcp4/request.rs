@@ -71,10 +71,15 @@ impl<'a> Request<'a> {
             _ => return Err(Reason::HardwareAddress),
         };
         let cookie = header.ends_with(&COOKIE);
-        let options =
-            if cookie { Options::gather(header, rest).ok_or(Reason::Malformed)? } else { Options::default() };
+        let options = if cookie {
+            Options::gather(header, rest).ok_or(Reason::Malformed)?
+        } else {
+            Options::default()
+        };
         let address = |at| {
-            field::<4>(header, at).map(|&octets| Ipv4Addr::from(octets)).filter(|it| !it.is_unspecified())
+            field::<4>(header, at)
+                .map(|&octets| Ipv4Addr::from(octets))
+                .filter(|it| !it.is_unspecified())
         };
         Ok(Self {
             kind: options.fixed(code::MESSAGE_TYPE)?.map(|[kind]| MessageType::from(kind)),
@@ -89,7 +94,9 @@ impl<'a> Request<'a> {
             address: options.fixed(code::REQUESTED_ADDRESS)?.map(Ipv4Addr::from_octets),
             lease_secs: options.fixed(code::LEASE_TIME)?.map(u32::from_be_bytes),
             max: options.fixed(code::MAX_SIZE)?.map_or(MIN_MESSAGE, |size| {
-                usize::from(u16::from_be_bytes(size)).saturating_sub(28).clamp(MIN_MESSAGE, MAX_MESSAGE)
+                usize::from(u16::from_be_bytes(size))
+                    .saturating_sub(28)
+                    .clamp(MIN_MESSAGE, MAX_MESSAGE)
             }),
             header,
             options,
@@ -179,7 +186,8 @@ impl<'a> Options<'a> {
         let mut found = Self::default();
         found.read(options)?;
         // RFC 2132 §9.3; the order is that of RFC 3396 §5.
-        let overloaded = found.value(code::OVERLOAD).and_then(|value| value.first().copied()).unwrap_or(0);
+        let overloaded =
+            found.value(code::OVERLOAD).and_then(|value| value.first().copied()).unwrap_or(0);
         if overloaded & 1 != 0 {
             found.read(header.get(FILE..FILE + 128)?)?;
         }

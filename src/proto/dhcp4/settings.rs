@@ -100,7 +100,8 @@ pub struct Parameters {
 impl Parameters {
     /// Whatever is told to be a router.
     pub fn routers(&self) -> impl Iterator<Item = Ipv4Addr> {
-        let listed = self.options.get(&code::ROUTER).map(|octets| octets.as_chunks().0).unwrap_or_default();
+        let listed =
+            self.options.get(&code::ROUTER).map(|octets| octets.as_chunks().0).unwrap_or_default();
         self.router.into_iter().chain(listed.iter().map(|octets| Ipv4Addr::from_octets(*octets)))
     }
 

@@ -14,7 +14,11 @@ fn settings() -> OneGuest {
         server: Ipv4Addr::new(192, 168, 254, 1),
         guest: "192.168.254.2/30".parse().unwrap(),
         dns: vec![Ipv4Addr::new(192, 168, 254, 1)],
-        search: vec!["default.svc.cluster.local".into(), "svc.cluster.local".into(), "cluster.local".into()],
+        search: vec![
+            "default.svc.cluster.local".into(),
+            "svc.cluster.local".into(),
+            "cluster.local".into(),
+        ],
         hostname: "web".into(),
         mtu: 1450,
         lease_secs: 86_400,
@@ -81,7 +85,9 @@ impl Reply {
         let mut rest = &self.bytes[240..];
         let mut out: Vec<(u8, Vec<u8>)> = Vec::new();
         while rest[0] != 255 {
-            let [code, length, tail @ ..] = rest else { panic!("a cut option in {:02x?}", self.bytes) };
+            let [code, length, tail @ ..] = rest else {
+                panic!("a cut option in {:02x?}", self.bytes)
+            };
             let (value, tail) = tail.split_at(usize::from(*length));
             match out.last_mut().filter(|(last, _)| last == code) {
                 Some((_, whole)) => whole.extend(value),
@@ -167,7 +173,10 @@ fn d07_a_bad_mix_gets_no_ack() {
     assert_eq!(Packet::new(&[REQUEST, US, WRONG]).ciaddr(GUEST).answer(), Err(Reason::BadMix));
     assert_eq!(Packet::new(&[REQUEST, US]).answer(), Err(Reason::BadMix));
     // It renews, and repeats its address and us.
-    assert_eq!(Packet::new(&[REQUEST, US, OURS]).ciaddr(GUEST).reply().kind(), u8::from(MessageType::Ack));
+    assert_eq!(
+        Packet::new(&[REQUEST, US, OURS]).ciaddr(GUEST).reply().kind(),
+        u8::from(MessageType::Ack)
+    );
 }
 
 #[test]
@@ -210,7 +219,9 @@ fn d12_replies_go_where_the_client_can_hear() {
 #[test]
 fn one_guest_is_sent_nothing_to_the_addresses_of_others() {
     let other = [10, 0, 0, 9];
-    for options in [&[DISCOVER][..], &[INFORM], &[REQUEST, US, OURS], &[REQUEST, OURS], &[REQUEST, WRONG]] {
+    for options in
+        [&[DISCOVER][..], &[INFORM], &[REQUEST, US, OURS], &[REQUEST, OURS], &[REQUEST, WRONG]]
+    {
         assert_eq!(Packet::new(options).giaddr(other).answer(), Err(Reason::NoSubnet));
         if let Ok(Some(reply)) = Packet::new(options).ciaddr(other).answer() {
             let to = reply.destination;
@@ -223,7 +234,9 @@ fn one_guest_is_sent_nothing_to_the_addresses_of_others() {
 
 #[test]
 fn d13_any_mac_and_any_client_identifier_is_served() {
-    for (mac, id) in [([2, 0, 0, 0, 0, 1], &[61, 3, 1, 2, 3][..]), ([0xaa; 6], &[61, 5, 255, 0, 0, 0, 1])] {
+    for (mac, id) in
+        [([2, 0, 0, 0, 0, 1], &[61, 3, 1, 2, 3][..]), ([0xaa; 6], &[61, 5, 255, 0, 0, 0, 1])]
+    {
         assert_eq!(Packet::new(&[DISCOVER, id]).set(28, &mac).reply().yiaddr(), GUEST);
     }
 }
@@ -251,7 +264,8 @@ fn d18_lease_times_are_bounded_and_ordered() {
 fn d18_the_shortest_leases_have_timers_in_order() {
     for lease_secs in 3..40 {
         let packet = Packet::new(&[DISCOVER, &[51, 4, 0, 0, 0, 1]]);
-        let transmit = responder(OneGuest { lease_secs, ..settings() }).answer(now(), &packet.bytes);
+        let transmit =
+            responder(OneGuest { lease_secs, ..settings() }).answer(now(), &packet.bytes);
         let Transmit { destination, payload: bytes, .. } = transmit.unwrap().unwrap();
         let reply = Reply { destination, bytes };
         let seconds = |code| u32::from_be_bytes(reply.option(code).unwrap().try_into().unwrap());
@@ -269,8 +283,10 @@ fn d19_secs_and_hops_change_nothing() {
 
 #[test]
 fn d20_d22_what_does_not_fit_is_left_out_whole() {
-    let long =
-        OneGuest { search: (0..55).map(|n| format!("domain-number-{n}.example")).collect(), ..settings() };
+    let long = OneGuest {
+        search: (0..55).map(|n| format!("domain-number-{n}.example")).collect(),
+        ..settings()
+    };
     // The link takes 1450 octets, whatever the client would.
     for (size, whole) in [(576u16, false), (1500, true)] {
         let option = [&[57, 2][..], &size.to_be_bytes()].concat();

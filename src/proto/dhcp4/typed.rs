@@ -136,9 +136,10 @@ impl Kind {
             Self::Broadcast => ("a broadcast address", one(words, address)),
             Self::Address => ("one IPv4 address that a host can have", one(words, host)),
             Self::Addresses => ("IPv4 addresses that hosts can have, by comma", list(words, host)),
-            Self::Routes => {
-                ("ADDRESS,ROUTER pairs without 0.0.0.0; 121 takes networks", pairs(words, host, host))
-            }
+            Self::Routes => (
+                "ADDRESS,ROUTER pairs without 0.0.0.0; 121 takes networks",
+                pairs(words, host, host),
+            ),
             Self::Filters => ("ADDRESS,MASK pairs", pairs(words, address, mask)),
             Self::ClasslessRoutes => ("NETWORK/LENGTH,ROUTER pairs", routes(words)),
             Self::Switch => ("0 or 1", number(words, 0, 1).map(|it: u8| vec![it])),
@@ -146,7 +147,9 @@ impl Kind {
                 let known = number(words, 1u8, 8).filter(|kind| kind.is_power_of_two());
                 ("1 (B-node), 2 (P), 4 (M) or 8 (H)", known.map(|kind| vec![kind]))
             }
-            Self::Hops => ("a number of 1 to 255", number(words, 1, u8::MAX).map(|it: u8| vec![it])),
+            Self::Hops => {
+                ("a number of 1 to 255", number(words, 1, u8::MAX).map(|it: u8| vec![it]))
+            }
             Self::Size(min) => {
                 let takes = match min {
                     576.. => "one number of 576 to 65535",
@@ -165,7 +168,10 @@ impl Kind {
             }
             Self::Offset => {
                 let it = number(words, -86_400, 86_400);
-                ("seconds east of Greenwich, within a day", it.map(|it: i32| it.to_be_bytes().to_vec()))
+                (
+                    "seconds east of Greenwich, within a day",
+                    it.map(|it: i32| it.to_be_bytes().to_vec()),
+                )
             }
             Self::Name => ("a name, as in web or lan.example", one(words, name)),
             Self::Names => ("domain names", names(words)),
@@ -194,7 +200,8 @@ fn pairs(
 ) -> Option<Vec<u8>> {
     let words: Vec<&str> = words.split(',').map(str::trim).collect();
     let (pairs, rest) = words.as_chunks();
-    let values: Option<Vec<_>> = pairs.iter().map(|[a, b]| Some([first(a)?, second(b)?].concat())).collect();
+    let values: Option<Vec<_>> =
+        pairs.iter().map(|[a, b]| Some([first(a)?, second(b)?].concat())).collect();
     values.filter(|_| rest.is_empty()).map(|values| values.concat())
 }
 
@@ -209,8 +216,10 @@ fn routes(words: &str) -> Option<Vec<u8>> {
 }
 
 fn names(words: &str) -> Option<Vec<u8>> {
-    let names: Option<Vec<String>> =
-        words.split(',').map(|word| Some(word.trim().parse::<DomainName>().ok()?.to_string())).collect();
+    let names: Option<Vec<String>> = words
+        .split(',')
+        .map(|word| Some(word.trim().parse::<DomainName>().ok()?.to_string()))
+        .collect();
     names.map(|names| search_list(&names))
 }
 

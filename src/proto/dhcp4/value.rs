@@ -13,7 +13,8 @@ const MIN_V6_ONLY: u32 = 300;
 pub(super) fn prepared(subnet: &Subnet) -> BTreeMap<u8, Vec<u8>> {
     let is = &subnet.parameters;
     let search = search_list(&is.search);
-    let network = Ipv4Prefix { length: is.mask_length().unwrap_or(subnet.network.length), ..subnet.network };
+    let network =
+        Ipv4Prefix { length: is.mask_length().unwrap_or(subnet.network.length), ..subnet.network };
     let routes = routes(network, is);
     // RFC 3021: two addresses, or one, leave none to broadcast to.
     let broadcast = Some(network.broadcast()).filter(|_| network.length < 31);
@@ -28,13 +29,16 @@ pub(super) fn prepared(subnet: &Subnet) -> BTreeMap<u8, Vec<u8>> {
         (code::ROUTES, routes.clone()),
         (code::ROUTES_MICROSOFT, routes),
     ];
-    let configured = is.options.iter().filter(|(code, _)| !code::is_ours(**code)).map(|(code, value)| {
-        let seconds = <[u8; 4]>::try_from(value.as_slice()).map(u32::from_be_bytes);
-        match (*code, seconds) {
-            (code::V6_ONLY, Ok(seconds)) => (*code, seconds.max(MIN_V6_ONLY).to_be_bytes().to_vec()),
-            _ => (*code, value.clone()),
-        }
-    });
+    let configured =
+        is.options.iter().filter(|(code, _)| !code::is_ours(**code)).map(|(code, value)| {
+            let seconds = <[u8; 4]>::try_from(value.as_slice()).map(u32::from_be_bytes);
+            match (*code, seconds) {
+                (code::V6_ONLY, Ok(seconds)) => {
+                    (*code, seconds.max(MIN_V6_ONLY).to_be_bytes().to_vec())
+                }
+                _ => (*code, value.clone()),
+            }
+        });
     let mut values: BTreeMap<u8, Vec<u8>> = computed.into_iter().chain(configured).collect();
     values.retain(|_, value| !value.is_empty());
     values
@@ -139,9 +143,17 @@ mod tests {
         assert_eq!(host_label(b"web\0"), Some("web"));
         assert_eq!(host_label(b"web.example.org"), Some("web"));
         assert_eq!(host_label(b"ESP_0a1b2c"), Some("ESP_0a1b2c"));
-        for bad in
-            [&b""[..], b"-web", b"_web", b"_ldap._tcp", b"web-", b"we b", b"\0web", &[b'a'; 64], b"w\xffb"]
-        {
+        for bad in [
+            &b""[..],
+            b"-web",
+            b"_web",
+            b"_ldap._tcp",
+            b"web-",
+            b"we b",
+            b"\0web",
+            &[b'a'; 64],
+            b"w\xffb",
+        ] {
             assert_eq!(host_label(bad), None, "{bad:?}");
         }
     }

@@ -108,7 +108,8 @@ impl Cache {
 
     fn look(&mut self, now: Instant, key: &Key) -> Found {
         let Some(entry) = self.entries.get_mut(key) else { return Found::Nothing };
-        let age = u32::try_from(now.saturating_duration_since(entry.stored).as_secs()).unwrap_or(u32::MAX);
+        let age = u32::try_from(now.saturating_duration_since(entry.stored).as_secs())
+            .unwrap_or(u32::MAX);
         if age >= entry.life {
             let refreshing = entry.again.is_some_and(|again| now < again);
             return if refreshing {
@@ -119,7 +120,8 @@ impl Cache {
         }
         entry.used = true;
         let bytes = entry.with_ttls(|ttl| ttl.saturating_sub(age));
-        let ageing = entry.life >= WORTH_FETCHING && age >= entry.life - entry.life / 10 && !entry.renewing;
+        let ageing =
+            entry.life >= WORTH_FETCHING && age >= entry.life - entry.life / 10 && !entry.renewing;
         entry.renewing |= ageing;
         if ageing { Found::Ageing(bytes) } else { Found::Answer(bytes) }
     }
@@ -154,7 +156,8 @@ impl Cache {
             *flags &= !0x04;
         }
         self.marks.insert(key.marks());
-        let entry = Entry { bytes, ttls, stored: now, life, used: false, renewing: false, again: None };
+        let entry =
+            Entry { bytes, ttls, stored: now, life, used: false, renewing: false, again: None };
         match code {
             // With a CNAME before it the name is there, and what it leads to is not.
             NXDOMAIN if about_the_name && answer.get(6..8) == Some(&[0, 0]) => {
@@ -181,10 +184,12 @@ impl Cache {
     fn has_other_types(&self, now: Instant, key: &Key) -> bool {
         let mut other = key.clone();
         let kinds = KINDS.iter().filter(|kind| **kind != key.kind());
-        kinds.flat_map(|kind| self.marks.iter().map(move |marks| (*kind, *marks))).any(|(kind, marks)| {
-            other.ask_for(kind, marks);
-            self.entries.get(&other).is_some_and(|entry| entry.says_it_is_there(now))
-        })
+        kinds.flat_map(|kind| self.marks.iter().map(move |marks| (*kind, *marks))).any(
+            |(kind, marks)| {
+                other.ask_for(kind, marks);
+                self.entries.get(&other).is_some_and(|entry| entry.says_it_is_there(now))
+            },
+        )
     }
 
     /// That there is no such name is not so any more.
@@ -238,8 +243,10 @@ fn life(answer: &[u8]) -> Option<(u32, Vec<u16>)> {
             }
         } else if section == 1 && record.kind == SOA && record.length >= 4 {
             let end = record.end();
-            let minimum =
-                answer.get(end - 4..end)?.first_chunk().map_or(0, |octets| u32::from_be_bytes(*octets));
+            let minimum = answer
+                .get(end - 4..end)?
+                .first_chunk()
+                .map_or(0, |octets| u32::from_be_bytes(*octets));
             negative = Some(ttl.min(minimum).min(MAX_NEGATIVE));
         }
     }

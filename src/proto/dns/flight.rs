@@ -206,12 +206,17 @@ impl Flight {
         let records = wire::records(bytes);
         match answer.code {
             // Records that are not there: no better than none. A version of EDNS that is not ours, a cookie: nor these.
-            _ if records.as_ref().map_or(!answer.cut, |records| wire::extended_code(records) != 0) => {
+            _ if records
+                .as_ref()
+                .map_or(!answer.cut, |records| wire::extended_code(records) != 0) =>
+            {
                 self.next_server()
             }
             // No other name is tried, and nothing better is known: as it came.
             ResponseCode::NXDomain
-                if self.candidates.is_empty() && self.current.is_none() && self.denied.is_none() =>
+                if self.candidates.is_empty()
+                    && self.current.is_none()
+                    && self.denied.is_none() =>
             {
                 self.answer(bytes)
             }
@@ -260,7 +265,9 @@ impl Flight {
                 self.over = Over::Udp;
                 Step::Ask
             }
-            None => Step::Answer(self.denial().unwrap_or_else(|| self.query.refusal(ResponseCode::NXDomain))),
+            None => Step::Answer(
+                self.denial().unwrap_or_else(|| self.query.refusal(ResponseCode::NXDomain)),
+            ),
         }
     }
 
@@ -299,8 +306,10 @@ fn is_searched(query: &Query, settings: &Settings) -> bool {
     let dots = query.name().num_labels().saturating_sub(1);
     let text = query.name().to_ascii().to_ascii_lowercase();
     let text = text.trim_end_matches('.');
-    let expanded =
-        settings.search.iter().any(|domain| text == domain || text.ends_with(&format!(".{domain}")));
+    let expanded = settings
+        .search
+        .iter()
+        .any(|domain| text == domain || text.ends_with(&format!(".{domain}")));
     !(settings.search.is_empty() || dots >= settings.ndots.max(1) || expanded || text.is_empty())
 }
 
@@ -316,5 +325,9 @@ fn candidates(query: &Query, settings: &Settings) -> Vec<Option<Name>> {
         query.name().clone().append_domain(&domain).ok().map(Some)
     });
     let is_single = query.name().num_labels() <= 1;
-    if is_single { searched.chain([None]).collect() } else { [None].into_iter().chain(searched).collect() }
+    if is_single {
+        searched.chain([None]).collect()
+    } else {
+        [None].into_iter().chain(searched).collect()
+    }
 }

@@ -44,7 +44,9 @@ impl Query {
             return refuse(ResponseCode::FormErr);
         }
         let Ok(message) = Message::from_vec(bytes) else { return refuse(ResponseCode::FormErr) };
-        let Some(question) = message.queries.first().cloned() else { return refuse(ResponseCode::FormErr) };
+        let Some(question) = message.queries.first().cloned() else {
+            return refuse(ResponseCode::FormErr);
+        };
         // A name that is a pointer leads into the header; options that are none, octets behind the end.
         if !wire::is_sound(bytes) {
             return refuse(ResponseCode::FormErr);
@@ -112,7 +114,12 @@ impl Query {
     }
 
     /// The question for a server: the guest's own words under another id, or under another name, or for another type.
-    pub fn upstream(&self, id: u16, name: Option<&Name>, kind: Option<RecordType>) -> Option<Vec<u8>> {
+    pub fn upstream(
+        &self,
+        id: u16,
+        name: Option<&Name>,
+        kind: Option<RecordType>,
+    ) -> Option<Vec<u8>> {
         let mut bytes = match (&self.plain, name) {
             (Some(plain), _) => plain.upstream(&self.bytes, id, name)?,
             (None, None) => {
@@ -155,7 +162,11 @@ impl Query {
         let mut message = self.answer();
         message.metadata.response_code = answer.metadata.response_code;
         let ttl = answer.answers.iter().map(|record| record.ttl).min().unwrap_or(LOCAL_TTL);
-        message.add_answer(Record::from_rdata(self.name().clone(), ttl, RData::CNAME(CNAME(found.clone()))));
+        message.add_answer(Record::from_rdata(
+            self.name().clone(),
+            ttl,
+            RData::CNAME(CNAME(found.clone())),
+        ));
         message.add_answers(answer.answers);
         // The SOA of a name without an answer says how long that holds.
         message.add_authorities(answer.authorities);
@@ -171,7 +182,9 @@ impl Query {
 
 /// The answer to what is longer than any question. Err: dropped.
 pub(super) fn too_long(bytes: &[u8]) -> Result<Vec<u8>, Reason> {
-    let Some(&[id1, id2, flags, ..]) = bytes.first_chunk::<HEADER>() else { return Err(Reason::Truncated) };
+    let Some(&[id1, id2, flags, ..]) = bytes.first_chunk::<HEADER>() else {
+        return Err(Reason::Truncated);
+    };
     if flags & 0x80 != 0 {
         return Err(Reason::NotAQuery);
     }
@@ -224,7 +237,12 @@ pub(super) fn denial(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Answers that need no server: our own names, those of DHCP clients, and names that must not be asked for.
-pub(super) fn local(now: Instant, query: &Query, settings: &Settings, names: &Names) -> Option<Vec<u8>> {
+pub(super) fn local(
+    now: Instant,
+    query: &Query,
+    settings: &Settings,
+    names: &Names,
+) -> Option<Vec<u8>> {
     let kind = query.question.query_type();
     if kind == RecordType::ANY {
         // RFC 8482 §4.2
@@ -235,11 +253,15 @@ pub(super) fn local(now: Instant, query: &Query, settings: &Settings, names: &Na
     if let Some(address) = own_address(text, settings) {
         return Some(match kind {
             RecordType::A => query.own(&[RData::A(A(address))]),
-            RecordType::AAAA if address.is_loopback() => query.own(&[RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))]),
+            RecordType::AAAA if address.is_loopback() => {
+                query.own(&[RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))])
+            }
             _ => query.own(&[]),
         });
     }
-    if let Some(answer) = host(text, query, settings).or_else(|| leased(now, text, query, settings, names)) {
+    if let Some(answer) =
+        host(text, query, settings).or_else(|| leased(now, text, query, settings, names))
+    {
         return Some(answer);
     }
     if let Some(addresses) = names::below(text, settings) {
@@ -252,18 +274,22 @@ pub(super) fn local(now: Instant, query: &Query, settings: &Settings, names: &Na
         });
     }
     // RFC 6761 §6.4, RFC 6762 §3 and RFC 7686 §2: not for a server.
-    let never = ["local", "invalid", "onion"].iter().any(|top| text == *top || names::is_below(text, top));
+    let never =
+        ["local", "invalid", "onion"].iter().any(|top| text == *top || names::is_below(text, top));
     if let Some(domain) = &settings.domain
         && (text == domain || names::is_below(text, domain))
     {
         let exists = names::has_names_below(text, settings);
         return Some(if exists { query.own(&[]) } else { query.no_such_name() });
     }
-    if settings.domain.is_some() && reversed(text).is_some_and(|address| is_ours(address, settings)) {
+    if settings.domain.is_some() && reversed(text).is_some_and(|address| is_ours(address, settings))
+    {
         return Some(query.no_such_name());
     }
-    let cluster =
-        settings.search.iter().any(|domain| text == domain || text.ends_with(&format!(".{domain}")));
+    let cluster = settings
+        .search
+        .iter()
+        .any(|domain| text == domain || text.ends_with(&format!(".{domain}")));
     (never && !cluster).then(|| query.refusal(ResponseCode::NXDomain))
 }
 
@@ -279,7 +305,8 @@ fn own_address(text: &str, settings: &Settings) -> Option<Ipv4Addr> {
     }
     let hostname = settings.hostname.to_ascii_lowercase();
     let first = settings.search.first();
-    let is = |name: &str| text == name || first.is_some_and(|domain| text == format!("{name}.{domain}"));
+    let is =
+        |name: &str| text == name || first.is_some_and(|domain| text == format!("{name}.{domain}"));
     if !hostname.is_empty() && is(&hostname) {
         return Some(settings.guest);
     }
@@ -287,7 +314,13 @@ fn own_address(text: &str, settings: &Settings) -> Option<Ipv4Addr> {
 }
 
 /// The address a client of ours has under this name, bare or in our domain; or its name.
-fn leased(now: Instant, text: &str, query: &Query, settings: &Settings, names: &Names) -> Option<Vec<u8>> {
+fn leased(
+    now: Instant,
+    text: &str,
+    query: &Query,
+    settings: &Settings,
+    names: &Names,
+) -> Option<Vec<u8>> {
     let kind = query.question.query_type();
     let data = match names.find(now, text, settings.domain.as_deref())? {
         Found::Address(address) => (kind == RecordType::A).then_some(RData::A(A(address))),
@@ -305,10 +338,12 @@ fn host(text: &str, query: &Query, settings: &Settings) -> Option<Vec<u8>> {
         return Some(query.addresses(&addresses));
     }
     let kind = query.question.query_type();
-    let reverse = |address: &IpAddr| Name::from(*address).to_ascii().trim_end_matches('.').to_owned();
+    let reverse =
+        |address: &IpAddr| Name::from(*address).to_ascii().trim_end_matches('.').to_owned();
     let (name, _) = settings.hosts.iter().find(|(_, address)| text == reverse(address))?;
-    let data =
-        Name::from_ascii(format!("{}.", whole(name, settings))).ok().filter(|_| kind == RecordType::PTR);
+    let data = Name::from_ascii(format!("{}.", whole(name, settings)))
+        .ok()
+        .filter(|_| kind == RecordType::PTR);
     Some(query.own(&data.map(|name| RData::PTR(PTR(name))).into_iter().collect::<Vec<_>>()))
 }
 
@@ -321,7 +356,8 @@ fn own_pointer(text: &str, settings: &Settings) -> Option<String> {
         let domain = settings.search.first().map(|domain| format!(".{domain}")).unwrap_or_default();
         return Some(format!("{}{domain}.", settings.hostname));
     }
-    let is_ours = text == reverse(settings.gateway) && names::configured("gateway", settings).is_none();
+    let is_ours =
+        text == reverse(settings.gateway) && names::configured("gateway", settings).is_none();
     is_ours.then(|| "gateway.".to_owned())
 }
 

@@ -391,25 +391,29 @@ impl Forwarder {
     }
 
     fn tick(&mut self, now: Instant) {
-        let late: Vec<u64> =
-            self.flights.iter().filter(|(_, flight)| flight.deadline() <= now).map(|(ask, _)| *ask).collect();
+        let late: Vec<u64> = self
+            .flights
+            .iter()
+            .filter(|(_, flight)| flight.deadline() <= now)
+            .map(|(ask, _)| *ask)
+            .collect();
         for ask in late {
             self.answer_stale(now, ask);
             if self.flights.get(&ask).is_some_and(|flight| flight.is_server_late(now)) {
                 self.out.push_back(Queued::Ready(Output::Forget { ask }));
                 self.silent(now, ask);
-                self.step(
-                    now,
-                    ask,
-                    |flight| if flight.is_over(now) { Step::Fail } else { flight.next_server() },
-                );
+                self.step(now, ask, |flight| {
+                    if flight.is_over(now) { Step::Fail } else { flight.next_server() }
+                });
             }
         }
     }
 
     /// Who has waited for long is told what was known; the question goes on.
     fn answer_stale(&mut self, now: Instant, ask: u64) {
-        let Some(flight) = self.flights.get_mut(&ask).filter(|flight| flight.is_time_for_stale(now)) else {
+        let Some(flight) =
+            self.flights.get_mut(&ask).filter(|flight| flight.is_time_for_stale(now))
+        else {
             return;
         };
         let known = flight.key.as_ref().and_then(|key| self.cache.stale(now, key));
@@ -423,7 +427,8 @@ impl Forwarder {
     /// Moves one flight on: it asks again, or it is answered.
     fn step(&mut self, now: Instant, ask: u64, decide: impl FnOnce(&mut Flight) -> Step) {
         let Some(mut flight) = self.flights.remove(&ask) else { return };
-        if let Some(key) = flight.key.as_ref().filter(|key| self.under_way.get(*key) == Some(&ask)) {
+        if let Some(key) = flight.key.as_ref().filter(|key| self.under_way.get(*key) == Some(&ask))
+        {
             self.under_way.remove(key);
         }
         match decide(&mut flight) {
@@ -449,8 +454,9 @@ impl Forwarder {
     }
 
     fn ask(&mut self, now: Instant, mut flight: Flight) {
-        let message =
-            flight.server().and_then(|server| Some((server, flight.message(now, (self.ids.0)()?)?)));
+        let message = flight
+            .server()
+            .and_then(|server| Some((server, flight.message(now, (self.ids.0)()?)?)));
         let Some((server, bytes)) = message else {
             return self.fail(now, flight);
         };

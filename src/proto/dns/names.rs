@@ -63,7 +63,8 @@ impl Names {
     /// What is known of a name in lower case, without a dot at its end: an address, or the name of one below
     /// in-addr.arpa. A name may have the domain, which is ours.
     pub fn find(&self, now: Instant, text: &str, domain: Option<&str>) -> Option<Found<'_>> {
-        let bare = domain.and_then(|domain| text.strip_suffix(domain)?.strip_suffix('.')).unwrap_or(text);
+        let bare =
+            domain.and_then(|domain| text.strip_suffix(domain)?.strip_suffix('.')).unwrap_or(text);
         let address = self.address(now, bare).map(Found::Address);
         address.or_else(|| self.name(now, reversed(text)?).map(Found::Name))
     }
@@ -91,7 +92,8 @@ pub fn whole(name: &str, settings: &Settings) -> String {
 pub fn configured(text: &str, settings: &Settings) -> Option<Vec<IpAddr>> {
     let text = whole(text, settings);
     let is = |(name, _): &&(String, IpAddr)| whole(name, settings) == text;
-    let found: Vec<IpAddr> = settings.hosts.iter().filter(is).map(|(_, address)| *address).collect();
+    let found: Vec<IpAddr> =
+        settings.hosts.iter().filter(is).map(|(_, address)| *address).collect();
     (!found.is_empty()).then_some(found)
 }
 
@@ -100,7 +102,9 @@ pub fn below(text: &str, settings: &Settings) -> Option<Vec<IpAddr>> {
     let mut found = (0, Vec::new());
     for (name, address) in &settings.below {
         let names = [whole(name, settings), name.clone()];
-        let Some(length) = names.iter().find(|name| is_below(text, name)).map(String::len) else { continue };
+        let Some(length) = names.iter().find(|name| is_below(text, name)).map(String::len) else {
+            continue;
+        };
         if length > found.0 {
             found = (length, Vec::new());
         }

@@ -35,7 +35,8 @@ impl Servers {
     }
 
     pub(crate) fn was_silent(&mut self, now: Instant, server: SocketAddr) {
-        let pause = self.silent.get(&server).map_or(FIRST, |silent| (silent.pause * 2).min(LONGEST));
+        let pause =
+            self.silent.get(&server).map_or(FIRST, |silent| (silent.pause * 2).min(LONGEST));
         self.silent.insert(server, Silent { pause, again: now + pause });
     }
 
@@ -43,7 +44,8 @@ impl Servers {
     pub fn due(&mut self, now: Instant, servers: &[SocketAddr]) -> Option<SocketAddr> {
         let asked = self.ranked(servers).first().copied();
         let time = |server: &&SocketAddr| {
-            Some(**server) != asked && self.silent.get(server).is_some_and(|silent| silent.again <= now)
+            Some(**server) != asked
+                && self.silent.get(server).is_some_and(|silent| silent.again <= now)
         };
         let server = servers.iter().find(time).copied()?;
         if let Some(silent) = self.silent.get_mut(&server) {

@@ -135,7 +135,9 @@ impl Bench {
     fn asked(&mut self) -> Asked {
         loop {
             match self.forwarder.poll() {
-                Some(Output::Ask { ask, server, over, bytes }) => return Asked { ask, server, over, bytes },
+                Some(Output::Ask { ask, server, over, bytes }) => {
+                    return Asked { ask, server, over, bytes };
+                }
                 Some(Output::Forget { .. }) => {}
                 other => panic!("a question for a server was due, not {other:?}"),
             }
@@ -203,7 +205,11 @@ fn n01_n26_another_opcode_is_not_implemented() {
         bench.query(Over::Udp, &bytes).unwrap();
         let answer = bench.answer_bytes();
         assert_eq!((&answer[..2], answer[3] & 0xf), (&ID.to_be_bytes()[..], 4), "{opcode:?}");
-        assert_eq!(answer[2] & 0xf8, 0x80 | (bytes[2] & 0x78), "{opcode:?}: QR, and the opcode as it came");
+        assert_eq!(
+            answer[2] & 0xf8,
+            0x80 | (bytes[2] & 0x78),
+            "{opcode:?}: QR, and the opcode as it came"
+        );
     }
 }
 
@@ -277,13 +283,22 @@ fn n04_an_answer_longer_than_the_client_takes_says_so() {
         assert_eq!(answer.queries.len(), 1, "the question is kept");
     }
     // Whole records as far as they fit: 12 octets of header, 23 of question, 16 each, 11 of EDNS.
-    for (size, records) in [(None, (512 - 12 - 23) / 16), (Some(1232), (1232 - 12 - 23 - 11) / 16)] {
+    for (size, records) in [(None, (512 - 12 - 23) / 16), (Some(1232), (1232 - 12 - 23 - 11) / 16)]
+    {
         let (_, answer) = large(100, Over::Udp, size);
-        assert_eq!((answer.answers.len(), answer.edns.is_some()), (records, size.is_some()), "{size:?}");
+        assert_eq!(
+            (answer.answers.len(), answer.edns.is_some()),
+            (records, size.is_some()),
+            "{size:?}"
+        );
     }
     for (over, size) in [(Over::Udp, Some(4096)), (Over::Tcp, None)] {
         let (_, answer) = large(100, over, size);
-        assert_eq!((answer.metadata.truncation, answer.answers.len()), (false, 100), "{over:?} {size:?}");
+        assert_eq!(
+            (answer.metadata.truncation, answer.answers.len()),
+            (false, 100),
+            "{over:?} {size:?}"
+        );
     }
 }
 
@@ -338,7 +353,8 @@ fn n07_unknown_options_are_ignored() {
     found.set_edns(Edns::new());
     bench.reply(&asked, &found).unwrap();
     bench.answer();
-    for option in [&[][..], &[0xff, 0xfe, 0, 0], &[0, 3, 0, 0, 0, 10, 0, 8, 8, 7, 6, 5, 4, 3, 2, 1]] {
+    for option in [&[][..], &[0xff, 0xfe, 0, 0], &[0, 3, 0, 0, 0, 10, 0, 8, 8, 7, 6, 5, 4, 3, 2, 1]]
+    {
         let answer = bench.local(&with(option));
         assert_eq!((answer.answers.len(), answer.edns.is_some()), (1, true), "{option:?}");
     }
@@ -456,7 +472,8 @@ fn n14_every_question_has_the_id_it_is_given_and_without_one_none_is_sent() {
     let mut given = [0xbeef, 1, 0xffff].into_iter();
     let mut bench = Bench::new();
     bench.forwarder = Forwarder::new(settings(), move || given.next());
-    let ids: Vec<u16> = (0..3).map(|number| bench.asks(&numbered(number)).message().metadata.id).collect();
+    let ids: Vec<u16> =
+        (0..3).map(|number| bench.asks(&numbered(number)).message().metadata.id).collect();
     assert_eq!(ids, [0xbeef, 1, 0xffff]);
     assert_eq!(code(&bench.local(&ask_for(PLAIN))), ResponseCode::ServFail);
 }
@@ -514,7 +531,10 @@ fn n17_a_silent_server_is_tried_beside_the_other_until_it_answers_again() {
     bench.reply(&asked, &asked.found()).unwrap();
     bench.answer();
     probe.bytes[2] |= 0x80;
-    bench.forwarder.handle(bench.now, Input::Reply { ask: probe.ask, bytes: &probe.bytes }).unwrap();
+    bench
+        .forwarder
+        .handle(bench.now, Input::Reply { ask: probe.ask, bytes: &probe.bytes })
+        .unwrap();
     assert_eq!(bench.forwarder.poll(), None, "whatever it says, it answers");
     assert_eq!(bench.asks(&numbered(101)).server, first.server);
 }
@@ -575,7 +595,11 @@ fn n19_our_own_names_are_answered_here() {
         assert_eq!(answer.answers[0].name, name(text));
         let none = Bench::new().local(&question(text, RecordType::TXT).to_vec().unwrap());
         assert_eq!((code(&none), none.answers.len()), (ResponseCode::NoError, 0), "{text}");
-        assert_eq!(none.authorities[0].record_type(), RecordType::SOA, "{text}: or it may not be remembered");
+        assert_eq!(
+            none.authorities[0].record_type(),
+            RecordType::SOA,
+            "{text}: or it may not be remembered"
+        );
     }
     let v6 = Bench::new().local(&question("localhost.", RecordType::AAAA).to_vec().unwrap());
     assert_eq!(v6.answers[0].data.to_string(), "::1");
@@ -596,7 +620,10 @@ fn n20_names_that_are_not_for_servers_stay_here_but_the_clusters_own_go() {
         assert_eq!(code(&Bench::new().local(&ask_for(text))), ResponseCode::NXDomain, "{text}");
     }
     let mut bench = Bench::new();
-    assert_eq!(bench.asks(&ask_for("db.other.svc.cluster.local.")).name(), "db.other.svc.cluster.local.");
+    assert_eq!(
+        bench.asks(&ask_for("db.other.svc.cluster.local.")).name(),
+        "db.other.svc.cluster.local."
+    );
     assert_eq!(Bench::new().asks(&ask_for("notlocal.")).name(), "notlocal.ns.svc.cluster.local.");
 }
 
@@ -612,8 +639,11 @@ fn n21_a_bare_name_goes_through_the_search_list_and_leads_there_by_a_cname() {
     let answer = bench.answer();
     assert_eq!((answer.metadata.id, code(&answer)), (ID, ResponseCode::NoError));
     assert_eq!(answer.queries[0].name().to_ascii(), "DB.");
-    let lines: Vec<(String, RecordType)> =
-        answer.answers.iter().map(|record| (record.name.to_ascii(), record.record_type())).collect();
+    let lines: Vec<(String, RecordType)> = answer
+        .answers
+        .iter()
+        .map(|record| (record.name.to_ascii(), record.record_type()))
+        .collect();
     assert_eq!(lines, [("DB.".into(), RecordType::CNAME), (second.name(), RecordType::A)]);
     assert!(answer.answers[0].data.to_string().eq_ignore_ascii_case("db.cluster.local."));
 }
@@ -635,7 +665,10 @@ fn n21_a_name_that_has_an_address_of_the_other_kind_only_is_not_said_to_be_none(
         bench.reply(&next, &next.reply(ResponseCode::NXDomain)).unwrap();
     }
     let answer = bench.answer();
-    assert_eq!((code(&answer), answer.queries[0].name().to_ascii()), (ResponseCode::NoError, "db.".into()));
+    assert_eq!(
+        (code(&answer), answer.queries[0].name().to_ascii()),
+        (ResponseCode::NoError, "db.".into())
+    );
     assert_eq!(answer.answers[0].data.to_string(), first.name());
     assert_eq!((answer.answers.len(), answer.authorities.len()), (1, 1));
 }
@@ -720,7 +753,8 @@ fn n23_a_question_of_ours_that_comes_back_fails_and_the_next_server_is_asked() {
 /// By another server: our question has another id, and waits for itself.
 #[test]
 fn n23_a_ring_of_servers_ends_by_itself() {
-    let mut bench = Bench::with(Settings { upstreams: settings().upstreams[..1].to_vec(), ..settings() });
+    let mut bench =
+        Bench::with(Settings { upstreams: settings().upstreams[..1].to_vec(), ..settings() });
     bench.asks(&ask_for(PLAIN));
     let mut asks = 1;
     while bench.forwarder.deadline().is_some() {
@@ -738,7 +772,11 @@ fn n25_n26_chaos_and_transfers_are_refused() {
     let mut chaos = question("version.bind.", RecordType::TXT);
     chaos.queries[0].set_query_class(DNSClass::CH);
     for query in [chaos, question(PLAIN, RecordType::AXFR), question(PLAIN, RecordType::IXFR)] {
-        assert_eq!(code(&Bench::new().local(&query.to_vec().unwrap())), ResponseCode::Refused, "{query:?}");
+        assert_eq!(
+            code(&Bench::new().local(&query.to_vec().unwrap())),
+            ResponseCode::Refused,
+            "{query:?}"
+        );
     }
 }
 
@@ -799,7 +837,8 @@ fn questions_under_way_are_bounded_and_shared() {
         bench.asked();
     }
     let left =
-        (2000..).find(|number| bench.query_of(3, Over::Udp, &numbered(*number)).is_err()).unwrap() - 2000;
+        (2000..).find(|number| bench.query_of(3, Over::Udp, &numbered(*number)).is_err()).unwrap()
+            - 2000;
     assert!((100..MAX_FLIGHTS / 4).contains(&left), "{left}");
     assert!(bench.forwarder.flights.len() < MAX_FLIGHTS);
     // What is over is free again.

@@ -64,7 +64,9 @@ pub struct Plain {
 /// Reads a plain question; None when there is more to it, or something wrong.
 pub fn plain(bytes: &[u8]) -> Option<Plain> {
     let header: &[u8; HEADER] = bytes.first_chunk()?;
-    let [_, _, flags, more, 0, 1, 0, 0, 0, 0, 0, additional @ (0 | 1)] = *header else { return None };
+    let [_, _, flags, more, 0, 1, 0, 0, 0, 0, 0, additional @ (0 | 1)] = *header else {
+        return None;
+    };
     // A query, opcode 0, nothing but RD; of the second half nothing but AD and CD.
     if flags & 0xfe != 0 || more & !CHECKED != 0 {
         return None;
@@ -72,7 +74,9 @@ pub fn plain(bytes: &[u8]) -> Option<Plain> {
     let end = question_end(bytes)?;
     let (mut marks, mut max, mut edns) = (flags & 1 | more & CHECKED, MIN_UDP, None);
     if additional == 1 {
-        let [0, 0, 41, size_high, size_low, _, 0, signed, _, ref options @ ..] = *bytes.get(end..)? else {
+        let [0, 0, 41, size_high, size_low, _, 0, signed, _, ref options @ ..] =
+            *bytes.get(end..)?
+        else {
             return None;
         };
         if !are_options(options) {
@@ -161,7 +165,8 @@ const ERRORS: [u8; 4] = [1, 2, 4, 5];
 
 /// Whether these bytes are no more than an error for the message of this id. Who can forge it can forge the question too.
 pub(crate) fn is_bare_error(bytes: &[u8], sent: &[u8]) -> bool {
-    let Some([id1, id2, flags, code, 0, 0, 0, 0, 0, 0, _, _]) = bytes.first_chunk::<HEADER>() else {
+    let Some([id1, id2, flags, code, 0, 0, 0, 0, 0, 0, _, _]) = bytes.first_chunk::<HEADER>()
+    else {
         return false;
     };
     flags & QR != 0 && sent.get(..2) == Some(&[*id1, *id2]) && ERRORS.contains(&(code & 0xf))
@@ -185,7 +190,9 @@ pub fn answers(bytes: &[u8], sent: &[u8]) -> bool {
     let about = |bytes: &[u8]| {
         let end = question_end(bytes)?;
         let question = bytes.get(HEADER..end)?;
-        question.split_last_chunk().map(|(name, kind): (&[u8], &[u8; 4])| (name.to_ascii_lowercase(), *kind))
+        question
+            .split_last_chunk()
+            .map(|(name, kind): (&[u8], &[u8; 4])| (name.to_ascii_lowercase(), *kind))
     };
     bytes.get(2).is_some_and(|flags| flags & QR != 0)
         && bytes.get(..2) == sent.get(..2)
@@ -243,8 +250,10 @@ pub fn records(bytes: &[u8]) -> Option<Vec<(usize, Place)>> {
 
 /// Whether all records are there, with options where they belong.
 pub(crate) fn is_sound(bytes: &[u8]) -> bool {
-    let options = |record: &Place| bytes.get(record.data - 2..record.end()).is_some_and(are_options);
-    records(bytes).is_some_and(|all| all.iter().all(|(_, record)| record.kind != OPT || options(record)))
+    let options =
+        |record: &Place| bytes.get(record.data - 2..record.end()).is_some_and(are_options);
+    records(bytes)
+        .is_some_and(|all| all.iter().all(|(_, record)| record.kind != OPT || options(record)))
 }
 
 fn record(bytes: &[u8], owner: usize) -> Option<Place> {
@@ -274,7 +283,9 @@ fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
 pub(crate) fn is_the_questions(bytes: &[u8], mut at: usize) -> bool {
     let mut question = HEADER;
     for _ in 0..256 {
-        let (Some(&length), Some(&wanted)) = (bytes.get(at), bytes.get(question)) else { return false };
+        let (Some(&length), Some(&wanted)) = (bytes.get(at), bytes.get(question)) else {
+            return false;
+        };
         if length >= 0xc0 {
             let Some(&low) = bytes.get(at + 1) else { return false };
             let to = usize::from(u16::from_be_bytes([length & 0x3f, low]));
@@ -286,7 +297,8 @@ pub(crate) fn is_the_questions(bytes: &[u8], mut at: usize) -> bool {
         }
         let size = usize::from(length) + 1;
         let label = |from: usize| bytes.get(from..from + size);
-        let same = matches!((label(at), label(question)), (Some(a), Some(b)) if a.eq_ignore_ascii_case(b));
+        let same =
+            matches!((label(at), label(question)), (Some(a), Some(b)) if a.eq_ignore_ascii_case(b));
         if length != wanted || !same {
             return false;
         }
@@ -321,7 +333,8 @@ fn cut(answer: &[u8], max: usize) -> Option<Vec<u8>> {
     let start = question_end(answer)?;
     let records = records(answer).unwrap_or_default();
     let opt = records.iter().find(|(_, record)| record.kind == OPT);
-    let opt = opt.and_then(|(_, record)| answer.get(record.owner..record.end())).unwrap_or_default();
+    let opt =
+        opt.and_then(|(_, record)| answer.get(record.owner..record.end())).unwrap_or_default();
     let room = max.checked_sub(opt.len())?;
     let (mut end, mut counts) = (start, [0u16; 3]);
     let mut all = !records.is_empty();

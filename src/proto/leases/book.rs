@@ -194,7 +194,9 @@ impl Book {
     }
 
     fn is_among_ends(&self, entry: &Entry, slot: u32) -> bool {
-        self.ends.get(self.part(entry.address)).is_some_and(|ends| ends.contains(&(entry.until, slot)))
+        self.ends
+            .get(self.part(entry.address))
+            .is_some_and(|ends| ends.contains(&(entry.until, slot)))
     }
 
     /// Number of entries.
@@ -209,7 +211,8 @@ impl Book {
     pub(crate) fn of_client(&self, client: &ClientId) -> impl Iterator<Item = &Entry> {
         let hash = self.hasher.hash_one(&*client.0);
         let own = self.by_client.range((hash, 0)..=(hash, u32::MAX));
-        own.filter_map(|(_, slot)| self.entry(*slot)).filter(move |entry| *entry.client() == *client.0)
+        own.filter_map(|(_, slot)| self.entry(*slot))
+            .filter(move |entry| *entry.client() == *client.0)
     }
 
     /// By address.
@@ -232,7 +235,8 @@ impl Book {
             within.is_none_or(|range| range.contains(entry.address())) && !skip(entry.address())
         };
         let first = |ends: &BTreeSet<(i64, u32)>| {
-            let mut ended = ends.range(..=(time, u32::MAX)).filter_map(|(_, slot)| self.slots.at(*slot));
+            let mut ended =
+                ends.range(..=(time, u32::MAX)).filter_map(|(_, slot)| self.slots.at(*slot));
             ended.find(inside)
         };
         let oldest = self.ends.get(parts)?.iter().filter_map(first).min_by_key(|entry| entry.until);

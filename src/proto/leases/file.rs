@@ -49,7 +49,9 @@ impl Leases {
                 Some(line) => match parse(line, wall) {
                     Some(entry) => {
                         recovered.lines += 1;
-                        if leases.book.of_address(entry.address()).is_some() || leases.make_room(now) {
+                        if leases.book.of_address(entry.address()).is_some()
+                            || leases.make_room(now)
+                        {
                             leases.insert(now, entry);
                         } else {
                             recovered.left_out += 1;
@@ -83,8 +85,11 @@ pub(super) fn line(entry: &Entry, wall: impl Fn(i64) -> Option<i64>) -> Vec<u8> 
     let until = wall(entry.until).map_or_else(|| "-".to_owned(), |seconds| seconds.to_string());
     let Hardware { kind, address } = entry.hardware;
     let name = entry.name().filter(|name| is_plain(name)).unwrap_or("-");
-    let mut line =
-        format!("{state} {} {until} {kind}/{address} {} {name} ", entry.address(), hex(&entry.client()));
+    let mut line = format!(
+        "{state} {} {until} {kind}/{address} {} {name} ",
+        entry.address(),
+        hex(&entry.client())
+    );
     let _ = writeln!(line, "{:08x}", crc32fast::hash(line.as_bytes()));
     line.into_bytes()
 }
@@ -105,9 +110,12 @@ fn parse(line: &[u8], wall: i64) -> Option<Entry> {
     let address: Ipv4Addr = words.next()?.parse().ok()?;
     let until = match words.next()? {
         "-" => FOR_EVER,
-        seconds => {
-            seconds.parse::<i64>().ok()?.saturating_sub(wall).saturating_mul(1000).clamp(-LONGEST, LONGEST)
-        }
+        seconds => seconds
+            .parse::<i64>()
+            .ok()?
+            .saturating_sub(wall)
+            .saturating_mul(1000)
+            .clamp(-LONGEST, LONGEST),
     };
     let (kind, mac) = words.next()?.split_once('/')?;
     // Whatever a client sent, no machine's address among it.

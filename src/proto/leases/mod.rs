@@ -137,10 +137,12 @@ impl Leases {
         let inside = |address: Ipv4Addr| within.iter().any(|range| range.contains(address));
         let time = self.time(now);
         let own = self.book.of_client(client).filter(|entry| inside(entry.address()));
-        let latest = own.max_by_key(|entry| (entry.state == State::Bound && entry.until > time, entry.until));
+        let latest = own
+            .max_by_key(|entry| (entry.state == State::Bound && entry.until > time, entry.until));
         let bound = latest.filter(|entry| entry.state == State::Bound && entry.until > time);
         let offered = || {
-            let address = self.offered_to.get(client).copied().filter(|address| inside(*address))?;
+            let address =
+                self.offered_to.get(client).copied().filter(|address| inside(*address))?;
             self.offered(time, address)
         };
         let past = || latest.map(|entry| self.lease(entry));
@@ -152,7 +154,8 @@ impl Leases {
         let time = self.time(now);
         let entry = self.book.of_address(address);
         let held = entry.filter(|entry| entry.holds(time)).map(|entry| self.lease(entry));
-        held.or_else(|| self.offered(time, address)).or_else(|| entry.map(|entry| self.lease(entry)))
+        held.or_else(|| self.offered(time, address))
+            .or_else(|| entry.map(|entry| self.lease(entry)))
     }
 
     /// Whether nobody else has the address or is offered it, and it is not in quarantine.
@@ -161,13 +164,20 @@ impl Leases {
         let held = self.book.of_address(address).is_some_and(|entry| {
             entry.holds(time) && (entry.state == State::Declined || *entry.client() != *client.0)
         });
-        let offered =
-            self.offers.get(&address).is_some_and(|offer| offer.until > time && offer.client != *client);
+        let offered = self
+            .offers
+            .get(&address)
+            .is_some_and(|offer| offer.until > time && offer.client != *client);
         !held && !offered
     }
 
     /// An address nobody ever had, else the one that ended longest ago. Not those to `skip`, for good.
-    pub fn free(&mut self, now: Now, ranges: &[Range], skip: &dyn Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+    pub fn free(
+        &mut self,
+        now: Now,
+        ranges: &[Range],
+        skip: &dyn Fn(Ipv4Addr) -> bool,
+    ) -> Option<Ipv4Addr> {
         self.end_offers(now);
         let time = self.time(now);
         ranges.iter().find_map(|range| self.never_had(*range, skip)).or_else(|| {
@@ -177,14 +187,16 @@ impl Leases {
     }
 
     fn never_had(&mut self, range: Range, skip: &dyn Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
-        let back = self.returned.range(range.first..=range.last).copied().find(|address| !skip(*address));
+        let back =
+            self.returned.range(range.first..=range.last).copied().find(|address| !skip(*address));
         if back.is_some() {
             return back;
         }
         let next = self.fresh.entry((range.first, range.last)).or_insert(range.first.to_bits());
         while *next <= range.last.to_bits() {
             let address = Ipv4Addr::from_bits(*next);
-            let known = self.book.of_address(address).is_some() || self.offers.contains_key(&address);
+            let known =
+                self.book.of_address(address).is_some() || self.offers.contains_key(&address);
             if !known && !skip(address) {
                 return Some(address);
             }
@@ -281,7 +293,11 @@ impl Leases {
     /// No end lies further ahead than `longest` says of an address (None: any may), and what was given back ended by
     /// now. A file's ends are those of a clock that may have been wrong, and of settings that may have been others.
     /// How many lay far ahead: by more than what the file rounds up.
-    pub fn shorten(&mut self, now: Now, longest: impl Fn(Ipv4Addr, State) -> Option<Duration>) -> usize {
+    pub fn shorten(
+        &mut self,
+        now: Now,
+        longest: impl Fn(Ipv4Addr, State) -> Option<Duration>,
+    ) -> usize {
         self.begin(now);
         let time = self.time(now);
         let mut far = 0;
@@ -311,7 +327,10 @@ impl Leases {
         }
         let until = self.time(now).saturating_add(milliseconds(quarantine));
         let nobody = Hardware { kind: 0, address: MacAddr([0; 6]) };
-        self.put(now, Entry::new(address, &ClientId::new(&[]), nobody, None, State::Declined, until));
+        self.put(
+            now,
+            Entry::new(address, &ClientId::new(&[]), nobody, None, State::Declined, until),
+        );
     }
 
     /// The offer of this address is none any more.
@@ -367,7 +386,8 @@ impl Leases {
 
     fn put(&mut self, now: Now, entry: Entry) {
         self.journal.extend(file::line(&entry, self.wall(now)));
-        let had = self.book.of_address(entry.address()).is_some_and(|before| before.name().is_some());
+        let had =
+            self.book.of_address(entry.address()).is_some_and(|before| before.name().is_some());
         if had || entry.name().is_some() {
             let lease = self.lease(&entry);
             self.named.iter_mut().for_each(|named| named.push(lease.clone()));
@@ -410,7 +430,9 @@ impl Leases {
     fn end_offers(&mut self, now: Now) {
         self.begin(now);
         let time = self.time(now);
-        while let Some((_, address, number)) = self.offers_end.pop_front_if(|(until, ..)| *until <= time) {
+        while let Some((_, address, number)) =
+            self.offers_end.pop_front_if(|(until, ..)| *until <= time)
+        {
             if self.offers.get(&address).is_some_and(|offer| offer.number == number) {
                 self.withdraw(address);
             }
@@ -462,7 +484,8 @@ impl Leases {
             return None;
         }
         let distance = Duration::from_millis(time.unsigned_abs());
-        let moved = if time < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
+        let moved =
+            if time < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
         Some(moved.unwrap_or(epoch))
     }
 
@@ -471,7 +494,9 @@ impl Leases {
         let time = self.time(now);
         let seconds = seconds(now.wall);
         // Rounded up: the file must not end a lease before its client does.
-        move |until| (until != FOR_EVER).then(|| seconds.saturating_add((until - time).div_euclid(1000) + 2))
+        move |until| {
+            (until != FOR_EVER).then(|| seconds.saturating_add((until - time).div_euclid(1000) + 2))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 
-const POOL: [Range; 1] = [Range { first: Ipv4Addr::new(10, 0, 0, 1), last: Ipv4Addr::new(10, 0, 0, 4) }];
+const POOL: [Range; 1] =
+    [Range { first: Ipv4Addr::new(10, 0, 0, 1), last: Ipv4Addr::new(10, 0, 0, 4) }];
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A clock that is moved by hand; the wall clock jumps as it likes.
@@ -54,14 +55,22 @@ fn the_oldest_offer_is_taken_back_when_there_are_too_many() {
     let pool = [Range { first: Ipv4Addr::new(10, 1, 0, 1), last: Ipv4Addr::new(10, 1, 255, 254) }];
     let offer = |leases: &mut Leases, number: u32| {
         let address = leases.free(clock.0, &pool, &none).unwrap();
-        assert!(leases.offer(clock.0, address, &client(number), hardware(number), Duration::from_secs(60)));
+        assert!(leases.offer(
+            clock.0,
+            address,
+            &client(number),
+            hardware(number),
+            Duration::from_secs(60)
+        ));
         address
     };
     let first = offer(&mut leases, 0);
     for number in 1..20_000 {
         let honest = offer(&mut leases, 1_000_000 + number);
         offer(&mut leases, number);
-        assert!(number % 100 != 0 || leases.is_free_for(clock.0, honest, &client(1_000_000 + number)));
+        assert!(
+            number % 100 != 0 || leases.is_free_for(clock.0, honest, &client(1_000_000 + number))
+        );
     }
     assert_eq!((leases.offers.len(), leases.offered_to.len()), (MAX_OFFERS, MAX_OFFERS));
     assert!(leases.offers_end.len() <= 2 * MAX_OFFERS + 1025);
@@ -74,7 +83,8 @@ fn the_oldest_offer_is_taken_back_when_there_are_too_many() {
 #[test]
 fn d14_d15_each_client_has_its_own_address_and_gets_it_again() {
     let (mut clock, mut leases) = (Clock::new(), Leases::new(100));
-    let given: Vec<_> = (1..=4).map(|number| lease(&mut leases, clock.0, number, Some(HOUR))).collect();
+    let given: Vec<_> =
+        (1..=4).map(|number| lease(&mut leases, clock.0, number, Some(HOUR))).collect();
     assert_eq!(given, [1, 2, 3, 4].map(|last| Some(address(last))));
     assert_eq!(lease(&mut leases, clock.0, 5, Some(HOUR)), None);
     assert!(!leases.bind(clock.0, address(2), &client(5), hardware(5), None, Some(HOUR)));
@@ -153,7 +163,13 @@ fn d15_a_client_may_hold_many_addresses_at_once_and_keeps_them() {
 fn who_asks_and_withdraws_in_turns_takes_no_memory() {
     let (clock, mut leases) = (Clock::new(), Leases::new(1000));
     for _ in 0..100_000 {
-        assert!(leases.offer(clock.0, address(1), &client(1), hardware(1), Duration::from_secs(60)));
+        assert!(leases.offer(
+            clock.0,
+            address(1),
+            &client(1),
+            hardware(1),
+            Duration::from_secs(60)
+        ));
         leases.withdraw(address(1));
     }
     assert!(leases.offers_end.len() < 2000, "{}", leases.offers_end.len());
@@ -164,7 +180,8 @@ fn who_asks_and_withdraws_in_turns_takes_no_memory() {
 fn sixty_thousand_leases_take_less_than_two_hundred_octets_each() {
     let resident = || -> usize {
         let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-        let pages: Vec<usize> = text.split(' ').skip(1).take(2).map(|pages| pages.parse().unwrap()).collect();
+        let pages: Vec<usize> =
+            text.split(' ').skip(1).take(2).map(|pages| pages.parse().unwrap()).collect();
         // Without what is mapped from files: the program itself.
         (pages[0] - pages[1]) * 4096
     };
@@ -338,7 +355,14 @@ fn a_file_of_ours_is_known_cut_or_spoiled_and_others_are_not() {
 fn a_snapshot_taken_in_slices_and_what_changed_meanwhile_are_all_there_is() {
     let (mut clock, mut leases) = (Clock::new(), Leases::new(1000));
     for last in 1..=200 {
-        assert!(leases.bind(clock.0, address(last), &client(last.into()), hardware(1), None, Some(HOUR)));
+        assert!(leases.bind(
+            clock.0,
+            address(last),
+            &client(last.into()),
+            hardware(1),
+            None,
+            Some(HOUR)
+        ));
     }
     leases.journal();
     let mut file = HEADER.as_bytes().to_vec();
@@ -390,11 +414,22 @@ fn ends_that_lie_beyond_the_longest_lease_are_bounded() {
     };
     assert_eq!(leases.shorten(clock.0, longest), 3);
     assert_eq!(leases.shorten(clock.0, longest), 0, "once");
-    assert_eq!(leases.free(clock.0, &POOL, &none), Some(address(3)), "what was given back is anyone's");
+    assert_eq!(
+        leases.free(clock.0, &POOL, &none),
+        Some(address(3)),
+        "what was given back is anyone's"
+    );
     let left = |leases: &Leases, now: Now, last| {
-        leases.of_address(now, address(last)).unwrap().until.map(|until| until.duration_since(now.monotonic))
+        leases
+            .of_address(now, address(last))
+            .unwrap()
+            .until
+            .map(|until| until.duration_since(now.monotonic))
     };
-    assert_eq!([1, 2, 4].map(|last| left(&leases, clock.0, last)), [Some(HOUR), Some(HOUR), Some(HOUR / 6)]);
+    assert_eq!(
+        [1, 2, 4].map(|last| left(&leases, clock.0, last)),
+        [Some(HOUR), Some(HOUR), Some(HOUR / 6)]
+    );
     // It is written: another start does not begin the hour again.
     let file = [file, leases.journal()].concat();
     clock.on(HOUR / 2);

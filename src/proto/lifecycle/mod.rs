@@ -194,7 +194,9 @@ impl Lifecycle {
             (State::Idle | State::Ended, _) => None,
             (State::Pausing(until), _) => Some(until),
             (State::Starting, None) => Some(self.started + READY_WITHIN),
-            (State::Running, None) => [self.tend_at(), self.proven_at()].into_iter().flatten().min(),
+            (State::Running, None) => {
+                [self.tend_at(), self.proven_at()].into_iter().flatten().min()
+            }
             (State::Failing(_), None) => None,
             (_, Some(stop)) if stop.quit_sent => Some(stop.kill_at),
             (State::Running, Some(stop)) => Some(stop.next_powerdown.min(stop.quit_at)),
@@ -312,7 +314,11 @@ impl Lifecycle {
             (None, Some(_)) if killed => self.end(Outcome::Stopped(By::Kill)),
             (None, Some(stop)) => {
                 let guest = matches!(self.shutdown, Some(Shutdown::Guest | Shutdown::GuestReset));
-                self.end(Outcome::Stopped(if guest || !stop.quit_sent { By::Guest } else { By::Quit }));
+                self.end(Outcome::Stopped(if guest || !stop.quit_sent {
+                    By::Guest
+                } else {
+                    By::Quit
+                }));
             }
             (None, None) => self.guest_ended(now, exit),
         }
@@ -445,7 +451,9 @@ impl Lifecycle {
     }
 
     fn kill(&mut self, now: Instant) {
-        if self.killed.is_none() && !matches!(self.state, State::Idle | State::Pausing(_) | State::Ended) {
+        if self.killed.is_none()
+            && !matches!(self.state, State::Idle | State::Pausing(_) | State::Ended)
+        {
             self.killed = Some(now);
             if self.stop.is_some() {
                 self.report(Report::Killing);

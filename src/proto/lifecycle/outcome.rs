@@ -28,7 +28,10 @@ impl Outcome {
     /// killed, 0 where all went as it should. A failure is never 0.
     pub fn exit_code(&self) -> u8 {
         let code = match self {
-            Self::Poweroff | Self::Reboot | Self::Panicked | Self::Stopped(By::Guest | By::Quit) => 0,
+            Self::Poweroff
+            | Self::Reboot
+            | Self::Panicked
+            | Self::Stopped(By::Guest | By::Quit) => 0,
             Self::Stopped(By::Kill) => 128 + 9,
             Self::Failed { fault: Fault::Exited(Exit::Code(code)), .. } => (*code).max(1),
             Self::Failed { fault: Fault::Exited(Exit::Signal(signal)), .. } => 128 + signal,
@@ -48,7 +51,9 @@ impl fmt::Display for Outcome {
             Self::Stopped(By::Quit) => {
                 f.write_str("stopped as asked, but the guest did not power off: QEMU was quit")
             }
-            Self::Stopped(By::Kill) => f.write_str("stopped as asked, but QEMU did not end: it was killed"),
+            Self::Stopped(By::Kill) => {
+                f.write_str("stopped as asked, but QEMU did not end: it was killed")
+            }
             Self::Failed { fault, running: true, .. } => write!(f, "{fault} while the guest ran"),
             Self::Failed { fault, running: false, .. } => write!(f, "{fault} before the guest ran"),
         }
@@ -81,7 +86,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InternalError => f.write_str("QEMU stopped the guest with an internal error"),
-            Self::NeverReady => write!(f, "QEMU took no command within {} s", READY_WITHIN.as_secs()),
+            Self::NeverReady => {
+                write!(f, "QEMU took no command within {} s", READY_WITHIN.as_secs())
+            }
             Self::Exited(exit) => write!(f, "QEMU ended with {exit}"),
         }
     }

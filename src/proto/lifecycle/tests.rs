@@ -130,7 +130,10 @@ fn a_stop_before_qemu_is_ready_presses_the_button_as_soon_as_it_is() {
     life.give(Input::Start);
     assert_eq!(life.give(Input::Terminate), ["Stopping"]);
     life.now += 20 * MS;
-    assert_eq!(life.give(Input::Qmp(Event::Ready(VERSION))), ["Ready", "query-status", "system_powerdown"]);
+    assert_eq!(
+        life.give(Input::Qmp(Event::Ready(VERSION))),
+        ["Ready", "query-status", "system_powerdown"]
+    );
 }
 
 #[test]
@@ -177,7 +180,10 @@ fn each_fault_of_an_accelerator_leads_to_the_next() {
         let mut life = Life::new(2, false);
         life.give(Input::Start);
         assert_eq!(fault(&mut life), ["FallBack", "spawn 1"]);
-        assert_eq!(life.exit(Exit::Code(1)), [failed(Fault::Exited(Exit::Code(1)), 1, false, true)]);
+        assert_eq!(
+            life.exit(Exit::Code(1)),
+            [failed(Fault::Exited(Exit::Code(1)), 1, false, true)]
+        );
     }
 }
 
@@ -303,7 +309,9 @@ fn a_guest_is_paused_in_every_run_state_but_running() {
         "watchdog",
         "unknown",
     ];
-    for state in [RunState::IoError, RunState::Suspended].into_iter().chain(others.map(RunState::Other)) {
+    for state in
+        [RunState::IoError, RunState::Suspended].into_iter().chain(others.map(RunState::Other))
+    {
         // From the beginning (`-S`, `-incoming`), and later.
         let mut life = Life::new(1, false);
         life.give(Input::Start);
@@ -389,7 +397,9 @@ fn errors_told_to_the_guest_are_told_at_most_once_a_minute() {
     }
     life.pass(ERRORS_EVERY, &RunState::Running);
     life.core.handle(life.now, Input::Qmp(disk_error(false)));
-    let Some(Output::Report(Report::DiskError { more, .. })) = life.core.poll() else { panic!("no report") };
+    let Some(Output::Report(Report::DiskError { more, .. })) = life.core.poll() else {
+        panic!("no report")
+    };
     assert_eq!(more, 1000);
     assert_eq!(life.core.halt(), None);
 }
@@ -409,7 +419,8 @@ fn a_reboot_is_told_once() {
 #[test]
 fn exit_codes_are_qemus_own_or_the_signals() {
     let failed = |exit| {
-        Outcome::Failed { fault: Fault::Exited(exit), attempt: 0, running: true, suspect: false }.exit_code()
+        Outcome::Failed { fault: Fault::Exited(exit), attempt: 0, running: true, suspect: false }
+            .exit_code()
     };
     assert_eq!(failed(Exit::Code(0)), 1);
     assert_eq!(failed(Exit::Code(3)), 3);

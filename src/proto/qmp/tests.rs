@@ -44,8 +44,11 @@ fn commands_carry_their_arguments_and_answers_find_their_question() {
             r#"{"execute":"query-status","id":3}"#,
         ]
     );
-    client.receive(b"{\"return\": {\"status\": \"internal-error\", \"running\": false}, \"id\": 3}\n");
-    client.receive(b"{\"id\": 1, \"error\": {\"class\": \"GenericError\", \"desc\": \"no vnc\"}}\n");
+    client.receive(
+        b"{\"return\": {\"status\": \"internal-error\", \"running\": false}, \"id\": 3}\n",
+    );
+    client
+        .receive(b"{\"id\": 1, \"error\": {\"class\": \"GenericError\", \"desc\": \"no vnc\"}}\n");
     assert_eq!(
         drain(&mut client),
         ["Status(InternalError)", "Refused { command: \"set_password\", why: \"no vnc\" }"]
@@ -54,7 +57,8 @@ fn commands_carry_their_arguments_and_answers_find_their_question() {
 
 #[test]
 fn events_are_understood_in_any_cut() {
-    let text = b"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"POWERDOWN\"}\r\n\
+    let text =
+        b"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"POWERDOWN\"}\r\n\
         {\"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 0}}\r\n\
         {\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}\r\n";
     let want = ["Powerdown", "Shutdown(Guest)"];

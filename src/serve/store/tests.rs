@@ -45,7 +45,14 @@ impl Bench {
         let mac = MacAddr([2, 0, 0, 0, 0, u8::try_from(number % 100).unwrap()]);
         let client = ClientId::new(&(number % 100).to_be_bytes());
         let hardware = Hardware { kind: 1, address: mac };
-        assert!(self.leases.bind(self.now, address, &client, hardware, Some("some-name"), Some(HOUR)));
+        assert!(self.leases.bind(
+            self.now,
+            address,
+            &client,
+            hardware,
+            Some("some-name"),
+            Some(HOUR)
+        ));
     }
 
     async fn write(&mut self) -> bool {
@@ -67,7 +74,8 @@ impl Bench {
         // One line may be cut where a copy stopped.
         assert!(recovered.damaged <= 1, "{recovered:?}");
         let ends = |leases: &Leases| {
-            let left = |until: Instant| until.saturating_duration_since(self.now.monotonic).as_secs();
+            let left =
+                |until: Instant| until.saturating_duration_since(self.now.monotonic).as_secs();
             leases.iter().map(|it| it.until.map(left)).collect::<Vec<_>>()
         };
         for (found, known) in ends(&found).into_iter().zip(ends(&self.leases)) {
@@ -112,7 +120,11 @@ async fn a_file_that_is_long_becomes_short_wherever_it_is() {
                 after.len()
             );
             assert!(!in_place || after.ino() == inode);
-            assert_eq!(fs::read_dir(bench.dir.path()).unwrap().count(), 1, "nothing is left beside it");
+            assert_eq!(
+                fs::read_dir(bench.dir.path()).unwrap().count(),
+                1,
+                "nothing is left beside it"
+            );
         }
     }
 }

@@ -132,7 +132,8 @@ pub fn classify(head: &[u8]) -> Result<Format, String> {
 
 fn is_page(start: &[u8]) -> bool {
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
-    let begins = |word: &[u8]| start.get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word));
+    let begins =
+        |word: &[u8]| start.get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word));
     begins(b"<!doctype html") || begins(b"<html")
 }
 
@@ -221,7 +222,8 @@ pub(super) fn look(file: &File, path: &Path, name: &str) -> Result<Look, Error> 
     let length = file.length().map_err(at("reading the size of", path))?;
     let mut head = vec![0; HEAD.min(usize::try_from(length).unwrap_or(HEAD))];
     file.fill(&mut head, 0).map_err(at("reading the image", path))?;
-    let format = classify(&head).map_err(|what| Error::NotAnImage { name: name.to_owned(), what })?;
+    let format =
+        classify(&head).map_err(|what| Error::NotAnImage { name: name.to_owned(), what })?;
     if format == Format::Raw {
         return Ok(Look {
             format,

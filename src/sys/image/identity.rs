@@ -69,7 +69,8 @@ fn digest(file: &File, length: u64) -> io::Result<[u8; 32]> {
     let mut buffer = vec![0; ENDS];
     let tail = length.saturating_sub(ENDS as u64);
     let powers = (20..u64::BITS).map(|bits| 1 << bits).take_while(|&offset| offset < tail);
-    let samples = [(0, ENDS), (tail, ENDS)].into_iter().chain(powers.map(|offset| (offset, SAMPLE)));
+    let samples =
+        [(0, ENDS), (tail, ENDS)].into_iter().chain(powers.map(|offset| (offset, SAMPLE)));
     for (offset, octets) in samples {
         let octets = octets.min(usize::try_from(length - offset).unwrap_or(octets));
         let sample = buffer.get_mut(..octets).unwrap_or_default();
@@ -101,7 +102,8 @@ impl Note {
     }
 
     fn decode(octets: &[u8]) -> Option<Self> {
-        let number = |from: usize| octets.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes);
+        let number =
+            |from: usize| octets.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes);
         let format = match *octets {
             [VERSION, 0, ..] => Format::Raw,
             [VERSION, 1, ..] => Format::Qcow2,
@@ -109,7 +111,10 @@ impl Note {
         };
         let digest = octets.get(24..FIXED)?.try_into().ok()?;
         let base = String::from_utf8(octets.get(FIXED..)?.to_vec()).ok()?;
-        Some(Self { identity: Identity { format, length: number(8)?, size: number(16)?, digest }, base })
+        Some(Self {
+            identity: Identity { format, length: number(8)?, size: number(16)?, digest },
+            base,
+        })
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -126,7 +131,8 @@ impl Note {
     /// good header: a power failure between them loses the note alone.
     pub fn write(&self, overlay: &File, header: &Header, durable: bool) -> io::Result<()> {
         let sync = || if durable { overlay.sync_data() } else { Ok(()) };
-        let (Some(mark), Some((name_offset, name))) = (header.extensions_end, &header.backing) else {
+        let (Some(mark), Some((name_offset, name))) = (header.extensions_end, &header.backing)
+        else {
             return Err(io::Error::other("its header has no place for it"));
         };
         let note = self.encode();

@@ -44,8 +44,7 @@ pub(super) fn acquire(file: &File, path: &Path, operation: FlockOperation) -> Re
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => {
-            let why =
-                "no locks on this file system: an NFS volume needs its lock service, or local_lock=flock";
+            let why = "no locks on this file system: an NFS volume needs its lock service, or local_lock=flock";
             Err(Error::Overlay { path: path.to_owned(), why: why.to_owned() })
         }
         Err(error) => Err(at("locking", path)(error.into())),
@@ -93,7 +92,9 @@ pub(super) fn open(path: &Path, mode: u32, files: &Beneath) -> io::Result<(File,
             file.set_permissions(Permissions::from_mode(mode))?;
             Ok((file, true))
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => both().map(|file| (file, true)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            both().map(|file| (file, true))
+        }
         Err(error) => Err(error),
     }
 }

@@ -48,7 +48,9 @@ pub enum Error {
         "{url}: given up after {tries} tries, of which the last {idle} got no further than {furthest} octets: {last}"
     )]
     Unreachable { url: String, tries: u32, idle: u32, furthest: u64, last: String },
-    #[error("{origin} has the digest {found}, but {wanted} is wanted: the image is not what IMG_SHA256 says")]
+    #[error(
+        "{origin} has the digest {found}, but {wanted} is wanted: the image is not what IMG_SHA256 says"
+    )]
     Checksum { origin: String, wanted: String, found: String },
     #[error(
         "{name} is larger than the {max_bytes} octets that IMG_MAX_SIZE allows: raise it, or check IMG_SOURCE"
@@ -76,13 +78,15 @@ impl Coded for Error {
             | Self::Unreachable { .. }
             | Self::Certificates(_)
             | Self::Full(_) => Code::Fetch,
-            Self::Checksum { .. } | Self::NotAnImage { .. } | Self::Refers { .. } | Self::TooLarge { .. } => {
-                Code::Refused
-            }
+            Self::Checksum { .. }
+            | Self::NotAnImage { .. }
+            | Self::Refers { .. }
+            | Self::TooLarge { .. } => Code::Refused,
             Self::Locked { .. } => Code::Locked,
-            Self::File { .. } | Self::Denied { .. } | Self::Overlay { .. } | Self::Create { .. } => {
-                Code::Overlay
-            }
+            Self::File { .. }
+            | Self::Denied { .. }
+            | Self::Overlay { .. }
+            | Self::Create { .. } => Code::Overlay,
         }
     }
 }
@@ -100,7 +104,11 @@ fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
 
 /// Makes a directory that only its owner enters. One that exists is left as it is.
 pub(crate) fn private_dir(path: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at("creating the directory", path))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(at("creating the directory", path))
 }
 
 /// Makes a directory for images.
@@ -110,7 +118,12 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
 
 /// Writes a small file whole or not at all: beside its place, then renamed. Content that is there already is
 /// left alone. What it holds can be made again, so it is not synced.
-pub fn write_atomically(path: &Path, content: &[u8], mode: u32, files: &Beneath) -> Result<(), Error> {
+pub fn write_atomically(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    files: &Beneath,
+) -> Result<(), Error> {
     if holds(path, content, files) {
         return Ok(());
     }

@@ -53,7 +53,12 @@ pub fn ensure_overlay_for(
 }
 
 /// Whether the disk at `path`, when there is one and it stands on `base`, was made on an image of this identity.
-pub(super) fn wants(path: &Path, base: &Path, found: &Identity, access: Access<'_>) -> Result<(), Error> {
+pub(super) fn wants(
+    path: &Path,
+    base: &Path,
+    found: &Identity,
+    access: Access<'_>,
+) -> Result<(), Error> {
     if !is_there(path, access)? {
         return Ok(());
     }
@@ -69,7 +74,12 @@ fn is_there(path: &Path, access: Access<'_>) -> Result<bool, Error> {
     Ok(path.exists() && !is_stillborn(path, access.files).map_err(at("reading", path))?)
 }
 
-fn make(path: &Path, base: &Path, at_least: Option<u64>, access: Access<'_>) -> Result<Overlay, Error> {
+fn make(
+    path: &Path,
+    base: &Path,
+    at_least: Option<u64>,
+    access: Access<'_>,
+) -> Result<Overlay, Error> {
     let files = access.files;
     let shown = base.display().to_string();
     let look = whole(base, &shown, access)?;
@@ -135,12 +145,18 @@ fn partition_notes(base: &Path, name: &str, format: Format, access: Access<'_>) 
     }
 }
 
-fn adopt(path: &Path, wanted: &Path, at_least: Option<u64>, access: Access<'_>) -> Result<Overlay, Error> {
+fn adopt(
+    path: &Path,
+    wanted: &Path,
+    at_least: Option<u64>,
+    access: Access<'_>,
+) -> Result<Overlay, Error> {
     let file = access.files.read(path).map_err(at("opening", path))?;
     let (header, recorded) = header_of(&file, path)?;
     let recorded_base = beside_it(path, &recorded);
     let mut notes = Vec::new();
-    let (base, identity) = if may_be_opened(path, &recorded_base, wanted) && recorded_base.exists() {
+    let (base, identity) = if may_be_opened(path, &recorded_base, wanted) && recorded_base.exists()
+    {
         let identity = Identity::of_file(&recorded_base, access)?;
         if !was_made_on(&file, &header, path, &recorded_base, &identity)? {
             let note = Note { identity: identity.clone(), base: recorded };
@@ -172,11 +188,15 @@ fn header_of(file: &File, path: &Path) -> Result<(Header, String), Error> {
     let overlay = |why: String| Error::Overlay { path: path.to_owned(), why };
     let fault = |fault| match fault {
         Fault::Io(error) => at("reading", path)(error),
-        Fault::Bad(what) => overlay(format!("is {what}: bring a copy back, or move it away to start over")),
+        Fault::Bad(what) => {
+            overlay(format!("is {what}: bring a copy back, or move it away to start over"))
+        }
     };
     let mut magic = [0; 4];
     if file.fill(&mut magic, 0).is_err() || magic != MAGIC {
-        return Err(overlay("is no qcow2 image: move it away to start over, or set BERTH_NAME".into()));
+        return Err(overlay(
+            "is no qcow2 image: move it away to start over, or set BERTH_NAME".into(),
+        ));
     }
     let header = Header::read(file).map_err(fault)?;
     check_l1(file, &header).map_err(fault)?;
@@ -203,7 +223,8 @@ fn may_be_opened(path: &Path, recorded: &Path, wanted: &Path) -> bool {
 }
 
 fn is_below(path: &Path, dir: &Path) -> bool {
-    path.strip_prefix(dir).is_ok_and(|rest| rest.components().all(|part| part != Component::ParentDir))
+    path.strip_prefix(dir)
+        .is_ok_and(|rest| rest.components().all(|part| part != Component::ParentDir))
 }
 
 fn dir_of(path: &Path) -> &Path {
@@ -253,7 +274,8 @@ fn same_elsewhere(
     access: Access<'_>,
 ) -> Result<Identity, Error> {
     let error = |why: String| {
-        let why = format!("was made on {}, which is {}; {why}", gone.display(), why_not(path, gone));
+        let why =
+            format!("was made on {}, which is {}; {why}", gone.display(), why_not(path, gone));
         Error::Overlay { path: path.to_owned(), why }
     };
     let (disk, shown) = (path.display(), wanted.display());
@@ -288,7 +310,13 @@ fn other_base(disk: &Path, base: &Path, made_on: &str, found: &Identity) -> Erro
 
 /// An overlay without a note, of an earlier version or of somebody else: what its header says of the base has to be
 /// true at least.
-fn fits(file: &File, header: &Header, path: &Path, base: &Path, found: &Identity) -> Result<(), Error> {
+fn fits(
+    file: &File,
+    header: &Header,
+    path: &Path,
+    base: &Path,
+    found: &Identity,
+) -> Result<(), Error> {
     let format = header.backing_format(file).map_err(refused(path, &path.display().to_string()))?;
     let told = format.unwrap_or_else(|| found.format.as_str().to_owned());
     if told == found.format.as_str() && found.size <= header.size {
@@ -300,8 +328,16 @@ fn fits(file: &File, header: &Header, path: &Path, base: &Path, found: &Identity
 
 /// Notes the base of a disk that has no note; says what came of it. A base that is not whole is no reason to keep a
 /// guest from a disk it had until now.
-fn first_note(path: &Path, base: &Path, note: &Note, header: &Header, access: Access<'_>) -> String {
-    if let Err(error) = whole(base, &base.display().to_string(), Access { keys: Keys::Users, ..access }) {
+fn first_note(
+    path: &Path,
+    base: &Path,
+    note: &Note,
+    header: &Header,
+    access: Access<'_>,
+) -> String {
+    if let Err(error) =
+        whole(base, &base.display().to_string(), Access { keys: Keys::Users, ..access })
+    {
         return format!(
             "the base of {} is not as it should be, the guest may read zeros: {error}",
             path.display()
@@ -310,7 +346,11 @@ fn first_note(path: &Path, base: &Path, note: &Note, header: &Header, access: Ac
     let write = || access.files.write(path).and_then(|file| note.write(&file, header, true));
     match write() {
         Ok(()) => {
-            format!("{} had no note of its base: from now on it wants {}", path.display(), note.identity)
+            format!(
+                "{} had no note of its base: from now on it wants {}",
+                path.display(),
+                note.identity
+            )
         }
         Err(error) => format!(
             "{} has no note of its base, so that another one under its name goes unnoticed: {error}",
@@ -325,7 +365,9 @@ fn grow(path: &Path, header: &Header, size_bytes: u64, access: Access<'_>) -> Re
     header.grow(&file, size_bytes).map_err(|fault| match fault {
         Fault::Io(error) => at("growing", path)(error),
         Fault::Bad(what) => {
-            let why = format!("is {what} and cannot grow: bring a copy back, or take BERTH_DISK_SIZE away");
+            let why = format!(
+                "is {what} and cannot grow: bring a copy back, or take BERTH_DISK_SIZE away"
+            );
             Error::Overlay { path: path.to_owned(), why }
         }
     })

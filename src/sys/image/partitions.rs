@@ -37,7 +37,10 @@ fn mbr_end(head: &[u8]) -> u64 {
         return 0;
     }
     let field = |entry: &[u8], from: usize| {
-        entry.get(from..from + 4).and_then(|field| field.try_into().ok()).map_or(0, u32::from_le_bytes)
+        entry
+            .get(from..from + 4)
+            .and_then(|field| field.try_into().ok())
+            .map_or(0, u32::from_le_bytes)
     };
     let entries = head.get(446..510).unwrap_or_default().chunks_exact(16);
     // An entry is active or not, and has a type; a file system's boot code looks otherwise.
@@ -45,7 +48,9 @@ fn mbr_end(head: &[u8]) -> u64 {
         return 0;
     }
     let used = entries.filter(|entry| entry.get(4).is_some_and(|&kind| kind != 0));
-    used.map(|entry| (u64::from(field(entry, 8)) + u64::from(field(entry, 12))) * SECTOR).max().unwrap_or(0)
+    used.map(|entry| (u64::from(field(entry, 8)) + u64::from(field(entry, 12))) * SECTOR)
+        .max()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -71,7 +76,10 @@ mod tests {
             assert_eq!(notes(&head, end, "x"), [""; 0]);
             if end > 0 {
                 let said = notes(&head, end - 1, "x");
-                assert!(said[0].contains("reaches to 2097152") && said[0].contains("IMG_SHA256"), "{said:?}");
+                assert!(
+                    said[0].contains("reaches to 2097152") && said[0].contains("IMG_SHA256"),
+                    "{said:?}"
+                );
             }
         }
     }

@@ -44,7 +44,9 @@ fn holds_nothing(octets: &[u8]) -> bool {
     }
     let Ok(header) = Header::read(octets) else { return false };
     // Without a note it is none of ours, or was used by a version that made none.
-    let (Ok(Some(_)), Some(l1)) = (Note::read(octets, &header), header.l1_of_new()) else { return false };
+    let (Ok(Some(_)), Some(l1)) = (Note::read(octets, &header), header.l1_of_new()) else {
+        return false;
+    };
     let counted = REFCOUNTS + l1.end.div_ceil(header.cluster()) * REFCOUNT;
     (octets.len() as u64) < l1.end && zeros_from(counted)
 }

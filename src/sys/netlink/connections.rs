@@ -29,7 +29,8 @@ impl Which {
     fn requests(&self, first: u32) -> Vec<Vec<u8>> {
         match self {
             Self::Untranslated(mapping) => {
-                let inbound = |(sequence, pod): (u32, &Ipv4Addr)| conntrack::inbound_request(*pod, sequence);
+                let inbound =
+                    |(sequence, pod): (u32, &Ipv4Addr)| conntrack::inbound_request(*pod, sequence);
                 let outbound = conntrack::outbound_request(mapping.guest, first);
                 (first.wrapping_add(1)..).zip(&mapping.pod).map(inbound).chain([outbound]).collect()
             }
@@ -120,7 +121,8 @@ impl Look {
             return Err(Error::Conntrack(refusal.error));
         }
         self.reads = !answers.ended();
-        let found: Vec<_> = answers.messages().filter_map(|message| self.which.find(&message)).collect();
+        let found: Vec<_> =
+            answers.messages().filter_map(|message| self.which.find(&message)).collect();
         for some in found.chunks(DELETIONS) {
             self.deleted += delete(deleter, some)?;
         }
@@ -132,8 +134,9 @@ fn delete(socket: &mut Socket, stale: &[conntrack::Stale]) -> Result<usize, Erro
     let first = socket.next_sequence();
     socket.used(stale.len());
     let numbered = (0..).zip(stale);
-    let bytes: Vec<u8> =
-        numbered.flat_map(|(number, entry)| entry.delete_request(first.wrapping_add(number))).collect();
+    let bytes: Vec<u8> = numbered
+        .flat_map(|(number, entry)| entry.delete_request(first.wrapping_add(number)))
+        .collect();
     let answers = socket.ask(&bytes).map_err(Error::Conntrack)?;
     let mut deleted = 0;
     for answer in answers.outcomes() {

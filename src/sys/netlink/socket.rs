@@ -61,7 +61,8 @@ impl Socket {
 
     /// So many numbers have been given away.
     pub fn used(&mut self, messages: usize) {
-        self.sequence = self.sequence.wrapping_add(u32::try_from(messages).unwrap_or(u32::MAX)).max(1);
+        self.sequence =
+            self.sequence.wrapping_add(u32::try_from(messages).unwrap_or(u32::MAX)).max(1);
     }
 
     /// Sends a datagram and reads what is queued when the kernel is done with it.
@@ -119,7 +120,10 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
                 Ok(length) if length > self.buffer.len() || answers.bytes.len() > ANSWER_MAX => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer larger than expected"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "an answer larger than expected",
+                    ));
                 }
                 Ok(_) => {
                     answers.add(&self.buffer);

@@ -65,7 +65,9 @@ impl Traces {
             match self.netlink.recv(&mut self.buffer).await {
                 Ok(_) => return Ok(heard(&self.buffer)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(vec![Heard::Lost]),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    return Ok(vec![Heard::Lost]);
+                }
                 Err(error) => return Err(Error::Talk(error)),
             }
         }

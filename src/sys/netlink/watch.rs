@@ -101,7 +101,9 @@ impl Transactions {
             match self.0.hear().await.map_err(Error::Talk)? {
                 None => return Ok(None),
                 Some(datagram) => {
-                    if let Some(found) = Messages(datagram).find_map(|message| dump::transaction(&message)) {
+                    if let Some(found) =
+                        Messages(datagram).find_map(|message| dump::transaction(&message))
+                    {
                         return Ok(Some(found));
                     }
                 }
@@ -142,8 +144,13 @@ pub(crate) struct LinkChanges(Listener);
 impl LinkChanges {
     /// Listens in the calling thread's network namespace.
     pub fn open() -> Result<Self, Error> {
-        let groups =
-            [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV4_NETCONF];
+        let groups = [
+            RTNLGRP_LINK,
+            RTNLGRP_IPV4_IFADDR,
+            RTNLGRP_IPV4_ROUTE,
+            RTNLGRP_IPV4_RULE,
+            RTNLGRP_IPV4_NETCONF,
+        ];
         Listener::open(NETLINK_ROUTE, &groups, &[]).map(Self).map_err(Error::Open)
     }
 

@@ -33,7 +33,8 @@ pub(super) fn disks(config: &Config) -> Result<Disks, Error> {
         named(file)?;
     }
     let optional = |path: &Option<PathBuf>| path.as_deref().map_or(Ok(None), named);
-    let root_device = root(&paths.device_dir.join("root"), config.machine.raw_blk_opts.is_some(), &files)?;
+    let root_device =
+        root(&paths.device_dir.join("root"), config.machine.raw_blk_opts.is_some(), &files)?;
     let target = config.image.target.as_deref().map_or(Ok(None), target)?;
     let source = match &config.image.source {
         Some(Source::Path(path)) => Some(path),
@@ -60,9 +61,8 @@ pub(super) fn disks(config: &Config) -> Result<Disks, Error> {
 fn target(word: &str) -> Result<Option<PathBuf>, Error> {
     let path = Path::new("/").join(word);
     let found = match look(&path) {
-        Ok(Some(metadata)) => {
-            no_disk(&metadata).map_or(Ok(true), |what| Err(Error::NotAFile { path: path.clone(), what }))
-        }
+        Ok(Some(metadata)) => no_disk(&metadata)
+            .map_or(Ok(true), |what| Err(Error::NotAFile { path: path.clone(), what })),
         Ok(None) => Ok(false),
         Err(error) => Err(error),
     };
@@ -84,12 +84,20 @@ fn root(path: &Path, own_options: bool, files: &Beneath) -> Result<Option<DiskFi
 }
 
 /// Images anywhere below the volumes, then devices; what is found by two ways counts once.
-fn extra(volumes: &Path, devices: &Path, files: &Beneath) -> Result<(Vec<DiskFile>, Vec<String>), Error> {
+fn extra(
+    volumes: &Path,
+    devices: &Path,
+    files: &Beneath,
+) -> Result<(Vec<DiskFile>, Vec<String>), Error> {
     let mut search = Search { files, found: Vec::new(), skipped: Vec::new() };
     search.below(volumes, 0)?;
-    search.found.sort_by(|a, b| dictionary_order(a.0.as_os_str().as_bytes(), b.0.as_os_str().as_bytes()));
+    search
+        .found
+        .sort_by(|a, b| dictionary_order(a.0.as_os_str().as_bytes(), b.0.as_os_str().as_bytes()));
     let mut named = Vec::new();
-    for entry in entries(devices)?.iter().filter(|entry| entry.file_name().as_bytes().starts_with(b"disk")) {
+    for entry in
+        entries(devices)?.iter().filter(|entry| entry.file_name().as_bytes().starts_with(b"disk"))
+    {
         let path = entry.path();
         if let Some(metadata) = look(&path)? {
             named.push((path, metadata));
@@ -99,7 +107,10 @@ fn extra(volumes: &Path, devices: &Path, files: &Beneath) -> Result<(Vec<DiskFil
     let Search { mut found, mut skipped, .. } = search;
     found.append(&mut named);
     if found.len() > MAX_DISKS {
-        return Err(Error::TooManyDisks { volumes: volumes.to_owned(), devices: devices.to_owned() });
+        return Err(Error::TooManyDisks {
+            volumes: volumes.to_owned(),
+            devices: devices.to_owned(),
+        });
     }
     let mut seen: BTreeMap<(u64, u64, u64), PathBuf> = BTreeMap::new();
     let mut extra = Vec::new();
@@ -108,7 +119,11 @@ fn extra(volumes: &Path, devices: &Path, files: &Beneath) -> Result<(Vec<DiskFil
         if *first == path {
             extra.push(disk(&path, &metadata, files)?);
         } else {
-            skipped.push(format!("{} is {}, which is attached already", path.display(), first.display()));
+            skipped.push(format!(
+                "{} is {}, which is attached already",
+                path.display(),
+                first.display()
+            ));
         }
     }
     skipped.truncate(MAX_SKIPPED);
@@ -139,7 +154,8 @@ fn disk(path: &Path, metadata: &Metadata, files: &Beneath) -> Result<DiskFile, E
         return Err(Error::NotAFile { path: path.to_owned(), what });
     }
     let failed = |source| Error::Read { path: path.to_owned(), source };
-    let size_bytes = files.read(path).and_then(|mut file| file.seek(SeekFrom::End(0))).map_err(failed)?;
+    let size_bytes =
+        files.read(path).and_then(|mut file| file.seek(SeekFrom::End(0))).map_err(failed)?;
     Ok(DiskFile { path: path.to_owned(), size_bytes, read_only: read_only(path, metadata) })
 }
 
@@ -170,7 +186,8 @@ impl Search<'_> {
             } else if is_image && self.found.len() <= MAX_DISKS {
                 match look(&path) {
                     Ok(Some(metadata)) => {
-                        match no_disk(&metadata).map(str::to_owned).or_else(|| self.led_out(&path)) {
+                        match no_disk(&metadata).map(str::to_owned).or_else(|| self.led_out(&path))
+                        {
                             None => self.found.push((path, metadata)),
                             Some(what) => self.skip(format!("{} is {what}", path.display())),
                         }
@@ -354,7 +371,9 @@ mod tests {
         for how in ["directory", "link", "fifo"] {
             let pod = Pod::new();
             let said = spoil(&pod.at("file"), how);
-            assert!(super::super::resolver(&pod.at("file")).unwrap_err().to_string().contains(said));
+            assert!(
+                super::super::resolver(&pod.at("file")).unwrap_err().to_string().contains(said)
+            );
             assert!(text(&pod.at("file")).unwrap_err().to_string().contains(said));
         }
     }
@@ -415,7 +434,10 @@ mod tests {
         assert_eq!(target(word("image/a.qcow2")).unwrap().target, None);
         pod.file("image/a.qcow2", "x");
         assert_eq!(target(word("image/a.qcow2")).unwrap().target, Some(pod.at("image/a.qcow2")));
-        assert_eq!(target(word("image/a.qcow2/b")).unwrap_err().matches("Not a directory").count(), 1);
+        assert_eq!(
+            target(word("image/a.qcow2/b")).unwrap_err().matches("Not a directory").count(),
+            1
+        );
     }
 
     /// A volume of Kubernetes has more in it than disks.
@@ -437,7 +459,9 @@ mod tests {
             [pod.at("volumes/a.img"), pod.at("volumes/cm/d.img"), pod.at("volumes/dir.img/b.img")]
         );
         let told = disks.skipped.join("\n");
-        for word in ["gone.img is a link", "pipe.img is a FIFO", "dev/disk1 is ", "attached already"] {
+        for word in
+            ["gone.img is a link", "pipe.img is a FIFO", "dev/disk1 is ", "attached already"]
+        {
             assert!(told.contains(word), "{word} in {told}");
         }
         assert_eq!(disks.skipped.len(), 3, "{told}");

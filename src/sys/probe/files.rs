@@ -16,8 +16,7 @@ use super::Error;
 /// cloud-init data beyond this is refused: a config drive holds small files.
 pub(super) const LARGEST_BYTES: u64 = 16 << 20;
 
-pub(super) const DIRECTORY: &str =
-    "a directory where a file is meant: Docker makes one when the source of a bind mount is missing";
+pub(super) const DIRECTORY: &str = "a directory where a file is meant: Docker makes one when the source of a bind mount is missing";
 const LEADS_NOWHERE: &str =
     "a link that leads nowhere: mount what it leads to, or the ConfigMap or Secret with that key";
 
@@ -62,7 +61,11 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     }
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let mut content = Vec::new();
-    open(path).map_err(failed)?.take(LARGEST_BYTES + 1).read_to_end(&mut content).map_err(failed)?;
+    open(path)
+        .map_err(failed)?
+        .take(LARGEST_BYTES + 1)
+        .read_to_end(&mut content)
+        .map_err(failed)?;
     if content.len() as u64 > LARGEST_BYTES {
         Err(Error::TooLarge(path.to_owned()))
     } else {

@@ -34,7 +34,8 @@ pub fn examples() -> Vec<PathBuf> {
 /// The environment's Python.
 pub fn python() -> PathBuf {
     let of = |name| std::env::var_os(name).map(PathBuf::from);
-    let home = || of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache"))).unwrap().join("berth");
+    let home =
+        || of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache"))).unwrap().join("berth");
     let cache = of("BERTH_CACHE").unwrap_or_else(home);
     std::fs::create_dir_all(&cache).unwrap();
     let dir = cache.join("python-2");

@@ -42,22 +42,29 @@ fn refused(helm: &mut Helm, values: &Value, words: &str) {
     let error = helm.job(&json!({"values": values}))["error"].clone();
     assert!(error.is_string(), "Helm takes {values}");
     let said = said(values);
-    assert!(said.lines().any(|line| line.contains("[E]") && line.contains(words)), "{words}: {said}");
+    assert!(
+        said.lines().any(|line| line.contains("[E]") && line.contains(words)),
+        "{words}: {said}"
+    );
 }
 
 #[test]
 fn whole_numbers_are_written_as_said_and_others_are_refused_as_text() {
     let mut helm = Helm::start();
-    let values =
-        with("/env", json!({"A": 12_345_678, "B": 21_474_836_480_u64, "C": -1, "D": "1.10", "E": true}));
+    let values = with(
+        "/env",
+        json!({"A": 12_345_678, "B": 21_474_836_480_u64, "C": -1, "D": "1.10", "E": true}),
+    );
     let objects = valid(&mut helm, &values);
     let container = &pod(&objects, "web")["containers"][0];
-    for (name, wanted) in [("A", "12345678"), ("B", "21474836480"), ("C", "-1"), ("D", "1.10"), ("E", "true")]
+    for (name, wanted) in
+        [("A", "12345678"), ("B", "21474836480"), ("C", "-1"), ("D", "1.10"), ("E", "true")]
     {
         assert_eq!(variable(container, name).as_deref(), Some(wanted), "{name}");
     }
-    let negative =
-        one(|values| values["labels"] = json!({"node_selector_key": "k", "node_selector_value": -1}));
+    let negative = one(|values| {
+        values["labels"] = json!({"node_selector_key": "k", "node_selector_value": -1})
+    });
     refused(&mut helm, &negative, "labels.node_selector_value: -1 is out of range");
     refused(&mut helm, &with("/env", json!({"B": 1.1})), "env.B: this is 1.1, and has to be");
     refused(&mut helm, &with("/env", json!({"B": 9_007_199_254_740_993_u64})), "out of range");
@@ -68,8 +75,9 @@ fn whole_numbers_are_written_as_said_and_others_are_refused_as_text() {
         (json!("1e5"), "1e5"),
         (Value::Null, ""),
     ] {
-        let values =
-            one(|values| values["labels"] = json!({"node_selector_key": "k", "node_selector_value": value}));
+        let values = one(|values| {
+            values["labels"] = json!({"node_selector_key": "k", "node_selector_value": value})
+        });
         let objects = valid(&mut helm, &values);
         assert_eq!(pod(&objects, "web")["nodeSelector"], json!({"k": wanted}));
         let test = object(&objects, "Pod", "berth-selftest-release");
@@ -86,7 +94,8 @@ fn a_null_is_as_if_it_was_not_said() {
     let wanted = helm.objects(&json!({"values": one(|_| {})}));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("chart/values.yaml");
     let defaults: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let mut places: Vec<String> = defaults.as_object().unwrap().keys().map(|key| format!("/{key}")).collect();
+    let mut places: Vec<String> =
+        defaults.as_object().unwrap().keys().map(|key| format!("/{key}")).collect();
     for map in ["images", "labels", "devices"] {
         places.extend(defaults[map].as_object().unwrap().keys().map(|key| format!("/{map}/{key}")));
     }
@@ -104,7 +113,12 @@ fn a_null_is_as_if_it_was_not_said() {
         let (mut emptied, mut without) = (example.clone(), example.clone());
         put(&mut emptied, place, Value::Null);
         let (parent, key) = place.rsplit_once('/').unwrap();
-        without.pointer_mut(parent).unwrap().as_object_mut().unwrap().shift_remove(&key.replace("~1", "/"));
+        without
+            .pointer_mut(parent)
+            .unwrap()
+            .as_object_mut()
+            .unwrap()
+            .shift_remove(&key.replace("~1", "/"));
         let done = helm.job(&json!({"values": emptied}));
         agreement(&emptied.to_string(), &done["error"], place);
         let without = helm.job(&json!({"values": without}));
@@ -155,14 +169,19 @@ fn names_that_look_like_numbers_or_truths_stay_text() {
     for (text, read) in [("no", "false"), ("y", "true"), ("0x1f", "31"), ("1e5", "100000")] {
         let text = format!("vmlist:\n  {text}: {{enabled: false}}\n");
         let findings = berth::validate::values(&[&text]);
-        assert!(findings[0].message.contains(&format!("as {read}: put it in quotes")), "{findings:?}");
+        assert!(
+            findings[0].message.contains(&format!("as {read}: put it in quotes")),
+            "{findings:?}"
+        );
     }
 }
 
 #[test]
 fn maps_of_text_hold_text_alone() {
     let mut helm = Helm::start();
-    for place in ["/pod/annotations", "/pod/labels", "/pod/nodeSelector", "/netconfig/service/annotations"] {
+    for place in
+        ["/pod/annotations", "/pod/labels", "/pod/nodeSelector", "/netconfig/service/annotations"]
+    {
         for value in [json!(true), json!(60), json!(1.5), json!([]), json!({})] {
             refused(&mut helm, &with(place, json!({"a": value})), "text");
         }
@@ -211,10 +230,16 @@ fn nothing_is_said_by_the_end_of_a_value() {
         let objects = valid(&mut helm, &values);
         let pod = pod(&objects, "web");
         let container = &pod["containers"][0];
-        assert_eq!(pod["volumes"][0], json!({"name": "image", "persistentVolumeClaim": {"claimName": name}}));
+        assert_eq!(
+            pod["volumes"][0],
+            json!({"name": "image", "persistentVolumeClaim": {"claimName": name}})
+        );
         assert_eq!(pod["volumes"][1], json!({"name": "cloudconfig", "configMap": {"name": name}}));
         assert_eq!(variable(container, "BERTH_VNC_PASSWORD_FILE"), Some(format!("/vnc/{name}")));
-        assert_eq!((variable(container, "on").as_deref(), &container["image"]), (Some(name), &json!(name)));
+        assert_eq!(
+            (variable(container, "on").as_deref(), &container["image"]),
+            (Some(name), &json!(name))
+        );
     }
     // Kubernetes would put another variable there.
     let values = one(|values| {
@@ -251,7 +276,10 @@ fn a_port_has_the_protocol_that_its_service_has() {
         ])
     );
     let net = json!({"ports": {"dns": 53}, "networkPolicy": {"ingress": [{"ports": [{"port": "dns", "protocol": "UDP"}]}]}});
-    assert!(said(&with("/netconfig", net)).contains("no port is called dns with UDP, so this finds nothing"));
+    assert!(
+        said(&with("/netconfig", net))
+            .contains("no port is called dns with UDP, so this finds nothing")
+    );
 }
 
 /// What no schema can see, Helm and `berth validate` refuse in the same words.
@@ -271,7 +299,10 @@ fn what_does_not_go_together_is_refused_in_the_same_words() {
     let spread = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"});
     for (values, words) in [
         (called_net.clone(), "vmlist.net: the container of the network is called net too"),
-        (with("/netconfig", json!({"ports": ports})), "vmlist.web.netconfig.ports.b: 53/TCP is a already"),
+        (
+            with("/netconfig", json!({"ports": ports})),
+            "vmlist.web.netconfig.ports.b: 53/TCP is a already",
+        ),
         (
             service(json!({"protocols": {"dsn": "UDP"}})),
             "service.protocols.dsn: there is no port of this name",
@@ -317,7 +348,8 @@ fn what_does_not_go_together_is_refused_in_the_same_words() {
             "net_resources.limits.squat.ai/tun: the chart asks for this device itself",
         ),
     ] {
-        let error = helm.job(&json!({"values": values}))["error"].as_str().unwrap_or_default().to_owned();
+        let error =
+            helm.job(&json!({"values": values}))["error"].as_str().unwrap_or_default().to_owned();
         assert!(error.contains(words), "{words}: {error}");
         refused(&mut helm, &values, words);
         // The words of both are the same to their end.
@@ -326,23 +358,35 @@ fn what_does_not_go_together_is_refused_in_the_same_words() {
     }
     called_net["vmlist"]["net"]["single"] = json!(true);
     valid(&mut helm, &called_net);
-    valid(&mut helm, &with("/cloudconfig", json!({"userdata": format!("#!{}", "x".repeat(1_048_570))})));
+    valid(
+        &mut helm,
+        &with("/cloudconfig", json!({"userdata": format!("#!{}", "x".repeat(1_048_570))})),
+    );
     // What a schema can see, it does.
     for (values, words) in [
         (
             with("/pod", json!({"labels": {"app": "web", "vm": "other"}})),
             "pod.labels.app: the chart sets this itself",
         ),
-        (with("/pod", json!({"annotations": {"checksum/cloudconfig": "x"}})), "the chart sets this itself"),
+        (
+            with("/pod", json!({"annotations": {"checksum/cloudconfig": "x"}})),
+            "the chart sets this itself",
+        ),
         (service(json!({"headless": true})), "headless: only a ClusterIP can be"),
         (
             service(json!({"type": "ClusterIP", "nodePorts": {"ssh": 30_022}})),
             "nodePorts and externalTrafficPolicy need",
         ),
-        (service(json!({"loadBalancerClass": "a/b"})), "loadBalancerClass needs type: LoadBalancer"),
+        (
+            service(json!({"loadBalancerClass": "a/b"})),
+            "loadBalancerClass needs type: LoadBalancer",
+        ),
         (service(json!({"nodePorts": {"ssh": 70_000}})), "out of range"),
         (with("/pod", json!({"dnsPolicy": "None"})), "needs nameservers"),
-        (with("/pod", json!({"tolerations": [{"key": "a", "operator": 5}]})), "is none of Exists, Equal"),
+        (
+            with("/pod", json!({"tolerations": [{"key": "a", "operator": 5}]})),
+            "is none of Exists, Equal",
+        ),
         (
             with("/pod", json!({"tolerations": [{"tolerationSeconds": 5, "key": "a"}]})),
             "effect: this is missing",
@@ -354,7 +398,10 @@ fn what_does_not_go_together_is_refused_in_the_same_words() {
             "podSelector",
         ),
         (
-            with("/netconfig/networkPolicy", json!({"ingress": [{"ports": [{"port": "a", "endPort": 2}]}]})),
+            with(
+                "/netconfig/networkPolicy",
+                json!({"ingress": [{"ports": [{"port": "a", "endPort": 2}]}]}),
+            ),
             "endPort needs",
         ),
         (
@@ -376,7 +423,10 @@ fn what_does_not_go_together_is_refused_in_the_same_words() {
             with("/cloudconfig", json!({"userdata": "#!x", "existingConfigMap": "c"})),
             "those that stand here would be dropped",
         ),
-        (with("/cloudconfig", json!({"userdata": "#!x", "keys": ["networkdata"]})), "and there is neither"),
+        (
+            with("/cloudconfig", json!({"userdata": "#!x", "keys": ["networkdata"]})),
+            "and there is neither",
+        ),
     ] {
         refused(&mut helm, &values, words);
     }
@@ -386,7 +436,10 @@ fn what_does_not_go_together_is_refused_in_the_same_words() {
 fn what_helm_alone_cannot_see_validate_says() {
     for (values, words) in [
         (
-            with("/resources", json!({"requests": {"memory": "2Gi"}, "limits": {"memory": "1024Mi"}})),
+            with(
+                "/resources",
+                json!({"requests": {"memory": "2Gi"}, "limits": {"memory": "1024Mi"}}),
+            ),
             "[E] vmlist.web.resources.requests.memory: more is requested than the limit, 1024Mi",
         ),
         (
@@ -407,7 +460,10 @@ fn what_helm_alone_cannot_see_validate_says() {
             "[E] vmlist.web.resources.limits.hugepages-2Mi: these are no whole pages",
         ),
         (one(|values| values["log"] = json!("loud")), "[E] log: \"loud\" is refused at start"),
-        (with("/env", json!({"BERTH_VNC": 2})), "[E] vmlist.web.env.BERTH_VNC: \"2\" is refused at start"),
+        (
+            with("/env", json!({"BERTH_VNC": 2})),
+            "[E] vmlist.web.env.BERTH_VNC: \"2\" is refused at start",
+        ),
         (
             with("/env", json!({"BERTH_MTU": "14e2"})),
             "[E] vmlist.web.env.BERTH_MTU: \"14e2\" is refused at start",
@@ -423,7 +479,10 @@ fn what_helm_alone_cannot_see_validate_says() {
             "[W] vmlist.web.cloudconfig.userDataBase64: unknown key",
         ),
         (
-            with("/netconfig/networkPolicy", json!({"ingress": [{"ports": [{"port": 9, "endPort": 8}]}]})),
+            with(
+                "/netconfig/networkPolicy",
+                json!({"ingress": [{"ports": [{"port": 9, "endPort": 8}]}]}),
+            ),
             "the range ends before it begins",
         ),
         (
@@ -437,7 +496,9 @@ fn what_helm_alone_cannot_see_validate_says() {
         assert!(said(&values).contains(words), "{words}: {}", said(&values));
     }
     // Two files say together what neither says alone.
-    assert!(!said(&with("/env", json!({"VM_IP": "10.0.0.2", "VM_GW": "10.0.0.1"}))).contains("[E]"));
+    assert!(
+        !said(&with("/env", json!({"VM_IP": "10.0.0.2", "VM_GW": "10.0.0.1"}))).contains("[E]")
+    );
     let vm = "vmlist: {web: {enabled: true, vmconfig: {cpu: {vcpu: 1, ram_mb: 512}, rootfs: {sourceurl: /a, pvc_size: 1Gi}}";
     for (rest, warned) in [
         (
@@ -493,7 +554,11 @@ fn resources_are_merged_over_the_computed_ones() {
             json!({"cpu": "0", "memory": "1408Mi"}),
             json!({"cpu": "0", "memory": "1408Mi"}),
         ),
-        (json!({"limits": {"memory": 0}}), json!({"cpu": "500m", "memory": "0"}), json!({"memory": "0"})),
+        (
+            json!({"limits": {"memory": 0}}),
+            json!({"cpu": "500m", "memory": "0"}),
+            json!({"memory": "0"}),
+        ),
         (
             json!({"limits": {"cpu": "250m"}}),
             json!({"cpu": "250m", "memory": "1408Mi"}),
@@ -533,7 +598,8 @@ fn a_vm_that_is_not_running_keeps_all_that_is_its_own() {
         &json!({"values": with("/netconfig", json!({"ports": {"a": 1}, "service": {"enabled": true}}))}),
     );
     for (said, replicas) in [(json!(true), 1), (json!(false), 0), (Value::Null, 1)] {
-        let mut values = with("/netconfig", json!({"ports": {"a": 1}, "service": {"enabled": true}}));
+        let mut values =
+            with("/netconfig", json!({"ports": {"a": 1}, "service": {"enabled": true}}));
         values["vmlist"]["web"]["running"] = said;
         let mut objects = valid(&mut helm, &values);
         let deployment = objects.iter_mut().find(|object| object["kind"] == "Deployment").unwrap();
@@ -571,7 +637,8 @@ fn a_key_that_nobody_reads_is_told_by_helm_too() {
     assert_eq!(open.len(), 6, "{open:?}");
     for place in open {
         let values = with(&format!("{place}/userDataBase64"), json!("x"));
-        let told = format!("vmlist.web{}.userDataBase64: unknown key, ignored", place.replace('/', "."));
+        let told =
+            format!("vmlist.web{}.userDataBase64: unknown key, ignored", place.replace('/', "."));
         let notes = &helm.job(&json!({"values": values}))["manifests"]["berth/templates/NOTES.txt"];
         assert!(notes.as_str().unwrap().contains(&told), "{notes}");
         assert!(said(&values).contains(&told), "{}", said(&values));
@@ -596,7 +663,10 @@ fn files_are_merged_before_they_are_judged() {
         (vec![vm, "vmlist: {web: {vmconfig: {cpu: {vcpu: four}}}}"], "vcpu"),
         (vec!["vmlist: {web: {vmconfig: {cpu: {vcpu: four}}}}", vm], ""),
         (vec![vm, "vmlist: {web: {single: null, env: {A: null}}}"], ""),
-        (vec![vm, "vmlist: {web: {vmconfig: {rootfs: {pvc_size: null}}}}"], "pvc_size or existing_claim"),
+        (
+            vec![vm, "vmlist: {web: {vmconfig: {rootfs: {pvc_size: null}}}}"],
+            "pvc_size or existing_claim",
+        ),
         (vec![vm, "vmlist: {web: null}"], ""),
         (vec![vm, "vmlist: null"], ""),
         (vec![vm, "overhead_mb: null", "overhead_mb: none"], "overhead_mb"),

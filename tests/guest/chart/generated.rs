@@ -194,7 +194,11 @@ impl Maker<'_> {
             return self.value(&self.schema["definitions"][name.rsplit('/').next().unwrap()]);
         }
         if let Some(words) = part["enum"].as_array() {
-            return if self.chance.once_in(60) { self.hostile() } else { self.chance.of(words).clone() };
+            return if self.chance.once_in(60) {
+                self.hostile()
+            } else {
+                self.chance.of(words).clone()
+            };
         }
         let kinds: Vec<&str> = match &part["type"] {
             Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
@@ -224,7 +228,10 @@ impl Maker<'_> {
             1 => json!(max),
             4 => json!(0.5),
             _ => {
-                json!((min + (max - min).min(100_000.0) * (self.chance.below(1000) as f64) / 1000.0).floor())
+                json!(
+                    (min + (max - min).min(100_000.0) * (self.chance.below(1000) as f64) / 1000.0)
+                        .floor()
+                )
             }
         }
     }
@@ -285,7 +292,8 @@ impl Maker<'_> {
                 self.ports(net);
             }
             if let Some(cloud) = vm.get_mut("cloudconfig").and_then(Value::as_object_mut) {
-                let existing = ["existingConfigMap", "existingSecret"].map(|key| cloud.contains_key(key));
+                let existing =
+                    ["existingConfigMap", "existingSecret"].map(|key| cloud.contains_key(key));
                 if existing[0] && existing[1] {
                     cloud.remove("existingSecret");
                 }
@@ -352,7 +360,10 @@ pub fn hold(schema: &Value, seed: u64, files: u64) -> (u64, BTreeSet<String>) {
         let text = maker.file();
         let version = VERSIONS[index as usize % VERSIONS.len()];
         let done = helm.job(&json!({"yaml": text, "validate": [version], "rules": true}));
-        let case = format!("seed {seed}, file {index}:\n{}\n", text.chars().take(6000).collect::<String>());
+        let case = format!(
+            "seed {seed}, file {index}:\n{}\n",
+            text.chars().take(6000).collect::<String>()
+        );
         let findings = agreement(&text, &done["error"], &case);
         if findings.iter().any(|finding| finding.severity == berth::validate::Severity::Error) {
             continue;
@@ -369,7 +380,9 @@ pub fn hold(schema: &Value, seed: u64, files: u64) -> (u64, BTreeSet<String>) {
 }
 
 fn said(value: &Value, seen: &mut BTreeSet<String>) {
-    for (key, value) in value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+    for (key, value) in
+        value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null())
+    {
         seen.insert(key.clone());
         said(value, seen);
     }
@@ -384,7 +397,9 @@ fn started(objects: &[Value], case: &str) {
             .as_array()
             .unwrap()
             .iter()
-            .map(|variable| (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap()))
+            .map(|variable| {
+                (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap())
+            })
             .collect();
         let refused = berth::config::check_all(&pairs);
         assert!(refused.is_empty(), "{refused:?}\n{case}");

@@ -83,8 +83,10 @@ impl Check<'_> {
     }
 
     fn object(&mut self, kind: &str, name: &str) -> Value {
-        let found =
-            self.objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+        let found = self
+            .objects
+            .iter()
+            .find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
         found.cloned().unwrap_or_else(|| {
             self.said.push(format!("no {kind} {name}"));
             Value::Null
@@ -103,8 +105,16 @@ impl Check<'_> {
     fn vm(&mut self, name: &str, vm: &Value) -> usize {
         let deployment = self.object("Deployment", &format!("berth-{name}"));
         let spec = &deployment["spec"];
-        self.same("replicas", &spec["replicas"], &json!(if vm["running"] == false { 0 } else { 1 }));
-        self.same("selector", &spec["selector"], &json!({"matchLabels": {"app": "berth", "vm": name}}));
+        self.same(
+            "replicas",
+            &spec["replicas"],
+            &json!(if vm["running"] == false { 0 } else { 1 }),
+        );
+        self.same(
+            "selector",
+            &spec["selector"],
+            &json!({"matchLabels": {"app": "berth", "vm": name}}),
+        );
         let (meta, pod) = (&spec["template"]["metadata"], &spec["template"]["spec"]);
         for (key, own) in [("labels", 5), ("annotations", 2)] {
             let said = vm["pod"][key].as_object().cloned().unwrap_or_default();
@@ -117,9 +127,12 @@ impl Check<'_> {
         self.pod(name, vm, pod);
         self.containers(name, vm, pod);
         let mut objects = 1;
-        for made in
-            [self.claim(name, vm), self.cloud(name, vm), self.service(name, vm), self.policy(name, vm)]
-        {
+        for made in [
+            self.claim(name, vm),
+            self.cloud(name, vm),
+            self.service(name, vm),
+            self.policy(name, vm),
+        ] {
             objects += usize::from(made);
         }
         let budget = vm["pod"]["disruptionBudget"]["enabled"] == true;
@@ -141,7 +154,8 @@ impl Check<'_> {
             self.same(&format!("{what}'s image"), &container["image"], &image);
             self.same(&format!("{what}'s policy"), &container["imagePullPolicy"], &policy);
         }
-        let secrets = self.values["imagePullSecrets"].as_array().filter(|secrets| !secrets.is_empty());
+        let secrets =
+            self.values["imagePullSecrets"].as_array().filter(|secrets| !secrets.is_empty());
         self.same(
             &format!("{what}'s secrets"),
             &pod["imagePullSecrets"],
@@ -162,18 +176,20 @@ impl Check<'_> {
         }
         let selector = if selector.is_empty() { Value::Null } else { Value::Object(selector) };
         self.same("nodeSelector", &pod["nodeSelector"], &selector);
-        for key in ["affinity", "tolerations", "topologySpreadConstraints", "dnsConfig"].into_iter().chain([
-            "priorityClassName",
-            "runtimeClassName",
-            "schedulerName",
-            "dnsPolicy",
-        ]) {
+        for key in ["affinity", "tolerations", "topologySpreadConstraints", "dnsConfig"]
+            .into_iter()
+            .chain(["priorityClassName", "runtimeClassName", "schedulerName", "dnsPolicy"])
+        {
             let empty = |value: &&Value| **value != json!({}) && **value != json!([]);
             let said = Some(&vm["pod"][key]).filter(empty).cloned().unwrap_or_default();
             self.same(key, &pod[key], &said);
         }
         let groups = Some(&vm["pod"]["supplementalGroups"]).filter(|groups| **groups != json!([]));
-        self.same("groups", &pod["securityContext"]["supplementalGroups"], groups.unwrap_or(&Value::Null));
+        self.same(
+            "groups",
+            &pod["securityContext"]["supplementalGroups"],
+            groups.unwrap_or(&Value::Null),
+        );
         let claims: Vec<Value> = pod["volumes"]
             .as_array()
             .unwrap()
@@ -181,8 +197,10 @@ impl Check<'_> {
             .filter(|volume| volume["persistentVolumeClaim"].is_object())
             .map(|volume| json!([volume["name"], volume["persistentVolumeClaim"]]))
             .collect();
-        let root = Some(&vm["vmconfig"]["rootfs"]["existing_claim"]).filter(|claim| !claim.is_null());
-        let mut wanted = vec![json!(["image", {"claimName": root.cloned().unwrap_or(json!(name))}])];
+        let root =
+            Some(&vm["vmconfig"]["rootfs"]["existing_claim"]).filter(|claim| !claim.is_null());
+        let mut wanted =
+            vec![json!(["image", {"claimName": root.cloned().unwrap_or(json!(name))}])];
         for disk in vm["disks"].as_array().into_iter().flatten() {
             let name = format!("disk-{}", disk["name"].as_str().unwrap());
             wanted.push(json!([name, {"claimName": disk["claim"]}]));
@@ -245,13 +263,13 @@ impl Check<'_> {
         let (net, cloud) = (&vm["netconfig"], &vm["cloudconfig"]);
         let grace = self.or(&vm["grace_seconds"], "grace_seconds", &json!(60)).as_f64().unwrap();
         let vnc = net["vnc"]["enabled"].as_bool().map(|on| json!(if on { "on" } else { "off" }));
-        let password = net["vnc"]["passwordSecret"]
-            .as_str()
-            .map(|_| json!(format!("/vnc/{}", net["vnc"]["passwordKey"].as_str().unwrap_or("password"))));
+        let password = net["vnc"]["passwordSecret"].as_str().map(|_| {
+            json!(format!("/vnc/{}", net["vnc"]["passwordKey"].as_str().unwrap_or("password")))
+        });
         let file = |key: &str| {
             let keys = cloud["keys"].as_array().cloned().unwrap_or_default();
-            let there =
-                cloud[key].as_str().is_some_and(|text| !text.is_empty()) || keys.contains(&json!(key));
+            let there = cloud[key].as_str().is_some_and(|text| !text.is_empty())
+                || keys.contains(&json!(key));
             if there { json!(format!("/cloudconfig/{key}")) } else { Value::Null }
         };
         let mut all: BTreeMap<String, String> = [
@@ -297,16 +315,22 @@ impl Check<'_> {
         let milli = number(&self.or(&Value::Null, "millicpu_per_vcpu", &json!(250)));
         let memory = json!(format!("{}Mi", number(&cpu["ram_mb"]) + overhead));
         let processors = json!(format!("{}m", number(&cpu["vcpu"]) * milli));
-        let first = |all: [&Value; 3]| text(all.into_iter().find(|value| !value.is_null()).unwrap());
+        let first =
+            |all: [&Value; 3]| text(all.into_iter().find(|value| !value.is_null()).unwrap());
         let (requests, limits) = (&said["requests"], &said["limits"]);
         let both = [requests, limits].map(|kind| {
             let all = kind.as_object().cloned().unwrap_or_default();
-            all.into_iter().map(|(name, amount)| (name, text(&amount))).collect::<BTreeMap<String, String>>()
+            all.into_iter()
+                .map(|(name, amount)| (name, text(&amount)))
+                .collect::<BTreeMap<String, String>>()
         });
         let [mut wanted_requests, mut wanted_limits] = both;
-        wanted_requests.insert("cpu".into(), first([&requests["cpu"], &limits["cpu"], &processors]));
-        wanted_requests.insert("memory".into(), first([&requests["memory"], &limits["memory"], &memory]));
-        wanted_limits.insert("memory".into(), first([&limits["memory"], &requests["memory"], &memory]));
+        wanted_requests
+            .insert("cpu".into(), first([&requests["cpu"], &limits["cpu"], &processors]));
+        wanted_requests
+            .insert("memory".into(), first([&requests["memory"], &limits["memory"], &memory]));
+        wanted_limits
+            .insert("memory".into(), first([&limits["memory"], &requests["memory"], &memory]));
         let storage = "ephemeral-storage";
         let (min, max) = (json!("16Mi"), json!("128Mi"));
         wanted_requests.insert(storage.into(), first([&requests[storage], &limits[storage], &min]));
@@ -315,15 +339,20 @@ impl Check<'_> {
         let devices = &self.values["devices"];
         let tun = text(&self.or(&devices["tun"], "", &json!("squat.ai/tun")));
         let kvm = text(&self.or(&devices["kvm"], "", &json!("squat.ai/kvm")));
-        for device in
-            [Some(tun), Some(kvm).filter(|_| !tcg)].into_iter().flatten().filter(|name| name.contains('/'))
+        for device in [Some(tun), Some(kvm).filter(|_| !tcg)]
+            .into_iter()
+            .flatten()
+            .filter(|name| name.contains('/'))
         {
             wanted_limits.insert(device, "1".to_owned());
         }
         let wanted = json!({"requests": wanted_requests, "limits": wanted_limits});
         let mut found = container["resources"].clone();
         for kind in found.as_object_mut().unwrap().values_mut() {
-            kind.as_object_mut().unwrap().values_mut().for_each(|amount| *amount = json!(text(amount)));
+            kind.as_object_mut()
+                .unwrap()
+                .values_mut()
+                .for_each(|amount| *amount = json!(text(amount)));
         }
         self.same("resources", &found, &wanted);
     }
@@ -334,7 +363,8 @@ impl Check<'_> {
         if made {
             let claim = self.object("PersistentVolumeClaim", name);
             let access = self.or(&root["pvc_access"], "", &json!("ReadWriteOnce"));
-            let class = Some(&root["pvc_class"]).filter(|class| **class != "").unwrap_or(&Value::Null);
+            let class =
+                Some(&root["pvc_class"]).filter(|class| **class != "").unwrap_or(&Value::Null);
             let wanted = of(&[
                 ("accessModes", &json!([access])),
                 ("volumeMode", &root["pvc_mode"]),
@@ -349,9 +379,14 @@ impl Check<'_> {
     fn cloud(&mut self, name: &str, vm: &Value) -> bool {
         let cloud = &vm["cloudconfig"];
         let made = cloud["existingConfigMap"].is_null() && cloud["existingSecret"].is_null();
-        let pod = self.object("Deployment", &format!("berth-{name}"))["spec"]["template"]["spec"].clone();
-        let volume =
-            pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "cloudconfig").cloned();
+        let pod =
+            self.object("Deployment", &format!("berth-{name}"))["spec"]["template"]["spec"].clone();
+        let volume = pod["volumes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|volume| volume["name"] == "cloudconfig")
+            .cloned();
         let volume = volume.unwrap_or_default();
         let own = format!("configmap-cloudconfig-{name}");
         let map = if made { json!(own) } else { cloud["existingConfigMap"].clone() };
@@ -360,8 +395,9 @@ impl Check<'_> {
         if made {
             let object = self.object("ConfigMap", &own);
             let files = ["metadata", "userdata", "vendordata", "networkdata"];
-            let said =
-                files.into_iter().filter(|file| cloud[file].as_str().is_some_and(|text| !text.is_empty()));
+            let said = files
+                .into_iter()
+                .filter(|file| cloud[file].as_str().is_some_and(|text| !text.is_empty()));
             let wanted: Map<String, Value> =
                 said.map(|file| (file.to_owned(), cloud[file].clone())).collect();
             let found = object["data"].as_object().cloned().unwrap_or_default();
@@ -383,8 +419,12 @@ impl Check<'_> {
                     said => said,
                 },
             );
-            let ports: BTreeMap<String, Value> =
-                vm["netconfig"]["ports"].as_object().cloned().unwrap_or_default().into_iter().collect();
+            let ports: BTreeMap<String, Value> = vm["netconfig"]["ports"]
+                .as_object()
+                .cloned()
+                .unwrap_or_default()
+                .into_iter()
+                .collect();
             let ports: Vec<Value> = ports
                 .into_iter()
                 .map(|(port, number)| {
@@ -417,7 +457,8 @@ impl Check<'_> {
         let made = policy["enabled"] == true;
         if made {
             let object = self.object("NetworkPolicy", &format!("berth-{name}"));
-            let ingress = if policy["ingress"].is_null() { json!([]) } else { policy["ingress"].clone() };
+            let ingress =
+                if policy["ingress"].is_null() { json!([]) } else { policy["ingress"].clone() };
             self.same("ingress", &object["spec"]["ingress"], &ingress);
             self.same("egress", &object["spec"]["egress"], &policy["egress"]);
         }

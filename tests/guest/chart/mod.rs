@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 const VERSIONS: [&str; 5] = ["1.29", "1.31", "1.33", "1.35", "1.37"];
 
 fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
-    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    let found =
+        objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
     found.unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
@@ -63,7 +64,8 @@ fn every_example_renders_is_valid_and_pleases_the_linter() {
         assert!(messages.iter().all(|message| message["severity"] == 1), "{messages:?}");
     }
     // The validation itself can fail.
-    let broken = one(|values| values["vmlist"]["web"]["pod"] = json!({"tolerations": [{"operator": 5}]}));
+    let broken =
+        one(|values| values["vmlist"]["web"]["pod"] = json!({"tolerations": [{"operator": 5}]}));
     assert_ne!(helm.job(&json!({"values": broken, "validate": VERSIONS}))["invalid"], json!([]));
 }
 
@@ -71,7 +73,8 @@ fn every_example_renders_is_valid_and_pleases_the_linter() {
 fn what_is_rendered_is_as_it_was_looked_at() {
     let mut helm = Helm::start();
     for name in ["demo-ub14-apache", "emulated", "everything"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/values/{name}.yaml"));
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/values/{name}.yaml"));
         let done = helm.job(&json!({"yaml": std::fs::read_to_string(path).unwrap()}));
         let manifests = done["manifests"].as_object().unwrap();
         let mut text = String::new();
@@ -88,7 +91,8 @@ fn what_is_rendered_is_as_it_was_looked_at() {
 fn the_seeds_objects_keep_their_names() {
     let mut helm = Helm::start();
     for name in ["cirros-test", "demo-ub14-apache", "ub16-smp-test"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/values/{name}.yaml"));
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/values/{name}.yaml"));
         let objects = helm.objects(&json!({"yaml": std::fs::read_to_string(path).unwrap()}));
         let cloud = object(&objects, "ConfigMap", &format!("configmap-cloudconfig-{name}"));
         assert!(cloud["data"]["metadata"].is_string() && cloud["data"]["userdata"].is_string());
@@ -155,8 +159,12 @@ fn nothing_is_privileged_and_the_guests_container_can_do_nothing() {
                 let added = &security["capabilities"]["add"];
                 let half = container["args"][0].as_str().unwrap();
                 match half {
-                    "vm" => assert!(security["runAsNonRoot"] == true && added.is_null(), "{security}"),
-                    "net" | "selftest" => assert_eq!(added, &json!(["NET_ADMIN", "NET_BIND_SERVICE"])),
+                    "vm" => {
+                        assert!(security["runAsNonRoot"] == true && added.is_null(), "{security}")
+                    }
+                    "net" | "selftest" => {
+                        assert_eq!(added, &json!(["NET_ADMIN", "NET_BIND_SERVICE"]))
+                    }
                     _ => assert_eq!(
                         added,
                         &json!(["NET_ADMIN", "NET_BIND_SERVICE", "SETUID", "SETGID", "KILL"])
@@ -186,7 +194,10 @@ fn beyond_restricted(pod: &Value, container: &Value) -> Vec<&'static str> {
         "secret",
     ];
     let all = [
-        ("host namespaces", ["hostNetwork", "hostPID", "hostIPC"].iter().all(|name| pod[name] != true)),
+        (
+            "host namespaces",
+            ["hostNetwork", "hostPID", "hostIPC"].iter().all(|name| pod[name] != true),
+        ),
         ("privileged", own["privileged"] != true),
         (
             "capabilities added",
@@ -200,7 +211,10 @@ fn beyond_restricted(pod: &Value, container: &Value) -> Vec<&'static str> {
         ("allowPrivilegeEscalation", own["allowPrivilegeEscalation"] == false),
         ("runAsNonRoot", of("runAsNonRoot").is_some_and(|value| value == true)),
         ("runAsUser", of("runAsUser").is_none_or(|user| user != 0)),
-        ("seccompProfile", of("seccompProfile").is_some_and(|profile| profile["type"] == "RuntimeDefault")),
+        (
+            "seccompProfile",
+            of("seccompProfile").is_some_and(|profile| profile["type"] == "RuntimeDefault"),
+        ),
     ];
     all.into_iter().filter(|(_, right)| !right).map(|(what, _)| what).collect()
 }
@@ -215,15 +229,22 @@ fn the_guests_container_keeps_to_the_level_restricted() {
         // A device of the node is a volume of its own, and beyond all levels.
         let host = values["devices"].to_string().contains("hostPath");
         let beside: &[&str] = if host { &["volumes"] } else { &[] };
-        for object in
-            helm.objects(&json!({"yaml": text})).iter().filter(|object| object["kind"] == "Deployment")
+        for object in helm
+            .objects(&json!({"yaml": text}))
+            .iter()
+            .filter(|object| object["kind"] == "Deployment")
         {
             let pod = &object["spec"]["template"]["spec"];
             let Some(net) = pod["initContainers"].get(0) else { continue };
             assert_eq!(beyond_restricted(pod, &pod["containers"][0]), beside, "{}", path.display());
             let mut beyond = beyond_restricted(pod, net);
             beyond.retain(|what| !beside.contains(what));
-            assert_eq!(beyond, ["capabilities added", "runAsNonRoot", "runAsUser"], "{}", path.display());
+            assert_eq!(
+                beyond,
+                ["capabilities added", "runAsNonRoot", "runAsUser"],
+                "{}",
+                path.display()
+            );
             seen += 1;
         }
     }
@@ -280,7 +301,10 @@ fn berth_is_done_before_kubernetes_kills_it() {
         let objects = helm.objects(&json!({"values": values}));
         let pod = pod(&objects, "web");
         assert_eq!(pod["terminationGracePeriodSeconds"], seconds);
-        assert_eq!(variable(&pod["containers"][0], "BERTH_GRACE_S"), Some((seconds - 5).to_string()));
+        assert_eq!(
+            variable(&pod["containers"][0], "BERTH_GRACE_S"),
+            Some((seconds - 5).to_string())
+        );
     }
 }
 
@@ -288,7 +312,8 @@ fn berth_is_done_before_kubernetes_kills_it() {
 fn another_cloud_config_starts_the_guest_again_and_another_chart_does_not() {
     let mut helm = Helm::start();
     let mut template = |data: &str| {
-        let values = one(|values| values["vmlist"]["web"]["cloudconfig"] = json!({"userdata": data}));
+        let values =
+            one(|values| values["vmlist"]["web"]["cloudconfig"] = json!({"userdata": data}));
         let objects = helm.objects(&json!({"values": values}));
         object(&objects, "Deployment", "berth-web")["spec"]["template"].clone()
     };
@@ -304,7 +329,8 @@ fn mistakes_are_refused_and_the_key_is_named() {
     let web = |path: &str, value: Value| {
         one(|values| {
             let (parent, key) = path.rsplit_once('/').unwrap();
-            let parent = if parent.is_empty() { values } else { values.pointer_mut(parent).unwrap() };
+            let parent =
+                if parent.is_empty() { values } else { values.pointer_mut(parent).unwrap() };
             parent[key] = value;
         })
     };
@@ -325,7 +351,10 @@ fn mistakes_are_refused_and_the_key_is_named() {
         (at("/vmconfig/rootfs", json!({"pvc_size": "1Gi"})), vec!["sourceurl", "localtarget"]),
         (at("/vmconfig/rootfs/checksum", json!("md5:1")), vec!["checksum"]),
         (at("/netconfig", json!({"ports": {"ssh": 70_000}})), vec!["ports/ssh", "maximum"]),
-        (at("/netconfig", json!({"service": {"enabled": true}})), vec!["/vmlist/web/netconfig", "ports"]),
+        (
+            at("/netconfig", json!({"service": {"enabled": true}})),
+            vec!["/vmlist/web/netconfig", "ports"],
+        ),
         (at("/netconfig", json!({"vnc": {"enable": true}})), vec!["vnc", "enable"]),
         (
             at("/cloudconfig", json!({"existingSecret": "a", "existingConfigMap": "b"})),
@@ -335,7 +364,8 @@ fn mistakes_are_refused_and_the_key_is_named() {
         (web("/accel", json!("hvf")), vec!["/accel", "tcg"]),
         (web("/devices", json!({"tun": "/dev/net/tun"})), vec!["/devices/tun"]),
     ] {
-        let error = helm.job(&json!({"values": values}))["error"].as_str().unwrap_or_default().to_owned();
+        let error =
+            helm.job(&json!({"values": values}))["error"].as_str().unwrap_or_default().to_owned();
         for word in words {
             assert!(error.contains(word), "{word} is not in {error:?} for {values}");
         }
@@ -347,7 +377,8 @@ fn mistakes_are_refused_and_the_key_is_named() {
 fn a_size_that_is_a_number_is_written_in_digits() {
     let mut helm = Helm::start();
     for (size, written) in [(json!(10_737_418_240_u64), "10737418240"), (json!("20Gi"), "20Gi")] {
-        let values = one(|values| values["vmlist"]["web"]["vmconfig"]["rootfs"]["disk_size"] = size);
+        let values =
+            one(|values| values["vmlist"]["web"]["vmconfig"]["rootfs"]["disk_size"] = size);
         let objects = helm.objects(&json!({"values": values}));
         let container = &pod(&objects, "web")["containers"][0];
         assert_eq!(variable(container, "BERTH_DISK_SIZE").as_deref(), Some(written));
@@ -374,8 +405,10 @@ const BEYOND_HELM: [&str; 11] = [
 /// `berth validate` and Helm say the same of a text, but for what Helm cannot know.
 fn agreement(text: &str, error: &Value, case: &str) -> Vec<berth::validate::Finding> {
     let findings = berth::validate::values(&[text]);
-    let mut errors = findings.iter().filter(|finding| finding.severity == berth::validate::Severity::Error);
-    let bad = errors.any(|finding| !BEYOND_HELM.iter().any(|words| finding.message.contains(words)));
+    let mut errors =
+        findings.iter().filter(|finding| finding.severity == berth::validate::Severity::Error);
+    let bad =
+        errors.any(|finding| !BEYOND_HELM.iter().any(|words| finding.message.contains(words)));
     let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
     assert_eq!(!bad, error.is_null(), "for\n{case}\nHelm: {error}\nberth: {said:#?}");
     findings
@@ -388,7 +421,8 @@ fn validate_and_helm_agree() {
         agreement(text, &helm.job(&json!({"yaml": text}))["error"], text);
     };
     let vm = |lines: &str| {
-        let config = "vmconfig: {cpu: {vcpu: 1, ram_mb: 512}, rootfs: {sourceurl: /a, pvc_size: 1Gi}}";
+        let config =
+            "vmconfig: {cpu: {vcpu: 1, ram_mb: 512}, rootfs: {sourceurl: /a, pvc_size: 1Gi}}";
         format!("vmlist:\n  web:\n    enabled: true\n    {config}\n{lines}\n")
     };
     for path in examples() {
@@ -399,7 +433,9 @@ fn validate_and_helm_agree() {
         let mut places = Vec::new();
         leaves(&values, String::new(), &mut places);
         for place in places {
-            for other in [json!("no such word"), json!(-1), json!({"a": [1]}), json!([true]), json!(1.5)] {
+            for other in
+                [json!("no such word"), json!(-1), json!({"a": [1]}), json!([true]), json!(1.5)]
+            {
                 let mut spoilt = values.clone();
                 *spoilt.pointer_mut(&place).unwrap() = other;
                 compare(&spoilt.to_string());
@@ -441,8 +477,10 @@ fn what_is_accepted_is_rendered_valid_and_means_what_was_said() {
     println!("{accepted} of {files} files were accepted");
     let mut wanted = BTreeSet::new();
     keys(&schema, &schema, "", &mut wanted);
-    let unseen: Vec<&String> =
-        wanted.iter().filter(|key| !seen.contains(key.rsplit(['.', ']']).next().unwrap())).collect();
+    let unseen: Vec<&String> = wanted
+        .iter()
+        .filter(|key| !seen.contains(key.rsplit(['.', ']']).next().unwrap()))
+        .collect();
     assert!(unseen.is_empty(), "no file that was accepted has {unseen:?}");
     // Else nothing was tried.
     assert!(accepted * 5 >= files * 2, "{accepted} of {files}");
@@ -453,7 +491,11 @@ fn leaves(value: &Value, place: String, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                leaves(value, format!("{place}/{}", key.replace('~', "~0").replace('/', "~1")), found);
+                leaves(
+                    value,
+                    format!("{place}/{}", key.replace('~', "~0").replace('/', "~1")),
+                    found,
+                );
             }
         }
         Value::Array(items) => {
@@ -480,7 +522,9 @@ fn keys(schema: &Value, node: &Value, path: &str, found: &mut BTreeSet<String>) 
             }
             "disks" => keys(schema, &value["items"], &format!("{here}[]."), found),
             "resources" | "net_resources" | "affinity" | "dnsConfig" => drop(found.insert(here)),
-            _ if value["properties"].is_object() => keys(schema, &value, &format!("{here}."), found),
+            _ if value["properties"].is_object() => {
+                keys(schema, &value, &format!("{here}."), found)
+            }
             _ => drop(found.insert(here)),
         }
     }
@@ -496,24 +540,31 @@ fn the_readme_has_every_value_and_values_yaml_every_default() {
     let readme = read("README.md");
     let table: BTreeSet<String> = readme
         .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |").map(|(key, _)| key.to_owned()))
+        .filter_map(|line| {
+            line.strip_prefix("| `")?.split_once("` |").map(|(key, _)| key.to_owned())
+        })
         .filter(|key| key != "net")
         .collect();
     assert_eq!(table, wanted);
     let values: Value = serde_saphyr::from_str(&read("values.yaml")).unwrap();
     for key in wanted.iter().filter(|key| !key.contains("NAME")) {
-        assert!(values.pointer(&format!("/{}", key.replace('.', "/"))).is_some(), "{key} has no default");
+        assert!(
+            values.pointer(&format!("/{}", key.replace('.', "/"))).is_some(),
+            "{key} has no default"
+        );
     }
     // Keys of the schema are used by the templates, and every one of them by the largest example.
     let example: Value = serde_saphyr::from_str(
-        &std::fs::read_to_string(chart.parent().unwrap().join("examples/values/everything.yaml")).unwrap(),
+        &std::fs::read_to_string(chart.parent().unwrap().join("examples/values/everything.yaml"))
+            .unwrap(),
     )
     .unwrap();
     let templates = read("templates/vm.yaml") + &read("templates/_helpers.tpl");
     for key in &wanted {
         let last = key.rsplit('.').next().unwrap();
         assert!(templates.contains(last), "{key} is not used");
-        let rest = key.strip_prefix("vmlist.NAME.").map(|rest| rest.replace("[]", ".0").replace('.', "/"));
+        let rest =
+            key.strip_prefix("vmlist.NAME.").map(|rest| rest.replace("[]", ".0").replace('.', "/"));
         let found = |rest: &str| {
             let vms = example["vmlist"].as_object().unwrap();
             vms.values().any(|vm| vm.pointer(&format!("/{rest}")).is_some())

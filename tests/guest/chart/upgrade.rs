@@ -11,7 +11,8 @@ use super::{leaves, one};
 /// Of the chart's README.
 fn section(title: &str) -> String {
     let text =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("chart/README.md")).unwrap();
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("chart/README.md"))
+            .unwrap();
     let (_, rest) = text.split_once(title).unwrap_or_else(|| panic!("{title} is not there"));
     rest.split("\n## ").next().unwrap().to_owned()
 }
@@ -46,7 +47,11 @@ fn an_upgrade_changes_no_immutable_field_but_those_the_readme_names() {
         let back = helm.job(&json!({"values": full, "from": forth["objects"]}));
         assert_eq!(forth["immutable"], back["immutable"], "{place}");
         for field in forth["immutable"].as_array().unwrap() {
-            changed.push(format!("{}: {}", place.rsplit('/').next().unwrap(), field.as_str().unwrap()));
+            changed.push(format!(
+                "{}: {}",
+                place.rsplit('/').next().unwrap(),
+                field.as_str().unwrap()
+            ));
         }
     }
     assert!(tried > 60, "{tried}");
@@ -66,7 +71,12 @@ fn an_upgrade_changes_no_immutable_field_but_those_the_readme_names() {
             json!("4Gi"),
             "PersistentVolumeClaim web resources.requests.storage",
         ),
-        ("/vmconfig/rootfs/pvc_class", json!("a"), json!("b"), "PersistentVolumeClaim web storageClassName"),
+        (
+            "/vmconfig/rootfs/pvc_class",
+            json!("a"),
+            json!("b"),
+            "PersistentVolumeClaim web storageClassName",
+        ),
         (
             "/vmconfig/rootfs/pvc_mode",
             json!("Block"),
@@ -91,7 +101,8 @@ fn an_upgrade_changes_no_immutable_field_but_those_the_readme_names() {
             one(|values| {
                 let web = &mut values["vmlist"]["web"];
                 let kind = if place.ends_with("Class") { "LoadBalancer" } else { "ClusterIP" };
-                web["netconfig"] = json!({"ports": {"a": 1}, "service": {"enabled": true, "type": kind}});
+                web["netconfig"] =
+                    json!({"ports": {"a": 1}, "service": {"enabled": true, "type": kind}});
                 if let Some(key) = place.strip_prefix("/netconfig/service/") {
                     web["netconfig"]["service"][key] = value.clone();
                 } else {
@@ -106,8 +117,9 @@ fn an_upgrade_changes_no_immutable_field_but_those_the_readme_names() {
             "the README's table of what may not change lacks {key}"
         );
     }
-    let grown =
-        |size: &str| one(|values| values["vmlist"]["web"]["vmconfig"]["rootfs"]["pvc_size"] = json!(size));
+    let grown = |size: &str| {
+        one(|values| values["vmlist"]["web"]["vmconfig"]["rootfs"]["pvc_size"] = json!(size))
+    };
     assert_eq!(immutable(&mut helm, &grown("5Gi"), &grown("6Gi")), json!([]));
     assert_eq!(immutable(&mut helm, &grown("5Gi"), &grown("5120Mi")), json!([]));
 }
@@ -115,8 +127,7 @@ fn an_upgrade_changes_no_immutable_field_but_those_the_readme_names() {
 /// The seed's objects, as an API server has them today: an `extensions/v1beta1` Deployment without a selector was given its
 /// pods' labels as one.
 fn seeds(name: &str, labels: &Value) -> Value {
-    let rolling =
-        json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}});
+    let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}});
     json!([
         {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": {
             "accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem", "volumeName": "pv",

@@ -43,7 +43,12 @@ impl Docker {
         let path = |name: &str| at.join(name).display().to_string();
         // Not `ip netns exec`: that hides the control groups.
         let daemon = Command::new("nsenter")
-            .args([&format!("--net={}", netns.path()), "dockerd", "--data-root", &data.display().to_string()])
+            .args([
+                &format!("--net={}", netns.path()),
+                "dockerd",
+                "--data-root",
+                &data.display().to_string(),
+            ])
             .args(["--exec-root", &path("exec"), "--pidfile", &path("pid")])
             .args(["--host", &format!("unix://{}", path("docker.sock"))])
             .stdout(File::create(path("log")).unwrap())
@@ -77,7 +82,10 @@ impl Docker {
     /// The exit code and all that was said.
     pub fn tried(&self, words: &str) -> (Option<i32>, String) {
         let output = self.command().args(words.split_whitespace()).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
     }
 
     /// A directory of the test's, to be mounted.
@@ -92,7 +100,8 @@ impl Docker {
     /// Waits until the guest has said so often that it is ready.
     pub fn ready(&self, name: &str, times: usize) {
         // Lines of the guest; those of berth go on.
-        let said = |logs: String| logs.lines().filter(|line| line.trim_end().ends_with(" ready")).count();
+        let said =
+            |logs: String| logs.lines().filter(|line| line.trim_end().ends_with(" ready")).count();
         find(
             "the guest is ready",
             BOOT,

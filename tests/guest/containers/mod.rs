@@ -66,18 +66,25 @@ fn children(pid: u32) -> Vec<String> {
 fn the_image_is_small_and_says_what_it_is() {
     let docker = Docker::start();
     let image = &docker.image;
-    let size: u64 = docker.docker(&format!("image inspect -f {{{{.Size}}}} {image}")).parse().unwrap();
+    let size: u64 =
+        docker.docker(&format!("image inspect -f {{{{.Size}}}} {image}")).parse().unwrap();
     assert!(size < 200_000_000, "{size}");
     let told: serde_json::Value =
         serde_json::from_str(&docker.docker(&format!("image inspect {image}"))).unwrap();
-    let label = |name: &str| told[0]["Config"]["Labels"][format!("org.opencontainers.image.{name}")].clone();
-    assert_eq!((label("title"), label("version")), ("berth".into(), env!("CARGO_PKG_VERSION").into()));
-    let setuid = docker.docker(&format!("run --rm --entrypoint find {image} / -xdev -type f -perm /6000"));
+    let label = |name: &str| {
+        told[0]["Config"]["Labels"][format!("org.opencontainers.image.{name}")].clone()
+    };
+    assert_eq!(
+        (label("title"), label("version")),
+        ("berth".into(), env!("CARGO_PKG_VERSION").into())
+    );
+    let setuid =
+        docker.docker(&format!("run --rm --entrypoint find {image} / -xdev -type f -perm /6000"));
     assert_eq!(setuid, "");
     sbom::is_true(&docker);
     // What needs no capability runs as anybody, and without a writable root.
-    let version =
-        docker.docker(&format!("run --rm --read-only --user 65534 --cap-drop ALL {image} --version"));
+    let version = docker
+        .docker(&format!("run --rm --read-only --user 65534 --cap-drop ALL {image} --version"));
     assert_eq!(version, format!("berth {}", env!("CARGO_PKG_VERSION")));
     let (code, said) = docker.tried(&format!("run --rm --read-only --user 65534 --cap-drop ALL -e IMG_TARGET=x.qcow2 -e IMG_SOURCE=file:///x {image} plan"));
     assert!(code == Some(0) && said.contains("plan for"), "{said}");
@@ -99,7 +106,10 @@ fn a_guest_in_an_unprivileged_container_is_the_container_and_survives_a_restart(
     assert!(code == Some(0) && said.contains("running, tcg"), "{said}");
     // The guest: nobody, without capabilities.
     let qemu = children(docker.pid("vm"));
-    assert_eq!(qemu.iter().map(|pid| effective(pid)).collect::<Vec<_>>(), [("65534".to_owned(), 0)]);
+    assert_eq!(
+        qemu.iter().map(|pid| effective(pid)).collect::<Vec<_>>(),
+        [("65534".to_owned(), 0)]
+    );
     let mac = shell(&from, address, "cat /sys/class/net/eth0/address");
     let boots = shell(&from, address, "cat /data/boots");
 
@@ -134,7 +144,10 @@ fn two_containers_share_a_network_and_the_one_with_the_guest_can_do_nothing() {
 
     let vm = docker.pid("vm");
     assert_eq!(effective(&vm.to_string()), ("65534".to_owned(), 0));
-    assert_eq!(children(vm).iter().map(|pid| effective(pid)).collect::<Vec<_>>(), [("65534".to_owned(), 0)]);
+    assert_eq!(
+        children(vm).iter().map(|pid| effective(pid)).collect::<Vec<_>>(),
+        [("65534".to_owned(), 0)]
+    );
     // NET_ADMIN (12) and NET_BIND_SERVICE (10).
     assert_eq!(effective(&docker.pid("net").to_string()), ("0".to_owned(), 1 << 12 | 1 << 10));
     assert!(docker.docker("exec net berth status").contains("serving"));
@@ -164,8 +177,14 @@ fn a_restart_of_the_network_half_is_told_by_the_half_with_the_guest_and_cured_by
 
     docker.docker("restart net");
     docker.until("vm not ready", || (status("vm").0 == Some(1)).then_some(()));
-    assert!(status("vm").1.contains("no `berth net` serves in this network namespace"), "{:?}", status("vm"));
-    docker.until("the line", || docker.logs("vm").contains("its container was started again").then_some(()));
+    assert!(
+        status("vm").1.contains("no `berth net` serves in this network namespace"),
+        "{:?}",
+        status("vm")
+    );
+    docker.until("the line", || {
+        docker.logs("vm").contains("its container was started again").then_some(())
+    });
     docker.until("net ready", || (status("net").0 == Some(0)).then_some(()));
     docker.docker("restart vm");
     docker.ready("vm", 2);
@@ -189,7 +208,9 @@ fn a_restart_of_the_network_half_is_told_by_the_half_with_the_guest_and_cured_by
 fn the_image_boots_by_uefi_too() {
     let docker = Docker::start();
     let (image, guest) = (docker.image.clone(), guest(&docker));
-    docker.docker(&format!("run -d --name vm {SINGLE} {guest} {image} run -- -bios /usr/share/ovmf/OVMF.fd"));
+    docker.docker(&format!(
+        "run -d --name vm {SINGLE} {guest} {image} run -- -bios /usr/share/ovmf/OVMF.fd"
+    ));
     docker.until("UEFI's own words", || docker.logs("vm").contains("BdsDxe").then_some(()));
 }
 
@@ -208,14 +229,20 @@ fn each_capability_of_the_readmes_line_is_missed_when_it_is_left_out() {
     for (capability, more, code, why) in
         [("NET_ADMIN", "", 4, "NET_ADMIN"), ("NET_BIND_SERVICE", ports, 18, "CAP_NET_BIND_SERVICE")]
     {
-        let (ended, said) = docker.tried(&format!("run --rm {} {more} {guest} {image}", without(capability)));
-        assert!(ended == Some(code) && said.contains(why), "without {capability}: {ended:?} {said}");
+        let (ended, said) =
+            docker.tried(&format!("run --rm {} {more} {guest} {image}", without(capability)));
+        assert!(
+            ended == Some(code) && said.contains(why),
+            "without {capability}: {ended:?} {said}"
+        );
     }
     // QEMU stays what the container is.
     for capability in ["SETUID", "SETGID"] {
-        docker.docker(&format!("run -d --name {capability} {} {guest} {image}", without(capability)));
+        docker
+            .docker(&format!("run -d --name {capability} {} {guest} {image}", without(capability)));
         docker.ready(capability, 1);
-        let qemu: Vec<_> = children(docker.pid(capability)).iter().map(|pid| effective(pid).0).collect();
+        let qemu: Vec<_> =
+            children(docker.pid(capability)).iter().map(|pid| effective(pid).0).collect();
         assert_eq!(qemu, ["0"], "without {capability}");
         docker.docker(&format!("rm -f {capability}"));
     }

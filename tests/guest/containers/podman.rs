@@ -33,7 +33,8 @@ struct Podman {
 impl Podman {
     /// With the image that docker built.
     fn start() -> Self {
-        let podman = Self { netns: Netns::new("podman"), dir: tempfile::tempdir().unwrap(), server: None };
+        let podman =
+            Self { netns: Netns::new("podman"), dir: tempfile::tempdir().unwrap(), server: None };
         std::fs::write(podman.path("containers.conf"), CONF).unwrap();
         let archive = podman.path("image.tar").display().to_string();
         {
@@ -75,7 +76,8 @@ impl Podman {
 
     /// The container of the VM, and the pod's address.
     fn of_pod(&self) -> (String, Ipv4Addr) {
-        let pods: Value = serde_json::from_str(&self.podman("pod inspect berth-tiny-pod-0")).unwrap();
+        let pods: Value =
+            serde_json::from_str(&self.podman("pod inspect berth-tiny-pod-0")).unwrap();
         let infra = pods["InfraContainerID"].as_str().unwrap();
         let format = "{{range.NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
         let address = self.podman(&format!("inspect -f {format} {infra}"));
@@ -129,7 +131,8 @@ fn rendered(claim: bool) -> String {
         }},
     });
     let objects = Helm::start().objects(&json!({"values": values}));
-    let objects = objects.iter().filter(|object| object["metadata"]["annotations"]["helm.sh/hook"].is_null());
+    let objects =
+        objects.iter().filter(|object| object["metadata"]["annotations"]["helm.sh/hook"].is_null());
     let objects = objects.filter(|object| claim || object["kind"] != "PersistentVolumeClaim");
     objects.map(|object| format!("---\n{object}\n")).collect()
 }

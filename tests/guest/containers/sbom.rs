@@ -51,11 +51,22 @@ pub fn is_true(docker: &Docker) {
     let crates = of("pkg:cargo/");
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap();
     for (name, version) in &crates {
-        assert!(lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"\n")), "{name} {version}");
+        assert!(
+            lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"\n")),
+            "{name} {version}"
+        );
     }
-    for name in
-        ["berth", "dhcproto", "pnet_packet", "rtnetlink", "nftables", "tokio", "socket2", "smoltcp", "rustls"]
-    {
+    for name in [
+        "berth",
+        "dhcproto",
+        "pnet_packet",
+        "rtnetlink",
+        "nftables",
+        "tokio",
+        "socket2",
+        "smoltcp",
+        "rustls",
+    ] {
         assert!(crates.iter().any(|(found, _)| found == name), "no {name}");
     }
     // What tests and builds alone need is not in the binary.

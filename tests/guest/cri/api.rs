@@ -20,7 +20,8 @@ pub async fn call<C: Call>(channel: Channel, request: C) -> Result<C::Answer, St
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let codec = ProstCodec::<C, C::Answer>::default();
-    let answer = grpc.unary(Request::new(request), PathAndQuery::from_static(C::PATH), codec).await?;
+    let answer =
+        grpc.unary(Request::new(request), PathAndQuery::from_static(C::PATH), codec).await?;
     Ok(answer.into_inner())
 }
 

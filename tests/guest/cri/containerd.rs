@@ -84,7 +84,8 @@ impl Containerd {
 
     /// Until the runtime and its network are.
     fn ready(&self) {
-        let state = || self.tried(api::StatusRequest {}).map(|status| status.status.unwrap().conditions);
+        let state =
+            || self.tried(api::StatusRequest {}).map(|status| status.status.unwrap().conditions);
         let seen = || {
             let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap();
             format!("{:?}\n{log}", state())
@@ -96,7 +97,13 @@ impl Containerd {
 
     fn ctr(&self, words: &[&str]) -> String {
         let socket = self.dir.path().join("sock");
-        checked(Command::new("ctr").arg("--address").arg(socket).args(["--namespace", "k8s.io"]).args(words))
+        checked(
+            Command::new("ctr")
+                .arg("--address")
+                .arg(socket)
+                .args(["--namespace", "k8s.io"])
+                .args(words),
+        )
     }
 
     /// Instead of what was imported before.
@@ -105,12 +112,19 @@ impl Containerd {
         for image in old.lines() {
             self.ctr(&["images", "remove", "--sync", image]);
         }
-        self.ctr(&["images", "import", "--snapshotter", "overlayfs", &archive.display().to_string()]);
+        self.ctr(&[
+            "images",
+            "import",
+            "--snapshotter",
+            "overlayfs",
+            &archive.display().to_string(),
+        ]);
         std::fs::remove_file(archive).unwrap();
     }
 
     fn remove_pods(&self) {
-        let pods = self.tried(api::ListPodSandboxRequest {}).map(|all| all.items).unwrap_or_default();
+        let pods =
+            self.tried(api::ListPodSandboxRequest {}).map(|all| all.items).unwrap_or_default();
         for pod in pods {
             let _ = self.tried(api::StopPodSandboxRequest { pod_sandbox_id: pod.id.clone() });
             let _ = self.tried(api::RemovePodSandboxRequest { pod_sandbox_id: pod.id });
@@ -130,7 +144,15 @@ impl Drop for Containerd {
         }
         // The pods' control groups are the kubelet's own, in each hierarchy.
         let _ = Command::new("find")
-            .args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path", &format!("*{}*", cgroups()), "-delete"])
+            .args([
+                "/sys/fs/cgroup",
+                "-depth",
+                "-type",
+                "d",
+                "-path",
+                &format!("*{}*", cgroups()),
+                "-delete",
+            ])
             .status();
     }
 }
@@ -153,7 +175,10 @@ fn archive(home: &Path, dir: &Path) -> Option<(PathBuf, String)> {
         "catatonit",
     ]));
     let mut import = docker.command();
-    import.args(["import", "--change", "ENTRYPOINT [\"/catatonit\", \"-P\"]"]).arg(&layer).arg(PAUSE);
+    import
+        .args(["import", "--change", "ENTRYPOINT [\"/catatonit\", \"-P\"]"])
+        .arg(&layer)
+        .arg(PAUSE);
     checked(&mut import);
     docker.docker(&format!("save -o {} {IMAGE} {PAUSE}", archive.display()));
     Some((archive, id))
@@ -216,7 +241,14 @@ conf_dir = "{net}"
 fn daemon(node: &Netns, dir: &Path) -> Child {
     let log = File::create(dir.join("log")).unwrap();
     Command::new("nsenter")
-        .args([&format!("--net={}", node.path()), "setpriv", "--pdeathsig", "TERM", "containerd", "--config"])
+        .args([
+            &format!("--net={}", node.path()),
+            "setpriv",
+            "--pdeathsig",
+            "TERM",
+            "containerd",
+            "--config",
+        ])
         .arg(dir.join("config.toml"))
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -236,7 +268,13 @@ fn serve(node: &Netns, www: &Path) -> Child {
 /// The cluster's DNS server, on every address of the node.
 fn names(node: &Netns) -> Child {
     let mut server = of_test(node, "dnsmasq");
-    server.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file="]);
+    server.args([
+        "--no-daemon",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--pid-file=",
+    ]);
     server.arg(format!("--address=/{}/{}", SERVICE.0, SERVICE.1)).spawn().unwrap()
 }
 

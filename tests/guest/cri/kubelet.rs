@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::Spec;
 use super::api::{
-    Capability, ContainerConfig, ContainerMetadata, Device, DnsConfig, HugepageLimit, ImageSpec, Int64Value,
-    KeyValue, LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceOption, OF_CONTAINER,
-    PodSandboxConfig, PodSandboxMetadata, PortMapping, SecurityProfile,
+    Capability, ContainerConfig, ContainerMetadata, Device, DnsConfig, HugepageLimit, ImageSpec,
+    Int64Value, KeyValue, LinuxContainerConfig, LinuxContainerResources,
+    LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount,
+    NamespaceOption, OF_CONTAINER, PodSandboxConfig, PodSandboxMetadata, PortMapping,
+    SecurityProfile,
 };
 use super::containerd::{IMAGE, NODE, SERVICE};
 use super::volumes::Volume;
@@ -27,7 +28,8 @@ const MASKED: [&str; 9] = [
     "/proc/sched_debug",
     "/proc/scsi",
 ];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// A quantity of Kubernetes' in octets, or in units.
 pub fn octets(quantity: &str) -> u64 {
@@ -81,7 +83,11 @@ fn identity(pod: &Spec) -> HashMap<String, String> {
 pub fn groups(spec: &Value) -> Vec<i64> {
     let security = &spec["securityContext"];
     let more = security["supplementalGroups"].as_array().into_iter().flatten();
-    security["fsGroup"].as_i64().into_iter().chain(more.map(|group| group.as_i64().unwrap())).collect()
+    security["fsGroup"]
+        .as_i64()
+        .into_iter()
+        .chain(more.map(|group| group.as_i64().unwrap()))
+        .collect()
 }
 
 fn seccomp(own: &Value, pods: &Value) -> Option<SecurityProfile> {
@@ -103,7 +109,9 @@ fn dns(spec: &Value) -> DnsConfig {
     let own = &spec["dnsConfig"];
     let mut dns = DnsConfig {
         servers: vec![NODE.to_string()],
-        searches: ["vms.svc.cluster.local", "svc.cluster.local", "cluster.local"].map(str::to_owned).into(),
+        searches: ["vms.svc.cluster.local", "svc.cluster.local", "cluster.local"]
+            .map(str::to_owned)
+            .into(),
         options: vec!["ndots:5".into()],
     };
     for option in own["options"].as_array().into_iter().flatten() {
@@ -118,7 +126,8 @@ fn dns(spec: &Value) -> DnsConfig {
 pub fn sandbox(pod: &Spec, dir: &Path) -> PodSandboxConfig {
     let (spec, security) = (&pod.spec, &pod.spec["securityContext"]);
     let containers = spec["containers"].as_array().into_iter().flatten();
-    let ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
+    let ports =
+        containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
     let port = |port: &Value| i32::try_from(port["containerPort"].as_u64().unwrap()).unwrap();
     let mut labels = map(&pod.labels);
     labels.extend(identity(pod));
@@ -152,7 +161,8 @@ pub fn sandbox(pod: &Spec, dir: &Path) -> PodSandboxConfig {
 
 /// What its requests and limits are to the kernel, on a node where nobody counts huge pages.
 pub fn resources(container: &Value) -> LinuxContainerResources {
-    let (requests, limits) = (&container["resources"]["requests"], &container["resources"]["limits"]);
+    let (requests, limits) =
+        (&container["resources"]["requests"], &container["resources"]["limits"]);
     let processors = quantity(&requests["cpu"]).or(quantity(&limits["cpu"])).unwrap_or(0);
     let memory = quantity(&requests["memory"]).or(quantity(&limits["memory"])).unwrap_or(0) / 1000;
     let pages = quantity(&limits["hugepages-2Mi"]).unwrap_or(0) / 1000;
@@ -176,7 +186,8 @@ fn oom_score(request: u64) -> i64 {
 
 fn security(spec: &Value, own: &Value) -> LinuxContainerSecurityContext {
     let pods = &spec["securityContext"];
-    let number = |name: &str| own[name].as_i64().or(pods[name].as_i64()).map(|value| Int64Value { value });
+    let number =
+        |name: &str| own[name].as_i64().or(pods[name].as_i64()).map(|value| Int64Value { value });
     let user = number("runAsUser");
     let root = user.as_ref().is_none_or(|user| user.value == 0);
     assert!(!root || own["runAsNonRoot"] != true, "a kubelet refuses it: {own}");
@@ -220,21 +231,22 @@ fn devices(pod: &Spec, container: &Value) -> Vec<Device> {
 /// Those of the spec, and the two files that every container has of its kubelet. `dir`: where these are.
 fn mounts(pod: &Spec, container: &Value, dir: &Path) -> Vec<Mount> {
     let own = container["volumeMounts"].as_array().into_iter().flatten().map(|mount| {
-        let Volume::Path(host) = &pod.volumes.all[mount["name"].as_str().unwrap()] else { panic!("{mount}") };
+        let Volume::Path(host) = &pod.volumes.all[mount["name"].as_str().unwrap()] else {
+            panic!("{mount}")
+        };
         Mount {
             container_path: mount["mountPath"].as_str().unwrap().to_owned(),
             host_path: host.display().to_string(),
             readonly: mount["readOnly"] == true,
         }
     });
-    let files =
-        [("etc-hosts", "/etc/hosts"), ("termination-log", "/dev/termination-log")].map(|(file, path)| {
-            Mount {
-                container_path: path.into(),
-                host_path: dir.join(file).display().to_string(),
-                readonly: false,
-            }
-        });
+    let files = [("etc-hosts", "/etc/hosts"), ("termination-log", "/dev/termination-log")].map(
+        |(file, path)| Mount {
+            container_path: path.into(),
+            host_path: dir.join(file).display().to_string(),
+            readonly: false,
+        },
+    );
     own.chain(files).collect()
 }
 
@@ -242,7 +254,8 @@ fn variables(container: &Value) -> Vec<KeyValue> {
     // Services of the cluster that everybody has.
     let cluster = [("KUBERNETES_SERVICE_HOST", SERVICE.1), ("KUBERNETES_SERVICE_PORT", "443")];
     let own = container["env"].as_array().into_iter().flatten();
-    let own = own.map(|one| (one["name"].as_str().unwrap(), one["value"].as_str().unwrap_or_default()));
+    let own =
+        own.map(|one| (one["name"].as_str().unwrap(), one["value"].as_str().unwrap_or_default()));
     cluster
         .into_iter()
         .chain(own)
@@ -266,7 +279,10 @@ pub fn container(pod: &Spec, container: &Value, attempt: u32, dir: &Path) -> Con
         mounts: mounts(pod, container, dir),
         devices: devices(pod, container),
         labels,
-        annotations: HashMap::from([("io.kubernetes.container.restartCount".into(), attempt.to_string())]),
+        annotations: HashMap::from([(
+            "io.kubernetes.container.restartCount".into(),
+            attempt.to_string(),
+        )]),
         log_path: format!("{name}/{attempt}.log"),
         stdin: container["stdin"] == true,
         stdin_once: container["stdinOnce"] == true,

@@ -21,8 +21,10 @@ use spec::Spec;
 
 /// What Helm's engine makes of an example.
 fn rendered(example: &str) -> Vec<Value> {
-    let path =
-        examples().into_iter().find(|path| path.file_stem().is_some_and(|stem| stem == example)).unwrap();
+    let path = examples()
+        .into_iter()
+        .find(|path| path.file_stem().is_some_and(|stem| stem == example))
+        .unwrap();
     Helm::start().objects(&json!({"yaml": std::fs::read_to_string(path).unwrap()}))
 }
 

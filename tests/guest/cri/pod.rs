@@ -62,7 +62,8 @@ impl<'a> Pod<'a> {
         let attempt = self.containers.get(name).map_or(0, |container| container.attempt + 1);
         let log = self.spec.dir.join("termination-log");
         std::fs::write(&log, "").unwrap();
-        std::fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        std::fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .unwrap();
         std::fs::create_dir_all(self.spec.dir.join("logs").join(name)).unwrap();
         let request = CreateContainerRequest {
             pod_sandbox_id: self.id.clone(),
@@ -88,7 +89,10 @@ impl<'a> Pod<'a> {
 
     /// The pid of its first process, here.
     pub fn pid(&self, name: &str) -> u32 {
-        pid(&self.cri.call(ContainerStatusRequest { container_id: self.of(name), verbose: true }).info)
+        pid(&self
+            .cri
+            .call(ContainerStatusRequest { container_id: self.of(name), verbose: true })
+            .info)
     }
 
     /// What it said since it was started last, without what the log's format adds.
@@ -97,7 +101,8 @@ impl<'a> Pod<'a> {
         let path: PathBuf = self.spec.dir.join("logs").join(name).join(format!("{attempt}.log"));
         let text = std::fs::read(path).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
-        let lines = text.lines().map(|line| line.splitn(4, ' ').last().unwrap_or_default().trim_end());
+        let lines =
+            text.lines().map(|line| line.splitn(4, ' ').last().unwrap_or_default().trim_end());
         lines.collect::<Vec<_>>().join("\n")
     }
 
@@ -108,15 +113,22 @@ impl<'a> Pod<'a> {
         if let Some(port) = probe["tcpSocket"]["port"].as_u64() {
             let to = SocketAddr::from((self.address, u16::try_from(port).unwrap()));
             let limit = Duration::from_secs(limit.unsigned_abs());
-            let tried =
-                within(&self.cri.node.path(), move || TcpStream::connect_timeout(&to, limit).map(|_| ()));
+            let tried = within(&self.cri.node.path(), move || {
+                TcpStream::connect_timeout(&to, limit).map(|_| ())
+            });
             return tried.map_err(|error| format!("{to}: {error}"));
         }
-        let words = probe["exec"]["command"].as_array().unwrap_or_else(|| panic!("{name} has no {kind}"));
+        let words =
+            probe["exec"]["command"].as_array().unwrap_or_else(|| panic!("{name} has no {kind}"));
         let cmd = words.iter().map(|word| word.as_str().unwrap().to_owned()).collect();
-        let ended = self.cri.tried(ExecSyncRequest { container_id: self.of(name), cmd, timeout: limit })?;
+        let ended =
+            self.cri.tried(ExecSyncRequest { container_id: self.of(name), cmd, timeout: limit })?;
         let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
-        if ended.exit_code == 0 { Ok(()) } else { Err(format!("exit code {}: {said}", ended.exit_code)) }
+        if ended.exit_code == 0 {
+            Ok(())
+        } else {
+            Err(format!("exit code {}: {said}", ended.exit_code))
+        }
     }
 
     /// Until the probe succeeds, sooner asked than a kubelet would.
@@ -129,7 +141,12 @@ impl<'a> Pod<'a> {
                 let Err(error) = self.probe(name, kind) else { return Some(()) };
                 let status = self.status(name);
                 let lives = status.state != EXITED;
-                assert!(lives, "{name} {kind}: {error}, exit code {}\n{}", status.exit_code, self.log(name));
+                assert!(
+                    lives,
+                    "{name} {kind}: {error}, exit code {}\n{}",
+                    status.exit_code,
+                    self.log(name)
+                );
                 None
             },
         );
@@ -143,7 +160,11 @@ impl<'a> Pod<'a> {
             || self.log(name),
             || {
                 let ready = self.log(name).lines().any(|line| line.ends_with(" ready"));
-                assert!(ready || self.status(name).state != EXITED, "{name} has ended\n{}", self.log(name));
+                assert!(
+                    ready || self.status(name).state != EXITED,
+                    "{name} has ended\n{}",
+                    self.log(name)
+                );
                 ready.then_some(())
             },
         );
@@ -213,8 +234,11 @@ impl Drop for Pod<'_> {
 /// The sandbox, and its address.
 fn run(cri: &Containerd, spec: &Spec, config: &PodSandboxConfig) -> (String, Ipv4Addr) {
     let runtime_handler = spec.spec["runtimeClassName"].as_str().unwrap_or_default().to_owned();
-    let id = cri.call(RunPodSandboxRequest { config: Some(config.clone()), runtime_handler }).pod_sandbox_id;
-    let status = cri.call(PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: false }).status;
+    let id = cri
+        .call(RunPodSandboxRequest { config: Some(config.clone()), runtime_handler })
+        .pod_sandbox_id;
+    let status =
+        cri.call(PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: false }).status;
     let address = status.unwrap().network.unwrap().ip.parse().unwrap();
     let hosts = format!("127.0.0.1\tlocalhost\n{address}\t{}\n", config.hostname);
     std::fs::write(spec.dir.join("etc-hosts"), hosts).unwrap();

@@ -49,7 +49,10 @@ impl Process {
         let (at, path) = match old {
             Some((_, path)) => (format!("/sys/fs/cgroup/{controller}{path}/{v1}"), true),
             None => (
-                format!("/sys/fs/cgroup{}/{v2}", found.find(|(names, _)| names.is_empty()).unwrap().1),
+                format!(
+                    "/sys/fs/cgroup{}/{v2}",
+                    found.find(|(names, _)| names.is_empty()).unwrap().1
+                ),
                 false,
             ),
         };
@@ -92,7 +95,11 @@ fn security(pod: &Pod, container: &Value, process: &Process) {
     assert_eq!(process.capabilities("CapBnd"), added, "{name}");
     assert_eq!(process.capabilities("CapEff"), if user == 0 { added } else { 0 }, "{name}");
     // 2: a filter.
-    assert_eq!((process.field("Seccomp"), process.field("NoNewPrivs")), (vec!["2"], vec!["1"]), "{name}");
+    assert_eq!(
+        (process.field("Seccomp"), process.field("NoNewPrivs")),
+        (vec!["2"], vec!["1"]),
+        "{name}"
+    );
     let mounts = process.read("mountinfo");
     let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
     assert_eq!(root.split(' ').nth(5).unwrap().split(',').next(), Some("ro"), "{name}: {root}");

@@ -48,8 +48,9 @@ impl Spec {
     /// What the guest is called: as its meta-data says, else as the pod.
     pub fn host_name(&self) -> String {
         let volumes = std::fs::read_dir(self.dir.join("volumes")).unwrap();
-        let metadata = volumes
-            .filter_map(|volume| std::fs::read_to_string(volume.unwrap().path().join("metadata")).ok());
+        let metadata = volumes.filter_map(|volume| {
+            std::fs::read_to_string(volume.unwrap().path().join("metadata")).ok()
+        });
         let named = metadata.into_iter().find_map(|text| {
             let said = text.split_once("hostname\":").or_else(|| text.split_once("hostname:"))?.1;
             let name = said.trim_start_matches(['"', ' ']).split(['"', '\n', ' ', ',']).next()?;
@@ -97,8 +98,9 @@ fn here(spec: &mut Value, www: &Path) {
             let Some(variables) = container["env"].as_array_mut() else { continue };
             variables.retain(|variable| variable["name"] != "BERTH_CPU");
             let source = variables.iter().find(|variable| variable["name"] == "IMG_SOURCE");
-            let file =
-                source.map(|source| served(www, source["value"].as_str().unwrap())).unwrap_or_default();
+            let file = source
+                .map(|source| served(www, source["value"].as_str().unwrap()))
+                .unwrap_or_default();
             for variable in variables {
                 let value = match variable["name"].as_str().unwrap() {
                     "BERTH_ACCEL" => "tcg".to_owned(),
@@ -130,7 +132,10 @@ fn served(www: &Path, url: &str) -> String {
     if name.ends_with(".raw.zst") && !file.exists() {
         let raw = www.join("tiny.raw");
         checked(
-            Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(www.join("tiny.qcow2")).arg(&raw),
+            Command::new("qemu-img")
+                .args(["convert", "-O", "raw"])
+                .arg(www.join("tiny.qcow2"))
+                .arg(&raw),
         );
         let raw = std::fs::File::open(raw).unwrap();
         std::fs::write(file, compress_to_vec(raw, CompressionLevel::Fastest)).unwrap();

@@ -31,7 +31,8 @@ impl Volumes {
         let mut volumes = Self { all: BTreeMap::new(), mounts: Vec::new(), loops: Vec::new() };
         std::fs::create_dir(dir).unwrap();
         let blocks = blocks(spec);
-        let group = spec["securityContext"]["fsGroup"].as_u64().map(|id| u32::try_from(id).unwrap());
+        let group =
+            spec["securityContext"]["fsGroup"].as_u64().map(|id| u32::try_from(id).unwrap());
         for volume in spec["volumes"].as_array().into_iter().flatten() {
             let name = volume["name"].as_str().unwrap().to_owned();
             let at = dir.join(&name);
@@ -46,7 +47,9 @@ impl Volumes {
             } else {
                 Volume::Path(volumes.ephemeral(volume, objects, &at))
             };
-            if let (Volume::Path(path), Some(group), true) = (&made, group, volume["hostPath"].is_null()) {
+            if let (Volume::Path(path), Some(group), true) =
+                (&made, group, volume["hostPath"].is_null())
+            {
                 own(path, group);
             }
             volumes.all.insert(name, made);
@@ -64,7 +67,9 @@ impl Volumes {
                 .as_str()
                 .map_or_else(String::new, |size| format!("size={},", octets(size)));
             let options = format!("{size}mode=777");
-            checked(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path));
+            checked(
+                Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path),
+            );
             self.mounts.push(path.clone());
         }
         if let Some(name) = volume["configMap"]["name"].as_str() {
@@ -80,11 +85,17 @@ impl Volumes {
     /// A loop device: with a system on it when it is to be the guest's disk.
     fn block(&mut self, file: &Path, system: bool) -> String {
         if system {
-            checked(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(world::tiny()).arg(file));
+            checked(
+                Command::new("qemu-img")
+                    .args(["convert", "-O", "raw"])
+                    .arg(world::tiny())
+                    .arg(file),
+            );
         } else {
             std::fs::File::create(file).unwrap().set_len(16 << 20).unwrap();
         }
-        let device = checked(Command::new("losetup").args(["--find", "--show"]).arg(file)).trim().to_owned();
+        let device =
+            checked(Command::new("losetup").args(["--find", "--show"]).arg(file)).trim().to_owned();
         self.loops.push(device.clone());
         device
     }
@@ -96,7 +107,8 @@ impl Drop for Volumes {
             let _ = Command::new("umount").arg(path).status();
         }
         for device in &self.loops {
-            let _ = Command::new("losetup").args(["--detach", device]).stderr(Stdio::null()).status();
+            let _ =
+                Command::new("losetup").args(["--detach", device]).stderr(Stdio::null()).status();
         }
     }
 }
@@ -104,8 +116,8 @@ impl Drop for Volumes {
 /// The names of those that a container takes as a device.
 fn blocks(spec: &Value) -> Vec<String> {
     let containers = spec["containers"].as_array().into_iter().flatten();
-    let devices =
-        containers.flat_map(|container| container["volumeDevices"].as_array().into_iter().flatten());
+    let devices = containers
+        .flat_map(|container| container["volumeDevices"].as_array().into_iter().flatten());
     devices.map(|device| device["name"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -117,7 +129,8 @@ fn directory(path: &Path) -> PathBuf {
 
 /// A rendered object's data, or, of one that is the user's own, these.
 fn contents(objects: &[Value], kind: &str, name: &str) -> BTreeMap<String, String> {
-    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    let found =
+        objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
     let Some(object) = found else {
         let made_up = [
             ("metadata", "instance-id: made-up\n"),
@@ -149,7 +162,8 @@ fn own(path: &Path, group: u32) {
     chown(path, None, Some(group)).unwrap();
     let meta = std::fs::metadata(path).unwrap();
     let more = if meta.is_dir() { 0o2770 } else { 0o660 };
-    std::fs::set_permissions(path, PermissionsExt::from_mode(meta.permissions().mode() | more)).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(meta.permissions().mode() | more))
+        .unwrap();
     if !meta.is_dir() {
         return;
     }

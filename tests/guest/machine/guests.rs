@@ -27,7 +27,8 @@ fn says_after(first: &[u8], text: &str, then: &[u8]) -> Vec<u8> {
     // xor ax,ax; mov ds,ax; mov si,TEXT; next: lodsb; test al,al; jz then; mov dx,0x3f8; out dx,al; jmp next
     let mut code = first.to_vec();
     code.extend([
-        0x31, 0xc0, 0x8e, 0xd8, 0xbe, 0, 0, 0xac, 0x84, 0xc0, 0x74, 6, 0xba, 0xf8, 0x03, 0xee, 0xeb, 0xf5,
+        0x31, 0xc0, 0x8e, 0xd8, 0xbe, 0, 0, 0xac, 0x84, 0xc0, 0x74, 6, 0xba, 0xf8, 0x03, 0xee,
+        0xeb, 0xf5,
     ]);
     code.extend(then);
     let at = 0x7c00 + u16::try_from(code.len()).unwrap();
@@ -52,7 +53,8 @@ pub fn disk(directory: &Path, code: &[u8]) -> PathBuf {
 pub fn overlay(directory: &Path) -> PathBuf {
     const CLUSTER: usize = 65536;
     let mut image = vec![0; 4 * CLUSTER];
-    let mut at = |offset: usize, bytes: &[u8]| image[offset..offset + bytes.len()].copy_from_slice(bytes);
+    let mut at =
+        |offset: usize, bytes: &[u8]| image[offset..offset + bytes.len()].copy_from_slice(bytes);
     let name = b"/nowhere/base";
     at(0, b"QFI\xfb");
     at(4, &2_u32.to_be_bytes());

@@ -106,7 +106,9 @@ fn qemu_has_no_privilege_and_only_its_own_descriptors() {
     assert_eq!(group, qemu.to_string(), "a process group of its own");
     let mut files: Vec<String> = std::fs::read_dir(format!("/proc/{qemu}/fd"))
         .unwrap()
-        .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap().to_string_lossy().into_owned())
+        .map(|entry| {
+            std::fs::read_link(entry.unwrap().path()).unwrap().to_string_lossy().into_owned()
+        })
         .filter(|file| file.starts_with('/') && !file.starts_with("/dev/null"))
         .collect();
     files.sort();
@@ -130,7 +132,8 @@ fn a_guest_that_powers_itself_off_ends_the_machine() {
 #[test]
 fn a_guest_that_powers_itself_off_is_run_again_when_wanted() {
     let directory = tempfile::tempdir().unwrap();
-    let wanted = Wanted { restart: true, ..Wanted::of(disk(directory.path(), &says("run", POWEROFF))) };
+    let wanted =
+        Wanted { restart: true, ..Wanted::of(disk(directory.path(), &says("run", POWEROFF))) };
     let mut running = Running::start(&wanted);
     running.await_serial("run");
     running.await_log("started again");
@@ -190,8 +193,11 @@ fn sigterm_while_qemu_is_starting_is_not_lost() {
 #[test]
 fn a_guest_that_ignores_acpi_is_quit_at_grace_minus_margin() {
     let directory = tempfile::tempdir().unwrap();
-    let wanted =
-        Wanted { grace_ms: 3000, margin_ms: 1000, ..Wanted::of(disk(directory.path(), &says("deaf", IDLE))) };
+    let wanted = Wanted {
+        grace_ms: 3000,
+        margin_ms: 1000,
+        ..Wanted::of(disk(directory.path(), &says("deaf", IDLE)))
+    };
     let mut running = Running::start(&wanted);
     running.await_serial("deaf");
     let asked = running.signal("-TERM");
@@ -205,8 +211,11 @@ fn a_guest_that_ignores_acpi_is_quit_at_grace_minus_margin() {
 #[test]
 fn a_stopped_qemu_is_killed_at_the_end_of_the_grace() {
     let directory = tempfile::tempdir().unwrap();
-    let wanted =
-        Wanted { grace_ms: 1500, margin_ms: 500, ..Wanted::of(disk(directory.path(), &says("deaf", IDLE))) };
+    let wanted = Wanted {
+        grace_ms: 1500,
+        margin_ms: 500,
+        ..Wanted::of(disk(directory.path(), &says("deaf", IDLE)))
+    };
     let mut running = Running::start(&wanted);
     running.await_serial("deaf");
     support::run("kill", &["-STOP", &running.qemu().to_string()]);
@@ -234,7 +243,8 @@ fn a_second_sigint_quits_at_once() {
 #[test]
 fn qemus_exit_code_is_passed_on_with_what_it_said() {
     let directory = tempfile::tempdir().unwrap();
-    let wanted = Wanted { extra: vec!["-bogus".to_owned()], ..Wanted::of(disk(directory.path(), IDLE)) };
+    let wanted =
+        Wanted { extra: vec!["-bogus".to_owned()], ..Wanted::of(disk(directory.path(), IDLE)) };
     let (status, log) = Running::start(&wanted).end();
     assert_outcome(&log, failed(Exit::Code(1), false, true));
     assert_eq!(status.code(), Some(1));
@@ -274,8 +284,10 @@ fn several_queues_of_a_multiqueue_tap_are_taken() {
 fn a_launcher_is_put_before_qemu() {
     let directory = tempfile::tempdir().unwrap();
     let launcher = vec!["env".to_owned(), "LAUNCHED=with these words".to_owned()];
-    let mut running =
-        Running::start(&Wanted { launcher, ..Wanted::of(disk(directory.path(), &says("up", IDLE))) });
+    let mut running = Running::start(&Wanted {
+        launcher,
+        ..Wanted::of(disk(directory.path(), &says("up", IDLE)))
+    });
     running.await_serial("up");
     let environment = std::fs::read_to_string(format!("/proc/{}/environ", running.qemu())).unwrap();
     assert!(environment.split('\0').any(|entry| entry == "LAUNCHED=with these words"));
@@ -285,15 +297,19 @@ fn a_launcher_is_put_before_qemu() {
 fn a_stdout_that_nobody_reads_does_not_hold_up_the_stop() {
     let directory = tempfile::tempdir().unwrap();
     // jmp to the beginning of the boot sector: for ever.
-    let chatty =
-        says(&"all work and no play makes a dull guest\r\n".repeat(8), &[0xea, 0x00, 0x7c, 0x00, 0x00]);
-    let wanted = Wanted { grace_ms: 2000, margin_ms: 1000, ..Wanted::of(disk(directory.path(), &chatty)) };
+    let chatty = says(
+        &"all work and no play makes a dull guest\r\n".repeat(8),
+        &[0xea, 0x00, 0x7c, 0x00, 0x00],
+    );
+    let wanted =
+        Wanted { grace_ms: 2000, margin_ms: 1000, ..Wanted::of(disk(directory.path(), &chatty)) };
     let mut running = Running::start(&wanted);
     running.await_log("QEMU runs the guest");
     let path = format!("/proc/{}/fd/1", running.process.id());
     let pipe = std::fs::File::options().write(true).open(path).unwrap();
     let takes_more = || {
-        rustix::event::poll(&mut [PollFd::new(&pipe, PollFlags::OUT)], Some(&Timespec::default())).unwrap()
+        rustix::event::poll(&mut [PollFd::new(&pipe, PollFlags::OUT)], Some(&Timespec::default()))
+            .unwrap()
     };
     until("a pipe that is full", || takes_more() == 0);
     drop(pipe);
@@ -347,7 +363,10 @@ fn vnc_with_its_password_extra_disks_and_a_cdrom_start_together() {
     let vnc = "import socket;s=socket.create_connection(('127.0.0.1',5900));print(s.recv(12));\
         s.send(b'RFB 003.008\\n');print(s.recv(9))";
     let said = support::checked(netns.command("python3").args(["-c", vnc]));
-    assert!(said.contains("RFB 003.008") && said.contains(r"\x01\x02"), "one way in, by password: {said}");
+    assert!(
+        said.contains("RFB 003.008") && said.contains(r"\x01\x02"),
+        "one way in, by password: {said}"
+    );
     running.signal("-INT");
     running.await_log("asked to stop");
     running.signal("-INT");
@@ -358,8 +377,11 @@ fn vnc_with_its_password_extra_disks_and_a_cdrom_start_together() {
 /// KVM that does not work, whatever the machine of the test has: a launcher that fails when it is asked for.
 fn broken_kvm(directory: &Path, how: &str) -> Vec<String> {
     let script = directory.join("launcher");
-    std::fs::write(&script, format!("#!/bin/sh\ncase \"$*\" in *'-accel kvm'*) {how};; esac\nexec \"$@\"\n"))
-        .unwrap();
+    std::fs::write(
+        &script,
+        format!("#!/bin/sh\ncase \"$*\" in *'-accel kvm'*) {how};; esac\nexec \"$@\"\n"),
+    )
+    .unwrap();
     support::run("chmod", &["755", script.to_str().unwrap()]);
     support::run("chmod", &["755", directory.to_str().unwrap()]);
     vec![script.to_string_lossy().into_owned()]
@@ -368,10 +390,15 @@ fn broken_kvm(directory: &Path, how: &str) -> Vec<String> {
 #[test]
 fn a_kvm_that_aborts_gives_way_to_tcg_with_one_warning() {
     let directory = tempfile::tempdir().unwrap();
-    let launcher = broken_kvm(directory.path(), "echo 'error: failed to set MSR' >&2; kill -ABRT $$");
+    let launcher =
+        broken_kvm(directory.path(), "echo 'error: failed to set MSR' >&2; kill -ABRT $$");
     let root = disk(directory.path(), &says("runs", POWEROFF));
-    let wanted =
-        Wanted { accel: "auto".to_owned(), kvm: true, launcher: launcher.clone(), ..Wanted::of(root) };
+    let wanted = Wanted {
+        accel: "auto".to_owned(),
+        kvm: true,
+        launcher: launcher.clone(),
+        ..Wanted::of(root)
+    };
     let mut running = Running::start(&wanted);
     running.await_serial("runs");
     let (status, log) = running.end();
@@ -393,17 +420,22 @@ fn a_kvm_that_aborts_gives_way_to_tcg_with_one_warning() {
 #[test]
 fn whatever_kvm_is_like_here_auto_runs_the_guest() {
     let directory = tempfile::tempdir().unwrap();
-    let no_arch_capabilities = broken_kvm(directory.path(), "exec \"$@\" -cpu host,-arch-capabilities");
+    let no_arch_capabilities =
+        broken_kvm(directory.path(), "exec \"$@\" -cpu host,-arch-capabilities");
     for (uid, launcher) in [(0, vec![]), (0, no_arch_capabilities), (65534, vec![])] {
         let root = disk(directory.path(), &says("runs", POWEROFF));
-        let wanted = Wanted { accel: "auto".to_owned(), kvm: true, uid, launcher, ..Wanted::of(root) };
+        let wanted =
+            Wanted { accel: "auto".to_owned(), kvm: true, uid, launcher, ..Wanted::of(root) };
         let (status, log) = Running::start(&wanted).end();
         println!("{log}");
         assert_outcome(&log, Outcome::Poweroff);
         assert_eq!(status.code(), Some(0));
         let gave_way = log.matches("does not run the guest here").count();
         assert!(gave_way <= 1, "{log}");
-        println!("uid {uid}: {}", if gave_way == 1 { "KVM gave way to TCG" } else { "KVM ran the guest" });
+        println!(
+            "uid {uid}: {}",
+            if gave_way == 1 { "KVM gave way to TCG" } else { "KVM ran the guest" }
+        );
         if uid == 0 && std::env::var_os("BERTH_TEST_KVM").is_some() {
             assert_eq!(gave_way, 0, "KVM works here, as BERTH_TEST_KVM says: {log}");
         }
@@ -491,10 +523,14 @@ fn a_vnc_port_that_is_taken_is_named_with_what_to_do() {
     // Another program of the pod is there first.
     let holds = "import socket,os,sys\ns=socket.socket()\ns.bind(('127.0.0.1',5900))\ns.listen()\n\
         os.set_inheritable(s.fileno(), True)\nos.execvp(sys.argv[1], sys.argv[1:])";
-    let wanted = Wanted { vnc_password: Some(password), ..Wanted::of(disk(directory.path(), IDLE)) };
+    let wanted =
+        Wanted { vnc_password: Some(password), ..Wanted::of(disk(directory.path(), IDLE)) };
     let (status, log) = Running::start_under(&wanted, &["python3", "-c", holds]).end();
     assert_eq!(status.code(), Some(99));
-    assert!(log.contains("ERROR port 5900 of 127.0.0.1 is taken") && log.contains("BERTH_VNC=off"), "{log}");
+    assert!(
+        log.contains("ERROR port 5900 of 127.0.0.1 is taken") && log.contains("BERTH_VNC=off"),
+        "{log}"
+    );
     assert!(!log.contains("QEMU started"), "{log}");
 }
 
@@ -565,8 +601,12 @@ fn a_qemu_that_floods_costs_neither_the_log_nor_memory_nor_the_stop() {
     std::fs::write(&script, FLOODS.replace("LEAVES", "False")).unwrap();
     support::run("chmod", &["755", directory.path().to_str().unwrap()]);
     let launcher = vec!["python3".to_owned(), script.display().to_string()];
-    let wanted =
-        Wanted { launcher, grace_ms: 2000, margin_ms: 500, ..Wanted::of(disk(directory.path(), IDLE)) };
+    let wanted = Wanted {
+        launcher,
+        grace_ms: 2000,
+        margin_ms: 500,
+        ..Wanted::of(disk(directory.path(), IDLE))
+    };
     let mut running = Running::start(&wanted);
     running.await_log("too many QEMU events");
     std::thread::sleep(Duration::from_secs(2));
@@ -593,15 +633,20 @@ fn a_kvm_that_stops_the_guest_with_an_internal_error_gives_way_to_tcg() {
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("qemu.py");
     std::fs::write(&script, STOPS_WITH_INTERNAL_ERROR).unwrap();
-    let launcher = broken_kvm(directory.path(), &format!("exec python3 {} \"$@\"", script.display()));
+    let launcher =
+        broken_kvm(directory.path(), &format!("exec python3 {} \"$@\"", script.display()));
     let root = disk(directory.path(), &says("runs", POWEROFF));
     let wanted = Wanted { accel: "auto".to_owned(), kvm: true, launcher, ..Wanted::of(root) };
     let (_, log) = Running::start(&wanted).end();
     assert_outcome(&log, Outcome::Poweroff);
-    assert_eq!(log.matches("kvm does not run the guest here: QEMU stopped the guest").count(), 1, "{log}");
+    assert_eq!(
+        log.matches("kvm does not run the guest here: QEMU stopped the guest").count(),
+        1,
+        "{log}"
+    );
     let (status, log) = Running::start(&Wanted { accel: "kvm".to_owned(), ..wanted }).end();
     assert_eq!(status.code(), Some(99));
-    assert!(
-        log.contains("ERROR kvm does not run the guest here: QEMU stopped the guest with an internal error")
-    );
+    assert!(log.contains(
+        "ERROR kvm does not run the guest here: QEMU stopped the guest with an internal error"
+    ));
 }

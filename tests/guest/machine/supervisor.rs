@@ -81,8 +81,10 @@ impl Wanted {
         config.machine.vnc_password_file.clone_from(&self.vnc_password);
         config.machine.uid = self.uid;
         config.machine.extra_args.clone_from(&self.extra);
-        config.lifecycle.on_poweroff = if self.restart { OnPoweroff::Restart } else { OnPoweroff::Exit };
-        config.lifecycle.on_reboot = if self.exit_on_reboot { OnReboot::Exit } else { OnReboot::Reset };
+        config.lifecycle.on_poweroff =
+            if self.restart { OnPoweroff::Restart } else { OnPoweroff::Exit };
+        config.lifecycle.on_reboot =
+            if self.exit_on_reboot { OnReboot::Exit } else { OnReboot::Reset };
         config.lifecycle.grace = Duration::from_millis(self.grace_ms);
         config.lifecycle.margin = Duration::from_millis(self.margin_ms);
         config
@@ -109,9 +111,12 @@ impl Wanted {
     pub fn disks(&self) -> DiskPlan {
         let root = match &self.overlay {
             None => Root::Device { path: self.disk.clone() },
-            Some(path) => {
-                Root::Overlay { path: path.clone(), base: self.disk.clone(), fetch: None, size_bytes: None }
-            }
+            Some(path) => Root::Overlay {
+                path: path.clone(),
+                base: self.disk.clone(),
+                fetch: None,
+                size_bytes: None,
+            },
         };
         let seed = self.seed.clone().map(|path| Seed {
             volume: Volume { label: "config-2".to_owned(), files: vec![] },
@@ -132,18 +137,26 @@ impl Wanted {
 }
 
 /// `linux/if_tun.h`, TUNSETIFF.
-#[allow(unsafe_code, reason = "no safe wrapper of TUNSETIFF; the product's own is tested elsewhere")]
+#[allow(
+    unsafe_code,
+    reason = "no safe wrapper of TUNSETIFF; the product's own is tested elsewhere"
+)]
 pub fn open_tap(queues: u16) -> Vec<OwnedFd> {
     let flags: u16 = if queues > 1 { 0x5102 } else { 0x5002 };
     (0..queues)
         .map(|_| {
-            let tun = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
+            let tun =
+                std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
             let mut request = [0_u8; 40];
             request[..4].copy_from_slice(b"tap0");
             request[16..18].copy_from_slice(&flags.to_ne_bytes());
             // SAFETY: `request` is a live ifreq-sized buffer.
             let done = unsafe {
-                libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&tun), 0x4004_54ca, request.as_mut_ptr())
+                libc::ioctl(
+                    std::os::fd::AsRawFd::as_raw_fd(&tun),
+                    0x4004_54ca,
+                    request.as_mut_ptr(),
+                )
             };
             assert_eq!(done, 0, "TUNSETIFF: {}", std::io::Error::last_os_error());
             tun.into()
@@ -223,7 +236,11 @@ impl Running {
         while !String::from_utf8_lossy(&seen).contains(text) {
             let mut byte = [0];
             let length = self.stdout.read(&mut byte).unwrap();
-            assert!(length > 0, "serial ended without {text:?}: {:?}", String::from_utf8_lossy(&seen));
+            assert!(
+                length > 0,
+                "serial ended without {text:?}: {:?}",
+                String::from_utf8_lossy(&seen)
+            );
             seen.push(byte[0]);
         }
         String::from_utf8_lossy(&seen).into_owned()
@@ -260,7 +277,9 @@ pub fn children(process: u32) -> Vec<u32> {
     std::fs::read_dir(format!("/proc/{process}/task"))
         .unwrap()
         .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).ok())
-        .flat_map(|text| text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .flat_map(|text| {
+            text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()
+        })
         .collect()
 }
 

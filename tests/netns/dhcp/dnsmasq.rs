@@ -11,7 +11,8 @@ use crate::dhcp::wire::Wire;
 
 /// For each client an OWN and a FREE of its own: dnsmasq is one server for all of them.
 fn moved(shape: Shape, client: u16) -> (Shape, Ipv4Addr) {
-    let at = |network: [u8; 4]| Ipv4Addr::from_bits(u32::from_be_bytes(network) + u32::from(client));
+    let at =
+        |network: [u8; 4]| Ipv4Addr::from_bits(u32::from_be_bytes(network) + u32::from(client));
     let (own, free) = (at([10, 0, 1, 0]), at([10, 0, 100, 0]));
     let to = |address: Ipv4Addr| match address {
         OWN => own,
@@ -36,7 +37,13 @@ fn kind(link: &mut Link, client: u16, shape: Shape, record: Record) -> u8 {
 }
 
 /// Why the answers may differ.
-fn reason(shape: Shape, record: Record, authoritative: bool, theirs: u8, ours: u8) -> Option<&'static str> {
+fn reason(
+    shape: Shape,
+    record: Record,
+    authoritative: bool,
+    theirs: u8,
+    ours: u8,
+) -> Option<&'static str> {
     let Shape { server, asked, ciaddr } = shape;
     match (theirs, ours) {
         _ if server == Some(OTHER) && ours == 0 => {
@@ -49,13 +56,15 @@ fn reason(shape: Shape, record: Record, authoritative: bool, theirs: u8, ours: u
         (ACK, NAK) if record != Record::None => {
             Some("it has, or was offered, another address; dnsmasq gives that up")
         }
-        (_, ACK) if record == Record::Offered => Some("it was offered this one; dnsmasq remembers no offers"),
+        (_, ACK) if record == Record::Offered => {
+            Some("it was offered this one; dnsmasq remembers no offers")
+        }
         (NAK, ACK) if !authoritative && server == Some(US) && record == Record::None => {
             Some("it says that it is ours, and the address is free")
         }
-        (NAK, 0) if !authoritative && record != Record::Bound && server.is_none() => {
-            Some("dnsmasq sees that it was sent to it alone; another server's client may broadcast the same")
-        }
+        (NAK, 0) if !authoritative && record != Record::Bound && server.is_none() => Some(
+            "dnsmasq sees that it was sent to it alone; another server's client may broadcast the same",
+        ),
         _ => None,
     }
 }
@@ -87,6 +96,11 @@ fn d07_requests_are_answered_as_dnsmasq_answers_them_or_for_a_reason() {
     for authoritative in [true, false] {
         let (asked, found) = compare(authoritative);
         assert_eq!(asked, 324);
-        assert!(found.is_empty(), "authoritative={authoritative}, {}:\n{}", found.len(), found.join("\n"));
+        assert!(
+            found.is_empty(),
+            "authoritative={authoritative}, {}:\n{}",
+            found.len(),
+            found.join("\n")
+        );
     }
 }

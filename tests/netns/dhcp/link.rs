@@ -18,7 +18,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::dhcp::Case;
 use crate::dhcp::config::Config;
-use crate::dhcp::packet::{ACK, DISCOVER, INFORM, OFFER, Packet, REQUEST, Reply, To, US, asks_for, mac};
+use crate::dhcp::packet::{
+    ACK, DISCOVER, INFORM, OFFER, Packet, REQUEST, Reply, To, US, asks_for, mac,
+};
 use crate::dhcp::wire::{ANOTHER_PORT, SOURCE_PORT, Wire};
 use crate::support::{Netns, PATIENCE, veth};
 
@@ -84,10 +86,18 @@ impl Link {
     pub fn dnsmasq(authoritative: bool) -> Self {
         let dnsmasq = |server: &Netns, leases: &Path| {
             let mut command = server.command("dnsmasq");
-            command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=s0"]);
+            command.args([
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--port=0",
+                "--interface=s0",
+            ]);
             command.args(["--log-facility=-", "--pid-file", "--no-ping", "--user=root"]);
             command.args(["--dhcp-range=10.0.0.100,10.0.0.199,255.255.0.0,1h"]);
-            command.args(["--dhcp-range=10.0.1.0,10.0.250.250,255.255.0.0,1h", "--dhcp-lease-max=10000"]);
+            command.args([
+                "--dhcp-range=10.0.1.0,10.0.250.250,255.255.0.0,1h",
+                "--dhcp-lease-max=10000",
+            ]);
             command.args(authoritative.then_some("--dhcp-authoritative"));
             command.arg(format!("--dhcp-leasefile={}", leases.display()));
             command
@@ -111,7 +121,9 @@ impl Link {
         if config != Config::Careful {
             // Whatever a case may ask from is known, as hosts are that have asked for our MAC.
             let mac = client.run("cat /sys/class/net/c0/address");
-            let known = |address| format!("neigh add {address} lladdr {} dev s0 nud permanent\n", mac.trim());
+            let known = |address| {
+                format!("neigh add {address} lladdr {} dev s0 nud permanent\n", mac.trim())
+            };
             let batch = dir.path().join("neighbours");
             std::fs::write(&batch, asked_from().map(known).collect::<String>()).unwrap();
             server.ip(&format!("-batch {}", batch.display()));
@@ -126,7 +138,11 @@ impl Link {
         }
         std::thread::spawn(move || log.bytes().last());
         let mac = |netns: &Netns, link: &str| {
-            netns.run(&format!("cat /sys/class/net/{link}/address")).trim().parse::<MacAddr>().unwrap()
+            netns
+                .run(&format!("cat /sys/class/net/{link}/address"))
+                .trim()
+                .parse::<MacAddr>()
+                .unwrap()
         };
         let (own, theirs) = (mac(&client, "c0"), mac(&server, "s0"));
         let socket = packets_of(&client, "c0");
@@ -144,7 +160,8 @@ impl Link {
     }
 
     fn send_frame(&mut self, payload: &[u8]) {
-        let field = |at: usize| payload.get(at..at + 4).map_or([0; 4], |bytes| bytes.try_into().unwrap());
+        let field =
+            |at: usize| payload.get(at..at + 4).map_or([0; 4], |bytes| bytes.try_into().unwrap());
         let (ciaddr, giaddr) = (Ipv4Addr::from(field(12)), Ipv4Addr::from(field(24)));
         let us = Ipv4Addr::new(10, 0, 0, 1);
         let (from, to) = match (ciaddr.is_unspecified(), giaddr.is_unspecified()) {
@@ -157,7 +174,8 @@ impl Link {
         };
         let mac = if to.is_broadcast() { MacAddr([0xff; 6]) } else { self.theirs };
         let from = Endpoint { mac: self.own, socket: from };
-        let frame = udp4(from, Endpoint { mac, socket: SocketAddrV4::new(to, 67) }, payload).unwrap();
+        let frame =
+            udp4(from, Endpoint { mac, socket: SocketAddrV4::new(to, 67) }, payload).unwrap();
         (&self.socket).write_all(&frame).unwrap();
     }
 
@@ -165,7 +183,8 @@ impl Link {
     fn receive(&mut self, until: Instant) -> Option<Reply> {
         let mut buffer = [0; 2048];
         loop {
-            let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            let left =
+                until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
             self.socket.set_read_timeout(Some(left)).unwrap();
             let length = (&self.socket).read(&mut buffer).ok()?;
             if let Some(reply) = self.reply(&buffer[..length]) {
@@ -180,8 +199,11 @@ impl Link {
         if frame.src_addr().0 != self.theirs.0 || frame.ethertype() != EthernetProtocol::Ipv4 {
             return None;
         }
-        let checks =
-            if self.exact { ChecksumCapabilities::default() } else { ChecksumCapabilities::ignored() };
+        let checks = if self.exact {
+            ChecksumCapabilities::default()
+        } else {
+            ChecksumCapabilities::ignored()
+        };
         let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
         let ip = Ipv4Repr::parse(&packet, &checks).expect("a right IPv4 checksum");
         let datagram = UdpPacket::new_checked(packet.payload()).ok()?;
@@ -220,7 +242,8 @@ fn asked_from() -> impl Iterator<Item = Ipv4Addr> {
 
 /// Every frame of a link.
 fn packets_of(netns: &Netns, link: &str) -> Socket {
-    let index: u32 = netns.run(&format!("cat /sys/class/net/{link}/ifindex")).trim().parse().unwrap();
+    let index: u32 =
+        netns.run(&format!("cat /sys/class/net/{link}/ifindex")).trim().parse().unwrap();
     netns.enter(move || async move {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
         berth::sys::ffi::bind_packet(&socket, index, ALL).unwrap();
@@ -242,8 +265,8 @@ impl Wire for Link {
         // Requests are answered in order: when this one is, there is no more to come for the other.
         self.asked += 1;
         let [high, low] = self.asked.to_be_bytes();
-        let marker =
-            Packet::new([0x52, 0x54, 0xff, 0xff, high, low], &[INFORM]).ciaddr([10, 0, 0, 250].into());
+        let marker = Packet::new([0x52, 0x54, 0xff, 0xff, high, low], &[INFORM])
+            .ciaddr([10, 0, 0, 250].into());
         let marker = marker.set(4, &[0xff, 0xff, high, low]);
         self.send_frame(&marker.0);
         loop {
@@ -334,8 +357,12 @@ fn d57_what_comes_in_elsewhere_is_not_answered() {
 fn d58_tagged_frames_and_lone_fragments_are_not_answered() {
     let mut link = Link::new(Config::Office);
     let discover = Packet::new(mac(1), &[DISCOVER]).broadcast();
-    let end = |mac, address: [u8; 4], port| Endpoint { mac, socket: SocketAddrV4::new(address.into(), port) };
-    let plain = udp4(end(link.own, [0; 4], 68), end(MacAddr([0xff; 6]), [255; 4], 67), &discover.0).unwrap();
+    let end = |mac, address: [u8; 4], port| Endpoint {
+        mac,
+        socket: SocketAddrV4::new(address.into(), port),
+    };
+    let plain = udp4(end(link.own, [0; 4], 68), end(MacAddr([0xff; 6]), [255; 4], 67), &discover.0)
+        .unwrap();
     let tagged = [&plain[..12], &[0x81, 0, 0, 7], &plain[12..]].concat();
     let mut fragment = plain;
     let mut ip = Ipv4Packet::new_unchecked(&mut fragment[14..]);
@@ -369,13 +396,16 @@ fn words(panic: &(dyn Any + Send)) -> String {
 /// Every case, in so many threads, each with a server of its own.
 #[test]
 fn every_case_that_has_the_time_holds_behind_a_real_link() {
-    let all: Vec<&Case> = super::all_cases().filter(|case| !case.name.starts_with(BY_THE_SECOND)).collect();
+    let all: Vec<&Case> =
+        super::all_cases().filter(|case| !case.name.starts_with(BY_THE_SECOND)).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let results = std::thread::scope(|scope| {
         let work = || {
             let mut results = Vec::new();
-            while let Some(case) = all.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                let ran = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut Link::new(case.config))));
+            while let Some(case) = all.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+            {
+                let ran =
+                    catch_unwind(AssertUnwindSafe(|| (case.run)(&mut Link::new(case.config))));
                 results.push((case.name, ran));
             }
             results
@@ -391,7 +421,11 @@ fn every_case_that_has_the_time_holds_behind_a_real_link() {
             Err(panic) => wrong.push(format!("{name}: {}", words(&*panic))),
         }
     }
-    println!("{held} of {} cases held, {} run on the core alone: {elsewhere:?}", all.len(), elsewhere.len());
+    println!(
+        "{held} of {} cases held, {} run on the core alone: {elsewhere:?}",
+        all.len(),
+        elsewhere.len()
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(held > all.len() / 2, "{elsewhere:?}");
 }

@@ -92,7 +92,8 @@ fn a_packet_to_the_pods_address_is_the_guests() {
 fn a_reserved_port_stays_with_the_pod() {
     let (_peer, pod) = pod();
     let said = explain(&pod, "--from 10.0.0.9:4000 --to 10.1.1.2:5900/tcp");
-    let wanted = "verdict accepted: delivered to this machine as 10.0.0.9:4000 -> 10.1.1.2:5900/tcp";
+    let wanted =
+        "verdict accepted: delivered to this machine as 10.0.0.9:4000 -> 10.1.1.2:5900/tcp";
     assert_eq!(verdict(&said), (0, wanted), "{}", said.1);
     let said = explain(&pod, "--from 10.0.0.9:4000 --to 10.1.1.2:5900/udp");
     assert!(verdict(&said).1.contains("leaves by br0"), "{}", said.1);
@@ -117,10 +118,26 @@ fn what_the_guest_may_send_is_told_by_the_chain_that_drops_it() {
     let (_peer, pod) = pod();
     pod.ip("link add tap0 type bridge");
     for (words, code, wanted) in [
-        ("--from 192.168.254.2:7 --iif br0 --to 192.168.254.1:53/udp", 0, "verdict accepted: delivered"),
-        ("--from 192.168.254.2:7 --iif br0 --to 192.168.254.1:53/tcp", 0, "verdict accepted: delivered"),
-        ("--from 192.168.254.2:68 --iif br0 --to 192.168.254.1:67/udp", 0, "verdict accepted: delivered"),
-        ("--from 192.168.254.2 --iif br0 --to 192.168.254.1/icmp", 0, "verdict accepted: delivered"),
+        (
+            "--from 192.168.254.2:7 --iif br0 --to 192.168.254.1:53/udp",
+            0,
+            "verdict accepted: delivered",
+        ),
+        (
+            "--from 192.168.254.2:7 --iif br0 --to 192.168.254.1:53/tcp",
+            0,
+            "verdict accepted: delivered",
+        ),
+        (
+            "--from 192.168.254.2:68 --iif br0 --to 192.168.254.1:67/udp",
+            0,
+            "verdict accepted: delivered",
+        ),
+        (
+            "--from 192.168.254.2 --iif br0 --to 192.168.254.1/icmp",
+            0,
+            "verdict accepted: delivered",
+        ),
         (
             "--from 192.168.254.2:80 --iif br0 --to 192.168.254.1:9/tcp --ct-state established",
             0,
@@ -148,7 +165,11 @@ fn what_the_guest_may_send_is_told_by_the_chain_that_drops_it() {
             1,
             "inet berth invalid: iifname \"br0\"",
         ),
-        ("--from 192.168.254.2 --to 192.168.254.1/arp --hook input --iif br0", 0, "verdict accepted"),
+        (
+            "--from 192.168.254.2 --to 192.168.254.1/arp --hook input --iif br0",
+            0,
+            "verdict accepted",
+        ),
         (
             "--from 11.0.0.9 --to 192.168.254.1/arp --hook input --iif br0",
             1,
@@ -174,7 +195,8 @@ fn what_was_not_said_may_leave_the_answer_open() {
     let (_peer, pod) = pod();
     pod.nft("add table ip t { chain c { type filter hook prerouting priority 0; tcp sport 1-1023 drop; meta cpu 0 accept; }; }");
     let said = explain(&pod, "--from 10.0.0.9 --to 10.1.1.2:5900/tcp");
-    let wanted = "verdict cannot tell: tcp sport is not known (tell with --from ADDRESS:PORT); in ip t c";
+    let wanted =
+        "verdict cannot tell: tcp sport is not known (tell with --from ADDRESS:PORT); in ip t c";
     let (code, last) = verdict(&said);
     assert!(code == 3 && last.starts_with(wanted), "{}", said.1);
     assert_eq!(explain(&pod, "--from 10.0.0.9:80 --to 10.1.1.2:5900/tcp").0, 1);
@@ -226,7 +248,10 @@ fn other_families_are_looked_at_hook_by_hook() {
     pod.nft("add table netdev t { chain c { type filter hook ingress device eth0 priority 0; udp dport 53 drop; }; }");
     assert_eq!(explain(&pod, "--from 10.1.1.1 --to 10.1.1.2/arp --hook input --iif eth0").0, 1);
     assert_eq!(explain(&pod, "--from 10.1.1.1 --to 10.1.1.3/arp --hook input --iif eth0").0, 0);
-    assert_eq!(explain(&pod, "--from 10.1.1.1 --to 10.1.1.2/icmp --hook forward --family bridge").0, 1);
+    assert_eq!(
+        explain(&pod, "--from 10.1.1.1 --to 10.1.1.2/icmp --hook forward --family bridge").0,
+        1
+    );
     // A device's own chains are part of the way of each packet.
     let said = explain(&pod, "--from 10.1.1.1 --to 10.1.1.2:53/udp");
     assert_eq!(
@@ -344,10 +369,15 @@ fn what_rules_set_is_what_later_rules_find() {
         ),
     ] {
         pod.nft("flush ruleset");
-        super::feed(&pod, "nft -f -", &on_the_way(before, input)).unwrap_or_else(|error| panic!("{error}"));
+        super::feed(&pod, "nft -f -", &on_the_way(before, input))
+            .unwrap_or_else(|error| panic!("{error}"));
         let said = explain(&pod, words);
         let (found, last) = verdict(&said);
-        assert!(found == code && last.contains(wanted), "{before} | {input}: {found} {last}\n{}", said.1);
+        assert!(
+            found == code && last.contains(wanted),
+            "{before} | {input}: {found} {last}\n{}",
+            said.1
+        );
     }
 }
 
@@ -356,7 +386,8 @@ fn what_rules_set_is_what_later_rules_find() {
 fn a_zone_has_connections_of_its_own() {
     let (_peer, pod) = pod();
     pod.nft("flush ruleset");
-    let rules = on_the_way("ip daddr 10.1.1.2 ct zone set 5", "ct state new drop; ct state invalid drop");
+    let rules =
+        on_the_way("ip daddr 10.1.1.2 ct zone set 5", "ct state new drop; ct state invalid drop");
     super::feed(&pod, "nft -f -", &rules).unwrap_or_else(|error| panic!("{error}"));
     let words = "--from 10.1.1.1:4000 --iif eth0 --to 10.1.1.2:5900/tcp --ct-state established";
     assert_eq!(explain(&pod, words).0, 0);
@@ -368,7 +399,11 @@ fn a_zone_has_connections_of_its_own() {
     let words = "--from 10.1.1.1:4000 --iif eth0 --to 10.1.1.2:5900/tcp --hook input";
     pod.nft("add rule inet t i ct zone 5 drop");
     let said = explain(&pod, &format!("{words} --ct-state established"));
-    assert!(verdict(&said).1.contains("ct zone is not known (tell with --ct-zone N)"), "{}", said.1);
+    assert!(
+        verdict(&said).1.contains("ct zone is not known (tell with --ct-zone N)"),
+        "{}",
+        said.1
+    );
     assert_eq!(explain(&pod, &format!("{words} --ct-state established --ct-zone 5")).0, 1);
 }
 
@@ -380,14 +415,19 @@ fn neighbour_discovery_is_not_tracked_and_a_stray_answer_is_invalid() {
     pod.nft("add table inet t { chain i { type filter hook input priority 0; ct state untracked counter drop; ct state invalid reject; }; }");
     pod.ip("addr add fd00:1::2/64 dev eth0 nodad");
     let of = |to: &str| {
-        explain(&pod, &format!("--from fd00:1::9 --iif eth0 --to [fd00:1::2]/icmpv6 --icmp-type {to}"))
+        explain(
+            &pod,
+            &format!("--from fd00:1::9 --iif eth0 --to [fd00:1::2]/icmpv6 --icmp-type {to}"),
+        )
     };
     assert!(verdict(&of("nd-neighbor-solicit")).1.contains("dropped"));
     assert!(verdict(&of("echo-reply")).1.contains("rejected"));
     assert_eq!(verdict(&of("echo-request")).0, 0);
-    let said = explain(&pod, "--from 10.1.1.1:4000 --iif eth0 --to 10.1.1.2:5900/tcp --tcp-flags syn,ack");
+    let said =
+        explain(&pod, "--from 10.1.1.1:4000 --iif eth0 --to 10.1.1.2:5900/tcp --tcp-flags syn,ack");
     assert!(
-        said.1.contains("conntrack calls the packet invalid") && verdict(&said).1.contains("rejected"),
+        said.1.contains("conntrack calls the packet invalid")
+            && verdict(&said).1.contains("rejected"),
         "{}",
         said.1
     );

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use berth::inspect::explain::predict;
 use berth::nft::dump::Filter;
-use berth::nft::explain::{Bits, Explanation, ICMP, ICMP6, Outcome, Packet, Path, Point, TCP, UDP, World};
+use berth::nft::explain::{
+    Bits, Explanation, ICMP, ICMP6, Outcome, Packet, Path, Point, TCP, UDP, World,
+};
 use berth::nft::{Family, Ruleset};
 use berth::sys::link::Links;
 use berth::sys::netlink::Firewall;
@@ -19,7 +21,8 @@ use crate::support::{self, Netns};
 
 pub const BROADCAST: [u8; 6] = [0xff; 6];
 /// Ethernet addresses that frames come from.
-pub const SENDERS: [[u8; 6]; 3] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [0x52, 0x54, 0, 0, 0, 9]];
+pub const SENDERS: [[u8; 6]; 3] =
+    [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [0x52, 0x54, 0, 0, 0, 9]];
 
 /// far ── eth0 of the pod; far ── p0 ── br0 ── p1 ── near, br0 in the pod.
 #[derive(Debug)]
@@ -61,7 +64,8 @@ impl Place {
     /// conntrack knows none of them when the next one comes.
     pub fn witness(self) -> String {
         let family = self.family;
-        let v4 = (" set v4 { typeof ip id; flags dynamic; size 65535; }\n", "update @v4 { ip id }; ");
+        let v4 =
+            (" set v4 { typeof ip id; flags dynamic; size 65535; }\n", "update @v4 { ip id }; ");
         let v6 = (
             " set v6 { typeof ip6 flowlabel; flags dynamic; size 65535; }\n",
             "update @v6 { ip6 flowlabel }; ",
@@ -79,7 +83,10 @@ impl Place {
         };
         let sets: String = parts.iter().map(|(set, _)| *set).collect();
         let rules: String = parts.iter().map(|(_, rule)| *rule).collect();
-        format!("table {family} witness {{\n{sets} chain seen {{ {}; {rules}drop; }}\n}}\n", self.hook("500"))
+        format!(
+            "table {family} witness {{\n{sets} chain seen {{ {}; {rules}drop; }}\n}}\n",
+            self.hook("500")
+        )
     }
 }
 
@@ -201,11 +208,19 @@ impl Frame {
         let (mut bytes, at) = match self.kind {
             Kind::Ports(TCP, sport, dport, flags) => {
                 let ports = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
-                ([ports, vec![0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]].concat(), 16)
+                (
+                    [ports, vec![0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]]
+                        .concat(),
+                    16,
+                )
             }
             Kind::Ports(_, sport, dport, _) => {
                 let length = u16::try_from(8 + self.payload).unwrap();
-                ([sport.to_be_bytes(), dport.to_be_bytes(), length.to_be_bytes(), [0, 0]].concat(), 6)
+                (
+                    [sport.to_be_bytes(), dport.to_be_bytes(), length.to_be_bytes(), [0, 0]]
+                        .concat(),
+                    6,
+                )
             }
             Kind::Icmp(kind, code) => (vec![kind, code, 0, 0, 0, 7, 0, 1], 2),
             Kind::Arp(_) => panic!("{self:?}"),
@@ -218,7 +233,8 @@ impl Frame {
                 [&from.octets()[..], &to.octets(), &[0, self.protocol()], &length].concat()
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
-                [&from.octets()[..], &to.octets(), &[0, 0], &length, &[0, 0, 0, self.protocol()]].concat()
+                [&from.octets()[..], &to.octets(), &[0, 0], &length, &[0, 0, 0, self.protocol()]]
+                    .concat()
             }
             _ => panic!("{self:?}"),
         };
@@ -234,8 +250,10 @@ impl Frame {
             _ => Packet::ip(Some(self.from), self.to, self.protocol()),
         };
         packet.iif = world.named(place.device()).cloned();
-        packet.oif =
-            world.named("p1").cloned().filter(|_| place.is_bridge() && place.point == Point::Forward);
+        packet.oif = world
+            .named("p1")
+            .cloned()
+            .filter(|_| place.is_bridge() && place.point == Point::Forward);
         packet.set_ether(Some(self.ether_from), Some(self.ether_to));
         self.tag.into_iter().for_each(|tag| packet.set_vlan(tag));
         let length = match self.kind {
@@ -289,7 +307,8 @@ impl Yard {
         pod.run("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0 net.ipv4.icmp_ratelimit=0 net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 net.bridge.bridge-nf-call-arptables=0");
         pod.run("bridge fdb replace 02:00:00:00:00:a0 dev p1 master static");
         let sockets = ["f0", "f1"].map(|link| {
-            let index: u32 = far.run(&format!("cat /sys/class/net/{link}/ifindex")).trim().parse().unwrap();
+            let index: u32 =
+                far.run(&format!("cat /sys/class/net/{link}/ifindex")).trim().parse().unwrap();
             far.enter(move || async move {
                 let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
                 berth::sys::ffi::bind_packet(&socket, index, 0).unwrap();
@@ -301,7 +320,9 @@ impl Yard {
 
     fn send(&self, place: Place, frame: &Frame) {
         let socket = &self.sockets[usize::from(place.is_bridge())];
-        socket.send(&frame.bytes()).unwrap_or_else(|error| panic!("{frame:?} from {:?}: {error}", self.far));
+        socket
+            .send(&frame.bytes())
+            .unwrap_or_else(|error| panic!("{frame:?} from {:?}: {error}", self.far));
     }
 
     /// What is told of the frames, and what came of them: whether each reached the witness.
@@ -344,7 +365,11 @@ impl Yard {
             for frame in frames {
                 let packet = frame.packet(&world, place);
                 let path = Path::Hook(place.point);
-                told.push(predict(links.handle(), &ruleset, &mut world, &packet, path, only).await.unwrap());
+                told.push(
+                    predict(links.handle(), &ruleset, &mut world, &packet, path, only)
+                        .await
+                        .unwrap(),
+                );
             }
             (ruleset, told)
         })
@@ -396,8 +421,11 @@ pub fn any_frame(dice: &mut Dice, place: Place, number: u16) -> Frame {
         _ if v6 => Kind::Icmp([128, 129, 135, 1][dice.below(4)], 0),
         _ => Kind::Icmp([8, 0, 13][dice.below(3)], 0),
     };
-    let (from, to) =
-        if v6 && !arp { (dice.one(&FROM6), dice.one(&TO6)) } else { (dice.one(&FROM4), dice.one(&TO4)) };
+    let (from, to) = if v6 && !arp {
+        (dice.one(&FROM6), dice.one(&TO6))
+    } else {
+        (dice.one(&FROM4), dice.one(&TO4))
+    };
     let to = match to {
         // No other comes to input.
         "fd00:1::3" if place.point == Point::Input && place.family != Family::BRIDGE => "fd00:1::2",

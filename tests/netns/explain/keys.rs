@@ -56,7 +56,12 @@ const FIELDS: [Field; 59] = [
         &["10.1.1.0/25", "10.1.1.9-10.1.1.200", "192.168.0.0/16"],
         IP,
     ),
-    field("ip daddr", &["10.1.1.2", "10.1.1.3", "10.1.1.255"], &["10.1.1.2-10.1.1.100", "10.1.1.128/25"], IP),
+    field(
+        "ip daddr",
+        &["10.1.1.2", "10.1.1.3", "10.1.1.255"],
+        &["10.1.1.2-10.1.1.100", "10.1.1.128/25"],
+        IP,
+    ),
     field("ip protocol", &["6", "17", "1"], &["1-6", "7-20"], IP),
     field("ip ttl", &["1", "64", "255"], &["2-63", "64-128"], IP),
     field("ip dscp", &["cs0", "cs1", "ef"], &["0-7", "8-46"], IP),
@@ -90,7 +95,12 @@ const FIELDS: [Field; 59] = [
     field("icmp code", &["0", "1"], &["0-3"], IP),
     field("icmpv6 type", &["echo-request", "nd-neighbor-solicit", "1"], &["1-128", "129-140"], IP6),
     field("meta l4proto", &["tcp", "udp", "icmp", "ipv6-icmp"], &["1-6", "7-58"], BOTH),
-    field("meta length", &["28", "36", "48", "128", "14", "42", "50"], &["20-40", "41-60", "100-200"], ALL),
+    field(
+        "meta length",
+        &["28", "36", "48", "128", "14", "42", "50"],
+        &["20-40", "41-60", "100-200"],
+        ALL,
+    ),
     field("meta mark", &["0", "1", "5", "0x100"], &["1-5", "0x80-0x200"], ALL),
     field("meta mark & 0xff", &["0", "1", "5"], &["1-5"], ALL),
     field("iifname", &["\"eth0\"", "\"p0\"", "\"lo\""], &["\"et*\"", "\"p*\"", "\"lo\""], ALL),
@@ -216,21 +226,28 @@ fn rule(dice: &mut Dice, family: Family, number: usize, sets: &mut String, rules
         7 if TRACKED.contains(letter(family)) => format!("ct mark set {}", dice.one(&["1", "5"])),
         _ => format!("meta mark set {}", dice.one(&["1", "5", "0x100"])),
     };
-    let verdict =
-        |dice: &mut Dice| dice.one(&["accept", "drop", "continue", "jump sub", "return"]).to_owned();
+    let verdict = |dice: &mut Dice| {
+        dice.one(&["accept", "drop", "continue", "jump sub", "return"]).to_owned()
+    };
     let mark = |dice: &mut Dice| dice.one(&["1", "5", "0x100"]).to_owned();
     let line = match dice.below(10) {
         0..=2 => {
-            writeln!(sets, "  set s{number} {{ typeof {text}; {flags}elements = {{ {elements} }}; }}")
-                .unwrap();
+            writeln!(
+                sets,
+                "  set s{number} {{ typeof {text}; {flags}elements = {{ {elements} }}; }}"
+            )
+            .unwrap();
             format!("{text} {not}@s{number} {statement}")
         }
         3 | 4 => format!("{text} {not}{{ {elements} }} {statement}"),
         5 => format!("{text} {not}{} {statement}", key.elements[0]),
         6 => {
             let data = with_data(&key, || verdict(dice), otherwise);
-            writeln!(sets, "  map v{number} {{ typeof {text} : verdict; {flags}elements = {{ {data} }}; }}")
-                .unwrap();
+            writeln!(
+                sets,
+                "  map v{number} {{ typeof {text} : verdict; {flags}elements = {{ {data} }}; }}"
+            )
+            .unwrap();
             format!("{text} vmap @v{number}")
         }
         7 => format!("{text} vmap {{ {} }}", with_data(&key, || verdict(dice), otherwise)),
@@ -243,7 +260,9 @@ fn rule(dice: &mut Dice, family: Family, number: usize, sets: &mut String, rules
             .unwrap();
             format!("meta mark set {text} map @m{number}")
         }
-        _ => format!("meta mark set {text} map {{ {} }}", with_data(&key, || mark(dice), otherwise)),
+        _ => {
+            format!("meta mark set {text} map {{ {} }}", with_data(&key, || mark(dice), otherwise))
+        }
     };
     writeln!(rules, "  {line}").unwrap();
 }
@@ -263,10 +282,17 @@ fn ruleset(dice: &mut Dice, place: Place) -> String {
     }
     if TRACKED.contains(letter(family)) {
         let key = key(dice, family);
-        let zones =
-            ["ct zone set 5", "ct original zone set 7", "ct reply zone set 7", "notrack", "meta mark set 5"];
-        writeln!(raw, "  {} {{ {} }} {}", key.text, key.elements.join(", "), dice.one(&zones)).unwrap();
-        writeln!(raw, "  ct zone set meta mark map {{ 0 : {}, 1-9 : 9 }}", dice.one(&["0", "5"])).unwrap();
+        let zones = [
+            "ct zone set 5",
+            "ct original zone set 7",
+            "ct reply zone set 7",
+            "notrack",
+            "meta mark set 5",
+        ];
+        writeln!(raw, "  {} {{ {} }} {}", key.text, key.elements.join(", "), dice.one(&zones))
+            .unwrap();
+        writeln!(raw, "  ct zone set meta mark map {{ 0 : {}, 1-9 : 9 }}", dice.one(&["0", "5"]))
+            .unwrap();
         // What is asked before conntrack has looked.
         for number in 30..32 {
             rule(dice, family, number, &mut sets, &mut raw);
@@ -314,11 +340,13 @@ fn explain_agrees_with_the_kernel_about_every_kind_of_key() {
         let (refused, taken) = load_what_is_taken(&yard.pod, &text);
         tally.refused_lines += refused;
         for field in &FIELDS {
-            let rules = taken.iter().filter(|line| line.contains(field.text) && !line.starts_with("  set"));
+            let rules =
+                taken.iter().filter(|line| line.contains(field.text) && !line.starts_with("  set"));
             *tally.keys.entry(field.text).or_default() += rules.count();
         }
-        let frames: Vec<Frame> =
-            (1..=FRAMES).map(|number| any_frame(&mut dice, place, u16::try_from(number).unwrap())).collect();
+        let frames: Vec<Frame> = (1..=FRAMES)
+            .map(|number| any_frame(&mut dice, place, u16::try_from(number).unwrap()))
+            .collect();
         let (ruleset, told, seen) = yard.told_and_seen(place, &frames);
         tally.rulesets += 1;
         for (frame, told) in frames.iter().zip(&told) {
@@ -340,7 +368,9 @@ fn explain_agrees_with_the_kernel_about_every_kind_of_key() {
             };
             if !agrees {
                 let paint = Paint { explanation: told, colours: false };
-                wrong.push(format!("seed {seed}: {frame:?}\nseen to pass: {passed}\n{paint}\n{ruleset}"));
+                wrong.push(format!(
+                    "seed {seed}: {frame:?}\nseen to pass: {passed}\n{paint}\n{ruleset}"
+                ));
             }
         }
     }
@@ -348,7 +378,13 @@ fn explain_agrees_with_the_kernel_about_every_kind_of_key() {
     for error_chain in &wrong {
         println!("{}", error_chain.lines().take(2).collect::<Vec<_>>().join("\n"));
     }
-    assert!(wrong.is_empty(), "{} of {} wrong; the first:\n{}", wrong.len(), tally.frames, wrong[0]);
+    assert!(
+        wrong.is_empty(),
+        "{} of {} wrong; the first:\n{}",
+        wrong.len(),
+        tally.frames,
+        wrong[0]
+    );
     assert!(tally.cannot_tell * 10 < tally.frames, "{tally:?}");
     assert!(tally.passed * 4 > tally.frames && tally.stopped * 5 > tally.frames, "{tally:?}");
     assert!(tally.families.len() >= 7, "{tally:?}");

@@ -51,14 +51,21 @@ impl Site {
             (
                 &peer,
                 "eth0",
-                ["10.1.1.1/24", "10.1.1.9/24", "10.1.1.130/24", "fd00:1::1/64", "fd00:1::9/64"].as_slice(),
+                ["10.1.1.1/24", "10.1.1.9/24", "10.1.1.130/24", "fd00:1::1/64", "fd00:1::9/64"]
+                    .as_slice(),
             ),
             (&pod, "eth0", &["10.1.1.2/24", "10.1.1.3/24", "fd00:1::2/64"]),
             (&pod, "inner", &["192.168.254.1/24", "fd00:2::1/64"]),
             (
                 &guest,
                 "eth0",
-                &["192.168.254.2/24", "192.168.254.3/24", "192.168.254.5/24", "fd00:2::2/64", "fd00:2::3/64"],
+                &[
+                    "192.168.254.2/24",
+                    "192.168.254.3/24",
+                    "192.168.254.5/24",
+                    "fd00:2::2/64",
+                    "fd00:2::3/64",
+                ],
             ),
         ] {
             for address in addresses {
@@ -83,10 +90,13 @@ impl Site {
             (&guest, "eth0", &pod, "inner"),
         ] {
             let ether = other.ip(&format!("-o link show {its}"));
-            let ether = ether.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+            let ether =
+                ether.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
             for line in other.ip(&format!("-o addr show dev {its}")).lines() {
                 let address = line.split_whitespace().nth(3).unwrap().split('/').next().unwrap();
-                netns.ip(&format!("neigh replace {address} lladdr {ether} nud permanent dev {link}"));
+                netns.ip(&format!(
+                    "neigh replace {address} lladdr {ether} nud permanent dev {link}"
+                ));
             }
         }
         pod.run("sysctl -qw net.ipv4.conf.eth0.rp_filter=0 net.ipv4.conf.inner.rp_filter=0");
@@ -167,7 +177,8 @@ impl Range {
 
     /// What came of the packets, by number; on a busy machine those that are told to come are waited for.
     fn wait_for(&self, told: &[(Try, Explanation)]) -> BTreeMap<u32, Vec<(Who, Sight)>> {
-        let accepted = told.iter().filter(|(_, explanation)| explanation.outcome == Outcome::Accepted);
+        let accepted =
+            told.iter().filter(|(_, explanation)| explanation.outcome == Outcome::Accepted);
         let wanted: Vec<u32> = accepted.map(|(attempt, _)| attempt.shot.number).collect();
         let mut seen: BTreeMap<u32, Vec<(Who, Sight)>> = BTreeMap::new();
         for _ in 0..300 {
@@ -247,13 +258,24 @@ fn known_flows(site: &Site, range: &Range, dice: &mut Dice, count: u32) -> Flows
     );
     let mut spare = Vec::new();
     for at in 0..count {
-        let (far, who) =
-            if dice.chance(50) { (dice.one(&PODS), Who::Pod) } else { (dice.one(&GUESTS), Who::Guest) };
+        let (far, who) = if dice.chance(50) {
+            (dice.one(&PODS), Who::Pod)
+        } else {
+            (dice.one(&GUESTS), Who::Guest)
+        };
         let (peer, dport) = (address(dice.one(&PEERS)), dice.one(&random::PORTS).parse().unwrap());
         let number = 1_000_000 + at * 4;
         let sport = u16::try_from(41_000 + at).unwrap();
-        let there =
-            Shot { number, from: peer, to: address(far), protocol: UDP, sport, dport, flags: 0, tos: 0 };
+        let there = Shot {
+            number,
+            from: peer,
+            to: address(far),
+            protocol: UDP,
+            sport,
+            dport,
+            flags: 0,
+            tos: 0,
+        };
         let back = Shot {
             number: number + 1,
             from: there.to,
@@ -395,7 +417,8 @@ fn agree(rulesets: u64, load: impl Fn(&Netns, u64) -> usize) -> Tally {
         pod: post(&site.pod, Post::of_a_host),
         guest: post(&site.guest, Post::on_the_wire),
     };
-    let first_seed = std::env::var("EXPLAIN_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let first_seed =
+        std::env::var("EXPLAIN_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let mut dice = Dice::new(first_seed);
     let mut flows = known_flows(&site, &range, &mut dice, 40);
     let mut tally = Tally::default();
@@ -425,14 +448,17 @@ fn agree(rulesets: u64, load: impl Fn(&Netns, u64) -> usize) -> Tally {
         send_from(&site.pod, own.into_iter().map(|attempt| attempt.shot.clone()).collect());
         let seen = range.wait_for(&told);
         for (attempt, explanation) in told {
-            let sights: Vec<&(Who, Sight)> = seen.get(&attempt.shot.number).into_iter().flatten().collect();
+            let sights: Vec<&(Who, Sight)> =
+                seen.get(&attempt.shot.number).into_iter().flatten().collect();
             tally.pairs += 1;
             match explanation.outcome {
                 Outcome::Accepted => tally.accepted += 1,
                 Outcome::CannotTell => tally.cannot_tell += 1,
                 _ => tally.dropped += 1,
             }
-            if explanation.outcome == Outcome::Accepted && explanation.end.to_string() != explanation.packet {
+            if explanation.outcome == Outcome::Accepted
+                && explanation.end.to_string() != explanation.packet
+            {
                 tally.rewritten += 1;
             }
             if explanation.outcome == Outcome::CannotTell {
@@ -462,7 +488,8 @@ fn explain_agrees_with_reality() {
 #[test]
 fn explain_agrees_with_reality_about_the_rules_of_iptables() {
     let tally = agree(rulesets() / 2, |pod, seed| {
-        feed(pod, "iptables-nft-restore", &random::iptables(seed)).unwrap_or_else(|error| panic!("{error}"));
+        feed(pod, "iptables-nft-restore", &random::iptables(seed))
+            .unwrap_or_else(|error| panic!("{error}"));
         0
     });
     assert!(tally.pairs - tally.cannot_tell >= 250, "{tally:?}");

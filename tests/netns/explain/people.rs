@@ -56,12 +56,18 @@ fn rulesets_as_people_have_them_list_as_nft_lists_them() {
     netns.ip("link add eth0 type veth peer name eth1");
     for ruleset in &rulesets() {
         netns.nft("flush ruleset");
-        feed(&netns, "nft -f -", &ruleset.text()).unwrap_or_else(|error| panic!("{}: {error}", ruleset.name));
+        feed(&netns, "nft -f -", &ruleset.text())
+            .unwrap_or_else(|error| panic!("{}: {error}", ruleset.name));
         for words in ["", "-a", "-n", "-s", "-y", "-t"] {
             let nft = netns.nft(&format!("{words} list ruleset"));
             assert_eq!(berth(&netns, words), nft, "{} {words}", ruleset.name);
         }
-        assert_eq!(without_devices(&berth(&netns, "-j")), netns.nft("-j list ruleset"), "{}", ruleset.name);
+        assert_eq!(
+            without_devices(&berth(&netns, "-j")),
+            netns.nft("-j list ruleset"),
+            "{}",
+            ruleset.name
+        );
     }
 }
 
@@ -75,13 +81,16 @@ fn rulesets_as_people_have_them_do_what_is_told() {
         let place = ruleset.place;
         yard.pod.nft("flush ruleset");
         let text = ruleset.text() + &place.witness();
-        feed(&yard.pod, "nft -f -", &text).unwrap_or_else(|error| panic!("{}: {error}", ruleset.name));
-        let frames: Vec<_> = (1..=FRAMES).map(|number| any_frame(&mut dice, place, number)).collect();
+        feed(&yard.pod, "nft -f -", &text)
+            .unwrap_or_else(|error| panic!("{}: {error}", ruleset.name));
+        let frames: Vec<_> =
+            (1..=FRAMES).map(|number| any_frame(&mut dice, place, number)).collect();
         let (_, told, seen) = yard.told_and_seen(place, &frames);
         frames_in_all += frames.len();
         for (frame, told) in frames.iter().zip(&told) {
             let passed = seen.contains(&frame.number);
-            if (told.outcome == Outcome::Accepted) != passed || told.outcome == Outcome::CannotTell {
+            if (told.outcome == Outcome::Accepted) != passed || told.outcome == Outcome::CannotTell
+            {
                 let paint = Paint { explanation: told, colours: false };
                 wrong.push(format!("{}: {frame:?}\nseen to pass: {passed}\n{paint}", ruleset.name));
             }
@@ -95,5 +104,9 @@ fn rulesets_as_people_have_them_do_what_is_told() {
         println!("{}", error_chain.lines().take(2).collect::<Vec<_>>().join("\n"));
     }
     assert!(wrong.is_empty(), "{} wrong; the first:\n{}", wrong.len(), wrong[0]);
-    assert!(one_sided.is_empty(), "the frames of this test do not try them:\n{}", one_sided.join("\n"));
+    assert!(
+        one_sided.is_empty(),
+        "the frames of this test do not try them:\n{}",
+        one_sided.join("\n")
+    );
 }

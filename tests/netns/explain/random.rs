@@ -53,8 +53,11 @@ fn table(dice: &mut Dice, family: &str, name: &str, out: &mut String) {
     writeln!(out, " map verdicts {{ type ipv4_addr : verdict; elements = {{ {d} : jump sub1, {c} : accept, {e} : continue }}; }}").unwrap();
     writeln!(out, " map guests {{ type inet_service : ipv4_addr; flags interval; elements = {{ 1-99 : {c}, 100-9000 : 192.168.254.3 }}; }}").unwrap();
     writeln!(out, " set seen {{ type inet_service; flags dynamic; size 100; }}").unwrap();
-    writeln!(out, " set full {{ type inet_service; flags dynamic; size 2; elements = {{ 1, 2 }}; }}")
-        .unwrap();
+    writeln!(
+        out,
+        " set full {{ type inet_service; flags dynamic; size 2; elements = {{ 1, 2 }}; }}"
+    )
+    .unwrap();
     for sub in 1..=3 {
         writeln!(out, " chain sub{sub} {{").unwrap();
         for _ in 0..=dice.below(3) {
@@ -66,7 +69,8 @@ fn table(dice: &mut Dice, family: &str, name: &str, out: &mut String) {
     for (place, hook) in HOOKS {
         for _ in 0..dice.below(3) {
             number += 1;
-            let priority = dice.one(&["-300", "-150", "-110", "-100", "-100", "0", "0", "10", "100", "110"]);
+            let priority =
+                dice.one(&["-300", "-150", "-110", "-100", "-100", "0", "0", "10", "100", "110"]);
             let policy = if dice.chance(12) { "drop" } else { "accept" };
             let kind = if place == Place::Output && dice.chance(30) { "route" } else { "filter" };
             writeln!(
@@ -90,8 +94,11 @@ fn table(dice: &mut Dice, family: &str, name: &str, out: &mut String) {
         if place != Place::Forward && dice.chance(65) {
             number += 1;
             let priority = dice.one(&["-150", "-100", "-50", "90", "100", "110"]);
-            writeln!(out, " chain n{number} {{ type nat hook {hook} priority {priority}; policy accept;")
-                .unwrap();
+            writeln!(
+                out,
+                " chain n{number} {{ type nat hook {hook} priority {priority}; policy accept;"
+            )
+            .unwrap();
             for _ in 0..=dice.below(3) {
                 nat_rule(dice, family, place, out);
             }
@@ -175,11 +182,20 @@ fn matching(dice: &mut Dice, family: &str, place: Place) -> String {
             .one(&["meta length 37-80", "ip ttl 64", "ip ttl < 64", "ip length 36", "ip dscp cs1"])
             .to_owned(),
         37 => dice
-            .one(&["meta pkttype host", "meta iiftype ether", "meta protocol ip", "ip protocol udp"])
+            .one(&[
+                "meta pkttype host",
+                "meta iiftype ether",
+                "meta protocol ip",
+                "ip protocol udp",
+            ])
             .to_owned(),
         38 | 39 if family == "inet" => format!("ip6 {side} {not}{}", anyone6(dice)),
         40 => format!("ct zone {not}{}", dice.one(&["0", "5", "5-9", "{ 0, 7 }"])),
-        41 => format!("ct {} zone {}", dice.one(&["original", "reply"]), dice.one(&["0", "7", "{ 5, 9 }"])),
+        41 => format!(
+            "ct {} zone {}",
+            dice.one(&["original", "reply"]),
+            dice.one(&["0", "7", "{ 5, 9 }"])
+        ),
         42 => format!("ct label {}", dice.one(&["3", "4", "127"])),
         43 => format!("{l4} sport {not}@seen"),
         44 => format!("{l4} sport {not}@full"),
@@ -261,8 +277,12 @@ fn nat_rule(dice: &mut Dice, family: &str, place: Place, out: &mut String) {
         (Place::Prerouting | Place::Output, 1..=3) => format!("dnat{ip} to {guest}"),
         (Place::Prerouting | Place::Output, 4) => format!("dnat{ip} to {pod}"),
         (Place::Prerouting | Place::Output, 5) => format!("dnat{ip} to 10.1.1.9"),
-        (Place::Prerouting | Place::Output, 6) => format!("meta l4proto tcp dnat{ip} to {guest}:{port}"),
-        (Place::Prerouting | Place::Output, 7) => format!("meta l4proto {{ tcp, udp }} dnat{ip} to :{port}"),
+        (Place::Prerouting | Place::Output, 6) => {
+            format!("meta l4proto tcp dnat{ip} to {guest}:{port}")
+        }
+        (Place::Prerouting | Place::Output, 7) => {
+            format!("meta l4proto {{ tcp, udp }} dnat{ip} to :{port}")
+        }
         (Place::Prerouting | Place::Output, 8) => format!("dnat{ip} to tcp dport map @guests"),
         (Place::Prerouting | Place::Output, 9) => {
             format!("dnat{ip} to udp dport map {{ 53 : {guest}, 80 : 10.1.1.9 }}")
@@ -302,7 +322,8 @@ pub fn iptables(seed: u64) -> String {
         for sub in ["SUB1", "SUB2"] {
             for _ in 0..dice.below(3) {
                 let (guard, _) = xt_match(&mut dice);
-                let target = dice.one(&["RETURN", "ACCEPT", "MARK --set-mark 2", "CONNMARK --save-mark"]);
+                let target =
+                    dice.one(&["RETURN", "ACCEPT", "MARK --set-mark 2", "CONNMARK --save-mark"]);
                 let target = if sub == "SUB1" && dice.chance(20) { "SUB2" } else { target };
                 writeln!(text, "-A {sub} {guard} -j {target}").unwrap();
             }
@@ -335,13 +356,20 @@ fn xt_match(dice: &mut Dice) -> (String, Option<&'static str>) {
         12 => (format!("-m conntrack {not}--ctstate NEW"), None),
         13 => (format!("-m conntrack {not}--ctstate RELATED,ESTABLISHED"), None),
         14 => (
-            format!("-m conntrack {not}--ctstate {}", dice.one(&["INVALID", "DNAT", "SNAT", "UNTRACKED"])),
+            format!(
+                "-m conntrack {not}--ctstate {}",
+                dice.one(&["INVALID", "DNAT", "SNAT", "UNTRACKED"])
+            ),
             None,
         ),
         15 => (format!("-m conntrack --ctdir {}", dice.one(&["ORIGINAL", "REPLY"])), None),
-        16 => {
-            (format!("-m state --state {}", dice.one(&["NEW", "ESTABLISHED", "INVALID", "UNTRACKED"])), None)
-        }
+        16 => (
+            format!(
+                "-m state --state {}",
+                dice.one(&["NEW", "ESTABLISHED", "INVALID", "UNTRACKED"])
+            ),
+            None,
+        ),
         17 => (format!("-m addrtype {not}--dst-type LOCAL"), None),
         18 => (format!("-m addrtype {not}--src-type {}", dice.one(&["LOCAL", "UNICAST"])), None),
         19 => (format!("-m mark {not}--mark 0x1/0x3"), None),
@@ -368,7 +396,9 @@ fn xt_target(dice: &mut Dice, table: &str, hook: &str, protocol: Option<&str>) -
         8 => "MARK --set-xmark 0x2/0x3".into(),
         9 => format!("CONNMARK {}", dice.one(&["--save-mark", "--restore-mark", "--set-mark 2"])),
         10 if table == "filter" => "REJECT".into(),
-        11 if table == "filter" && protocol == Some("tcp") => "REJECT --reject-with tcp-reset".into(),
+        11 if table == "filter" && protocol == Some("tcp") => {
+            "REJECT --reject-with tcp-reset".into()
+        }
         12 | 14 if table == "raw" => {
             dice.one(&["CT --notrack", "CT --zone 5", "CT --zone-orig 7", "CT --zone mark"]).into()
         }

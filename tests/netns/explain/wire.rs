@@ -45,8 +45,20 @@ impl Shot {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let total = u16::try_from(20 + transport.len()).unwrap().to_be_bytes();
                 let id = u16::try_from(self.number % 60_000 + 1).unwrap().to_be_bytes();
-                let mut header =
-                    vec![0x45, self.tos, total[0], total[1], id[0], id[1], 0, 0, TTL, self.protocol, 0, 0];
+                let mut header = vec![
+                    0x45,
+                    self.tos,
+                    total[0],
+                    total[1],
+                    id[0],
+                    id[1],
+                    0,
+                    0,
+                    TTL,
+                    self.protocol,
+                    0,
+                    0,
+                ];
                 header.extend(from.octets());
                 header.extend(to.octets());
                 let sum = checksum(&[&header]).to_be_bytes();
@@ -55,8 +67,16 @@ impl Shot {
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
                 let length = u16::try_from(transport.len()).unwrap().to_be_bytes();
-                let mut header =
-                    vec![0x60 | self.tos >> 4, self.tos << 4, 0, 0, length[0], length[1], self.protocol, TTL];
+                let mut header = vec![
+                    0x60 | self.tos >> 4,
+                    self.tos << 4,
+                    0,
+                    0,
+                    length[0],
+                    length[1],
+                    self.protocol,
+                    TTL,
+                ];
                 header.extend(from.octets());
                 header.extend(to.octets());
                 header
@@ -83,7 +103,8 @@ impl Shot {
     fn unsummed(&self) -> Vec<u8> {
         let ports = [self.sport.to_be_bytes(), self.dport.to_be_bytes()].concat();
         let mut bytes = match self.protocol {
-            TCP => [ports, vec![0, 0, 0, 1, 0, 0, 0, 0, 0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]].concat(),
+            TCP => [ports, vec![0, 0, 0, 1, 0, 0, 0, 0, 0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]]
+                .concat(),
             UDP => [ports, vec![0, 16, 0, 0]].concat(),
             ICMP => [vec![8, 0, 0, 0], self.sport.to_be_bytes().to_vec(), vec![0, 1]].concat(),
             _ => [vec![128, 0, 0, 0], self.sport.to_be_bytes().to_vec(), vec![0, 1]].concat(),
@@ -101,7 +122,8 @@ impl Shot {
                 [&from.octets()[..], &to.octets(), &[0, self.protocol], &length].concat()
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
-                [&from.octets()[..], &to.octets(), &[0, 0], &length, &[0, 0, 0, self.protocol]].concat()
+                [&from.octets()[..], &to.octets(), &[0, 0], &length, &[0, 0, 0, self.protocol]]
+                    .concat()
             }
             _ => panic!("{self:?}"),
         }
@@ -111,7 +133,8 @@ impl Shot {
 /// RFC 1071.
 pub fn checksum(parts: &[&[u8]]) -> u16 {
     let bytes = parts.concat();
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let words =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -163,7 +186,8 @@ impl Post {
     pub fn on_the_wire() -> Self {
         let ear = |v6, kind: u16| {
             let protocol = Protocol::from(i32::from(kind.to_be()));
-            let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol)).expect("needs CAP_NET_RAW");
+            let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol))
+                .expect("needs CAP_NET_RAW");
             Ear { socket, protocol: None, v6 }
         };
         Self::new(vec![ear(false, 0x0800), ear(true, 0x86dd)])
@@ -204,7 +228,8 @@ impl Post {
         for ear in &self.ears {
             let mut buffer = [MaybeUninit::new(0_u8); 256];
             while let Ok((length, from)) = ear.socket.recv_from(&mut buffer) {
-                let bytes: Vec<u8> = buffer[..length].iter().map(|byte| initialised(*byte)).collect();
+                let bytes: Vec<u8> =
+                    buffer[..length].iter().map(|byte| initialised(*byte)).collect();
                 let sight = match (ear.protocol, ear.v6) {
                     (None, false) => v4_sight(&bytes),
                     (None, true) => v6_sight(&bytes),
@@ -236,17 +261,25 @@ fn initialised(byte: MaybeUninit<u8>) -> u8 {
 }
 
 fn v4_sight(bytes: &[u8]) -> Option<Sight> {
-    let address = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok()?));
+    let address =
+        |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok()?));
     let (number, ports) = number(*bytes.get(9)?, bytes.get(20..)?)?;
     let (from, to) = (address(12)?.into(), Some(address(16)?.into()));
     Some(Sight { number, from, to, ports, tos: bytes.get(1).copied() })
 }
 
 fn v6_sight(bytes: &[u8]) -> Option<Sight> {
-    let address = |at: usize| Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(at..at + 16)?).ok()?));
+    let address =
+        |at: usize| Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(at..at + 16)?).ok()?));
     let (number, ports) = number(*bytes.get(6)?, bytes.get(40..)?)?;
     let tos = bytes.first()? << 4 | bytes.get(1)? >> 4;
-    Some(Sight { number, from: address(8)?.into(), to: Some(address(24)?.into()), ports, tos: Some(tos) })
+    Some(Sight {
+        number,
+        from: address(8)?.into(),
+        to: Some(address(24)?.into()),
+        ports,
+        tos: Some(tos),
+    })
 }
 
 /// The number of one of our packets, and its ports; None for others, and for answers.

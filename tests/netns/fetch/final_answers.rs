@@ -12,26 +12,45 @@ use super::{Place, image};
 fn what_cannot_change_is_final_at_once_and_told_in_its_own_words() {
     for (location, requests, word) in [
         ("/again", 11, "more than 10 redirects"),
-        ("file:///etc/passwd", 1, "redirected to file:///etc/passwd: only http and https are followed"),
+        (
+            "file:///etc/passwd",
+            1,
+            "redirected to file:///etc/passwd: only http and https are followed",
+        ),
         ("ftp://h/x", 1, "only http and https are followed"),
         ("data:,x", 1, "only http and https are followed"),
         ("http://[::1", 1, "this is no URL"),
         ("http://h:99999/", 1, "this is no URL"),
-        ("http://u:secret@h:99999/?secret", 1, "redirected to http://***@h:99999/?***: this is no URL"),
+        (
+            "http://u:secret@h:99999/?secret",
+            1,
+            "redirected to http://***@h:99999/?***: this is no URL",
+        ),
     ] {
-        let server = Server::new(move |_| answer("302 Found", &format!("location: {location}\r\n"), b""));
+        let server =
+            Server::new(move |_| answer("302 Found", &format!("location: {location}\r\n"), b""));
         let error = Place::new().get(&server.url("/x")).unwrap_err();
         assert!(matches!(error, Error::Refused { .. }), "{location}: {error}");
         assert!(error.to_string().contains(word), "{location}: {error}");
         assert_eq!(server.seen().len(), requests, "{location}");
     }
-    for status in
-        ["300 Choices", "302 Found", "304 Not Modified", "400 Bad", "401 Who", "404 Gone", "204 Nothing"]
-    {
-        let server = Server::new(move |_| format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").into());
+    for status in [
+        "300 Choices",
+        "302 Found",
+        "304 Not Modified",
+        "400 Bad",
+        "401 Who",
+        "404 Gone",
+        "204 Nothing",
+    ] {
+        let server =
+            Server::new(move |_| format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").into());
         let error = Place::new().get(&server.url("/x")).unwrap_err();
         let number: u16 = status[..3].parse().unwrap();
-        assert!(matches!(error, Error::Status { status, .. } if status == number), "{status}: {error}");
+        assert!(
+            matches!(error, Error::Status { status, .. } if status == number),
+            "{status}: {error}"
+        );
         assert_eq!(server.seen().len(), 1, "{status}");
     }
 }
@@ -39,7 +58,8 @@ fn what_cannot_change_is_final_at_once_and_told_in_its_own_words() {
 /// Of a server that adds many headers the image is taken; of one that is no HTTP server, or never ends its head, none.
 #[test]
 fn a_head_is_taken_or_refused_at_once() {
-    let headers = |count: usize| (0..count).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
+    let headers =
+        |count: usize| (0..count).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
     let body = image(100_000);
     for count in [150, 990] {
         let served = body.clone();
@@ -65,7 +85,9 @@ fn a_head_is_taken_or_refused_at_once() {
 
 #[test]
 fn what_may_pass_is_tried_again() {
-    for status in ["408 Late", "425 Early", "429 Slow", "500 Oh", "502 Bad", "503 Later", "504 Late"] {
+    for status in
+        ["408 Late", "425 Early", "429 Slow", "500 Oh", "502 Bad", "503 Later", "504 Late"]
+    {
         let body = image(100_000);
         let served = body.clone();
         let server = Server::new(move |asked| match asked.number {

@@ -38,7 +38,9 @@ fn url(text: &str) -> Url {
 
 /// The variables of an environment.
 fn proxies(set: &[(&str, &str)]) -> Proxies {
-    Proxies::read(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    Proxies::read(|name| {
+        set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    })
 }
 
 /// A directory that an image is fetched into.
@@ -99,7 +101,13 @@ impl Place {
 
 /// What an earlier run left: so much of an image, of this URL and version.
 fn leave_part(place: &Place, of: &Url, validator: &str, part: &[u8]) {
-    leave_part_of_boot(place, of, validator, part, &read(Path::new("/proc/sys/kernel/random/boot_id")));
+    leave_part_of_boot(
+        place,
+        of,
+        validator,
+        part,
+        &read(Path::new("/proc/sys/kernel/random/boot_id")),
+    );
 }
 
 fn leave_part_of_boot(place: &Place, of: &Url, validator: &str, part: &[u8], boot: &str) {

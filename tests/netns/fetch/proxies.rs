@@ -51,7 +51,11 @@ fn http_goes_by_a_proxy_in_absolute_form_as_curls_does() {
         let lower = |line: &str| line.replace("IMAGES", "images");
         assert_eq!(lower(&ours.line), lower(&theirs.line));
         for name in ["host", "authorization", "proxy-authorization"] {
-            assert_eq!(ours.header(name).map(lower), theirs.header(name).map(lower), "{from}: {name}");
+            assert_eq!(
+                ours.header(name).map(lower),
+                theirs.header(name).map(lower),
+                "{from}: {name}"
+            );
         }
         assert!(ours.header("proxy-authorization").is_some());
     }
@@ -150,7 +154,10 @@ fn https_goes_by_a_tunnel_and_the_server_is_the_one_that_is_checked() {
         for name in ["host", "proxy-authorization"] {
             assert_eq!(ours.header(name), theirs.header(name), "{name}");
         }
-        assert_eq!((ours.line.as_str(), ours.header("authorization")), (theirs.line.as_str(), None));
+        assert_eq!(
+            (ours.line.as_str(), ours.header("authorization")),
+            (theirs.line.as_str(), None)
+        );
         let [.., theirs, ours] = &server.seen()[..] else { panic!() };
         assert_eq!(ours.line, "GET /x HTTP/1.1");
         assert_eq!(ours.header("authorization"), theirs.header("authorization"));
@@ -164,7 +171,8 @@ fn a_proxy_may_be_spoken_to_by_tls() {
     let authority = tls::Authority::new();
     let proxy = tls::serve(&authority.issue("DNS:localhost"), &body);
     let by = format!("https://localhost:{}", proxy.address.port());
-    let place = Place { ca_file: Some(authority.file.clone()), ..Place::by(&[("http_proxy", &by)]) };
+    let place =
+        Place { ca_file: Some(authority.file.clone()), ..Place::by(&[("http_proxy", &by)]) };
     place.get("http://images.example/x").unwrap();
     assert!(place.image() == body);
     assert_eq!(proxy.lines(), ["GET http://images.example/x HTTP/1.1"]);
@@ -174,9 +182,13 @@ fn a_proxy_may_be_spoken_to_by_tls() {
 fn a_redirect_chooses_its_proxy_anew() {
     let proxy = Server::new(|_| answer("302 Found", "location: http://127.0.0.1:9/x\r\n", b""));
     let by = proxy.address.to_string();
-    let error = Place::by(&[("http_proxy", &by), ("no_proxy", "127.0.0.1")]).get("http://images.example/x");
+    let error =
+        Place::by(&[("http_proxy", &by), ("no_proxy", "127.0.0.1")]).get("http://images.example/x");
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("redirected to http://127.0.0.1:9/x: ") && error.contains("refused"), "{error}");
+    assert!(
+        error.contains("redirected to http://127.0.0.1:9/x: ") && error.contains("refused"),
+        "{error}"
+    );
     assert!(!error.contains("by the proxy"), "{error}");
 }
 
@@ -189,11 +201,17 @@ fn an_error_says_which_proxy_was_in_the_way() {
         let error = Place::by(&[(variable, &by)]).get(from).unwrap_err();
         assert!(matches!(error, Error::Unreachable { tries: 4, .. }), "{error}");
         let said = format!("by the proxy http://***@{free} ({variable}): ");
-        assert!(error.to_string().contains(&said) && error.to_string().contains("refused"), "{error}");
+        assert!(
+            error.to_string().contains(&said) && error.to_string().contains("refused"),
+            "{error}"
+        );
     }
-    for (status, tries, word) in
-        [("403 No", 1, "403"), ("407 Who", 1, "407"), ("502 Bad", 4, "502"), ("301 There", 1, "301")]
-    {
+    for (status, tries, word) in [
+        ("403 No", 1, "403"),
+        ("407 Who", 1, "407"),
+        ("502 Bad", 4, "502"),
+        ("301 There", 1, "301"),
+    ] {
         let proxy = Server::new(move |_| answer(status, "", b""));
         let by = proxy.address.to_string();
         for from in ["http://h/x", "https://h/x"] {

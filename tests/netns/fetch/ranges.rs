@@ -23,7 +23,8 @@ fn a_206_that_is_shorter_than_asked_is_asked_on() {
     // The last octets before a cut are not always written; from there on it is in steps of what is sent.
     let first = asked[1].unwrap();
     assert!(first <= 300_000 && asked[0].is_none(), "{asked:?}");
-    let steps: Vec<_> = (0..).map(|step| first + step * 150_000).take_while(|at| *at < body.len()).collect();
+    let steps: Vec<_> =
+        (0..).map(|step| first + step * 150_000).take_while(|at| *at < body.len()).collect();
     assert_eq!(asked[1..], steps.into_iter().map(Some).collect::<Vec<_>>());
     assert_eq!(place.names(), ["base.img"]);
 }
@@ -40,11 +41,13 @@ fn a_part_that_contradicts_is_never_spliced_in() {
         ("another version", |from, _, other| part("etag: \"two\"\r\n", other, from, other.len())),
         ("no Content-Range", |from, body, _| answer("206 Partial Content", ETAG, &body[from..])),
         ("another whole", |from, _, other| {
-            let range = format!("content-range: bytes {from}-{}/{}\r\n", other.len() - 1, other.len() + 1);
+            let range =
+                format!("content-range: bytes {from}-{}/{}\r\n", other.len() - 1, other.len() + 1);
             answer("206 Partial Content", &range, &other[from..])
         }),
         ("fewer octets", |from, body, _| {
-            let range = format!("content-range: bytes {from}-{}/{}\r\n", body.len() - 1, body.len());
+            let range =
+                format!("content-range: bytes {from}-{}/{}\r\n", body.len() - 1, body.len());
             answer("206 Partial Content", &range, &body[from + 1..])
         }),
         ("past its end", |from, body, _| {
@@ -52,7 +55,11 @@ fn a_part_that_contradicts_is_never_spliced_in() {
             answer("206 Partial Content", &range, &body[from..])
         }),
         ("parts of parts", |from, body, _| {
-            answer("206 Partial Content", "content-type: multipart/byteranges; boundary=x\r\n", &body[from..])
+            answer(
+                "206 Partial Content",
+                "content-type: multipart/byteranges; boundary=x\r\n",
+                &body[from..],
+            )
         }),
     ];
     for (name, wrong) in wrong {
@@ -66,7 +73,11 @@ fn a_part_that_contradicts_is_never_spliced_in() {
         place.get(&server.url("/x")).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(place.image() == body, "{name}");
         let seen = server.seen();
-        assert_eq!((seen.len(), seen[1].from().is_some(), seen[2].from()), (3, true, None), "{name}");
+        assert_eq!(
+            (seen.len(), seen[1].from().is_some(), seen[2].from()),
+            (3, true, None),
+            "{name}"
+        );
     }
 }
 
@@ -98,7 +109,11 @@ fn a_part_that_is_whole_already_needs_nothing_more() {
     let body = image(200_000);
     let length = body.len();
     let server = Server::new(move |_| {
-        answer("416 Range Not Satisfiable", &format!("content-range: bytes */{length}\r\n"), b"no such range")
+        answer(
+            "416 Range Not Satisfiable",
+            &format!("content-range: bytes */{length}\r\n"),
+            b"no such range",
+        )
     });
     let place = Place::wanting(&body);
     leave_part(&place, &url(&server.url("/x")), "\"one\"", &body);
@@ -115,7 +130,9 @@ fn a_416_that_contradicts_what_was_said_is_not_the_whole() {
     let served = body.clone();
     let server = Server::new(move |asked| match (asked.number, asked.from()) {
         (0, _) => cut("200 OK", ETAG, &served, 300_000),
-        (_, Some(from)) => answer("416 Nope", &format!("{ETAG}content-range: bytes */{from}\r\n"), b""),
+        (_, Some(from)) => {
+            answer("416 Nope", &format!("{ETAG}content-range: bytes */{from}\r\n"), b"")
+        }
         (_, None) => answer("200 OK", ETAG, &served),
     });
     // Nothing but the length tells.
@@ -168,9 +185,11 @@ fn a_416_that_contradicts_the_length_told_before_is_no_end() {
     let served = body.clone();
     let server = Server::new(move |asked| match (asked.number, asked.from()) {
         (0, _) => cut("200 OK", ETAG, &served, 400_000),
-        (_, Some(from)) => {
-            answer("416 Range Not Satisfiable", &format!("{ETAG}content-range: bytes */{from}\r\n"), b"")
-        }
+        (_, Some(from)) => answer(
+            "416 Range Not Satisfiable",
+            &format!("{ETAG}content-range: bytes */{from}\r\n"),
+            b"",
+        ),
         (_, None) => answer("200 OK", ETAG, &served),
     });
     let place = Place::new();
@@ -190,7 +209,11 @@ fn the_length_told_to_an_earlier_start_is_held_to() {
         (
             "another 416",
             |from, _| {
-                answer("416 Range Not Satisfiable", &format!("{ETAG}content-range: bytes */{from}\r\n"), b"")
+                answer(
+                    "416 Range Not Satisfiable",
+                    &format!("{ETAG}content-range: bytes */{from}\r\n"),
+                    b"",
+                )
             },
             &[false, true, true, false],
         ),
@@ -210,7 +233,11 @@ fn the_length_told_to_an_earlier_start_is_held_to() {
         });
         let place = Place::new();
         place.get(&server.url("/x")).unwrap_err();
-        assert_eq!(read(&place.path(".base.img.part.from")).lines().nth(3), Some("600000"), "{name}");
+        assert_eq!(
+            read(&place.path(".base.img.part.from")).lines().nth(3),
+            Some("600000"),
+            "{name}"
+        );
         place.get(&server.url("/x")).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(place.image() == body, "{name}");
         let asked: Vec<bool> = server.seen().iter().map(|asked| asked.from().is_some()).collect();
@@ -222,9 +249,14 @@ fn the_length_told_to_an_earlier_start_is_held_to() {
 #[test]
 fn a_length_that_cannot_be_is_no_note() {
     let boot = read(std::path::Path::new("/proc/sys/kernel/random/boot_id"));
-    for (total, taken_up) in
-        [("", true), ("200000\n", true), ("2000", false), ("-200000", false), ("x", false), ("\n", false)]
-    {
+    for (total, taken_up) in [
+        ("", true),
+        ("200000\n", true),
+        ("2000", false),
+        ("-200000", false),
+        ("x", false),
+        ("\n", false),
+    ] {
         let body = image(200_000);
         let served = body.clone();
         let server = Server::new(move |asked| match asked.from() {
@@ -293,7 +325,10 @@ fn a_link_that_always_breaks_is_given_up_where_nothing_can_be_taken_up() {
         packer.finish().unwrap()
     };
     let chunked = |body: &[u8]| {
-        let head = format!("HTTP/1.1 200 OK\r\n{ETAG}transfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 200 OK\r\n{ETAG}transfer-encoding: chunked\r\n\r\n{:x}\r\n",
+            body.len()
+        );
         [head.as_bytes(), &body[..300_000]].concat()
     };
     let answers = [
@@ -306,10 +341,15 @@ fn a_link_that_always_breaks_is_given_up_where_nothing_can_be_taken_up() {
         let server = Server::new(move |_| answer.clone());
         let place = Place::new();
         let error = place.get(&server.url("/x")).unwrap_err();
-        let Error::Unreachable { tries, idle, furthest, .. } = &error else { panic!("{name}: {error}") };
+        let Error::Unreachable { tries, idle, furthest, .. } = &error else {
+            panic!("{name}: {error}")
+        };
         assert!(*tries < 8 && *idle == 4 && *furthest > 100_000, "{name}: {error}");
         assert_eq!(server.seen().len(), usize::try_from(*tries).unwrap(), "{name}");
-        assert!(error.to_string().contains(&format!("given up after {tries} tries")), "{name}: {error}");
+        assert!(
+            error.to_string().contains(&format!("given up after {tries} tries")),
+            "{name}: {error}"
+        );
         assert!(!place.path("base.img").exists());
     }
 }

@@ -31,7 +31,11 @@ pub fn command(pod: &Netns, place: &Place, words: &[&str], set: &[(&str, &str)])
     let mut command: Command = pod.command(env!("CARGO_BIN_EXE_berth"));
     let (images, state) = (place.path("images"), place.path("state"));
     std::fs::create_dir_all(&images).unwrap();
-    command.args(words).env("BERTH_IMAGE_DIR", images).env("BERTH_STATE_DIR", state).env("BERTH_NAME", "vm");
+    command
+        .args(words)
+        .env("BERTH_IMAGE_DIR", images)
+        .env("BERTH_STATE_DIR", state)
+        .env("BERTH_NAME", "vm");
     command.env("BERTH_QEMU", "/bin/true").env("BERTH_LOG", "debug").envs(set.iter().copied());
     command
 }
@@ -55,14 +59,19 @@ fn neither_log_nor_plan_nor_error_tells_a_secret() {
         let output = berth(&pod, &Place::new(), &["run"], set);
         let said = text(&output.stdout) + &text(&output.stderr);
         assert_eq!(output.status.code(), Some(13), "{said}");
-        for word in ["fetching the image", "interrupted", "answered 403", "http://***@", "/x.img?***"] {
+        for word in
+            ["fetching the image", "interrupted", "answered 403", "http://***@", "/x.img?***"]
+        {
             assert!(said.contains(word), "{word}: {said}");
         }
         assert!(!said.contains("secret"), "{said}");
         for words in [&["plan"][..], &["plan", "--output", "json"]] {
             let output = berth(&pod, &Place::new(), words, set);
             let said = text(&output.stdout) + &text(&output.stderr);
-            assert!(output.status.success() && said.contains("?***") && !said.contains("secret"), "{said}");
+            assert!(
+                output.status.success() && said.contains("?***") && !said.contains("secret"),
+                "{said}"
+            );
             assert_eq!(
                 said.contains("by the proxy") || said.contains("(http_proxy)"),
                 set.len() == 2 && set[1].0 == "http_proxy",
@@ -95,7 +104,9 @@ fn files(dir: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         match entry.file_type().unwrap() {
             kind if kind.is_dir() => files(&entry.path(), all),
-            kind if kind.is_file() => all.push((entry.path(), std::fs::read(entry.path()).unwrap())),
+            kind if kind.is_file() => {
+                all.push((entry.path(), std::fs::read(entry.path()).unwrap()))
+            }
             _ => {}
         }
     }
@@ -108,22 +119,27 @@ fn files(dir: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
 fn however_a_download_ends_no_secret_is_left_anywhere() {
     let body = image(600_000);
     let bad = body.clone();
-    let (pod, peer, server) = pod(move |asked| match asked.path().split('?').next().unwrap_or_default() {
-        "/whole" => answer("200 OK", "etag: \"one\"\r\n", &body),
-        "/cut" if asked.from().is_none() => cut("200 OK", "etag: \"one\"\r\n", &body, 300_000),
-        "/cut" => answer("403 No", "", b""),
-        "/page" => answer("200 OK", "", b"<html>log in</html>"),
-        "/echo" => answer("200 OK", "", format!("asked for {}\n", asked.path()).as_bytes()),
-        "/redirect" => answer("302 Found", "location: //you:hunter2@10.77.0.1:9/y?hunter2\r\n", b""),
-        "/nowhere" => answer("302 Found", "location: ftp://you:hunter2@h/y?hunter2\r\n", b""),
-        "/loop" => answer("302 Found", "location: ?hunter2\r\n", b""),
-        "/407" => answer("407 Who", "", b""),
-        _ => answer("404 Gone", "", b""),
-    });
+    let (pod, peer, server) =
+        pod(move |asked| match asked.path().split('?').next().unwrap_or_default() {
+            "/whole" => answer("200 OK", "etag: \"one\"\r\n", &body),
+            "/cut" if asked.from().is_none() => cut("200 OK", "etag: \"one\"\r\n", &body, 300_000),
+            "/cut" => answer("403 No", "", b""),
+            "/page" => answer("200 OK", "", b"<html>log in</html>"),
+            "/echo" => answer("200 OK", "", format!("asked for {}\n", asked.path()).as_bytes()),
+            "/redirect" => {
+                answer("302 Found", "location: //you:hunter2@10.77.0.1:9/y?hunter2\r\n", b"")
+            }
+            "/nowhere" => answer("302 Found", "location: ftp://you:hunter2@h/y?hunter2\r\n", b""),
+            "/loop" => answer("302 Found", "location: ?hunter2\r\n", b""),
+            "/407" => answer("407 Who", "", b""),
+            _ => answer("404 Gone", "", b""),
+        });
     let stranger = super::tls::self_signed("DNS:other.example", &["-days", "2"]);
     let served = bad.clone();
     let tls = peer.enter(move || async move {
-        super::tls::serve_by(&format!("{PEER}:0"), &stranger, move |_| answer("200 OK", "", &served))
+        super::tls::serve_by(&format!("{PEER}:0"), &stranger, move |_| {
+            answer("200 OK", "", &served)
+        })
     });
     let (http, https) = (server.address, tls.address);
     let url = |path: &str| format!("http://hunter2user:hunter2@{http}/{path}?token=hunter2");
@@ -131,7 +147,8 @@ fn however_a_download_ends_no_secret_is_left_anywhere() {
     let none = "0".repeat(64);
     let qemu = Place::new();
     let program = qemu.path("qemu");
-    let lines = "#!/bin/sh\nfor file in cmdline environ; do tr '\\0' '\\n' < /proc/$$/$file >&2; done\n";
+    let lines =
+        "#!/bin/sh\nfor file in cmdline environ; do tr '\\0' '\\n' < /proc/$$/$file >&2; done\n";
     std::fs::write(&program, lines).unwrap();
     run("chmod", &["755", program.to_str().unwrap()]);
     run("chmod", &["755", qemu.dir.path().to_str().unwrap()]);
@@ -145,7 +162,11 @@ fn however_a_download_ends_no_secret_is_left_anywhere() {
         ("loop", Some(13), vec![("IMG_SOURCE", url("loop"))]),
         ("digest", Some(14), vec![("IMG_SOURCE", url("whole")), ("IMG_SHA256", none)]),
         ("size", Some(14), vec![("IMG_SOURCE", url("whole")), ("IMG_MAX_SIZE", "100K".to_owned())]),
-        ("tls", Some(13), vec![("IMG_SOURCE", format!("https://hunter2user:hunter2@{https}/x?hunter2"))]),
+        (
+            "tls",
+            Some(13),
+            vec![("IMG_SOURCE", format!("https://hunter2user:hunter2@{https}/x?hunter2"))],
+        ),
         ("proxy", Some(13), vec![("IMG_SOURCE", url("407")), ("http_proxy", proxy.clone())]),
         (
             "tunnel",
@@ -164,7 +185,8 @@ fn however_a_download_ends_no_secret_is_left_anywhere() {
         ),
     ] {
         let place = Place::new();
-        let mut set: Vec<(&str, &str)> = set.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut set: Vec<(&str, &str)> =
+            set.iter().map(|(name, value)| (*name, value.as_str())).collect();
         // It looks at itself in /proc, which is not among what QEMU may open.
         set.extend([
             ("BERTH_CONFINE", "off"),
@@ -178,8 +200,12 @@ fn however_a_download_ends_no_secret_is_left_anywhere() {
             said.extend([output.stdout, output.stderr].concat());
         }
         let mut launcher = command(&pod, &place, &["run"], &set);
-        let launcher =
-            launcher.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let launcher = launcher
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let pid = launcher.id().to_string();
         let limit = if code.is_some() || what == "whole" { 60 } else { 2 };
         let (ended, waiting) = std::sync::mpsc::channel();
@@ -194,7 +220,11 @@ fn however_a_download_ends_no_secret_is_left_anywhere() {
         if let Some(code) = code {
             assert_eq!(output.status.code(), Some(code), "{what}\n{said}");
         }
-        assert_eq!(said.contains("PATH="), what == "whole", "QEMU has an environment: {what}\n{said}");
+        assert_eq!(
+            said.contains("PATH="),
+            what == "whole",
+            "QEMU has an environment: {what}\n{said}"
+        );
         assert!(!said.contains("hunter2"), "{what}\n{said}");
         let mut left = Vec::new();
         files(place.dir.path(), &mut left);

@@ -136,7 +136,8 @@ fn request(wire: &mut dyn Wire, seen: &Mutex<Vec<Asked>>) -> Option<Asked> {
 /// Octets there and back between a client and whom it wants.
 fn tunnel(client: &TcpStream, to: &str) {
     let server = TcpStream::connect(to).unwrap();
-    let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let (mut from_client, mut to_server) =
+        (client.try_clone().unwrap(), server.try_clone().unwrap());
     let there = std::thread::spawn(move || {
         let _ = std::io::copy(&mut from_client, &mut to_server);
         let _ = to_server.shutdown(Shutdown::Write);

@@ -70,20 +70,24 @@ impl Pair {
     fn config(&self) -> Arc<rustls::ServerConfig> {
         let certificate = CertificateDer::from_pem_file(&self.certificate).unwrap();
         let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
-        let config =
-            rustls::ServerConfig::builder_with_provider(Arc::new(rustls_graviola::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(vec![certificate], key)
-                .unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls_graviola::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
         Arc::new(config)
     }
 
     /// The same, signed again, and valid until yesterday.
     fn expire(&self) {
         let (certificate, key) = (self.certificate.to_str().unwrap(), self.key.to_str().unwrap());
-        run("openssl", &["x509", "-in", certificate, "-signkey", key, "-days", "-1", "-out", certificate]);
+        run(
+            "openssl",
+            &["x509", "-in", certificate, "-signkey", key, "-days", "-1", "-out", certificate],
+        );
     }
 }
 
@@ -103,13 +107,25 @@ impl Authority {
         let path = |name: &str| dir.path().join(name).display().to_string();
         let mut all = vec!["req", "-subj", "/CN=server"];
         all.extend(KEY);
-        let (key, csr, cert, ext) = (path("key.pem"), path("csr.pem"), path("cert.pem"), path("ext"));
+        let (key, csr, cert, ext) =
+            (path("key.pem"), path("csr.pem"), path("cert.pem"), path("ext"));
         all.extend(["-keyout", &key, "-out", &csr]);
         run("openssl", &all);
         std::fs::write(&ext, format!("subjectAltName={name}\n")).unwrap();
         let (ca, ca_key) = (self.file.to_str().unwrap(), self.pair.key.to_str().unwrap());
-        let words =
-            ["x509", "-req", "-in", &csr, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "2"];
+        let words = [
+            "x509",
+            "-req",
+            "-in",
+            &csr,
+            "-CA",
+            ca,
+            "-CAkey",
+            ca_key,
+            "-CAcreateserial",
+            "-days",
+            "2",
+        ];
         run("openssl", &[&words[..], &["-extfile", &ext, "-out", &cert]].concat());
         Pair { certificate: cert.into(), key: key.into(), _dir: dir }
     }
@@ -140,7 +156,10 @@ pub fn serve_by(
 fn curl_trusts(ca: &Path, from: &str) -> bool {
     let mut command = Command::new("curl");
     command.env_clear().env("PATH", std::env::var("PATH").unwrap());
-    command.args(["-q", "-sS", "-o", "/dev/null", "--max-time", "20", "--cacert"]).arg(ca).arg(from);
+    command
+        .args(["-q", "-sS", "-o", "/dev/null", "--max-time", "20", "--cacert"])
+        .arg(ca)
+        .arg(from);
     command.output().unwrap().status.success()
 }
 
@@ -170,7 +189,8 @@ fn a_certificate_in_the_file_is_trusted_as_curl_trusts_it_and_a_bad_one_is_final
         let ca = if own { pair.certificate.clone() } else { stranger.certificate.clone() };
         let bundle = tempfile::NamedTempFile::new().unwrap();
         // As in a bundle: among others.
-        let both = [std::fs::read(&stranger.certificate).unwrap(), std::fs::read(&ca).unwrap()].concat();
+        let both =
+            [std::fs::read(&stranger.certificate).unwrap(), std::fs::read(&ca).unwrap()].concat();
         std::fs::write(bundle.path(), both).unwrap();
         let server = serve(&pair, &body);
         let from = format!("https://{host}:{}/x", server.address.port());
@@ -191,7 +211,8 @@ fn a_certificate_in_the_file_is_trusted_as_curl_trusts_it_and_a_bad_one_is_final
 fn a_bad_certificate_is_looked_at_once() {
     let (listener, pair) =
         (TcpListener::bind("127.0.0.1:0").unwrap(), self_signed("DNS:other", &["-days", "2"]));
-    let (from, ca) = (format!("https://{}/x", listener.local_addr().unwrap()), pair.certificate.clone());
+    let (from, ca) =
+        (format!("https://{}/x", listener.local_addr().unwrap()), pair.certificate.clone());
     let config = pair.config();
     let connections = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let counted = connections.clone();
@@ -272,7 +293,9 @@ fn https_leads_to_http_only_where_a_digest_is_wanted() {
     let plain = Arc::new(std::sync::Mutex::new(String::new()));
     let (to_plain, to_safe) = (plain.clone(), plain.clone());
     let safe = serve_by("127.0.0.1:0", &pair, move |asked| match asked.path() {
-        "/down" => answer("302 Found", &format!("location: {}/x\r\n", to_plain.lock().unwrap()), b""),
+        "/down" => {
+            answer("302 Found", &format!("location: {}/x\r\n", to_plain.lock().unwrap()), b"")
+        }
         "/on" => answer("302 Found", "location: /down\r\n", b""),
         _ => answer("200 OK", "", &served),
     });
@@ -299,10 +322,16 @@ fn https_leads_to_http_only_where_a_digest_is_wanted() {
         assert_eq!(got.is_ok(), is_safe, "{from}: {got:?}");
         if let Err(error) = got {
             let error = error.to_string();
-            assert!(error.contains("redirected from https") && error.contains("set IMG_SHA256"), "{error}");
+            assert!(
+                error.contains("redirected from https") && error.contains("set IMG_SHA256"),
+                "{error}"
+            );
             assert!(!error.contains("secret"), "{error}");
             let asked = http.seen();
-            assert!(!asked[before..].iter().any(|asked| asked.path() == "/x"), "{from}: it was fetched");
+            assert!(
+                !asked[before..].iter().any(|asked| asked.path() == "/x"),
+                "{from}: it was fetched"
+            );
         }
         let place = Place { ca_file, ..Place::wanting(&body) };
         place.get(&from).unwrap();

@@ -87,7 +87,8 @@ fn a_second_fetcher_waits_and_takes_what_the_first_got() {
             let first = scope.spawn(|| get(&target, Origin::Url(&from), Some(&checksum)));
             until("the first is under way", || server.seen().len() == 2);
             let second = scope.spawn(|| {
-                let origin = if from_path { Origin::Path(elsewhere.path()) } else { Origin::Url(&from) };
+                let origin =
+                    if from_path { Origin::Path(elsewhere.path()) } else { Origin::Url(&from) };
                 get(&target, origin, Some(&checksum))
             });
             until("the second waits", || waited_for(&lock));
@@ -201,9 +202,10 @@ fn the_lock_of_one_that_was_killed_is_taken() {
 #[test]
 fn the_lock_of_another_user_is_taken() {
     let body = image(500_000);
-    for (mode, left) in
-        [(0o777, &["base.img", "source"][..]), (0o1777, &[".base.img.part.lock", "base.img", "source"])]
-    {
+    for (mode, left) in [
+        (0o777, &["base.img", "source"][..]),
+        (0o1777, &[".base.img.part.lock", "base.img", "source"]),
+    ] {
         let place = Place::new();
         std::fs::set_permissions(place.dir.path(), Permissions::from_mode(mode)).unwrap();
         let (target, source) = (place.path("base.img"), place.path("source"));
@@ -230,7 +232,8 @@ fn the_lock_of_another_user_is_taken() {
 /// However they meet, the image is one of those that were sent, from the first octet to the last.
 #[test]
 fn many_at_once_never_splice() {
-    let bodies: Arc<Vec<Vec<u8>>> = Arc::new((0..6).map(|number| image(600_000 + number * 512)).collect());
+    let bodies: Arc<Vec<Vec<u8>>> =
+        Arc::new((0..6).map(|number| image(600_000 + number * 512)).collect());
     let served = bodies.clone();
     let server = Server::new(move |asked| {
         let number: usize = asked.path()[1..].parse().unwrap();

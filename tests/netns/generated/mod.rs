@@ -22,8 +22,9 @@ fn what_is_committed_is_what_is_dumped() {
     let seen = std::cell::RefCell::new(BTreeMap::new());
     let outcome = TestRunner::new(config).run(&rulesets::rulesets(), |wanted| {
         count(&mut seen.borrow_mut(), &wanted);
-        let committed = block_on(firewall.commit(wanted.clone()))
-            .map_err(|error| TestCaseError::fail(format!("{error}: {:?}\n{wanted}", error.source())))?;
+        let committed = block_on(firewall.commit(wanted.clone())).map_err(|error| {
+            TestCaseError::fail(format!("{error}: {:?}\n{wanted}", error.source()))
+        })?;
         let (generation, found) = block_on(firewall.dump(Filter::default())).unwrap();
         let found = only(found, &wanted);
         let (found, expected) = (found.canonical(), wanted.canonical());
@@ -34,19 +35,26 @@ fn what_is_committed_is_what_is_dumped() {
             });
             return Err(TestCaseError::fail(format!("{texts}\n{}", rules.collect::<String>())));
         }
-        if generation != committed || block_on(firewall.commit(wanted.clone())).unwrap() != committed {
+        if generation != committed
+            || block_on(firewall.commit(wanted.clone())).unwrap() != committed
+        {
             return Err(TestCaseError::fail("the second commit found something to do".to_owned()));
         }
         // The same chains with other rules: replaced in place, and back.
-        for other in
-            [reversed(&wanted), thinned(&wanted), wanted.clone(), thinned(&reversed(&wanted)), wanted]
-        {
+        for other in [
+            reversed(&wanted),
+            thinned(&wanted),
+            wanted.clone(),
+            thinned(&reversed(&wanted)),
+            wanted,
+        ] {
             block_on(firewall.commit(other.clone()))
                 .map_err(|error| TestCaseError::fail(format!("{error}")))?;
             let found = block_on(firewall.dump(Filter::default())).unwrap().1;
             let found = only(found, &other);
             if found.canonical() != other.canonical() {
-                let texts = differing(&other.canonical().to_string(), &found.canonical().to_string());
+                let texts =
+                    differing(&other.canonical().to_string(), &found.canonical().to_string());
                 return Err(TestCaseError::fail(format!("in place:\n{texts}")));
             }
         }
@@ -111,7 +119,11 @@ fn only(mut found: Ruleset, wanted: &Ruleset) -> Ruleset {
 
 fn reversed(ruleset: &Ruleset) -> Ruleset {
     let mut ruleset = ruleset.clone();
-    ruleset.tables.iter_mut().flat_map(|table| &mut table.chains).for_each(|chain| chain.rules.reverse());
+    ruleset
+        .tables
+        .iter_mut()
+        .flat_map(|table| &mut table.chains)
+        .for_each(|chain| chain.rules.reverse());
     ruleset
 }
 
@@ -149,7 +161,8 @@ fn count(seen: &mut BTreeMap<String, usize>, ruleset: &Ruleset) {
             let name = if set.is_anonymous() { "anonymous set" } else { set.name.as_str() };
             *seen.entry(name.to_owned()).or_default() += 1;
         }
-        for expr in table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs) {
+        for expr in table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs)
+        {
             *seen.entry(format!("expr {}", expr.name())).or_default() += 1;
         }
         *seen.entry("objects".to_owned()).or_default() += table.objects.len();

@@ -2,8 +2,8 @@
 
 use berth::nft::expr::{CmpOp, Extension, NatKind, meta};
 use berth::nft::{
-    Chain, Data, DataType, Element, Expr, Family, Handle, Hook, Object, ObjectKind, Policy, Rule, Ruleset,
-    Set, Table, Userdata, Verdict, hook, set,
+    Chain, Data, DataType, Element, Expr, Family, Handle, Hook, Object, ObjectKind, Policy, Rule,
+    Ruleset, Set, Table, Userdata, Verdict, hook, set,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -73,11 +73,13 @@ fn table() -> impl Strategy<Value = Table> {
     let family = prop_oneof![Just(Family::IP), Just(Family::IP6), Just(Family::INET)];
     let rule = (vec(piece(), 0..6), end(), "[a-z ]{0,30}");
     let chain = (proptest::option::weighted(0.6, shape()), vec(rule, 0..6));
-    let parts = (family, any::<bool>(), vec(chain, 1..5), sets(), vec(any::<u64>(), 0..4), "[a-z]{0,9}");
+    let parts =
+        (family, any::<bool>(), vec(chain, 1..5), sets(), vec(any::<u64>(), 0..4), "[a-z]{0,9}");
     parts.prop_map(|(family, name, chains, sets, counters, comment)| {
         let mut build = Build::new(family, name, sets, &counters, &comment, chains.len());
         // Of the family: chains that may be jumped to come last.
-        let (base, sub): (Vec<_>, Vec<_>) = chains.into_iter().partition(|(shape, _)| shape.is_some());
+        let (base, sub): (Vec<_>, Vec<_>) =
+            chains.into_iter().partition(|(shape, _)| shape.is_some());
         let first_sub = base.len();
         build.subs = (first_sub..first_sub + sub.len()).collect();
         for (at, (shape, rules)) in base.into_iter().chain(sub).enumerate() {
@@ -105,8 +107,13 @@ fn piece() -> impl Strategy<Value = Piece> {
 }
 
 fn matching() -> impl Strategy<Value = Piece> {
-    let op =
-        prop_oneof![Just(CmpOp::Neq), Just(CmpOp::Lt), Just(CmpOp::Lte), Just(CmpOp::Gt), Just(CmpOp::Gte)];
+    let op = prop_oneof![
+        Just(CmpOp::Neq),
+        Just(CmpOp::Lt),
+        Just(CmpOp::Lte),
+        Just(CmpOp::Gt),
+        Just(CmpOp::Gte)
+    ];
     prop_oneof![
         (any::<bool>(), any::<u8>()).prop_map(|(out, number)| Piece::Interface { out, number }),
         any::<(u32, u32)>().prop_map(|(value, mask)| Piece::Mark { value, mask }),
@@ -146,7 +153,8 @@ fn changing() -> impl Strategy<Value = Piece> {
 fn counting() -> impl Strategy<Value = Piece> {
     let unit = prop_oneof![Just(1u64), Just(60), Just(3600)];
     prop_oneof![
-        any::<(u32, u32)>().prop_map(|(packets, bytes)| Piece::Counter(packets.into(), bytes.into())),
+        any::<(u32, u32)>()
+            .prop_map(|(packets, bytes)| Piece::Counter(packets.into(), bytes.into())),
         (1u64..1000, unit, 1u32..500, any::<bool>(), any::<bool>()).prop_map(
             |(rate, unit_secs, burst, by_bytes, over)| Piece::Limit {
                 rate,
@@ -200,8 +208,11 @@ struct Contents {
 }
 
 fn sets() -> impl Strategy<Value = Contents> {
-    let some = |length| btree_set(any::<u32>(), length).prop_map(|keys| keys.into_iter().collect::<Vec<_>>());
-    let ports = || btree_set(any::<u16>(), 0..20).prop_map(|keys| keys.into_iter().collect::<Vec<_>>());
+    let some = |length| {
+        btree_set(any::<u32>(), length).prop_map(|keys| keys.into_iter().collect::<Vec<_>>())
+    };
+    let ports =
+        || btree_set(any::<u16>(), 0..20).prop_map(|keys| keys.into_iter().collect::<Vec<_>>());
     let keyed = |keys: Vec<u16>| keys.into_iter().map(|port| (port, u32::from(port) * 77));
     (
         proptest::option::of(some(0..20)),
@@ -214,19 +225,22 @@ fn sets() -> impl Strategy<Value = Contents> {
         // The kernel's clock ticks in milliseconds or a few.
         proptest::option::of(((1u64..10_000).prop_map(|seconds| seconds * 1000), 1u32..65_535)),
     )
-        .prop_map(move |(hosts, networks, pairs, ranges, verdicts, names, counted, seen)| Contents {
-            hosts,
-            networks,
-            pairs: pairs.map(|(keys, port)| keys.into_iter().map(|key| (key, port)).collect()),
-            ranges: ranges
-                .map(|(keys, a, b)| keys.into_iter().map(|key| (key, a.min(b), a.max(b))).collect()),
-            verdicts: verdicts.map(|(ports, to)| {
-                let number = |port: u16| to.wrapping_add(usize::from(port));
-                ports.into_iter().map(|port| (port, number(port))).collect()
-            }),
-            names: names.map(|ports| keyed(ports).collect()),
-            counted,
-            seen,
+        .prop_map(move |(hosts, networks, pairs, ranges, verdicts, names, counted, seen)| {
+            Contents {
+                hosts,
+                networks,
+                pairs: pairs.map(|(keys, port)| keys.into_iter().map(|key| (key, port)).collect()),
+                ranges: ranges.map(|(keys, a, b)| {
+                    keys.into_iter().map(|key| (key, a.min(b), a.max(b))).collect()
+                }),
+                verdicts: verdicts.map(|(ports, to)| {
+                    let number = |port: u16| to.wrapping_add(usize::from(port));
+                    ports.into_iter().map(|port| (port, number(port))).collect()
+                }),
+                names: names.map(|ports| keyed(ports).collect()),
+                counted,
+                seen,
+            }
         })
 }
 
@@ -257,7 +271,8 @@ impl Build {
         comment: &str,
         _chains: usize,
     ) -> Self {
-        let userdata = if comment.is_empty() { Userdata::default() } else { Userdata::comment(comment) };
+        let userdata =
+            if comment.is_empty() { Userdata::default() } else { Userdata::comment(comment) };
         let objects = counters.iter().enumerate().map(|(at, value)| Object {
             name: format!("counter{at}"),
             handle: Handle::default(),
@@ -303,33 +318,47 @@ impl Build {
         if let Some(hosts) = contents.hosts {
             let host = |value: u32| Element {
                 exprs: vec![Expr::counter()],
-                userdata: if value & 1 == 0 { Userdata::default() } else { Userdata::comment("odd") },
+                userdata: if value & 1 == 0 {
+                    Userdata::default()
+                } else {
+                    Userdata::comment("odd")
+                },
                 ..key(self.address(value))
             };
             let set = plain("hosts", kind, len, hosts.into_iter().map(host).collect());
             self.table.sets.push(Set { exprs: vec![Expr::counter()], size: Some(99), ..set });
         }
         if let Some(bounds) = contents.networks {
-            let elements =
-                (0..).zip(bounds).map(|(at, value)| Element { flags: at & 1, ..key(self.address(value)) });
+            let elements = (0..)
+                .zip(bounds)
+                .map(|(at, value)| Element { flags: at & 1, ..key(self.address(value)) });
             let set = plain("networks", kind, len, elements.collect());
             self.table.sets.push(Set { flags: set::INTERVAL, ..set });
         }
-        let pair = |address: Vec<u8>, port: u16| [address, port.to_be_bytes().to_vec(), vec![0; 2]].concat();
+        let pair = |address: Vec<u8>, port: u16| {
+            [address, port.to_be_bytes().to_vec(), vec![0; 2]].concat()
+        };
         if let Some(pairs) = contents.pairs {
-            let elements = pairs.into_iter().map(|(value, port)| key(pair(self.address(value), port)));
+            let elements =
+                pairs.into_iter().map(|(value, port)| key(pair(self.address(value), port)));
             let set = plain("pairs", pair_type, len + 4, elements.collect());
             self.table.sets.push(Set { policy: 1, ..set });
         }
         if let Some(ranges) = contents.ranges {
-            let ranges: Vec<_> =
-                ranges.chunks_exact(2).map(|two| (two[0].0, two[1].0, two[0].1, two[0].2)).collect();
+            let ranges: Vec<_> = ranges
+                .chunks_exact(2)
+                .map(|two| (two[0].0, two[1].0, two[0].1, two[0].2))
+                .collect();
             let elements = ranges.into_iter().map(|(from, to, low, high)| Element {
                 key_end: Some(pair(self.address(to), high)),
                 ..key(pair(self.address(from), low))
             });
             let set = plain("ranges", pair_type, len + 4, elements.collect());
-            self.table.sets.push(Set { flags: set::INTERVAL | set::CONCAT, fields: vec![len, 2], ..set });
+            self.table.sets.push(Set {
+                flags: set::INTERVAL | set::CONCAT,
+                fields: vec![len, 2],
+                ..set
+            });
         }
         if let Some(verdicts) = contents.verdicts {
             let elements = verdicts.into_iter().map(|(port, number)| Element {
@@ -345,7 +374,11 @@ impl Build {
                 ..key(port.to_be_bytes().to_vec())
             });
             let set = plain("names", set::INET_SERVICE, 2, elements.collect());
-            self.table.sets.push(Set { flags: set::MAP, data: Some(DataType::Value { kind, len }), ..set });
+            self.table.sets.push(Set {
+                flags: set::MAP,
+                data: Some(DataType::Value { kind, len }),
+                ..set
+            });
         }
         if let Some(ports) = contents.counted.filter(|_| self.counters > 0) {
             let elements = ports.into_iter().map(|port| Element {
@@ -382,9 +415,11 @@ impl Build {
 
     fn chain(&mut self, at: usize, shape: Option<Shape>, rules: Vec<(Vec<Piece>, End, String)>) {
         let rules = rules.into_iter().map(|(pieces, end, comment)| {
-            let mut exprs: Vec<Expr> = pieces.into_iter().flat_map(|piece| self.piece(at, piece)).collect();
+            let mut exprs: Vec<Expr> =
+                pieces.into_iter().flat_map(|piece| self.piece(at, piece)).collect();
             exprs.extend(self.end(at, shape.as_ref(), end));
-            let userdata = if comment.is_empty() { Userdata::default() } else { Userdata::comment(&comment) };
+            let userdata =
+                if comment.is_empty() { Userdata::default() } else { Userdata::comment(&comment) };
             Rule { exprs, userdata, ..Rule::default() }
         });
         let rules = rules.collect();
@@ -430,9 +465,15 @@ impl Build {
         let contents = self.contents.clone();
         match piece {
             Piece::Address { prefix, value } => {
-                let mask: Vec<u8> = (0..self.address_len).map(|at| prefix_octet(prefix, at)).collect();
-                let data =
-                    value.to_be_bytes().iter().cycle().zip(&mask).map(|(byte, mask)| byte & mask).collect();
+                let mask: Vec<u8> =
+                    (0..self.address_len).map(|at| prefix_octet(prefix, at)).collect();
+                let data = value
+                    .to_be_bytes()
+                    .iter()
+                    .cycle()
+                    .zip(&mask)
+                    .map(|(byte, mask)| byte & mask)
+                    .collect();
                 let mut exprs = self.load_address(1);
                 let (len, xor) = (self.address_len, vec![0; mask.len()]);
                 exprs.extend([Expr::Bitwise { sreg: 1, dreg: 1, len, mask, xor }, equal(data)]);
@@ -441,9 +482,13 @@ impl Build {
             Piece::AddressIn { inverted } if contents.hosts.is_some() => {
                 self.lookup("hosts", true, None, inverted, self.load_address(1))
             }
-            Piece::AddressIn { inverted } => {
-                self.lookup("networks", contents.networks.is_some(), None, inverted, self.load_address(1))
-            }
+            Piece::AddressIn { inverted } => self.lookup(
+                "networks",
+                contents.networks.is_some(),
+                None,
+                inverted,
+                self.load_address(1),
+            ),
             Piece::Pair { ranges } => {
                 let (name, there) = if ranges {
                     ("ranges", contents.ranges.is_some())
@@ -466,7 +511,13 @@ impl Build {
             Piece::Verdicts => {
                 // Nothing may come back to where it was: only from a chain before the last.
                 let safe = self.subs.last().is_none_or(|last| at < *last);
-                self.lookup("verdicts", contents.verdicts.is_some() && safe, Some(0), false, vec![port(2)])
+                self.lookup(
+                    "verdicts",
+                    contents.verdicts.is_some() && safe,
+                    Some(0),
+                    false,
+                    vec![port(2)],
+                )
             }
             Piece::Named(number) if self.counters > 0 => {
                 vec![Expr::Objref { kind: 1, name: format!("counter{}", number % self.counters) }]
@@ -515,8 +566,10 @@ impl Build {
     /// What may stand at the end, and only there in this kind of chain.
     fn end(&self, at: usize, shape: Option<&Shape>, end: End) -> Vec<Expr> {
         let nat = shape.filter(|shape| shape.kind == "nat");
-        let destination = nat.is_some_and(|shape| matches!(shape.number, hook::PREROUTING | hook::OUTPUT));
-        let filter = shape.is_some_and(|shape| shape.kind == "filter" && (1..4).contains(&shape.number));
+        let destination =
+            nat.is_some_and(|shape| matches!(shape.number, hook::PREROUTING | hook::OUTPUT));
+        let filter =
+            shape.is_some_and(|shape| shape.kind == "filter" && (1..4).contains(&shape.number));
         match end {
             End::Verdict(verdict) => vec![Expr::verdict(verdict)],
             End::Jump { to, goto } => {
@@ -550,7 +603,9 @@ impl Build {
                 });
                 exprs
             }
-            End::Masquerade { flags } if nat.is_some_and(|shape| shape.number == hook::POSTROUTING) => {
+            End::Masquerade { flags }
+                if nat.is_some_and(|shape| shape.number == hook::POSTROUTING) =>
+            {
                 vec![Expr::Masquerade { port: None, port_max: None, flags }]
             }
             End::Redirect { port } if destination => vec![
@@ -586,7 +641,10 @@ fn simple(piece: Piece) -> Vec<Expr> {
         Piece::Interface { out, number } => {
             let mut name = format!("eth{number}").into_bytes();
             name.resize(16, 0);
-            vec![Expr::Meta { key: if out { meta::OIFNAME } else { meta::IIFNAME }, dreg: 1 }, equal(name)]
+            vec![
+                Expr::Meta { key: if out { meta::OIFNAME } else { meta::IIFNAME }, dreg: 1 },
+                equal(name),
+            ]
         }
         Piece::Mark { value, mask } => {
             let (mask, xor) = (mask.to_ne_bytes().to_vec(), vec![0; 4]);
@@ -598,7 +656,10 @@ fn simple(piece: Piece) -> Vec<Expr> {
             ]
         }
         Piece::SetMark(value) => {
-            vec![immediate(value.to_ne_bytes().to_vec()), Expr::MetaSet { key: meta::MARK, sreg: 1 }]
+            vec![
+                immediate(value.to_ne_bytes().to_vec()),
+                Expr::MetaSet { key: meta::MARK, sreg: 1 },
+            ]
         }
         Piece::CtState(state) => {
             let (mask, xor) = (state.to_ne_bytes().to_vec(), vec![0; 4]);
@@ -609,20 +670,33 @@ fn simple(piece: Piece) -> Vec<Expr> {
             ]
         }
         Piece::SetCtMark(value) => {
-            vec![immediate(value.to_ne_bytes().to_vec()), Expr::CtSet { key: 3, sreg: 1, direction: None }]
+            vec![
+                immediate(value.to_ne_bytes().to_vec()),
+                Expr::CtSet { key: 3, sreg: 1, direction: None },
+            ]
         }
         Piece::Ports { tcp, from, more, inverted } => {
-            let (from, to) = (from.to_be_bytes().to_vec(), from.saturating_add(more).to_be_bytes().to_vec());
+            let (from, to) =
+                (from.to_be_bytes().to_vec(), from.saturating_add(more).to_be_bytes().to_vec());
             let protocol =
                 [Expr::Meta { key: meta::L4PROTO, dreg: 1 }, equal(vec![if tcp { 6 } else { 17 }])];
-            protocol.into_iter().chain([port(0), Expr::Range { sreg: 1, inverted, from, to }]).collect()
+            protocol
+                .into_iter()
+                .chain([port(0), Expr::Range { sreg: 1, inverted, from, to }])
+                .collect()
         }
         Piece::Compare { op, port: number } => {
             vec![port(2), Expr::Cmp { sreg: 1, op, data: number.to_be_bytes().to_vec() }]
         }
         Piece::SetDscp(value) => vec![
             Expr::Payload { base: 1, offset: 0, len: 2, dreg: 1 },
-            Expr::Bitwise { sreg: 1, dreg: 1, len: 2, mask: vec![0xff, 3], xor: vec![0, value & 0xfc] },
+            Expr::Bitwise {
+                sreg: 1,
+                dreg: 1,
+                len: 2,
+                mask: vec![0xff, 3],
+                xor: vec![0, value & 0xfc],
+            },
             Expr::PayloadSet {
                 base: 1,
                 offset: 0,
@@ -633,7 +707,9 @@ fn simple(piece: Piece) -> Vec<Expr> {
                 csum_flags: 0,
             },
         ],
-        Piece::Fib => vec![Expr::Fib { dreg: 1, result: 3, flags: 2 }, equal(2u32.to_ne_bytes().to_vec())],
+        Piece::Fib => {
+            vec![Expr::Fib { dreg: 1, result: 3, flags: 2 }, equal(2u32.to_ne_bytes().to_vec())]
+        }
         Piece::TcpOption(kind) => {
             let field = Extension { space: 1, kind, offset: 0, len: 1, flags: 1 };
             vec![Expr::Exthdr { field, dreg: 1 }, equal(vec![1])]
@@ -641,16 +717,24 @@ fn simple(piece: Piece) -> Vec<Expr> {
         Piece::SetMss(value) => vec![
             immediate(value.to_ne_bytes().to_vec()),
             Expr::Byteorder { sreg: 1, dreg: 1, hton: true, len: 2, size: 2 },
-            Expr::ExthdrSet { field: Extension { space: 1, kind: 2, offset: 2, len: 2, flags: 0 }, sreg: 1 },
+            Expr::ExthdrSet {
+                field: Extension { space: 1, kind: 2, offset: 2, len: 2, flags: 0 },
+                sreg: 1,
+            },
         ],
         Piece::Numgen { modulus, random } => {
-            vec![Expr::Numgen { dreg: 1, modulus, random, offset: 7 }, equal(0u32.to_ne_bytes().to_vec())]
+            vec![
+                Expr::Numgen { dreg: 1, modulus, random, offset: 7 },
+                equal(0u32.to_ne_bytes().to_vec()),
+            ]
         }
         Piece::Counter(packets, bytes) => vec![Expr::Counter { packets, bytes }],
         Piece::Limit { rate, unit_secs, burst, by_bytes, over } => {
             vec![Expr::Limit { rate, unit_secs, burst, by_bytes, over }]
         }
-        Piece::Quota { bytes, over } => vec![Expr::Quota { bytes, flags: over.into(), consumed: 0 }],
+        Piece::Quota { bytes, over } => {
+            vec![Expr::Quota { bytes, flags: over.into(), consumed: 0 }]
+        }
         Piece::Connlimit { count, over } => vec![Expr::Connlimit { count, flags: over.into() }],
         Piece::Last => vec![Expr::Last { set: false, milliseconds: 0 }],
         Piece::Log { prefix, group: Some(group), level } => {

@@ -52,8 +52,10 @@ fn described(table: &Table, rule: &Rule, depth: usize) -> String {
         {
             *name = described_set(set);
         }
-        if let Expr::Immediate { data: Data::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)), .. } =
-            &mut expr
+        if let Expr::Immediate {
+            data: Data::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)),
+            ..
+        } = &mut expr
             && let Some(found) =
                 table.chains.iter().find(|found| found.name == *chain && is_unnamed(&found.name))
             && depth < 8

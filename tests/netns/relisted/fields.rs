@@ -251,10 +251,14 @@ impl Packet {
                 first == self.transport
             }
             "tcp" => self.transport == "tcp",
-            "@nh,160,16" | "@nh,64,8" | "@th,0,16" | "@th,32,32" | "@ih,8,16" => self.network != "vlan",
+            "@nh,160,16" | "@nh,64,8" | "@th,0,16" | "@th,32,32" | "@ih,8,16" => {
+                self.network != "vlan"
+            }
             "th" => matches!(self.transport, "tcp" | "udp" | "sctp" | "dccp" | "udplite"),
             "vlan" => self.network == "vlan" && field.text != "vlan type",
-            "ether" | "meta" | "ct" => !matches!(field.text, "vlan type" | "ether type" | "meta protocol"),
+            "ether" | "meta" | "ct" => {
+                !matches!(field.text, "vlan type" | "ether type" | "meta protocol")
+            }
             "jhash" => !six,
             _ => true,
         }

@@ -43,7 +43,8 @@ pub fn ruleset(seed: u64) -> Vec<String> {
     // Half of all rules are written for inet tables.
     let family = if dice.chance(25) { "inet" } else { family };
     let all = fields(family);
-    let mut maker = Maker { dice, family, fields: all.clone(), all, made: Vec::new(), lines: Vec::new() };
+    let mut maker =
+        Maker { dice, family, fields: all.clone(), all, made: Vec::new(), lines: Vec::new() };
     maker.frame();
     for number in 0..SETS {
         maker.one_packet();
@@ -76,17 +77,27 @@ impl Maker {
             "add chain {family} t c {{ type filter hook {hook} {device}priority {priority}; }}"
         ));
         if matches!(family, "ip" | "ip6" | "inet") {
-            self.say(format!("add chain {family} t pre {{ type nat hook prerouting priority dstnat; }}"));
-            self.say(format!("add chain {family} t post {{ type nat hook postrouting priority srcnat; }}"));
-            self.say(format!("add chain {family} t route {{ type route hook output priority mangle; }}"));
+            self.say(format!(
+                "add chain {family} t pre {{ type nat hook prerouting priority dstnat; }}"
+            ));
+            self.say(format!(
+                "add chain {family} t post {{ type nat hook postrouting priority srcnat; }}"
+            ));
+            self.say(format!(
+                "add chain {family} t route {{ type route hook output priority mangle; }}"
+            ));
             self.say(format!("add ct helper {family} t h1 {{ type \"ftp\" protocol tcp; }}"));
             self.say(format!("add ct timeout {family} t ct1 {{ protocol tcp; l3proto ip; policy = {{ established : 132, close : 14 }}; }}"));
             self.say(format!("add ct expectation {family} t ce1 {{ protocol tcp; dport 9876; timeout 1m; size 12; l3proto ip; }}"));
-            self.say(format!("add synproxy {family} t sp1 {{ mss 1460; wscale 2; timestamp sack-perm; }}"));
+            self.say(format!(
+                "add synproxy {family} t sp1 {{ mss 1460; wscale 2; timestamp sack-perm; }}"
+            ));
         }
         self.say(format!("add counter {family} t cnt1 {{ packets 5 bytes 7; }}"));
         self.say(format!("add quota {family} t q1 {{ over 25 mbytes used 2 kbytes; }}"));
-        self.say(format!("add limit {family} t l1 {{ rate over 5 mbytes/second burst 3 kbytes; }}"));
+        self.say(format!(
+            "add limit {family} t l1 {{ rate over 5 mbytes/second burst 3 kbytes; }}"
+        ));
     }
 
     /// From here on the fields are those of one kind of packet; seldom of any.
@@ -142,7 +153,9 @@ impl Maker {
                         Some(text) => text,
                         None => return,
                     },
-                    Data::Values(kinds) => kinds.iter().map(|kind| kind.name).collect::<Vec<_>>().join(" . "),
+                    Data::Values(kinds) => {
+                        kinds.iter().map(|kind| kind.name).collect::<Vec<_>>().join(" . ")
+                    }
                 };
                 format!("{words} : {}{data}", if ranges_in_data { "interval " } else { "" })
             }
@@ -184,7 +197,8 @@ impl Maker {
         if self.dice.chance(15) {
             parts.push(format!("comment \"{}\"", self.dice.one(&COMMENTS)));
         }
-        let elements = self.elements(&key, interval, data.as_ref(), ranges_in_data, timeout, counter);
+        let elements =
+            self.elements(&key, interval, data.as_ref(), ranges_in_data, timeout, counter);
         parts.push(format!("elements = {{ {} }}", elements.join(", ")));
         let word = if data.is_some() { "map" } else { "set" };
         let name = format!("s{number}");
@@ -195,7 +209,8 @@ impl Maker {
     /// An expression of those kinds, for `typeof`.
     fn expression_of(&mut self, kinds: &[Kind]) -> Option<String> {
         let texts = kinds.iter().map(|kind| {
-            let known: Vec<Field> = self.fields.iter().filter(|field| field.kind == *kind).copied().collect();
+            let known: Vec<Field> =
+                self.fields.iter().filter(|field| field.kind == *kind).copied().collect();
             (!known.is_empty()).then(|| self.dice.one(&known).text)
         });
         Some(texts.collect::<Option<Vec<_>>>()?.join(" . "))
@@ -204,7 +219,9 @@ impl Maker {
     fn data(&mut self, by_expressions: bool) -> Data {
         match self.dice.below(10) {
             0..3 => Data::Verdict,
-            3 if !by_expressions => Data::Object(self.dice.one::<&str>(&["counter", "quota", "limit"])),
+            3 if !by_expressions => {
+                Data::Object(self.dice.one::<&str>(&["counter", "quota", "limit"]))
+            }
             4..6 => Data::Values(vec![self.dice.one(&[KINDS[0], KINDS[1], KINDS[5]])]),
             _ => Data::Values(self.kinds()),
         }
@@ -272,7 +289,8 @@ impl Maker {
     }
 
     fn verdict(&mut self) -> String {
-        (self.dice.one(&["accept", "drop", "continue", "return", "jump sub", "goto other"])).to_owned()
+        (self.dice.one(&["accept", "drop", "continue", "return", "jump sub", "goto other"]))
+            .to_owned()
     }
 
     fn rule(&mut self) {
@@ -335,7 +353,10 @@ impl Maker {
                 Some(bits) if bits >= 8 => {
                     let mask = (1u64 << self.dice.below(8)) | (1 << (bits - 1));
                     let sign = self.dice.one(&["==", "!="]);
-                    format!("{text} & {mask:#x} {sign} {:#x}", if self.dice.chance(50) { mask } else { 0 })
+                    format!(
+                        "{text} & {mask:#x} {sign} {:#x}",
+                        if self.dice.chance(50) { mask } else { 0 }
+                    )
                 }
                 _ => self.flags(field),
             },
@@ -470,8 +491,14 @@ impl Maker {
                 let key = if self.dice.chance(50) { vec![field] } else { self.concat() };
                 let kinds: Vec<Kind> = key.iter().map(|field| field.kind).collect();
                 let interval = self.dice.chance(40);
-                let elements =
-                    self.elements(&kinds, interval, Some(&Data::Values(vec![kind])), false, false, false);
+                let elements = self.elements(
+                    &kinds,
+                    interval,
+                    Some(&Data::Values(vec![kind])),
+                    false,
+                    false,
+                    false,
+                );
                 format!("{mark} set {} map {{ {} }}", texts(&key), elements.join(", "))
             }
             16 => match self
@@ -534,7 +561,8 @@ impl Maker {
                 let word = self.dice.one(&["counter", "quota", "limit"]);
                 let key = if self.dice.chance(70) { vec![field] } else { self.concat() };
                 let kinds: Vec<Kind> = key.iter().map(|field| field.kind).collect();
-                let elements = self.elements(&kinds, false, Some(&Data::Object(word)), false, false, false);
+                let elements =
+                    self.elements(&kinds, false, Some(&Data::Object(word)), false, false, false);
                 format!("{word} name {} map {{ {} }}", texts(&key), elements.join(", "))
             }
         }
@@ -560,7 +588,8 @@ impl Maker {
                 let key = if self.dice.chance(60) { vec![field] } else { self.concat() };
                 let kinds: Vec<Kind> = key.iter().map(|field| field.kind).collect();
                 let interval = self.dice.chance(40);
-                let elements = self.elements(&kinds, interval, Some(&Data::Verdict), false, false, false);
+                let elements =
+                    self.elements(&kinds, interval, Some(&Data::Verdict), false, false, false);
                 format!("{} vmap {{ {} }}", texts(&key), elements.join(", "))
             }
             7..9 => match self
@@ -613,22 +642,37 @@ impl Maker {
             1 => format!("meta l4proto tcp {verb}{word} to {addr}:80-90{flags}"),
             2 => format!("meta l4proto {{ tcp, udp }} {verb} to :443"),
             3 => format!("{verb}{word} to {}", kind.wide(&mut self.dice, slot)),
-            4 => format!("{verb}{word} prefix to {}", if six { "fd01::/64" } else { "10.9.0.0/16" }),
+            4 => {
+                format!("{verb}{word} prefix to {}", if six { "fd01::/64" } else { "10.9.0.0/16" })
+            }
             5 if pre => format!(
                 "{} redirect to :{}",
                 self.dice.one(&["tcp dport 22", "ip protocol tcp", "meta l4proto udp"]),
                 1 + self.dice.below(65000)
             ),
             5 => format!("masquerade{flags}"),
-            6 if pre => "ip protocol tcp redirect to :tcp dport map { 22 : 8000, 80 : 8080 }".to_owned(),
+            6 if pre => {
+                "ip protocol tcp redirect to :tcp dport map { 22 : 8000, 80 : 8080 }".to_owned()
+            }
             6 => "meta l4proto tcp masquerade to :1024-2048".to_owned(),
             7 => {
-                let keys = ["ip saddr", "ip6 saddr", "tcp dport", "meta mark", "meta iifname", "ct mark"];
-                let keys: Vec<Field> =
-                    self.fields.iter().filter(|field| keys.contains(&field.text)).copied().collect();
+                let keys =
+                    ["ip saddr", "ip6 saddr", "tcp dport", "meta mark", "meta iifname", "ct mark"];
+                let keys: Vec<Field> = self
+                    .fields
+                    .iter()
+                    .filter(|field| keys.contains(&field.text))
+                    .copied()
+                    .collect();
                 let key = self.dice.one(&keys);
-                let elements =
-                    self.elements(&[key.kind], false, Some(&Data::Values(vec![kind])), false, false, false);
+                let elements = self.elements(
+                    &[key.kind],
+                    false,
+                    Some(&Data::Values(vec![kind])),
+                    false,
+                    false,
+                    false,
+                );
                 format!("{verb}{word} to {} map {{ {} }}", key.text, elements.join(", "))
             }
             _ => match self
@@ -644,7 +688,10 @@ impl Maker {
 
 fn has_intervals(key: &[Kind]) -> bool {
     !key.iter().any(|kind| {
-        kind.name == "boolean" || kind.is_bits() || kind.is_text() || key.len() > 1 && kind.is_narrow()
+        kind.name == "boolean"
+            || kind.is_bits()
+            || kind.is_text()
+            || key.len() > 1 && kind.is_narrow()
     })
 }
 

@@ -78,12 +78,16 @@ fn one(nft: &Nft, seed: u64, tally: &mut Tally) {
     if let Ok(path) = std::env::var("RELISTED_SCRIPT") {
         std::fs::write(path, lines.join("\n")).unwrap();
     }
-    tally.sets +=
-        lines.iter().filter(|line| line.starts_with("add set") || line.starts_with("add map")).count();
+    tally.sets += lines
+        .iter()
+        .filter(|line| line.starts_with("add set") || line.starts_with("add map"))
+        .count();
     tally.rules += lines.iter().filter(|line| line.starts_with("add rule")).count();
     let original = compiled::compiled(&netns);
     // The newer one's JSON is another than 1.0.6's, which is the one that we write.
-    for form in [Form::Text, Form::Json].into_iter().filter(|form| *form == Form::Text || !nft.is_newer()) {
+    for form in
+        [Form::Text, Form::Json].into_iter().filter(|form| *form == Form::Text || !nft.is_newer())
+    {
         let (_again, ours) = nft.reloaded(form, &nft::ours(&netns, form.flag()));
         let theirs = nft.list(&netns, form.flag());
         let wrong = judged(nft, form, &original, &ours, &theirs, tally);
@@ -104,7 +108,8 @@ fn judged(
     let mut wrong = Vec::new();
     let lines = Nft::lines(form, theirs);
     // In JSON nft has no form that loads for chains without a name; we list them as chains.
-    let listed: Vec<usize> = (0..ours.lines.len()).filter(|at| !ours.is_of_unnamed_chain(*at)).collect();
+    let listed: Vec<usize> =
+        (0..ours.lines.len()).filter(|at| !ours.is_of_unnamed_chain(*at)).collect();
     if lines.len() != listed.len()
         && theirs.chars().any(|char| char.is_control() && !matches!(char, '\n' | '\t'))
     {
@@ -141,13 +146,16 @@ fn judged(
                 *tally.excused.entry(excuse.unwrap_or_default()).or_default() += 1;
             }
             (true, false)
-                if line.contains(" . ") && nft::in_decimal(line) == nft::in_decimal(&lines[number]) =>
+                if line.contains(" . ")
+                    && nft::in_decimal(line) == nft::in_decimal(&lines[number]) =>
             {
                 *tally.excused.entry("numbers of concatenations in hexadecimal").or_default() += 1;
             }
             // We write as nft 1.0.6 does.
             (true, false) if nft.is_newer() => tally.otherwise += 1,
-            (true, false) => wrong.push(format!("FORMAT\n  nft:   {}\n  berth: {line}", lines[number])),
+            (true, false) => {
+                wrong.push(format!("FORMAT\n  nft:   {}\n  berth: {line}", lines[number]))
+            }
             // It is what nft says, and nft has no words that it would load again itself.
             (false, _) if !nft_right && excuse.is_some() => {
                 *tally.excused.entry(excuse.unwrap_or_default()).or_default() += 1;
@@ -169,7 +177,8 @@ fn judged(
 fn parted(wanted: &Option<String>, made: &Option<String>) -> String {
     let (Some(wanted), Some(made)) = (wanted, made) else { return String::new() };
     let same = wanted.chars().zip(made.chars()).take_while(|(one, other)| one == other).count();
-    let from = |text: &str| text.chars().skip(same.saturating_sub(60)).take(160).collect::<String>();
+    let from =
+        |text: &str| text.chars().skip(same.saturating_sub(60)).take(160).collect::<String>();
     format!("\n    wanted …{:?}\n    made   …{:?}", from(wanted), from(made))
 }
 

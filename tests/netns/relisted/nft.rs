@@ -23,7 +23,8 @@ impl Nft {
     pub fn of_debian_13() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/listing/trixie.sh");
         let root = PathBuf::from(checked(&mut Command::new(script)).trim());
-        let version = checked(Command::new("chroot").arg(&root).args(["/usr/sbin/nft", "--version"]));
+        let version =
+            checked(Command::new("chroot").arg(&root).args(["/usr/sbin/nft", "--version"]));
         Self { root: Some(root), version: number(&version) }
     }
 
@@ -230,7 +231,9 @@ const TEXT: [Excuse; 5] = [
     Excuse {
         why: "a set of one range becomes a range",
         holds: |line| {
-            line.split("{ ").skip(1).any(|rest| rest.split(" }").next().is_some_and(|set| !set.contains(',')))
+            line.split("{ ")
+                .skip(1)
+                .any(|rest| rest.split(" }").next().is_some_and(|set| !set.contains(',')))
         },
     },
 ];
@@ -264,10 +267,15 @@ const JSON: [Excuse; 11] = [
                 || ["add @", "update @", "delete @"].iter().any(|word| line.contains(word))
         },
     },
-    Excuse { why: "the wildcard of a socket is not taken", holds: |line| line.contains("\"socket\"") },
+    Excuse {
+        why: "the wildcard of a socket is not taken",
+        holds: |line| line.contains("\"socket\""),
+    },
     Excuse {
         why: "a set's comment, and what its elements counted, are not taken",
-        holds: |line| is_set(line) && (line.contains("\"comment\"") || line.contains("\"counter\"")),
+        holds: |line| {
+            is_set(line) && (line.contains("\"comment\"") || line.contains("\"counter\""))
+        },
     },
     Excuse {
         why: "a set of one range becomes a range",
@@ -289,7 +297,8 @@ pub fn excuse(form: Form, line: &str, refused: &BTreeSet<String>) -> Option<&'st
     let known: &[Excuse] = if form == Form::Text { &TEXT } else { &JSON };
     let uses = |refused: &String| {
         let object: serde_json::Value = serde_json::from_str(refused).unwrap_or_default();
-        let Some((kind, fields)) = object.as_object().and_then(|object| object.iter().next()) else {
+        let Some((kind, fields)) = object.as_object().and_then(|object| object.iter().next())
+        else {
             let name = refused.split(' ').nth(1).unwrap_or_default();
             return refused.starts_with("set ") | refused.starts_with("map ")
                 && line.contains(&format!("@{name} "));
@@ -356,7 +365,11 @@ fn flat(lines: &[String]) -> Vec<(String, String)> {
     }
     // Chains before what jumps to them.
     commands.sort_by_key(|(command, _)| {
-        if command.starts_with("add table") { 0 } else { 1 + usize::from(!command.starts_with("add chain")) }
+        if command.starts_with("add table") {
+            0
+        } else {
+            1 + usize::from(!command.starts_with("add chain"))
+        }
     });
     commands
 }
@@ -367,7 +380,9 @@ impl Reloaded {
             Some(Place::Rule(chain, _)) => compiled::is_unnamed(chain),
             _ => false,
         };
-        chain || self.lines[at].starts_with("{\"chain\"") && self.lines[at].contains("\"name\":\"__chain")
+        chain
+            || self.lines[at].starts_with("{\"chain\"")
+                && self.lines[at].contains("\"name\":\"__chain")
     }
 }
 
@@ -389,7 +404,8 @@ impl Nft {
                 } else {
                     let (commands, of): (Vec<_>, Vec<_>) = flat(&lines).into_iter().unzip();
                     let refused = self.load_what_it_takes(&netns, &mut commands.clone());
-                    let at = commands.iter().zip(of).filter(|(command, _)| refused.contains(command));
+                    let at =
+                        commands.iter().zip(of).filter(|(command, _)| refused.contains(command));
                     at.map(|(_, line)| line).collect()
                 };
                 let places = compiled::places(&lines, &refused);
@@ -412,24 +428,40 @@ impl Nft {
         let made = made.collect();
         (
             netns,
-            Reloaded { lines, places: places.into_iter().map(|(place, _)| place).collect(), made, refused },
+            Reloaded {
+                lines,
+                places: places.into_iter().map(|(place, _)| place).collect(),
+                made,
+                refused,
+            },
         )
     }
 
-    fn load_objects_it_takes(&self, netns: &Netns, objects: &[serde_json::Value]) -> BTreeSet<String> {
+    fn load_objects_it_takes(
+        &self,
+        netns: &Netns,
+        objects: &[serde_json::Value],
+    ) -> BTreeSet<String> {
         // Declarations first, for the case that it goes in part by part.
         let mut objects = objects.to_vec();
         let kinds = ["table", "chain"];
-        objects.sort_by_key(|object| match kinds.iter().position(|kind| object.get(kind).is_some()) {
-            Some(at) => at,
-            None => 2 + usize::from(object.get("rule").is_some()),
+        objects.sort_by_key(|object| {
+            match kinds.iter().position(|kind| object.get(kind).is_some()) {
+                Some(at) => at,
+                None => 2 + usize::from(object.get("rule").is_some()),
+            }
         });
         let mut refused = BTreeSet::new();
         self.load_objects(netns, &objects, &mut refused);
         refused
     }
 
-    fn load_objects(&self, netns: &Netns, objects: &[serde_json::Value], refused: &mut BTreeSet<String>) {
+    fn load_objects(
+        &self,
+        netns: &Netns,
+        objects: &[serde_json::Value],
+        refused: &mut BTreeSet<String>,
+    ) {
         let document = serde_json::json!({ "nftables": objects }).to_string();
         if objects.is_empty() || self.load(netns, &["-j"], &document).status.success() {
             return;

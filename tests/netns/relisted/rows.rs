@@ -12,7 +12,11 @@ fn lists(nft: &Nft, lines: &[&str], wanted: &[&str]) {
     assert!(refused.is_empty(), "{refused:?}");
     let listed = Nft::lines(Form::Text, &nft::ours(&netns, ""));
     for line in wanted {
-        assert!(listed.iter().any(|found| found == line), "not there: {line}\n{}", listed.join("\n"));
+        assert!(
+            listed.iter().any(|found| found == line),
+            "not there: {line}\n{}",
+            listed.join("\n")
+        );
     }
 }
 

@@ -43,12 +43,18 @@ pub const KINDS: &[Kind] = &[
     kind("gid", Number(32, &[])),
     kind("ct_state", Words(&["new", "established", "related", "invalid", "untracked"])),
     kind("ct_dir", Words(&["original", "reply"])),
-    kind("ct_status", Words(&["expected", "seen-reply", "assured", "confirmed", "snat", "dnat", "dying"])),
+    kind(
+        "ct_status",
+        Words(&["expected", "seen-reply", "assured", "confirmed", "snat", "dnat", "dying"]),
+    ),
     kind("icmp_type", Number(8, &["echo-request", "echo-reply", "redirect", "time-exceeded"])),
     kind("icmpv6_type", Number(8, &["echo-request", "nd-neighbor-solicit", "packet-too-big"])),
     kind("icmp_code", Number(8, &["net-unreachable", "host-unreachable", "frag-needed"])),
     kind("icmpv6_code", Number(8, &["no-route", "policy-fail"])),
-    kind("icmpx_code", Words(&["port-unreachable", "admin-prohibited", "no-route", "host-unreachable"])),
+    kind(
+        "icmpx_code",
+        Words(&["port-unreachable", "admin-prohibited", "no-route", "host-unreachable"]),
+    ),
     kind("pkt_type", Words(&["host", "broadcast", "multicast", "other"])),
     kind("realm", Number(32, &["cosmos"])),
     kind("classid", Words(&["1:2", "beef:1", "0:5", "ffff:ffff", "none", "root", "8:0"])),
@@ -78,14 +84,17 @@ pub fn kind_of(name: &str) -> Kind {
     *KINDS.iter().chain(NAMELESS).find(|kind| kind.name == name).unwrap()
 }
 
-const NAMES: [&str; 9] = ["eth", "wg", "ppp", "br-lan", "dummy", "tun", "veth12345", "x", "cali1a2b3c4d5e6"];
+const NAMES: [&str; 9] =
+    ["eth", "wg", "ppp", "br-lan", "dummy", "tun", "veth12345", "x", "cali1a2b3c4d5e6"];
 
 impl Kind {
     /// A value; no two slots (0 to 7) have one in common where there are enough.
     pub fn value(self, dice: &mut Dice, slot: usize) -> String {
         match self.shape {
             Number(..) | Hex(..) => self.number(dice, slot),
-            V4 => format!("{}.{}.{}.{}", 10 + slot, dice.below(256), dice.below(256), dice.below(256)),
+            V4 => {
+                format!("{}.{}.{}.{}", 10 + slot, dice.below(256), dice.below(256), dice.below(256))
+            }
             V6 => match dice.below(3) {
                 0 => format!("fd0{slot}::{:x}", dice.below(65536)),
                 1 => format!("fd0{slot}:{:x}::", 1 + dice.below(65535)),
@@ -148,7 +157,9 @@ impl Kind {
                 1 => format!("fd0{slot}::1-fd0{slot}::{:x}", 2 + dice.below(65000)),
                 _ => format!("fd0{slot}::-fd0{slot}:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
             },
-            Mac => format!("02:0{slot}:00:00:00:01-02:0{slot}:00:00:{:02x}:00", 1 + dice.below(255)),
+            Mac => {
+                format!("02:0{slot}:00:00:00:01-02:0{slot}:00:00:{:02x}:00", 1 + dice.below(255))
+            }
             Name => format!("\"{}{slot}*\"", NAMES[slot % NAMES.len()]),
             Words(_) => self.value(dice, slot),
         }

@@ -30,7 +30,8 @@ struct Client {
 
 impl Client {
     fn start(site: &Site, netns: &Netns, name: &str) -> Self {
-        let (script, told) = (site.dir.path().join(format!("{name}.sh")), site.dir.path().join(name));
+        let (script, told) =
+            (site.dir.path().join(format!("{name}.sh")), site.dir.path().join(name));
         let text = format!(
             "#!/bin/sh\necho \"$1 $ip $router $serverid\" >>{}\n\
              case \"$1\" in bound|renew) ip addr replace $ip/16 dev e0;; deconfig) ip addr flush dev e0;; esac\n",
@@ -39,7 +40,9 @@ impl Client {
         fs::write(&script, text).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = netns.command("busybox");
-        command.args(["udhcpc", "-i", "e0", "-f", "-t", "20", "-T", "1", "-A", "1", "-s"]).arg(script);
+        command
+            .args(["udhcpc", "-i", "e0", "-f", "-t", "20", "-T", "1", "-A", "1", "-s"])
+            .arg(script);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self { told, running: Running(child) }
     }
@@ -109,7 +112,13 @@ impl Switch {
 
 fn dnsmasq(netns: &Netns, words: &[&str]) -> Running {
     let mut command = netns.command("dnsmasq");
-    command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--pid-file", "--user=root"]);
+    command.args([
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--port=0",
+        "--pid-file",
+        "--user=root",
+    ]);
     command.args(["--no-ping", "--log-facility=/dev/null"]).args(words);
     let running = Running(command.stdout(Stdio::null()).spawn().unwrap());
     until("dnsmasq", || netns.run("ss -Hlnu sport = 67").contains(":67"));
@@ -135,7 +144,11 @@ fn clients_of_two_servers_on_one_link_keep_their_leases() {
             .collect();
         let all = || clients.iter().chain([&first]);
         let mut kept: Vec<[String; 3]> = all().map(Client::bound).collect();
-        assert!(!switch.site.server_log().contains("kind=Some(Nak)"), "{}", switch.site.server_log());
+        assert!(
+            !switch.site.server_log().contains("kind=Some(Nak)"),
+            "{}",
+            switch.site.server_log()
+        );
         for (client, kept) in all().zip(&mut kept) {
             // Who speaks for all tells a client that rebinds to another server that it is wrong.
             if !authoritative || kept[2] == "10.0.0.1" {
@@ -157,7 +170,11 @@ fn clients_of_two_servers_on_one_link_keep_their_leases() {
         addresses.sort();
         addresses.dedup();
         assert_eq!(addresses.len(), 5);
-        assert!(!switch.site.server_log().contains("kind=Some(Nak)"), "{}", switch.site.server_log());
+        assert!(
+            !switch.site.server_log().contains("kind=Some(Nak)"),
+            "{}",
+            switch.site.server_log()
+        );
     }
 }
 
@@ -168,14 +185,26 @@ fn a_client_of_the_other_server_reboots_without_a_no() {
     let (_other, _running, _) = switch.other_server();
     let netns = switch.member("client");
     let path = |name: &str| switch.site.dir.path().join(name);
-    let (conf, leases, log) = (path("dhclient.conf"), path("dhclient.leases"), path("dhclient.log"));
+    let (conf, leases, log) =
+        (path("dhclient.conf"), path("dhclient.leases"), path("dhclient.log"));
     fs::write(&conf, "timeout 20;\nretry 1;\ninitial-interval 1;\n").unwrap();
     fs::write(&leases, "").unwrap();
     let start = || {
         let mut command = netns.command("dhclient");
-        command.args(["-4", "-d", "-v", "-sf", "/bin/true", "-cf"]).arg(&conf).arg("-lf").arg(&leases);
+        command
+            .args(["-4", "-d", "-v", "-sf", "/bin/true", "-cf"])
+            .arg(&conf)
+            .arg("-lf")
+            .arg(&leases);
         let log = fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
-        Running(command.args(["-pf", "/dev/null", "e0"]).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        Running(
+            command
+                .args(["-pf", "/dev/null", "e0"])
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .unwrap(),
+        )
     };
     let says = |words: &str| fs::read_to_string(&log).unwrap().matches(words).count();
     let first = start();
@@ -186,7 +215,12 @@ fn a_client_of_the_other_server_reboots_without_a_no() {
     let second = start();
     until("the same lease", || says("bound to 10.0.251.") == 2);
     drop(second);
-    assert_eq!((says("DHCPNAK"), says("DHCPDISCOVER")), (0, before), "{}", fs::read_to_string(&log).unwrap());
+    assert_eq!(
+        (says("DHCPNAK"), says("DHCPDISCOVER")),
+        (0, before),
+        "{}",
+        fs::read_to_string(&log).unwrap()
+    );
     assert_eq!(switch.site.listed().len(), 0);
 }
 
@@ -201,8 +235,11 @@ fn a_relay_on_the_link_and_behind_it_gives_each_client_one_lease() {
     relay.ip("addr add 10.2.0.1/24 dev e1");
     relay.run("sysctl -qw net.ipv4.ip_forward=1");
     switch.site.server.ip("route add 10.2.0.0/24 via 10.0.0.9");
-    let _relaying = dnsmasq(&relay, &["--dhcp-relay=10.0.0.9,10.0.0.1", "--dhcp-relay=10.2.0.1,10.0.0.1"]);
-    switch.site.serve(&format!("{SHORT} --relayed=10.2.0.0/24,10.2.0.10,10.2.0.20,10.2.0.1 --log=debug"));
+    let _relaying =
+        dnsmasq(&relay, &["--dhcp-relay=10.0.0.9,10.0.0.1", "--dhcp-relay=10.2.0.1,10.0.0.1"]);
+    switch
+        .site
+        .serve(&format!("{SHORT} --relayed=10.2.0.0/24,10.2.0.10,10.2.0.20,10.2.0.1 --log=debug"));
     let near = Client::start(&switch.site, &near, "near");
     let far_client = Client::start(&switch.site, &far, "far");
     until("lease", || far_client.told().contains("bound"));
@@ -215,7 +252,8 @@ fn a_relay_on_the_link_and_behind_it_gives_each_client_one_lease() {
     let offers = log.matches("kind=Some(Offer)").count();
     assert!(offers >= 3, "two for the near client, one for the far one: {log}");
     let listed = switch.site.listed();
-    let mut addresses: Vec<&str> = listed.iter().map(|lease| lease["address"].as_str().unwrap()).collect();
+    let mut addresses: Vec<&str> =
+        listed.iter().map(|lease| lease["address"].as_str().unwrap()).collect();
     addresses.sort_unstable();
     assert_eq!(addresses, ["10.0.1.1", "10.2.0.10"], "{listed:?}");
 }

@@ -28,7 +28,8 @@ fn dhclient_leases_renews_rebinds_and_releases() {
     until("renewal", || says("DHCPREQUEST for 10.0.1.1 on c0 to 10.0.0.1 port 67"));
     until("renewed lease", || site.told().contains("RENEW 10.0.1.1"));
     site.deaf_to_renewals();
-    let rebound = "to 10.0.0.1 port 67\nDHCPREQUEST for 10.0.1.1 on c0 to 255.255.255.255 port 67\nDHCPACK";
+    let rebound =
+        "to 10.0.0.1 port 67\nDHCPREQUEST for 10.0.1.1 on c0 to 255.255.255.255 port 67\nDHCPACK";
     until("rebinding", || says(rebound));
     site.server.nft("delete table netdev t");
     let path = |name: &str| site.dir.path().join(name);
@@ -57,7 +58,9 @@ fn udhcpc_leases_renews_rebinds_releases_and_recovers_from_a_nak() {
     let (script, _) = site.script();
     let (log, log_path) = site.log("udhcpc.log");
     let mut command = site.client.command("busybox");
-    command.args(["udhcpc", "-i", "c0", "-f", "-R", "-t", "5", "-T", "1", "-A", "1", "-s"]).arg(script);
+    command
+        .args(["udhcpc", "-i", "c0", "-f", "-R", "-t", "5", "-T", "1", "-A", "1", "-s"])
+        .arg(script);
     let running = Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
     until("lease", || site.told().contains("bound 10.0.1.1"));
     until("renewal", || site.told().contains("renew 10.0.1.1"));
@@ -81,7 +84,17 @@ fn dhcpcd_leases_renews_rebinds_recovers_from_a_nak_and_releases() {
     let mut site = Site::new(WORDS);
     let (log, log_path) = site.log("dhcpcd.log");
     let mut command = site.client.command("dhcpcd");
-    command.args(["-4", "-B", "-d", "-c", "/bin/true", "--noarp", "--nobackground", "-o", "rapid_commit"]);
+    command.args([
+        "-4",
+        "-B",
+        "-d",
+        "-c",
+        "/bin/true",
+        "--noarp",
+        "--nobackground",
+        "-o",
+        "rapid_commit",
+    ]);
     command.args(["--waitip=4", "-t", "20", "c0"]);
     let running = Running(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
     let says = |words: &str| fs::read_to_string(&log_path).unwrap().matches(words).count();
@@ -115,8 +128,15 @@ fn perfdhcp_loses_nothing_and_gives_no_address_twice() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(text.matches("drops: 0\n").count(), 2, "{text}");
     assert_eq!(text.matches("non unique addresses: 0\n").count(), 2, "{text}");
-    let acked: usize =
-        text.rsplit("received packets: ").next().unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    let acked: usize = text
+        .rsplit("received packets: ")
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(acked >= 1200, "{text}");
     assert_eq!(site.listed().len(), acked);
 }
@@ -124,8 +144,11 @@ fn perfdhcp_loses_nothing_and_gives_no_address_twice() {
 /// Runs a script in the client's namespace, with a /run of its own and a /sys that says there is no udev.
 fn as_in_a_container(site: &Site, name: &str, script: &str) -> (Running, PathBuf) {
     let path = site.dir.path().join(name);
-    fs::write(&path, format!("set -e\nmount -t tmpfs none /run\nmount -o remount,ro /sys\n{script}"))
-        .unwrap();
+    fs::write(
+        &path,
+        format!("set -e\nmount -t tmpfs none /run\nmount -o remount,ro /sys\n{script}"),
+    )
+    .unwrap();
     let (log, log_path) = site.log(&format!("{name}.log"));
     let mut command = site.client.command("unshare");
     command.args(["--mount", "sh"]).arg(path).stdout(log.try_clone().unwrap()).stderr(log);
@@ -145,13 +168,17 @@ fn systemd_networkd_leases_renews_rebinds_recovers_from_a_nak_and_releases() {
     let mut site = Site::new(SHORT);
     let (running, log) = as_in_a_container(&site, "networkd", NETWORKD);
     let says = |words: &str| fs::read_to_string(&log).unwrap().matches(words).count();
-    until("lease", || says("DHCPv4 address 10.0.1.1/16, gateway 10.0.0.1 acquired from 10.0.0.1") == 1);
+    until("lease", || {
+        says("DHCPv4 address 10.0.1.1/16, gateway 10.0.0.1 acquired from 10.0.0.1") == 1
+    });
     until("renewed lease", || {
         says("DHCPv4 client: REQUEST (renewing)") == 1 && says("DHCPv4 client: ACK") == 2
     });
     site.deaf_to_renewals();
     let before = says("DHCPv4 client: ACK");
-    until("rebound lease", || says("REQUEST (rebinding)") > 0 && says("DHCPv4 client: ACK") > before);
+    until("rebound lease", || {
+        says("REQUEST (rebinding)") > 0 && says("DHCPv4 client: ACK") > before
+    });
     site.server.nft("delete table netdev t");
     site.take_over(SHORT);
     until("another lease", || says("DHCPv4 address 10.0.1.2/16") > 0);
@@ -192,9 +219,14 @@ fn network_manager_leases_renews_rebinds_and_recovers_from_a_nak() {
     let mut site = Site::new(WORDS);
     let (_running, log) = as_in_a_container(&site, "nm", NETWORK_MANAGER);
     let has = |address: &str| {
-        fs::read_to_string(&log).unwrap().trim_end().ends_with(&format!("{address}/16 10.0.0.1 10.0.0.53"))
+        fs::read_to_string(&log)
+            .unwrap()
+            .trim_end()
+            .ends_with(&format!("{address}/16 10.0.0.1 10.0.0.53"))
     };
-    let acked = || fs::read_to_string(site.dir.path().join("log")).unwrap().matches("kind=Some(Ack)").count();
+    let acked = || {
+        fs::read_to_string(site.dir.path().join("log")).unwrap().matches("kind=Some(Ack)").count()
+    };
     until("lease", || has("10.0.1.1"));
     until("renewed lease", || acked() >= 2);
     site.deaf_to_renewals();

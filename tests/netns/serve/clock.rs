@@ -30,7 +30,9 @@ struct Guest {
 fn disk(dir: &Path) -> std::path::PathBuf {
     let files = dir.join("files");
     std::fs::create_dir(&files).unwrap();
-    checked(Command::new("strip").arg("-o").arg(files.join("berth")).arg(env!("CARGO_BIN_EXE_berth")));
+    checked(
+        Command::new("strip").arg("-o").arg(files.join("berth")).arg(env!("CARGO_BIN_EXE_berth")),
+    );
     for word in checked(Command::new("ldd").arg(env!("CARGO_BIN_EXE_berth"))).split_whitespace() {
         if let (true, Some(name)) = (word.starts_with('/'), Path::new(word).file_name()) {
             let name = if name.to_string_lossy().starts_with("ld-") { "ld".as_ref() } else { name };
@@ -38,7 +40,13 @@ fn disk(dir: &Path) -> std::path::PathBuf {
         }
     }
     let disk = dir.join("disk");
-    checked(Command::new("/sbin/mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&files).arg(&disk).arg("192M"));
+    checked(
+        Command::new("/sbin/mke2fs")
+            .args(["-q", "-t", "ext4", "-d"])
+            .arg(&files)
+            .arg(&disk)
+            .arg("192M"),
+    );
     disk
 }
 
@@ -62,7 +70,9 @@ impl Guest {
         ]);
         command.args(["-serial", "stdio", "-rtc", "base=utc"]);
         command.arg("-drive").arg(format!("file={image},if=virtio,format=qcow2"));
-        command.arg("-drive").arg(format!("file={},if=virtio,format=raw", disk(dir.path()).display()));
+        command
+            .arg("-drive")
+            .arg(format!("file={},if=virtio,format=raw", disk(dir.path()).display()));
         command.args(["-netdev", "tap,id=n,ifname=t0,script=no,downscript=no"]);
         command.args(["-device", "virtio-net-pci,netdev=n,romfile="]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -100,8 +110,11 @@ impl Guest {
         // The console repeats what is typed: its words are not those that are printed. One line at a time: the echo
         // of a second one would come in the midst of what the first prints.
         let separator = if line.ends_with('&') { "" } else { ";" };
-        writeln!(self.console, "echo begin=$(({asked}+0)); {line}{separator} echo end=$(({asked}+0))")
-            .unwrap();
+        writeln!(
+            self.console,
+            "echo begin=$(({asked}+0)); {line}{separator} echo end=$(({asked}+0))"
+        )
+        .unwrap();
         self.until(|line| line == format!("begin={asked}"));
         self.until(|line| line == format!("end={asked}"))
     }
@@ -129,7 +142,11 @@ impl Guest {
         let lines: Vec<Vec<String>> = text.lines().map(words).collect();
         let now: i64 = lines.iter().find(|words| words[0] == "now").unwrap()[1].parse().unwrap();
         ["10.0.1.1", "10.0.1.2"].iter().all(|address| {
-            let last = lines.iter().rev().find(|words| words.get(1).is_some_and(|it| it == address)).unwrap();
+            let last = lines
+                .iter()
+                .rev()
+                .find(|words| words.get(1).is_some_and(|it| it == address))
+                .unwrap();
             let left = last[2].parse::<i64>().unwrap() - now;
             (-300..=i64::try_from(LEASE_SECS).unwrap() + 3).contains(&left)
         })

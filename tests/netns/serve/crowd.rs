@@ -24,7 +24,8 @@ pub struct Crowd {
 
 impl Crowd {
     pub fn new(netns: &Netns, link: &str) -> Self {
-        let index: u32 = netns.run(&format!("cat /sys/class/net/{link}/ifindex")).trim().parse().unwrap();
+        let index: u32 =
+            netns.run(&format!("cat /sys/class/net/{link}/ifindex")).trim().parse().unwrap();
         let socket = netns.enter(move || async move {
             let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
             berth::sys::ffi::bind_packet(&socket, index, 3).unwrap();
@@ -78,9 +79,13 @@ impl Crowd {
         let some: Vec<_> = self.held().take(20).collect();
         for (client, address) in some {
             // As clients do: on a busy machine an answer takes longer than silence does.
-            let reply = (0..100).find_map(|_| self.ask(client, MessageType::Request, Some(address)));
+            let reply =
+                (0..100).find_map(|_| self.ask(client, MessageType::Request, Some(address)));
             let reply = reply.expect("an answer");
-            assert_eq!((reply.opts().msg_type(), reply.yiaddr()), (Some(MessageType::Ack), address));
+            assert_eq!(
+                (reply.opts().msg_type(), reply.yiaddr()),
+                (Some(MessageType::Ack), address)
+            );
         }
     }
 
@@ -88,14 +93,22 @@ impl Crowd {
         self.ask(client, MessageType::Discover, None)
     }
 
-    fn ask(&mut self, client: MacAddr, kind: MessageType, address: Option<Ipv4Addr>) -> Option<Message> {
+    fn ask(
+        &mut self,
+        client: MacAddr,
+        kind: MessageType,
+        address: Option<Ipv4Addr>,
+    ) -> Option<Message> {
         let mut message = Message::default();
         message.set_opcode(Opcode::BootRequest).set_chaddr(&client.0).set_xid(self.next);
         message.opts_mut().insert(DhcpOption::MessageType(kind));
         if let Some(address) = address {
             message.opts_mut().insert(DhcpOption::RequestedIpAddress(address));
         }
-        let end = |mac, address: Ipv4Addr, port| Endpoint { mac, socket: SocketAddrV4::new(address, port) };
+        let end = |mac, address: Ipv4Addr, port| Endpoint {
+            mac,
+            socket: SocketAddrV4::new(address, port),
+        };
         let (from, to) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST);
         let payload = message.to_vec().unwrap();
         let frame = udp4(end(client, from, 68), end(MacAddr([0xff; 6]), to, 67), &payload).unwrap();
@@ -108,7 +121,8 @@ impl Crowd {
             let bytes = buffer.get(42..length).unwrap_or_default();
             let Ok(reply) = Message::decode(&mut Decoder::new(bytes)) else { continue };
             let ours = reply.opcode() == Opcode::BootReply && reply.chaddr() == client.0;
-            let wanted = if kind == MessageType::Discover { MessageType::Offer } else { MessageType::Ack };
+            let wanted =
+                if kind == MessageType::Discover { MessageType::Offer } else { MessageType::Ack };
             if ours && reply.opts().has_msg_type(wanted) {
                 assert!(reply.opts().get(OptionCode::ServerIdentifier).is_some());
                 return Some(reply);

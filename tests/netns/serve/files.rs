@@ -27,7 +27,14 @@ fn long_file(path: &Path, ends_in: Duration) {
     let id = ClientId::new(&[&[1], &mac.0[..]].concat());
     while file.len() < LONG {
         let hardware = Hardware { kind: 1, address: mac };
-        assert!(leases.bind(now, [10, 0, 200, 1].into(), &id, hardware, Some("old"), Some(ends_in)));
+        assert!(leases.bind(
+            now,
+            [10, 0, 200, 1].into(),
+            &id,
+            hardware,
+            Some("old"),
+            Some(ends_in)
+        ));
         file.extend(leases.journal());
     }
     fs::write(path, file).unwrap();
@@ -48,7 +55,10 @@ fn check(site: &mut Site, path: &Path, crowd: &crowd::Crowd) {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains("bound 10.0.200.1 "), "{text}");
     for (client, address) in crowd.held() {
-        assert!(text.contains(&format!("bound {address} ")) && text.contains(&client.to_string()), "{text}");
+        assert!(
+            text.contains(&format!("bound {address} ")) && text.contains(&client.to_string()),
+            "{text}"
+        );
     }
 }
 
@@ -89,7 +99,11 @@ fn a_file_mounted_by_itself_is_shortened_in_place() {
         let log = site.server_log();
         assert_eq!(log.matches("it is shortened in place").count(), 1, "{what}: {log}");
         assert_eq!(log.matches("WARN").count(), 0, "{what}: {log}");
-        assert_eq!(fs::read_dir(site.dir.path().join("disk")).unwrap().count(), 1, "no draft is left");
+        assert_eq!(
+            fs::read_dir(site.dir.path().join("disk")).unwrap().count(),
+            1,
+            "no draft is left"
+        );
         check(&mut site, &volume.join("leases"), &crowd);
     }
 }
@@ -104,11 +118,15 @@ fn a_file_that_is_removed_comes_back_and_one_put_in_its_place_is_kept() {
     fs::write(site.dir.path().join("disk/tmp"), "mine\n").unwrap();
     fs::rename(site.dir.path().join("disk/tmp"), site.leases()).unwrap();
     crowd.lease(3);
-    until("words", || site.server_log().matches("stop the server before the file is changed").count() == 2);
+    until("words", || {
+        site.server_log().matches("stop the server before the file is changed").count() == 2
+    });
     assert_eq!(fs::read(site.dir.path().join("disk/leases.other")).unwrap(), b"mine\n");
     fs::remove_dir_all(site.dir.path().join("disk")).unwrap();
     // Nobody has to ask for anything.
-    until("file", || fs::read_to_string(site.leases()).is_ok_and(|text| text.lines().count() == 10));
+    until("file", || {
+        fs::read_to_string(site.leases()).is_ok_and(|text| text.lines().count() == 10)
+    });
     crowd.lease(3);
     drop(site.serving.take());
     assert_eq!(site.listed().len(), 12);
@@ -155,7 +173,8 @@ fn leases_that_end_in_ten_years_are_as_long_as_any_lease() {
     let crowd = RefCell::new(crowd::Crowd::new(&site.client, "c0"));
     assert_eq!(crowd.borrow_mut().lease_until_silent(), 0, "they may be in use still");
     until("free address", || crowd.borrow_mut().lease_until_silent() > 0);
-    let ends: Vec<u64> = site.listed().iter().map(|lease| lease["expires"].as_u64().unwrap()).collect();
+    let ends: Vec<u64> =
+        site.listed().iter().map(|lease| lease["expires"].as_u64().unwrap()).collect();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     assert!(ends.iter().all(|end| *end <= now + 6), "{ends:?} at {now}");
 }

@@ -88,7 +88,8 @@ fn raw(site: &Site) -> impl Fn(&[u8]) + Send + use<> {
 }
 
 fn datagram(to: MacAddr, from: (Ipv4Addr, u16), port: u16, payload: &[u8]) -> Vec<u8> {
-    let from = Endpoint { mac: MacAddr([2, 0xbb, 0, 0, 0, 1]), socket: SocketAddrV4::new(from.0, from.1) };
+    let from =
+        Endpoint { mac: MacAddr([2, 0xbb, 0, 0, 0, 1]), socket: SocketAddrV4::new(from.0, from.1) };
     udp4(from, Endpoint { mac: to, socket: SocketAddrV4::new(SERVER, port) }, payload).unwrap()
 }
 
@@ -229,14 +230,17 @@ fn h3_strangers_wait_for_each_other_though_link_or_address_came_late() {
         site.client.ip("neigh flush dev c0");
         assert!(honest(&site, [10, 0, 0, 3].into(), 20).iter().all(Option::is_some), "{after}");
         let neighbours = site.server.ip("-4 neigh show dev s0");
-        let waiting = neighbours.matches("INCOMPLETE").count() + neighbours.matches("FAILED").count();
+        let waiting =
+            neighbours.matches("INCOMPLETE").count() + neighbours.matches("FAILED").count();
         assert!((1..=512).contains(&waiting), "{after}: {waiting} neighbours that are none");
         assert!(flood.sent() > 1000);
         let sockets = site.server.run("ss -uanH");
         let of = |port: &str, from: &str| {
             sockets
                 .lines()
-                .filter(|line| line.contains(&format!("{from}%s0:{port}")) && line.contains("127.0.0.1:9"))
+                .filter(|line| {
+                    line.contains(&format!("{from}%s0:{port}")) && line.contains("127.0.0.1:9")
+                })
                 .count()
         };
         println!("{sockets}");
@@ -349,7 +353,8 @@ fn dhcp_floods_keep_nobody_waiting_and_memory_is_bounded() {
         let lines = || fs::read_to_string(site.leases()).unwrap().lines().count();
         let before = lines();
         let flood = Flood::start(rate, move |number| {
-            let from = if number.is_multiple_of(3) { absent(number) } else { Ipv4Addr::UNSPECIFIED };
+            let from =
+                if number.is_multiple_of(3) { absent(number) } else { Ipv4Addr::UNSPECIFIED };
             send(&datagram(to, (from, 68), 67, &bytes(number)));
         });
         std::thread::sleep(Duration::from_millis(1000));
@@ -376,7 +381,9 @@ fn without_descriptors_the_server_waits_and_goes_on() {
     let pid = site.serving.as_ref().unwrap().0.id();
     let limit = |max: &str| {
         let pid = format!("--pid={pid}");
-        super::checked(std::process::Command::new("prlimit").args([pid, format!("--nofile={max}")]));
+        super::checked(
+            std::process::Command::new("prlimit").args([pid, format!("--nofile={max}")]),
+        );
     };
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     limit(&format!("{open}:1024"));
@@ -385,8 +392,9 @@ fn without_descriptors_the_server_waits_and_goes_on() {
         let words: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         words[11].parse::<u64>().unwrap() + words[12].parse::<u64>().unwrap()
     };
-    let mut held: Vec<TcpStream> =
-        site.client.enter(|| async { (0..8).map(|_| TcpStream::connect((SERVER, 53)).unwrap()).collect() });
+    let mut held: Vec<TcpStream> = site
+        .client
+        .enter(|| async { (0..8).map(|_| TcpStream::connect((SERVER, 53)).unwrap()).collect() });
     let said = || fs::read_to_string(&log).unwrap().matches("takes no connection").count();
     until("word of it", || said() == 1);
     let before = ticks();

@@ -95,7 +95,10 @@ fn an_interface_that_is_deleted_is_waited_for_and_served_again() {
         until("word of it", || site.said().matches(again).count() == round);
         until("names", || site.resolves("10.0.0.1"));
         let offer = site.offered();
-        assert_eq!((offer.yiaddr(), server_of(&offer)), (first.yiaddr(), Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(
+            (offer.yiaddr(), server_of(&offer)),
+            (first.yiaddr(), Ipv4Addr::new(10, 0, 0, 1))
+        );
     }
     // All at once: it was never seen to be gone.
     checked(site.server.command("ip").args(["-batch", &batch(&site, "link del s0")]));
@@ -196,7 +199,9 @@ impl Site {
     fn dnsmasq(&self, words: &str) -> (Running, String) {
         let mut command = self.server.command("dnsmasq");
         command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root"]);
-        command.args(["--pid-file", "--log-facility=-", "--leasefile-ro"]).args(words.split_whitespace());
+        command
+            .args(["--pid-file", "--log-facility=-", "--leasefile-ro"])
+            .args(words.split_whitespace());
         let (log, path) = self.log("dnsmasq.log");
         let running = Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let said = || fs::read_to_string(&path).unwrap();
@@ -209,7 +214,9 @@ fn refused(output: &Output, what: &str, instead: &str) {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(18), "{text}");
     assert!(
-        text.contains(&format!("binding {what} (something else serves there: stop it, or {instead}")),
+        text.contains(&format!(
+            "binding {what} (something else serves there: stop it, or {instead}"
+        )),
         "{text}"
     );
 }
@@ -249,7 +256,8 @@ fn dnsmasq_on_our_link_is_seen_and_on_another_it_is_welcome() {
     site.server.ip("link add s1 type bridge");
     site.server.ip("addr add 10.1.0.1/16 dev s1");
     site.server.ip("link set s1 up");
-    let (on_ours, on_another) = ("--dhcp-range=10.0.2.1,10.0.2.9", "--dhcp-range=10.1.2.1,10.1.2.9");
+    let (on_ours, on_another) =
+        ("--dhcp-range=10.0.2.1,10.0.2.9", "--dhcp-range=10.1.2.1,10.1.2.9");
     let ours = |how: &str| format!("--interface=s0 {how} {on_ours}");
     for how in ["", "--bind-interfaces"] {
         let (running, _) = site.dnsmasq(&ours(how));
@@ -260,7 +268,8 @@ fn dnsmasq_on_our_link_is_seen_and_on_another_it_is_welcome() {
     let (_, said) = site.dnsmasq(&ours(""));
     assert!(said.contains("failed to bind DHCP server socket: Address already in use"), "{said}");
     // On its own link it is in nobody's way.
-    let (mut running, said) = site.dnsmasq(&format!("--interface=s1 --bind-interfaces {on_another}"));
+    let (mut running, said) =
+        site.dnsmasq(&format!("--interface=s1 --bind-interfaces {on_another}"));
     assert!(said.contains("sockets bound exclusively to interface s1"), "{said}");
     assert!(running.0.try_wait().unwrap().is_none());
     assert_eq!(server_of(&site.offered()), Ipv4Addr::new(10, 0, 0, 1));
@@ -347,7 +356,8 @@ fn whatever_happens_to_the_interface_it_is_served_when_it_is_right_again() {
         assert_eq!(server_of(&offer), Ipv4Addr::new(10, 0, 0, 1), "seed {seed}\n{}", site.said());
         assert_ne!(mtu_of(&offer), Some(1400), "seed {seed}\n{}", site.said());
     }
-    let stat = fs::read_to_string(format!("/proc/{}/stat", site.serving.as_ref().unwrap().0.id())).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", site.serving.as_ref().unwrap().0.id()))
+        .unwrap();
     let times = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
     let ticks: u64 = times.map(|word| word.parse::<u64>().unwrap()).sum();
     let rounds = seeds().end - seeds().start;

@@ -73,9 +73,16 @@ impl Site {
 
     fn launch(&mut self, line: &str, range: &str, words: &str) {
         let mut command = self.server.command("sh");
-        command.args(["-c", &format!("set -e; {line}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_berth")]);
+        command.args([
+            "-c",
+            &format!("set -e; {line}; exec \"$@\""),
+            "sh",
+            env!("CARGO_BIN_EXE_berth"),
+        ]);
         command.args(["serve", "--interface=s0"]).arg(format!("--range={range}"));
-        command.arg(format!("--lease-file={}", self.leases().display())).args(words.split_whitespace());
+        command
+            .arg(format!("--lease-file={}", self.leases().display()))
+            .args(words.split_whitespace());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let path = self.dir.path().join("log");

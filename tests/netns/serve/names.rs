@@ -32,8 +32,11 @@ fn names() -> (Site, Running) {
     upstream.args(["--cname=alias.example.org,www.example.org", "--user=root", "--pid-file"]);
     let upstream = Running(upstream.stderr(Stdio::null()).spawn().unwrap());
     site.serve_names("--upstream=10.0.0.2:5300");
-    let answers = || site.client.run("dig @10.0.0.2 -p 5300 +short +tries=1 +time=1 www.example.org");
-    until("upstream", || std::panic::catch_unwind(answers).is_ok_and(|answer| answer.contains("192.0.2.7")));
+    let answers =
+        || site.client.run("dig @10.0.0.2 -p 5300 +short +tries=1 +time=1 www.example.org");
+    until("upstream", || {
+        std::panic::catch_unwind(answers).is_ok_and(|answer| answer.contains("192.0.2.7"))
+    });
     (site, upstream)
 }
 
@@ -41,7 +44,13 @@ impl Site {
     /// Where its log goes.
     pub fn serve_names(&mut self, words: &str) -> PathBuf {
         let mut command = self.server.command(env!("CARGO_BIN_EXE_berth"));
-        command.args(["serve", "--interface=s0", "--no-dhcp", "--domain=lan", "--host=printer=10.0.0.9"]);
+        command.args([
+            "serve",
+            "--interface=s0",
+            "--no-dhcp",
+            "--domain=lan",
+            "--host=printer=10.0.0.9",
+        ]);
         let (log, path) = self.log("names.log");
         command.arg("--host=printer=fd00::9").args(words.split_whitespace()).stderr(log);
         self.serving = Some(Running(command.spawn().unwrap()));
@@ -61,7 +70,10 @@ fn dig_asks_for_our_names_and_others_and_hears_them_when_the_upstream_is_gone() 
     assert!(dig("nobody.lan").contains("status: NXDOMAIN"));
     for words in ["+notcp", "+tcp", "+noedns", "+dnssec +bufsize=1232", "+cdflag"] {
         let answer = dig(&format!("{words} wWw.Example.org"));
-        assert!(answer.contains("status: NOERROR") && answer.contains("192.0.2.7"), "{words}: {answer}");
+        assert!(
+            answer.contains("status: NOERROR") && answer.contains("192.0.2.7"),
+            "{words}: {answer}"
+        );
         assert!(answer.contains("wWw.Example.org."), "{words}: {answer}");
     }
     assert_eq!(dig("+short TXT text.example.org"), "\"hello\"\n");
@@ -213,7 +225,8 @@ fn n05_connections_are_bounded_by_client_and_in_all() {
             stream.read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
         };
         // All places, and more: of those who have most one that is idle makes room, nobody who asks is kept out.
-        let many: Vec<TcpStream> = (3..=18).flat_map(|host| (0..16).map(move |_| host)).map(served).collect();
+        let many: Vec<TcpStream> =
+            (3..=18).flat_map(|host| (0..16).map(move |_| host)).map(served).collect();
         let few: Vec<TcpStream> = (19..=40).map(served).collect();
         let lost = |all: &[TcpStream]| all.iter().filter(|stream| !is_open(stream)).count();
         assert_eq!((lost(&many), lost(&few)), (few.len(), 0));
@@ -249,8 +262,11 @@ fn n05_connections_that_always_ask_keep_nobody_out() {
         let mut asking = |host| {
             number += 1;
             let name = format!("x{number:05}");
-            let bytes =
-                [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 6], name.as_bytes(), b"\x04test\0\0\x01\0\x01"];
+            let bytes = [
+                &[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 6],
+                name.as_bytes(),
+                b"\x04test\0\0\x01\0\x01",
+            ];
             let mut stream = from(host);
             stream.write_all(&framed(&bytes.concat())).unwrap();
             stream.set_nonblocking(true).unwrap();
@@ -263,7 +279,10 @@ fn n05_connections_that_always_ask_keep_nobody_out() {
             let mut honest = from(40);
             // As one who does not ask at once: whoever lost a place takes one again meanwhile.
             for (stream, host) in held.iter_mut().zip(&hosts) {
-                if !stream.read(&mut [0; 64]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                if !stream
+                    .read(&mut [0; 64])
+                    .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+                {
                     *stream = asking(*host);
                 }
             }
@@ -292,7 +311,11 @@ fn n23_a_loop_is_told_once_and_ends() {
         let answer = site.client.run("dig @10.0.0.1 +tries=1 +time=5 +noedns www.example.org");
         assert!(answer.contains("192.0.2.7"), "{answer}");
     }
-    assert!(site.client.run("dig @10.0.0.1 +tries=1 +time=5 +noedns mail.example.org").contains("192.0.2.7"));
+    assert!(
+        site.client
+            .run("dig @10.0.0.1 +tries=1 +time=5 +noedns mail.example.org")
+            .contains("192.0.2.7")
+    );
     let text = fs::read_to_string(log).unwrap();
     assert_eq!(text.matches("a name server asks us what we asked it").count(), 1, "{text}");
 }
@@ -305,8 +328,9 @@ fn dhcp_clients_are_found_by_the_names_they_give_themselves() {
         site.serve_both("--domain=lan --reserve=02:00:00:00:00:77,10.0.0.77,printer");
     };
     serve(&mut site);
-    let dig =
-        |site: &Site, words: &str| site.client.run(&format!("dig @10.0.0.1 +tries=1 +time=5 +short {words}"));
+    let dig = |site: &Site, words: &str| {
+        site.client.run(&format!("dig @10.0.0.1 +tries=1 +time=5 +short {words}"))
+    };
     let (script, _) = site.script();
     let mut command = site.client.command("busybox");
     command.args(["udhcpc", "-i", "c0", "-f", "-R", "-x", "hostname:LapTop", "-s"]).arg(script);

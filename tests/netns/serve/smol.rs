@@ -30,7 +30,8 @@ impl Drop for Client {
 
 impl Client {
     pub fn start(netns: &Netns, link: &str) -> Self {
-        let index: u32 = netns.run(&format!("cat /sys/class/net/{link}/ifindex")).trim().parse().unwrap();
+        let index: u32 =
+            netns.run(&format!("cat /sys/class/net/{link}/ifindex")).trim().parse().unwrap();
         netns.ip(&format!("link set {link} promisc on"));
         let socket = netns.enter(move || async move {
             let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();

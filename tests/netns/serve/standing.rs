@@ -80,7 +80,9 @@ impl Disk {
     fn new(site: &Site, size: &str) -> Self {
         let path = site.dir.path().join("disk");
         let mut mount = Command::new("mount");
-        checked(mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "lease-test"]).arg(&path));
+        checked(
+            mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "lease-test"]).arg(&path),
+        );
         Self(path)
     }
 }
@@ -103,7 +105,10 @@ fn a_full_disk_gives_no_lease_and_loses_none_and_room_makes_it_go_on() {
     let before = crowd.lease_until_silent();
     assert!((100..400).contains(&before), "{before} leases in some 20 KiB");
     assert_eq!(crowd.lease_until_silent(), 0, "no lease that is not written");
-    assert!(log(&site).contains("the lease file cannot be written: no lease is acknowledged until it can"));
+    assert!(
+        log(&site)
+            .contains("the lease file cannot be written: no lease is acknowledged until it can")
+    );
     assert_eq!(log(&site).matches("cannot be written").count(), 1, "said once");
     fs::remove_file(other).unwrap();
     // Nobody has to ask for it.
@@ -119,7 +124,8 @@ fn a_full_disk_gives_no_lease_and_loses_none_and_room_makes_it_go_on() {
     let lines = fs::read_to_string(site.leases()).unwrap();
     assert!(lines.ends_with('\n'), "no half line is left behind");
     // Addresses whose lease was not told may be written all the same; each is once.
-    let mut addresses: Vec<String> = listed.iter().map(|lease| lease["address"].to_string()).collect();
+    let mut addresses: Vec<String> =
+        listed.iter().map(|lease| lease["address"].to_string()).collect();
     addresses.dedup();
     assert_eq!(addresses.len(), listed.len());
 }

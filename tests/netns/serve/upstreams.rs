@@ -26,9 +26,14 @@ impl Drop for Server {
 }
 
 /// Answers there as `script` says.
-fn server(netns: &Netns, address: &str, script: impl Fn(&Message) -> Vec<u8> + Send + 'static) -> Server {
+fn server(
+    netns: &Netns,
+    address: &str,
+    script: impl Fn(&Message) -> Vec<u8> + Send + 'static,
+) -> Server {
     let address = address.to_owned();
-    let socket = netns.enter(move || async move { UdpSocket::bind((address.as_str(), 53)).unwrap() });
+    let socket =
+        netns.enter(move || async move { UdpSocket::bind((address.as_str(), 53)).unwrap() });
     socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let ended = Arc::new(AtomicBool::new(false));
     let end = ended.clone();
@@ -50,7 +55,8 @@ fn answer(query: &Message, code: ResponseCode, ttl: u32, address: Option<Ipv4Add
     if let Some(address) = address {
         reply.add_answer(Record::from_rdata(name, ttl, RData::A(A(address))));
     } else {
-        let (zone, mail) = (Name::from_ascii("test.").unwrap(), Name::from_ascii("me.test.").unwrap());
+        let (zone, mail) =
+            (Name::from_ascii("test.").unwrap(), Name::from_ascii("me.test.").unwrap());
         let soa = SOA::new(zone.clone(), mail, 1, 3600, 600, 86_400, 300);
         reply.add_authority(Record::from_rdata(zone, 300, RData::SOA(soa)));
     }
@@ -102,8 +108,7 @@ fn servers_that_are_not_asked_are_said_at_the_start_and_at_each_change() {
     let mut site = Site::with_upstreams();
     let _server = always(&site.client, "10.0.0.2", [192, 0, 2, 2]);
     let path = site.resolv_conf();
-    let words =
-        "nameserver 10.0.0.1\nnameserver fe80::1%nosuch\nnameserver ns.example\nnameserver 10.0.0.2:53\n";
+    let words = "nameserver 10.0.0.1\nnameserver fe80::1%nosuch\nnameserver ns.example\nnameserver 10.0.0.2:53\n";
     fs::write(&path, words).unwrap();
     let log = site.serve_names(&format!("--resolv-conf={}", path.display()));
     let said = "names no server that can be asked (\"fe80::1%nosuch\": a link-local name server, and no interface \
@@ -148,13 +153,18 @@ fn upstreams_of_the_users_are_held_to_the_same() {
         let output = refused(words);
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(12), "{words}: {text}");
-        assert!(text.contains(&format!("--upstream names no server that can be asked ({why}")), "{text}");
+        assert!(
+            text.contains(&format!("--upstream names no server that can be asked ({why}")),
+            "{text}"
+        );
     }
     // No host's address is no word for a server.
     assert_eq!(refused("--upstream=224.0.0.1").status.code(), Some(10));
     let _server = always(&site.client, "10.0.0.2", [192, 0, 2, 2]);
     let log = site.serve_names("--upstream=10.0.0.1 --upstream=10.0.0.2");
-    until("warning", || count(&log, "--upstream: \"10.0.0.1:53\": this server's own address, skipped") == 1);
+    until("warning", || {
+        count(&log, "--upstream: \"10.0.0.1:53\": this server's own address, skipped") == 1
+    });
     assert_eq!(site.dig("+short www.test"), "192.0.2.2\n");
 }
 
@@ -174,15 +184,22 @@ fn a_link_local_server_is_asked_on_its_link() {
 #[test]
 fn resolv_conf_is_what_it_says_however_it_got_there() {
     let mut site = Site::with_upstreams();
-    let _servers =
-        [always(&site.client, "10.0.0.2", [192, 0, 2, 2]), always(&site.client, "10.0.0.3", [192, 0, 2, 3])];
+    let _servers = [
+        always(&site.client, "10.0.0.2", [192, 0, 2, 2]),
+        always(&site.client, "10.0.0.3", [192, 0, 2, 3]),
+    ];
     let dir = site.dir.path().to_owned();
     let volume = dir.join("volume");
     for (version, server) in [("..1", "10.0.0.2"), ("..2", "10.0.0.3")] {
         let file = volume.join(version).join("resolv.conf");
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, format!("nameserver {server}\n")).unwrap();
-        fs::File::options().write(true).open(&file).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .unwrap();
     }
     let point = |to: &str| {
         symlink(to, volume.join("new")).unwrap();
@@ -195,7 +212,10 @@ fn resolv_conf_is_what_it_says_however_it_got_there() {
     let began = Instant::now();
     point("..2");
     until("change", || count(&log, "resolv.conf changed") == 1);
-    assert!(began.elapsed() < Duration::from_secs(10), "by inotify, not by the look of each minute");
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "by inotify, not by the look of each minute"
+    );
     assert_eq!(site.dig("+short one.test"), "192.0.2.3\n", "nor is what the old server said");
     // The whole of it goes, and comes in a directory that is made anew.
     fs::rename(&volume, dir.join("away")).unwrap();
@@ -237,7 +257,9 @@ fn without_ipv6_a_name_that_is_not_there_is_not_there() {
         }
     });
     site.serve_names("--upstream=10.0.0.2 --aaaa=none");
-    for (name, code) in [("web.test", "NOERROR"), ("no.test", "NXDOMAIN"), ("nobody.lan", "NXDOMAIN")] {
+    for (name, code) in
+        [("web.test", "NOERROR"), ("no.test", "NXDOMAIN"), ("nobody.lan", "NXDOMAIN")]
+    {
         assert_eq!(site.code_of(&format!("{name} AAAA")), code);
         assert_eq!(site.code_of(name), code);
     }

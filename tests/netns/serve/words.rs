@@ -11,7 +11,10 @@ impl Site {
     fn serve_by_variables(&mut self, variables: &[(&str, &str)]) -> std::path::PathBuf {
         let (log, path) = self.log("words.log");
         let mut command = self.server.command(env!("CARGO_BIN_EXE_berth"));
-        command.arg("serve").envs(variables.iter().copied()).env("BERTH_SERVE_LEASE_FILE", self.leases());
+        command
+            .arg("serve")
+            .envs(variables.iter().copied())
+            .env("BERTH_SERVE_LEASE_FILE", self.leases());
         self.serving = Some(Running(command.stderr(log).spawn().unwrap()));
         until("server", || fs::read_to_string(&path).unwrap().contains("serving DHCP"));
         path
@@ -96,7 +99,11 @@ fn words_that_mean_nothing_are_refused_before_anything_is_served() {
         (&["--min-lease-time=7200"], "--min-lease-time 7200 is longer than --lease-time 3600"),
         (&["--boot-file=a", "--boot-file=b"], "--boot-file has two files for everyone"),
         (
-            &["--reserve=52:54:00:00:00:c1,10.0.0.5,web", "--domain=lan", "--host=web.lan=10.0.0.6"],
+            &[
+                "--reserve=52:54:00:00:00:c1,10.0.0.5,web",
+                "--domain=lan",
+                "--host=web.lan=10.0.0.6",
+            ],
             "--reserve gives the name web to 10.0.0.5, and --host to 10.0.0.6",
         ),
     ] {
@@ -104,8 +111,14 @@ fn words_that_mean_nothing_are_refused_before_anything_is_served() {
     }
     for (words, says) in [
         (&["--reserve=52:54:00:00:00:c1,10.0.0.1"][..], "--reserve 10.0.0.1 is our own address"),
-        (&["--reserve=52:54:00:00:00:c1,10.0.0.0"], "--reserve 10.0.0.0 is the network's own address"),
-        (&["--reserve=52:54:00:00:00:c1,10.0.255.255"], "--reserve 10.0.255.255 is the broadcast address"),
+        (
+            &["--reserve=52:54:00:00:00:c1,10.0.0.0"],
+            "--reserve 10.0.0.0 is the network's own address",
+        ),
+        (
+            &["--reserve=52:54:00:00:00:c1,10.0.255.255"],
+            "--reserve 10.0.255.255 is the broadcast address",
+        ),
         (
             &["--router=10.0.0.254", "--reserve=52:54:00:00:00:c1,10.0.0.254"],
             "--reserve 10.0.0.254 is the router's address",

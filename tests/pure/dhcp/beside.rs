@@ -76,8 +76,11 @@ fn d02_d07_every_request_is_answered_by_its_row() {
 /// A client that renews and says so with more than it must is no stranger to the limits either.
 #[test]
 fn d59_who_renews_by_more_words_is_not_limited_by_others() {
-    for (server, asked) in [(None, None), (Some(US), None), (None, Some(OWN)), (Some(US), Some(OWN))] {
-        let words = ["--no-dns", "--address=10.0.0.1/24", "--range=10.0.0.100,10.0.0.199", "--rate=1"];
+    for (server, asked) in
+        [(None, None), (Some(US), None), (None, Some(OWN)), (Some(US), Some(OWN))]
+    {
+        let words =
+            ["--no-dns", "--address=10.0.0.1/24", "--range=10.0.0.100,10.0.0.199", "--rate=1"];
         let mut core = Core::with(planned(&words).unwrap().settings);
         let wire: &mut dyn Wire = &mut core;
         lease_of(wire, mac(1), OWN);
@@ -132,7 +135,8 @@ fn d04_a_client_that_moved_to_the_other_server_is_let_be() {
 /// A relay that stands on our own link repeats what we heard already, with its address there.
 #[test]
 fn d17_a_request_that_also_comes_by_a_relay_has_one_answer() {
-    for (authoritative, relay_first) in [(true, true), (true, false), (false, true), (false, false)] {
+    for (authoritative, relay_first) in [(true, true), (true, false), (false, true), (false, false)]
+    {
         let mut core = beside(authoritative);
         let wire: &mut dyn Wire = &mut core;
         let mut both = |packet: Packet| {
@@ -167,7 +171,10 @@ fn clients_of_other_hardware_are_served() {
         assert_eq!((offer.bytes[1..3].to_vec(), &offer.bytes[28..44]), (vec![32, 0], &[0; 16][..]));
         assert_eq!(offer.to, To { address: [255; 4].into(), port: 68, mac: None });
         let ack = wire.reply(&flags(infiniband(&[REQUEST, US, id, &asks_for(offer.yiaddr())])));
-        assert_eq!((ack.kind(), ack.yiaddr(), ack.to.address), (ACK, offer.yiaddr(), [255; 4].into()));
+        assert_eq!(
+            (ack.kind(), ack.yiaddr(), ack.to.address),
+            (ACK, offer.yiaddr(), [255; 4].into())
+        );
         ack.yiaddr()
     };
     let (first, second) = (lease(one, true), lease(two, false));
@@ -187,7 +194,8 @@ fn clients_of_other_hardware_are_served() {
 /// Each pays for itself, though their hardware says the same.
 #[test]
 fn d59_clients_without_hardware_addresses_are_limited_one_by_one() {
-    let words = ["--no-dns", "--address=10.0.0.1/24", "--range=10.0.0.100,10.0.0.199", "--client-rate=1"];
+    let words =
+        ["--no-dns", "--address=10.0.0.1/24", "--range=10.0.0.100,10.0.0.199", "--client-rate=1"];
     let mut core = Core::with(planned(&words).unwrap().settings);
     let infiniband = |id: u8| Packet::new([0; 6], &[DISCOVER, &[61, 3, 0, 7, id]]).set(1, &[32, 0]);
     let flood = (0..50).filter(|_| !core.send(&infiniband(1)).is_empty()).count();
@@ -201,7 +209,8 @@ fn names_are_taken_as_dnsmasq_takes_them_and_others_are_told() {
     let mut core = beside(true);
     let name = |text: &str| [&[12, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let own = (&mut core as &mut dyn Wire).lease(mac(1), &[&name("ESP_0a1b2c")]);
-    let named = |core: &mut Core| core.responder.leases().iter().find(|it| it.address == own).unwrap().name;
+    let named =
+        |core: &mut Core| core.responder.leases().iter().find(|it| it.address == own).unwrap().name;
     assert_eq!(named(&mut core).as_deref(), Some("ESP_0a1b2c"));
     assert_eq!(core.responder.unusable_name(), None);
     for bad in ["my phone", "_tcp", "-x", "b\u{fc}cher"] {

@@ -90,7 +90,10 @@ fn d04_d55_init_reboot_of_an_unknown_client_gets_a_free_address_back(wire: &mut 
     assert_eq!(renewed.kind(), ACK);
     // Not free, reserved, in no pool.
     for refused in [[10, 0, 0, 150], [10, 0, 0, 77], [10, 0, 0, 20]] {
-        assert_eq!(wire.reply(&Packet::new(mac(3), &[REQUEST, &asks_for(refused.into())])).kind(), NAK);
+        assert_eq!(
+            wire.reply(&Packet::new(mac(3), &[REQUEST, &asks_for(refused.into())])).kind(),
+            NAK
+        );
     }
 }
 
@@ -180,10 +183,14 @@ fn d11_inform_gets_parameters_and_no_lease(wire: &mut dyn Wire) {
     assert_eq!(ack.option(6), Some(vec![10, 0, 0, 53]));
     assert!([51, 58, 59].iter().all(|&code| ack.option(code).is_none()));
     assert_eq!(ack.to, To { address: own, port: 68, mac: None });
-    let mut inform = |last| wire.send(&Packet::new(mac(1), &[INFORM]).ciaddr([10, 0, 0, last].into())).len();
+    let mut inform =
+        |last| wire.send(&Packet::new(mac(1), &[INFORM]).ciaddr([10, 0, 0, last].into())).len();
     assert_eq!(inform(100), 1);
     wire.silence(&Packet::new(mac(1), &[INFORM]));
-    assert_eq!(wire.discover(mac(2), &[&asks_for([10, 0, 0, 100].into())]).octets(), [10, 0, 0, 100]);
+    assert_eq!(
+        wire.discover(mac(2), &[&asks_for([10, 0, 0, 100].into())]).octets(),
+        [10, 0, 0, 100]
+    );
 }
 
 fn d12_replies_go_where_the_client_can_hear(wire: &mut dyn Wire) {
@@ -239,15 +246,26 @@ fn d13_a_reservation_by_mac_is_for_the_machine(wire: &mut dyn Wire) {
 
 fn d14_a_client_gets_its_address_again(wire: &mut dyn Wire) {
     let own = wire.lease(mac(1), &[]);
-    assert_eq!(wire.discover(mac(1), &[&asks_for([10, 0, 0, 190].into())]), own, "current before asked for");
+    assert_eq!(
+        wire.discover(mac(1), &[&asks_for([10, 0, 0, 190].into())]),
+        own,
+        "current before asked for"
+    );
     wire.advance(Duration::from_secs(4000));
     let other = wire.lease(mac(2), &[]);
     assert_ne!(other, own, "never used ones go first");
-    assert_eq!(wire.discover(mac(1), &[&asks_for([10, 0, 0, 190].into())]), own, "previous before asked for");
+    assert_eq!(
+        wire.discover(mac(1), &[&asks_for([10, 0, 0, 190].into())]),
+        own,
+        "previous before asked for"
+    );
 }
 
 fn d14_a_new_client_gets_what_it_asks_for_if_free(wire: &mut dyn Wire) {
-    assert_eq!(wire.discover(mac(1), &[&asks_for([10, 0, 0, 190].into())]).octets(), [10, 0, 0, 190]);
+    assert_eq!(
+        wire.discover(mac(1), &[&asks_for([10, 0, 0, 190].into())]).octets(),
+        [10, 0, 0, 190]
+    );
     for refused in [[10, 0, 0, 190], [10, 0, 0, 77], [10, 0, 0, 2], [10, 1, 0, 50], [10, 0, 0, 1]] {
         let offered = wire.discover(mac(2), &[&asks_for(refused.into())]).octets();
         assert_ne!(offered, refused);

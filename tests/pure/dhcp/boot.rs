@@ -45,9 +45,13 @@ fn d46_the_boot_file_is_chosen_by_architecture(wire: &mut dyn Wire) {
         [(&[0, 0][..], "lpxelinux.0"), (&[0, 7], "grubx64.efi"), (&[0, 9, 0, 7], "grubx64.efi")]
     {
         let option = [&[93, u8::try_from(architecture.len()).unwrap()], architecture].concat();
-        let reply = wire.reply(&Packet::new(mac(1), &[DISCOVER, PXE, &option, &[55, 3, 1, 66, 67]]));
+        let reply =
+            wire.reply(&Packet::new(mac(1), &[DISCOVER, PXE, &option, &[55, 3, 1, 66, 67]]));
         assert_eq!((reply.file(), reply.text(67).as_deref()), (file, Some(file)));
-        assert_eq!((reply.siaddr().octets(), reply.text(66).as_deref()), ([10, 0, 0, 69], Some("10.0.0.69")));
+        assert_eq!(
+            (reply.siaddr().octets(), reply.text(66).as_deref()),
+            ([10, 0, 0, 69], Some("10.0.0.69"))
+        );
         assert!(reply.bytes.len() <= 548);
     }
 }
@@ -61,7 +65,8 @@ fn d46_ipxe_is_recognised(wire: &mut dyn Wire) {
 
 fn d46_http_boot_needs_its_class_echoed(wire: &mut dyn Wire) {
     let class = b"\x3c\x21HTTPClient:Arch:00016:UNDI:003001";
-    let reply = wire.reply(&Packet::new(mac(1), &[DISCOVER, class, &[93, 2, 0, 16], &[55, 2, 1, 67]]));
+    let reply =
+        wire.reply(&Packet::new(mac(1), &[DISCOVER, class, &[93, 2, 0, 16], &[55, 2, 1, 67]]));
     assert_eq!(reply.text(60).as_deref(), Some("HTTPClient"));
     assert_eq!(reply.text(67).as_deref(), Some("http://10.0.0.69/grubx64.efi"));
     let pxe = wire.reply(&Packet::new(mac(1), &[DISCOVER, PXE]));

@@ -23,13 +23,17 @@ fn d52_an_empty_pool_is_counted() {
 fn d53_every_ack_has_its_record_and_no_other_reply() {
     let mut core = Core::new(Config::Office);
     let journal = |core: &mut Core, packet: &Packet| {
-        let kind = core.answer(packet).ok().flatten().and_then(|transmit| transmit.kind).map(u8::from);
+        let kind =
+            core.answer(packet).ok().flatten().and_then(|transmit| transmit.kind).map(u8::from);
         (kind, core.responder.leases().journal().len() > 20)
     };
     let asked = asks_for([10, 0, 0, 100].into());
     assert_eq!(journal(&mut core, &Packet::new(mac(1), &[DISCOVER])), (Some(OFFER), false));
     assert_eq!(journal(&mut core, &Packet::new(mac(1), &[REQUEST, US, &asked])), (Some(ACK), true));
-    assert_eq!(journal(&mut core, &Packet::new(mac(2), &[REQUEST, US, &asked])), (Some(NAK), false));
+    assert_eq!(
+        journal(&mut core, &Packet::new(mac(2), &[REQUEST, US, &asked])),
+        (Some(NAK), false)
+    );
     assert_eq!(
         journal(&mut core, &Packet::new(mac(1), &[REQUEST]).ciaddr([10, 0, 0, 100].into())),
         (Some(ACK), true)
@@ -46,7 +50,8 @@ fn d55_a_restarted_server_knows_its_clients() {
     };
     let file = [HEADER.as_bytes(), &core.responder.leases().journal()].concat();
     let (leases, _) = Leases::recover(core.now, &file, 100);
-    let mut again = Core { responder: Responder::new(Config::Small.settings(), leases), now: core.now };
+    let mut again =
+        Core { responder: Responder::new(Config::Small.settings(), leases), now: core.now };
     let wire: &mut dyn Wire = &mut again;
     assert_eq!(wire.renew(mac(1), first).kind(), ACK);
     let rebooted = wire.reply(&Packet::new(mac(2), &[REQUEST, &asks_for(second), &[61, 2, 0, 9]]));
@@ -72,7 +77,8 @@ fn d54_a_step_of_the_wall_clock_ends_and_extends_nothing() {
 #[test]
 fn d60_only_a_new_address_of_a_pool_is_probed() {
     let mut core = Core::new(Config::Careful);
-    let discover = |core: &mut Core, mac| core.answer(&Packet::new(mac, &[DISCOVER])).unwrap().unwrap();
+    let discover =
+        |core: &mut Core, mac| core.answer(&Packet::new(mac, &[DISCOVER])).unwrap().unwrap();
     let first = discover(&mut core, mac(1));
     assert_eq!(first.probe, Some(first.address));
     // Somebody is there: another one, and nobody gets that for a while.
@@ -86,7 +92,8 @@ fn d60_only_a_new_address_of_a_pool_is_probed() {
     core.advance(Duration::from_secs(10));
     assert_eq!(discover(&mut core, mac(1)).probe, None, "it has it already");
     assert_eq!(discover(&mut core, [0x52, 0x54, 0, 0, 0, 0x77]).probe, None, "reserved");
-    let ack = core.answer(&Packet::new(mac(1), &[REQUEST]).ciaddr(second.address)).unwrap().unwrap();
+    let ack =
+        core.answer(&Packet::new(mac(1), &[REQUEST]).ciaddr(second.address)).unwrap().unwrap();
     assert_eq!(ack.probe, None);
 }
 

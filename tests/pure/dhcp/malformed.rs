@@ -25,8 +25,9 @@ fn d23_padding_overload_and_a_missing_end_are_read(wire: &mut dyn Wire) {
     endless.0.pop();
     assert_eq!(wire.reply(&endless).kind(), OFFER);
     // Type in `file`, identifier in `sname`.
-    let overloaded =
-        Packet::new(mac(1), &[&[52, 1, 3]]).set(108, &[53, 1, 1, 255]).set(44, &[0, 61, 2, 0, 7, 255]);
+    let overloaded = Packet::new(mac(1), &[&[52, 1, 3]])
+        .set(108, &[53, 1, 1, 255])
+        .set(44, &[0, 61, 2, 0, 7, 255]);
     assert_eq!(wire.reply(&overloaded).option(61), Some(vec![0, 7]));
     // Not overloaded: a server's name, whatever it looks like.
     let named = Packet::new(mac(1), &[DISCOVER]).set(44, &[61, 2, 0, 7, 255]);
@@ -69,8 +70,14 @@ fn d28_broken_headers_and_options_are_dropped(wire: &mut dyn Wire) {
     for length in [0, 1, 4, 28, 43, 108, 235, 236, 239] {
         wire.silence(&Packet(discover().0[..length].to_vec()));
     }
-    for cut in [&[61, 200, 1][..], &[61], &[54, 3, 10, 0, 0], &[50, 5, 10, 0, 0, 1, 1], &[57, 1, 5], &[51, 0]]
-    {
+    for cut in [
+        &[61, 200, 1][..],
+        &[61],
+        &[54, 3, 10, 0, 0],
+        &[50, 5, 10, 0, 0, 1, 1],
+        &[57, 1, 5],
+        &[51, 0],
+    ] {
         let mut packet = Packet::new(mac(1), &[DISCOVER, cut]);
         packet.0.pop();
         wire.silence(&packet);
@@ -87,7 +94,8 @@ fn d29_unknown_message_types_are_dropped(wire: &mut dyn Wire) {
 
 fn d30_unknown_options_are_ignored(wire: &mut dyn Wire) {
     let plain = wire.reply(&Packet::new(mac(1), &[DISCOVER]));
-    let odd = wire.reply(&Packet::new(mac(1), &[DISCOVER, &[224, 3, 1, 2, 3], &[254, 0], &[145, 1, 1]]));
+    let odd =
+        wire.reply(&Packet::new(mac(1), &[DISCOVER, &[224, 3, 1, 2, 3], &[254, 0], &[145, 1, 1]]));
     assert_eq!(odd, plain);
 }
 

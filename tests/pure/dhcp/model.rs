@@ -62,7 +62,11 @@ fn steps() -> impl Strategy<Value = Vec<(u16, Way, Step)>> {
         1 => (-2000i16..2000).prop_map(Step::SetClock),
         1 => any::<bool>().prop_map(Step::Kill),
     ];
-    let way = (proptest::bool::weighted(0.3), proptest::bool::weighted(0.1), proptest::bool::weighted(0.1));
+    let way = (
+        proptest::bool::weighted(0.3),
+        proptest::bool::weighted(0.1),
+        proptest::bool::weighted(0.1),
+    );
     let way = way.prop_map(|(relayed, twice, reply_lost)| Way { relayed, twice, reply_lost });
     proptest::collection::vec((1..=CLIENTS, way, step), 1..200)
 }
@@ -90,12 +94,21 @@ impl Model {
     fn check(&mut self, client: u16, way: Way, reply: &Reply) {
         let address = reply.yiaddr();
         let net = if way.relayed { [10, 1, 0] } else { [10, 0, 0] };
-        assert!(reply.kind() == NAK || address.octets()[..3] == net, "{address} is of another link");
+        assert!(
+            reply.kind() == NAK || address.octets()[..3] == net,
+            "{address} is of another link"
+        );
         if reply.kind() == NAK {
             return;
         }
-        assert!(self.holder(address).is_none_or(|holder| holder == client), "{address} is another's");
-        assert!(self.declined.get(&address).is_none_or(|end| *end <= self.time), "{address} is nobody's");
+        assert!(
+            self.holder(address).is_none_or(|holder| holder == client),
+            "{address} is another's"
+        );
+        assert!(
+            self.declined.get(&address).is_none_or(|end| *end <= self.time),
+            "{address} is nobody's"
+        );
         if reply.kind() == ACK {
             let secs = u64::from(reply.secs(51).unwrap());
             self.held.insert(address, (client, self.time + secs));
@@ -135,7 +148,10 @@ fn packet(model: &mut Model, client: u16, way: Way, step: &Step) -> Option<(Pack
             model.held.remove(&own);
             model.declined.insert(own, model.time + 600);
             let way = Way { relayed: own.octets()[1] == 1, ..way };
-            return Some((through(Packet::new(hardware, &[DECLINE, US, &asks_for(own)]), way), way));
+            return Some((
+                through(Packet::new(hardware, &[DECLINE, US, &asks_for(own)]), way),
+                way,
+            ));
         }
         Step::OtherServer => Packet::new(hardware, &[REQUEST, OTHER, &asks_for(address(199))]),
         Step::Inform(last) => Packet::new(hardware, &[INFORM]).ciaddr(address(*last)),

@@ -110,9 +110,12 @@ fn a_relayed_network_within_the_link_s_own_is_apart_from_it() {
 #[test]
 fn networks_that_cannot_be_meant_are_refused() {
     let refused = |words: &[&str]| {
-        planned(&[&["--no-dns", "--address=10.0.0.1/24", "--range=10.0.0.100,10.0.0.200"], words].concat())
-            .map(drop)
-            .unwrap_err()
+        planned(
+            &[&["--no-dns", "--address=10.0.0.1/24", "--range=10.0.0.100,10.0.0.200"], words]
+                .concat(),
+        )
+        .map(drop)
+        .unwrap_err()
     };
     let same = |error| matches!(error, Error::SameNetwork(_));
     assert!(same(refused(&["--relayed=10.0.0.0/24,10.0.0.10,10.0.0.20,10.0.0.254"])));
@@ -131,7 +134,10 @@ fn networks_that_cannot_be_meant_are_refused() {
     let behind = "--relayed=10.0.0.0/25,10.0.0.10,10.0.0.20,10.0.0.2";
     assert!(matches!(refused(&[behind]), Error::Behind { .. }));
     let all = "--relayed=10.0.0.64/26,10.0.0.70,10.0.0.80,10.0.0.65";
-    assert!(planned(&["--no-dns", "--address=10.0.0.1/24", "--range=10.0.0.100,10.0.0.200", all]).is_ok());
+    assert!(
+        planned(&["--no-dns", "--address=10.0.0.1/24", "--range=10.0.0.100,10.0.0.200", all])
+            .is_ok()
+    );
     assert!(matches!(
         refused(&["--range=10.0.0.66,10.0.0.99", all]),
         Error::Swallowed { network, .. } if network.length == 24
@@ -141,7 +147,10 @@ fn networks_that_cannot_be_meant_are_refused() {
 #[test]
 fn addresses_a_range_gives_up_to_a_smaller_network_are_told() {
     let notes = planned_whole(&[&["--no-dns"], NESTED].concat()).unwrap().notes;
-    assert_eq!(notes, ["246 addresses of 10.2.3.10-10.2.4.20 are of a smaller network and given there only"]);
+    assert_eq!(
+        notes,
+        ["246 addresses of 10.2.3.10-10.2.4.20 are of a smaller network and given there only"]
+    );
 }
 
 proptest! {

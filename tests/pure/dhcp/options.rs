@@ -32,13 +32,21 @@ fn offer(wire: &mut dyn Wire, options: &[&[u8]]) -> Reply {
 fn d20_replies_are_no_longer_than_the_client_takes(wire: &mut dyn Wire) {
     let all: Vec<u8> = [55, 254].into_iter().chain(1..=254).collect();
     let id = [&[61, 255][..], &[7; 255]].concat();
-    for (size, max) in
-        [(None, 576), (Some(300u16), 576), (Some(576), 576), (Some(700), 700), (Some(u16::MAX), 1500)]
-    {
-        let option = size.map(|size| [&[57, 2][..], &size.to_be_bytes()].concat()).unwrap_or_default();
+    for (size, max) in [
+        (None, 576),
+        (Some(300u16), 576),
+        (Some(576), 576),
+        (Some(700), 700),
+        (Some(u16::MAX), 1500),
+    ] {
+        let option =
+            size.map(|size| [&[57, 2][..], &size.to_be_bytes()].concat()).unwrap_or_default();
         let reply = offer(wire, &[&all, &id, &option]);
         assert!((300..=max - 28).contains(&reply.bytes.len()), "{size:?}: {}", reply.bytes.len());
-        assert!([53, 54, 61, 51, 58, 59, 1].iter().all(|&code| reply.option(code).is_some()), "{size:?}");
+        assert!(
+            [53, 54, 61, 51, 58, 59, 1].iter().all(|&code| reply.option(code).is_some()),
+            "{size:?}"
+        );
     }
 }
 
@@ -72,7 +80,11 @@ fn d22_what_does_not_fit_overloads_the_fields_then_is_left_out_whole(wire: &mut 
     // All of it, and nothing that was not asked for.
     let all = offer(
         wire,
-        &[&id, &[55, 14, 101, 100, 252, 114, 119, 42, 6, 15, 120, 224, 28, 3, 121, 249], &[57, 2, 2, 64]],
+        &[
+            &id,
+            &[55, 14, 101, 100, 252, 114, 119, 42, 6, 15, 120, 224, 28, 3, 121, 249],
+            &[57, 2, 2, 64],
+        ],
     );
     for (code, value) in all.options() {
         let whole = offer(wire, &[&id, &[55, 1, code], &[57, 2, 5, 0xdc]]).option(code);
@@ -141,7 +153,10 @@ fn d43_the_fqdn_is_answered_in_the_client_s_form(wire: &mut dyn Wire) {
         wire.reply(&Packet::new(mac, &[DISCOVER, &option])).option(81)
     };
     // No update by the server (N), its wish for one overridden (O), the form (E) as asked.
-    assert_eq!(fqdn(mac(1), b"\x05\0\0\x03web").unwrap(), b"\x0e\xff\xff\x03web\x07example\x03org\0");
+    assert_eq!(
+        fqdn(mac(1), b"\x05\0\0\x03web").unwrap(),
+        b"\x0e\xff\xff\x03web\x07example\x03org\0"
+    );
     assert_eq!(fqdn(mac(1), b"\x04\0\0\x03web\x03lab\0").unwrap(), b"\x0c\xff\xff\x03web\x03lab\0");
     assert_eq!(fqdn(mac(1), b"\x00\0\0web").unwrap(), b"\x08\xff\xffweb.example.org");
     assert_eq!(fqdn(mac(1), b"\x01\0\0web.lab").unwrap(), b"\x0a\xff\xffweb.lab");
@@ -179,6 +194,9 @@ fn d47_ipv6_only_is_for_those_who_ask(wire: &mut dyn Wire) {
 }
 
 fn d48_the_captive_portal_is_told_to_who_asks(wire: &mut dyn Wire) {
-    assert_eq!(offer(wire, &[&[55, 1, 114]]).text(114).as_deref(), Some("https://10.0.0.1/captive"));
+    assert_eq!(
+        offer(wire, &[&[55, 1, 114]]).text(114).as_deref(),
+        Some("https://10.0.0.1/captive")
+    );
     assert_eq!(offer(wire, &[&[55, 1, 1]]).option(114), None);
 }

@@ -43,9 +43,15 @@ fn both_options_of_routes_have_the_default_route_and_what_is_told() {
     }
     let both = offer(&["--option=121=10.50.0.0/16,10.0.0.9", "--option=249=10.50.0.0/16,10.0.0.9"]);
     assert_eq!(both.option(249), Some(told));
-    assert_eq!((offer(&[]).option(121), offer(&[]).option(249)), (Some(OURS.to_vec()), Some(OURS.to_vec())));
+    assert_eq!(
+        (offer(&[]).option(121), offer(&[]).option(249)),
+        (Some(OURS.to_vec()), Some(OURS.to_vec()))
+    );
     let none = offer(&["--option=121="]);
-    assert_eq!((none.option(121), none.option(249), none.option(3)), (None, None, Some(vec![10, 0, 0, 1])));
+    assert_eq!(
+        (none.option(121), none.option(249), none.option(3)),
+        (None, None, Some(vec![10, 0, 0, 1]))
+    );
 }
 
 #[test]
@@ -86,16 +92,23 @@ fn a_relayed_network_has_its_own_router_routes_and_broadcast() {
     assert_eq!(here.option(3), Some(vec![10, 0, 0, 7, 10, 0, 0, 8]));
     assert_eq!(here.option(28), Some(vec![10, 0, 0, 127]));
     assert_eq!(here.option(121), Some(vec![16, 10, 50, 10, 0, 0, 9, 0, 10, 0, 0, 7]));
-    assert_eq!((behind.option(3), behind.option(28)), (Some(vec![10, 2, 0, 1]), Some(vec![10, 2, 0, 255])));
+    assert_eq!(
+        (behind.option(3), behind.option(28)),
+        (Some(vec![10, 2, 0, 1]), Some(vec![10, 2, 0, 255]))
+    );
     assert_eq!(behind.option(121), Some(vec![16, 10, 60, 10, 2, 0, 9, 0, 10, 2, 0, 1]));
-    let twice = ["--relayed=10.2.0.0/24,10.2.0.10,10.2.0.20,10.2.0.1", "--option=121=0.0.0.0/0,10.2.0.9"];
+    let twice =
+        ["--relayed=10.2.0.0/24,10.2.0.10,10.2.0.20,10.2.0.1", "--option=121=0.0.0.0/0,10.2.0.9"];
     assert!(matches!(refused(&twice), Error::TwoDefaults { .. }));
 }
 
 #[test]
 fn a_mask_by_number_decides_the_broadcast_address_and_the_way_to_the_router() {
     let wide = offer(&["--option=1=255.255.0.0"]);
-    assert_eq!((wide.option(1), wide.option(28)), (Some(vec![255, 255, 0, 0]), Some(vec![10, 0, 255, 255])));
+    assert_eq!(
+        (wide.option(1), wide.option(28)),
+        (Some(vec![255, 255, 0, 0]), Some(vec![10, 0, 255, 255]))
+    );
     let alone = offer(&["--option=1=255.255.255.255"]);
     assert_eq!((alone.option(1), alone.option(28)), (Some(vec![255; 4]), None));
     assert_eq!(alone.option(121), Some([&[32, 10, 0, 0, 1, 0, 0, 0, 0][..], &OURS].concat()));
@@ -106,8 +119,10 @@ fn a_mask_by_number_decides_the_broadcast_address_and_the_way_to_the_router() {
 #[test]
 fn names_by_number_are_those_of_the_flags() {
     let fqdn = [81, 6, 0, 0, 0, b'p', b'c', b'1'];
-    let by_number = offer_by(&["--option=15=corp.test", "--option=119=a.test,b.test"], [0; 4], &[&fqdn]);
-    let by_flag = offer_by(&["--domain=corp.test", "--search=a.test", "--search=b.test"], [0; 4], &[&fqdn]);
+    let by_number =
+        offer_by(&["--option=15=corp.test", "--option=119=a.test,b.test"], [0; 4], &[&fqdn]);
+    let by_flag =
+        offer_by(&["--domain=corp.test", "--search=a.test", "--search=b.test"], [0; 4], &[&fqdn]);
     assert_eq!(by_number.options(), by_flag.options());
     assert_eq!(by_number.option(81), Some(b"\x08\xff\xffpc1.corp.test".to_vec()));
     assert_eq!(offer(&["--option=119=a.test"]).options(), offer(&["--search=a.test"]).options());
@@ -155,7 +170,10 @@ fn what_is_said_twice_is_refused() {
         (["--next-server=10.0.0.9", "--option=66=10.0.0.8"], 66),
         (["--boot-file=a", "--option=67=b"], 67),
     ] {
-        assert!(matches!(refused(&words), Error::SaidTwice { code: of, .. } if of == code), "{words:?}");
+        assert!(
+            matches!(refused(&words), Error::SaidTwice { code: of, .. } if of == code),
+            "{words:?}"
+        );
     }
     assert_eq!(refused(&["--option=42=10.0.0.8", "--option=42=10.0.0.9"]), Error::OptionTwice(42));
     assert_eq!(refused(&["--option=33=10.50.0.1,10.0.0.9"]), Error::StaticRoutes);
@@ -165,6 +183,9 @@ fn what_is_said_twice_is_refused() {
     );
     assert_eq!(refused(&["--option=121=hex:21ffffffff"]), Error::NoRoutes);
     for ours in [50, 51, 53, 54, 58, 59, 61, 82] {
-        assert!(matches!(refused(&[&format!("--option={ours}=hex:00000001")]), Error::Option(_)), "{ours}");
+        assert!(
+            matches!(refused(&[&format!("--option={ours}=hex:00000001")]), Error::Option(_)),
+            "{ours}"
+        );
     }
 }

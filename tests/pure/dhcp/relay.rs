@@ -26,7 +26,10 @@ fn network(reply: &Reply) -> [u8; 2] {
 fn d32_the_server_identifier_is_how_the_client_reaches_us(wire: &mut dyn Wire) {
     let here = wire.reply(&Packet::new(mac(1), &[DISCOVER]));
     let behind = wire.reply(&Packet::new(mac(2), &[DISCOVER]).giaddr(RELAY));
-    assert_eq!((here.option(54), behind.option(54)), (Some(vec![10, 0, 0, 1]), Some(vec![10, 0, 0, 1])));
+    assert_eq!(
+        (here.option(54), behind.option(54)),
+        (Some(vec![10, 0, 0, 1]), Some(vec![10, 0, 0, 1]))
+    );
     // The relayed client renews by unicast, without its relay.
     let asked = asks_for(behind.yiaddr());
     let ack = wire.reply(&Packet::new(mac(2), &[REQUEST, US, &asked]).giaddr(RELAY));
@@ -51,8 +54,9 @@ fn d33_the_relay_s_address_or_link_selection_chooses_the_subnet(wire: &mut dyn W
 }
 
 fn d33_option_82_comes_back_unchanged_and_last(wire: &mut dyn Wire) {
-    let mut relayed =
-        |options: &[&[u8]]| wire.reply(&Packet::new(mac(1), &[&[DISCOVER], options].concat()).giaddr(RELAY));
+    let mut relayed = |options: &[&[u8]]| {
+        wire.reply(&Packet::new(mac(1), &[&[DISCOVER], options].concat()).giaddr(RELAY))
+    };
     let circuit = [82, 8, 1, 3, b'e', b't', b'h', 2, 1, 9];
     let reply = relayed(&[&circuit, &[61, 2, 0, 1]]);
     let options = reply.options();
@@ -77,7 +81,8 @@ fn d33_a_client_of_an_unknown_network_meets_silence(wire: &mut dyn Wire) {
 
 fn d34_the_relay_s_server_identifier_is_used(wire: &mut dyn Wire) {
     let information = [82, 6, 11, 4, 10, 1, 0, 1];
-    let relayed = |options: &[&[u8]]| Packet::new(mac(1), &[options, &[&information]].concat()).giaddr(RELAY);
+    let relayed =
+        |options: &[&[u8]]| Packet::new(mac(1), &[options, &[&information]].concat()).giaddr(RELAY);
     let offer = wire.reply(&relayed(&[DISCOVER]));
     assert_eq!(offer.option(54), Some(RELAY.to_vec()));
     let asked = asks_for(offer.yiaddr());
@@ -109,9 +114,15 @@ fn d50_subnet_selection_is_honoured_when_allowed(wire: &mut dyn Wire) {
         let option = [&[118, 4][..], &address].concat();
         wire.send(&Packet::new(mac(1), &[DISCOVER, &option])).first().map(network)
     };
-    assert_eq!((of([10, 1, 0, 0]), of([10, 0, 0, 0]), of([10, 7, 0, 0])), (Some([1, 0]), Some([0, 0]), None));
+    assert_eq!(
+        (of([10, 1, 0, 0]), of([10, 0, 0, 0]), of([10, 7, 0, 0])),
+        (Some([1, 0]), Some([0, 0]), None)
+    );
 }
 
 fn d50_subnet_selection_is_ignored_unless_allowed(wire: &mut dyn Wire) {
-    assert_eq!(network(&wire.reply(&Packet::new(mac(1), &[DISCOVER, &[118, 4, 10, 1, 0, 0]]))), [0, 0]);
+    assert_eq!(
+        network(&wire.reply(&Packet::new(mac(1), &[DISCOVER, &[118, 4, 10, 1, 0, 0]]))),
+        [0, 0]
+    );
 }

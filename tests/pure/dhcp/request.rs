@@ -40,7 +40,9 @@ impl Shape {
     pub fn all() -> impl Iterator<Item = Self> {
         let addresses = || std::iter::once(None).chain(ADDRESSES.map(Some));
         [None, Some(US), Some(OTHER)].into_iter().flat_map(move |server| {
-            addresses().flat_map(move |asked| addresses().map(move |ciaddr| Self { server, asked, ciaddr }))
+            addresses().flat_map(move |asked| {
+                addresses().map(move |ciaddr| Self { server, asked, ciaddr })
+            })
         })
     }
 

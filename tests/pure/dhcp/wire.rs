@@ -71,8 +71,10 @@ impl Core {
     }
 
     pub fn with(settings: Settings) -> Self {
-        let now =
-            Now { monotonic: Instant::now(), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) };
+        let now = Now {
+            monotonic: Instant::now(),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30),
+        };
         Self { responder: Responder::new(settings, Leases::new(100_000)), now }
     }
 

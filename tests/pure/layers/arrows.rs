@@ -26,10 +26,14 @@ pub struct Arrows {
 impl Arrows {
     /// Of the library's files.
     pub fn of(sources: &[Source]) -> Self {
-        let modules = sources.iter().filter(|source| !["main", "launch"].contains(&source.room.as_str()));
-        let modules: Vec<(Path, &Source)> = modules.map(|source| (module_of(&source.path), source)).collect();
-        let files = modules.iter().map(|(module, source)| (module.clone(), source.path.clone())).collect();
-        let code = modules.iter().map(|(module, source)| (module.clone(), source.code.clone())).collect();
+        let modules =
+            sources.iter().filter(|source| !["main", "launch"].contains(&source.room.as_str()));
+        let modules: Vec<(Path, &Source)> =
+            modules.map(|source| (module_of(&source.path), source)).collect();
+        let files =
+            modules.iter().map(|(module, source)| (module.clone(), source.path.clone())).collect();
+        let code =
+            modules.iter().map(|(module, source)| (module.clone(), source.code.clone())).collect();
         let mut arrows = Self { files, code, names: BTreeMap::new() };
         for (module, source) in modules {
             let names = arrows.names_in(&module, &source.code);
@@ -57,7 +61,9 @@ impl Arrows {
     fn target(&self, path: &[String], hops: usize) -> Option<Path> {
         let depth = (0..=path.len()).rev().find(|end| self.files.contains_key(&path[..*end]))?;
         let (module, rest) = (path[..depth].to_vec(), &path[depth..]);
-        let (Some(name), Some(names)) = (rest.first(), self.names.get(&module)) else { return Some(module) };
+        let (Some(name), Some(names)) = (rest.first(), self.names.get(&module)) else {
+            return Some(module);
+        };
         if hops == 0 {
             return Some(module);
         }
@@ -74,7 +80,10 @@ impl Arrows {
         let mut rest = String::new();
         let mut in_use = String::new();
         for line in code.lines() {
-            let start = line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
+            let start = line
+                .trim_start()
+                .trim_start_matches("pub(crate) ")
+                .trim_start_matches("pub(super) ");
             if !in_use.is_empty() || start.trim_start_matches("pub ").starts_with("use ") {
                 in_use.push_str(line);
                 if line.contains(';') {
@@ -88,8 +97,10 @@ impl Arrows {
             }
         }
         for path in paths(&rest) {
-            let bound =
-                names.bound.get(&path[0]).map(|bound| bound.iter().chain(&path[1..]).cloned().collect());
+            let bound = names
+                .bound
+                .get(&path[0])
+                .map(|bound| bound.iter().chain(&path[1..]).cloned().collect());
             names.paths.extend(bound.or_else(|| self.absolute(module, &path)));
         }
         names
@@ -101,8 +112,9 @@ impl Arrows {
         if let Some((start, list)) = tree.split_once('{') {
             let list = list.trim_end().trim_end_matches('}');
             let mut before = before.to_vec();
-            before
-                .extend(start.split("::").map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned));
+            before.extend(
+                start.split("::").map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned),
+            );
             split_list(list).iter().for_each(|part| self.add_tree(names, module, &before, part));
             return;
         }
@@ -173,7 +185,8 @@ fn split_list(list: &str) -> Vec<String> {
 fn paths(code: &str) -> Vec<Path> {
     let is_path = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let runs = code.split(|c| !is_path(c)).filter(|run| run.contains("::"));
-    let words = runs.map(|run| run.split(':').filter(|word| !word.is_empty()).map(str::to_owned).collect());
+    let words =
+        runs.map(|run| run.split(':').filter(|word| !word.is_empty()).map(str::to_owned).collect());
     words.filter(|path: &Path| path.len() > 1).collect()
 }
 
@@ -200,11 +213,13 @@ pub fn circles(arrows: &BTreeSet<(String, String)>) -> Vec<Vec<String>> {
         }
         seen
     };
-    let reach: BTreeMap<&str, BTreeSet<&str>> = next.keys().map(|file| (*file, reached(file))).collect();
+    let reach: BTreeMap<&str, BTreeSet<&str>> =
+        next.keys().map(|file| (*file, reached(file))).collect();
     let mut circles: BTreeSet<Vec<String>> = BTreeSet::new();
     for (file, to) in &reach {
         if to.contains(file) {
-            let both = to.iter().filter(|other| reach.get(*other).is_some_and(|back| back.contains(file)));
+            let both =
+                to.iter().filter(|other| reach.get(*other).is_some_and(|back| back.contains(file)));
             circles.insert(both.map(|file| (*file).to_owned()).collect());
         }
     }

@@ -24,8 +24,10 @@ fn is_spoofed(world: &World, from: [u8; 4], to: [u8; 4], iif: u32) -> bool {
         Expr::Fib { dreg: 1, result: OIF, flags: SOURCE | IIF | PRESENT },
         Expr::Cmp { sreg: 1, op: CmpOp::Eq, data: vec![0] },
     ];
-    let rules = table(vec![chain("c", "filter", hook::PREROUTING, 0, vec![with(missing, Verdict::Drop)])]);
-    let found = explain(&rules, world, &packet, Path::Hook(Point::Prerouting), None).expect("known routes");
+    let rules =
+        table(vec![chain("c", "filter", hook::PREROUTING, 0, vec![with(missing, Verdict::Drop)])]);
+    let found =
+        explain(&rules, world, &packet, Path::Hook(Point::Prerouting), None).expect("known routes");
     found.outcome == Outcome::Dropped
 }
 
@@ -36,8 +38,15 @@ fn an_address_that_is_routed_by_another_interface_is_spoofed() {
     route(&mut world, GUEST, None, by(3));
     route(&mut world, GUEST, Some(2), by(2));
     route(&mut world, PEER, None, by(2));
-    route(&mut world, POD, None, Route::To { kind: kind::LOCAL, link: 1, gateway: None, source: None });
-    for (from, iif, spoofed) in [(GUEST, 2, true), (GUEST, 3, false), (PEER, 2, false), (PEER, 3, true)] {
+    route(
+        &mut world,
+        POD,
+        None,
+        Route::To { kind: kind::LOCAL, link: 1, gateway: None, source: None },
+    );
+    for (from, iif, spoofed) in
+        [(GUEST, 2, true), (GUEST, 3, false), (PEER, 2, false), (PEER, 3, true)]
+    {
         assert_eq!(is_spoofed(&world, from, POD, iif), spoofed, "{from:?} by {iif}");
     }
     assert!(is_spoofed(&world, POD, POD, 2));
@@ -48,9 +57,12 @@ fn an_address_that_is_routed_by_another_interface_is_spoofed() {
 fn who_has_no_address_yet_may_ask_his_neighbours() {
     let mut world = world();
     route(&mut world, [0; 4], None, Route::None("no route".into()));
-    for (to, spoofed) in
-        [([255; 4], false), ([224, 0, 0, 251], false), ([224, 0, 1, 1], true), ([10, 1, 1, 255], true)]
-    {
+    for (to, spoofed) in [
+        ([255; 4], false),
+        ([224, 0, 0, 251], false),
+        ([224, 0, 1, 1], true),
+        ([10, 1, 1, 255], true),
+    ] {
         assert_eq!(is_spoofed(&world, [0; 4], to, 2), spoofed, "{to:?}");
     }
     assert_eq!(world.kind_of([0, 0, 0, 0].into(), None), kind::BROADCAST);
@@ -63,14 +75,18 @@ fn ip_takes_what_the_frame_is_for() {
     let mut world = world();
     world.interfaces[1].ether = Some([2, 0, 0, 0, 0, 1]);
     let (own, other, group) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 9], [3, 0, 0, 0, 0, 9]);
-    for (ether, to, taken) in
-        [(own, POD, true), (other, POD, false), (group, POD, true), (own, GUEST, true), (group, GUEST, false)]
-    {
+    for (ether, to, taken) in [
+        (own, POD, true),
+        (other, POD, false),
+        (group, POD, true),
+        (own, GUEST, true),
+        (group, GUEST, false),
+    ] {
         let mut packet = Packet::ip(Some(PEER.into()), to.into(), UDP);
         packet.iif = world.interface(2).cloned();
         packet.set_ether(None, Some(ether));
-        let found =
-            explain(&Ruleset::default(), &world, &packet, Path::Arriving, None).expect("known routes");
+        let found = explain(&Ruleset::default(), &world, &packet, Path::Arriving, None)
+            .expect("known routes");
         assert_eq!(found.outcome == Outcome::Accepted, taken, "{ether:?} {to:?}: {}", found.why);
     }
 }

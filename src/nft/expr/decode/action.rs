@@ -2,8 +2,8 @@
 
 use super::super::super::attr::Attributes;
 use super::super::super::nfta::{
-    connlimit, counter, dup, dynset, flow, fwd, last, limit, log, masq, nat, objref, queue, quota, redir,
-    reject, synproxy, tproxy, xt,
+    connlimit, counter, dup, dynset, flow, fwd, last, limit, log, masq, nat, objref, queue, quota,
+    redir, reject, synproxy, tproxy, xt,
 };
 use super::super::{Expr, NatKind};
 use super::flag;
@@ -48,9 +48,10 @@ impl Expr {
                 count: a.u32(connlimit::COUNT)?,
                 flags: a.u32(connlimit::FLAGS).unwrap_or(0),
             },
-            "last" if a.only(&[last::SET, last::MSECS, last::PAD]) => {
-                Self::Last { set: flag(a.u32(last::SET))?, milliseconds: a.u64(last::MSECS).unwrap_or(0) }
-            }
+            "last" if a.only(&[last::SET, last::MSECS, last::PAD]) => Self::Last {
+                set: flag(a.u32(last::SET))?,
+                milliseconds: a.u64(last::MSECS).unwrap_or(0),
+            },
             _ => return None,
         })
     }
@@ -73,17 +74,25 @@ impl Expr {
                     kind: if flag(a.u32(nat::TYPE))? { NatKind::Dnat } else { NatKind::Snat },
                     family: a.u32(nat::FAMILY)?,
                     addr: a.u32(nat::REG_ADDR_MIN),
-                    addr_max: a.u32(nat::REG_ADDR_MAX).filter(|max| Some(*max) != a.u32(nat::REG_ADDR_MIN)),
+                    addr_max: a
+                        .u32(nat::REG_ADDR_MAX)
+                        .filter(|max| Some(*max) != a.u32(nat::REG_ADDR_MIN)),
                     port: a.u32(nat::REG_PROTO_MIN),
-                    port_max: a.u32(nat::REG_PROTO_MAX).filter(|max| Some(*max) != a.u32(nat::REG_PROTO_MIN)),
+                    port_max: a
+                        .u32(nat::REG_PROTO_MAX)
+                        .filter(|max| Some(*max) != a.u32(nat::REG_PROTO_MIN)),
                     flags: a.u32(nat::FLAGS).unwrap_or(0) & !NAT_DERIVED,
                 }
             }
-            "masq" if a.only(&[masq::FLAGS, masq::REG_PROTO_MIN, masq::REG_PROTO_MAX]) => Self::Masquerade {
-                port: a.u32(masq::REG_PROTO_MIN),
-                port_max: a.u32(masq::REG_PROTO_MAX).filter(|max| Some(*max) != a.u32(masq::REG_PROTO_MIN)),
-                flags: a.u32(masq::FLAGS).unwrap_or(0) & !NAT_DERIVED,
-            },
+            "masq" if a.only(&[masq::FLAGS, masq::REG_PROTO_MIN, masq::REG_PROTO_MAX]) => {
+                Self::Masquerade {
+                    port: a.u32(masq::REG_PROTO_MIN),
+                    port_max: a
+                        .u32(masq::REG_PROTO_MAX)
+                        .filter(|max| Some(*max) != a.u32(masq::REG_PROTO_MIN)),
+                    flags: a.u32(masq::FLAGS).unwrap_or(0) & !NAT_DERIVED,
+                }
+            }
             "redir" if a.only(&[redir::REG_PROTO_MIN, redir::REG_PROTO_MAX, redir::FLAGS]) => {
                 Self::Redirect {
                     port: a.u32(redir::REG_PROTO_MIN),
@@ -93,17 +102,21 @@ impl Expr {
                     flags: a.u32(redir::FLAGS).unwrap_or(0) & !NAT_DERIVED,
                 }
             }
-            "tproxy" if a.only(&[tproxy::FAMILY, tproxy::REG_ADDR, tproxy::REG_PORT]) => Self::Tproxy {
-                family: a.u32(tproxy::FAMILY)?,
-                addr: a.u32(tproxy::REG_ADDR),
-                port: a.u32(tproxy::REG_PORT),
-            },
-            "queue" if a.only(&[queue::NUM, queue::TOTAL, queue::FLAGS, queue::SREG_QNUM]) => Self::Queue {
-                from: a.u16(queue::NUM).unwrap_or(0),
-                total: a.u16(queue::TOTAL).unwrap_or(0),
-                flags: a.u16(queue::FLAGS).unwrap_or(0),
-                sreg: a.u32(queue::SREG_QNUM),
-            },
+            "tproxy" if a.only(&[tproxy::FAMILY, tproxy::REG_ADDR, tproxy::REG_PORT]) => {
+                Self::Tproxy {
+                    family: a.u32(tproxy::FAMILY)?,
+                    addr: a.u32(tproxy::REG_ADDR),
+                    port: a.u32(tproxy::REG_PORT),
+                }
+            }
+            "queue" if a.only(&[queue::NUM, queue::TOTAL, queue::FLAGS, queue::SREG_QNUM]) => {
+                Self::Queue {
+                    from: a.u16(queue::NUM).unwrap_or(0),
+                    total: a.u16(queue::TOTAL).unwrap_or(0),
+                    flags: a.u16(queue::FLAGS).unwrap_or(0),
+                    sreg: a.u32(queue::SREG_QNUM),
+                }
+            }
             "dup" if a.only(&[dup::SREG_ADDR, dup::SREG_DEV]) => {
                 Self::Dup { addr: a.u32(dup::SREG_ADDR), device: a.u32(dup::SREG_DEV) }
             }
@@ -112,11 +125,13 @@ impl Expr {
                 addr: a.u32(fwd::SREG_ADDR),
                 family: a.u32(fwd::NFPROTO),
             },
-            "synproxy" if a.only(&[synproxy::MSS, synproxy::WSCALE, synproxy::FLAGS]) => Self::Synproxy {
-                mss: a.u16(synproxy::MSS).unwrap_or(0),
-                wscale: a.u8(synproxy::WSCALE).unwrap_or(0),
-                flags: a.u32(synproxy::FLAGS).unwrap_or(0),
-            },
+            "synproxy" if a.only(&[synproxy::MSS, synproxy::WSCALE, synproxy::FLAGS]) => {
+                Self::Synproxy {
+                    mss: a.u16(synproxy::MSS).unwrap_or(0),
+                    wscale: a.u8(synproxy::WSCALE).unwrap_or(0),
+                    flags: a.u32(synproxy::FLAGS).unwrap_or(0),
+                }
+            }
             "flow_offload" if a.only(&[flow::TABLE_NAME]) => {
                 Self::FlowOffload { table: a.text(flow::TABLE_NAME)? }
             }

@@ -50,18 +50,34 @@ impl Expr {
                 dreg: a.u32(immediate::DREG)?,
                 data: Data::decode(a.nest(immediate::DATA)?)?,
             },
-            "ct" if a.only(&[ct::DREG, ct::KEY, ct::DIRECTION]) => {
-                Self::Ct { key: a.u32(ct::KEY)?, dreg: a.u32(ct::DREG)?, direction: a.u8(ct::DIRECTION) }
+            "ct" if a.only(&[ct::DREG, ct::KEY, ct::DIRECTION]) => Self::Ct {
+                key: a.u32(ct::KEY)?,
+                dreg: a.u32(ct::DREG)?,
+                direction: a.u8(ct::DIRECTION),
+            },
+            "ct" if a.only(&[ct::KEY, ct::DIRECTION, ct::SREG]) => Self::CtSet {
+                key: a.u32(ct::KEY)?,
+                sreg: a.u32(ct::SREG)?,
+                direction: a.u8(ct::DIRECTION),
+            },
+            "fib" if a.only(&[fib::DREG, fib::RESULT, fib::FLAGS]) => Self::Fib {
+                dreg: a.u32(fib::DREG)?,
+                result: a.u32(fib::RESULT)?,
+                flags: a.u32(fib::FLAGS)?,
+            },
+            "rt" if a.only(&[rt::DREG, rt::KEY]) => {
+                Self::Rt { key: a.u32(rt::KEY)?, dreg: a.u32(rt::DREG)? }
             }
-            "ct" if a.only(&[ct::KEY, ct::DIRECTION, ct::SREG]) => {
-                Self::CtSet { key: a.u32(ct::KEY)?, sreg: a.u32(ct::SREG)?, direction: a.u8(ct::DIRECTION) }
-            }
-            "fib" if a.only(&[fib::DREG, fib::RESULT, fib::FLAGS]) => {
-                Self::Fib { dreg: a.u32(fib::DREG)?, result: a.u32(fib::RESULT)?, flags: a.u32(fib::FLAGS)? }
-            }
-            "rt" if a.only(&[rt::DREG, rt::KEY]) => Self::Rt { key: a.u32(rt::KEY)?, dreg: a.u32(rt::DREG)? },
             // First: the others ask for a register, which a reset has not.
-            "exthdr" if a.only(&[exthdr::TYPE, exthdr::OFFSET, exthdr::LEN, exthdr::FLAGS, exthdr::OP]) => {
+            "exthdr"
+                if a.only(&[
+                    exthdr::TYPE,
+                    exthdr::OFFSET,
+                    exthdr::LEN,
+                    exthdr::FLAGS,
+                    exthdr::OP,
+                ]) =>
+            {
                 Self::ExthdrReset {
                     field: Extension {
                         space: a.u32(exthdr::OP).unwrap_or(0),

@@ -10,8 +10,12 @@ pub fn words(name: &str, info: &Info<'_>) -> Option<String> {
     match (name, info.revision) {
         ("conntrack", 3) => conntrack(info),
         ("state", 0) => Some(format!("ct state {}", states(info.u32(0)?))),
-        ("connmark", 1) => Some(format!("ct mark {}", masked(info.u32(0)?, info.u32(4)?, info.bool(8)?))),
-        ("helper", 0) => Some(format!("ct helper {}\"{}\"", not(info.u32(0)? != 0), info.name(4, 30)?)),
+        ("connmark", 1) => {
+            Some(format!("ct mark {}", masked(info.u32(0)?, info.u32(4)?, info.bool(8)?)))
+        }
+        ("helper", 0) => {
+            Some(format!("ct helper {}\"{}\"", not(info.u32(0)? != 0), info.name(4, 30)?))
+        }
         ("connbytes", 0) => connbytes(info),
         _ => None,
     }
@@ -22,7 +26,8 @@ const DNAT: u32 = 0x80;
 
 /// XT_CONNTRACK_STATE_*.
 fn states(mask: u32) -> String {
-    let words = [(1, "invalid"), (8, "new"), (4, "related"), (2, "established"), (0x100, "untracked")];
+    let words =
+        [(1, "invalid"), (8, "new"), (4, "related"), (2, "established"), (0x100, "untracked")];
     names(mask, &words).join(",")
 }
 
@@ -83,7 +88,11 @@ fn conntrack(info: &Info<'_>) -> Option<String> {
         parts.push(format!("{words} {}{}{len}", not(inverts(*bit)), info.address(*at)?));
     }
     for (bit, words, first, last) in PORTS.iter().filter(|(bit, ..)| matched & bit != 0) {
-        parts.push(format!("{words} {}{}", not(inverts(*bit)), range(info.u16(*first)?, info.u16(*last)?)));
+        parts.push(format!(
+            "{words} {}{}",
+            not(inverts(*bit)),
+            range(info.u16(*first)?, info.u16(*last)?)
+        ));
     }
     Some(parts.iter().map(|part| format!("ct {part}")).collect::<Vec<_>>().join(" "))
 }

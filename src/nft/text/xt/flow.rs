@@ -62,7 +62,8 @@ const USUAL_EXPIRY: u32 = 1000;
 
 fn hashlimit(info: &Info<'_>) -> Option<String> {
     let name = info.name(0, 255)?;
-    let (period, burst, mode, expire) = (info.u64(256)?, info.u64(264)?, info.u32(272)?, info.u32(288)?);
+    let (period, burst, mode, expire) =
+        (info.u64(256)?, info.u64(264)?, info.u32(272)?, info.u32(288)?);
     if mode & RATE_MATCH != 0 {
         return None;
     }
@@ -117,7 +118,9 @@ fn cost_of(bytes: u64) -> u64 {
 
 /// The bytes a second of a cost: in the largest unit that comes back as the same cost.
 fn byte_rate(cost: u64, burst: u64) -> String {
-    let bytes = (u64::from(u32::MAX).checked_div(cost).unwrap_or(u64::from(u32::MAX)).saturating_sub(1)) << 4;
+    let bytes =
+        (u64::from(u32::MAX).checked_div(cost).unwrap_or(u64::from(u32::MAX)).saturating_sub(1))
+            << 4;
     let exact = |unit: &&(u64, &str)| bytes >= unit.0 && cost_of(bytes & !(unit.0 - 1)) == cost;
     let (unit, word) = BYTE_UNITS.iter().find(exact).unwrap_or(&(1, "bytes"));
     let mut text = format!("{} {word}/second", bytes / unit);
@@ -167,7 +170,8 @@ fn time(info: &Info<'_>) -> Option<String> {
     }
     if weekdays != ALL_WEEKDAYS {
         // Sunday is the seventh to xt_time.
-        let days = (1..=7_u8).filter(|day| weekdays & (1 << day) != 0).map(|day| (day % 7).to_string());
+        let days =
+            (1..=7_u8).filter(|day| weekdays & (1 << day) != 0).map(|day| (day % 7).to_string());
         let days: Vec<String> = days.collect();
         match days.as_slice() {
             [day] => text.push_str(&format!(" meta day {day}")),

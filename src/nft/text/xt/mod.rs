@@ -24,7 +24,12 @@ use super::super::expr::Expr;
 use info::Info;
 
 /// `transport`: the protocol that a match before it in the rule told.
-pub fn statement(out: &mut String, expr: &Expr, family: Option<Family>, transport: Option<&'static str>) {
+pub fn statement(
+    out: &mut String,
+    expr: &Expr,
+    family: Option<Family>,
+    transport: Option<&'static str>,
+) {
     let Expr::Xt { target, name, revision, info } = expr else { return };
     let ip6 = match family {
         Some(Family::IP) => Some(false),
@@ -44,10 +49,12 @@ pub fn statement(out: &mut String, expr: &Expr, family: Option<Family>, transpor
 fn match_words(name: &str, info: &Info<'_>) -> Option<String> {
     match name {
         "comment" => Some(String::new()),
-        "conntrack" | "state" | "connmark" | "helper" | "connbytes" => connection::words(name, info),
+        "conntrack" | "state" | "connmark" | "helper" | "connbytes" => {
+            connection::words(name, info)
+        }
         "limit" | "hashlimit" | "statistic" | "time" | "quota" => flow::words(name, info),
-        "tcp" | "udp" | "sctp" | "dccp" | "multiport" | "tcpmss" | "esp" | "ah" | "ipcomp" | "icmp"
-        | "icmp6" => transport::words(name, info),
+        "tcp" | "udp" | "sctp" | "dccp" | "multiport" | "tcpmss" | "esp" | "ah" | "ipcomp"
+        | "icmp" | "icmp6" => transport::words(name, info),
         _ => network::words(name, info),
     }
 }
@@ -194,7 +201,13 @@ mod tests {
 
     #[test]
     fn a_structure_of_another_revision_is_not_misread() {
-        assert_eq!(text(true, "MARK", 2, &[5, 0, 0, 0, 255, 255, 255, 255], Family::IP), "meta mark set 0x5");
-        assert_eq!(text(true, "MARK", 1, &[5, 0, 0, 0, 255, 255, 255, 255], Family::IP), "xt target MARK");
+        assert_eq!(
+            text(true, "MARK", 2, &[5, 0, 0, 0, 255, 255, 255, 255], Family::IP),
+            "meta mark set 0x5"
+        );
+        assert_eq!(
+            text(true, "MARK", 1, &[5, 0, 0, 0, 255, 255, 255, 255], Family::IP),
+            "xt target MARK"
+        );
     }
 }

@@ -14,15 +14,22 @@ pub fn words(name: &str, info: &Info<'_>) -> Option<String> {
             Some(format!("meta length {}{}", not(info.bool(4)?), range(info.u16(0)?, info.u16(2)?)))
         }
         ("pkttype", 0) => {
-            let word = *["unicast", "broadcast", "multicast"].get(usize::try_from(info.u32(0)?).ok()?)?;
+            let word =
+                *["unicast", "broadcast", "multicast"].get(usize::try_from(info.u32(0)?).ok()?)?;
             Some(format!("pkttype {}{word}", not(info.u32(4)? != 0)))
         }
-        ("dscp", 0) => Some(format!("{} dscp {}{:#04x}", info.ip(), not(info.bool(1)?), info.u8(0)?)),
-        ("mark", 1) => Some(format!("meta mark {}", masked(info.u32(0)?, info.u32(4)?, info.bool(8)?))),
+        ("dscp", 0) => {
+            Some(format!("{} dscp {}{:#04x}", info.ip(), not(info.bool(1)?), info.u8(0)?))
+        }
+        ("mark", 1) => {
+            Some(format!("meta mark {}", masked(info.u32(0)?, info.u32(4)?, info.bool(8)?)))
+        }
         ("cpu", 0) => Some(format!("cpu {}{}", not(info.u32(4)? != 0), info.u32(0)?)),
         ("owner", 1) => owner(info),
         ("devgroup", 0) => devgroup(info),
-        ("realm", 0) => Some(format!("rtclassid {}", masked(info.u32(0)?, info.u32(4)?, info.bool(8)?))),
+        ("realm", 0) => {
+            Some(format!("rtclassid {}", masked(info.u32(0)?, info.u32(4)?, info.bool(8)?)))
+        }
         ("cgroup", 0) => Some(format!("meta cgroup {}{}", not(info.u32(4)? != 0), info.u32(0)?)),
         ("cgroup", 1) => cgroup(info, 4100),
         ("cgroup", 2) => cgroup(info, 4),
@@ -32,7 +39,8 @@ pub fn words(name: &str, info: &Info<'_>) -> Option<String> {
         ("rt", 0) if info.ip6 => rt(info),
         ("hbh", 0) if info.ip6 => {
             let (flags, inverted) = (info.u8(4)?, info.u8(5)?);
-            let length = || Some(format!("hbh hdrlength {}{}", not(inverted & 1 != 0), info.u32(0)?));
+            let length =
+                || Some(format!("hbh hdrlength {}{}", not(inverted & 1 != 0), info.u32(0)?));
             if flags & 3 == 1 { length() } else { None }
         }
         ("mh", 0) if info.ip6 => {
@@ -78,7 +86,11 @@ fn iprange(info: &Info<'_>) -> Option<String> {
     for (bit, word, at) in [(1, "saddr", 0), (2, "daddr", 32)] {
         if flags & bit != 0 {
             let (first, last) = (info.address(at)?, info.address(at + 16)?);
-            parts.push(format!("{} {word} {}{first}-{last}", info.ip(), not(flags & (bit << 4) != 0)));
+            parts.push(format!(
+                "{} {word} {}{first}-{last}",
+                info.ip(),
+                not(flags & (bit << 4) != 0)
+            ));
         }
     }
     Some(parts.join(" "))
@@ -94,7 +106,9 @@ fn owner(info: &Info<'_>) -> Option<String> {
     let inverted = info.u8(17)?;
     match info.u8(16)? {
         1 => Some(format!("skuid {}{}", not(inverted & 1 != 0), range(info.u32(0)?, info.u32(4)?))),
-        2 => Some(format!("skgid {}{}", not(inverted & 2 != 0), range(info.u32(8)?, info.u32(12)?))),
+        2 => {
+            Some(format!("skgid {}{}", not(inverted & 2 != 0), range(info.u32(8)?, info.u32(12)?)))
+        }
         _ => None,
     }
 }
@@ -156,7 +170,12 @@ fn frag(info: &Info<'_>) -> Option<String> {
     if flags & 1 != 0 {
         parts.push(format!("id {}{}", not(inverted & 1 != 0), range(info.u32(0)?, info.u32(4)?)));
     }
-    let rest = [(4, "reserved 1"), (8, "frag-off 0"), (0x10, "more-fragments 1"), (0x20, "more-fragments 0")];
+    let rest = [
+        (4, "reserved 1"),
+        (8, "frag-off 0"),
+        (0x10, "more-fragments 1"),
+        (0x20, "more-fragments 0"),
+    ];
     parts.extend(names(u32::from(flags), &rest).into_iter().map(str::to_owned));
     Some(parts.iter().map(|part| format!("frag {part}")).collect::<Vec<_>>().join(" "))
 }

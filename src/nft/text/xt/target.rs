@@ -15,7 +15,9 @@ pub fn words(name: &str, info: &Info<'_>) -> Option<String> {
         ("REDIRECT", 0) => nat("redirect", info),
         ("SNAT", 0..=2) => nat("snat", info),
         ("DNAT", 0..=2) => nat("dnat", info),
-        ("MARK", 2) => Some(format!("meta mark set {}", changed("mark", info.u32(0)?, info.u32(4)?))),
+        ("MARK", 2) => {
+            Some(format!("meta mark set {}", changed("mark", info.u32(0)?, info.u32(4)?)))
+        }
         ("CONNMARK", 1 | 2) => connmark(info),
         ("DSCP", 0) => Some(format!("{} dscp set {:#04x}", info.ip(), info.u8(0)?)),
         ("CLASSIFY", 0) => {
@@ -109,7 +111,8 @@ const PROTO_OFFSET: u32 = 0x20;
 /// revision of IPv4, else `struct nf_nat_range`, which `nf_nat_range2` goes on from.
 fn nat(verb: &str, info: &Info<'_>) -> Option<String> {
     let compat = !info.ip6 && info.revision == 0;
-    let (at, addresses, ports) = if compat { (4, (8, 12), (16, 18)) } else { (0, (4, 20), (36, 38)) };
+    let (at, addresses, ports) =
+        if compat { (4, (8, 12), (16, 18)) } else { (0, (4, 20), (36, 38)) };
     let flags = info.u32(at)?;
     if flags & PROTO_OFFSET != 0 || compat && info.u32(0)? != 1 {
         return None;
@@ -151,7 +154,8 @@ fn connmark(info: &Info<'_>) -> Option<String> {
     const SAVE: u8 = 1;
     const RESTORE: u8 = 2;
     let (value, mask, other) = (info.u32(0)?, info.u32(4)?, info.u32(8)?);
-    let (bits, mode) = if info.revision == 1 { (0, info.u8(12)?) } else { (info.u8(13)?, info.u8(14)?) };
+    let (bits, mode) =
+        if info.revision == 1 { (0, info.u8(12)?) } else { (info.u8(13)?, info.u8(14)?) };
     let masked = match mask {
         u32::MAX => String::new(),
         mask => format!(" and {mask:#x}"),

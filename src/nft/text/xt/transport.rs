@@ -49,7 +49,11 @@ fn ports(protocol: &str, info: &Info<'_>, at: (usize, usize), inverted: u8) -> O
     for (word, at, bit) in [("sport", at.0, 1), ("dport", at.1, 2)] {
         let (first, last) = (info.u16(at)?, info.u16(at + 2)?);
         if (first, last) != (0, u16::MAX) {
-            parts.push(format!("{protocol} {word} {}{}", not(inverted & bit != 0), range(first, last)));
+            parts.push(format!(
+                "{protocol} {word} {}{}",
+                not(inverted & bit != 0),
+                range(first, last)
+            ));
         }
     }
     Some(parts)
@@ -68,13 +72,23 @@ fn tcp(info: &Info<'_>) -> Option<String> {
             none if none.is_empty() => "0x0".to_owned(),
             some => some,
         };
-        parts.push(format!("tcp flags {}{} / {}", not(inverted & 4 != 0), words(flags), words(mask)));
+        parts.push(format!(
+            "tcp flags {}{} / {}",
+            not(inverted & 4 != 0),
+            words(flags),
+            words(mask)
+        ));
     }
     Some(parts.join(" "))
 }
 
 /// `struct xt_sctp_info` and `struct xt_dccp_info` begin with the destination's ports.
-fn flagged_ports(protocol: &str, info: &Info<'_>, flags: u32, inverted: u32) -> Option<Vec<String>> {
+fn flagged_ports(
+    protocol: &str,
+    info: &Info<'_>,
+    flags: u32,
+    inverted: u32,
+) -> Option<Vec<String>> {
     let mut parts = Vec::new();
     for (word, at, bit) in [("sport", 4, 1), ("dport", 0, 2)] {
         if flags & bit != 0 {
@@ -156,8 +170,8 @@ fn dccp(info: &Info<'_>) -> Option<String> {
     let mut parts = flagged_ports("dccp", info, u32::from(flags), u32::from(inverted))?;
     if flags & 4 != 0 {
         let words = [
-            "request", "response", "data", "ack", "dataack", "closereq", "close", "reset", "sync", "syncack",
-            "10-15",
+            "request", "response", "data", "ack", "dataack", "closereq", "close", "reset", "sync",
+            "syncack", "10-15",
         ];
         let set = |(bit, word): (usize, &'static str)| (types & (1 << bit) != 0).then_some(word);
         let words: Vec<&str> = words.into_iter().enumerate().filter_map(set).collect();
@@ -177,7 +191,8 @@ fn braced(words: &[&str]) -> String {
 /// `struct xt_multiport_v1`: ports, of which some begin a range that the next one ends.
 fn multiport(info: &Info<'_>) -> Option<String> {
     const PORTS: usize = 15;
-    let protocol = info.transport.filter(|name| ["tcp", "udp", "udplite", "sctp", "dccp"].contains(name))?;
+    let protocol =
+        info.transport.filter(|name| ["tcp", "udp", "udplite", "sctp", "dccp"].contains(name))?;
     let inverted = info.bool(47)?;
     let count = usize::from(info.u8(1)?).min(PORTS);
     let ports = (0..count).map(|nth| info.u16(2 + nth * 2)).collect::<Option<Vec<u16>>>()?;

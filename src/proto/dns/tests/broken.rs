@@ -36,7 +36,11 @@ fn n10_a_name_that_has_an_address_is_not_gone_when_it_is_not_there_for_another_t
         let asked = bench.asks(&aaaa_for(PLAIN));
         bench.reply(&asked, &denied(&asked)).unwrap();
         assert_eq!(code(&bench.answer()), ResponseCode::NXDomain);
-        assert_eq!(code(&bench.local(&aaaa_for(PLAIN))), ResponseCode::NXDomain, "that type is remembered");
+        assert_eq!(
+            code(&bench.local(&aaaa_for(PLAIN))),
+            ResponseCode::NXDomain,
+            "that type is remembered"
+        );
         bench.now += Duration::from_secs(5);
         let asked = bench.asks(&ask_for(PLAIN));
         found(&mut bench, &asked, 2);
@@ -102,7 +106,10 @@ fn without_ipv6_a_name_is_there_or_not_as_it_is_for_ipv4() {
     let asked = bench.asks(&aaaa_for(none));
     bench.reply(&asked, &denied(&asked)).unwrap();
     let answer = bench.answer();
-    assert_eq!((code(&answer), answer.queries[0].query_type()), (ResponseCode::NXDomain, RecordType::AAAA));
+    assert_eq!(
+        (code(&answer), answer.queries[0].query_type()),
+        (ResponseCode::NXDomain, RecordType::AAAA)
+    );
     assert_eq!(answer.authorities.len(), 1);
     assert_eq!(code(&bench.local(&ask_for(none))), ResponseCode::NXDomain);
 }
@@ -217,7 +224,8 @@ fn n14_a_header_alone_that_is_no_error_or_not_for_us_is_waited_on() {
         with(|bytes| bytes[7] = 1),
         with(|bytes| bytes.truncate(11)),
     ] {
-        let taken = bench.forwarder.handle(bench.now, Input::Reply { ask: asked.ask, bytes: &wrong });
+        let taken =
+            bench.forwarder.handle(bench.now, Input::Reply { ask: asked.ask, bytes: &wrong });
         assert_eq!(taken, Err(Reason::Mismatch), "{wrong:?}");
     }
     // Nor is the answer to the question in another class.

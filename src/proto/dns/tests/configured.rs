@@ -38,9 +38,10 @@ fn told(bench: &mut Bench, text: &str, kind: RecordType) -> String {
 #[test]
 fn all_names_below_one_have_its_address_and_nearer_ones_go_first() {
     let mut bench = Bench::with(office());
-    bench
-        .forwarder
-        .name(bench.now, Named { address: [10, 0, 0, 77].into(), name: Some("phone".into()), until: None });
+    bench.forwarder.name(
+        bench.now,
+        Named { address: [10, 0, 0, 77].into(), name: Some("phone".into()), until: None },
+    );
     for (text, wanted) in [
         ("shop.apps.lan.", "10.0.0.7"),
         ("a.b.Shop.APPS.lan.", "10.0.0.7"),
@@ -65,7 +66,8 @@ fn all_names_below_one_have_its_address_and_nearer_ones_go_first() {
         assert_eq!(told(&mut bench, text, RecordType::A), wanted, "{text}");
     }
     assert_eq!(told(&mut bench, "shop.apps.lan.", RecordType::AAAA), "fd00::7");
-    for (text, kind) in [("x.dev.apps.lan.", RecordType::AAAA), ("shop.apps.lan.", RecordType::TXT)] {
+    for (text, kind) in [("x.dev.apps.lan.", RecordType::AAAA), ("shop.apps.lan.", RecordType::TXT)]
+    {
         assert_eq!(told(&mut bench, text, kind), "No Error", "{text}");
     }
     assert_eq!(told(&mut bench, "7.0.0.10.in-addr.arpa.", RecordType::PTR), "Non-Existent Domain");
@@ -73,8 +75,10 @@ fn all_names_below_one_have_its_address_and_nearer_ones_go_first() {
 
 #[test]
 fn names_below_one_that_is_not_in_our_domain_are_ours_and_it_is_not() {
-    let mut bench =
-        Bench::with(Settings { below: vec![("apps.org".into(), [10, 0, 0, 7].into())], ..office() });
+    let mut bench = Bench::with(Settings {
+        below: vec![("apps.org".into(), [10, 0, 0, 7].into())],
+        ..office()
+    });
     assert_eq!(told(&mut bench, "x.apps.org.", RecordType::A), "10.0.0.7");
     for text in ["apps.org.", "org.", "xapps.org.", "example.org."] {
         assert_eq!(bench.asks(&ask_for(text)).name(), text);

@@ -130,7 +130,9 @@ fn n10_that_there_is_nothing_is_remembered_as_long_as_the_soa_says() {
         bench
     };
     for code in [ResponseCode::NXDomain, ResponseCode::NoError] {
-        for (record, seconds) in [(soa(900, 60), 60), (soa(60, 900), 60), (soa(90_000, 90_000), 10_800)] {
+        for (record, seconds) in
+            [(soa(900, 60), 60), (soa(60, 900), 60), (soa(90_000, 90_000), 10_800)]
+        {
             let mut bench = negative(code, Some(record));
             bench.now += Duration::from_secs(seconds - 1);
             assert!(remembers(&mut bench, &ask_for(PLAIN)), "{code} {seconds}");
@@ -143,7 +145,8 @@ fn n10_that_there_is_nothing_is_remembered_as_long_as_the_soa_says() {
 
 #[test]
 fn n11_a_failure_is_remembered_for_a_second() {
-    let mut bench = Bench::with(Settings { upstreams: settings().upstreams[..1].to_vec(), ..settings() });
+    let mut bench =
+        Bench::with(Settings { upstreams: settings().upstreams[..1].to_vec(), ..settings() });
     let asked = bench.asks(&ask_for(PLAIN));
     bench.reply(&asked, &asked.reply(ResponseCode::ServFail)).unwrap();
     let asked = bench.asked();
@@ -180,7 +183,11 @@ fn n12_what_was_known_is_told_for_a_day_when_no_server_answers() {
     bench.wait();
     assert_eq!(bench.asked().server, settings().upstreams[1], "another server may know");
     bench.wait();
-    assert_eq!(bench.now - began, Duration::from_millis(1800), "who asks does not wait for all of them");
+    assert_eq!(
+        bench.now - began,
+        Duration::from_millis(1800),
+        "who asks does not wait for all of them"
+    );
     let answer = bench.answer();
     assert_eq!((code(&answer), answer.answers[0].ttl), (ResponseCode::NoError, 30));
     // Who asks while they are still asked is told at once.
@@ -242,7 +249,9 @@ fn n15_the_same_question_is_asked_once_and_all_are_answered() {
     bench.reply(&asked, &asked.found()).unwrap();
     assert_eq!(bench.answer().answers.len(), 1);
     for wanted in 1..=3 {
-        let Some(Output::Answer { client, bytes }) = bench.forwarder.poll() else { panic!("{wanted}") };
+        let Some(Output::Answer { client, bytes }) = bench.forwarder.poll() else {
+            panic!("{wanted}")
+        };
         let answer = Message::from_vec(&bytes).unwrap();
         assert_eq!((client, answer.queries[0].name().to_ascii()), (wanted, PLAIN.to_uppercase()));
     }
@@ -389,7 +398,10 @@ fn n19_hosts_and_our_own_domain_are_answered_here() {
     let answer = bench.local(&question("printer.lan.", RecordType::AAAA).to_vec().unwrap());
     assert_eq!(answer.answers[0].data, RData::AAAA(AAAA(v6)));
     let none = bench.local(&question("printer.lan.", RecordType::TXT).to_vec().unwrap());
-    assert_eq!((code(&none), none.answers.len(), none.authorities.len()), (ResponseCode::NoError, 0, 1));
+    assert_eq!(
+        (code(&none), none.answers.len(), none.authorities.len()),
+        (ResponseCode::NoError, 0, 1)
+    );
     for pointer in [
         "9.0.0.10.in-addr.arpa.",
         "9.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa.",
@@ -558,7 +570,11 @@ fn h5_what_a_server_denies_at_length_is_kept_short_while_other_names_are_tried()
         for code in [ResponseCode::NXDomain, ResponseCode::NoError] {
             bench.reply(&asked, &long_denial(&asked, code, octets)).unwrap();
             asked = bench.asked();
-            assert!((1..=message::LARGEST_DENIAL).contains(&kept(&bench)), "{octets}: {}", kept(&bench));
+            assert!(
+                (1..=message::LARGEST_DENIAL).contains(&kept(&bench)),
+                "{octets}: {}",
+                kept(&bench)
+            );
         }
         let answers = all_fail(&mut bench);
         let [answer] = &answers[..] else { panic!("{answers:?}") };

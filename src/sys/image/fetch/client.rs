@@ -22,7 +22,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::range::Resume;
-use super::route::{Exchange, Route, Shown, USER_AGENT, causes, redirect, refused, request, secret};
+use super::route::{
+    Exchange, Route, Shown, USER_AGENT, causes, redirect, refused, request, secret,
+};
 use super::{End, Error, Timing, trust};
 use crate::config::{Proxies, Proxy, Url};
 
@@ -101,11 +103,16 @@ impl<'a> Client<'a> {
 
     fn answer(&self, route: &Route<'_>, response: Response<Incoming>) -> Answer<'a> {
         let (parts, incoming) = response.into_parts();
-        let body = Body { runtime: self.runtime, incoming, left: Bytes::new(), stall: self.timing.stall };
+        let body =
+            Body { runtime: self.runtime, incoming, left: Bytes::new(), stall: self.timing.stall };
         Answer { status: parts.status, headers: parts.headers, body, route: route.shown() }
     }
 
-    async fn exchange(&self, route: &Route<'_>, resume: &Resume) -> Result<Response<Incoming>, End> {
+    async fn exchange(
+        &self,
+        route: &Route<'_>,
+        resume: &Resume,
+    ) -> Result<Response<Incoming>, End> {
         let request = request(route, resume).map_err(|error| route.refused(error))?;
         let Timing { connect, stall, .. } = self.timing;
         let stream = timeout(connect, self.connect(route))
@@ -145,7 +152,9 @@ impl<'a> Client<'a> {
         for address in addresses {
             match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(Box::new(stream)),
-                Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
+                Ok(Err(error)) => {
+                    last = io::Error::new(error.kind(), format!("{address}: {error}"))
+                }
                 Err(_) => last = late(&format!("{address}: no connection"), share),
             }
         }
@@ -153,12 +162,18 @@ impl<'a> Client<'a> {
     }
 
     /// TLS where the URL wants it.
-    async fn secured(&self, route: &Route<'_>, stream: Box<dyn Io>, url: &Url) -> Result<Box<dyn Io>, End> {
+    async fn secured(
+        &self,
+        route: &Route<'_>,
+        stream: Box<dyn Io>,
+        url: &Url,
+    ) -> Result<Box<dyn Io>, End> {
         if !url.is_https() {
             return Ok(stream);
         }
-        let name = ServerName::try_from(url.host())
-            .map_err(|_| route.refused(format!("{:?} is no name a certificate could be for", url.host())))?;
+        let name = ServerName::try_from(url.host()).map_err(|_| {
+            route.refused(format!("{:?} is no name a certificate could be for", url.host()))
+        })?;
         match self.tls.connect(name, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => Err(match final_tls(&error) {
@@ -190,7 +205,8 @@ pub async fn send(
 ) -> io::Result<Response<Incoming>> {
     let mut http = hyper::client::conn::http1::Builder::new();
     http.max_headers(MAX_HEADERS);
-    let (mut sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (mut sender, connection) =
+        http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // What ends it is seen by who reads the body.
     tokio::spawn(connection.with_upgrades());
     sender.send_request(request).await.map_err(io::Error::other)
@@ -234,10 +250,13 @@ impl Answer<'_> {
     pub(crate) fn bad_status(self) -> End {
         match self.status.as_u16() {
             status if passes(status) => {
-                End::Broken(io::Error::other(format!("the server answered {status}"))).on(&self.route)
+                End::Broken(io::Error::other(format!("the server answered {status}")))
+                    .on(&self.route)
             }
             407 => refused(self.route, "407 was answered: check the proxy's user and password"),
-            status => End::Final(Error::Status { url: self.route.url, via: self.route.via, status }),
+            status => {
+                End::Final(Error::Status { url: self.route.url, via: self.route.via, status })
+            }
         }
     }
 }

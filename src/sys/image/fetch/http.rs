@@ -27,8 +27,10 @@ pub(super) fn from_url(
     let fetched = Client::new(request, &runtime).and_then(|client| {
         let (name, identity) = (url.to_string(), url.fingerprint());
         // A volume that was unplugged or whose node lost power may have lost any of the part's octets.
-        let boot =
-            fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         Download { request, client, url, name, identity, boot, part, note }.run(progress)
     });
     // A look-up that hangs does not keep us.
@@ -77,7 +79,9 @@ impl Download<'_> {
             };
             match tries.failed(reached, as_told) {
                 Next::GiveUp => return Err(tries.unreachable(&self.name, &error)),
-                Next::AskOn => tracing::debug!(url = self.name, reached, "the server sends it in parts"),
+                Next::AskOn => {
+                    tracing::debug!(url = self.name, reached, "the server sends it in parts")
+                }
                 Next::Pause => {
                     tracing::warn!(url = self.name, reached, error = %error, "download interrupted, trying again");
                     std::thread::sleep(tries.pause(self.request.timing.backoff));
@@ -90,7 +94,8 @@ impl Download<'_> {
     fn resume(&self, total: Option<u64>) -> Resume {
         let files = self.request.access.files;
         let mut note = String::new();
-        let read = files.read(self.note).and_then(|file| file.take(MAX_NOTE).read_to_string(&mut note));
+        let read =
+            files.read(self.note).and_then(|file| file.take(MAX_NOTE).read_to_string(&mut note));
         match files.metadata(self.part) {
             // Another name's file is not ours to write on.
             Ok(part) if read.is_ok() && part.nlink() == 1 => {
@@ -121,7 +126,8 @@ impl Download<'_> {
         let Extent { start, end, total } = extent;
         let validator = validator(&headers);
         let validator = validator.as_deref();
-        let keep = Keep { url: &self.identity, note: self.note, boot: &self.boot, validator, total };
+        let keep =
+            Keep { url: &self.identity, note: self.note, boot: &self.boot, validator, total };
         // Of a part no more than was said of it.
         let body = body.take(end.map_or(u64::MAX, |end| end - start));
         let mut stream = Stream::new(Box::new(body), total, self.request.checksum);
@@ -130,8 +136,9 @@ impl Download<'_> {
         } else {
             Ok(())
         };
-        let saved = replayed
-            .and_then(|()| save(self.request, &self.name, &mut stream, self.part, Some(&keep), progress));
+        let saved = replayed.and_then(|()| {
+            save(self.request, &self.name, &mut stream, self.part, Some(&keep), progress)
+        });
         let reached = stream.done;
         let as_told = start > 0 && Some(reached) == end;
         saved.map_err(|end| Cut { reached, as_told, total, end: end.on(&route) })

@@ -78,7 +78,12 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connect: seconds(10), stall: seconds(30), backoff: Duration::from_millis(500), tries: 6 }
+        Self {
+            connect: seconds(10),
+            stall: seconds(30),
+            backoff: Duration::from_millis(500),
+            tries: 6,
+        }
     }
 }
 

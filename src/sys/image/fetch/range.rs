@@ -149,7 +149,11 @@ impl ContentRange {
         let (start, last) = (number(first)?, number(last)?);
         let total = if total == "*" { None } else { Some(number(total)?) };
         let end = last.checked_add(1)?;
-        (start < end && total.is_none_or(|total| end <= total)).then_some(Self::Part { start, end, total })
+        (start < end && total.is_none_or(|total| end <= total)).then_some(Self::Part {
+            start,
+            end,
+            total,
+        })
     }
 }
 
@@ -186,7 +190,10 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -238,8 +245,14 @@ mod tests {
             let error = extent(lines, total).unwrap_err();
             assert!(error.contains(word), "{lines:?}: {error}");
         }
-        let dated = Resume { have: 5, validator: Some("Tue, 03 Nov 2026 10:00:00 GMT".into()), total: None };
-        let of = |date| Extent::part(&headers(&[range, ("etag", "\"x\""), ("last-modified", date)]), &dated);
+        let dated = Resume {
+            have: 5,
+            validator: Some("Tue, 03 Nov 2026 10:00:00 GMT".into()),
+            total: None,
+        };
+        let of = |date| {
+            Extent::part(&headers(&[range, ("etag", "\"x\""), ("last-modified", date)]), &dated)
+        };
         assert!(of("Tue, 03 Nov 2026 10:00:00 GMT").is_ok());
         assert!(of("Tue, 03 Nov 2026 10:00:01 GMT").is_err());
     }

@@ -38,7 +38,8 @@ impl Route<'_> {
     /// The URL without its secrets.
     pub fn shown(&self) -> Shown {
         let Self { first, url, proxy } = self;
-        let redirected = if first == url { String::new() } else { format!("redirected to {url}: ") };
+        let redirected =
+            if first == url { String::new() } else { format!("redirected to {url}: ") };
         let by = proxy.map(|proxy| format!("by the proxy {proxy}: ")).unwrap_or_default();
         Shown { url: first.to_string(), via: redirected + &by }
     }
@@ -99,14 +100,18 @@ pub(super) fn secret(text: &str) -> Result<HeaderValue, hyper::http::Error> {
 }
 
 /// Where it sends us, if it does.
-pub(super) fn redirect(route: &Route<'_>, response: &Response<Incoming>) -> Result<Option<Url>, End> {
+pub(super) fn redirect(
+    route: &Route<'_>,
+    response: &Response<Incoming>,
+) -> Result<Option<Url>, End> {
     let follows = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let Some(location) = response.headers().get(header::LOCATION).filter(|_| follows) else {
         return Ok(None);
     };
     let location = String::from_utf8_lossy(location.as_bytes());
     let next = route.url.redirect(&location);
-    next.map(Some).map_err(|wrong| route.refused(format!("redirected to {}: {}", wrong.shown, wrong.allowed)))
+    next.map(Some)
+        .map_err(|wrong| route.refused(format!("redirected to {}: {}", wrong.shown, wrong.allowed)))
 }
 
 /// An error with what is below it.

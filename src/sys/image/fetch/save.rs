@@ -42,7 +42,9 @@ pub(super) fn save(
         let packing = packing(stream.peek().map_err(End::Broken)?);
         // Only bytes that are kept as they came can be taken up later.
         match keep {
-            Some(Keep { url, note, boot, validator: Some(validator), total }) if packing.is_none() => {
+            Some(Keep { url, note, boot, validator: Some(validator), total })
+                if packing.is_none() =>
+            {
                 let total = total.map(|total| format!("{total}\n")).unwrap_or_default();
                 let text = format!("{url}\n{validator}\n{boot}\n{total}");
                 create(note, 0o644, files)
@@ -86,5 +88,9 @@ fn verify(request: &Request<'_>, name: &str, stream: &mut Stream<'_>) -> Result<
     if found == *wanted {
         return Ok(());
     }
-    Err(Error::Checksum { origin: name.to_owned(), wanted: wanted.to_string(), found: found.to_string() })
+    Err(Error::Checksum {
+        origin: name.to_owned(),
+        wanted: wanted.to_string(),
+        found: found.to_string(),
+    })
 }

@@ -32,7 +32,9 @@ impl<'a> Turn<'a> {
         let (mut told, mut vanished) = (false, 0);
         loop {
             let (mut file, writable) = match open(path, MODE, files) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && vanished < MAX_VANISHED => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && vanished < MAX_VANISHED =>
+                {
                     vanished += 1;
                     continue;
                 }

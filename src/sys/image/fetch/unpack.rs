@@ -60,11 +60,15 @@ pub(super) fn unpack(
 ) -> Result<(), End> {
     let total = stream.total;
     let counted = std::cell::Cell::new(stream.done);
-    let tee =
-        BufReader::with_capacity(BUFFER, Tee { stream, counted: &counted, max_bytes: request.max_bytes });
+    let tee = BufReader::with_capacity(
+        BUFFER,
+        Tee { stream, counted: &counted, max_bytes: request.max_bytes },
+    );
     let mut reader = packing.reader(tee);
     let image = Image { name, max_bytes: request.max_bytes };
-    write_checked(&image, &mut reader, out, part, &mut || progress(Progress { done: counted.get(), total }))
+    write_checked(&image, &mut reader, out, part, &mut || {
+        progress(Progress { done: counted.get(), total })
+    })
 }
 
 /// Lets progress be told while a decoder owns the stream.
@@ -80,7 +84,9 @@ impl Read for Tee<'_, '_> {
         self.counted.set(self.stream.done);
         match self.max_bytes {
             // A decoder may take in without end and give nothing.
-            Some(max_bytes) if self.stream.done > max_bytes => Err(io::Error::other(Beyond(max_bytes))),
+            Some(max_bytes) if self.stream.done > max_bytes => {
+                Err(io::Error::other(Beyond(max_bytes)))
+            }
             _ => Ok(read),
         }
     }
@@ -108,7 +114,9 @@ pub(super) fn copy(
     let counted = std::cell::Cell::new(stream.done);
     let mut tee = Tee { stream, counted: &counted, max_bytes: request.max_bytes };
     let image = Image { name, max_bytes: request.max_bytes };
-    write_checked(&image, &mut tee, out, part, &mut || progress(Progress { done: counted.get(), total }))
+    write_checked(&image, &mut tee, out, part, &mut || {
+        progress(Progress { done: counted.get(), total })
+    })
 }
 
 /// What is written: by its name, and how large it may be.
@@ -130,7 +138,9 @@ impl Image<'_> {
 /// Holds an image to IMG_MAX_SIZE.
 pub(super) fn within(name: &str, octets: u64, max_bytes: Option<u64>) -> Result<(), Error> {
     match max_bytes {
-        Some(max_bytes) if octets > max_bytes => Err(Error::TooLarge { name: name.to_owned(), max_bytes }),
+        Some(max_bytes) if octets > max_bytes => {
+            Err(Error::TooLarge { name: name.to_owned(), max_bytes })
+        }
         _ => Ok(()),
     }
 }
@@ -224,7 +234,9 @@ fn cause(name: &str, error: &io::Error) -> End {
             return End::Final(Error::TooLarge { name: name.to_owned(), max_bytes });
         }
         let boxed = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        inner = boxed.map(|error| error as &(dyn std::error::Error + 'static)).or_else(|| error.source());
+        inner = boxed
+            .map(|error| error as &(dyn std::error::Error + 'static))
+            .or_else(|| error.source());
     }
     let what = match error.kind() {
         io::ErrorKind::OutOfMemory => {

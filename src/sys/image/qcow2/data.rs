@@ -13,8 +13,15 @@ const ZERO: u64 = 1 << 0;
 
 impl Header {
     /// The first octets of the disk, or all of a smaller one. Clusters compressed with zstd and extended L2 entries are an error.
-    pub(crate) fn head_of_disk<R: ReadAt + ?Sized>(&self, image: &R, octets: u64) -> Result<Vec<u8>, Fault> {
-        if self.incompatible & incompatible::COMPRESSION != 0 || self.extended_l2() || self.has_data_file() {
+    pub(crate) fn head_of_disk<R: ReadAt + ?Sized>(
+        &self,
+        image: &R,
+        octets: u64,
+    ) -> Result<Vec<u8>, Fault> {
+        if self.incompatible & incompatible::COMPRESSION != 0
+            || self.extended_l2()
+            || self.has_data_file()
+        {
             return bad("a qcow2 image that only QEMU reads");
         }
         let octets = usize::try_from(self.size.min(octets)).map_err(std::io::Error::other)?;
@@ -48,7 +55,12 @@ impl Header {
         Ok(cluster)
     }
 
-    fn inflate<R: ReadAt + ?Sized>(&self, image: &R, entry: u64, cluster: &mut [u8]) -> Result<(), Fault> {
+    fn inflate<R: ReadAt + ?Sized>(
+        &self,
+        image: &R,
+        entry: u64,
+        cluster: &mut [u8],
+    ) -> Result<(), Fault> {
         let (offset, last) = self.compressed(entry);
         let end = last.saturating_add(512).min(image.length()?);
         // Told in sectors of a cluster at most, and one more.

@@ -95,7 +95,9 @@ impl Header {
             let mut entries = vec![0; octets(table.entries * 8)?];
             read(image, &mut entries, table.offset, what)?;
             let entries = entries.chunks_exact(8).map(|entry| Fields(entry).u64(0) & OFFSET);
-            places.extend(entries.filter(|offset| *offset != 0).map(|offset| offset / self.cluster()));
+            places.extend(
+                entries.filter(|offset| *offset != 0).map(|offset| offset / self.cluster()),
+            );
         }
         places.sort_unstable();
         if places.windows(2).any(|pair| matches!(pair, [one, other] if one == other)) {
@@ -137,7 +139,8 @@ impl Room {
         let mut blocks = vec![0; octets(table.entries * 8)?];
         read(image, &mut blocks, table.offset, "refcount table")?;
         let is_there = |index: u64| {
-            octets(index * 8).is_ok_and(|at| blocks.get(at..at + 8).is_some_and(|entry| entry != [0; 8]))
+            octets(index * 8)
+                .is_ok_and(|at| blocks.get(at..at + 8).is_some_and(|entry| entry != [0; 8]))
         };
         let mut first = length.div_ceil(header.cluster());
         // Clusters that are counted need not be in the file yet.
@@ -153,7 +156,9 @@ impl Room {
             let before = room.new.len();
             let touched = first / header.counted()..(room.end() - 1) / header.counted() + 1;
             if touched.end > table.entries || room.end().checked_mul(header.cluster()).is_none() {
-                return bad("a qcow2 image whose refcount table is full (qemu-img resize makes it larger)");
+                return bad(
+                    "a qcow2 image whose refcount table is full (qemu-img resize makes it larger)",
+                );
             }
             (room.old, room.new) = touched.partition(|&index| is_there(index));
             if room.new.len() == before {
@@ -210,7 +215,12 @@ struct Counts {
 impl Counts {
     fn new(header: &Header, index: u64, offset: u64) -> Result<Self, Fault> {
         let octets = vec![0; octets(header.cluster())?];
-        Ok(Self { offset, first: index * header.counted(), width: 1 << header.refcount_order, octets })
+        Ok(Self {
+            offset,
+            first: index * header.counted(),
+            width: 1 << header.refcount_order,
+            octets,
+        })
     }
 
     /// That counts this cluster.
@@ -219,7 +229,10 @@ impl Counts {
         let mut entry = [0; 8];
         read(image, &mut entry, header.refcounts.offset + index * 8, "refcount table")?;
         let offset = Fields(&entry).u64(0) & OFFSET;
-        if index >= header.refcounts.entries || offset == 0 || !offset.is_multiple_of(header.cluster()) {
+        if index >= header.refcounts.entries
+            || offset == 0
+            || !offset.is_multiple_of(header.cluster())
+        {
             return bad("a damaged qcow2 image (its refcount table)");
         }
         let mut counts = Self::new(header, index, offset)?;
@@ -230,7 +243,8 @@ impl Counts {
     /// The first cluster behind all that are used.
     fn end(&self, header: &Header) -> u64 {
         let last = self.octets.iter().rposition(|&octet| octet != 0);
-        let used = last.map_or(0, |last| ((last as u64 + 1) * 8).div_ceil(1 << header.refcount_order));
+        let used =
+            last.map_or(0, |last| ((last as u64 + 1) * 8).div_ceil(1 << header.refcount_order));
         self.first + used
     }
 
@@ -251,7 +265,9 @@ impl Counts {
 
     fn is_one(&self, cluster: u64) -> bool {
         let (octets, shift) = self.place(cluster);
-        let Some((last, rest)) = self.octets.get(octets).and_then(<[u8]>::split_last) else { return false };
+        let Some((last, rest)) = self.octets.get(octets).and_then(<[u8]>::split_last) else {
+            return false;
+        };
         let mask = (1u16 << self.width.min(8)) - 1;
         rest.iter().all(|&octet| octet == 0) && (u16::from(*last) >> shift) & mask == 1
     }

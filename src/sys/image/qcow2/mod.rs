@@ -109,7 +109,10 @@ impl Header {
             return bad(format!("a damaged qcow2 image (clusters of 2^{cluster_bits} octets)"));
         }
         let min = if fields.u32(4) == 3 { V3_LENGTH } else { V2_LENGTH };
-        if header_length < min || !header_length.is_multiple_of(8) || header_length > 1 << cluster_bits {
+        if header_length < min
+            || !header_length.is_multiple_of(8)
+            || header_length > 1 << cluster_bits
+        {
             return bad(format!("a damaged qcow2 image (a header of {header_length} octets)"));
         }
         let mut header = Self {
@@ -130,8 +133,9 @@ impl Header {
             refcount_order: if fields.u32(4) == 3 { fields.u32(96) } else { V2_REFCOUNT_ORDER },
         };
         header.bounds()?;
-        header
-            .compression(fields.u8(COMPRESSION_TYPE as usize).filter(|_| header_length > COMPRESSION_TYPE))?;
+        header.compression(
+            fields.u8(COMPRESSION_TYPE as usize).filter(|_| header_length > COMPRESSION_TYPE),
+        )?;
         header.backing = header.backing_name(image, fields.u64(8), fields.u32(16))?;
         header.read_extensions(image, header_length)?;
         Ok(header)
@@ -141,7 +145,10 @@ impl Header {
         let damaged = |what: &str| bad(format!("a damaged qcow2 image ({what})"));
         let unknown = self.incompatible & !incompatible::KNOWN;
         if unknown != 0 {
-            return bad(format!("a qcow2 image with the unknown feature {}", unknown.trailing_zeros()));
+            return bad(format!(
+                "a qcow2 image with the unknown feature {}",
+                unknown.trailing_zeros()
+            ));
         }
         if self.refcount_order > 6 {
             return damaged("refcounts of more than 64 bits");
@@ -161,7 +168,8 @@ impl Header {
         if self.snapshots.entries > MAX_SNAPSHOTS.into() {
             return damaged("more than 65536 snapshots");
         }
-        let covered = self.l1.entries.saturating_mul(self.l2_entries()).saturating_mul(self.cluster());
+        let covered =
+            self.l1.entries.saturating_mul(self.l2_entries()).saturating_mul(self.cluster());
         if covered < self.size {
             return damaged("an L1 table too small for the disk");
         }
@@ -252,7 +260,10 @@ impl Header {
     }
 
     /// The format of the backing file, as QEMU names it.
-    pub(crate) fn backing_format<R: ReadAt + ?Sized>(&self, image: &R) -> Result<Option<String>, Fault> {
+    pub(crate) fn backing_format<R: ReadAt + ?Sized>(
+        &self,
+        image: &R,
+    ) -> Result<Option<String>, Fault> {
         let name = self.extension(image, BACKING_FORMAT, 16)?;
         Ok(name.map(|name| String::from_utf8_lossy(&name).into_owned()))
     }

@@ -121,7 +121,9 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         if offset.is_multiple_of(self.header.cluster()) {
             return Ok(());
         }
-        bad(format!("a damaged qcow2 image (its {what} at octet {offset} is not at a cluster's start)"))
+        bad(format!(
+            "a damaged qcow2 image (its {what} at octet {offset} is not at a cluster's start)"
+        ))
     }
 
     fn beyond<T>(&self, what: &str, offset: u64) -> Result<T, Fault> {
@@ -201,7 +203,9 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         let size = if self.header.extended_l2() { 16 } else { 8 };
         let entries = self.header.l2_entries();
         tables.into_iter().try_for_each(|offset| {
-            self.entries(Table { offset, entries }, size, &mut |entry, bitmap| self.cluster(entry, bitmap))
+            self.entries(Table { offset, entries }, size, &mut |entry, bitmap| {
+                self.cluster(entry, bitmap)
+            })
         })
     }
 
@@ -246,7 +250,10 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         };
         match pointer(self.header.l1.offset + table * 8)? & OFFSET {
             0 => Ok(0),
-            l2 => Ok(pointer(l2 + entry * (self.header.cluster() / self.header.l2_entries()))? & OFFSET),
+            l2 => {
+                Ok(pointer(l2 + entry * (self.header.cluster() / self.header.l2_entries()))?
+                    & OFFSET)
+            }
         }
     }
 
@@ -294,7 +301,9 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         if self.header.autoclear & BITMAPS_CONSISTENT == 0 {
             return Ok(());
         }
-        let Some(extension) = self.header.extension(self.image, BITMAPS, 24)? else { return Ok(()) };
+        let Some(extension) = self.header.extension(self.image, BITMAPS, 24)? else {
+            return Ok(());
+        };
         let fields = Fields(&extension);
         let (count, octets, mut offset) = (fields.u32(0), fields.u64(8), fields.u64(16));
         if extension.len() < 24 || count > MAX_BITMAPS || octets > MAX_BITMAP_DIRECTORY {
@@ -365,7 +374,8 @@ mod tests {
             head[from..from + 8].copy_from_slice(&value.to_be_bytes());
         }
         file.write_all_at(&head, 0).unwrap();
-        let l1: Vec<u8> = (0..TABLES).flat_map(|table| ((3 + table) * CLUSTER).to_be_bytes()).collect();
+        let l1: Vec<u8> =
+            (0..TABLES).flat_map(|table| ((3 + table) * CLUSTER).to_be_bytes()).collect();
         file.write_all_at(&l1, CLUSTER).unwrap();
         file.set_len((3 + TABLES) * CLUSTER).unwrap();
         Counted { file, octets: Cell::default(), asked: Cell::default() }
