@@ -211,7 +211,7 @@ pub struct Host {
 }
 
 /// At most this many name servers and search domains are kept: enough for any real file, a bound for others.
-const MAX_OCTETS: usize = 32;
+const MAX_ENTRIES: usize = 32;
 
 impl Resolver {
     /// Reads `resolv.conf(5)`: blanks or tabs, `#` and `;` comments, any number of name servers, the last of
@@ -241,7 +241,7 @@ impl Resolver {
     fn nameserver(&mut self, word: &str, index_of: impl Fn(&str) -> Option<u32>) {
         match NameServer::read(word, index_of) {
             Ok(server) if self.nameservers.contains(&server) => {}
-            Ok(server) if self.nameservers.len() < MAX_OCTETS => self.nameservers.push(server),
+            Ok(server) if self.nameservers.len() < MAX_ENTRIES => self.nameservers.push(server),
             Ok(_) => self.skip(word, "too many name servers"),
             Err(why) => self.skip(word, &why),
         }
@@ -256,7 +256,7 @@ impl Resolver {
             }
             if !is_domain(&domain) {
                 self.skip(word, "not a domain name");
-            } else if self.search.len() < MAX_OCTETS {
+            } else if self.search.len() < MAX_ENTRIES {
                 self.search.push(domain);
             } else {
                 self.skip(word, "too many search domains");
@@ -276,7 +276,7 @@ impl Resolver {
     }
 
     fn skip(&mut self, word: &str, why: &str) {
-        if self.skipped.len() < MAX_OCTETS {
+        if self.skipped.len() < MAX_ENTRIES {
             let word: String = word.chars().take(80).collect();
             self.skipped.push(format!("{word:?}: {why}"));
         }
@@ -424,7 +424,7 @@ mod tests {
         #[test]
         fn no_file_makes_it_panic_or_grow(text in proptest::collection::vec(proptest::num::u8::ANY, 0..2000)) {
             let resolver = Resolver::parse(&text);
-            assert!(resolver.nameservers.len() <= MAX_OCTETS && resolver.search.len() <= MAX_OCTETS);
+            assert!(resolver.nameservers.len() <= MAX_ENTRIES && resolver.search.len() <= MAX_ENTRIES);
         }
 
         #[test]

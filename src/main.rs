@@ -86,7 +86,7 @@ fn shell(arguments: &[OsString]) -> ExitCode {
 fn start_log(log: &Log) -> Result<Queue, String> {
     let filter = log.targets().map_err(|invalid| invalid.to_string())?;
     let lost = |lost| {
-        tracing::error!(lost, "log lines lost: stderr was not read, or could not be written")
+        tracing::error!(lost, "log lines lost: stderr was not read, or could not be written");
     };
     let queue = Queue::start(sys::stdio::stderr(), lost, confine::idle)
         .map_err(|error| format!("starting the log: {error}"))?;

@@ -121,7 +121,7 @@ impl Flows {
             if !gone.is_empty() {
                 match firewall.forget(gone.into_iter().collect()).await {
                     Ok(flows) => {
-                        tracing::info!(flows, "deleted conntrack entries of the old address")
+                        tracing::info!(flows, "deleted conntrack entries of the old address");
                     }
                     Err(error) => {
                         tracing::warn!(error = %error_chain(&error), "conntrack entries of the old address were not deleted");

@@ -264,10 +264,10 @@ impl fmt::Display for Status {
                     "\nnetwork  {}{}; rules restored {rules_restored}, links mended {links_mended}, addresses changed {addresses_changed}",
                     serving.as_str(),
                     Because(reason)
-                )?
+                )?;
             }
             None if verb == "vm" => {
-                write!(f, "\nnetwork  no `berth net` serves in this network namespace")?
+                write!(f, "\nnetwork  no `berth net` serves in this network namespace")?;
             }
             None => {}
         }

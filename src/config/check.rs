@@ -44,8 +44,8 @@ pub fn check_all(variables: &[(&str, &str)]) -> Vec<Invalid> {
     if let Some(format) =
         is_said("BERTH_LOG_FORMAT").filter(|format| LogFormat::from_str(format, true).is_err())
     {
-        let (value, allowed) = (format.to_owned(), "text or json".to_owned());
-        wrong.push(Invalid { variable: "BERTH_LOG_FORMAT", value, allowed });
+        let (value, reason) = (format.to_owned(), "expected text or json".to_owned());
+        wrong.push(Invalid { variable: "BERTH_LOG_FORMAT", value, reason });
     }
     wrong
 }

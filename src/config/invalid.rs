@@ -10,13 +10,13 @@ pub struct Invalid {
     /// Environment name of the option.
     pub variable: &'static str,
     pub value: String,
-    /// What would be right.
-    pub allowed: String,
+    /// What is wrong with it, or what was expected.
+    pub reason: String,
 }
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={:?}: expected {}", self.variable, without_secrets(&self.value), self.allowed)
+        write!(f, "{}={:?}: {}", self.variable, without_secrets(&self.value), self.reason)
     }
 }
 

@@ -45,7 +45,7 @@ impl Log {
         targets.ok_or_else(|| Invalid {
             variable: "BERTH_LOG",
             value: words.to_owned(),
-            allowed: "error, warn, info, debug or trace, or MODULE=LEVEL by comma, as in berth=debug,info"
+            reason: "expected error, warn, info, debug or trace, or MODULE=LEVEL by comma, as in berth=debug,info"
                 .to_owned(),
         })
     }

@@ -288,7 +288,11 @@ struct Wrong(Vec<Invalid>);
 
 impl Wrong {
     fn add(&mut self, variable: &'static str, value: &str, allowed: &str) {
-        self.0.push(Invalid { variable, value: value.to_owned(), allowed: allowed.to_owned() });
+        self.refuse(variable, value, format!("expected {allowed}"));
+    }
+
+    fn refuse(&mut self, variable: &'static str, value: &str, reason: String) {
+        self.0.push(Invalid { variable, value: value.to_owned(), reason });
     }
 
     fn optional<T>(
@@ -354,7 +358,7 @@ impl Wrong {
         value: &Option<String>,
     ) -> Option<T> {
         let text = set(value)?;
-        text.parse().map_err(|error: T::Err| self.add(variable, text, &error.to_string())).ok()
+        text.parse().map_err(|error: T::Err| self.refuse(variable, text, error.to_string())).ok()
     }
 
     fn name(
@@ -384,11 +388,8 @@ impl Wrong {
             && let Some(name) =
                 variables(text).into_iter().find(|name| !PLACEHOLDERS.contains(&name.as_str()))
         {
-            let allowed = format!(
-                "${name} is not known here; use {}",
-                PLACEHOLDERS.map(|name| format!("${name}")).join(" ")
-            );
-            self.add(variable, text, &allowed);
+            let known = PLACEHOLDERS.map(|name| format!("${name}")).join(" ");
+            self.refuse(variable, text, format!("${name} is not known here; use {known}"));
             return None;
         }
         shell_words::split(text)
@@ -397,9 +398,9 @@ impl Wrong {
     }
 }
 
-/// What `KVM_*_OPTS` may name.
 const SIZES: &str = "bytes, or a number with K, M, G or T, as in 20G";
 
+/// What `KVM_*_OPTS` may name.
 const PLACEHOLDERS: [&str; 10] = [
     "KVM_IMAGE",
     "BRIDGE_IFACE",
@@ -459,7 +460,7 @@ fn ports(variable: &'static str, value: &Option<String>, wrong: &mut Wrong) -> V
         match word.parse::<Port>() {
             Ok(port) => ports.push(port),
             Err(_) if word.is_empty() => {}
-            Err(error) => wrong.add(variable, word, &error.to_string()),
+            Err(error) => wrong.refuse(variable, word, error.to_string()),
         }
     }
     ports.sort_unstable();

@@ -54,7 +54,8 @@ pub fn parse<T: Parser>(args: &[OsString], environment: Environment<'_>) -> Resu
         let error = match read {
             Ok(read) if mistakes.is_empty() => return Ok(read),
             Ok(_) => break,
-            // Help names the variables.
+            // Help names the variables. Clap's own error would show the wrong value as it is.
+            Err(error) if !error.use_stderr() && !mistakes.is_empty() => break,
             Err(error) if !error.use_stderr() => {
                 return Err(T::command().try_get_matches_from(args).err().unwrap_or(error));
             }
@@ -296,7 +297,7 @@ fn look_up<'a>(variable: &'a str, environment: Environment<'_>) -> Option<(&'a s
     [Some(variable), variables::former(variable)]
         .into_iter()
         .flatten()
-        .find_map(|name| Some((name, environment(name)?)))
+        .find_map(|name| Some((name, environment(name).filter(|value| !value.is_empty())?)))
 }
 
 fn joined(long: &str, value: &OsStr) -> OsString {

@@ -251,7 +251,7 @@ impl Builder {
         }
         for set in &kept.deleted_sets {
             self.delete(table, kind::DEL_SET, set.noun(), &set.name, |w| {
-                w.text(nfta::set::NAME, &set.name)
+                w.text(nfta::set::NAME, &set.name);
             });
         }
         for object in &kept.deleted_objects {

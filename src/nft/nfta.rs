@@ -146,7 +146,7 @@ pub mod trace {
     pub const TRANSPORT_HEADER: u16 = 9;
     pub const IIF: u16 = 10;
     pub const OIF: u16 = 12;
-    pub const MARK: u16 = 13;
+    pub const MARK: u16 = 14;
     pub const POLICY: u16 = 16;
 }
 

@@ -31,7 +31,7 @@ impl Ruleset {
                 }
             }
             kind::DEL_TABLE => {
-                self.tables.retain(|found| (found.family, &found.name) != (family, &name))
+                self.tables.retain(|found| (found.family, &found.name) != (family, &name));
             }
             _ => {
                 let found = self
@@ -70,7 +70,7 @@ impl Table {
                 }
             }
             kind::DEL_SET => {
-                gone(&mut self.sets, a.text(nfta::set::NAME).as_ref(), |set| &set.name)
+                gone(&mut self.sets, a.text(nfta::set::NAME).as_ref(), |set| &set.name);
             }
             kind::NEW_ELEMENT => self.elements(a, |set, element| {
                 set.elements

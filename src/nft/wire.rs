@@ -150,7 +150,7 @@ impl Rule {
         w.text(nfta::rule::TABLE, table);
         w.text(nfta::rule::CHAIN, chain);
         w.nest(nfta::rule::EXPRESSIONS, |w| {
-            self.exprs.iter().for_each(|expr| expr.encode(sets, w))
+            self.exprs.iter().for_each(|expr| expr.encode(sets, w));
         });
         self.userdata.encode(nfta::rule::USERDATA, w);
     }
@@ -199,7 +199,7 @@ impl Set {
                 if !self.fields.is_empty() {
                     w.nest(nfta::set_desc::CONCAT, |w| {
                         self.fields.iter().for_each(|len| {
-                            w.nest(nfta::list::ELEM, |w| w.u32(nfta::set_field::LEN, *len))
+                            w.nest(nfta::list::ELEM, |w| w.u32(nfta::set_field::LEN, *len));
                         });
                     });
                 }
@@ -281,7 +281,7 @@ impl Element {
             [expr] => w.nest(nfta::set_elem::EXPR, |w| expr.encode_bare(sets, w)),
             exprs => {
                 w.nest(nfta::set_elem::EXPRESSIONS, |w| {
-                    exprs.iter().for_each(|expr| expr.encode(sets, w))
+                    exprs.iter().for_each(|expr| expr.encode(sets, w));
                 });
             }
         }

@@ -76,7 +76,7 @@ pub enum Error {
     Swallowed { span: Span, network: Ipv4Prefix },
     #[error("more than {MAX_ADDRESSES} addresses in all ranges")]
     TooMany,
-    #[error("{} {} is longer than {} {}: the least up to the usual up to the most", .0[0].0, secs(.0[0].1), .0[1].0, secs(.0[1].1))]
+    #[error("{} {} is longer than {} {}: min up to default up to max", .0[0].0, secs(.0[0].1), .0[1].0, secs(.0[1].1))]
     LeaseTime([(&'static str, u32); 2]),
     #[error(
         "--upstream names no server that can be asked ({0}): name another, or none for those of resolv.conf"

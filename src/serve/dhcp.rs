@@ -268,7 +268,7 @@ impl DhcpServer {
                 tracing::warn!(%interface, count, "no address is left for a client that asks for one");
             }
             (Reason::Declined, Some(address)) => {
-                tracing::warn!(%interface, %address, count, "a client declined its address, in use by another host: not offered for a while");
+                tracing::warn!(%interface, %address, count, "a client says that another host uses its address: not offered for a while");
             }
             _ => return,
         }

@@ -122,10 +122,10 @@ pub(super) async fn serve(
             accepted = accept(&sockets.tcp, server.accept_again) => server.accepted(now(), accepted),
             Some(named) = names.recv() => server.forwarder.name(now(), named),
             Some(first) = messages.recv() => {
-                server.messages(now(), first);
+                server.handle(now(), first);
                 for _ in 1..MAX_EVENTS {
                     let Ok(next) = messages.try_recv() else { break };
-                    server.messages(now(), next);
+                    server.handle(now(), next);
                 }
                 server.log_servers(now());
             }
@@ -283,8 +283,8 @@ impl DnsServer {
         }
     }
 
-    fn messages(&mut self, now: Instant, messages: TaskMessage) {
-        match messages {
+    fn handle(&mut self, now: Instant, message: TaskMessage) {
+        match message {
             TaskMessage::Connection(Event::Query { place, bytes }) => {
                 self.connections.asks(now, &place);
                 self.query(now, Some(place.client), ReplyPath::Tcp(place), &bytes);

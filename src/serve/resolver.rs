@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     const SOON: Duration = Duration::from_secs(3);
-    const DEBOUNCE: Duration = Duration::from_millis(300);
+    const QUIET: Duration = Duration::from_millis(300);
 
     async fn next(conf: &mut ResolvConf<'_>) -> Vec<String> {
         let resolver = timeout(SOON, conf.changed()).await.expect("a change that is noticed");
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(next(&mut conf).await, ["10.0.0.2"]);
         // One that says the same in other words is no news.
         fs::write(at("two"), "# again\nnameserver\t10.0.0.2\n").unwrap();
-        assert!(timeout(DEBOUNCE, conf.changed()).await.is_err());
+        assert!(timeout(QUIET, conf.changed()).await.is_err());
     }
 
     #[tokio::test]
@@ -193,7 +193,7 @@ mod tests {
         fs::write(&path, "nameserver 10.0.0.1\n").unwrap();
         let mut conf = ResolvConf::new(&path);
         fs::remove_file(&path).unwrap();
-        assert!(timeout(GONE_AFTER + DEBOUNCE, conf.changed()).await.is_err());
+        assert!(timeout(GONE_AFTER + QUIET, conf.changed()).await.is_err());
         assert!(conf.trouble.as_ref().unwrap().ends_with("resolv.conf is not there or empty"));
         assert_eq!(conf.says().unwrap().nameservers.len(), 1);
         fs::create_dir(&path).unwrap();
@@ -201,7 +201,7 @@ mod tests {
         assert!(conf.trouble.as_ref().unwrap().contains("a directory where a file is meant"));
         fs::remove_dir(&path).unwrap();
         fs::write(&path, "nameserver 10.0.0.1\n").unwrap();
-        assert!(timeout(DEBOUNCE, conf.changed()).await.is_err(), "it says what it said");
+        assert!(timeout(QUIET, conf.changed()).await.is_err(), "it says what it said");
         assert_eq!(conf.trouble, None);
         fs::write(&path, "nameserver 10.0.0.3\n").unwrap();
         assert_eq!(next(&mut conf).await, ["10.0.0.3"]);

@@ -169,7 +169,7 @@ impl Store {
     }
 
     async fn write_all(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
-        self.record_name(leases, now).await?;
+        self.restore_name(leases, now).await?;
         let journal = std::mem::take(&mut self.unwritten);
         let written = self.append(&journal).await;
         if written.is_err() {
@@ -247,7 +247,7 @@ impl Store {
 
     /// A next start would read what the name leads to: it is to hold all there is. Somebody may have removed the file,
     /// or put another one in its place.
-    async fn record_name(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
+    async fn restore_name(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
         let named = self.file.named()?;
         if named == Named::Ours {
             return Ok(());

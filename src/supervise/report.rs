@@ -121,7 +121,7 @@ impl Machine<'_> {
                 );
             }
             Report::Refused { command, why } => {
-                tracing::warn!(command, why, "QEMU refused a command")
+                tracing::warn!(command, why, "QEMU refused a command");
             }
         }
     }

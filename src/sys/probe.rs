@@ -288,7 +288,7 @@ fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
             RouteAttribute::Oif(index) => route.link = *index,
             RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateway = Some(*address),
             RouteAttribute::PrefSource(RouteAddress::Inet(address)) => {
-                route.source = Some(*address)
+                route.source = Some(*address);
             }
             RouteAttribute::Priority(metric) => route.metric = *metric,
             RouteAttribute::Table(number) => route.table = *number,
@@ -316,7 +316,7 @@ fn link_words(attributes: &[LinkAttribute]) -> Result<(IfName, MacAddr, u32), Er
         match attribute {
             LinkAttribute::IfName(text) => name.clone_from(text),
             LinkAttribute::Address(octets) => {
-                mac = <[u8; 6]>::try_from(octets.as_slice()).ok().map(MacAddr)
+                mac = <[u8; 6]>::try_from(octets.as_slice()).ok().map(MacAddr);
             }
             LinkAttribute::Mtu(octets) => mtu = *octets,
             _ => {}

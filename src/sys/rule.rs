@@ -127,7 +127,7 @@ pub fn read(message: &RuleMessage) -> RoutingRule {
                 match other {
                     // Mark 0 is that of all packets that have none.
                     RuleAttribute::FwMark(mark) => {
-                        rule.mark = Some(*mark).filter(|&mark| mark != 0)
+                        rule.mark = Some(*mark).filter(|&mark| mark != 0);
                     }
                     RuleAttribute::UidRange(_) => rule.uids = true,
                     _ => {}

@@ -349,7 +349,7 @@ impl Cross {
             }
             if let Some(invalid) = refused.iter().find(|invalid| invalid.variable == entry.key) {
                 let message =
-                    format!("{:?} is refused at start: {}", invalid.value, invalid.allowed);
+                    format!("{:?} is refused at start: {}", invalid.value, invalid.reason);
                 self.error(entry.node.at, &key, message);
             }
         }

@@ -225,7 +225,7 @@ impl<'a> Check<'a> {
             self.error(
                 node.at,
                 key,
-                format!("{:?} is refused at start: {}", invalid.value, invalid.allowed),
+                format!("{:?} is refused at start: {}", invalid.value, invalid.reason),
             );
         }
     }

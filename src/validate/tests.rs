@@ -102,7 +102,7 @@ fn variables_are_refused_as_a_start_refuses_them_and_unknown_ones_named() {
         (
             "      BERTH_MTU: 68\n",
             vec![
-                "8:18: [E] vmlist.web.env.BERTH_MTU: \"68\" is refused at start: octets from 576 to 65535",
+                "8:18: [E] vmlist.web.env.BERTH_MTU: \"68\" is refused at start: expected octets from 576 to 65535",
             ],
         ),
         (
@@ -204,7 +204,7 @@ fn what_a_start_refuses_is_an_error_here() {
         (
             "sourceurl: /a",
             "sourceurl: \"htp://x/y\"",
-            "sourceurl: \"htp://x/y\" is refused at start: an http://",
+            "sourceurl: \"htp://x/y\" is refused at start: expected an http://",
         ),
         ("sourceurl: /a", "sourceurl: \"http://h/a b\"", "write a blank as %20"),
         ("sourceurl: /a", "sourceurl: \"htp://me:secret@x/y?secret\"", "\"htp://***@x/y?***\""),
@@ -218,7 +218,7 @@ fn what_a_start_refuses_is_an_error_here() {
         (
             "pvc_size: 1Gi",
             "pvc_size: 1Gi, disk_size: 99999999T",
-            "disk_size: \"99999999T\" is refused at start: bytes",
+            "disk_size: \"99999999T\" is refused at start: expected bytes",
         ),
     ] {
         let told = said(&vm(&CONFIG.replace(from, to)));

@@ -254,7 +254,7 @@ impl<'text> Reader<'_, 'text> {
                         merged.extend(maps.into_iter().flat_map(|map| match map.value {
                             Value::Map(entries) => entries,
                             _ => Vec::new(),
-                        }))
+                        }));
                     }
                     _ => return Err(Stop(at, "only maps are merged by <<".to_owned())),
                 }

@@ -376,7 +376,7 @@ fn a_file_in_the_root_and_a_relative_path_are_reached_by_the_thread_that_reads_p
         fs::rename(relative.with_extension("new"), &relative).unwrap();
     });
     in_packets(&relative, leases.path(), &|| {
-        assert_eq!(fs::read_to_string(&relative).unwrap(), "longer")
+        assert_eq!(fs::read_to_string(&relative).unwrap(), "longer");
     });
 }
 

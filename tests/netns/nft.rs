@@ -489,7 +489,7 @@ fn the_pods_listeners_do_not_answer_the_guest_unless_opened() {
         for (address, port) in [(GATEWAY, 15020), (GATEWAY, 5900), (POD, 5900), (GATEWAY, 8125)] {
             let site = &site;
             scope.spawn(move || {
-                assert_eq!(tcp(&site.guest, address, port), None, "{address}:{port}")
+                assert_eq!(tcp(&site.guest, address, port), None, "{address}:{port}");
             });
             scope.spawn(move || assert_eq!(udp(&site.guest, GATEWAY, port), None, "{port}"));
         }

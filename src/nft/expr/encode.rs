@@ -166,7 +166,7 @@ impl Expr {
                     }
                     several => {
                         w.nest(dynset::EXPRESSIONS, |w| {
-                            several.iter().for_each(|expr| expr.encode(sets, w))
+                            several.iter().for_each(|expr| expr.encode(sets, w));
                         });
                         w.u32(dynset::FLAGS, *flags | DYNSET_EXPRESSIONS);
                     }

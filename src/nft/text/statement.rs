@@ -19,7 +19,7 @@ impl Style {
     pub fn statement(&self, out: &mut String, statement: &Statement<'_>) {
         match statement {
             Statement::Match { left, relation, right } => {
-                self.relation(out, left, *relation, right)
+                self.relation(out, left, *relation, right);
             }
             Statement::Masked { left, not, value, mask } => {
                 self.value(out, left);
@@ -89,7 +89,7 @@ impl Style {
                 self.field(out, field);
             }
             Statement::Xt { expr, transport } => {
-                super::xt::statement(out, expr, self.family, *transport)
+                super::xt::statement(out, expr, self.family, *transport);
             }
             Statement::Plain(expr) => plain(out, expr, self.stateless),
         }

@@ -54,7 +54,9 @@ fn the_first_event_of_a_chain_tells_the_packet() {
         w.bytes(8, &NETWORK);
         w.bytes(9, &TRANSPORT);
         w.u32(10, 2);
-        w.u32(13, 5);
+        // NFTA_TRACE_OIFTYPE lies between.
+        w.bytes(13, &[0, 1]);
+        w.u32(14, 5);
     });
     let event = decode(&bytes).unwrap();
     assert_eq!(event.step, Step::Rule { handle: 7, verdict: Verdict::Jump("ssh".into()) });

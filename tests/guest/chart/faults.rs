@@ -63,7 +63,7 @@ fn whole_numbers_are_written_as_said_and_others_are_refused_as_text() {
         assert_eq!(variable(container, name).as_deref(), Some(wanted), "{name}");
     }
     let negative = one(|values| {
-        values["labels"] = json!({"node_selector_key": "k", "node_selector_value": -1})
+        values["labels"] = json!({"node_selector_key": "k", "node_selector_value": -1});
     });
     refused(&mut helm, &negative, "labels.node_selector_value: -1 is out of range");
     refused(&mut helm, &with("/env", json!({"B": 1.1})), "env.B: this is 1.1, and has to be");
@@ -76,7 +76,7 @@ fn whole_numbers_are_written_as_said_and_others_are_refused_as_text() {
         (Value::Null, ""),
     ] {
         let values = one(|values| {
-            values["labels"] = json!({"node_selector_key": "k", "node_selector_value": value})
+            values["labels"] = json!({"node_selector_key": "k", "node_selector_value": value});
         });
         let objects = valid(&mut helm, &values);
         assert_eq!(pod(&objects, "web")["nodeSelector"], json!({"k": wanted}));

@@ -160,10 +160,10 @@ fn nothing_is_privileged_and_the_guests_container_can_do_nothing() {
                 let half = container["args"][0].as_str().unwrap();
                 match half {
                     "vm" => {
-                        assert!(security["runAsNonRoot"] == true && added.is_null(), "{security}")
+                        assert!(security["runAsNonRoot"] == true && added.is_null(), "{security}");
                     }
                     "net" | "selftest" => {
-                        assert_eq!(added, &json!(["NET_ADMIN", "NET_BIND_SERVICE"]))
+                        assert_eq!(added, &json!(["NET_ADMIN", "NET_BIND_SERVICE"]));
                     }
                     _ => assert_eq!(
                         added,
@@ -523,7 +523,7 @@ fn keys(schema: &Value, node: &Value, path: &str, found: &mut BTreeSet<String>) 
             "disks" => keys(schema, &value["items"], &format!("{here}[]."), found),
             "resources" | "net_resources" | "affinity" | "dnsConfig" => drop(found.insert(here)),
             _ if value["properties"].is_object() => {
-                keys(schema, &value, &format!("{here}."), found)
+                keys(schema, &value, &format!("{here}."), found);
             }
             _ => drop(found.insert(here)),
         }

@@ -105,7 +105,7 @@ fn files(dir: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
         match entry.file_type().unwrap() {
             kind if kind.is_dir() => files(&entry.path(), all),
             kind if kind.is_file() => {
-                all.push((entry.path(), std::fs::read(entry.path()).unwrap()))
+                all.push((entry.path(), std::fs::read(entry.path()).unwrap()));
             }
             _ => {}
         }

@@ -154,7 +154,7 @@ fn judged(
             // We write as nft 1.0.6 does.
             (true, false) if nft.is_newer() => tally.otherwise += 1,
             (true, false) => {
-                wrong.push(format!("FORMAT\n  nft:   {}\n  berth: {line}", lines[number]))
+                wrong.push(format!("FORMAT\n  nft:   {}\n  berth: {line}", lines[number]));
             }
             // It is what nft says, and nft has no words that it would load again itself.
             (false, _) if !nft_right && excuse.is_some() => {

@@ -27,7 +27,7 @@ impl Arrows {
     /// Of the library's files.
     pub fn of(sources: &[Source]) -> Self {
         let modules =
-            sources.iter().filter(|source| !["main", "launch"].contains(&source.room.as_str()));
+            sources.iter().filter(|source| !["main", "verbs"].contains(&source.room.as_str()));
         let modules: Vec<(Path, &Source)> =
             modules.map(|source| (module_of(&source.path), source)).collect();
         let files =

@@ -153,7 +153,7 @@ impl<'a> Client<'a> {
             match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(Box::new(stream)),
                 Ok(Err(error)) => {
-                    last = io::Error::new(error.kind(), format!("{address}: {error}"))
+                    last = io::Error::new(error.kind(), format!("{address}: {error}"));
                 }
                 Err(_) => last = late(&format!("{address}: no connection"), share),
             }

@@ -80,7 +80,7 @@ impl Download<'_> {
             match tries.failed(reached, as_told) {
                 Next::GiveUp => return Err(tries.unreachable(&self.name, &error)),
                 Next::AskOn => {
-                    tracing::debug!(url = self.name, reached, "the server sends it in parts")
+                    tracing::debug!(url = self.name, reached, "the server sends it in parts");
                 }
                 Next::Pause => {
                     tracing::warn!(url = self.name, reached, error = %error, "download interrupted, trying again");

@@ -67,7 +67,7 @@ pub(super) fn unpack(
     let mut reader = packing.reader(tee);
     let image = Image { name, max_bytes: request.max_bytes };
     write_checked(&image, &mut reader, out, part, &mut || {
-        progress(Progress { done: counted.get(), total })
+        progress(Progress { done: counted.get(), total });
     })
 }
 
@@ -115,7 +115,7 @@ pub(super) fn copy(
     let mut tee = Tee { stream, counted: &counted, max_bytes: request.max_bytes };
     let image = Image { name, max_bytes: request.max_bytes };
     write_checked(&image, &mut tee, out, part, &mut || {
-        progress(Progress { done: counted.get(), total })
+        progress(Progress { done: counted.get(), total });
     })
 }
 
