@@ -4,8 +4,9 @@ mod addresses;
 mod mistakes;
 mod networks;
 mod options;
+mod servers;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ pub use mistakes::mistakes;
 
 use super::guest::GuestPlan;
 use super::upstreams::{self, sockets, upstreams};
-use crate::config::serve::{Aaaa, BootFor, Relayed, ServeOptions, Span, Upstream};
+use crate::config::serve::{Aaaa, BootFor, Relayed, ServeOptions, Span};
 use crate::exit::{Code, Coded};
-use crate::facts::{Interface, Resolver, not_to_be_asked};
+use crate::facts::{Interface, Resolver};
 use crate::net::{DomainName, IfName, Ipv4Prefix, MacAddr};
 use crate::proto::dhcp4::{
     Addresses, Boot, BootClient, INFINITE, LeaseTime, Limits, OptionError, Parameters, Settings,
@@ -423,32 +424,9 @@ fn range(span: Span) -> Range {
     Range { first: span.first, last: span.last }
 }
 
-/// The servers the user names, and those among them that are not asked, each with why.
-fn configured_upstreams(options: &ServeOptions, ours: Ipv4Addr) -> (Vec<SocketAddr>, Vec<String>) {
-    let (mut servers, mut skipped) = (Vec::new(), Vec::new());
-    for Upstream(server) in &options.upstream {
-        let canonical = SocketAddr::new(server.ip().to_canonical(), server.port());
-        let unscoped = matches!(server, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0);
-        let why = if canonical == SocketAddr::new(ours.into(), 53) {
-            // The question would come back for ever.
-            Some("this server's own address")
-        } else if unscoped {
-            Some("a link-local address without its interface, as in [fe80::1%2]:53 with its index")
-        } else {
-            not_to_be_asked(canonical.ip())
-        };
-        match why {
-            Some(why) => skipped.push(format!("\"{server}\": {why}")),
-            None if servers.contains(server) => {}
-            None => servers.push(*server),
-        }
-    }
-    (servers, skipped)
-}
-
 fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> Result<DnsPlan, Error> {
     let address = network.address;
-    let (told, skipped) = configured_upstreams(options, address);
+    let (told, skipped) = servers::configured_upstreams(options, address);
     if told.is_empty() && !skipped.is_empty() {
         return Err(Error::NoUpstream(skipped.join("; ")));
     }

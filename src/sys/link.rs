@@ -4,11 +4,10 @@
 //! at any point, ends in the same state. Needs CAP_NET_ADMIN and nothing writable under /proc/sys: forwarding
 //! is set per device by `IFLA_INET_CONF` (linux/ip.h IPV4_DEVCONF_FORWARDING).
 
+mod tun;
+
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::TryStreamExt;
@@ -22,11 +21,11 @@ use rtnetlink::{
     AddressMessageBuilder, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec,
 };
 
-use super::{ffi, ipv6};
+use super::ipv6;
 use crate::exit::{Code, Coded};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
-
-const TUN: &str = "/dev/net/tun";
+use tun::{TUN, make_tap};
+pub use tun::{open_tap, try_tap};
 
 /// What the kernel did not let us do, and to which link.
 #[derive(Debug, thiserror::Error)]
@@ -457,55 +456,4 @@ pub(crate) fn address_of(
         }
         _ => None,
     })
-}
-
-/// Opens the descriptors QEMU is handed, one per queue. They are closed on exec unless duplicated for it.
-pub fn open_tap(name: &IfName, queues: u16) -> Result<Vec<OwnedFd>, Error> {
-    (0..queues.max(1)).map(|_| attach(name, queues).map(OwnedFd::from)).collect()
-}
-
-/// Whether [`open_tap`] will do, as far as it can be seen while a QEMU that was killed may still hold the queues.
-pub fn try_tap(name: &IfName, queues: u16) -> Result<(), Error> {
-    match open_tap(name, queues) {
-        Err(Error::Tap { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => Ok(()),
-        tried => tried.map(drop),
-    }
-}
-
-fn make_tap(wanted: &Tap<'_>) -> Result<(), Error> {
-    let tun = attach(wanted.name, wanted.queues)?;
-    let step = |step| move |source| Error::Tap { link: wanted.name.clone(), step, source };
-    ffi::tun_set_owner(&tun, wanted.owner).map_err(step("setting its owner"))?;
-    ffi::tun_set_persist(&tun).map_err(step("making it persistent"))
-}
-
-/// One queue: Ethernet frames with a virtio-net header, so that offloads reach the guest.
-fn attach(name: &IfName, queues: u16) -> Result<File, Error> {
-    let multi = if queues > 1 { libc::IFF_MULTI_QUEUE } else { 0 };
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | multi;
-    let tun = open_tun()?;
-    let step = ffi::tun_set_iff(&tun, name.as_str(), u16::try_from(flags).unwrap_or(0));
-    step.map_err(|source| Error::Tap { link: name.clone(), step: "attaching", source })?;
-    Ok(tun)
-}
-
-fn open_tun() -> Result<File, Error> {
-    let open = || OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(TUN);
-    open()
-        .or_else(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
-                make_tun().and_then(|()| open())
-            } else {
-                Err(error)
-            }
-        })
-        .map_err(Error::NoTun)
-}
-
-/// The node a container without the device may make itself if it has CAP_MKNOD (misc major 10, minor 200).
-fn make_tun() -> io::Result<()> {
-    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-    std::fs::create_dir_all("/dev/net")?;
-    mknodat(CWD, TUN, FileType::CharacterDevice, Mode::from_raw_mode(0o600), makedev(10, 200))?;
-    Ok(())
 }
