@@ -172,6 +172,20 @@ fn what_this_host_sends_is_told_too() {
     assert!(told.contains("ip out post  rule oifname \"eth0\" udp dport 4242 counter"), "{told}");
 }
 
+#[test]
+fn the_mark_that_a_packet_came_with_is_shown() {
+    let site =
+        Site::new("add table ip out { chain post { type filter hook postrouting priority 0; }; }");
+    let trace = site.start("--count 1 --port 4242");
+    site.pod.within(|| {
+        let socket = UdpSocket::bind("10.1.1.2:0").unwrap();
+        socket2::SockRef::from(&socket).set_mark(0x2a).unwrap();
+        socket.send_to(b"x", "10.1.1.1:4242").unwrap()
+    });
+    let text = text(&ended(trace));
+    assert!(text.lines().next().unwrap().ends_with(" mark 0x0000002a"), "{text}");
+}
+
 /// Handles begin anew with a new table: the old text must not be told for the new rule.
 #[test]
 fn rules_that_are_replaced_meanwhile_are_told_as_they_are_now() {

@@ -353,3 +353,12 @@ fn every_wrong_value_is_told_at_once() {
             .unwrap_err();
     assert!(!error.contains("hunter2"), "{error}");
 }
+
+/// Clap's own error for `--help` would show what was wrong before it as it was typed.
+#[test]
+fn help_beside_a_wrong_value_shows_no_secret() {
+    let words = ["--interface=eth1", "--range=http://me:hunter2@h/x\u{7}", "--help"];
+    let error = read::<Serve>(&words, &[]).unwrap_err();
+    assert!(error.contains("--range"), "{error}");
+    assert!(!error.contains("hunter2") && !error.contains('\u{7}'), "{error}");
+}
