@@ -96,6 +96,7 @@ fn a_file_mounted_by_itself_is_shortened_in_place() {
         site.serve_after(&line, "--no-dns");
         let crowd = lease_until_short(&site, &volume.join("leases"));
         assert_eq!(fs::metadata(volume.join("leases")).unwrap().ino(), inode);
+        until("word of it", || site.server_log().contains("it is shortened in place"));
         let log = site.server_log();
         assert_eq!(log.matches("it is shortened in place").count(), 1, "{what}: {log}");
         assert_eq!(log.matches("WARN").count(), 0, "{what}: {log}");
