@@ -82,7 +82,7 @@ bench: packages-bench
 
 # One at a time: each guest wants a processor.
 reliability: packages-full guest
-	ROUNDS=$(or $(ROUNDS),50) cargo test --locked --features e2e --test guest -- --ignored --nocapture --test-threads=1 reliability::
+	ROUNDS=$(or $(ROUNDS),50) cargo test --locked --features e2e --test guest -- --nocapture --test-threads=1 reliability::
 
 guest: packages-full
 	@for script in examples/guest/*.sh; do echo "==> guest image: $$script"; "$$script"; done
