@@ -1,6 +1,7 @@
 //! Every way to end: one table of exit codes, and what an error needs to be in it.
 //!
-//! Each room says the codes of its own errors ([`Coded`]), without a catch-all arm: a new error is a decision.
+//! Each room says the codes of its own errors ([`Coded`]), without a catch-all arm: one code for all of them, or
+//! a decision for each new one.
 //! 2, 3 and 4 keep the meaning the seed documents; the rest of ours begin at 10; QEMU's own code is passed on.
 
 use std::process::ExitCode;

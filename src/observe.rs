@@ -6,8 +6,8 @@
 //! every minute ─────────────┘            (equal: nothing)                       beside what comes next
 //! ```
 //!
-//! A change that is not ours costs one look at our table. Repairs are rationed: two that fight must not burn the
-//! processor, and a pause of the ration's length is the longest our rules are wrong then.
+//! A change that is not ours costs one look at our table. Repairs are rate-limited: two that fight must not burn the
+//! processor, and a pause of the bucket's refill is the longest our rules are wrong then.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn repairs_are_rationed_and_the_ration_fills_up_again() {
+    async fn repairs_are_rate_limited_and_the_bucket_fills_up_again() {
         let mut tokens = TokenBucket::new();
         for _ in 0..BURST {
             assert!(tokens.has_one());

@@ -269,7 +269,8 @@ pub struct Lifecycle {
 pub struct Paths {
     /// `/image`
     pub image_dir: PathBuf,
-    /// `/run/berth`: config drive, and the socket that `berth status` asks; made 0700.
+    /// `/run/berth`: config drive, lock of a root device, and the socket that
+    /// `berth status` asks; made 0700.
     pub state_dir: PathBuf,
     /// `/metadata`, `/userdata`; vendor data and network data have no default.
     pub metadata: PathBuf,

@@ -218,7 +218,7 @@ fn every_verb_ends_with_the_code_of_the_manual() {
     seen.insert(20);
 
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    // A network half that stays away: tests/split.rs.
+    // A network half that stays away: tests/guest/split.rs.
     seen.insert(21);
     assert_eq!(seen, manual(), "each row of the table has a case, and each case a row");
 }
