@@ -6,6 +6,7 @@
 //! child is to. Signals are not sent by pid alone: `std::process::Child` never signals a pid it has reaped.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -83,6 +84,7 @@ pub fn spawn(order: Order<'_>) -> io::Result<(Child, OwnedFd)> {
                 (Uid::from_raw(user.uid), Gid::from_raw(user.gid), groups)
             }),
             parent: rustix::process::getpid(),
+            thread: File::open("/proc/thread-self/stat")?,
             confined,
         },
     );

@@ -157,6 +157,8 @@ pub(crate) struct BeforeExec {
     pub user: Option<(Uid, Gid, Vec<Gid>)>,
     /// Whose death is the child's.
     pub parent: Pid,
+    /// `/proc/thread-self/stat` of the thread that starts it. Opened after `descriptors`' numbers were reserved.
+    pub thread: File,
     /// What it gives up; None: what our uid and capabilities allow is the child's too.
     pub confined: Option<Confined>,
 }
@@ -206,8 +208,9 @@ fn in_child(setup: &BeforeExec) -> io::Result<()> {
     }
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    if rustix::process::getppid() != Some(setup.parent) {
-        // The parent died before the line above could see it.
+    // The parent may have died before the line above could see it. Its threads end one by one: whoever is left inherits
+    // the child, and may not be allowed to send it the signal.
+    if rustix::process::getppid() != Some(setup.parent) || has_ended(&setup.thread) {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     if let Some(Confined { rules, filter }) = &setup.confined {
@@ -216,6 +219,19 @@ fn in_child(setup: &BeforeExec) -> io::Result<()> {
         filter.iter().try_for_each(syscalls::restrict)?;
     }
     Ok(())
+}
+
+/// Whether the thread of an open `/proc/PID/task/TID/stat` has ended (proc_pid_stat(5)): a leader stays as a zombie until the
+/// other threads have. Allocates nothing.
+fn has_ended(stat: &File) -> bool {
+    let mut text = [0; 128];
+    let Ok(length) = rustix::io::pread(stat, &mut text, 0) else {
+        return true;
+    };
+    let line = text.get(..length).unwrap_or_default();
+    // Behind the name, which may have any character in it. No later field has a bracket.
+    let state = line.iter().rposition(|&byte| byte == b')').and_then(|end| line.get(end + 2));
+    matches!(state, None | Some(b'Z' | b'X'))
 }
 
 /// The pid of a child that has ended and is not reaped yet, if there is one; it stays unreaped.
@@ -229,4 +245,34 @@ pub(crate) fn ended_child() -> Option<Pid> {
     }
     // SAFETY: waitid succeeded, so the SIGCHLD part of the union is what the kernel filled in, or still zero.
     Pid::from_raw(unsafe { info.si_pid() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_has_ended_when_it_is_gone_or_a_zombie() {
+        let ours = || File::open("/proc/thread-self/stat").unwrap();
+        assert!(!has_ended(&ours()));
+        let named = std::thread::Builder::new().name("a) Z (b".to_owned());
+        let thread = named.spawn(move || {
+            let stat = ours();
+            assert!(!has_ended(&stat));
+            stat
+        });
+        let stat = thread.unwrap().join().unwrap();
+        // The kernel may need a moment after the thread's last word.
+        while !has_ended(&stat) {
+            std::thread::yield_now();
+        }
+        #[expect(clippy::disallowed_methods, reason = "its end is what is looked at")]
+        let mut child = Command::new("true").spawn().unwrap();
+        let stat = File::open(format!("/proc/{}/stat", child.id())).unwrap();
+        while !has_ended(&stat) {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(has_ended(&stat));
+    }
 }

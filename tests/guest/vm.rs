@@ -377,6 +377,29 @@ fn killed_anywhere_the_next_start_converges() {
     assert_eq!(left.len(), 2, "the disk and its lock: {left:?}");
 }
 
+/// The threads of a launcher end one by one, and not each may signal QEMU: from before the fork to after exec.
+#[test]
+fn a_launcher_killed_while_it_starts_qemu_leaves_no_qemu() {
+    let mut world = World::new();
+    for round in 0..40u32 {
+        world.start();
+        let end = Instant::now() + BOOT;
+        // The last step before QEMU; a look without a pause, since the moment matters.
+        while !world.log().contains("config drive ready") {
+            assert!(Instant::now() < end, "{}", world.log());
+        }
+        let moment = Instant::now() + Duration::from_micros(100) * round;
+        while Instant::now() < moment {
+            std::hint::spin_loop();
+        }
+        world.kill();
+        let left = || support::checked(Command::new("ip").args(["netns", "pids", &world.pod.name]));
+        support::until("nobody is in the pod", || left().is_empty());
+    }
+    world.start().ready();
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+}
+
 #[test]
 fn two_launchers_never_share_a_disk() {
     let mut world = booted();
