@@ -384,6 +384,10 @@ impl Wrong {
             self.add(variable, text, "words without ` and $(: no shell runs them");
             return None;
         }
+        if placeholders && !braces_are_closed(text) {
+            self.add(variable, text, "${NAME}: a name between braces behind each ${");
+            return None;
+        }
         if placeholders
             && let Some(name) =
                 variables(text).into_iter().find(|name| !PLACEHOLDERS.contains(&name.as_str()))
@@ -421,6 +425,14 @@ fn variables(text: &str) -> Vec<String> {
         .map(|rest| rest.strip_prefix('{').unwrap_or(rest))
         .map(|rest| rest.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect())
         .collect()
+}
+
+/// Whether each `${` has a name of its own and its `}`. The rest may have been put together of what it was filled with.
+fn braces_are_closed(text: &str) -> bool {
+    text.split("${").skip(1).all(|rest| {
+        let name = rest.split_once('}').map_or("", |(name, _)| name);
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
 }
 
 /// The value without what stands around it, unless it is unset or empty.

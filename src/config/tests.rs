@@ -190,6 +190,12 @@ fn shell_words_are_split_and_never_run() {
     assert!(wrong(|o| o.kvm_net_opts = Some("-x $(reboot)".into())).contains("KVM_NET_OPTS"));
     assert!(wrong(|o| o.kvm_net_opts = Some("-x `reboot`".into())).contains("no shell"));
     assert!(wrong(|o| o.kvm_net_opts = Some("-x $SECRET".into())).contains("$SECRET is not known"));
+    for broken in
+        ["${", "${}", "${NEWMAC", "${NEWMAC$IMG_TARGET\"\"N}", "${VM_IP:-1}", "${NEWMAC ${VM_IP}"]
+    {
+        let wrong = wrong(|o| o.kvm_net_opts = Some(format!("-x {broken}")));
+        assert!(wrong.contains("a name between braces"), "{broken}: {wrong}");
+    }
     assert!(wrong(|o| o.launcher = Some("a 'b".into())).contains("quotes"));
 }
 
