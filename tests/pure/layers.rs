@@ -301,6 +301,85 @@ fn files_fit_in_a_head() {
     assert!(long.is_empty(), "past 500 lines a file wants to be a folder:\n{}", long.join("\n"));
 }
 
+/// Functions and their lines, from `fn` to the brace that ends them: rustfmt gives it the same indentation.
+fn functions(code: &str) -> Vec<(&str, usize)> {
+    let indentation = |line: &str| line.len() - line.trim_start().len();
+    let name_in = |line: &'_ str| {
+        let start = line.find("fn ").map(|at| at + 3)?;
+        let is_qualifier = |c: char| c.is_ascii_alphanumeric() || " ()\"".contains(c);
+        let len = line[start..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+        (len > 0 && line[..start].chars().all(is_qualifier)).then_some(start..start + len)
+    };
+    let lines: Vec<&str> = code.lines().map(str::trim_end).collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some(name) = name_in(line) else { continue };
+        let ends = |other: &&str| {
+            indentation(other) == indentation(line)
+                && (other.ends_with(';') || other.trim_start().starts_with('}'))
+        };
+        let more = if line.ends_with([';', '}']) {
+            Some(0)
+        } else {
+            lines[at + 1..].iter().position(|other| ends(&other)).map(|more| more + 1)
+        };
+        found.push((&line[name], more.expect("a function ends") + 1));
+    }
+    found
+}
+
+#[test]
+fn functions_fit_a_screen() {
+    let sources = sources();
+    let all: Vec<(&str, &str, usize)> = sources
+        .iter()
+        .flat_map(|source| {
+            let of = |(name, lines)| (source.path.as_str(), name, lines);
+            functions(&source.code).into_iter().map(of)
+        })
+        .collect();
+    assert!(all.len() > 2000, "the reader sees too little: {}", all.len());
+    let long: Vec<String> = all
+        .iter()
+        .filter(|(.., lines)| *lines > 70)
+        .map(|(path, name, lines)| format!("src/{path}: {name} has {lines} lines"))
+        .collect();
+    assert!(long.is_empty(), "past 70 lines a function wants to be several:\n{}", long.join("\n"));
+}
+
+#[test]
+fn the_reader_of_functions_counts_from_fn_to_the_brace() {
+    let code = "\
+pub(crate) const fn one() -> u8 { 1 }
+impl A {
+    async fn three(&self) {
+        fn inside() {}
+    }
+    pub fn five(
+        a: u8,
+    ) -> Vec<fn(u8) -> u8> {
+        { a }
+    }
+}
+trait B {
+    fn declared();
+    unsafe extern \"C\" fn declared_long(
+        a: u8,
+    ) -> u8;
+}
+let text = \"fn of a text\";
+";
+    let wanted = [
+        ("one", 1),
+        ("three", 3),
+        ("inside", 1),
+        ("five", 5),
+        ("declared", 1),
+        ("declared_long", 3),
+    ];
+    assert_eq!(functions(code), wanted);
+}
+
 /// A promise is worth what shows it: the tests that SECURITY.md names.
 #[test]
 fn each_promise_names_a_test_that_is_there() {
