@@ -1,6 +1,6 @@
 //! What a rule can look at: where it is, of which type, and which protocol must be known for it.
 
-use nftables::expr::{CT, CTDir, CTFamily, Fib, FibFlag, MetaKey, Payload, PayloadBase};
+use nftables::expr::{CT, CTDir, CTFamily, Fib, MetaKey, Payload, PayloadBase};
 use serde::Serialize;
 
 use super::Why;
@@ -9,7 +9,7 @@ pub use crate::nft::build::{IPV4, IPV6};
 use crate::nft::expr::Expr;
 use crate::nft::names::header::Header;
 use crate::nft::names::key::{self, Key, base, by_number, ct, meta, number_of};
-use crate::nft::names::words::{FIB_FLAGS, FIB_RESULTS, number};
+use crate::nft::names::words::{FIB_FLAGS, FIB_RESULTS, Words, number};
 use crate::nft::names::{Order, Type};
 
 /// Something to be loaded into a register.
@@ -139,8 +139,7 @@ impl Field {
 
     /// `present`: compared with true or false.
     pub fn fib(fib: &Fib, present: bool) -> Result<Self, Why> {
-        let flag = |flag: &FibFlag| number(FIB_FLAGS, &word_of(flag)).unwrap_or(0);
-        let flags = fib.flags.iter().map(flag).fold(0, |flags, flag| flags | flag);
+        let flags = bits_of(FIB_FLAGS, &fib.flags)?;
         let result = number(FIB_RESULTS, &word_of(&fib.result))
             .ok_or("this result of fib is not supported")?;
         let flags = if present { flags | key::fib::PRESENT } else { flags };
@@ -188,4 +187,16 @@ fn place_of(header: &Header) -> Option<(u32, Needs)> {
 pub(crate) fn word_of(value: &impl Serialize) -> String {
     let value = serde_json::to_value(value).ok();
     value.as_ref().and_then(|value| value.as_str()).unwrap_or("?").to_owned()
+}
+
+/// Flags together, by the words that the document has for them.
+pub(crate) fn bits_of<'a, Flag: Serialize + 'a>(
+    words: Words,
+    flags: impl IntoIterator<Item = &'a Flag>,
+) -> Result<u32, Why> {
+    flags.into_iter().try_fold(0, |bits, flag| {
+        let word = word_of(flag);
+        let bit = number(words, &word).ok_or_else(|| format!("the flag {word}"))?;
+        Ok(bits | bit)
+    })
 }
