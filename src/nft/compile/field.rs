@@ -42,6 +42,8 @@ pub enum Needs {
 }
 
 pub const TCP: u8 = 6;
+/// The kernel keeps the offset of a payload in an octet (`struct nft_payload`).
+const PAYLOAD_OFFSET_MAX: u32 = 255;
 
 impl Field {
     fn whole(load: Expr, kind: Kind) -> Self {
@@ -65,6 +67,11 @@ impl Field {
                         "a raw payload that is not of whole octets, 1 to 16, is not supported"
                             .into(),
                     );
+                }
+                if raw.offset / 8 > PAYLOAD_OFFSET_MAX {
+                    return Err(format!(
+                        "a raw payload past octet {PAYLOAD_OFFSET_MAX} is not supported"
+                    ));
                 }
                 let kind = Kind { kind: Type::Hex, bits: raw.len, order: Order::Network };
                 return Ok(Self::bits(base, raw.offset, raw.len, kind, Needs::Nothing));

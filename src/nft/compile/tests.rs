@@ -149,6 +149,50 @@ fn every_word_that_a_listing_has_is_taken() {
     }
 }
 
+/// Rust takes a sign before digits, and for decimal what nft takes for octal.
+#[test]
+fn numbers_with_a_sign_or_a_leading_zero_are_refused() {
+    let field = |protocol: &str, field: &str| json!({ "payload": { "protocol": protocol, "field": field } });
+    let meta = |key: &str| json!({ "meta": { "key": key } });
+    for (left, words) in [
+        (field("ether", "saddr"), ["+1:2:3:4:5:6", "1:2:3:4:5:+6", "001:2:3:4:5:6"].as_slice()),
+        (meta("priority"), &["+1:2", "1:+2", "1:10000", "1:", ":1"]),
+        (field("tcp", "dport"), &["+3", "010", "00", "0x+3", "0x", "-1"]),
+        (field("ip", "ttl"), &["+3", "010"]),
+        (meta("mark"), &["+3", "010", "0x+3"]),
+        (meta("l4proto"), &["+6", "06"]),
+    ] {
+        for word in words {
+            let wanted = json!([{ "match": { "left": left, "op": "==", "right": word } }]);
+            refused(&[rule(&wanted)], &format!("{word:?} is not a"));
+        }
+    }
+    let zero = json!([{ "match": { "left": meta("mark"), "op": "==", "right": "0" } }]);
+    assert!(document(&[rule(&zero)]).unwrap().to_string().contains("meta mark 0x00000000"));
+}
+
+#[test]
+fn true_and_false_are_values_of_presence_only() {
+    let ttl = json!({ "payload": { "protocol": "ip", "field": "ttl" } });
+    let mark = json!({ "meta": { "key": "nftrace" } });
+    for left in [ttl, mark] {
+        let wanted = json!([{ "match": { "left": left, "op": "==", "right": true } }]);
+        refused(&[rule(&wanted)], "a truth value where a single value is wanted");
+    }
+}
+
+/// Its end, in bits, had been more than 32 bits hold.
+#[test]
+fn a_raw_payload_past_what_the_kernel_reads_is_refused() {
+    let at = |offset: u32| {
+        let left = json!({ "payload": { "base": "th", "offset": offset, "len": 8 } });
+        rule(&json!([{ "match": { "left": left, "op": "==", "right": 1 } }]))
+    };
+    refused(&[at(u32::MAX - 7)], "a raw payload past octet 255 is not supported");
+    refused(&[at(2048)], "a raw payload past octet 255 is not supported");
+    assert!(document(&[at(2040)]).is_ok());
+}
+
 /// `eth*` in a set had been a name with an asterisk, which no interface has.
 #[test]
 fn patterns_of_interface_names_are_patterns_in_sets_too() {
@@ -184,7 +228,7 @@ fn values_of_another_type_are_refused() {
         &[compare("ip", "saddr", "==", json!({ "range": ["10.0.0.2", "10.0.0.1"] }))],
         "end is before its beginning",
     );
-    refused(&[compare("ip", "dscp", "==", json!(64))], "64 does not fit into the field");
+    refused(&[compare("ip", "dscp", "==", json!(64))], "64 does not fit into 6 bits");
     refused(
         &[compare("ip", "nothing", "==", json!(1))],
         "the header field ip nothing is not supported",

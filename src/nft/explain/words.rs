@@ -9,6 +9,7 @@ use super::super::names::{Order, Type, hex};
 use super::super::syntax::field::{self, Field, header_field};
 use super::super::syntax::{Constant, Join, Value};
 use super::super::text;
+use crate::net::decimal;
 
 const ICMPV6: u8 = 58;
 
@@ -242,7 +243,7 @@ pub fn status_bits(words: &str) -> Option<u32> {
 }
 
 fn numbered(kind: Type, word: &str) -> Option<u32> {
-    kind.number(word).or_else(|| word.parse().ok())
+    kind.number(word).or_else(|| decimal(word))
 }
 
 fn set_bits(kind: Type, wanted: &str) -> Option<u32> {
