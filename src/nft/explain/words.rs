@@ -216,9 +216,13 @@ pub(super) fn protocol_word(number: u8) -> String {
     word.map_or_else(|| number.to_string(), str::to_owned)
 }
 
-/// A protocol's number, by name or number.
+/// A protocol's number, by name or number. Not `ip`: it means 0 to nft, and IPv4 to whoever writes it.
 pub fn protocol(word: &str) -> Option<u8> {
-    if word == "icmpv6" { Some(ICMPV6) } else { numbered(Type::InetProto, word)?.try_into().ok() }
+    match word {
+        "ip" => None,
+        "icmpv6" => Some(ICMPV6),
+        word => numbered(Type::InetProto, word)?.try_into().ok(),
+    }
 }
 
 /// An ICMP type, by name or number.
