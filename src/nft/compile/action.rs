@@ -292,16 +292,17 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// The checksum that covers the field is mended by the kernel, in steps of 16 bits.
+    /// The checksum that covers the field is mended by the kernel, in steps of 16 bits; that of the transport, too,
+    /// which covers lengths, protocol and addresses.
     fn payload_set(&self, base: u32, offset: u32, len: u32) -> Result<Expr, Why> {
         let odd = !offset.is_multiple_of(2) || !len.is_multiple_of(2);
         let (csum_type, csum_offset, csum_flags) = match (base, self.network, self.transport) {
             (base::LINK, ..) => (0, 0, 0),
             (base::NETWORK, Some(IPV6), _) => {
-                (0, 0, if (8..40).contains(&offset) { PSEUDO_HEADER } else { 0 })
+                (0, 0, if matches!(offset, 4 | 6 | 8..40) { PSEUDO_HEADER } else { 0 })
             }
             (base::NETWORK, Some(IPV4), _) => {
-                (CHECKSUM_INET, 10, if (12..20).contains(&offset) { PSEUDO_HEADER } else { 0 })
+                (CHECKSUM_INET, 10, if matches!(offset, 2 | 12..20) { PSEUDO_HEADER } else { 0 })
             }
             (base::TRANSPORT, _, Some(TCP)) => (CHECKSUM_INET, 16, 0),
             (base::TRANSPORT, _, Some(17)) => (CHECKSUM_INET, 6, 0),

@@ -34,7 +34,7 @@ pub enum Needs {
     Network(u8),
     Arp,
     Transport(u8),
-    /// ICMP of one of the two families.
+    /// ICMP of one of the two families, or IGMP.
     Icmp {
         protocol: u8,
         family: u8,
@@ -143,6 +143,8 @@ impl Field {
         let found = by_number(key::CT, key).ok_or_else(unsupported)?;
         Ok(Self::whole(Expr::Ct { key, dreg: 1, direction }, found.into()))
     }
+        // Of a protocol the kernel takes a direction, and forgets it: both have the same.
+        let direction = direction.filter(|_| !matches!(key, ct::L3PROTO | ct::PROTOCOL));
 
     /// `present`: compared with true or false.
     pub fn fib(fib: &Fib, present: bool) -> Result<Self, Why> {
@@ -184,7 +186,9 @@ fn place_of(header: &Header) -> Option<(u32, Needs)> {
         "ip" => (base::NETWORK, Needs::Network(IPV4)),
         "ip6" => (base::NETWORK, Needs::Network(IPV6)),
         "th" => (base::TRANSPORT, Needs::Nothing),
-        "icmp" => (base::TRANSPORT, Needs::Icmp { protocol: header.protocol()?, family: IPV4 }),
+        "icmp" | "igmp" => {
+            (base::TRANSPORT, Needs::Icmp { protocol: header.protocol()?, family: IPV4 })
+        }
         "icmpv6" => (base::TRANSPORT, Needs::Icmp { protocol: header.protocol()?, family: IPV6 }),
         _ => (base::TRANSPORT, Needs::Transport(header.protocol()?)),
     })

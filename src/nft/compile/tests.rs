@@ -136,7 +136,7 @@ fn every_word_that_a_listing_has_is_taken() {
         (field("ip", "protocol"), "ospf", "ip protocol ospf"),
         (field("icmpv6", "type"), "mld2-listener-report", "icmpv6 type mld2-listener-report"),
         (field("icmpv6", "code"), "policy-fail", "icmpv6 code policy-fail"),
-        (field("igmp", "type"), "leave-group", "igmp type leave-group"),
+        (field("igmp", "type"), "leave-group", "meta nfproto ipv4 igmp type leave-group"),
         (field("ether", "daddr"), "01:00:5e:00:00:fb", "ether daddr 01:00:5e:00:00:fb"),
         (meta("protocol"), "8021ad", "meta protocol 8021ad"),
         (meta("l4proto"), "icmpv6", "meta l4proto ipv6-icmp"),
@@ -191,6 +191,25 @@ fn a_raw_payload_past_what_the_kernel_reads_is_refused() {
     refused(&[at(u32::MAX - 7)], "a raw payload past octet 255 is not supported");
     refused(&[at(2048)], "a raw payload past octet 255 is not supported");
     assert!(document(&[at(2040)]).is_ok());
+}
+
+/// They were 32 bits wide.
+#[test]
+fn a_named_counter_may_have_counted_more_than_four_gigabytes() {
+    let counter = |bytes: Value| json!({ "counter": { "family": "inet", "table": "t", "name": "hits", "packets": 7, "bytes": bytes } });
+    let text = document(&[counter(json!(1_u64 << 40))]).unwrap().to_string();
+    assert!(text.contains("packets 7 bytes 1099511627776"), "{text}");
+    refused(&[counter(json!("many"))], "object 3 (counter inet t hits): invalid type");
+    refused(&[counter(json!(-1))], "object 3 (counter inet t hits): invalid value");
+}
+
+/// Kernels take the direction and do not tell it back: such rules were replaced at every look.
+#[test]
+fn the_protocol_of_a_connection_has_no_direction() {
+    let left = json!({ "ct": { "key": "protocol", "dir": "original" } });
+    let wanted = json!([{ "match": { "left": left, "op": "==", "right": "tcp" } }]);
+    let text = document(&[rule(&wanted)]).unwrap().to_string();
+    assert!(text.contains("\t\tct protocol tcp\n"), "{text}");
 }
 
 /// `eth*` in a set had been a name with an asterisk, which no interface has.
