@@ -7,7 +7,7 @@ use super::Why;
 use super::kind::Kind;
 pub use crate::nft::build::{IPV4, IPV6};
 use crate::nft::expr::Expr;
-use crate::nft::names::header::Header;
+use crate::nft::names::header::{self, Header};
 use crate::nft::names::key::{self, Key, base, by_number, ct, meta, number_of};
 use crate::nft::names::words::{FIB_FLAGS, FIB_RESULTS, Words, number};
 use crate::nft::names::{Order, Type};
@@ -23,6 +23,8 @@ pub struct Field {
     /// The field is these bits of what is loaded; its lowest is so many bits above the lowest loaded.
     pub bits: Option<(Vec<u8>, u32)>,
     pub needs: Needs,
+    /// The header and its field, where it is one.
+    pub header: Option<(&'static Header, header::Field)>,
 }
 
 /// The protocol a header field belongs to.
@@ -47,7 +49,7 @@ const PAYLOAD_OFFSET_MAX: u32 = 255;
 
 impl Field {
     fn whole(load: Expr, kind: Kind) -> Self {
-        Self { load, kind, octets: kind.octets(), bits: None, needs: Needs::Nothing }
+        Self { load, kind, octets: kind.octets(), bits: None, needs: Needs::Nothing, header: None }
     }
 
     pub fn payload(payload: &Payload<'_>) -> Result<Self, Why> {
@@ -83,9 +85,10 @@ impl Field {
         let (base, needs) = place_of(header).ok_or_else(unsupported)?;
         // What only some messages of ICMP have would need more than its protocol.
         let field = header.fields.iter().find(|field| field.name == name && field.only.is_empty());
-        let field = field.ok_or_else(unsupported)?;
+        let field = *field.ok_or_else(unsupported)?;
         let kind = Kind { kind: field.kind, bits: field.bits, order: Order::Network };
-        Ok(Self::bits(base, field.offset, field.bits, kind, needs))
+        let found = Self::bits(base, field.offset, field.bits, kind, needs);
+        Ok(Self { header: Some((header, field)), ..found })
     }
 
     /// `offset` and `len` in bits.
@@ -101,7 +104,7 @@ impl Field {
             let skip = bytes.len().saturating_sub(octets as usize);
             (bytes.get(skip..).unwrap_or(&[]).to_vec(), shift)
         });
-        Self { load, kind, octets: octets as usize, bits, needs }
+        Self { load, kind, octets: octets as usize, bits, needs, header: None }
     }
 
     pub fn meta(wanted: MetaKey) -> Result<Self, Why> {
@@ -140,11 +143,11 @@ impl Field {
             let word = if direction.is_some() { "with" } else { "without" };
             return Err(format!("the ct key {} {word} a direction is not supported", wanted.key));
         }
+        // Of a protocol the kernel takes a direction, and forgets it: both have the same.
+        let direction = direction.filter(|_| !matches!(key, ct::L3PROTO | ct::PROTOCOL));
         let found = by_number(key::CT, key).ok_or_else(unsupported)?;
         Ok(Self::whole(Expr::Ct { key, dreg: 1, direction }, found.into()))
     }
-        // Of a protocol the kernel takes a direction, and forgets it: both have the same.
-        let direction = direction.filter(|_| !matches!(key, ct::L3PROTO | ct::PROTOCOL));
 
     /// `present`: compared with true or false.
     pub fn fib(fib: &Fib, present: bool) -> Result<Self, Why> {

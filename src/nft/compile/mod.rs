@@ -6,6 +6,7 @@
 //! lost on the way, is refused: half a firewall is worse than none.
 
 mod action;
+mod declared;
 mod document;
 mod field;
 mod kind;
