@@ -19,7 +19,7 @@
 
 pub mod attr;
 pub mod batch;
-pub mod build;
+pub(crate) mod build;
 mod canonical;
 pub mod compile;
 pub mod conntrack;
@@ -28,10 +28,10 @@ pub mod explain;
 pub mod expr;
 pub mod hooks;
 pub mod json;
-pub mod names;
+pub(crate) mod names;
 mod nfta;
 mod replay;
-pub mod syntax;
+pub(crate) mod syntax;
 pub mod text;
 pub mod trace;
 mod wire;

@@ -168,9 +168,6 @@ pub const CT: &[Key] = &[
 
 /// `enum nft_rt_keys`.
 pub mod rt {
-    pub const CLASSID: u32 = 0;
-    pub const NEXTHOP4: u32 = 1;
-    pub const NEXTHOP6: u32 = 2;
     pub const TCPMSS: u32 = 3;
 }
 
@@ -215,7 +212,6 @@ pub mod fib {
     pub const OIFNAME: u32 = 2;
     pub const ADDRTYPE: u32 = 3;
 
-    pub const SADDR: u32 = 1;
     pub const DADDR: u32 = 2;
     pub const MARK: u32 = 4;
     pub const BY_IIF: u32 = 8;
@@ -258,7 +254,7 @@ mod tests {
         assert_eq!(word(META, meta::BROUTE), Some("broute"));
         assert_eq!(word(CT, ct::ZONE), Some("zone"));
         assert_eq!(word(CT, ct::ID), Some("id"));
-        assert_eq!(number_of(RT, Some("ip6"), "nexthop"), Some(rt::NEXTHOP6));
+        assert_eq!(number_of(RT, Some("ip6"), "nexthop"), Some(2));
         assert_eq!(number_of(META, None, "no such key"), None);
     }
 }
