@@ -110,6 +110,7 @@ impl Expr {
 }
 
 impl Verdict {
+    /// From NFTA_VERDICT_*; None when the code, or the chain of a jump, is missing.
     pub fn decode(attributes: Attributes<'_>) -> Option<Self> {
         Some(match attributes.i32(verdict::CODE)? {
             0 => Self::Drop,
@@ -124,6 +125,7 @@ impl Verdict {
 }
 
 impl Data {
+    /// From NFTA_DATA_*; None when there is neither a value nor a verdict.
     pub fn decode(attributes: Attributes<'_>) -> Option<Self> {
         match attributes.nest(data::VERDICT) {
             Some(verdict) => Some(Self::Verdict(Verdict::decode(verdict)?)),

@@ -386,6 +386,7 @@ impl Verdict {
 }
 
 impl Data {
+    /// As an attribute of this type.
     pub fn encode(&self, kind: u16, w: &mut Writer) {
         w.nest(kind, |w| match self {
             Self::Value(bytes) => w.bytes(data::VALUE, bytes),

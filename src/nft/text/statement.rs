@@ -16,6 +16,7 @@ use super::value::verdict_text;
 const AF_INET: u8 = 2;
 
 impl Style {
+    /// One statement of a rule.
     pub fn statement(&self, out: &mut String, statement: &Statement<'_>) {
         match statement {
             Statement::Match { left, relation, right } => {

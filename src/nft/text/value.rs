@@ -105,6 +105,7 @@ pub struct Names {
     pub services: BTreeMap<u32, String>,
     /// Users and groups (`-u`).
     pub users: BTreeMap<u32, String>,
+    /// As users.
     pub groups: BTreeMap<u32, String>,
 }
 

@@ -16,17 +16,23 @@ use crate::net::{MacAddr, decimal};
 /// What can be told of a packet; whatever its headers do not hold is None.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Packet {
+    /// Source and destination.
     pub ether: Option<(MacAddr, MacAddr)>,
+    /// Source.
     pub from: Option<IpAddr>,
+    /// Destination.
     pub to: Option<IpAddr>,
+    /// IANA's number of the transport, or of IPv6's first extension header.
     pub protocol: Option<u8>,
     /// Source and destination.
     pub ports: Option<(u16, u16)>,
+    /// As the octet of the header has them.
     pub tcp_flags: Option<u8>,
     /// Type, code, and the identifier and number of an echo.
     pub icmp: Option<(u8, u8, u16, u16)>,
     /// Octets from the network header on.
     pub length: Option<u32>,
+    /// Or hop limit.
     pub ttl: Option<u8>,
     /// This is not the first fragment: there is no transport header.
     pub fragment: bool,

@@ -27,18 +27,24 @@ const DCCP: u8 = 33;
 /// Which packets; all when nothing is said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// Source.
     pub from: Option<Net>,
+    /// Destination.
     pub to: Option<Net>,
+    /// IANA's number of the transport.
     pub protocol: Option<u8>,
     /// Of the source or of the destination.
     pub port: Option<u16>,
+    /// The interface it came by.
     pub iif: Option<IfName>,
 }
 
 /// An address or a network, of either family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Net {
+    /// One of its addresses.
     pub address: IpAddr,
+    /// Bits: 32 or 128 for a single address.
     pub length: u8,
 }
 
