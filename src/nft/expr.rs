@@ -4,13 +4,16 @@
 //! [`Expr::Unknown`] and sent back byte for byte: nothing is dropped silently. What the kernel fills in by itself
 //! (flags that follow from registers, an upper bound equal to the lower) is left out on both ways.
 
+mod asked;
 mod decode;
 mod encode;
+mod operand;
 
 use std::collections::BTreeMap;
 
 pub use super::names::extension::Extension;
 pub use super::names::key::{base, ct, meta};
+pub use operand::{CmpOp, Data, NatKind, Verdict};
 
 /// Register numbers: 0 is the verdict, 1 to 4 are sixteen bytes, 8 to 23 are the same space in fours.
 pub type Register = u32;
@@ -22,64 +25,6 @@ const VALUE_MAX: u32 = 64;
 
 pub(super) fn length(octets: Option<u32>) -> Option<u32> {
     octets.filter(|octets| *octets <= VALUE_MAX)
-}
-
-/// How a register is compared, in network order (`enum nft_cmp_ops`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CmpOp {
-    /// Equal.
-    Eq,
-    /// Not equal.
-    Neq,
-    /// Less.
-    Lt,
-    /// Less or equal.
-    Lte,
-    /// Greater.
-    Gt,
-    /// Greater or equal.
-    Gte,
-}
-
-impl CmpOp {
-    const ALL: [Self; 6] = [Self::Eq, Self::Neq, Self::Lt, Self::Lte, Self::Gt, Self::Gte];
-}
-
-/// Where a packet goes on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
-    /// NF_DROP.
-    Drop,
-    /// NF_ACCEPT: this chain is done with it.
-    Accept,
-    /// NFT_CONTINUE: the next rule.
-    Continue,
-    /// NFT_RETURN: back to where the chain was jumped to from.
-    Return,
-    /// NFT_JUMP to this chain, which may return.
-    Jump(String),
-    /// NFT_GOTO this chain, which returns to where this one would.
-    Goto(String),
-    /// Any other code, as the kernel has it.
-    Code(i32),
-}
-
-/// What a register, or the right side of a map, is given.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Data {
-    /// In the order the register holds it.
-    Value(Vec<u8>),
-    /// What becomes of the packet.
-    Verdict(Verdict),
-}
-
-/// Which address is translated (`enum nft_nat_types`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NatKind {
-    /// The source's.
-    Snat,
-    /// The destination's.
-    Dnat,
 }
 
 /// An instruction of a rule. Values are in the order the register holds them, registers as [`Register`] counts them;
@@ -525,117 +470,3 @@ pub enum Expr {
 
 /// How the sets of a batch are called on the wire: their template name and the identifier within the batch.
 pub type SetIds = BTreeMap<String, (String, u32)>;
-
-impl Expr {
-    /// Ends the rule by this.
-    pub fn verdict(verdict: Verdict) -> Self {
-        Self::Immediate { dreg: VERDICT, data: Data::Verdict(verdict) }
-    }
-
-    /// A counter that has counted nothing.
-    pub fn counter() -> Self {
-        Self::Counter { packets: 0, bytes: 0 }
-    }
-
-    /// The set or map it uses, by name.
-    pub fn set_name(&self) -> Option<&String> {
-        match self {
-            Self::Lookup { set, .. } | Self::Dynset { set, .. } | Self::ObjrefMap { set, .. } => {
-                Some(set)
-            }
-            _ => None,
-        }
-    }
-
-    pub(super) fn set_name_mut(&mut self) -> Option<&mut String> {
-        match self {
-            Self::Lookup { set, .. } | Self::Dynset { set, .. } | Self::ObjrefMap { set, .. } => {
-                Some(set)
-            }
-            _ => None,
-        }
-    }
-
-    /// The register a load fills.
-    pub fn loads_into(&self) -> Option<Register> {
-        match self {
-            Self::Meta { dreg, .. }
-            | Self::Payload { dreg, .. }
-            | Self::Bitwise { dreg, .. }
-            | Self::Shift { dreg, .. }
-            | Self::Byteorder { dreg, .. }
-            | Self::Immediate { dreg, .. }
-            | Self::Ct { dreg, .. }
-            | Self::Fib { dreg, .. }
-            | Self::Rt { dreg, .. }
-            | Self::Exthdr { dreg, .. }
-            | Self::Socket { dreg, .. }
-            | Self::Osf { dreg, .. }
-            | Self::Numgen { dreg, .. }
-            | Self::Hash { dreg, .. }
-            | Self::Xfrm { dreg, .. }
-            | Self::Tunnel { dreg, .. } => Some(*dreg),
-            Self::Lookup { dreg, .. } => *dreg,
-            _ => None,
-        }
-    }
-
-    /// The kernel's name of the expression.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Meta { .. } | Self::MetaSet { .. } => "meta",
-            Self::Payload { .. } | Self::PayloadSet { .. } => "payload",
-            Self::Cmp { .. } => "cmp",
-            Self::Range { .. } => "range",
-            Self::Bitwise { .. } | Self::Shift { .. } => "bitwise",
-            Self::Byteorder { .. } => "byteorder",
-            Self::Lookup { .. } => "lookup",
-            Self::Immediate { .. } => "immediate",
-            Self::Counter { .. } => "counter",
-            Self::Ct { .. } | Self::CtSet { .. } => "ct",
-            Self::Fib { .. } => "fib",
-            Self::Rt { .. } => "rt",
-            Self::Exthdr { .. } | Self::ExthdrSet { .. } | Self::ExthdrReset { .. } => "exthdr",
-            Self::Nat { .. } => "nat",
-            Self::Masquerade { .. } => "masq",
-            Self::Redirect { .. } => "redir",
-            Self::Limit { .. } => "limit",
-            Self::Log { .. } => "log",
-            Self::Reject { .. } => "reject",
-            Self::Notrack => "notrack",
-            Self::Socket { .. } => "socket",
-            Self::Osf { .. } => "osf",
-            Self::Numgen { .. } => "numgen",
-            Self::Hash { .. } => "hash",
-            Self::Xfrm { .. } => "xfrm",
-            Self::Tunnel { .. } => "tunnel",
-            Self::Quota { .. } => "quota",
-            Self::Connlimit { .. } => "connlimit",
-            Self::Last { .. } => "last",
-            Self::Tproxy { .. } => "tproxy",
-            Self::Queue { .. } => "queue",
-            Self::Dup { .. } => "dup",
-            Self::Fwd { .. } => "fwd",
-            Self::Synproxy { .. } => "synproxy",
-            Self::Dynset { .. } => "dynset",
-            Self::Xt { target, .. } => {
-                if *target {
-                    "target"
-                } else {
-                    "match"
-                }
-            }
-            Self::FlowOffload { .. } => "flow_offload",
-            Self::Objref { .. } | Self::ObjrefMap { .. } => "objref",
-            Self::Unknown { name, .. } => name,
-        }
-    }
-
-    /// What nft has no words for, visible as what it is.
-    pub fn raw(&self) -> String {
-        match self {
-            Self::Unknown { name, bytes } => format!("<{name} {}>", super::names::hex(bytes)),
-            expr => format!("<{}>", expr.name()),
-        }
-    }
-}

@@ -192,24 +192,25 @@ fn rooms_import_only_what_they_may() {
 }
 
 /// The files and folders of `nft`, and which of the others each may name. `mod` are the types of a ruleset.
-const NFT: [(&str, &[&str]); 19] = [
+const NFT: [(&str, &[&str]); 20] = [
     ("names", &[]),
+    ("userdata", &[]),
     ("attr", &[]),
     ("nfta", &[]),
     ("conntrack", &["attr"]),
     ("expr", &["attr", "names", "nfta"]),
-    ("mod", &["batch", "dump", "expr"]),
+    ("mod", &["batch", "dump", "expr", "userdata"]),
     ("build", &["expr", "mod", "names"]),
     ("canonical", &["attr", "expr", "mod", "nfta"]),
-    ("wire", &["attr", "expr", "mod", "nfta"]),
+    ("wire", &["attr", "expr", "mod", "nfta", "userdata"]),
     ("batch", &["attr", "expr", "mod", "nfta", "wire"]),
     ("dump", &["attr", "batch", "expr", "mod", "nfta", "wire"]),
     ("replay", &["attr", "batch", "mod", "nfta", "wire"]),
-    ("trace", &["attr", "batch", "build", "expr", "mod", "names", "nfta", "wire"]),
-    ("syntax", &["attr", "expr", "mod", "names"]),
+    ("trace", &["attr", "batch", "build", "expr", "mod", "names", "nfta", "userdata", "wire"]),
+    ("syntax", &["attr", "expr", "mod", "names", "userdata"]),
     ("text", &["attr", "expr", "mod", "names", "nfta", "syntax"]),
     ("json", &["attr", "expr", "mod", "names", "nfta", "syntax", "text"]),
-    ("compile", &["build", "expr", "mod", "names"]),
+    ("compile", &["build", "expr", "mod", "names", "userdata"]),
     ("explain", &["attr", "expr", "mod", "names", "syntax", "text"]),
     ("hooks", &["attr", "mod", "text"]),
 ];
