@@ -97,6 +97,11 @@ pub fn hexadecimal(digits: &str) -> Option<u64> {
     number.filter(|_| !digits.starts_with('+'))
 }
 
+/// A number from decimal digits, without a sign.
+pub(crate) fn decimal<T: FromStr>(digits: &str) -> Option<T> {
+    digits.parse().ok().filter(|_| !digits.starts_with('+'))
+}
+
 /// The name of a network interface (`IFNAMSIZ`, `dev_valid_name` in the kernel's net/core/dev.c).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -192,7 +197,7 @@ impl FromStr for Ipv4Prefix {
     fn from_str(text: &str) -> Result<Self, Error> {
         let parse = || {
             let (address, length) = text.split_once('/')?;
-            Self::new(address.parse().ok()?, length.parse().ok()?)
+            Self::new(address.parse().ok()?, decimal(length)?)
         };
         parse().ok_or_else(|| Error::Ipv4Prefix(text.to_owned()))
     }
@@ -278,7 +283,7 @@ impl FromStr for Port {
                 "sctp" => Transport::Sctp,
                 _ => return None,
             };
-            Some(Self { transport, number: number.parse().ok().filter(|&number| number != 0)? })
+            Some(Self { transport, number: decimal(number).filter(|&number| number != 0)? })
         };
         parse().ok_or_else(|| Error::Port(text.to_owned()))
     }

@@ -16,14 +16,17 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// Nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// Octets so far.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -33,18 +36,22 @@ impl Writer {
         self.too_long
     }
 
+    /// What was written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
+    /// Bytes as they are, without a header or padding.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// An attribute of bytes.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) {
         self.attribute(kind, |writer| writer.raw(value));
     }
 
+    /// An attribute of text, and the NUL after it.
     pub fn text(&mut self, kind: u16, text: &str) {
         self.attribute(kind, |writer| {
             writer.raw(text.as_bytes());
@@ -52,18 +59,22 @@ impl Writer {
         });
     }
 
+    /// An attribute of one octet.
     pub fn u8(&mut self, kind: u16, value: u8) {
         self.bytes(kind, &[value]);
     }
 
+    /// A number, in network order.
     pub fn u16(&mut self, kind: u16, value: u16) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
+    /// A number, in network order.
     pub fn u32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
+    /// A number, in network order.
     pub fn u64(&mut self, kind: u16, value: u64) {
         self.bytes(kind, &value.to_be_bytes());
     }
@@ -118,10 +129,15 @@ impl Writer {
 /// What stands before the attributes: `nlmsghdr` without its length and port, and `nfgenmsg`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Header {
+    /// `nlmsg_type`.
     pub kind: u16,
+    /// NLM_F_*.
     pub flags: u16,
+    /// Told back in what answers it.
     pub sequence: u32,
+    /// `nfgen_family`.
     pub family: u8,
+    /// Of nfnetlink: 0.
     pub version: u8,
     /// `res_id`; in dump replies the low 16 bits of the generation.
     pub resource: u16,
@@ -130,9 +146,13 @@ pub struct Header {
 /// A message as received. `body` is what follows `nlmsghdr`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'a> {
+    /// `nlmsg_type`.
     pub kind: u16,
+    /// NLM_F_*.
     pub flags: u16,
+    /// That of the request it answers.
     pub sequence: u32,
+    /// `nfgenmsg` and attributes.
     pub body: &'a [u8],
 }
 
@@ -186,6 +206,7 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
+    /// The first of a type.
     pub fn value(self, wanted: u16) -> Option<&'a [u8]> {
         let mut attributes = self;
         attributes.find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
@@ -195,22 +216,27 @@ impl<'a> Attributes<'a> {
         self.value(kind).map(Attributes)
     }
 
+    /// Its first octet.
     pub fn u8(self, kind: u16) -> Option<u8> {
         self.value(kind)?.first().copied()
     }
 
+    /// A number, in network order; None when it is shorter.
     pub fn u16(self, kind: u16) -> Option<u16> {
         Some(u16::from_be_bytes(array(self.value(kind)?, 0)?))
     }
 
+    /// A number, in network order; None when it is shorter.
     pub fn u32(self, kind: u16) -> Option<u32> {
         Some(u32::from_be_bytes(array(self.value(kind)?, 0)?))
     }
 
+    /// A number, in network order; None when it is shorter.
     pub fn i32(self, kind: u16) -> Option<i32> {
         Some(i32::from_be_bytes(array(self.value(kind)?, 0)?))
     }
 
+    /// A number, in network order; None when it is shorter.
     pub fn u64(self, kind: u16) -> Option<u64> {
         Some(u64::from_be_bytes(array(self.value(kind)?, 0)?))
     }

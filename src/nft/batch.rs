@@ -87,6 +87,7 @@ impl Batch {
         Builder::begin(Some(generation), first_sequence).end()
     }
 
+    /// What is to be sent in one piece.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

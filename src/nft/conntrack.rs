@@ -47,6 +47,7 @@ pub struct Stale {
     zone: Option<Vec<u8>>,
     /// IANA protocol number, and the port at the pod.
     pub protocol: u8,
+    /// In host order.
     pub port: u16,
 }
 

@@ -56,6 +56,7 @@ pub(crate) const TRANSACTION: u16 = SUBSYSTEM << 8 | kind::NEW_GENERATION as u16
 /// A transaction that somebody made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
+    /// That the rules were of.
     pub generation: Generation,
     /// In the initial PID namespace.
     pub pid: u32,
@@ -113,6 +114,7 @@ struct Index {
 }
 
 impl Dump {
+    /// Nothing received yet.
     pub fn new(filter: Filter) -> Self {
         Self { filter, ruleset: Ruleset::default(), tables: HashMap::new(), indices: Vec::new() }
     }
@@ -262,6 +264,7 @@ impl Dump {
         }
     }
 
+    /// What has been received.
     pub fn finish(self) -> Ruleset {
         self.ruleset
     }

@@ -79,6 +79,7 @@ pub fn queries(family: Option<Family>, device: Option<&str>, devices: &[String])
 }
 
 impl Query {
+    /// The message that asks for it.
     pub fn request(&self, sequence: u32) -> Vec<u8> {
         let header = Header {
             kind: SUBSYSTEM << 8,

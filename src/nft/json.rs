@@ -22,7 +22,9 @@ use super::{Chain, Flowtable, Hook, Object, Rule, Ruleset, Set, Table, set};
 /// The nft release that is imitated.
 #[derive(Debug, Clone)]
 pub struct Release {
+    /// As `nft --version` has it, without the v.
     pub version: String,
+    /// That goes with the version.
     pub name: String,
 }
 
@@ -46,6 +48,7 @@ pub struct Document {
 }
 
 impl Document {
+    /// With the `metainfo` of this release.
     pub fn new(release: &Release) -> Self {
         let mut document = Self { bytes: b"{\"nftables\": [".to_vec() };
         document.write(&json!({"metainfo": {
@@ -53,6 +56,7 @@ impl Document {
         document
     }
 
+    /// One object more.
     pub fn add(&mut self, object: &Json) {
         self.bytes.extend_from_slice(b", ");
         self.write(object);

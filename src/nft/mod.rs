@@ -8,7 +8,7 @@
 //! Who stands on whom, inside (`tests/pure/layers.rs` holds it to that):
 //!
 //! ```text
-//! names (vocabulary)   nfta (attributes)   attr (their bytes)
+//! names (vocabulary)   nfta (attributes)   attr (their bytes)   userdata
 //!    └─► expr, mod, wire ─┬─► batch, dump, replay, canonical
 //!                         ├─► syntax ─► text ─► json, explain
 //!                         └─► build ─► compile, trace
@@ -17,9 +17,11 @@
 //! Everything the kernel reports about tables, chains, rules, sets and objects has a place here; what has no name
 //! is kept as bytes. Flow tables are told, not made. Pure: sockets are `sys::netlink`'s.
 
+#![warn(missing_docs)]
+
 pub mod attr;
 pub mod batch;
-pub mod build;
+pub(crate) mod build;
 mod canonical;
 pub mod compile;
 pub mod conntrack;
@@ -28,12 +30,13 @@ pub mod explain;
 pub mod expr;
 pub mod hooks;
 pub mod json;
-pub mod names;
+pub(crate) mod names;
 mod nfta;
 mod replay;
-pub mod syntax;
+pub(crate) mod syntax;
 pub mod text;
 pub mod trace;
+mod userdata;
 mod wire;
 
 use std::fmt;
@@ -43,18 +46,23 @@ use serde::Serialize;
 pub use batch::Batch;
 pub use dump::Dump;
 pub use expr::{Data, Expr, Verdict};
+pub use userdata::Userdata;
 
 /// Number of the ruleset's state in a network namespace; every transaction makes it grow.
 pub(crate) type Generation = u32;
 
+/// Why a batch cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
+    /// What, by kind and name.
     #[error("{0} does not fit into one netlink message (64 KiB): make it shorter or use a set")]
     TooLong(String),
 }
 
+/// All tables, or those that are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
+    /// In the order they are loaded or were made.
     pub tables: Vec<Table>,
 }
 
@@ -64,30 +72,46 @@ pub struct Family(pub u8);
 
 impl Family {
     pub(crate) const UNSPEC: Self = Self(0);
+    /// NFPROTO_INET: IPv4 and IPv6.
     pub const INET: Self = Self(1);
+    /// NFPROTO_IPV4.
     pub const IP: Self = Self(2);
+    /// NFPROTO_ARP.
     pub const ARP: Self = Self(3);
+    /// NFPROTO_NETDEV: what a device receives or sends.
     pub const NETDEV: Self = Self(5);
+    /// NFPROTO_BRIDGE.
     pub const BRIDGE: Self = Self(7);
+    /// NFPROTO_IPV6.
     pub const IP6: Self = Self(10);
 }
 
+/// A table and all that is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
+    /// With the name it is unique.
     pub family: Family,
+    /// 31 octets at most.
     pub name: String,
+    /// None until the kernel has made it.
     pub handle: Handle,
     /// See [`table`].
     pub flags: u32,
+    /// Its comment, and what else nft stored.
     pub userdata: Userdata,
+    /// Anonymous ones too.
     pub sets: Vec<Set>,
+    /// Only listed.
     pub flowtables: Vec<Flowtable>,
+    /// Counters, quotas, ….
     pub objects: Vec<Object>,
+    /// In the order they were made.
     pub chains: Vec<Chain>,
 }
 
 /// Flags of a table.
 pub mod table {
+    /// Its base chains see nothing.
     pub const DORMANT: u32 = 1;
     /// Nobody but the socket that made it may change it; it goes when that is closed.
     pub const OWNER: u32 = 2;
@@ -95,15 +119,20 @@ pub mod table {
     pub const PERSIST: u32 = 4;
 }
 
+/// A list of rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
+    /// Within the table.
     pub name: String,
+    /// None until the kernel has made it.
     pub handle: Handle,
     /// None for a chain that is only jumped to.
     pub hook: Option<Hook>,
     /// Besides what follows from `hook`: 2 hardware offload, 4 bound to a rule.
     pub flags: u32,
+    /// Its comment, and what else nft stored.
     pub userdata: Userdata,
+    /// In the order packets meet them.
     pub rules: Vec<Rule>,
 }
 
@@ -114,31 +143,46 @@ pub struct Hook {
     pub kind: String,
     /// Number of the hook within the family; see [`hook`].
     pub number: u32,
+    /// The least comes first.
     pub priority: i32,
+    /// Of netdev, and of ingress in inet.
     pub devices: Vec<String>,
+    /// What becomes of packets at the end.
     pub policy: Policy,
 }
 
 /// Hooks of the IP families.
 pub mod hook {
+    /// NF_INET_PRE_ROUTING.
     pub const PREROUTING: u32 = 0;
+    /// NF_INET_LOCAL_IN.
     pub const INPUT: u32 = 1;
+    /// NF_INET_FORWARD.
     pub const FORWARD: u32 = 2;
+    /// NF_INET_LOCAL_OUT.
     pub const OUTPUT: u32 = 3;
+    /// NF_INET_POST_ROUTING.
     pub const POSTROUTING: u32 = 4;
 }
 
+/// What a base chain does at its end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Policy {
+    /// NF_DROP.
     Drop,
+    /// NF_ACCEPT, the default.
     #[default]
     Accept,
 }
 
+/// Expressions that are run in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
+    /// None until the kernel has made it.
     pub handle: Handle,
+    /// Until one ends the rule.
     pub exprs: Vec<Expr>,
+    /// Its comment, and what else nft stored.
     pub userdata: Userdata,
 }
 
@@ -146,53 +190,12 @@ pub struct Rule {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Handle(pub Option<u64>);
 
-/// What user space stored with an object: libnftnl's type-length-values. Bytes, so that nobody's are lost.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Userdata(pub Vec<u8>);
-
-impl Userdata {
-    /// A comment, of which the kernel takes 253 bytes (NFT_USERDATA_MAXLEN); more is cut.
-    pub fn comment(text: &str) -> Self {
-        let end =
-            (0..=text.len().min(253)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        let text = text.get(..end).unwrap_or("");
-        let mut bytes = vec![0, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
-        bytes.extend_from_slice(text.as_bytes());
-        bytes.push(0);
-        Self(bytes)
-    }
-
-    /// The comment of a table, chain, rule, object or element (type 0).
-    pub fn as_comment(&self) -> Option<String> {
-        self.comment_at(0)
-    }
-
-    /// The comment under another type, as sets have it (7).
-    pub fn comment_at(&self, kind: u8) -> Option<String> {
-        let value = self.value(kind)?;
-        let text = value.strip_suffix(&[0]).unwrap_or(value);
-        Some(String::from_utf8_lossy(text).into_owned())
-    }
-
-    /// The value of a type.
-    pub fn value(&self, wanted: u8) -> Option<&[u8]> {
-        let mut rest = self.0.as_slice();
-        while let [kind, length, tail @ ..] = rest {
-            let value = tail.get(..usize::from(*length))?;
-            if *kind == wanted {
-                return Some(value);
-            }
-            rest = tail.get(usize::from(*length)..)?;
-        }
-        None
-    }
-}
-
 /// A set, or a map when it has `data`. `linux/netfilter/nf_tables.h`, `enum nft_set_attributes`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Set {
     /// Within the table. Of an anonymous set: any name that the rules of the same ruleset use for it.
     pub name: String,
+    /// None until the kernel has made it.
     pub handle: Handle,
     /// See [`set`].
     pub flags: u32,
@@ -200,6 +203,7 @@ pub struct Set {
     pub key_type: u32,
     /// Octets; each part of a concatenation takes a multiple of four.
     pub key_len: u32,
+    /// What it maps to, of a map.
     pub data: Option<DataType>,
     /// Type of the named objects it maps to.
     pub object: Option<u32>,
@@ -211,39 +215,65 @@ pub struct Set {
     pub fields: Vec<u32>,
     /// Milliseconds.
     pub timeout: Option<u64>,
+    /// Milliseconds between looks for elements whose time is up.
     pub gc_interval: Option<u32>,
     /// What every element is made with.
     pub exprs: Vec<Expr>,
+    /// Its comment, and what else nft stored.
     pub userdata: Userdata,
+    /// In the kernel's order, which is none.
     pub elements: Vec<Element>,
 }
 
 /// Flags of a set, and numbers of nft's types.
 pub mod set {
+    /// Goes with the rule that uses it.
     pub const ANONYMOUS: u32 = 1;
+    /// Not changed once rules use it.
     pub const CONSTANT: u32 = 2;
+    /// Has ranges.
     pub const INTERVAL: u32 = 4;
+    /// Maps to data.
     pub const MAP: u32 = 8;
+    /// Elements go after a time.
     pub const TIMEOUT: u32 = 0x10;
+    /// Rules add elements.
     pub const DYNAMIC: u32 = 0x20;
+    /// Maps to named objects.
     pub const OBJECT: u32 = 0x40;
+    /// Has ranges of several fields.
     pub const CONCAT: u32 = 0x80;
 
+    /// `ipv4_addr`, 4 octets.
     pub const IPV4_ADDR: u32 = 7;
+    /// `ipv6_addr`, 16 octets.
     pub const IPV6_ADDR: u32 = 8;
+    /// `ether_addr`, 6 octets.
     pub const ETHER_ADDR: u32 = 9;
     pub(crate) const INET_PROTO: u32 = 12;
+    /// `inet_service`, 2 octets.
     pub const INET_SERVICE: u32 = 13;
+    /// `mark`, 4 octets in host order.
     pub const MARK: u32 = 19;
+    /// `ifname`, 16 octets.
     pub const IFNAME: u32 = 41;
 }
 
+/// What a map maps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataType {
+    /// What becomes of the packet.
     Verdict,
-    Value { kind: u32, len: u32 },
+    /// A value.
+    Value {
+        /// nft's number of its type.
+        kind: u32,
+        /// Octets, 64 at most.
+        len: u32,
+    },
 }
 
+/// A key, and what a map has for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Element {
     /// Empty for the catch-all element.
@@ -252,6 +282,7 @@ pub struct Element {
     pub key_end: Option<Vec<u8>>,
     /// 1: first value past an interval; 2: catch-all.
     pub flags: u32,
+    /// Of a map.
     pub data: Option<Data>,
     /// Name of the object it maps to.
     pub object: Option<String>,
@@ -259,17 +290,24 @@ pub struct Element {
     pub timeout: Option<u64>,
     /// Milliseconds that are left, as the kernel tells; never sent.
     pub expiration: Option<u64>,
+    /// Counters, limits and the like of its own.
     pub exprs: Vec<Expr>,
+    /// Its comment, and what else nft stored.
     pub userdata: Userdata,
 }
 
 /// Where forwarded flows may pass by the rest of the stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flowtable {
+    /// Within the table.
     pub name: String,
+    /// None until the kernel has made it.
     pub handle: Handle,
+    /// 0: ingress.
     pub hook: u32,
+    /// The least comes first.
     pub priority: i32,
+    /// Whose packets take the short way.
     pub devices: Vec<String>,
     /// 1 hardware offload, 2 counters.
     pub flags: u32,
@@ -278,21 +316,31 @@ pub struct Flowtable {
 /// A named counter, quota, limit, …
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
+    /// Within the table and kind.
     pub name: String,
+    /// None until the kernel has made it.
     pub handle: Handle,
+    /// With its state.
     pub kind: ObjectKind,
+    /// Its comment, and what else nft stored.
     pub userdata: Userdata,
 }
 
+/// What an object is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ObjectKind {
+    /// What has come so far.
     Counter {
+        /// So many.
         packets: u64,
+        /// From the network header on.
         bytes: u64,
     },
     /// Attributes as the kernel gave them.
     Other {
+        /// NFT_OBJECT_*.
         kind: u32,
+        /// NFTA_OBJ_DATA.
         bytes: Vec<u8>,
     },
 }
@@ -388,6 +436,7 @@ impl Set {
         }
     }
 
+    /// Whether it has no name of its own and goes with its rule.
     pub fn is_anonymous(&self) -> bool {
         self.flags & set::ANONYMOUS != 0
     }
@@ -399,12 +448,14 @@ impl Set {
 }
 
 impl Rule {
+    /// Not loaded yet.
     pub fn new(exprs: Vec<Expr>, comment: &str) -> Self {
         Self { handle: Handle::default(), exprs, userdata: Userdata::comment(comment) }
     }
 }
 
 impl Ruleset {
+    /// By family and name.
     pub fn table(&self, family: Family, name: &str) -> Option<&Table> {
         self.tables.iter().find(|table| table.family == family && table.name == name)
     }

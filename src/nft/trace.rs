@@ -22,6 +22,7 @@ use super::{Family, Policy};
 
 /// `nlmsg_type` of trace events and of the notice that a transaction is done, for a filter on the socket.
 pub(crate) const EVENT: u16 = SUBSYSTEM << 8 | kind::TRACE as u16;
+/// NFT_MSG_NEWGEN: the rules have changed.
 pub const NEW_GENERATION: u16 = SUBSYSTEM << 8 | kind::NEW_GENERATION as u16;
 
 /// What names of tables that mark packets begin with.
@@ -34,12 +35,17 @@ pub struct Event {
     pub id: u32,
     /// Of the table.
     pub family: Family,
+    /// By name.
     pub table: String,
+    /// By name.
     pub chain: String,
+    /// What happened there.
     pub step: Step,
     /// Interface indices; with the headers only.
     pub iif: Option<u32>,
+    /// Index of the interface it leaves by.
     pub oif: Option<u32>,
+    /// `skb->mark`.
     pub mark: Option<u32>,
     /// Headers, in the first event of each base chain.
     pub packet: Option<Packet>,
@@ -49,9 +55,19 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// A rule matched.
-    Rule { handle: u64, verdict: Verdict },
+    Rule {
+        /// The kernel's number of the rule.
+        handle: u64,
+        /// That it ended by.
+        verdict: Verdict,
+    },
     /// The end of a chain that was jumped to, or `return` in it.
-    Return { handle: Option<u64>, verdict: Verdict },
+    Return {
+        /// The kernel's number of the rule that came last, if it tells.
+        handle: Option<u64>,
+        /// That the chain ended by.
+        verdict: Verdict,
+    },
     /// The end of a base chain.
     Policy(Policy),
     /// A type of event that has no name here.
@@ -100,6 +116,7 @@ impl Event {
         ))
     }
 
+    /// The rule's, where there is one.
     pub fn handle(&self) -> Option<u64> {
         match self.step {
             Step::Rule { handle, .. } => Some(handle),

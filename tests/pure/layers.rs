@@ -192,24 +192,25 @@ fn rooms_import_only_what_they_may() {
 }
 
 /// The files and folders of `nft`, and which of the others each may name. `mod` are the types of a ruleset.
-const NFT: [(&str, &[&str]); 19] = [
+const NFT: [(&str, &[&str]); 20] = [
     ("names", &[]),
+    ("userdata", &[]),
     ("attr", &[]),
     ("nfta", &[]),
     ("conntrack", &["attr"]),
     ("expr", &["attr", "names", "nfta"]),
-    ("mod", &["batch", "dump", "expr"]),
+    ("mod", &["batch", "dump", "expr", "userdata"]),
     ("build", &["expr", "mod", "names"]),
     ("canonical", &["attr", "expr", "mod", "nfta"]),
-    ("wire", &["attr", "expr", "mod", "nfta"]),
+    ("wire", &["attr", "expr", "mod", "nfta", "userdata"]),
     ("batch", &["attr", "expr", "mod", "nfta", "wire"]),
     ("dump", &["attr", "batch", "expr", "mod", "nfta", "wire"]),
     ("replay", &["attr", "batch", "mod", "nfta", "wire"]),
-    ("trace", &["attr", "batch", "build", "expr", "mod", "names", "nfta", "wire"]),
-    ("syntax", &["attr", "expr", "mod", "names"]),
+    ("trace", &["attr", "batch", "build", "expr", "mod", "names", "nfta", "userdata", "wire"]),
+    ("syntax", &["attr", "expr", "mod", "names", "userdata"]),
     ("text", &["attr", "expr", "mod", "names", "nfta", "syntax"]),
     ("json", &["attr", "expr", "mod", "names", "nfta", "syntax", "text"]),
-    ("compile", &["build", "expr", "mod", "names"]),
+    ("compile", &["build", "expr", "mod", "names", "userdata"]),
     ("explain", &["attr", "expr", "mod", "names", "syntax", "text"]),
     ("hooks", &["attr", "mod", "text"]),
 ];
@@ -299,6 +300,85 @@ fn files_fit_in_a_head() {
         .map(|source| format!("src/{}: {} lines", source.path, source.lines))
         .collect();
     assert!(long.is_empty(), "past 500 lines a file wants to be a folder:\n{}", long.join("\n"));
+}
+
+/// Functions and their lines, from `fn` to the brace that ends them: rustfmt gives it the same indentation.
+fn functions(code: &str) -> Vec<(&str, usize)> {
+    let indentation = |line: &str| line.len() - line.trim_start().len();
+    let name_in = |line: &'_ str| {
+        let start = line.find("fn ").map(|at| at + 3)?;
+        let is_qualifier = |c: char| c.is_ascii_alphanumeric() || " ()\"".contains(c);
+        let len = line[start..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+        (len > 0 && line[..start].chars().all(is_qualifier)).then_some(start..start + len)
+    };
+    let lines: Vec<&str> = code.lines().map(str::trim_end).collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some(name) = name_in(line) else { continue };
+        let ends = |other: &&str| {
+            indentation(other) == indentation(line)
+                && (other.ends_with(';') || other.trim_start().starts_with('}'))
+        };
+        let more = if line.ends_with([';', '}']) {
+            Some(0)
+        } else {
+            lines[at + 1..].iter().position(|other| ends(&other)).map(|more| more + 1)
+        };
+        found.push((&line[name], more.expect("a function ends") + 1));
+    }
+    found
+}
+
+#[test]
+fn functions_fit_a_screen() {
+    let sources = sources();
+    let all: Vec<(&str, &str, usize)> = sources
+        .iter()
+        .flat_map(|source| {
+            let of = |(name, lines)| (source.path.as_str(), name, lines);
+            functions(&source.code).into_iter().map(of)
+        })
+        .collect();
+    assert!(all.len() > 2000, "the reader sees too little: {}", all.len());
+    let long: Vec<String> = all
+        .iter()
+        .filter(|(.., lines)| *lines > 70)
+        .map(|(path, name, lines)| format!("src/{path}: {name} has {lines} lines"))
+        .collect();
+    assert!(long.is_empty(), "past 70 lines a function wants to be several:\n{}", long.join("\n"));
+}
+
+#[test]
+fn the_reader_of_functions_counts_from_fn_to_the_brace() {
+    let code = "\
+pub(crate) const fn one() -> u8 { 1 }
+impl A {
+    async fn three(&self) {
+        fn inside() {}
+    }
+    pub fn five(
+        a: u8,
+    ) -> Vec<fn(u8) -> u8> {
+        { a }
+    }
+}
+trait B {
+    fn declared();
+    unsafe extern \"C\" fn declared_long(
+        a: u8,
+    ) -> u8;
+}
+let text = \"fn of a text\";
+";
+    let wanted = [
+        ("one", 1),
+        ("three", 3),
+        ("inside", 1),
+        ("five", 5),
+        ("declared", 1),
+        ("declared_long", 3),
+    ];
+    assert_eq!(functions(code), wanted);
 }
 
 /// A promise is worth what shows it: the tests that SECURITY.md names.

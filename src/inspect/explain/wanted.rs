@@ -6,7 +6,7 @@ use rtnetlink::Handle;
 
 use super::super::Error;
 use crate::cli::nft::{Explain, Track};
-use crate::net::hexadecimal;
+use crate::net::{decimal, hexadecimal};
 use crate::nft::Family;
 use crate::nft::explain::{
     Bits, ICMP, ICMP6, Interface, Packet, Path, Point, Question, Route, State, TCP, World,
@@ -131,7 +131,7 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), Error> {
     };
     if let Some((host, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return match rest.strip_prefix(':') {
-            Some(port) => Ok((host, Some(port.parse().map_err(|_| bad())?))),
+            Some(port) => Ok((host, Some(decimal(port).ok_or_else(bad)?))),
             None if rest.is_empty() => Ok((host, None)),
             None => Err(bad()),
         };
@@ -139,7 +139,7 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), Error> {
     match text.split_once(':') {
         // More than one colon: an IPv6 address.
         Some((_, rest)) if rest.contains(':') => Ok((text, None)),
-        Some((host, port)) => Ok((host, Some(port.parse().map_err(|_| bad())?))),
+        Some((host, port)) => Ok((host, Some(decimal(port).ok_or_else(bad)?))),
         None => Ok((text, None)),
     }
 }
@@ -199,8 +199,7 @@ fn details(wanted: &Explain, packet: &mut Packet) -> Result<(), Error> {
     if let Some(text) = &wanted.icmp_type {
         let (word, code) = text.split_once('/').unwrap_or((text, "0"));
         let icmp = matches!(packet.protocol, ICMP | ICMP6);
-        let found =
-            icmp_type(word, packet.protocol == ICMP6).zip(code.parse().ok()).filter(|_| icmp);
+        let found = icmp_type(word, packet.protocol == ICMP6).zip(decimal(code)).filter(|_| icmp);
         let (kind, code) = found.ok_or_else(|| {
             usage(format!(
                 "--icmp-type {text}: TYPE or TYPE/CODE, as in echo-request or 3/1, of an ICMP packet"
@@ -223,7 +222,7 @@ fn details(wanted: &Explain, packet: &mut Packet) -> Result<(), Error> {
 fn number(flag: &str, text: &str) -> Result<u32, Error> {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => hexadecimal(digits).and_then(|number| u32::try_from(number).ok()),
-        None => text.parse().ok(),
+        None => decimal(text),
     };
     parsed.ok_or_else(|| usage(format!("{flag} {text}: a number of 32 bits, as 10 or 0x4000")))
 }

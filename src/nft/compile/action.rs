@@ -1,13 +1,11 @@
 //! Statements that do something: NAT, log, limit, reject, and setting marks and fields.
 
 use nftables::expr::{Expression, NamedExpression, RTKey};
-use nftables::stmt::{
-    Limit, Log, LogFlag, Mangle, NAT, NATFamily, NATFlag, Reject, RejectType, Statement,
-};
+use nftables::stmt::{Limit, Log, LogFlag, Mangle, NAT, NATFamily, Reject, RejectType, Statement};
 use nftables::types::RejectCode;
 
 use super::Why;
-use super::field::{Field, IPV4, IPV6, TCP, word_of};
+use super::field::{Field, IPV4, IPV6, TCP, bits_of, word_of};
 use super::kind::{Kind, Span, what};
 use super::rule::{Draft, field_of};
 use crate::nft::Family;
@@ -68,7 +66,7 @@ impl Draft<'_> {
         if addr.is_none() && port.is_none() {
             return Err("neither an address nor a port to translate to".into());
         }
-        let flags = nat_flags(nat);
+        let flags = nat_flags(nat)?;
         self.exprs.push(Expr::Nat {
             kind,
             family: u32::from(family),
@@ -105,7 +103,7 @@ impl Draft<'_> {
             if nat.addr.is_some() || nat.family.is_some() {
                 return Err("an address here".into());
             }
-            flags = nat_flags(nat);
+            flags = nat_flags(nat)?;
             if let Some(wanted) = &nat.port {
                 (port, port_max) = self.bounds(Kind::from(Type::InetService).span(wanted)?, 1);
             }
@@ -167,11 +165,9 @@ impl Draft<'_> {
         let none = Log::new(None);
         let log = log.unwrap_or(&none);
         let level = log.level.map(|level| level as u32);
-        let flag = |flag: &LogFlag| match flag {
-            LogFlag::All => LOG_ALL,
-            flag => number(LOG_FLAGS, &word_of(flag)).unwrap_or(0),
-        };
-        let flags = log.flags.iter().flatten().map(flag).fold(0, |flags, flag| flags | flag);
+        let named = log.flags.iter().flatten();
+        let all = if named.clone().any(|flag| *flag == LogFlag::All) { LOG_ALL } else { 0 };
+        let flags = bits_of(LOG_FLAGS, named.filter(|flag| **flag != LogFlag::All))? | all;
         let prefix = log.prefix.as_ref().map(ToString::to_string);
         if prefix.as_ref().is_some_and(|prefix| prefix.len() > 127 || prefix.contains('\0')) {
             return Err("a prefix of more than 127 octets".into());
@@ -296,16 +292,17 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// The checksum that covers the field is mended by the kernel, in steps of 16 bits.
+    /// The checksum that covers the field is mended by the kernel, in steps of 16 bits; that of the transport, too,
+    /// which covers lengths, protocol and addresses.
     fn payload_set(&self, base: u32, offset: u32, len: u32) -> Result<Expr, Why> {
         let odd = !offset.is_multiple_of(2) || !len.is_multiple_of(2);
         let (csum_type, csum_offset, csum_flags) = match (base, self.network, self.transport) {
             (base::LINK, ..) => (0, 0, 0),
             (base::NETWORK, Some(IPV6), _) => {
-                (0, 0, if (8..40).contains(&offset) { PSEUDO_HEADER } else { 0 })
+                (0, 0, if matches!(offset, 4 | 6 | 8..40) { PSEUDO_HEADER } else { 0 })
             }
             (base::NETWORK, Some(IPV4), _) => {
-                (CHECKSUM_INET, 10, if (12..20).contains(&offset) { PSEUDO_HEADER } else { 0 })
+                (CHECKSUM_INET, 10, if matches!(offset, 2 | 12..20) { PSEUDO_HEADER } else { 0 })
             }
             (base::TRANSPORT, _, Some(TCP)) => (CHECKSUM_INET, 16, 0),
             (base::TRANSPORT, _, Some(17)) => (CHECKSUM_INET, 6, 0),
@@ -318,9 +315,8 @@ impl Draft<'_> {
     }
 }
 
-fn nat_flags(nat: &NAT<'_>) -> u32 {
-    let flag = |flag: &NATFlag| number(NAT_FLAGS, &word_of(flag)).unwrap_or(0);
-    nat.flags.iter().flatten().map(flag).fold(0, |flags, flag| flags | flag)
+fn nat_flags(nat: &NAT<'_>) -> Result<u32, Why> {
+    bits_of(NAT_FLAGS, nat.flags.iter().flatten())
 }
 
 /// A code of a kind of rejection; that the port is unreachable unless said.

@@ -116,7 +116,10 @@ impl Compiler {
                 self.named(at, set::named_map(&wanted, verdicts)?)
             }
             ("" | "add" | "create", "element") => self.elements(&read(body)?),
-            ("" | "add" | "create", "counter") => counter(&mut self.ruleset, &read(body)?),
+            ("" | "add" | "create", "counter") => {
+                let (plain, counts) = without_counts(body);
+                counter(&mut self.ruleset, &read(&plain)?, counts)
+            }
             ("" | "add" | "create" | "insert", "rule") => self.rule(command, body),
             ("" | "add" | "create" | "insert", _) => Err(format!("a {kind} is not supported here")),
             _ => Err(format!(
@@ -338,17 +341,33 @@ fn hook_of(wanted: &schema::Chain<'_>) -> Result<Option<Hook>, Why> {
     Ok(Some(Hook { kind: kind.to_owned(), number, priority, devices, policy }))
 }
 
-fn counter(ruleset: &mut Ruleset, wanted: &schema::Counter<'_>) -> Result<(), Why> {
+/// Packets and bytes of a counter: the crate's type has 32 bits for them, and four gigabytes are soon counted.
+fn without_counts(body: &Value) -> (Value, [u64; 2]) {
+    let mut body = body.clone();
+    let counts = ["packets", "bytes"].map(|name| {
+        let count = body.get(name).and_then(Value::as_u64);
+        if let (Some(_), Some(fields)) = (count, body.as_object_mut()) {
+            fields.remove(name);
+        }
+        count.unwrap_or(0)
+    });
+    (body, counts)
+}
+
+fn counter(
+    ruleset: &mut Ruleset,
+    wanted: &schema::Counter<'_>,
+    [packets, bytes]: [u64; 2],
+) -> Result<(), Why> {
     let at = table_at(ruleset, wanted.family, &wanted.table)?;
     let Some(table) = ruleset.tables.get_mut(at) else { return Ok(()) };
     if table.objects.iter().any(|object| object.name == wanted.name) {
         return Err("a counter of this name was defined before".into());
     }
-    let (packets, bytes) = (wanted.packets.unwrap_or(0), wanted.bytes.unwrap_or(0));
     table.objects.push(Object {
         name: wanted.name.to_string(),
         handle: Handle::default(),
-        kind: ObjectKind::Counter { packets: packets.into(), bytes: bytes.into() },
+        kind: ObjectKind::Counter { packets, bytes },
         userdata: Userdata::default(),
     });
     Ok(())

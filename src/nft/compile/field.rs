@@ -1,15 +1,15 @@
 //! What a rule can look at: where it is, of which type, and which protocol must be known for it.
 
-use nftables::expr::{CT, CTDir, CTFamily, Fib, FibFlag, MetaKey, Payload, PayloadBase};
+use nftables::expr::{CT, CTDir, CTFamily, Fib, MetaKey, Payload, PayloadBase};
 use serde::Serialize;
 
 use super::Why;
 use super::kind::Kind;
 pub use crate::nft::build::{IPV4, IPV6};
 use crate::nft::expr::Expr;
-use crate::nft::names::header::Header;
+use crate::nft::names::header::{self, Header};
 use crate::nft::names::key::{self, Key, base, by_number, ct, meta, number_of};
-use crate::nft::names::words::{FIB_FLAGS, FIB_RESULTS, number};
+use crate::nft::names::words::{FIB_FLAGS, FIB_RESULTS, Words, number};
 use crate::nft::names::{Order, Type};
 
 /// Something to be loaded into a register.
@@ -23,6 +23,8 @@ pub struct Field {
     /// The field is these bits of what is loaded; its lowest is so many bits above the lowest loaded.
     pub bits: Option<(Vec<u8>, u32)>,
     pub needs: Needs,
+    /// The header and its field, where it is one.
+    pub header: Option<(&'static Header, header::Field)>,
 }
 
 /// The protocol a header field belongs to.
@@ -34,7 +36,7 @@ pub enum Needs {
     Network(u8),
     Arp,
     Transport(u8),
-    /// ICMP of one of the two families.
+    /// ICMP of one of the two families, or IGMP.
     Icmp {
         protocol: u8,
         family: u8,
@@ -42,10 +44,12 @@ pub enum Needs {
 }
 
 pub const TCP: u8 = 6;
+/// The kernel keeps the offset of a payload in an octet (`struct nft_payload`).
+const PAYLOAD_OFFSET_MAX: u32 = 255;
 
 impl Field {
     fn whole(load: Expr, kind: Kind) -> Self {
-        Self { load, kind, octets: kind.octets(), bits: None, needs: Needs::Nothing }
+        Self { load, kind, octets: kind.octets(), bits: None, needs: Needs::Nothing, header: None }
     }
 
     pub fn payload(payload: &Payload<'_>) -> Result<Self, Why> {
@@ -66,6 +70,11 @@ impl Field {
                             .into(),
                     );
                 }
+                if raw.offset / 8 > PAYLOAD_OFFSET_MAX {
+                    return Err(format!(
+                        "a raw payload past octet {PAYLOAD_OFFSET_MAX} is not supported"
+                    ));
+                }
                 let kind = Kind { kind: Type::Hex, bits: raw.len, order: Order::Network };
                 return Ok(Self::bits(base, raw.offset, raw.len, kind, Needs::Nothing));
             }
@@ -76,9 +85,10 @@ impl Field {
         let (base, needs) = place_of(header).ok_or_else(unsupported)?;
         // What only some messages of ICMP have would need more than its protocol.
         let field = header.fields.iter().find(|field| field.name == name && field.only.is_empty());
-        let field = field.ok_or_else(unsupported)?;
+        let field = *field.ok_or_else(unsupported)?;
         let kind = Kind { kind: field.kind, bits: field.bits, order: Order::Network };
-        Ok(Self::bits(base, field.offset, field.bits, kind, needs))
+        let found = Self::bits(base, field.offset, field.bits, kind, needs);
+        Ok(Self { header: Some((header, field)), ..found })
     }
 
     /// `offset` and `len` in bits.
@@ -94,7 +104,7 @@ impl Field {
             let skip = bytes.len().saturating_sub(octets as usize);
             (bytes.get(skip..).unwrap_or(&[]).to_vec(), shift)
         });
-        Self { load, kind, octets: octets as usize, bits, needs }
+        Self { load, kind, octets: octets as usize, bits, needs, header: None }
     }
 
     pub fn meta(wanted: MetaKey) -> Result<Self, Why> {
@@ -133,14 +143,15 @@ impl Field {
             let word = if direction.is_some() { "with" } else { "without" };
             return Err(format!("the ct key {} {word} a direction is not supported", wanted.key));
         }
+        // Of a protocol the kernel takes a direction, and forgets it: both have the same.
+        let direction = direction.filter(|_| !matches!(key, ct::L3PROTO | ct::PROTOCOL));
         let found = by_number(key::CT, key).ok_or_else(unsupported)?;
         Ok(Self::whole(Expr::Ct { key, dreg: 1, direction }, found.into()))
     }
 
     /// `present`: compared with true or false.
     pub fn fib(fib: &Fib, present: bool) -> Result<Self, Why> {
-        let flag = |flag: &FibFlag| number(FIB_FLAGS, &word_of(flag)).unwrap_or(0);
-        let flags = fib.flags.iter().map(flag).fold(0, |flags, flag| flags | flag);
+        let flags = bits_of(FIB_FLAGS, &fib.flags)?;
         let result = number(FIB_RESULTS, &word_of(&fib.result))
             .ok_or("this result of fib is not supported")?;
         let flags = if present { flags | key::fib::PRESENT } else { flags };
@@ -178,7 +189,9 @@ fn place_of(header: &Header) -> Option<(u32, Needs)> {
         "ip" => (base::NETWORK, Needs::Network(IPV4)),
         "ip6" => (base::NETWORK, Needs::Network(IPV6)),
         "th" => (base::TRANSPORT, Needs::Nothing),
-        "icmp" => (base::TRANSPORT, Needs::Icmp { protocol: header.protocol()?, family: IPV4 }),
+        "icmp" | "igmp" => {
+            (base::TRANSPORT, Needs::Icmp { protocol: header.protocol()?, family: IPV4 })
+        }
         "icmpv6" => (base::TRANSPORT, Needs::Icmp { protocol: header.protocol()?, family: IPV6 }),
         _ => (base::TRANSPORT, Needs::Transport(header.protocol()?)),
     })
@@ -188,4 +201,16 @@ fn place_of(header: &Header) -> Option<(u32, Needs)> {
 pub(crate) fn word_of(value: &impl Serialize) -> String {
     let value = serde_json::to_value(value).ok();
     value.as_ref().and_then(|value| value.as_str()).unwrap_or("?").to_owned()
+}
+
+/// Flags together, by the words that the document has for them.
+pub(crate) fn bits_of<'a, Flag: Serialize + 'a>(
+    words: Words,
+    flags: impl IntoIterator<Item = &'a Flag>,
+) -> Result<u32, Why> {
+    flags.into_iter().try_fold(0, |bits, flag| {
+        let word = word_of(flag);
+        let bit = number(words, &word).ok_or_else(|| format!("the flag {word}"))?;
+        Ok(bits | bit)
+    })
 }

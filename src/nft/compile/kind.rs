@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use nftables::expr::{BinaryOperation, Expression, NamedExpression};
 
 use super::Why;
-use crate::net::hexadecimal;
+use crate::net::{decimal, hexadecimal};
 use crate::nft::build::prefix_mask;
 use crate::nft::names::words::{self, Words};
 use crate::nft::names::{Order, Type, symbols};
@@ -76,7 +76,9 @@ impl Kind {
         match expression {
             Expression::String(word) => self.word(word),
             Expression::Number(number) => self.integer(u64::from(*number)),
-            Expression::Boolean(value) if self.is_truth() => self.integer(u64::from(*value)),
+            Expression::Boolean(value) if self.kind == Type::Boolean => {
+                self.integer(u64::from(*value))
+            }
             Expression::List(parts) if self.is_bits() => self.bits(parts),
             Expression::BinaryOperation(operation) => match operation.as_ref() {
                 BinaryOperation::OR(parts) if self.is_bits() => self.bits(parts),
@@ -111,11 +113,6 @@ impl Kind {
             }
             single => self.value(single).map(|value| Span { low: value.clone(), high: value }),
         }
-    }
-
-    /// Whether true and false are values of it: flags of one octet are numbers to nft.
-    fn is_truth(self) -> bool {
-        self.kind == Type::Boolean || self.kind == Type::Integer && self.bits <= 8
     }
 
     /// All names that begin so.
@@ -162,6 +159,9 @@ impl Kind {
         let (high, low) = bytes.split_at_checked(unused).unwrap_or((&[], &bytes));
         if high.iter().any(|octet| *octet != 0) {
             return Err(format!("{value} does not fit into {octets} octets"));
+        }
+        if value.checked_shr(self.bits).is_some_and(|more| more != 0) {
+            return Err(format!("{value} does not fit into {} bits", self.bits));
         }
         let mut padded = vec![0; octets.saturating_sub(low.len())];
         padded.extend_from_slice(low);
@@ -210,8 +210,7 @@ pub fn beginning(word: &str) -> Option<&str> {
 
 /// `01:00:5e:00:00:00`: any six octets, an address of several or a mask too.
 fn octets(word: &str) -> Option<Vec<u8>> {
-    let octet =
-        |digits: &str| (digits.len() <= 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten();
+    let octet = |digits: &str| hexadecimal(digits)?.try_into().ok().filter(|_| digits.len() <= 2);
     word.split(':').map(octet).collect::<Option<Vec<u8>>>().filter(|octets| octets.len() == 6)
 }
 
@@ -229,14 +228,15 @@ fn also(kind: Type) -> Words {
 /// `1:10`, both hexadecimal.
 fn class_id(word: &str) -> Option<u64> {
     let (major, minor) = word.split_once(':')?;
-    let half = |digits: &str| u16::from_str_radix(digits, 16).ok().map(u64::from);
+    let half = |digits: &str| hexadecimal(digits).filter(|half| *half <= 0xffff);
     Some(half(major)? << 16 | half(minor)?)
 }
 
+/// Decimal, or hexadecimal after `0x`. What begins with 0 is octal to nft and decimal to people: it is not taken.
 fn number(word: &str) -> Option<u64> {
     match word.strip_prefix("0x") {
         Some(digits) => hexadecimal(digits),
-        None => word.parse().ok(),
+        None => decimal(word).filter(|_| word == "0" || !word.starts_with('0')),
     }
 }
 

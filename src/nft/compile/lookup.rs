@@ -4,6 +4,7 @@ use nftables::expr::{Expression, NamedExpression, SetItem, Verdict as Word};
 use nftables::stmt::Statement;
 
 use super::Why;
+use super::declared;
 use super::field::Field;
 use super::kind::{Kind, what};
 use super::rule::{Draft, field_of};
@@ -51,7 +52,9 @@ impl Draft<'_> {
         let kinds: Vec<Kind> = fields.iter().map(|field| field.kind).collect();
         let (name, set_flags) = match set {
             Expression::String(word) => self.named(word, &kinds, values)?,
-            Expression::Named(NamedExpression::Set(items)) => self.own(items, &kinds, values)?,
+            Expression::Named(NamedExpression::Set(items)) => {
+                self.own(items, &fields, &kinds, values)?
+            }
             other => return Err(format!("{} where a set is wanted", what(other))),
         };
         for field in &fields {
@@ -96,6 +99,7 @@ impl Draft<'_> {
     fn own(
         &mut self,
         items: &[SetItem<'_>],
+        fields: &[Field],
         kinds: &[Kind],
         values: Option<Values>,
     ) -> Result<(String, u32), Why> {
@@ -116,6 +120,7 @@ impl Draft<'_> {
             made.flags |= flags::INTERVAL;
         }
         set::finish(&mut made, kinds, values)?;
+        made.userdata.0.extend(declared::of_set(fields, values));
         set::fill(&mut made, kinds, entries, values.is_none())?;
         distinct(&mut made)?;
         if made.flags & flags::INTERVAL == 0 {

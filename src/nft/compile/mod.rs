@@ -6,6 +6,7 @@
 //! lost on the way, is refused: half a firewall is worse than none.
 
 mod action;
+mod declared;
 mod document;
 mod field;
 mod kind;
@@ -21,13 +22,22 @@ type Why = String;
 /// Why the rules are not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
+    /// What the reader says, with line and column.
     #[error("the extra rules are not JSON: {0}")]
     Json(String),
+    /// What it has not.
     #[error("the extra rules are not a document of nft: {0}")]
     Document(&'static str),
-    /// Counted from 1, as `jq '.nftables[N-1]'` finds it.
+    /// A part that is refused.
     #[error("extra rules, object {number} ({name}): {why}")]
-    Object { number: usize, name: String, why: String },
+    Object {
+        /// Counted from 1, as `jq '.nftables[N-1]'` finds it.
+        number: usize,
+        /// Its kind, and where it is: `rule in chain inet t c`.
+        name: String,
+        /// With the statement, of a rule.
+        why: String,
+    },
 }
 
 #[cfg(test)]

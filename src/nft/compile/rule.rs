@@ -225,17 +225,10 @@ impl<'t> Draft<'t> {
             .iter()
             .fold(0u64, |value, octet| value << 8 | u64::from(*octet));
         let shifted = (value << shift).to_be_bytes();
-        let (high, low) = shifted
-            .split_at_checked(shifted.len().saturating_sub(bits.len()))
-            .ok_or("a value that does not fit")?;
-        if high.iter().any(|octet| *octet != 0)
-            || low.iter().zip(&bits).any(|(octet, bits)| octet & !bits != 0)
-        {
-            return Err(format!("{value} does not fit into the field"));
-        }
+        let low = shifted.len().saturating_sub(bits.len());
         self.load(field, 1);
         self.and(bits);
-        self.cmp(op, low.to_vec());
+        self.cmp(op, shifted.get(low..).unwrap_or(&[]).to_vec());
         Ok(())
     }
 

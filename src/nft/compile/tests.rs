@@ -136,7 +136,7 @@ fn every_word_that_a_listing_has_is_taken() {
         (field("ip", "protocol"), "ospf", "ip protocol ospf"),
         (field("icmpv6", "type"), "mld2-listener-report", "icmpv6 type mld2-listener-report"),
         (field("icmpv6", "code"), "policy-fail", "icmpv6 code policy-fail"),
-        (field("igmp", "type"), "leave-group", "igmp type leave-group"),
+        (field("igmp", "type"), "leave-group", "meta nfproto ipv4 igmp type leave-group"),
         (field("ether", "daddr"), "01:00:5e:00:00:fb", "ether daddr 01:00:5e:00:00:fb"),
         (meta("protocol"), "8021ad", "meta protocol 8021ad"),
         (meta("l4proto"), "icmpv6", "meta l4proto ipv6-icmp"),
@@ -147,6 +147,69 @@ fn every_word_that_a_listing_has_is_taken() {
         let text = document(&[rule(&wanted_rule)]).unwrap().to_string();
         assert!(text.contains(&format!("\t\t{wanted}\n")), "{wanted}: {text}");
     }
+}
+
+/// Rust takes a sign before digits, and for decimal what nft takes for octal.
+#[test]
+fn numbers_with_a_sign_or_a_leading_zero_are_refused() {
+    let field = |protocol: &str, field: &str| json!({ "payload": { "protocol": protocol, "field": field } });
+    let meta = |key: &str| json!({ "meta": { "key": key } });
+    for (left, words) in [
+        (field("ether", "saddr"), ["+1:2:3:4:5:6", "1:2:3:4:5:+6", "001:2:3:4:5:6"].as_slice()),
+        (meta("priority"), &["+1:2", "1:+2", "1:10000", "1:", ":1"]),
+        (field("tcp", "dport"), &["+3", "010", "00", "0x+3", "0x", "-1"]),
+        (field("ip", "ttl"), &["+3", "010"]),
+        (meta("mark"), &["+3", "010", "0x+3"]),
+        (meta("l4proto"), &["+6", "06"]),
+    ] {
+        for word in words {
+            let wanted = json!([{ "match": { "left": left, "op": "==", "right": word } }]);
+            refused(&[rule(&wanted)], &format!("{word:?} is not a"));
+        }
+    }
+    let zero = json!([{ "match": { "left": meta("mark"), "op": "==", "right": "0" } }]);
+    assert!(document(&[rule(&zero)]).unwrap().to_string().contains("meta mark 0x00000000"));
+}
+
+#[test]
+fn true_and_false_are_values_of_presence_only() {
+    let ttl = json!({ "payload": { "protocol": "ip", "field": "ttl" } });
+    let mark = json!({ "meta": { "key": "nftrace" } });
+    for left in [ttl, mark] {
+        let wanted = json!([{ "match": { "left": left, "op": "==", "right": true } }]);
+        refused(&[rule(&wanted)], "a truth value where a single value is wanted");
+    }
+}
+
+/// Its end, in bits, had been more than 32 bits hold.
+#[test]
+fn a_raw_payload_past_what_the_kernel_reads_is_refused() {
+    let at = |offset: u32| {
+        let left = json!({ "payload": { "base": "th", "offset": offset, "len": 8 } });
+        rule(&json!([{ "match": { "left": left, "op": "==", "right": 1 } }]))
+    };
+    refused(&[at(u32::MAX - 7)], "a raw payload past octet 255 is not supported");
+    refused(&[at(2048)], "a raw payload past octet 255 is not supported");
+    assert!(document(&[at(2040)]).is_ok());
+}
+
+/// They were 32 bits wide.
+#[test]
+fn a_named_counter_may_have_counted_more_than_four_gigabytes() {
+    let counter = |bytes: Value| json!({ "counter": { "family": "inet", "table": "t", "name": "hits", "packets": 7, "bytes": bytes } });
+    let text = document(&[counter(json!(1_u64 << 40))]).unwrap().to_string();
+    assert!(text.contains("packets 7 bytes 1099511627776"), "{text}");
+    refused(&[counter(json!("many"))], "object 3 (counter inet t hits): invalid type");
+    refused(&[counter(json!(-1))], "object 3 (counter inet t hits): invalid value");
+}
+
+/// Kernels take the direction and do not tell it back: such rules were replaced at every look.
+#[test]
+fn the_protocol_of_a_connection_has_no_direction() {
+    let left = json!({ "ct": { "key": "protocol", "dir": "original" } });
+    let wanted = json!([{ "match": { "left": left, "op": "==", "right": "tcp" } }]);
+    let text = document(&[rule(&wanted)]).unwrap().to_string();
+    assert!(text.contains("\t\tct protocol tcp\n"), "{text}");
 }
 
 /// `eth*` in a set had been a name with an asterisk, which no interface has.
@@ -184,7 +247,7 @@ fn values_of_another_type_are_refused() {
         &[compare("ip", "saddr", "==", json!({ "range": ["10.0.0.2", "10.0.0.1"] }))],
         "end is before its beginning",
     );
-    refused(&[compare("ip", "dscp", "==", json!(64))], "64 does not fit into the field");
+    refused(&[compare("ip", "dscp", "==", json!(64))], "64 does not fit into 6 bits");
     refused(
         &[compare("ip", "nothing", "==", json!(1))],
         "the header field ip nothing is not supported",

@@ -11,15 +11,19 @@ pub struct Filter {
     pub family: Option<Family>,
     /// One table by name; all when None.
     pub table: Option<String>,
+    /// Which rules are read.
     pub rules: Rules,
+    /// Which elements are read.
     pub elements: Elements,
 }
 
 /// Whose rules are asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Rules {
+    /// Of all chains.
     #[default]
     All,
+    /// Of no chain.
     None,
     /// Those of one chain, and of chains without a name, which are written where they are called.
     Chain(String),
@@ -28,19 +32,25 @@ pub enum Rules {
 /// Whose elements are asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Elements {
+    /// Of all sets.
     #[default]
     All,
+    /// Of no set.
     None,
     /// Of the sets without a name that the rules asked for look into: they are written within the rules.
     InRules,
+    /// Of sets that are neither maps nor meters.
     Sets,
+    /// Of maps.
     Maps,
+    /// Of meters.
     Meters,
     /// Of one set or map.
     Of(String),
 }
 
 impl Filter {
+    /// One table, all of it.
     pub fn table(family: Family, name: &str) -> Self {
         Self { family: Some(family), table: Some(name.to_owned()), ..Self::default() }
     }

@@ -8,12 +8,16 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Truth {
+    /// For certain.
     Yes,
+    /// For certain not.
     No,
+    /// It depends on what is not known.
     Maybe,
 }
 
 impl Truth {
+    /// Both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -56,10 +60,12 @@ struct Octet {
 pub struct Bits(Vec<Octet>);
 
 impl Bits {
+    /// All of these.
     pub fn known(bytes: &[u8]) -> Self {
         Self::partly(bytes, &vec![0xff; bytes.len()])
     }
 
+    /// So many octets of which nothing is known.
     pub fn unknown(len: usize) -> Self {
         Self(vec![Octet::default(); len])
     }
@@ -87,10 +93,12 @@ impl Bits {
         Self(low.iter().zip(high).map(octet).collect())
     }
 
+    /// Octets.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -123,6 +131,7 @@ impl Bits {
         }
     }
 
+    /// With others after these.
     pub fn extend(&mut self, other: &Self) {
         self.0.extend_from_slice(&other.0);
     }
@@ -208,6 +217,7 @@ impl Bits {
         Truth::of(self.max().as_slice() < bytes, self.min().as_slice() < bytes)
     }
 
+    /// Whether they are more, as numbers in network order.
     pub fn above(&self, bytes: &[u8]) -> Truth {
         Truth::of(self.min().as_slice() > bytes, self.max().as_slice() > bytes)
     }

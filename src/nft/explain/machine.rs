@@ -109,50 +109,30 @@ impl<'w, 'a> Machine<'w, 'a> {
                 self.verdict(verdict)
             }
             Expr::Immediate { dreg, data: Data::Value(bytes) } => {
-                let bits = Bits::known(bytes);
-                self.registers.load(
-                    *dreg,
-                    &bits,
-                    Origin::new("value".into(), Style::RAW, bits.clone()),
-                );
-                Effect::Next
+                self.loaded(*dreg, Loaded::Bits(Bits::known(bytes)), "value".into(), Style::RAW)
             }
             Expr::Bitwise { sreg, dreg, len, mask, xor } => {
-                let mut origin = self.registers.origin(*sreg);
-                let bits = self.registers.get(*sreg, usize_of(*len)).masked(mask, xor);
-                origin.masked(mask, xor, &bits);
-                self.registers.load(*dreg, &bits, origin);
-                Effect::Next
-            }
-            Expr::Byteorder { sreg, dreg, len, size, hton } => {
-                let mut origin = self.registers.origin(*sreg);
-                let bits = self.registers.get(*sreg, usize_of(*len)).swapped(usize_of(*size));
-                origin.raw = origin.raw.swapped(usize_of(*size));
-                origin.style.order = if *hton { Order::Network } else { Order::Host };
-                self.registers.load(*dreg, &bits, origin);
-                Effect::Next
-            }
-            Expr::Cmp { sreg, op, data } => self.compare(*sreg, *op, data),
-            Expr::Range { sreg, inverted, from, to } => {
-                let origin = self.registers.origin(*sreg);
-                let inside = self.registers.get(*sreg, from.len()).within(from, to);
-                let truth = if *inverted { inside.not() } else { inside };
-                let (not, from, to) = (
-                    if *inverted { "" } else { "not " },
-                    origin.style.text(from),
-                    origin.style.text(to),
-                );
-                answer(truth, &origin, || {
-                    format!("{} is {}, {not}in {from}-{to}", origin.text, origin.value())
+                self.change(*sreg, *dreg, *len, |bits, origin| {
+                    let masked = bits.masked(mask, xor);
+                    origin.masked(mask, xor, &masked);
+                    masked
                 })
             }
-            Expr::Shift { sreg, dreg, len, right, bits } => {
-                let mut origin = self.registers.origin(*sreg);
-                let shifted = self.registers.get(*sreg, usize_of(*len)).shifted(*right, *bits);
-                origin.raw = shifted.clone();
-                self.registers.load(*dreg, &shifted, origin);
-                Effect::Next
+            Expr::Byteorder { sreg, dreg, len, size, hton } => {
+                self.change(*sreg, *dreg, *len, |bits, origin| {
+                    origin.raw = origin.raw.swapped(usize_of(*size));
+                    origin.style.order = if *hton { Order::Network } else { Order::Host };
+                    bits.swapped(usize_of(*size))
+                })
             }
+            Expr::Shift { sreg, dreg, len, right, bits: by } => {
+                self.change(*sreg, *dreg, *len, |bits, origin| {
+                    origin.raw = bits.shifted(*right, *by);
+                    origin.raw.clone()
+                })
+            }
+            Expr::Cmp { sreg, op, data } => self.compare(*sreg, *op, data),
+            Expr::Range { sreg, inverted, from, to } => self.range(*sreg, *inverted, from, to),
             Expr::Lookup { set, sreg, dreg, inverted } => self.lookup(set, *sreg, *dreg, *inverted),
             other => return self.act(other),
         })
@@ -215,6 +195,20 @@ impl<'w, 'a> Machine<'w, 'a> {
         }
     }
 
+    /// Fills one register with what another holds, changed.
+    fn change(
+        &mut self,
+        sreg: Register,
+        dreg: Register,
+        len: u32,
+        how: impl FnOnce(&Bits, &mut Origin) -> Bits,
+    ) -> Effect {
+        let mut origin = self.registers.origin(sreg);
+        let bits = how(&self.registers.get(sreg, usize_of(len)), &mut origin);
+        self.registers.load(dreg, &bits, origin);
+        Effect::Next
+    }
+
     fn compare(&self, sreg: Register, op: CmpOp, data: &[u8]) -> Effect {
         let bits = self.registers.get(sreg, data.len());
         let (truth, word) = match op {
@@ -227,6 +221,16 @@ impl<'w, 'a> Machine<'w, 'a> {
         };
         let origin = self.registers.origin(sreg);
         answer(truth, &origin, || mismatch(&origin, &bits, op, word, data))
+    }
+
+    fn range(&self, sreg: Register, inverted: bool, from: &[u8], to: &[u8]) -> Effect {
+        let origin = self.registers.origin(sreg);
+        let inside = self.registers.get(sreg, from.len()).within(from, to);
+        let (truth, not) = if inverted { (inside.not(), "") } else { (inside, "not ") };
+        let (from, to) = (origin.style.text(from), origin.style.text(to));
+        answer(truth, &origin, || {
+            format!("{} is {}, {not}in {from}-{to}", origin.text, origin.value())
+        })
     }
 
     fn lookup(

@@ -48,16 +48,24 @@ pub use world::{Address, Interface, LocalRoute, Question, Route, UNIVERSE, World
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Point {
+    /// As a device receives it.
     Ingress,
+    /// Before it is routed.
     Prerouting,
+    /// To this host.
     Input,
+    /// Through this host.
     Forward,
+    /// From this host.
     Output,
+    /// After it is routed.
     Postrouting,
+    /// As a device sends it.
     Egress,
 }
 
 impl Point {
+    /// In the order packets meet them.
     pub const ALL: [Self; 7] = [
         Self::Ingress,
         Self::Prerouting,
@@ -94,12 +102,17 @@ pub enum Path {
     Hook(Point),
 }
 
+/// What becomes of the packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
+    /// Nothing stops it.
     Accepted,
+    /// Without an answer.
     Dropped,
+    /// With an answer.
     Rejected,
+    /// It depends on what is not known.
     CannotTell,
 }
 
@@ -108,36 +121,53 @@ pub enum Outcome {
 pub struct Met {
     /// Jumps below the base chain.
     pub depth: usize,
+    /// The rule is in it.
     pub chain: String,
+    /// The kernel's number of the rule.
     pub handle: Option<u64>,
+    /// As nft lists it.
     pub rule: String,
+    /// Whether it matches.
     #[serde(rename = "matched")]
     pub outcome: Truth,
     /// Why it did not match, or why that cannot be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What it does, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub effects: Vec<String>,
 }
 
+/// On the way of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
+    /// A base chain, and those it leads to.
     Chain {
+        /// Where.
         hook: Point,
+        /// Of the table.
         family: String,
+        /// Its name.
         table: String,
+        /// Its name.
         chain: String,
+        /// `filter`, `nat` or `route`.
         #[serde(rename = "type")]
         kind: String,
+        /// The least comes first.
         priority: i32,
+        /// That were looked at, in order.
         rules: Vec<Met>,
+        /// How it ends, in words.
         result: String,
         /// As it is now, if that chain has changed it.
         #[serde(skip_serializing_if = "Option::is_none")]
         packet: Option<String>,
     },
+    /// What the routing tables say, in words.
     Routing(String),
+    /// What is to be known besides.
     Note(String),
 }
 
@@ -149,8 +179,11 @@ pub struct Explanation {
     /// What was not said of it and is taken to be so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub assumed: Vec<String>,
+    /// In the order of the way.
     pub steps: Vec<Step>,
+    /// At the end.
     pub outcome: Outcome,
+    /// In words.
     pub why: String,
     /// As it ended.
     #[serde(serialize_with = "as_text")]

@@ -9,9 +9,13 @@ use super::bits::{Bits, Truth};
 use super::words;
 use super::world::Interface;
 
+/// IANA's number.
 pub const TCP: u8 = 6;
+/// IANA's number.
 pub const UDP: u8 = 17;
+/// IANA's number.
 pub const ICMP: u8 = 1;
+/// IANA's number.
 pub const ICMP6: u8 = 58;
 
 /// What there is of a TCP header for certain, and of an IPv6 one, an Ethernet one.
@@ -23,23 +27,31 @@ const ARP_LEN: usize = 28;
 /// What conntrack says of a packet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum State {
+    /// The first of a connection.
     #[default]
     New,
+    /// Of one that has been answered.
     Established,
+    /// Of one that another has announced, or an error of one.
     Related,
+    /// Of none, and begins none.
     Invalid,
+    /// Left out of conntrack.
     Untracked,
 }
 
 /// The packet's connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
+    /// Of this packet.
     pub state: State,
     /// In the direction opposite to the first packet's.
     pub reply: bool,
     /// Host order, as all that follows.
     pub status: Bits,
+    /// `ct mark`.
     pub mark: Bits,
+    /// 128 bits.
     pub labels: Bits,
     /// The zone it is in; in any other the packet is the first of a connection. None: in whatever zone it is looked for.
     pub zone: Option<u16>,
@@ -73,20 +85,29 @@ pub struct Packet {
     pub family: Family,
     /// None for one that no link has carried yet.
     pub link: Option<Bits>,
+    /// The header of IP or ARP.
     pub network: Bits,
+    /// The header above, as far as it is known.
     pub transport: Bits,
+    /// IANA's number of the transport.
     pub protocol: u8,
     /// Of the whole, from the network header on.
     pub length: Option<u32>,
+    /// `skb->mark`, host order.
     pub mark: Bits,
     /// 0 host, 1 broadcast, 2 multicast, 3 another host; None: what its destination says.
     pub kind: Option<Bits>,
     /// Made on this machine.
     pub local: bool,
+    /// Of the socket that sent it.
     pub uid: Option<u32>,
+    /// Of the socket that sent it.
     pub gid: Option<u32>,
+    /// It came by it; None for what this host sends.
     pub iif: Option<Interface>,
+    /// It leaves by it; None for what this host takes.
     pub oif: Option<Interface>,
+    /// As conntrack sees it.
     pub connection: Connection,
 }
 
@@ -145,10 +166,12 @@ impl Packet {
         }
     }
 
+    /// Whether its transport has them.
     pub fn has_ports(&self) -> bool {
         matches!(self.protocol, TCP | UDP | 33 | 132 | 136)
     }
 
+    /// None leaves one unknown.
     pub fn set_ports(&mut self, source: Option<u16>, destination: Option<u16>) {
         for (offset, port) in [(0, source), (2, destination)] {
             if let Some(port) = port {
@@ -157,6 +180,7 @@ impl Packet {
         }
     }
 
+    /// As the octet of the header has them.
     pub fn set_tcp_flags(&mut self, flags: u8) {
         self.transport.put(13, &Bits::known(&[flags]));
     }
@@ -166,6 +190,7 @@ impl Packet {
         self.transport.put(13, &Bits::unknown(1));
     }
 
+    /// Type and code.
     pub fn set_icmp(&mut self, kind: u8, code: u8) {
         self.transport.put(0, &Bits::known(&[kind, code]));
     }
@@ -335,10 +360,12 @@ impl Packet {
         self.transport.put(offset, port);
     }
 
+    /// Of IP; None while it is not known.
     pub fn source(&self) -> Option<IpAddr> {
         address_of(&self.address(false))
     }
 
+    /// Of IP; None while it is not known.
     pub fn destination(&self) -> Option<IpAddr> {
         address_of(&self.address(true))
     }
@@ -348,6 +375,7 @@ impl Packet {
         self.known_port(false)
     }
 
+    /// None while it is not known, or where there is none.
     pub fn destination_port(&self) -> Option<u16> {
         self.known_port(true)
     }

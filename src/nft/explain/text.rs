@@ -7,7 +7,9 @@ use super::{Explanation, Met, Outcome, Step, Truth};
 /// An explanation with or without colours.
 #[derive(Debug)]
 pub struct Paint<'a> {
+    /// What is printed.
     pub explanation: &'a Explanation,
+    /// By escapes of a terminal.
     pub colours: bool,
 }
 

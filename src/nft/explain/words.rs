@@ -9,6 +9,7 @@ use super::super::names::{Order, Type, hex};
 use super::super::syntax::field::{self, Field, header_field};
 use super::super::syntax::{Constant, Join, Value};
 use super::super::text;
+use crate::net::decimal;
 
 const ICMPV6: u8 = 58;
 
@@ -215,9 +216,13 @@ pub(super) fn protocol_word(number: u8) -> String {
     word.map_or_else(|| number.to_string(), str::to_owned)
 }
 
-/// A protocol's number, by name or number.
+/// A protocol's number, by name or number. Not `ip`: it means 0 to nft, and IPv4 to whoever writes it.
 pub fn protocol(word: &str) -> Option<u8> {
-    if word == "icmpv6" { Some(ICMPV6) } else { numbered(Type::InetProto, word)?.try_into().ok() }
+    match word {
+        "ip" => None,
+        "icmpv6" => Some(ICMPV6),
+        word => numbered(Type::InetProto, word)?.try_into().ok(),
+    }
 }
 
 /// An ICMP type, by name or number.
@@ -242,7 +247,7 @@ pub fn status_bits(words: &str) -> Option<u32> {
 }
 
 fn numbered(kind: Type, word: &str) -> Option<u32> {
-    kind.number(word).or_else(|| word.parse().ok())
+    kind.number(word).or_else(|| decimal(word))
 }
 
 fn set_bits(kind: Type, wanted: &str) -> Option<u32> {

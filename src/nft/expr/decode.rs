@@ -33,6 +33,7 @@ impl Expr {
             .or_else(|| Self::decode_other_load(name, attributes))
             .or_else(|| Self::decode_match(name, attributes))
             .or_else(|| Self::decode_counting(name, attributes))
+            .or_else(|| Self::decode_translation(name, attributes))
             .or_else(|| Self::decode_diversion(name, attributes))
             .or_else(|| Self::decode_other_action(name, attributes))
     }
@@ -52,41 +53,7 @@ impl Expr {
                     to: value_of(a, range::TO_DATA)?,
                 }
             }
-            "bitwise"
-                if a.only(&[
-                    bitwise::SREG,
-                    bitwise::DREG,
-                    bitwise::LEN,
-                    bitwise::MASK,
-                    bitwise::XOR,
-                    bitwise::OP,
-                ]) && a.u32(bitwise::OP).unwrap_or(0) == 0 =>
-            {
-                Self::Bitwise {
-                    sreg: a.u32(bitwise::SREG)?,
-                    dreg: a.u32(bitwise::DREG)?,
-                    len: length(a.u32(bitwise::LEN))?,
-                    mask: value_of(a, bitwise::MASK)?,
-                    xor: value_of(a, bitwise::XOR)?,
-                }
-            }
-            "bitwise"
-                if a.only(&[
-                    bitwise::SREG,
-                    bitwise::DREG,
-                    bitwise::LEN,
-                    bitwise::OP,
-                    bitwise::DATA,
-                ]) && matches!(a.u32(bitwise::OP), Some(1 | 2)) =>
-            {
-                Self::Shift {
-                    sreg: a.u32(bitwise::SREG)?,
-                    dreg: a.u32(bitwise::DREG)?,
-                    len: length(a.u32(bitwise::LEN))?,
-                    right: a.u32(bitwise::OP) == Some(2),
-                    bits: u32::from_ne_bytes(array(&value_of(a, bitwise::DATA)?, 0)?),
-                }
-            }
+            "bitwise" => return Self::decode_bitwise(a),
             "byteorder"
                 if a.only(&[
                     byteorder::SREG,
@@ -123,9 +90,27 @@ impl Expr {
             _ => return None,
         })
     }
+
+    /// A mask, or a shift; the operation says which.
+    fn decode_bitwise(a: Attributes<'_>) -> Option<Self> {
+        use bitwise::{DATA, DREG, LEN, MASK, OP, SREG, XOR};
+        let (sreg, dreg, len) = (a.u32(SREG)?, a.u32(DREG)?, length(a.u32(LEN))?);
+        match a.u32(OP).unwrap_or(0) {
+            0 if a.only(&[SREG, DREG, LEN, OP, MASK, XOR]) => {
+                let (mask, xor) = (value_of(a, MASK)?, value_of(a, XOR)?);
+                Some(Self::Bitwise { sreg, dreg, len, mask, xor })
+            }
+            operation @ (1 | 2) if a.only(&[SREG, DREG, LEN, OP, DATA]) => {
+                let bits = u32::from_ne_bytes(array(&value_of(a, DATA)?, 0)?);
+                Some(Self::Shift { sreg, dreg, len, right: operation == 2, bits })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Verdict {
+    /// From NFTA_VERDICT_*; None when the code, or the chain of a jump, is missing.
     pub fn decode(attributes: Attributes<'_>) -> Option<Self> {
         Some(match attributes.i32(verdict::CODE)? {
             0 => Self::Drop,
@@ -140,6 +125,7 @@ impl Verdict {
 }
 
 impl Data {
+    /// From NFTA_DATA_*; None when there is neither a value nor a verdict.
     pub fn decode(attributes: Attributes<'_>) -> Option<Self> {
         match attributes.nest(data::VERDICT) {
             Some(verdict) => Some(Self::Verdict(Verdict::decode(verdict)?)),

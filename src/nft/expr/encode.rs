@@ -24,14 +24,21 @@ impl Expr {
         w.nest(expr::DATA, |w| self.encode_data(sets, w));
     }
 
+    /// One of these knows it.
     fn encode_data(&self, sets: &SetIds, w: &mut Writer) {
+        self.encode_field(w);
+        self.encode_other_load(w);
+        self.encode_match(sets, w);
+        self.encode_counting(w);
+        self.encode_translation(w);
+        self.encode_diversion(w);
+        self.encode_with_set(sets, w);
+        self.encode_other_action(w);
+    }
+
+    /// What the packet holds, and what is known of its flow and its way.
+    fn encode_field(&self, w: &mut Writer) {
         match self {
-            Self::Cmp { .. }
-            | Self::Range { .. }
-            | Self::Bitwise { .. }
-            | Self::Shift { .. }
-            | Self::Byteorder { .. }
-            | Self::Lookup { .. } => self.encode_match(sets, w),
             Self::Meta { key, dreg } => {
                 w.u32(meta::KEY, *key);
                 w.u32(meta::DREG, *dreg);
@@ -95,17 +102,12 @@ impl Expr {
                 w.u8(exthdr::TYPE, field.kind);
                 w.u32(exthdr::OP, field.space);
             }
-            Self::Dynset { .. } | Self::ObjrefMap { .. } => self.encode_with_set(sets, w),
-            _ => {
-                self.encode_load(w);
-                self.encode_counting(w);
-                self.encode_diversion(w);
-                self.encode_other_action(w);
-            }
+            _ => {}
         }
     }
 
-    fn encode_load(&self, w: &mut Writer) {
+    /// What else a register is loaded from.
+    fn encode_other_load(&self, w: &mut Writer) {
         match self {
             Self::Socket { key, dreg, level } => {
                 w.u32(socket::KEY, *key);
@@ -263,8 +265,8 @@ impl Expr {
         }
     }
 
-    /// Where else a packet goes.
-    fn encode_diversion(&self, w: &mut Writer) {
+    /// What translates addresses and ports.
+    fn encode_translation(&self, w: &mut Writer) {
         match self {
             Self::Nat { kind, family, addr, addr_max, port, port_max, flags } => {
                 w.u32(nat::TYPE, *kind as u32);
@@ -285,6 +287,13 @@ impl Expr {
                 w.some_u32(redir::REG_PROTO_MAX, *port_max);
                 nonzero(redir::FLAGS, *flags, w);
             }
+            _ => {}
+        }
+    }
+
+    /// Where else a packet goes.
+    fn encode_diversion(&self, w: &mut Writer) {
+        match self {
             Self::Tproxy { family, addr, port } => {
                 w.u32(tproxy::FAMILY, *family);
                 w.some_u32(tproxy::REG_ADDR, *addr);
@@ -377,6 +386,7 @@ impl Verdict {
 }
 
 impl Data {
+    /// As an attribute of this type.
     pub fn encode(&self, kind: u16, w: &mut Writer) {
         w.nest(kind, |w| match self {
             Self::Value(bytes) => w.bytes(data::VALUE, bytes),

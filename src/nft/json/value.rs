@@ -125,14 +125,12 @@ impl Style {
         match &field.source {
             Source::Meta { name, .. } => json!({"meta": {"key": name}}),
             Source::Ct { name, direction } => {
-                let mut fields = Map::new();
-                fields.insert("key".to_owned(), json!(name));
-                match direction {
-                    Some(0) => drop(fields.insert("dir".to_owned(), json!("original"))),
-                    Some(1) => drop(fields.insert("dir".to_owned(), json!("reply"))),
-                    _ => {}
-                }
-                json!({"ct": fields})
+                let direction = match direction {
+                    Some(0) => Some("original"),
+                    Some(1) => Some("reply"),
+                    _ => None,
+                };
+                object("ct", [("key", json!(name)), ("dir", json!(direction))])
             }
             Source::Header { header, field } => {
                 json!({"payload": {"protocol": header.name, "field": field.name}})
@@ -142,60 +140,55 @@ impl Style {
             }
             Source::Extension(found, trimmed) => extension_json(found, *trimmed),
             Source::Rt { name, family } => {
-                let mut fields = Map::new();
-                fields.insert("key".to_owned(), json!(name));
-                if let Some(family) = family {
-                    fields.insert("family".to_owned(), json!(family));
-                }
-                json!({"rt": fields})
+                object("rt", [("key", json!(name)), ("family", json!(family))])
             }
             Source::Fib { flags, result } => {
                 json!({"fib": {"result": word(FIB_RESULTS, *result).unwrap_or("unknown"), "flags": bit_words(FIB_FLAGS, *flags)}})
             }
             Source::Socket { name, .. } => json!({"socket": {"key": name}}),
             Source::Osf { ttl, version } => {
-                let mut fields = Map::new();
-                fields.insert("key".to_owned(), json!(if *version { "version" } else { "name" }));
-                if let Some(ttl) = word(OSF_TTL, u32::from(*ttl)) {
-                    fields.insert("ttl".to_owned(), json!(ttl));
-                }
-                json!({"osf": fields})
+                let key = if *version { "version" } else { "name" };
+                let ttl = word(OSF_TTL, u32::from(*ttl));
+                object("osf", [("key", json!(key)), ("ttl", json!(ttl))])
             }
             Source::Numgen { random, modulus, offset } => {
                 let mode = if *random { "random" } else { "inc" };
                 json!({"numgen": {"mode": mode, "mod": modulus, "offset": offset}})
             }
             Source::Hash { key, modulus, seed, offset } => {
-                let mut fields = Map::new();
-                fields.insert("mod".to_owned(), json!(modulus));
-                if let Some(seed) = seed.filter(|_| key.is_some()) {
-                    fields.insert("seed".to_owned(), json!(seed));
-                }
-                if *offset != 0 {
-                    fields.insert("offset".to_owned(), json!(offset));
-                }
-                match key {
-                    Some(key) => {
-                        fields.insert("expr".to_owned(), self.value_json(key));
-                        json!({"jhash": fields})
-                    }
-                    None => json!({"symhash": fields}),
-                }
+                let seed = seed.filter(|_| key.is_some());
+                let offset = Some(*offset).filter(|offset| *offset != 0);
+                let expr = key.as_ref().map(|key| self.value_json(key));
+                object(
+                    if key.is_some() { "jhash" } else { "symhash" },
+                    [
+                        ("mod", json!(modulus)),
+                        ("seed", json!(seed)),
+                        ("offset", json!(offset)),
+                        ("expr", json!(expr)),
+                    ],
+                )
             }
-            Source::Xfrm { name, family, direction, spnum } => {
-                let mut fields = Map::new();
-                fields.insert("key".to_owned(), json!(name));
-                if let Some(family) = family {
-                    fields.insert("family".to_owned(), json!(family));
-                }
-                fields.insert("dir".to_owned(), json!(if *direction == 1 { "out" } else { "in" }));
-                fields.insert("spnum".to_owned(), json!(spnum));
-                json!({"ipsec": fields})
-            }
+            Source::Xfrm { name, family, direction, spnum } => object(
+                "ipsec",
+                [
+                    ("key", json!(name)),
+                    ("family", json!(family)),
+                    ("dir", json!(if *direction == 1 { "out" } else { "in" })),
+                    ("spnum", json!(spnum)),
+                ],
+            ),
             Source::Tunnel(name) => json!({"tunnel": {"key": name}}),
             Source::Unknown(text) => json!(text),
         }
     }
+}
+
+/// `{"kind": {…}}` with the fields that are not null.
+fn object<const N: usize>(kind: &str, fields: [(&str, Json); N]) -> Json {
+    let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+    let fields = fields.map(|(name, value)| (name.to_owned(), value)).collect();
+    Json::Object(Map::from_iter([(kind.to_owned(), Json::Object(fields))]))
 }
 
 fn flags_json(flags: Constant, join: Join, numeric: bool) -> Json {

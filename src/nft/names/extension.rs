@@ -7,8 +7,11 @@ use super::datatype::Type::{self, *};
 pub struct Extension {
     /// 0 IPv6 extension header, 1 TCP option, 2 IPv4 option, 3 SCTP chunk, 4 DCCP option.
     pub space: u32,
+    /// Number of the header or option.
     pub kind: u8,
+    /// First octet.
     pub offset: u32,
+    /// Octets; none where its presence is asked.
     pub len: u32,
     /// 1: match presence only.
     pub flags: u32,

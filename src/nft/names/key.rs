@@ -25,48 +25,87 @@ const fn of(family: &'static str, word: &'static str, kind: Type, bits: u32) -> 
 
 /// What a payload offset counts from (NFT_PAYLOAD_*_HEADER).
 pub mod base {
+    /// Before the network header.
     pub const LINK: u32 = 0;
+    /// IP, ARP and the like.
     pub const NETWORK: u32 = 1;
+    /// TCP, UDP, ICMP and the like.
     pub const TRANSPORT: u32 = 2;
 }
 
 /// `enum nft_meta_keys`.
 pub mod meta {
+    /// Octets of the packet from the network header on.
     pub const LEN: u32 = 0;
+    /// EtherType, network order.
     pub const PROTOCOL: u32 = 1;
+    /// `skb->priority`, a traffic class.
     pub const PRIORITY: u32 = 2;
+    /// `skb->mark`.
     pub const MARK: u32 = 3;
+    /// Index of the interface it came by.
     pub const IIF: u32 = 4;
+    /// Index of the interface it leaves by.
     pub const OIF: u32 = 5;
+    /// Name of the interface it came by, 16 octets.
     pub const IIFNAME: u32 = 6;
+    /// Name of the interface it leaves by, 16 octets.
     pub const OIFNAME: u32 = 7;
+    /// ARPHRD_* of the interface it came by.
     pub const IIFTYPE: u32 = 8;
+    /// ARPHRD_* of the interface it leaves by.
     pub const OIFTYPE: u32 = 9;
+    /// User of the socket that sent it.
     pub const SKUID: u32 = 10;
+    /// Group of the socket that sent it.
     pub const SKGID: u32 = 11;
+    /// Whether it is traced.
     pub const NFTRACE: u32 = 12;
+    /// Realm of its route.
     pub const RTCLASSID: u32 = 13;
+    /// Of the security module.
     pub const SECMARK: u32 = 14;
+    /// NFPROTO_* of the network header.
     pub const NFPROTO: u32 = 15;
+    /// IANA's number of the transport.
     pub const L4PROTO: u32 = 16;
+    /// Bridge of the interface it came by.
     pub const IBRNAME: u32 = 17;
+    /// Bridge of the interface it leaves by.
     pub const OBRNAME: u32 = 18;
+    /// PACKET_*: to this host, broadcast, ….
     pub const PKTTYPE: u32 = 19;
+    /// That works on it.
     pub const CPU: u32 = 20;
+    /// Group of the interface it came by.
     pub const IIFGROUP: u32 = 21;
+    /// Group of the interface it leaves by.
     pub const OIFGROUP: u32 = 22;
+    /// net_cls class of the sender.
     pub const CGROUP: u32 = 23;
+    /// Another number each time.
     pub const RANDOM: u32 = 24;
+    /// Whether it came or leaves by IPsec.
     pub const IPSEC: u32 = 25;
+    /// Kind of the interface it came by, such as `veth`.
     pub const IIFKIND: u32 = 26;
+    /// Kind of the interface it leaves by.
     pub const OIFKIND: u32 = 27;
+    /// VLAN of the bridge's port.
     pub const IBRPVID: u32 = 28;
+    /// VLAN protocol of the bridge.
     pub const IBRVPROTO: u32 = 29;
+    /// Nanoseconds since 1970.
     pub const TIME: u32 = 30;
+    /// Of the week, from Sunday, UTC.
     pub const DAY: u32 = 31;
+    /// Seconds since midnight, UTC.
     pub const HOUR: u32 = 32;
+    /// Index of the interface that is slave of a VRF.
     pub const SDIF: u32 = 33;
+    /// Its name.
     pub const SDIFNAME: u32 = 34;
+    /// Whether a bridge hands it to the IP stack.
     pub const BROUTE: u32 = 35;
 }
 
@@ -112,29 +151,53 @@ pub const META: &[Key] = &[
 
 /// `enum nft_ct_keys`.
 pub mod ct {
+    /// Bits of `nf_conntrack_state`, as NF_CT_STATE_BIT has them.
     pub const STATE: u32 = 0;
+    /// 0 original, 1 reply.
     pub const DIRECTION: u32 = 1;
+    /// IPS_*.
     pub const STATUS: u32 = 2;
+    /// Of the connection.
     pub const MARK: u32 = 3;
+    /// Of the security module.
     pub const SECMARK: u32 = 4;
+    /// Milliseconds that are left.
     pub const EXPIRATION: u32 = 5;
+    /// Its name, 16 octets.
     pub const HELPER: u32 = 6;
+    /// NFPROTO_*.
     pub const L3PROTO: u32 = 7;
+    /// Source address, of the table's family.
     pub const SRC: u32 = 8;
+    /// Destination address, of the table's family.
     pub const DST: u32 = 9;
+    /// IANA's number of the transport.
     pub const PROTOCOL: u32 = 10;
+    /// Source port.
     pub const PROTO_SRC: u32 = 11;
+    /// Destination port.
     pub const PROTO_DST: u32 = 12;
+    /// 128 bits.
     pub const LABELS: u32 = 13;
+    /// Packets so far.
     pub const PKTS: u32 = 14;
+    /// Bytes so far.
     pub const BYTES: u32 = 15;
+    /// Bytes in a packet, on average.
     pub const AVGPKT: u32 = 16;
+    /// Of the connection.
     pub const ZONE: u32 = 17;
+    /// Which events are told, only set.
     pub const EVENTMASK: u32 = 18;
+    /// Source address of IPv4.
     pub const SRC_IP: u32 = 19;
+    /// Destination address of IPv4.
     pub const DST_IP: u32 = 20;
+    /// Source address of IPv6.
     pub const SRC_IP6: u32 = 21;
+    /// Destination address of IPv6.
     pub const DST_IP6: u32 = 22;
+    /// Of the entry.
     pub const ID: u32 = 23;
 }
 
@@ -168,9 +231,6 @@ pub const CT: &[Key] = &[
 
 /// `enum nft_rt_keys`.
 pub mod rt {
-    pub const CLASSID: u32 = 0;
-    pub const NEXTHOP4: u32 = 1;
-    pub const NEXTHOP6: u32 = 2;
     pub const TCPMSS: u32 = 3;
 }
 
@@ -215,7 +275,6 @@ pub mod fib {
     pub const OIFNAME: u32 = 2;
     pub const ADDRTYPE: u32 = 3;
 
-    pub const SADDR: u32 = 1;
     pub const DADDR: u32 = 2;
     pub const MARK: u32 = 4;
     pub const BY_IIF: u32 = 8;
@@ -258,7 +317,7 @@ mod tests {
         assert_eq!(word(META, meta::BROUTE), Some("broute"));
         assert_eq!(word(CT, ct::ZONE), Some("zone"));
         assert_eq!(word(CT, ct::ID), Some("id"));
-        assert_eq!(number_of(RT, Some("ip6"), "nexthop"), Some(rt::NEXTHOP6));
+        assert_eq!(number_of(RT, Some("ip6"), "nexthop"), Some(2));
         assert_eq!(number_of(META, None, "no such key"), None);
     }
 }

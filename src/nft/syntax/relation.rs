@@ -284,50 +284,7 @@ impl<'a> Rebuild<'a> {
     /// Finds the header fields in a value, and marks their layers as used.
     pub(super) fn resolve(&mut self, value: Value<'a>) -> Value<'a> {
         match value {
-            Value::Field(Field { source: Source::Payload(base, offset, bits), order, .. }) => {
-                let found = self.header_at(base, offset).and_then(|(header, start)| {
-                    let offset = offset.checked_sub(start)?;
-                    let field =
-                        header.fields_at(offset, self.icmp).find(|field| field.bits == bits)?;
-                    Some(header_field(header, *field))
-                });
-                let known = found.is_some();
-                let mut field = found.unwrap_or_else(|| field::payload(base, offset, bits));
-                field.order = order;
-                let value = Value::Field(field);
-                if known {
-                    self.used(base, &value);
-                }
-                value
-            }
-            Value::Field(field) => {
-                let mut field = field;
-                match &mut field.source {
-                    Source::Header { header, field } if header.name == "th" => {
-                        let named = self.transport.and_then(|header| {
-                            let same = |found: &&header::Field| {
-                                (found.offset, found.bits) == (field.offset, field.bits)
-                            };
-                            header.fields.iter().find(same).map(|field| (header, *field))
-                        });
-                        if let Some((header, named)) = named {
-                            field.clone_from(&named);
-                            let value = Value::Field(header_field(header, named));
-                            self.used(base::TRANSPORT, &value);
-                            return value;
-                        }
-                        // Ports of a transport that has none by that name: what told it stays.
-                    }
-                    Source::Header { .. } => {}
-                    Source::Extension(found, _) => self.used_option(found.space),
-                    Source::Hash { key: Some(key), .. } => {
-                        let inner = std::mem::replace(key.as_mut(), Value::Any);
-                        **key = self.resolve(inner);
-                    }
-                    _ => {}
-                }
-                Value::Field(field)
-            }
+            Value::Field(field) => self.resolve_field(field),
             Value::Binary(">>", left, right) => {
                 match self.moved(Value::Binary(">>", left, right)).0 {
                     Value::Binary(sign, left, right) => {
@@ -359,6 +316,50 @@ impl<'a> Rebuild<'a> {
             }
             other => other,
         }
+    }
+
+    fn resolve_field(&mut self, mut field: Field<'a>) -> Value<'a> {
+        match &mut field.source {
+            Source::Payload(base, offset, bits) => {
+                let (base, offset, bits) = (*base, *offset, *bits);
+                let order = field.order;
+                let Some(found) = self.header_field_of(base, offset, bits) else {
+                    return Value::Field(Field { order, ..field::payload(base, offset, bits) });
+                };
+                let value = Value::Field(Field { order, ..found });
+                self.used(base, &value);
+                return value;
+            }
+            Source::Header { header, field } if header.name == "th" => {
+                let named = self.transport.and_then(|header| {
+                    let same = |found: &&header::Field| {
+                        (found.offset, found.bits) == (field.offset, field.bits)
+                    };
+                    header.fields.iter().find(same).map(|field| header_field(header, *field))
+                });
+                if let Some(named) = named {
+                    let value = Value::Field(named);
+                    self.used(base::TRANSPORT, &value);
+                    return value;
+                }
+                // Ports of a transport that has none by that name: what told it stays.
+            }
+            Source::Extension(found, _) => self.used_option(found.space),
+            Source::Hash { key: Some(key), .. } => {
+                let inner = std::mem::replace(key.as_mut(), Value::Any);
+                **key = self.resolve(inner);
+            }
+            _ => {}
+        }
+        Value::Field(field)
+    }
+
+    /// The field of a known header that is exactly these bits.
+    fn header_field_of(&self, base: u32, offset: u32, bits: u32) -> Option<Field<'a>> {
+        let (header, start) = self.header_at(base, offset)?;
+        let offset = offset.checked_sub(start)?;
+        let field = header.fields_at(offset, self.icmp).find(|field| field.bits == bits)?;
+        Some(header_field(header, *field))
     }
 
     /// An option tells the protocol it belongs to; a match that told another stays.

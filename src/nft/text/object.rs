@@ -14,6 +14,7 @@ use super::Style;
 use super::time::duration;
 
 impl Style {
+    /// A named object, with its braces.
     pub fn object(&self, out: &mut String, object: &Object) {
         let kind = object.kind.number();
         let word = word(OBJECTS, kind).unwrap_or("object");
@@ -117,6 +118,7 @@ pub fn family_word(family: u16) -> &'static str {
     word(FAMILIES, family.into()).unwrap_or("unknown")
 }
 
+/// A transport protocol in a named object.
 pub fn protocol_word(protocol: u8) -> String {
     let word = Type::InetProto.symbol(u128::from(protocol));
     word.map_or_else(|| protocol.to_string(), str::to_owned)

@@ -16,6 +16,7 @@ use super::value::verdict_text;
 const AF_INET: u8 = 2;
 
 impl Style {
+    /// One statement of a rule.
     pub fn statement(&self, out: &mut String, statement: &Statement<'_>) {
         match statement {
             Statement::Match { left, relation, right } => {
@@ -51,28 +52,13 @@ impl Style {
             Statement::Queue { to, flags } => self.queue(out, to.as_ref(), *flags),
             Statement::Dup { addr, device } => {
                 out.push_str("dup to ");
-                match (addr, device) {
-                    (Some(addr), Some(device)) => {
-                        self.value(out, addr);
-                        out.push_str(" device ");
-                        self.value(out, device);
-                    }
-                    (Some(one), None) | (None, Some(one)) => self.value(out, one),
-                    (None, None) => {}
-                }
+                self.by_device(out, addr.as_ref(), device.as_ref());
             }
             Statement::Fwd { family, addr, device } => {
                 out.push_str("fwd");
-                match addr {
-                    Some(addr) => {
-                        out.push_str(family.map_or("", family_word));
-                        out.push_str(" to ");
-                        self.value(out, addr);
-                        out.push_str(" device ");
-                    }
-                    None => out.push_str(" to "),
-                }
-                self.value(out, device);
+                out.push_str(addr.as_ref().and(*family).map_or("", family_word));
+                out.push_str(" to ");
+                self.by_device(out, addr.as_ref(), Some(device));
             }
             Statement::Update(update) => self.update(out, update),
             Statement::ObjectMap(kind, map) => {
@@ -177,6 +163,13 @@ impl Style {
             out.push(':');
             self.value(out, port);
         }
+    }
+
+    /// `ADDRESS device DEVICE`, or the one that is there.
+    fn by_device(&self, out: &mut String, addr: Option<&Value<'_>>, device: Option<&Value<'_>>) {
+        addr.into_iter().for_each(|addr| self.value(out, addr));
+        out.push_str(if addr.is_some() && device.is_some() { " device " } else { "" });
+        device.into_iter().for_each(|device| self.value(out, device));
     }
 
     fn reject(&self, out: &mut String, expr: &Expr, family: Option<u8>) {

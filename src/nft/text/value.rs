@@ -105,6 +105,7 @@ pub struct Names {
     pub services: BTreeMap<u32, String>,
     /// Users and groups (`-u`).
     pub users: BTreeMap<u32, String>,
+    /// As users.
     pub groups: BTreeMap<u32, String>,
 }
 
@@ -289,18 +290,7 @@ impl Style {
                 if *offset == 0 { Ok(()) } else { write!(out, " offset {offset}") }
             }
             Source::Hash { key, modulus, seed, offset } => {
-                match key {
-                    Some(key) => {
-                        out.push_str("jhash ");
-                        self.value(out, key);
-                    }
-                    None => out.push_str("symhash"),
-                }
-                let _ = write!(out, " mod {modulus}");
-                if let Some(seed) = seed.filter(|_| key.is_some()) {
-                    let _ = write!(out, " seed 0x{seed:x}");
-                }
-                if *offset == 0 { Ok(()) } else { write!(out, " offset {offset}") }
+                return self.hash(out, key.as_deref(), *modulus, *seed, *offset);
             }
             Source::Xfrm { name, family, direction, spnum } => {
                 let direction = if *direction == 1 { "out" } else { "in" };
@@ -311,6 +301,25 @@ impl Style {
             Source::Tunnel(name) => write!(out, "tunnel {name}"),
             Source::Unknown(text) => write!(out, "{text}"),
         };
+    }
+
+    fn hash(
+        &self,
+        out: &mut String,
+        key: Option<&Value<'_>>,
+        modulus: u32,
+        seed: Option<u32>,
+        offset: u32,
+    ) {
+        out.push_str(if key.is_some() { "jhash " } else { "symhash" });
+        key.into_iter().for_each(|key| self.value(out, key));
+        let _ = write!(out, " mod {modulus}");
+        if let Some(seed) = seed.filter(|_| key.is_some()) {
+            let _ = write!(out, " seed 0x{seed:x}");
+        }
+        if offset != 0 {
+            let _ = write!(out, " offset {offset}");
+        }
     }
 }
 

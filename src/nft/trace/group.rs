@@ -23,17 +23,22 @@ const MOST_STEPS: usize = 1024;
 pub struct Traced {
     /// From 1, in the order the packets began.
     pub number: u64,
+    /// The kernel's number of the packet, which comes again.
     pub id: u32,
+    /// When its first event came.
     pub began: Instant,
     /// The event of the rule that marked it: the packet as it was then.
     pub first: Event,
+    /// In the order they came.
     pub steps: Vec<TracedStep>,
     /// Steps that were too many to keep.
     pub more: usize,
 }
 
+/// An event, and the rule it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracedStep {
+    /// As the kernel told it.
     pub event: Event,
     /// The rule as nft writes it; None when it is gone.
     pub rule: Option<String>,
@@ -67,6 +72,7 @@ pub struct Groups {
 }
 
 impl Groups {
+    /// Of packets that rules of this table mark.
     pub fn new(table: &str) -> Self {
         Self {
             table: table.to_owned(),

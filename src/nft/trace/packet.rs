@@ -10,23 +10,29 @@ use pnet_packet::tcp::TcpPacket;
 use pnet_packet::udp::UdpPacket;
 
 use super::super::names::Type;
-use super::super::names::words::bit_words;
-use crate::net::MacAddr;
+use super::super::names::words::{self, Words, bit_words, word};
+use crate::net::{MacAddr, decimal};
 
 /// What can be told of a packet; whatever its headers do not hold is None.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Packet {
+    /// Source and destination.
     pub ether: Option<(MacAddr, MacAddr)>,
+    /// Source.
     pub from: Option<IpAddr>,
+    /// Destination.
     pub to: Option<IpAddr>,
+    /// IANA's number of the transport, or of IPv6's first extension header.
     pub protocol: Option<u8>,
     /// Source and destination.
     pub ports: Option<(u16, u16)>,
+    /// As the octet of the header has them.
     pub tcp_flags: Option<u8>,
     /// Type, code, and the identifier and number of an echo.
     pub icmp: Option<(u8, u8, u16, u16)>,
     /// Octets from the network header on.
     pub length: Option<u32>,
+    /// Or hop limit.
     pub ttl: Option<u8>,
     /// This is not the first fragment: there is no transport header.
     pub fragment: bool,
@@ -120,25 +126,31 @@ impl Packet {
             return Some(format!("type {kind} code {code}"));
         };
         Some(match name {
-            "echo-request" | "echo-reply" => format!("{name} id {id} seq {number}"),
-            "destination-unreachable" => format!("{name} code {code}"),
+            "echo-request" | "echo-reply" if code == 0 => format!("{name} id {id} seq {number}"),
+            "destination-unreachable" | "redirect" | "time-exceeded" | "parameter-problem" => {
+                format!("{name} code {code}")
+            }
+            name if code != 0 => format!("{name} code {code}"),
             name => name.to_owned(),
         })
     }
 }
 
+/// Names of protocols that people use and nft has others for: it calls 0 `ip`, which packets of IPv4 have not.
+const NAMES: Words = &[(0, "hopopt"), (58, "icmpv6")];
+
 /// A protocol as a person names it; any other by its number.
 pub fn protocol_name(number: u8) -> String {
-    let word =
-        if number == ICMPV6 { Some("icmpv6") } else { Type::InetProto.symbol(number.into()) };
+    let word = word(NAMES, number.into()).or_else(|| Type::InetProto.symbol(number.into()));
     word.map_or_else(|| format!("protocol {number}"), str::to_owned)
 }
 
+/// Not `ip`: as a protocol above IP it means 0 to nft, and IPv4 to whoever writes it.
 pub(super) fn protocol_number(word: &str) -> Option<u8> {
     let word = word.to_ascii_lowercase();
-    match Type::InetProto.number(&word) {
-        _ if word == "icmpv6" => Some(ICMPV6),
+    match words::number(NAMES, &word).or_else(|| Type::InetProto.number(&word)) {
+        _ if word == "ip" => None,
         Some(number) => number.try_into().ok(),
-        None => word.parse().ok(),
+        None => decimal(&word),
     }
 }

@@ -16,7 +16,7 @@ use super::super::{
     table as flags,
 };
 use super::packet::protocol_number;
-use crate::net::{IfName, Transport};
+use crate::net::{IfName, Transport, decimal};
 
 /// Before `raw` (-300) and after defragmentation (-400).
 pub const PRIORITY: i32 = -350;
@@ -27,18 +27,24 @@ const DCCP: u8 = 33;
 /// Which packets; all when nothing is said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// Source.
     pub from: Option<Net>,
+    /// Destination.
     pub to: Option<Net>,
+    /// IANA's number of the transport.
     pub protocol: Option<u8>,
     /// Of the source or of the destination.
     pub port: Option<u16>,
+    /// The interface it came by.
     pub iif: Option<IfName>,
 }
 
 /// An address or a network, of either family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Net {
+    /// One of its addresses.
     pub address: IpAddr,
+    /// Bits: 32 or 128 for a single address.
     pub length: u8,
 }
 
@@ -52,7 +58,7 @@ impl FromStr for Net {
         let whole = if address.is_ipv4() { 32 } else { 128 };
         let length = match length {
             None => whole,
-            Some(word) => word.parse().ok().filter(|length| *length <= whole).ok_or_else(wrong)?,
+            Some(word) => decimal(word).filter(|length| *length <= whole).ok_or_else(wrong)?,
         };
         Ok(Self { address, length })
     }
@@ -62,7 +68,10 @@ impl Filter {
     /// A protocol by name or number.
     pub fn protocol(word: &str) -> Result<u8, String> {
         protocol_number(word).ok_or_else(|| {
-            format!("{word:?} is not a protocol: tcp, udp, icmp, icmpv6, sctp, … or a number")
+            format!(
+                "{word:?} is not a protocol above IP: tcp, udp, icmp, icmpv6, sctp, … or a number; \
+                 all of IPv4 is --from 0.0.0.0/0, of IPv6 --from ::/0"
+            )
         })
     }
 

@@ -69,6 +69,34 @@ fn the_first_event_of_a_chain_tells_the_packet() {
 }
 
 #[test]
+fn the_code_of_an_icmp_type_is_told_where_it_says_something() {
+    let name = |protocol: u8, icmp: [u8; 8]| {
+        let mut network = NETWORK;
+        network[9] = protocol;
+        Packet::parse(&[], &network, &icmp).icmp_name().unwrap()
+    };
+    assert_eq!(name(1, [8, 0, 0, 0, 0, 7, 0, 1]), "echo-request id 7 seq 1");
+    assert_eq!(name(1, [3, 0, 0, 0, 0, 0, 0, 0]), "destination-unreachable code 0");
+    assert_eq!(name(1, [11, 0, 0, 0, 0, 0, 0, 0]), "time-exceeded code 0");
+    assert_eq!(name(1, [11, 1, 0, 0, 0, 0, 0, 0]), "time-exceeded code 1");
+    assert_eq!(name(1, [5, 1, 0, 0, 10, 0, 0, 1]), "redirect code 1");
+    assert_eq!(name(1, [10, 0, 0, 0, 0, 0, 0, 0]), "router-solicitation");
+    assert_eq!(name(58, [4, 2, 0, 0, 0, 0, 0, 0]), "parameter-problem code 2");
+    assert_eq!(name(1, [200, 3, 0, 0, 0, 0, 0, 0]), "type 200 code 3");
+}
+
+/// To nft it is protocol 0, which no packet of IPv4 has.
+#[test]
+fn ip_is_no_protocol_to_trace_and_0_is_the_hop_by_hop_header() {
+    let error = Filter::protocol("ip").unwrap_err();
+    assert!(error.contains("0.0.0.0/0"), "{error}");
+    assert!(Filter::protocol("+6").is_err());
+    assert_eq!((Filter::protocol("hopopt"), Filter::protocol("0")), (Ok(0), Ok(0)));
+    assert_eq!((Filter::protocol("TCP"), Filter::protocol("icmpv6")), (Ok(6), Ok(58)));
+    assert_eq!((protocol_name(0), protocol_name(58)), ("hopopt".to_owned(), "icmpv6".to_owned()));
+}
+
+#[test]
 fn a_later_fragment_has_no_ports() {
     let mut network = NETWORK;
     network[7] = 185;
@@ -142,7 +170,7 @@ fn the_rule_that_marks_says_what_the_filter_says() {
 #[test]
 fn filters_that_no_packet_passes_are_told() {
     let net = |text: &str| text.parse::<Net>();
-    for wrong in ["10.0.0.0/33", "fd00::/129", "host", "", "10.0.0.1/"] {
+    for wrong in ["10.0.0.0/33", "10.0.0.0/+8", "fd00::/129", "host", "", "10.0.0.1/"] {
         assert!(net(wrong).is_err(), "{wrong}");
     }
     let mixed = Filter { from: net("10.0.0.1").ok(), to: net("fd00::1").ok(), ..Filter::default() };

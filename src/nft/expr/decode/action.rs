@@ -56,8 +56,9 @@ impl Expr {
         })
     }
 
-    /// Where else a packet goes.
-    pub(super) fn decode_diversion(name: &str, a: Attributes<'_>) -> Option<Self> {
+    /// What translates addresses and ports. Of a range that is one value the kernel tells both ends.
+    pub(super) fn decode_translation(name: &str, a: Attributes<'_>) -> Option<Self> {
+        let last = |max, min| a.u32(max).filter(|max| Some(*max) != a.u32(min));
         Some(match name {
             "nat"
                 if a.only(&[
@@ -74,34 +75,33 @@ impl Expr {
                     kind: if flag(a.u32(nat::TYPE))? { NatKind::Dnat } else { NatKind::Snat },
                     family: a.u32(nat::FAMILY)?,
                     addr: a.u32(nat::REG_ADDR_MIN),
-                    addr_max: a
-                        .u32(nat::REG_ADDR_MAX)
-                        .filter(|max| Some(*max) != a.u32(nat::REG_ADDR_MIN)),
+                    addr_max: last(nat::REG_ADDR_MAX, nat::REG_ADDR_MIN),
                     port: a.u32(nat::REG_PROTO_MIN),
-                    port_max: a
-                        .u32(nat::REG_PROTO_MAX)
-                        .filter(|max| Some(*max) != a.u32(nat::REG_PROTO_MIN)),
+                    port_max: last(nat::REG_PROTO_MAX, nat::REG_PROTO_MIN),
                     flags: a.u32(nat::FLAGS).unwrap_or(0) & !NAT_DERIVED,
                 }
             }
             "masq" if a.only(&[masq::FLAGS, masq::REG_PROTO_MIN, masq::REG_PROTO_MAX]) => {
                 Self::Masquerade {
                     port: a.u32(masq::REG_PROTO_MIN),
-                    port_max: a
-                        .u32(masq::REG_PROTO_MAX)
-                        .filter(|max| Some(*max) != a.u32(masq::REG_PROTO_MIN)),
+                    port_max: last(masq::REG_PROTO_MAX, masq::REG_PROTO_MIN),
                     flags: a.u32(masq::FLAGS).unwrap_or(0) & !NAT_DERIVED,
                 }
             }
             "redir" if a.only(&[redir::REG_PROTO_MIN, redir::REG_PROTO_MAX, redir::FLAGS]) => {
                 Self::Redirect {
                     port: a.u32(redir::REG_PROTO_MIN),
-                    port_max: a
-                        .u32(redir::REG_PROTO_MAX)
-                        .filter(|max| Some(*max) != a.u32(redir::REG_PROTO_MIN)),
+                    port_max: last(redir::REG_PROTO_MAX, redir::REG_PROTO_MIN),
                     flags: a.u32(redir::FLAGS).unwrap_or(0) & !NAT_DERIVED,
                 }
             }
+            _ => return None,
+        })
+    }
+
+    /// Where else a packet goes.
+    pub(super) fn decode_diversion(name: &str, a: Attributes<'_>) -> Option<Self> {
+        Some(match name {
             "tproxy" if a.only(&[tproxy::FAMILY, tproxy::REG_ADDR, tproxy::REG_PORT]) => {
                 Self::Tproxy {
                     family: a.u32(tproxy::FAMILY)?,

@@ -17,35 +17,7 @@ impl Expr {
             "meta" if a.only(&[meta::KEY, meta::SREG]) => {
                 Self::MetaSet { key: a.u32(meta::KEY)?, sreg: a.u32(meta::SREG)? }
             }
-            "payload" if a.only(&[payload::DREG, payload::BASE, payload::OFFSET, payload::LEN]) => {
-                Self::Payload {
-                    base: a.u32(payload::BASE)?,
-                    offset: a.u32(payload::OFFSET)?,
-                    len: length(a.u32(payload::LEN))?,
-                    dreg: a.u32(payload::DREG)?,
-                }
-            }
-            "payload"
-                if a.only(&[
-                    payload::BASE,
-                    payload::OFFSET,
-                    payload::LEN,
-                    payload::SREG,
-                    payload::CSUM_TYPE,
-                    payload::CSUM_OFFSET,
-                    payload::CSUM_FLAGS,
-                ]) =>
-            {
-                Self::PayloadSet {
-                    base: a.u32(payload::BASE)?,
-                    offset: a.u32(payload::OFFSET)?,
-                    len: length(a.u32(payload::LEN))?,
-                    sreg: a.u32(payload::SREG)?,
-                    csum_type: a.u32(payload::CSUM_TYPE).unwrap_or(0),
-                    csum_offset: a.u32(payload::CSUM_OFFSET).unwrap_or(0),
-                    csum_flags: a.u32(payload::CSUM_FLAGS).unwrap_or(0),
-                }
-            }
+            "payload" => return Self::decode_payload(a),
             "immediate" if a.only(&[immediate::DREG, immediate::DATA]) => Self::Immediate {
                 dreg: a.u32(immediate::DREG)?,
                 data: Data::decode(a.nest(immediate::DATA)?)?,
@@ -68,51 +40,45 @@ impl Expr {
             "rt" if a.only(&[rt::DREG, rt::KEY]) => {
                 Self::Rt { key: a.u32(rt::KEY)?, dreg: a.u32(rt::DREG)? }
             }
-            // First: the others ask for a register, which a reset has not.
-            "exthdr"
-                if a.only(&[
-                    exthdr::TYPE,
-                    exthdr::OFFSET,
-                    exthdr::LEN,
-                    exthdr::FLAGS,
-                    exthdr::OP,
-                ]) =>
-            {
-                Self::ExthdrReset {
-                    field: Extension {
-                        space: a.u32(exthdr::OP).unwrap_or(0),
-                        kind: a.u8(exthdr::TYPE)?,
-                        offset: 0,
-                        len: 0,
-                        flags: 0,
-                    },
-                }
-            }
-            "exthdr"
-                if a.only(&[
-                    exthdr::DREG,
-                    exthdr::TYPE,
-                    exthdr::OFFSET,
-                    exthdr::LEN,
-                    exthdr::FLAGS,
-                    exthdr::OP,
-                ]) =>
-            {
-                Self::Exthdr { field: Extension::decode(a)?, dreg: a.u32(exthdr::DREG)? }
-            }
-            "exthdr"
-                if a.only(&[
-                    exthdr::TYPE,
-                    exthdr::OFFSET,
-                    exthdr::LEN,
-                    exthdr::FLAGS,
-                    exthdr::OP,
-                    exthdr::SREG,
-                ]) =>
-            {
-                Self::ExthdrSet { field: Extension::decode(a)?, sreg: a.u32(exthdr::SREG)? }
-            }
+            "exthdr" => return Self::decode_exthdr(a),
             _ => return None,
+        })
+    }
+
+    /// Read into a register, or written from one with the checksum that covers it.
+    fn decode_payload(a: Attributes<'_>) -> Option<Self> {
+        use payload::{BASE, CSUM_FLAGS, CSUM_OFFSET, CSUM_TYPE, DREG, LEN, OFFSET, SREG};
+        let (base, offset, len) = (a.u32(BASE)?, a.u32(OFFSET)?, length(a.u32(LEN))?);
+        if a.only(&[DREG, BASE, OFFSET, LEN]) {
+            return Some(Self::Payload { base, offset, len, dreg: a.u32(DREG)? });
+        }
+        let written = [BASE, OFFSET, LEN, SREG, CSUM_TYPE, CSUM_OFFSET, CSUM_FLAGS];
+        a.only(&written).then_some(Self::PayloadSet {
+            base,
+            offset,
+            len,
+            sreg: a.u32(SREG)?,
+            csum_type: a.u32(CSUM_TYPE).unwrap_or(0),
+            csum_offset: a.u32(CSUM_OFFSET).unwrap_or(0),
+            csum_flags: a.u32(CSUM_FLAGS).unwrap_or(0),
+        })
+    }
+
+    /// Read into a register, written from one, or taken out, which needs none.
+    fn decode_exthdr(a: Attributes<'_>) -> Option<Self> {
+        use exthdr::{DREG, FLAGS, LEN, OFFSET, OP, SREG, TYPE};
+        if !a.only(&[DREG, TYPE, OFFSET, LEN, FLAGS, OP, SREG]) {
+            return None;
+        }
+        Some(match (a.value(DREG), a.value(SREG)) {
+            (Some(_), None) => Self::Exthdr { field: Extension::decode(a)?, dreg: a.u32(DREG)? },
+            (None, Some(_)) => Self::ExthdrSet { field: Extension::decode(a)?, sreg: a.u32(SREG)? },
+            (None, None) => {
+                let (space, kind) = (a.u32(OP).unwrap_or(0), a.u8(TYPE)?);
+                let field = Extension { space, kind, offset: 0, len: 0, flags: 0 };
+                Self::ExthdrReset { field }
+            }
+            (Some(_), Some(_)) => return None,
         })
     }
 
