@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::generated::rulesets;
 use crate::support::collection::{collections, script};
@@ -96,9 +96,9 @@ impl Bench {
 }
 
 fn nft_loads(netns: &Netns, text: &str) -> Result<(), String> {
-    let mut nft = netns.command("nft");
+    let mut nft = Command::new("nft");
     nft.args(["-j", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut nft = nft.spawn().unwrap();
+    let mut nft = netns.within(|| nft.spawn()).unwrap();
     nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = nft.wait_with_output().unwrap();
     if output.status.success() {

@@ -33,6 +33,12 @@ impl Netns {
         netns
     }
 
+    /// What a command comes to that a thread inside starts: without `ip netns exec`, which mounts a /sys for each, and
+    /// waits for the kernel to unmount it. For programs that read no /sys.
+    pub fn output(&self, command: &mut Command) -> Output {
+        self.within(|| command.output()).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
     /// A command to be run inside.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
@@ -54,7 +60,8 @@ impl Netns {
 
     /// `nft words` inside.
     pub fn nft(&self, words: &str) -> String {
-        checked(self.command("nft").args(words.split_whitespace()))
+        let mut command = Command::new("nft");
+        succeeded(&self.output(command.args(words.split_whitespace())), &command)
     }
 
     /// Runs `work` in a thread of its own inside the namespace, with a current-thread tokio runtime.
@@ -150,8 +157,15 @@ pub fn run(program: &str, args: &[&str]) -> String {
 }
 
 /// Standard output of a command that must succeed.
+#[track_caller]
 pub fn checked(command: &mut Command) -> String {
-    let output: Output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    succeeded(&output, command)
+}
+
+/// Standard output of a command that succeeded; panics with all of it else.
+#[track_caller]
+pub fn succeeded(output: &Output, command: &Command) -> String {
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",

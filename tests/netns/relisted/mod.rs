@@ -14,9 +14,13 @@ mod values;
 use crate::support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use compiled::Compiled;
 use nft::{Form, Nft, Reloaded};
+
+/// A run of nft waits for the kernel about as long as it computes.
+const WORKERS: usize = 2;
 
 #[derive(Debug, Default)]
 struct Tally {
@@ -35,6 +39,23 @@ struct Tally {
     wrong: Vec<String>,
 }
 
+impl Tally {
+    fn and(mut self, other: Self) -> Self {
+        self.lines += other.lines;
+        self.refused += other.refused;
+        self.unlisted += other.unlisted;
+        for (why, times) in other.excused {
+            *self.excused.entry(why).or_default() += times;
+        }
+        self.otherwise += other.otherwise;
+        self.nft_wrong += other.nft_wrong;
+        self.sets += other.sets;
+        self.rules += other.rules;
+        self.wrong.extend(other.wrong);
+        self
+    }
+}
+
 fn seeds(usual: std::ops::Range<u64>) -> std::ops::Range<u64> {
     let Ok(told) = std::env::var("RELISTED_SEEDS") else { return usual };
     let (from, to) = told.split_once("..").expect("RELISTED_SEEDS=FROM..TO");
@@ -42,11 +63,25 @@ fn seeds(usual: std::ops::Range<u64>) -> std::ops::Range<u64> {
 }
 
 fn relisted(nft: &Nft, usual: std::ops::Range<u64>) {
-    let mut tally = Tally::default();
     let seeds = seeds(usual);
-    for seed in seeds.clone() {
-        one(nft, seed, &mut tally);
-    }
+    let next = AtomicU64::new(seeds.start);
+    let some = || {
+        let mut tally = Tally::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if !seeds.contains(&seed) {
+                return tally;
+            }
+            one(nft, seed, &mut tally);
+        }
+    };
+    let tally = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(some)).collect();
+        let tallies = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        tallies.reduce(Tally::and).unwrap()
+    });
     println!(
         "nft {}, seeds {seeds:?}: {} of {} lines refused by nft, {} crash it; {} sets and {} rules listed, {} wrong, {} where nft is, {:?} excused, {} written otherwise",
         nft.version,

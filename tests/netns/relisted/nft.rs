@@ -1,11 +1,13 @@
 //! The two nfts that are compared with, and what is known of their mistakes.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::compiled::{self, Place};
-use crate::support::{Netns, checked};
+use crate::support::{Netns, checked, succeeded};
 
 #[derive(Debug)]
 pub struct Nft {
@@ -32,11 +34,11 @@ impl Nft {
         self.root.is_some()
     }
 
-    fn command(&self, netns: &Netns) -> Command {
+    fn command(&self) -> Command {
         match &self.root {
-            None => netns.command("nft"),
+            None => Command::new("nft"),
             Some(root) => {
-                let mut command = netns.command("chroot");
+                let mut command = Command::new("chroot");
                 command.arg(root).arg("/usr/sbin/nft");
                 command
             }
@@ -44,13 +46,15 @@ impl Nft {
     }
 
     fn load(&self, netns: &Netns, words: &[&str], text: &str) -> Output {
-        let mut command = self.command(netns);
-        command.args(words).args(["-f", "-"]);
-        piped(&mut command, text)
+        let mut command = self.command();
+        command.args(words).args(["-f", "-"]).stdin(file_of(text));
+        netns.output(&mut command)
     }
 
     pub fn list(&self, netns: &Netns, flags: &str) -> String {
-        checked(self.command(netns).args(flags.split_whitespace()).args(["list", "ruleset"]))
+        let mut command = self.command();
+        command.args(flags.split_whitespace()).args(["list", "ruleset"]);
+        succeeded(&netns.output(&mut command), &command)
     }
 
     /// Leaves out line by line what nft or the kernel refuses, and says which.
@@ -105,7 +109,7 @@ impl Nft {
 
     /// Neither stops with a fault nor leaves out sets it cannot read.
     fn lists(&self, netns: &Netns, lines: &[String]) -> bool {
-        let list = |flag| self.command(netns).args([flag, "list", "ruleset"]).output().unwrap();
+        let list = |flag| netns.output(self.command().args([flag, "list", "ruleset"]));
         let (text, json) = (list("-n"), list("-j"));
         let sets = |text: &str, words: [&str; 2]| {
             text.lines().filter(|line| words.iter().any(|word| line.starts_with(word))).count()
@@ -144,12 +148,12 @@ fn line_of(error: &str) -> Option<usize> {
     rest.split(':').next()?.parse().ok()
 }
 
-fn piped(command: &mut Command, text: &str) -> Output {
-    use std::io::Write;
-    let file = tempfile::tempfile().unwrap();
-    (&file).write_all(text.as_bytes()).unwrap();
-    std::io::Seek::rewind(&mut &file).unwrap();
-    command.stdin(file).output().unwrap()
+/// The text, to be read from its beginning.
+fn file_of(text: &str) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file.rewind().unwrap();
+    file
 }
 
 pub fn ours(netns: &Netns, flags: &str) -> String {

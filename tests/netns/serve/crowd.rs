@@ -14,6 +14,8 @@ use socket2::{Domain, Socket, Type};
 use crate::support::Netns;
 
 const SILENCE: Duration = Duration::from_millis(150);
+/// How often one asks, as clients do: on a busy machine an answer takes longer than silence does.
+const TRIES: usize = 100;
 
 pub struct Crowd {
     socket: Socket,
@@ -52,20 +54,30 @@ impl Crowd {
 
     /// New clients, one after another, until the server says nothing more; how many have their lease.
     pub fn lease_until_silent(&mut self) -> usize {
-        (0..).find(|_| self.lease_one().is_none()).unwrap()
+        (0..)
+            .find(|_| {
+                let client = self.newcomer();
+                self.lease_one(client).is_none()
+            })
+            .unwrap()
     }
 
     /// So many new clients.
     pub fn lease(&mut self, count: usize) {
         for number in 0..count {
-            assert!(self.lease_one().is_some(), "{number} of {count}");
+            let client = self.newcomer();
+            let leased = (0..TRIES).any(|_| self.lease_one(client).is_some());
+            assert!(leased, "{number} of {count}");
         }
     }
 
-    fn lease_one(&mut self) -> Option<()> {
+    fn newcomer(&mut self) -> MacAddr {
         self.next += 1;
         let [_, a, b, c] = self.next.to_be_bytes();
-        let client = MacAddr([2, 0, 0, a, b, c]);
+        MacAddr([2, 0, 0, a, b, c])
+    }
+
+    fn lease_one(&mut self, client: MacAddr) -> Option<()> {
         let offer = self.ask(client, MessageType::Discover, None)?;
         let ack = self.ask(client, MessageType::Request, Some(offer.yiaddr()))?;
         let other = self.held.iter().find(|(_, address)| **address == ack.yiaddr());
@@ -78,9 +90,8 @@ impl Crowd {
     pub fn renew_some(&mut self) {
         let some: Vec<_> = self.held().take(20).collect();
         for (client, address) in some {
-            // As clients do: on a busy machine an answer takes longer than silence does.
             let reply =
-                (0..100).find_map(|_| self.ask(client, MessageType::Request, Some(address)));
+                (0..TRIES).find_map(|_| self.ask(client, MessageType::Request, Some(address)));
             let reply = reply.expect("an answer");
             assert_eq!(
                 (reply.opts().msg_type(), reply.yiaddr()),
