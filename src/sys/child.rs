@@ -75,6 +75,8 @@ pub fn spawn(order: Order<'_>) -> io::Result<(Child, OwnedFd)> {
     command.env_clear().envs(order.environment);
     let (raised, reserved) = reserve(&order.handed)?;
     let confined = order.confined.map(|confined| above(&order.handed, confined)).transpose()?;
+    let stat = File::open("/proc/thread-self/stat")?;
+    let thread = rustix::io::fcntl_dupfd_cloexec(stat, first_free(&order.handed))?.into();
     before_exec(
         &mut command,
         BeforeExec {
@@ -84,7 +86,7 @@ pub fn spawn(order: Order<'_>) -> io::Result<(Child, OwnedFd)> {
                 (Uid::from_raw(user.uid), Gid::from_raw(user.gid), groups)
             }),
             parent: rustix::process::getpid(),
-            thread: File::open("/proc/thread-self/stat")?,
+            thread,
             confined,
         },
     );
@@ -205,18 +207,43 @@ mod tests {
     }
 
     fn run(words: &[&str], handed: Vec<(RawFd, OwnedFd)>) -> io::Result<(Ended, String)> {
+        run_confined(words, handed, None)
+    }
+
+    fn run_confined(
+        words: &[&str],
+        handed: Vec<(RawFd, OwnedFd)>,
+        confined: Option<Confined>,
+    ) -> io::Result<(Ended, String)> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let environment = vec![("PATH", "/usr/bin:/bin".into())];
         let (mut child, output) =
-            spawn(Order { words: &words, handed, user: None, environment, confined: None })?;
+            spawn(Order { words: &words, handed, user: None, environment, confined })?;
         let mut text = String::new();
-        std::fs::File::from(output).read_to_string(&mut text).unwrap();
+        File::from(output).read_to_string(&mut text).unwrap();
         loop {
             if let Some(ended) = child.try_wait().unwrap() {
                 return Ok((ended, text));
             }
             std::thread::yield_now();
         }
+    }
+
+    /// The rules are moved out of the way, and nothing that is opened later takes their number.
+    #[test]
+    fn a_number_wanted_may_be_that_of_the_rules() {
+        use crate::sys::landlock::{Access, Allowed, rules};
+        let files = vec![("/".into(), Access::Execute)];
+        let allowed = Allowed { files, others: true, ..Allowed::default() };
+        let Some(rules) = rules(&allowed).unwrap() else {
+            return println!("no Landlock here: nothing to move");
+        };
+        let number = rules.as_raw_fd();
+        let handed = (number..number + 4).map(|number| (number, file("x"))).collect();
+        let confined = Confined { rules: Some(rules), filter: None };
+        let words = ["sh", "-c", &format!("cat <&{number}")];
+        let ran = run_confined(&words, handed, Some(confined)).unwrap();
+        assert_eq!(ran, (Ended::Code(0), "x".to_owned()));
     }
 
     #[test]

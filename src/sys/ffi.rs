@@ -157,7 +157,7 @@ pub(crate) struct BeforeExec {
     pub user: Option<(Uid, Gid, Vec<Gid>)>,
     /// Whose death is the child's.
     pub parent: Pid,
-    /// `/proc/thread-self/stat` of the thread that starts it. Opened after `descriptors`' numbers were reserved.
+    /// `/proc/thread-self/stat` of the thread that starts it; above all numbers of `descriptors`.
     pub thread: File,
     /// What it gives up; None: what our uid and capabilities allow is the child's too.
     pub confined: Option<Confined>,
@@ -208,15 +208,15 @@ fn in_child(setup: &BeforeExec) -> io::Result<()> {
     }
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // The parent may have died before the line above could see it. Its threads end one by one: whoever is left inherits
-    // the child, and may not be allowed to send it the signal.
-    if rustix::process::getppid() != Some(setup.parent) || has_ended(&setup.thread) {
-        return Err(io::Error::from_raw_os_error(libc::ESRCH));
-    }
     if let Some(Confined { rules, filter }) = &setup.confined {
         privilege::drop_capabilities()?;
         rules.as_ref().map_or(Ok(()), |rules| landlock_restrict(rules.as_fd()))?;
         filter.iter().try_for_each(syscalls::restrict)?;
+    }
+    // The parent may have died before its death was the child's. Its threads end one by one: whoever is left inherits the
+    // child, and may not be allowed to send it the signal. Looked at last, since a thread is a zombie a moment after that.
+    if rustix::process::getppid() != Some(setup.parent) || has_ended(&setup.thread) {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     Ok(())
 }
@@ -274,5 +274,24 @@ mod tests {
         }
         child.wait().unwrap();
         assert!(has_ended(&stat));
+    }
+
+    #[test]
+    fn a_child_whose_thread_has_ended_does_not_become_the_program() {
+        let stat = || File::open("/proc/thread-self/stat").unwrap();
+        let started = |thread| {
+            #[expect(clippy::disallowed_methods, reason = "what is done before exec")]
+            let mut command = Command::new("true");
+            let parent = rustix::process::getpid();
+            let (descriptors, user, confined) = (Vec::new(), None, None);
+            before_exec(&mut command, BeforeExec { descriptors, user, parent, thread, confined });
+            command.spawn().and_then(|mut child| child.wait())
+        };
+        assert!(started(stat()).unwrap().success());
+        let ended = std::thread::spawn(stat).join().unwrap();
+        while !has_ended(&ended) {
+            std::thread::yield_now();
+        }
+        assert_eq!(started(ended).unwrap_err().raw_os_error(), Some(libc::ESRCH));
     }
 }
