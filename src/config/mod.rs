@@ -18,6 +18,7 @@ pub use check::{check, check_all};
 pub use invalid::{Errors, Invalid};
 pub use options::{Log, LogFormat, Options, SelfTest};
 pub use parse::Ambient;
+pub(crate) use parse::PLACEHOLDERS;
 pub use proxy::{Proxies, Proxy, Unusable};
 pub use source::{Source, Url, WrongSource};
 pub use variables::{Unknown, of_qemu, unknown, unknown_here, variables};

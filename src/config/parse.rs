@@ -13,7 +13,7 @@ use super::{
     Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, MetadataAddress, Network,
     OnNetLost, OnPoweroff, OnReboot, Paths, Proxies, STATE_DIR, SeedAs, SeedFormat, Source,
 };
-use crate::net::{Ipv4Prefix, Port, octets};
+use crate::net::{Ipv4Prefix, Port, decimal, octets};
 
 /// What is used of the process's surroundings besides the options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,6 +104,16 @@ impl Options {
         let source = source.and_then(|source| {
             source.map_err(|error| wrong.add("IMG_SOURCE", &error.shown, error.allowed)).ok()
         });
+        if matches!(source, Some(Source::Path(_))) && set(&self.image_target).is_none() {
+            let unused =
+                [("IMG_SHA256", &self.image_checksum), ("IMG_MAX_SIZE", &self.image_max_size)];
+            for (variable, value) in unused {
+                if let Some(text) = set(value) {
+                    let why = "a local image is used where it is, and not read: give the name of a copy by IMG_TARGET";
+                    wrong.refuse(variable, text, why.to_owned());
+                }
+            }
+        }
         Image {
             source,
             proxies: ambient.proxies.clone(),
@@ -405,7 +415,7 @@ impl Wrong {
 const SIZES: &str = "bytes, or a number with K, M, G or T, as in 20G";
 
 /// What `KVM_*_OPTS` may name.
-const PLACEHOLDERS: [&str; 10] = [
+pub(crate) const PLACEHOLDERS: [&str; 10] = [
     "KVM_IMAGE",
     "BRIDGE_IFACE",
     "NEWMAC",
@@ -450,11 +460,11 @@ fn path(value: &Option<PathBuf>) -> Option<PathBuf> {
 }
 
 fn parsed<T: FromStr>(text: &str) -> Option<T> {
-    text.parse().ok()
+    decimal(text)
 }
 
 fn within<T: FromStr + PartialOrd>(text: &str, min: T, max: T) -> Option<T> {
-    text.parse().ok().filter(|number| (min..=max).contains(number))
+    decimal(text).filter(|number| (min..=max).contains(number))
 }
 
 /// It becomes a file name, so it must not lead anywhere else, and leaves room for what stands around it in the names of

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::Error;
-use crate::config::Config;
+use crate::config::{Config, PLACEHOLDERS};
 use crate::net::MacAddr;
 use crate::plan::DiskPlan;
 use crate::plan::disk::Root;
@@ -113,7 +113,7 @@ impl Values<'_> {
         Ok(filled)
     }
 
-    /// An `$IMG_*` that is not set is empty, as in a shell.
+    /// An `$IMG_*` of ours that is not set is empty, as in a shell.
     fn value(&self, name: &str) -> Result<String, Error> {
         let network = &self.config.network;
         Ok(match name {
@@ -123,7 +123,7 @@ impl Values<'_> {
             "VM_IP" => network.vm.address.to_string(),
             "VM_GW" => network.gateway.to_string(),
             "HOSTNAME" => self.config.hostname.clone(),
-            _ if name.starts_with("IMG_") => {
+            _ if PLACEHOLDERS.contains(&name) => {
                 self.config.machine.placeholders.get(name).cloned().unwrap_or_default()
             }
             _ => {

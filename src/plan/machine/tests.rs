@@ -255,7 +255,7 @@ fn raw_options_are_for_a_block_device_only() {
 fn placeholders_are_filled_in_with_and_without_braces_and_nothing_else_is() {
     let mut pod = pod();
     pod.config.machine.net_opts = words(
-        "-x $VM_IP/${VM_GW}_$HOSTNAME.$IMG_TARGET$IMG_NONE ${IMG_TARGET}x cost$ $5 ${5} $$HOSTNAME",
+        "-x $VM_IP/${VM_GW}_$HOSTNAME.$IMG_TARGET$IMG_SOURCE ${IMG_TARGET}x cost$ $5 ${5} $$HOSTNAME",
     );
     let text = pod.text();
     assert!(
@@ -269,11 +269,16 @@ fn placeholders_are_filled_in_with_and_without_braces_and_nothing_else_is() {
 #[test]
 fn an_unknown_placeholder_is_told_with_its_variable() {
     let mut pod = pod();
-    pod.config.machine.net_opts = words("-nic user,hostfwd=$HOST_IP");
-    assert_eq!(
-        pod.plan(),
-        Err(Error::Placeholder { variable: "KVM_NET_OPTS", placeholder: "HOST_IP".to_owned() })
-    );
+    // The last one is two names to whoever wrote it, and one when its quotes are gone.
+    for (given, name) in
+        [("$HOST_IP", "HOST_IP"), ("$IMG_NONE", "IMG_NONE"), ("$IMG_TARGET\"\"N", "IMG_TARGETN")]
+    {
+        pod.config.machine.net_opts = words(&format!("-nic user,hostfwd={given}"));
+        assert_eq!(
+            pod.plan(),
+            Err(Error::Placeholder { variable: "KVM_NET_OPTS", placeholder: name.to_owned() })
+        );
+    }
 }
 
 #[test]
