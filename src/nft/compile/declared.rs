@@ -22,6 +22,8 @@ const META: u32 = 9;
 const CT: u32 = 12;
 const CONCAT: u32 = 13;
 const FIB: u32 = 26;
+/// nft 1.0.6 reads no key of more parts, and none of a map to values: its own are listed wrongly, too.
+const PARTS_READ: usize = 4;
 /// Of a conntrack entry, in whatever direction.
 const NO_DIRECTION: u32 = u32::MAX;
 
@@ -29,7 +31,8 @@ const NO_DIRECTION: u32 = u32::MAX;
 /// Empty for keys whose types do. A map to verdicts says that, too, or its key is not read.
 pub(crate) fn of_set(fields: &[Field], values: Option<Values>) -> Vec<u8> {
     let is_number = |field: &Field| matches!(field.kind.kind, Type::Integer | Type::Hex);
-    if fields.len() < 2 || !fields.iter().any(is_number) {
+    let is_read = fields.len() <= PARTS_READ && !matches!(values, Some(Values::Of(_)));
+    if fields.len() < 2 || !is_read || !fields.iter().any(is_number) {
         return Vec::new();
     }
     let mut parts = Vec::new();

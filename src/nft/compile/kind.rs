@@ -124,7 +124,14 @@ impl Kind {
     }
 
     fn word(self, word: &str) -> Result<Vec<u8>, Why> {
-        let wrong = || format!("{word:?} is not {}", self.name());
+        let wrong = || match word.split_at_checked(1) {
+            Some(("0" | "+", digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                format!(
+                    "{word:?}: a number without a sign or a leading zero, which is octal to nft"
+                )
+            }
+            _ => format!("{word:?} is not {}", self.name()),
+        };
         match self.kind {
             Type::Ipv4 => {
                 word.parse::<Ipv4Addr>().map(|a| a.octets().to_vec()).map_err(|_| wrong())

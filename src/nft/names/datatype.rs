@@ -11,6 +11,7 @@ pub enum Order {
 
 /// In the order of nft's numbers, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::enum_variant_names, reason = "nft's own names: ether_type, icmp_type, pkttype")]
 pub enum Type {
     Invalid,
     Verdict,
