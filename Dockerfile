@@ -14,12 +14,12 @@ ENV RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-re
 COPY Cargo.toml Cargo.lock ./
 COPY bench/Cargo.toml bench/
 RUN mkdir -p src bench/src && echo 'fn main() {}' | tee src/main.rs >bench/src/main.rs && touch src/lib.rs \
-    && cargo build --release --locked -p berth --target "$(uname -m)-unknown-linux-gnu"
-COPY . .
-# Cargo goes by times: ours are to be newer than what was built of the empty ones.
-RUN touch src/main.rs src/lib.rs \
     && cargo build --release --locked -p berth --target "$(uname -m)-unknown-linux-gnu" \
+    && cargo clean --release -p berth --target "$(uname -m)-unknown-linux-gnu"
+COPY . .
+RUN cargo build --release --locked -p berth --target "$(uname -m)-unknown-linux-gnu" \
     && cp "target/$(uname -m)-unknown-linux-gnu/release/berth" /berth \
+    && /berth --version | grep -q ^berth \
     && rm -rf target
 
 FROM ${BASE}
