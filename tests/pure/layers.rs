@@ -322,7 +322,7 @@ fn functions(code: &str) -> Vec<(&str, usize)> {
         let more = if line.ends_with([';', '}']) {
             Some(0)
         } else {
-            lines[at + 1..].iter().position(|other| ends(&other)).map(|more| more + 1)
+            lines[at + 1..].iter().position(ends).map(|more| more + 1)
         };
         found.push((&line[name], more.expect("a function ends") + 1));
     }

@@ -193,7 +193,7 @@ impl World {
         let before = threads_below(self.pid());
         std::thread::sleep(Duration::from_secs(1));
         let line = |(id, now): (String, Thread)| {
-            let ticks = before.get(&id).map(|then| now.ticks - then.ticks);
+            let ticks = before.get(&id).map(|then| now.ticks.saturating_sub(then.ticks));
             format!(
                 "{id} {} {}: ticks in a second {ticks:?}, in {}\n",
                 now.name, now.state, now.place
