@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::invalid::{Errors, Invalid};
 use super::options::Options;
+use super::placeholders::{PLACEHOLDERS, braces_are_closed, named};
 use super::reader::switch;
 use super::{
     Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, MetadataAddress, Network,
@@ -400,7 +401,7 @@ impl Wrong {
         }
         if placeholders
             && let Some(name) =
-                variables(text).into_iter().find(|name| !PLACEHOLDERS.contains(&name.as_str()))
+                named(text).into_iter().find(|name| !PLACEHOLDERS.contains(&name.as_str()))
         {
             let known = PLACEHOLDERS.map(|name| format!("${name}")).join(" ");
             self.refuse(variable, text, format!("${name} is not known here; use {known}"));
@@ -413,37 +414,6 @@ impl Wrong {
 }
 
 const SIZES: &str = "bytes, or a number with K, M, G or T, as in 20G";
-
-/// What `KVM_*_OPTS` may name.
-pub(crate) const PLACEHOLDERS: [&str; 10] = [
-    "KVM_IMAGE",
-    "BRIDGE_IFACE",
-    "NEWMAC",
-    "VM_IP",
-    "VM_GW",
-    "HOSTNAME",
-    "IMG_SOURCE",
-    "IMG_TARGET",
-    "IMG_VCPU",
-    "IMG_RAM_MB",
-];
-
-/// Names after `$` or in `${…}`.
-fn variables(text: &str) -> Vec<String> {
-    text.split('$')
-        .skip(1)
-        .map(|rest| rest.strip_prefix('{').unwrap_or(rest))
-        .map(|rest| rest.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect())
-        .collect()
-}
-
-/// Whether each `${` has a name of its own and its `}`. The rest may have been put together of what it was filled with.
-fn braces_are_closed(text: &str) -> bool {
-    text.split("${").skip(1).all(|rest| {
-        let name = rest.split_once('}').map_or("", |(name, _)| name);
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    })
-}
 
 /// The value without what stands around it, unless it is unset or empty.
 fn set(value: &Option<String>) -> Option<&str> {

@@ -126,9 +126,7 @@ impl Kind {
     fn word(self, word: &str) -> Result<Vec<u8>, Why> {
         let wrong = || match word.split_at_checked(1) {
             Some(("0" | "+", digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                format!(
-                    "{word:?}: a number without a sign or a leading zero, which is octal to nft"
-                )
+                format!("{word:?} is not a number without a sign or a leading zero (octal to nft)")
             }
             _ => format!("{word:?} is not {}", self.name()),
         };

@@ -269,9 +269,9 @@ fn placeholders_are_filled_in_with_and_without_braces_and_nothing_else_is() {
 #[test]
 fn an_unknown_placeholder_is_told_with_its_variable() {
     let mut pod = pod();
-    // The last one is two names to whoever wrote it, and one when its quotes are gone.
+    // The last one is what quotes leave of `$IMG_TARGET""N`.
     for (given, name) in
-        [("$HOST_IP", "HOST_IP"), ("$IMG_NONE", "IMG_NONE"), ("$IMG_TARGET\"\"N", "IMG_TARGETN")]
+        [("$HOST_IP", "HOST_IP"), ("$IMG_NONE", "IMG_NONE"), ("$IMG_TARGETN", "IMG_TARGETN")]
     {
         pod.config.machine.net_opts = words(&format!("-nic user,hostfwd={given}"));
         assert_eq!(
