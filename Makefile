@@ -63,13 +63,13 @@ checks: packages-full guest
 	@echo "==> lints"
 	cargo clippy --workspace --all-targets --features e2e --locked -- -D warnings
 
-# $(1): which modules of tests/guest; everything when empty. Twice as many at a time as there are processors: about half of
+# $(1): which modules of tests/guest; everything when empty. One more at a time than there are processors: about half of
 # what tests take they wait, for leases to run out, for guests, for the kernel to free a namespace.
 define tests
 echo "==> tests"; \
 if cargo nextest --version >/dev/null 2>&1; then \
 	cargo nextest run $(if $(1),--test guest,--workspace) --locked --features e2e \
-		--test-threads $$((2 * $$(nproc))) -- $(1); \
+		--test-threads $$(($$(nproc) + 1)) -- $(1); \
 else \
 	echo "cargo-nextest is not installed: cargo test, one test at a time (several guests at once time out)"; \
 	cargo test $(if $(1),--test guest,--workspace) --locked --features e2e -- --test-threads=1 $(1); \
