@@ -105,16 +105,6 @@ impl Options {
         let source = source.and_then(|source| {
             source.map_err(|error| wrong.add("IMG_SOURCE", &error.shown, error.allowed)).ok()
         });
-        if matches!(source, Some(Source::Path(_))) && set(&self.image_target).is_none() {
-            let unused =
-                [("IMG_SHA256", &self.image_checksum), ("IMG_MAX_SIZE", &self.image_max_size)];
-            for (variable, value) in unused {
-                if let Some(text) = set(value) {
-                    let why = "a local image is used where it is, and not read: give the name of a copy by IMG_TARGET";
-                    wrong.refuse(variable, text, why.to_owned());
-                }
-            }
-        }
         Image {
             source,
             proxies: ambient.proxies.clone(),

@@ -209,25 +209,6 @@ fn only_schemes_we_fetch_are_allowed() {
     }
 }
 
-#[test]
-fn what_is_asked_of_an_image_that_is_not_copied_is_refused() {
-    let at = |path: &str, target: Option<&str>| {
-        let (path, target) = (path.to_owned(), target.map(str::to_owned));
-        move |o: &mut Options| {
-            o.image_source = Some(path);
-            o.image_target = target;
-            o.image_checksum = Some("ab".repeat(32));
-            o.image_max_size = Some("1G".into());
-        }
-    };
-    for path in ["/images/a.qcow2", "file:///images/a.qcow2"] {
-        let wrong = wrong(at(path, None));
-        assert!(wrong.contains("IMG_SHA256=") && wrong.contains("IMG_MAX_SIZE="), "{wrong}");
-        assert!(parse(at(path, Some("a.qcow2"))).is_ok());
-    }
-    assert!(parse(at("https://images.example/a.qcow2", None)).is_ok());
-}
-
 proptest::proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in ".{0,40}", which in 0..12usize) {
