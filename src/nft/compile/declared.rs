@@ -56,7 +56,7 @@ fn number(kind: u8, value: u32) -> Vec<u8> {
     nested(kind, value.to_ne_bytes().to_vec())
 }
 
-/// Five fields, all a key may have, take 208 octets at most.
+/// Far from the 255 octets that a length can tell: of more than four fields nothing is stored.
 fn nested(kind: u8, value: Vec<u8>) -> Vec<u8> {
     let len = u8::try_from(value.len()).unwrap_or(u8::MAX);
     [vec![kind, len], value].concat()
