@@ -11,6 +11,8 @@
 #
 #   BASES=local       on bases made here, once: a minimal Debian by mmdebstrap, and the same with a compiler and this
 #                     machine's own Rust toolchain and certificates
+#   CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+#                     a larger and slower berth, in half the time: for tests
 #   DOCKER_DATA=DIR   by a docker daemon that is started for this and ended, its images in DIR; its builds use this
 #                     machine's own network, and no bridge or rule is made. `dockerd --data-root DIR` has them later.
 set -euo pipefail
@@ -114,6 +116,9 @@ if [ "${BASES-}" = local ]; then
     has "$rust_base" || make_rust_base "$rust_base"
     words=(--build-arg "BASE=$base" --build-arg "RUST_BASE=$rust_base")
 fi
+for setting in CARGO_PROFILE_RELEASE_LTO CARGO_PROFILE_RELEASE_CODEGEN_UNITS; do
+    [ -z "${!setting-}" ] || words+=(--build-arg "$setting=${!setting}")
+done
 say "building $name: some minutes, most of them the release build"
 docker build --network host "${words[@]}" --build-arg "VERSION=$version" -t "$name" . 2>&1 9>&- |
     tee "$work/build" | sed -un 's/^Step /image: step /p; /^ *Compiling berth /s/^ */image: /p' || {

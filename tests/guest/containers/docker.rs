@@ -34,6 +34,9 @@ impl Docker {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/image.sh");
         let mut build = Command::new("bash");
         build.arg(script).env("BASES", "local").env("DOCKER_DATA", &data);
+        // Half of a build is the linker's optimization, by one processor: the others wait for it.
+        build.env("CARGO_PROFILE_RELEASE_LTO", "off");
+        build.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
         let image = checked(&mut build).trim().to_owned();
 
         let lock = File::create(data.with_extension("lock")).unwrap();
