@@ -38,7 +38,7 @@ const QEMU_GONE: Duration = Duration::from_secs(5);
 pub enum Error {
     #[error(transparent)]
     Image(#[from] image::Error),
-    #[error("{} is not there: set IMG_SOURCE to where it comes from", .0.display())]
+    #[error("{} is not there: mount it, or set IMG_SOURCE to where it comes from", .0.display())]
     NoBase(PathBuf),
     #[error("the config drive")]
     Seed(#[source] iso::Error),
@@ -342,6 +342,9 @@ pub async fn links(plan: &LinkPlan, links: &Links) -> Result<u32, Error> {
 /// Waits for the tap that `berth net` makes.
 pub async fn tap(name: &IfName, links: &Links) -> Result<(), Error> {
     let there = async {
+        if !links.exists(name).await? {
+            tracing::info!(tap = %name, limit_s = TAP_COMES.as_secs(), "waiting for the tap that `berth net` makes");
+        }
         while !links.exists(name).await? {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -398,6 +401,20 @@ pub(crate) async fn way_out(plan: &NetPlan, bridge: u32, links: &Links) -> Resul
     {
         return Err(Error::NoWayOut { guest, pod, why });
     }
+    Ok(())
+}
+
+/// Takes back what [`links`] and [`nat`] made: rules first, so that the pod has its address again. Forwarding stays on.
+pub(crate) async fn remove(
+    plan: &NetPlan,
+    links: &Links,
+    firewall: &Firewall,
+) -> Result<(), Error> {
+    let anchor = nat::anchor();
+    let tables = plan.nat.tables.iter().chain(&anchor.tables);
+    firewall.remove(tables.map(|table| (table.family, table.name.clone())).collect()).await?;
+    links.remove(&plan.link.tap.name).await?;
+    links.remove(&plan.link.bridge.name).await?;
     Ok(())
 }
 

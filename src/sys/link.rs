@@ -326,6 +326,19 @@ impl Links {
         Ok(found.iter().filter_map(named).collect())
     }
 
+    /// Removes a link; one that is not there is as wanted.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says to `RTM_DELLINK`.
+    pub async fn remove(&self, name: &IfName) -> Result<(), Error> {
+        let Some(link) = self.find(name).await? else { return Ok(()) };
+        let step = self.handle.link().del(link.header.index).execute().await;
+        step.map_err(|error| failed(name, "removing it", error))?;
+        self.changed();
+        Ok(())
+    }
+
     /// Whether there is a link of this name.
     pub async fn exists(&self, name: &IfName) -> Result<bool, Error> {
         Ok(self.find(name).await?.is_some())

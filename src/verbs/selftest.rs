@@ -1,20 +1,23 @@
 //! `berth selftest`.
 
+use std::net::Ipv4Addr;
+
 use berth::config::Options;
 use berth::exit::{Code, Failure};
 use berth::network::{Network, Source};
 use berth::plan::{Attached, NetPlan};
 use berth::readiness::Feed;
+use berth::selftest::{self, Finding, Outcome};
+use berth::status;
 use berth::supervise::Signals;
 use berth::sys::link::{Links, open_tap};
 use berth::sys::netlink::Firewall;
 use berth::sys::probe;
-use berth::{selftest, status};
 use tokio::sync::watch;
 
 use super::{configure, print};
 
-/// The network half, and a synthetic guest on it. What was made stays, as after `berth net`.
+/// The network half, and a synthetic guest on it. What was made for it is taken away again; what a launcher left stays.
 pub async fn run(options: &Options, no_dns: bool) -> Result<Code, Failure> {
     let mut signals = Signals::listen()?;
     let links = Links::open()?;
@@ -27,7 +30,34 @@ pub async fn run(options: &Options, no_dns: bool) -> Result<Code, Failure> {
     let facts = probe::net_facts(&config, &links).await?;
     let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
     let firewall = Firewall::start()?;
-    let network = Network::make(&plan, &links, firewall).await?.map(&plan).await?;
+    let left = links.exists(&plan.link.bridge.name).await?;
+    let source = Source { config: &config, links: &links, attached: Attached::Elsewhere };
+    let pod = facts.uplink.address.address;
+    let findings = walk(source, &plan, &firewall, (pod, no_dns), &mut signals).await;
+    if !left {
+        Network::remove(&plan, &links, &firewall).await?;
+    }
+    let findings = findings?.ok_or_else(stopped)?;
+    let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    // On a thread of its own, since nobody may read.
+    let writing = tokio::task::spawn_blocking(move || print(&text));
+    tokio::select! {
+        written = writing => written.map_err(|error| Failure::new(Code::Output, error.to_string()))??,
+        () = signals.asked_to_stop() => return Err(stopped()),
+    };
+    let failed = findings.iter().any(|finding| matches!(finding.outcome, Outcome::Failed(_)));
+    Ok(if failed { Code::SelfTest } else { Code::Success })
+}
+
+/// The network half is made, and serves while the guest walks. None: told to stop before its end.
+async fn walk(
+    source: Source<'_>,
+    plan: &NetPlan,
+    firewall: &Firewall,
+    (pod, no_dns): (Ipv4Addr, bool),
+    signals: &mut Signals,
+) -> Result<Option<Vec<Finding>>, Failure> {
+    let network = Network::make(plan, source.links, firewall.clone()).await?.map(plan).await?;
     let tap = &plan.link.tap;
     let queues = open_tap(&tap.name, tap.queues)?;
     let queue =
@@ -36,25 +66,17 @@ pub async fn run(options: &Options, no_dns: bool) -> Result<Code, Failure> {
     let feed = Feed::default();
     let walking = async {
         let findings = tokio::select! {
-            findings = selftest::run(queue, &plan, facts.uplink.address.address, no_dns) => Some(findings),
+            findings = selftest::run(queue, plan, pod, no_dns) => Some(findings),
             () = signals.asked_to_stop() => None,
         };
         let _ = stop.send(true);
         findings
     };
-    let source = Source { config: &config, links: &links, attached: Attached::Elsewhere };
     let (findings, ()) =
-        tokio::join!(walking, network.serve_and_heal(source, &plan, &feed, stopping));
-    let stopped = || Failure::new(Code::Stopped, "stopped before the end of the test");
-    let findings = findings.ok_or_else(stopped)?;
-    let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
-    // On a thread of its own, since nobody may read.
-    let writing = tokio::task::spawn_blocking(move || print(&text));
-    tokio::select! {
-        written = writing => written.map_err(|error| Failure::new(Code::Output, error.to_string()))??,
-        () = signals.asked_to_stop() => return Err(stopped()),
-    };
-    let failed =
-        findings.iter().any(|finding| matches!(finding.outcome, selftest::Outcome::Failed(_)));
-    Ok(if failed { Code::SelfTest } else { Code::Success })
+        tokio::join!(walking, network.serve_and_heal(source, plan, &feed, stopping));
+    Ok(findings)
+}
+
+fn stopped() -> Failure {
+    Failure::new(Code::Stopped, "stopped before the end of the test")
 }

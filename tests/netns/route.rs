@@ -530,6 +530,7 @@ fn selftest_passes_where_no_name_server_is_to_be_had_and_that_was_said() {
     let pod = Pod::new();
     let _peer = peer_of(&pod.pod);
     pod.pod.ip(&format!("route add default via {PEER}"));
+    let before = pod.pod.ip("-o link").lines().count();
     let walk = |words: &[&str]| {
         let output = pod.command("selftest").args(words).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
@@ -548,4 +549,7 @@ fn selftest_passes_where_no_name_server_is_to_be_had_and_that_was_said() {
         "{said}"
     );
     assert!(said.contains("skipped out through the NAT"), "{said}");
+    // A node that was asked whether it can is as it was.
+    assert_eq!(pod.pod.nft("list tables"), "");
+    assert_eq!(pod.pod.ip("-o link").lines().count(), before, "{}", pod.pod.ip("-o link"));
 }
