@@ -38,10 +38,11 @@ use serde::Serialize;
 
 use super::{Family, Ruleset};
 
+pub use super::names::protocol::number as protocol;
 pub use bits::{Bits, Truth};
 pub use packet::{Connection, ICMP, ICMP6, Packet, State, TCP, UDP};
 pub use text::Paint;
-pub use words::{icmp_type, protocol, status_bits, tcp_flags};
+pub use words::{icmp_type, status_bits, tcp_flags};
 pub use world::{Address, Interface, LocalRoute, Question, Route, UNIVERSE, World, kind};
 
 /// Where packets meet rules.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::super::Family;
 use super::super::expr::base;
+use super::super::names::protocol;
 use super::bits::{Bits, Truth};
 use super::words;
 use super::world::Interface;
@@ -403,7 +404,8 @@ impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = match self.family {
             Family::ARP => "arp".to_owned(),
-            _ => words::protocol_word(self.protocol),
+            _ => protocol::word(self.protocol)
+                .map_or_else(|| self.protocol.to_string(), str::to_owned),
         };
         write!(f, "{} -> {}/{protocol}", self.end(false), self.end(true))
     }

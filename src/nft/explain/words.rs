@@ -11,8 +11,6 @@ use super::super::syntax::{Constant, Join, Value};
 use super::super::text;
 use crate::net::decimal;
 
-const ICMPV6: u8 = 58;
-
 /// How octets are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Style {
@@ -205,24 +203,6 @@ pub(super) fn hint(field: &str) -> Option<&'static str> {
         ("oif", "--oif NAME"),
     ];
     flags.iter().find(|(word, _)| field.contains(word)).map(|(_, flag)| *flag)
-}
-
-/// A protocol as a person writes it.
-pub(super) fn protocol_word(number: u8) -> String {
-    let word = match number {
-        ICMPV6 => Some("icmpv6"),
-        number => Type::InetProto.symbol(number.into()),
-    };
-    word.map_or_else(|| number.to_string(), str::to_owned)
-}
-
-/// A protocol's number, by name or number. Not `ip`: it means 0 to nft, and IPv4 to whoever writes it.
-pub fn protocol(word: &str) -> Option<u8> {
-    match word {
-        "ip" => None,
-        "icmpv6" => Some(ICMPV6),
-        word => numbered(Type::InetProto, word)?.try_into().ok(),
-    }
 }
 
 /// An ICMP type, by name or number.

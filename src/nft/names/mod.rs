@@ -7,6 +7,7 @@ pub mod datatype;
 pub mod extension;
 pub mod header;
 pub mod key;
+pub mod protocol;
 pub mod symbols;
 pub mod words;
 

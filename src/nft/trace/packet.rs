@@ -10,8 +10,9 @@ use pnet_packet::tcp::TcpPacket;
 use pnet_packet::udp::UdpPacket;
 
 use super::super::names::Type;
-use super::super::names::words::{self, Words, bit_words, word};
-use crate::net::{MacAddr, decimal};
+use super::super::names::protocol;
+use super::super::names::words::bit_words;
+use crate::net::MacAddr;
 
 /// What can be told of a packet; whatever its headers do not hold is None.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -136,21 +137,7 @@ impl Packet {
     }
 }
 
-/// Names of protocols that people use and nft has others for: it calls 0 `ip`, which packets of IPv4 have not.
-const NAMES: Words = &[(0, "hopopt"), (58, "icmpv6")];
-
 /// A protocol as a person names it; any other by its number.
 pub fn protocol_name(number: u8) -> String {
-    let word = word(NAMES, number.into()).or_else(|| Type::InetProto.symbol(number.into()));
-    word.map_or_else(|| format!("protocol {number}"), str::to_owned)
-}
-
-/// Not `ip`: as a protocol above IP it means 0 to nft, and IPv4 to whoever writes it.
-pub(super) fn protocol_number(word: &str) -> Option<u8> {
-    let word = word.to_ascii_lowercase();
-    match words::number(NAMES, &word).or_else(|| Type::InetProto.number(&word)) {
-        _ if word == "ip" => None,
-        Some(number) => number.try_into().ok(),
-        None => decimal(&word),
-    }
+    protocol::word(number).map_or_else(|| format!("protocol {number}"), str::to_owned)
 }

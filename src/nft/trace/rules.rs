@@ -11,11 +11,11 @@ use super::super::build::{
     meta_l4proto, meta_nfproto, prefix_mask,
 };
 use super::super::expr::{CmpOp, Expr, Verdict, meta};
+use super::super::names::protocol;
 use super::super::{
     Chain, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, hook, set as kinds,
     table as flags,
 };
-use super::packet::protocol_number;
 use crate::net::{IfName, Transport, decimal};
 
 /// Before `raw` (-300) and after defragmentation (-400).
@@ -67,7 +67,7 @@ impl FromStr for Net {
 impl Filter {
     /// A protocol by name or number.
     pub fn protocol(word: &str) -> Result<u8, String> {
-        protocol_number(word).ok_or_else(|| {
+        protocol::number(word).ok_or_else(|| {
             format!(
                 "{word:?} is not a protocol above IP: tcp, udp, icmp, icmpv6, sctp, … or a number; \
                  all of IPv4 is --from 0.0.0.0/0, of IPv6 --from ::/0"
