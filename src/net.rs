@@ -8,6 +8,7 @@ pub use name::{DomainName, NameError};
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,21 @@ pub fn hexadecimal(digits: &str) -> Option<u64> {
 /// A number from decimal digits, without a sign.
 pub(crate) fn decimal<T: FromStr>(digits: &str) -> Option<T> {
     digits.parse().ok().filter(|_| !digits.starts_with('+'))
+}
+
+/// What clap reads a number by: decimal digits alone, and a value of the range.
+pub fn number<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + fmt::Display + Clone,
+{
+    move |digits| {
+        let number =
+            decimal(digits).ok_or("expected a number without a sign, and not too large")?;
+        if range.contains(&number) {
+            return Ok(number);
+        }
+        Err(format!("{number} is not in {}..={}", range.start(), range.end()))
+    }
 }
 
 /// The name of a network interface (`IFNAMSIZ`, `dev_valid_name` in the kernel's net/core/dev.c).

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Subcommand};
 
 use super::Output;
-use crate::config::Options;
+use crate::config::{Options, number};
 
 pub use explain::{Explain, Track};
 
@@ -87,7 +87,7 @@ impl Inspect {
 #[derive(Debug, Clone, Args)]
 pub struct Watch {
     /// End after this many changes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number(1..=u64::MAX))]
     pub count: Option<u64>,
     /// End after this time: 10s, 500ms, 2m; a number is seconds
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
@@ -107,7 +107,7 @@ pub struct Where {
     )]
     pub netns: Option<PathBuf>,
     /// Process whose network namespace is looked into
-    #[arg(long, value_name = "PID", global = true, help_heading = "Namespace")]
+    #[arg(long, value_name = "PID", global = true, value_parser = number(1..=u32::MAX), help_heading = "Namespace")]
     pub pid: Option<u32>,
 }
 
@@ -175,13 +175,13 @@ pub struct Trace {
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<String>,
     /// Source or destination port
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = number(0..=u16::MAX))]
     pub port: Option<u16>,
     /// Interface it comes in by; packets of this host's own are then left out
     #[arg(long, value_name = "NAME")]
     pub iif: Option<String>,
     /// End after this many packets
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number(1..=u64::MAX))]
     pub count: Option<u64>,
     /// End after this time: 10s, 500ms, 2m; a number is seconds
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]

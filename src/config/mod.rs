@@ -15,6 +15,7 @@ pub mod serve;
 mod source;
 mod variables;
 
+pub(crate) use crate::net::number;
 pub use check::{check, check_all};
 pub use invalid::{Errors, Invalid};
 pub use options::{Log, LogFormat, Options, SelfTest};

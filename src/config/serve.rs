@@ -12,7 +12,7 @@ pub use values::{
 };
 use values::{host_address, seconds};
 
-use crate::net::{DomainName, IfName, Ipv4Prefix};
+use crate::net::{DomainName, IfName, Ipv4Prefix, number};
 
 /// Where leases are kept unless told otherwise.
 pub(crate) const LEASE_FILE: &str = "/var/lib/berth/leases";
@@ -128,7 +128,7 @@ pub struct ServeOptions {
     #[arg(long, env = "BERTH_SERVE_PROBE", help_heading = "DHCP")]
     pub probe: bool,
     /// Seconds for which an offered address waits, 1 to 60
-    #[arg(long, env = "BERTH_SERVE_OFFER_HOLD", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=60), help_heading = "DHCP")]
+    #[arg(long, env = "BERTH_SERVE_OFFER_HOLD", value_name = "SECONDS", default_value_t = 60, value_parser = number(1..=60_u64), help_heading = "DHCP")]
     pub offer_hold: u64,
     /// Seconds for which nobody gets an address that a client declined, 1 to 31536000
     #[arg(
@@ -136,15 +136,15 @@ pub struct ServeOptions {
         env = "BERTH_SERVE_QUARANTINE",
         value_name = "SECONDS",
         default_value_t = 600,
-        value_parser = clap::value_parser!(u64).range(1..=31_536_000),
+        value_parser = number(1..=31_536_000_u64),
         help_heading = "DHCP"
     )]
     pub quarantine: u64,
     /// Requests a second of one client, in bursts of three seconds' worth [default: any number]
-    #[arg(long, env = "BERTH_SERVE_CLIENT_RATE", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..), help_heading = "DHCP")]
+    #[arg(long, env = "BERTH_SERVE_CLIENT_RATE", value_name = "NUMBER", value_parser = number(1..=u32::MAX), help_heading = "DHCP")]
     pub client_rate: Option<u32>,
     /// Requests a second of all clients that have no lease yet [default: any number]
-    #[arg(long, env = "BERTH_SERVE_RATE", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..), help_heading = "DHCP")]
+    #[arg(long, env = "BERTH_SERVE_RATE", value_name = "NUMBER", value_parser = number(1..=u32::MAX), help_heading = "DHCP")]
     pub rate: Option<u32>,
     /// Do not serve DHCP
     #[arg(long, env = "BERTH_SERVE_NO_DHCP", help_heading = "DHCP")]

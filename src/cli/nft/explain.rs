@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::super::Output;
+use crate::config::number;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -74,7 +75,7 @@ pub struct Explain {
     #[arg(long, value_name = "N", help_heading = "Connection")]
     pub ct_mark: Option<String>,
     /// Zone its connection is in; looked for in another, the packet is the first of a new one [default: any]
-    #[arg(long, value_name = "N", help_heading = "Connection")]
+    #[arg(long, value_name = "N", value_parser = number(0..=u16::MAX), help_heading = "Connection")]
     pub ct_zone: Option<u16>,
     /// Mark of the packet [default: 0]
     #[arg(long, value_name = "N", help_heading = "Packet")]
@@ -86,19 +87,19 @@ pub struct Explain {
     #[arg(long, value_name = "TYPE[/CODE]", help_heading = "Packet")]
     pub icmp_type: Option<String>,
     /// Octets from the IP header on
-    #[arg(long, value_name = "N", help_heading = "Packet")]
+    #[arg(long, value_name = "N", value_parser = number(0..=u16::MAX), help_heading = "Packet")]
     pub length: Option<u16>,
     /// Time to live, or hop limit
-    #[arg(long, value_name = "N", help_heading = "Packet")]
+    #[arg(long, value_name = "N", value_parser = number(0..=u8::MAX), help_heading = "Packet")]
     pub ttl: Option<u8>,
     /// Type of service, or traffic class: DSCP and ECN together
-    #[arg(long, value_name = "N", help_heading = "Packet")]
+    #[arg(long, value_name = "N", value_parser = number(0..=u8::MAX), help_heading = "Packet")]
     pub tos: Option<u8>,
     /// User whose socket made it
-    #[arg(long, value_name = "N", help_heading = "Packet")]
+    #[arg(long, value_name = "N", value_parser = number(0..=u32::MAX), help_heading = "Packet")]
     pub uid: Option<u32>,
     /// Group whose socket made it
-    #[arg(long, value_name = "N", help_heading = "Packet")]
+    #[arg(long, value_name = "N", value_parser = number(0..=u32::MAX), help_heading = "Packet")]
     pub gid: Option<u32>,
     /// Ethernet address it comes from
     #[arg(long, value_name = "MAC", help_heading = "Packet")]
@@ -107,7 +108,7 @@ pub struct Explain {
     #[arg(long, value_name = "MAC", help_heading = "Packet")]
     pub ether_to: Option<String>,
     /// VLAN of its 802.1Q tag, as the hooks ingress and those of bridges see it [default: no tag]
-    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(0..4096), help_heading = "Packet")]
+    #[arg(long, value_name = "ID", value_parser = number(0..=4095_u16), help_heading = "Packet")]
     pub vlan: Option<u16>,
     /// Take rates, quotas and numbers of connections as not exceeded
     #[arg(long)]

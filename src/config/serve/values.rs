@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
-use crate::net::{DomainName, Ipv4Prefix, MacAddr, NameError, hexadecimal, no_host, octets};
+use crate::net::{
+    DomainName, Ipv4Prefix, MacAddr, NameError, decimal, hexadecimal, no_host, octets,
+};
 
 /// From the first to the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +122,7 @@ const LARGEST_NETWORK: u8 = 8;
 const LONGEST_ID: usize = 255;
 
 pub(super) fn seconds(word: &str) -> Result<u32, String> {
-    let number = if word == "infinite" { Some(u32::MAX) } else { word.parse().ok() };
+    let number = if word == "infinite" { Some(u32::MAX) } else { decimal(word) };
     let number = number.filter(|number| *number >= SHORTEST_LEASE);
     or_say(number, "a number of seconds, 3 at least, or infinite")
 }
@@ -214,7 +216,7 @@ impl FromStr for OptionWords {
     fn from_str(word: &str) -> Result<Self, String> {
         let read = || {
             let (code, words) = word.split_once('=')?;
-            let code = code.trim().parse().ok().filter(|code| (1..=254).contains(code))?;
+            let code = decimal(code.trim()).filter(|code| (1..=254).contains(code))?;
             Some(Self { code, words: words.trim().to_owned() })
         };
         or_say(read(), "a number of 1 to 254 and a value, as in 42=10.0.0.1")
