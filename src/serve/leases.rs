@@ -7,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 
 use crate::proto::Now;
-use crate::proto::leases::{Lease, Leases, State};
+use crate::proto::leases::{Lease, Leases, State, is_ours};
 use crate::sys::lease_file::{self, LeaseFile};
 
 /// The leases by address, as a table or as JSON.
 #[expect(clippy::disallowed_methods, reason = "a verb: the clock is read here")]
 pub fn list(path: &Path, json: bool) -> Result<String, lease_file::Error> {
-    let content = LeaseFile::peek(path)?;
+    let content = LeaseFile::peek(path, is_ours)?;
     let now = Now { monotonic: Instant::now(), wall: SystemTime::now() };
     let (leases, recovered) = Leases::recover(now, &content, usize::MAX);
     if recovered.damaged > 0 {

@@ -41,7 +41,7 @@ pub enum Error {
     Locked(PathBuf),
     #[error("the lease file {} is larger than {} MiB: move it away", .0.display(), LARGEST >> 20)]
     TooLarge(PathBuf),
-    #[error("the lease file {} holds something else than leases of berth: name another, or one that does not exist yet", .0.display())]
+    #[error("the lease file {} holds something else than leases of berth: name another one", .0.display())]
     Foreign(PathBuf),
     #[error("the lease file {} is {kind}: name a file, or one that does not exist yet", path.display())]
     Kind { path: PathBuf, kind: &'static str },
@@ -119,13 +119,13 @@ impl LeaseFile {
         Ok((opened, content))
     }
 
-    /// What is in the file of a server that may be running.
-    pub(crate) fn peek(path: &Path) -> Result<Vec<u8>, Error> {
+    /// What is in the file of a server that may be running; refused as [`LeaseFile::open`] does.
+    pub(crate) fn peek(path: &Path, is_ours: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>, Error> {
         is_file(path, &fs::metadata(path).map_err(at("opening", path))?)?;
         let file = File::open(path).map_err(at("opening", path))?;
         let mut content = Vec::new();
         file.take(LARGEST).read_to_end(&mut content).map_err(at("reading", path))?;
-        Ok(content)
+        if is_ours(&content) { Ok(content) } else { Err(Error::Foreign(path.to_owned())) }
     }
 
     /// Octets.
