@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Mode, fchmod};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with,
 };
@@ -227,10 +228,10 @@ pub async fn ask(dir: &Path) -> Result<Status, Error> {
     let path = dir.join(SOCKET);
     let ask = async {
         match look(&path)? {
-            Found::Nothing => return Err(io::ErrorKind::NotFound.into()),
+            Found::Nothing => return Err(Errno::NOENT.into()),
             Found::Ours => {}
             Found::Strange if geteuid().is_root() => {}
-            Found::Strange => return Err(io::ErrorKind::PermissionDenied.into()),
+            Found::Strange => return Err(Errno::ACCESS.into()),
             Found::Other(what) => return Err(io::Error::other(format!("{what} is there"))),
         }
         let stream = UnixStream::from_std(dial(&path)?.into())?;
@@ -240,7 +241,7 @@ pub async fn ask(dir: &Path) -> Result<Status, Error> {
     };
     let asked = tokio::time::timeout(TIMEOUT, ask).await;
     let text = asked
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .unwrap_or_else(|_| Err(Errno::TIMEDOUT.into()))
         .map_err(|source| Error::Unreachable { path: path.clone(), source })?;
     serde_json::from_slice(&text).map_err(|source| Error::Answer { path, source })
 }

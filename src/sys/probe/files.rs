@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::Error;
 
@@ -76,7 +77,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 /// The same of a file that somebody named, so that it has to be there.
 pub(super) fn named(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     if look(path)?.is_none() {
-        return Err(Error::Read { path: path.to_owned(), source: io::ErrorKind::NotFound.into() });
+        return Err(Error::Read { path: path.to_owned(), source: Errno::NOENT.into() });
     }
     read(path)
 }
