@@ -138,6 +138,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<DiskPlan, Error> {
         None => {
             let root = overlay(config, facts)?;
             notes.extend(other_overlays(&root, facts));
+            notes.extend(unused(config, &root));
             (root, config.paths.image_dir.join(format!(".{}.lock", config.name)))
         }
     };
@@ -223,6 +224,26 @@ fn file_name(url: &Url) -> Option<String> {
         [".gz", ".xz", ".zst"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
     let fits = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+~".contains(&byte));
     (fits && !name.is_empty() && !name.starts_with('.')).then(|| name.to_owned())
+}
+
+/// What is asked of an image that is neither fetched nor copied, and so not read to its end.
+fn unused(config: &Config, root: &Root) -> Option<String> {
+    let image = &config.image;
+    let (Root::Overlay { base, fetch: None, .. }, Some(Source::Path(path)), None) =
+        (root, &image.source, &image.target)
+    else {
+        return None;
+    };
+    let set =
+        [("IMG_SHA256", image.checksum.is_some()), ("IMG_MAX_SIZE", image.max_bytes.is_some())];
+    let set: Vec<&str> = set.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
+    (base == path && !set.is_empty()).then(|| {
+        format!(
+            "{} is used where it is, and not held to {}: set IMG_TARGET to the name of a copy",
+            path.display(),
+            set.join(" and ")
+        )
+    })
 }
 
 /// A new name gets a new, empty disk. Someone whose pods changed names will want to know where the old one is.

@@ -140,6 +140,23 @@ fn the_reference_has_every_flag_and_variable_of_run_and_no_other() {
 }
 
 #[test]
+fn every_flag_of_serve_is_in_its_document() {
+    let definition = berth::cli::definition();
+    let serve = definition.find_subcommand("serve").unwrap();
+    let document = read("docs/serve.md");
+    let words: BTreeSet<&str> =
+        document.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').collect();
+    let missing: Vec<String> = serve
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set() && !argument.is_global_set())
+        .filter_map(|argument| argument.get_long().map(|long| format!("--{long}")))
+        .filter(|long| !["--help", "--log", "--log-format"].contains(&long.as_str()))
+        .filter(|long| !words.contains(long.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "docs/serve.md is silent about {missing:?}");
+}
+
+#[test]
 fn every_command_that_the_documents_show_is_understood() {
     let mut shown = 0;
     for page in documents() {
