@@ -1,20 +1,23 @@
-//! Ethernet frames with an IPv4 UDP datagram, every checksum filled in (RFC 768, 791).
+//! Ethernet frames with an IPv4 UDP datagram, or a message of ICMPv6, every checksum filled in (RFC 768, 791, 4443).
 //!
 //! A reply from an ordinary socket reaches a guest with a checksum left to hardware that is not there, and some
 //! clients drop it; one that goes out as a whole frame does not.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use pnet_packet::arp::{ArpHardwareTypes, ArpOperations, ArpPacket, MutableArpPacket};
 use pnet_packet::ethernet::{EtherTypes, MutableEthernetPacket};
+use pnet_packet::icmpv6::{self, MutableIcmpv6Packet};
 use pnet_packet::ip::IpNextHeaderProtocols;
 use pnet_packet::ipv4::{self, Ipv4Flags, MutableIpv4Packet};
+use pnet_packet::ipv6::MutableIpv6Packet;
 use pnet_packet::udp::{self, MutableUdpPacket};
 
 use crate::net::MacAddr;
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
+const IPV6: usize = 40;
 const UDP: usize = 8;
 const ARP: usize = 28;
 
@@ -57,6 +60,35 @@ pub fn udp4(from: Endpoint, to: Endpoint, payload: &[u8]) -> Option<Vec<u8>> {
     ip.set_destination(destination);
     let checksum = ipv4::checksum(&ip.to_immutable());
     ip.set_checksum(checksum);
+    Some(frame)
+}
+
+/// A message of ICMPv6 in a frame, with its checksum (RFC 4443 §2.3) and the hop limit that neighbour discovery has; None
+/// when it is too long for one packet.
+pub fn icmpv6(
+    from: (MacAddr, Ipv6Addr),
+    to: (MacAddr, Ipv6Addr),
+    message: &mut [u8],
+) -> Option<Vec<u8>> {
+    let length = u16::try_from(message.len()).ok()?;
+    let mut icmp = MutableIcmpv6Packet::new(message)?;
+    icmp.set_checksum(0);
+    let checksum = icmpv6::checksum(&icmp.to_immutable(), &from.1, &to.1);
+    icmp.set_checksum(checksum);
+
+    let mut frame = vec![0; ETHERNET + IPV6 + message.len()];
+    let mut ethernet = MutableEthernetPacket::new(&mut frame)?;
+    ethernet.set_destination(to.0.0.into());
+    ethernet.set_source(from.0.0.into());
+    ethernet.set_ethertype(EtherTypes::Ipv6);
+    let mut ip = MutableIpv6Packet::new(frame.get_mut(ETHERNET..)?)?;
+    ip.set_version(6);
+    ip.set_payload_length(length);
+    ip.set_next_header(IpNextHeaderProtocols::Icmpv6);
+    ip.set_hop_limit(255);
+    ip.set_source(from.1);
+    ip.set_destination(to.1);
+    ip.set_payload(message);
     Some(frame)
 }
 

@@ -10,6 +10,7 @@ pub mod dns;
 pub mod frame;
 pub mod leases;
 pub mod lifecycle;
+pub mod ndp;
 pub mod qmp;
 
 /// Both clocks: the monotonic one decides, the wall clock is only written down.

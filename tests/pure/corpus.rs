@@ -229,6 +229,11 @@ fn frame() {
 }
 
 #[test]
+fn ndp() {
+    replay("ndp", targets::ndp);
+}
+
+#[test]
 fn metadata() {
     sample("metadata", targets::metadata);
 }
