@@ -1,6 +1,7 @@
 //! Make kernel and disks match the plan. Twice equals once: a restart after a kill runs the same steps.
 
 mod progress;
+mod undo;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use crate::sys::image::{self, Access, Format, Keys, Lock, Origin, Request, Timin
 use crate::sys::link::{self, Bridge, Links, Tap};
 use crate::sys::netlink::{self, Firewall};
 use crate::sys::route;
+
+pub use undo::{Before, before, remove};
 
 use progress::Bar;
 
@@ -59,6 +62,11 @@ pub enum Error {
     Routes(#[from] route::Error),
     #[error(transparent)]
     Nat(#[from] netlink::Error),
+    #[error(
+        "{0}: there already, and not all that a launcher leaves; a test makes its own and takes them away again: choose \
+         other names (BERTH_BRIDGE, BERTH_TAP), or test in a container of its own"
+    )]
+    SomebodyElses(String),
     /// The files were read by code that did not expect what is in them: the same as an image that is refused.
     #[error(
         "{what} cannot be read ({why}): it is damaged, or was made to look so; bring a copy back, or move it away to begin \
@@ -72,7 +80,7 @@ impl Coded for Error {
         match self {
             Self::Image(error) => error.code(),
             Self::Panicked { .. } => Code::Refused,
-            Self::NoBase(_) | Self::NoWayOut { .. } => Code::Plan,
+            Self::NoBase(_) | Self::NoWayOut { .. } | Self::SomebodyElses(_) => Code::Plan,
             Self::Seed(_) | Self::WriteSeed(_) => Code::Seed,
             Self::NoTap(_) => Code::Network,
             Self::Link(error) => error.code(),
@@ -401,20 +409,6 @@ pub(crate) async fn way_out(plan: &NetPlan, bridge: u32, links: &Links) -> Resul
     {
         return Err(Error::NoWayOut { guest, pod, why });
     }
-    Ok(())
-}
-
-/// Takes back what [`links`] and [`nat`] made: rules first, so that the pod has its address again. Forwarding stays on.
-pub(crate) async fn remove(
-    plan: &NetPlan,
-    links: &Links,
-    firewall: &Firewall,
-) -> Result<(), Error> {
-    let anchor = nat::anchor();
-    let tables = plan.nat.tables.iter().chain(&anchor.tables);
-    firewall.remove(tables.map(|table| (table.family, table.name.clone())).collect()).await?;
-    links.remove(&plan.link.tap.name).await?;
-    links.remove(&plan.link.bridge.name).await?;
     Ok(())
 }
 

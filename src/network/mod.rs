@@ -67,11 +67,6 @@ impl Network {
         Ok(self)
     }
 
-    /// Takes back what [`Network::make`] and [`Network::map`] made, where nothing serves or heals it any more.
-    pub async fn remove(plan: &NetPlan, links: &Links, firewall: &Firewall) -> Result<(), Failure> {
-        Ok(apply::remove(plan, links, firewall).await?)
-    }
-
     /// Serves and heals until told to stop.
     pub async fn serve_and_heal(
         self,

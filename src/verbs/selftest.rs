@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use berth::apply;
 use berth::config::Options;
 use berth::exit::{Code, Failure};
 use berth::network::{Network, Source};
@@ -15,9 +16,10 @@ use berth::sys::netlink::Firewall;
 use berth::sys::probe;
 use tokio::sync::watch;
 
-use super::{configure, print};
+use super::{configure, print, warn};
 
-/// The network half, and a synthetic guest on it. What was made for it is taken away again; what a launcher left stays.
+/// The network half, and a synthetic guest on it. What was made for it is taken away again, forwarding apart; what a
+/// launcher left is used, and stays.
 pub async fn run(options: &Options, no_dns: bool) -> Result<Code, Failure> {
     let mut signals = Signals::listen()?;
     let links = Links::open()?;
@@ -30,12 +32,13 @@ pub async fn run(options: &Options, no_dns: bool) -> Result<Code, Failure> {
     let facts = probe::net_facts(&config, &links).await?;
     let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
     let firewall = Firewall::start()?;
-    let left = links.exists(&plan.link.bridge.name).await?;
+    let before = apply::before(&plan, &links, &firewall).await?;
     let source = Source { config: &config, links: &links, attached: Attached::Elsewhere };
     let pod = facts.uplink.address.address;
     let findings = walk(source, &plan, &firewall, (pod, no_dns), &mut signals).await;
-    if !left {
-        Network::remove(&plan, &links, &firewall).await?;
+    match &before {
+        Some(before) => warn(&apply::remove(&plan, before, &links, &firewall).await),
+        None => tracing::info!("links and rules that a launcher left were used, and stay"),
     }
     let findings = findings?.ok_or_else(stopped)?;
     let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();

@@ -524,13 +524,85 @@ fn an_mtu_that_no_guest_can_live_with_is_told() {
     }
 }
 
+/// What a node that was asked whether it can has to have still: links and addresses, rules, tables.
+fn standing(pod: &Pod) -> String {
+    let addresses = pod.pod.ip("-o -4 addr");
+    [pod.pod.ip("-br link"), addresses, pod.pod.ip("rule"), pod.pod.nft("list ruleset")].concat()
+}
+
+#[test]
+fn selftest_takes_away_nothing_of_others() {
+    let wired = || {
+        let pod = Pod::new();
+        let peer = peer_of(&pod.pod);
+        pod.pod.ip(&format!("route add default via {PEER}"));
+        (pod, peer)
+    };
+    let walk = |pod: &Pod, words: &[&str]| {
+        let mut command = pod.command("selftest");
+        let output = command.arg("--no-dns").args(words).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), said)
+    };
+    // Links and a table of its names: refused before anything is touched.
+    let others = [
+        (
+            "tap0",
+            &["link add tap0 type veth peer name tap9", "addr add 172.16.0.1/24 dev tap0"][..],
+            "",
+        ),
+        ("tap0", &["tuntap add tap0 mode tap"], ""),
+        ("br0", &["link add br0 type bridge", "addr add 172.17.0.1/24 dev br0"], ""),
+        ("table berth", &[], "add table inet berth"),
+    ];
+    for (name, links, table) in others {
+        let (pod, _peer) = wired();
+        links.iter().for_each(|words| drop(pod.pod.ip(words)));
+        if !table.is_empty() {
+            pod.pod.nft(table);
+        }
+        let before = standing(&pod);
+        let (code, said) = walk(&pod, &[]);
+        assert!(code == Some(12) && said.contains(&format!("{name}: there already")), "{said}");
+        assert_eq!(standing(&pod), before);
+    }
+    // Tables that its extra rules name, and policy routing.
+    let (pod, _peer) = wired();
+    pod.pod.nft("add table inet filter");
+    pod.pod.nft("add chain inet filter input { type filter hook input priority 0; }");
+    let extra = pod.dir.path().join("extra.json");
+    std::fs::write(&extra, pod.pod.nft("-j list ruleset")).unwrap();
+    pod.pod.ip(&format!("route add default via {PEER} table 100"));
+    let address = format!("{POD}/32");
+    pod.pod.ip(&format!("rule add from {address} lookup 100"));
+    let before = standing(&pod);
+    let (code, said) = walk(&pod, &["--extra-rules", extra.to_str().unwrap()]);
+    assert_eq!((code, said.matches("ok ").count()), (Some(0), 3), "{said}");
+    assert_eq!(standing(&pod), before);
+}
+
+#[test]
+fn selftest_without_its_capability_says_so() {
+    let pod = Pod::new();
+    let _peer = peer_of(&pod.pod);
+    pod.pod.ip(&format!("route add default via {PEER}"));
+    let mut command = pod.pod.command("setpriv");
+    command.args(["--bounding-set=-net_admin", "--inh-caps=-net_admin"]);
+    command.arg(env!("CARGO_BIN_EXE_berth")).arg("selftest");
+    command.env("HOSTNAME", "demo").env("BERTH_STATE_DIR", pod.dir.path().join("state"));
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("CAP_NET_ADMIN"), "{said}");
+}
+
 /// A container in a network of its own, without a name server: everything else is tested, and counts.
 #[test]
 fn selftest_passes_where_no_name_server_is_to_be_had_and_that_was_said() {
     let pod = Pod::new();
     let _peer = peer_of(&pod.pod);
     pod.pod.ip(&format!("route add default via {PEER}"));
-    let before = pod.pod.ip("-o link").lines().count();
+    let before = standing(&pod);
     let walk = |words: &[&str]| {
         let output = pod.command("selftest").args(words).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
@@ -549,7 +621,25 @@ fn selftest_passes_where_no_name_server_is_to_be_had_and_that_was_said() {
         "{said}"
     );
     assert!(said.contains("skipped out through the NAT"), "{said}");
-    // A node that was asked whether it can is as it was.
-    assert_eq!(pod.pod.nft("list tables"), "");
-    assert_eq!(pod.pod.ip("-o link").lines().count(), before, "{}", pod.pod.ip("-o link"));
+    assert_eq!(standing(&pod), before);
+}
+
+/// `kubectl exec POD -c net -- berth nft check`: that container has no image.
+#[test]
+fn the_half_without_a_disk_checks_its_rules() {
+    let mut pod = Pod::new();
+    let _peer = peer_of(&pod.pod);
+    pod.pod.ip(&format!("route add default via {PEER}"));
+    pod.start(&[]);
+    let check = |pod: &Pod| {
+        let mut command = pod.command("nft");
+        let output = command.arg("check").env("BERTH_IMAGE_DIR", "/nowhere").output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, said) = check(&pod);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(pod.end("TERM"), Some(0));
+    pod.pod.nft("add rule inet berth forward counter comment \"of others\"");
+    let (code, said) = check(&pod);
+    assert!(code == Some(1) && said.contains("of others"), "{code:?} {said}");
 }
