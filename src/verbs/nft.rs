@@ -6,12 +6,13 @@ use berth::cli::nft::{Inspect, Where};
 use berth::config::Options;
 use berth::exit::{Code, Failure};
 use berth::inspect;
+use berth::plan::{Attached, NetPlan};
 use berth::supervise::Signals;
 use berth::sys::link::Links;
-use berth::sys::netns;
+use berth::sys::{netns, probe};
 use tokio::sync::oneshot;
 
-use super::{configure, make_plan};
+use super::configure;
 
 /// How long a verb that was told to end may take.
 const ENDS_WITHIN: Duration = Duration::from_millis(500);
@@ -25,11 +26,13 @@ pub fn enter(place: &Where) -> Result<(), Failure> {
     }
 }
 
-/// Whether the rules are as planned.
+/// Whether the rules are as planned: by the network's plan alone, which the half without a disk has as well.
 pub async fn check(options: &Options) -> Result<Code, Failure> {
     let links = Links::open()?;
-    let plan = make_plan(&configure(options)?, &links).await?;
-    Ok(inspect::check::run(&plan.net.nat, &mut std::io::stdout().lock()).await?)
+    let config = configure(options)?;
+    let facts = probe::net_facts(&config, &links).await?;
+    let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
+    Ok(inspect::check::run(&plan.nat, &mut std::io::stdout().lock()).await?)
 }
 
 /// What is loaded.
