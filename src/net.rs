@@ -109,12 +109,10 @@ where
     T: FromStr + PartialOrd + fmt::Display + Clone,
 {
     move |digits| {
-        let number =
-            decimal(digits).ok_or("expected a number without a sign, and not too large")?;
-        if range.contains(&number) {
-            return Ok(number);
-        }
-        Err(format!("{number} is not in {}..={}", range.start(), range.end()))
+        let number = decimal(digits).filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            format!("expected a number from {} to {}, digits alone", range.start(), range.end())
+        })
     }
 }
 
