@@ -14,6 +14,7 @@ mod schema;
 mod tree;
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use serde::Serialize;
 
@@ -87,8 +88,10 @@ pub fn values(files: &[&str]) -> Vec<Finding> {
 }
 
 fn judged(root: &Node, files: usize) -> Vec<Finding> {
-    let mut findings = match serde_json::from_str(SCHEMA) {
-        Ok(schema) => schema::check(&schema, root),
+    static PARSED: LazyLock<serde_json::Result<serde_json::Value>> =
+        LazyLock::new(|| serde_json::from_str(SCHEMA));
+    let mut findings = match &*PARSED {
+        Ok(schema) => schema::check(schema, root),
         Err(error) => {
             let message = format!("the schema that is built in cannot be read: {error}");
             vec![Finding { severity: Severity::Error, at: root.at, key: String::new(), message }]
