@@ -228,19 +228,16 @@ fn file_name(url: &Url) -> Option<String> {
 
 /// What is asked of an image that is neither fetched nor copied, and so not read to its end.
 fn unused(config: &Config, root: &Root) -> Option<String> {
+    let Root::Overlay { base, fetch: None, .. } = root else { return None };
     let image = &config.image;
-    let (Root::Overlay { base, fetch: None, .. }, Some(Source::Path(path)), None) =
-        (root, &image.source, &image.target)
-    else {
-        return None;
-    };
     let set =
         [("IMG_SHA256", image.checksum.is_some()), ("IMG_MAX_SIZE", image.max_bytes.is_some())];
     let set: Vec<&str> = set.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
-    (base == path && !set.is_empty()).then(|| {
+    (!set.is_empty()).then(|| {
         format!(
-            "{} is used where it is, and not held to {}: set IMG_TARGET to the name of a copy",
-            path.display(),
+            "{} is not fetched and not copied, and so not held to {}: set IMG_SOURCE to where it is, and IMG_TARGET to \
+             the name of a copy",
+            base.display(),
             set.join(" and ")
         )
     })

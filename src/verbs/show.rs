@@ -8,12 +8,13 @@ use berth::exit::{Code, Failure};
 use berth::sys::link::Links;
 use berth::{serve, status, validate};
 
-use super::{configure, make_plan, print};
+use super::{configure, make_plan, print, warn};
 
 /// What `run` would do.
 pub async fn plan(options: &Options, output: Output) -> Result<Code, Failure> {
     let links = Links::open()?;
     let plan = make_plan(&configure(options)?, &links).await?;
+    warn(&plan.disk.notes);
     let text = match output {
         Output::Text => plan.to_string(),
         Output::Json => serde_json::to_string_pretty(&plan)
