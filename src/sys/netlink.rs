@@ -11,8 +11,10 @@ mod socket;
 pub mod trace;
 pub mod watch;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -92,6 +94,14 @@ enum Request {
     Restore(Ruleset, oneshot::Sender<Result<(Generation, bool), Error>>),
     Holds(Ruleset, oneshot::Sender<Result<bool, Error>>),
     Forget(Which, oneshot::Sender<Result<usize, Error>>),
+}
+
+/// Two that write at the same pace lose to each other again and again: from the fourth attempt on each waits for a time of
+/// its own, 50 ms for all attempts at most.
+fn pause(attempt: usize) {
+    let longest = u64::try_from(attempt.saturating_sub(3)).unwrap_or(0) * 120;
+    let random = RandomState::new().build_hasher().finish();
+    std::thread::sleep(Duration::from_micros(random.checked_rem(longest).unwrap_or(0)));
 }
 
 /// A handle on the thread that owns the socket. The thread ends when the last handle is gone.
@@ -213,7 +223,8 @@ impl Kernel {
     /// The generation in which they hold, and whether they did not before.
     fn commit(&mut self, wanted: &Ruleset) -> Result<(Generation, bool), Error> {
         let canonical = wanted.canonical();
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            pause(attempt);
             let (generation, found) = self.find(wanted)?;
             if found.canonical() == canonical {
                 return Ok((generation, false));
@@ -285,7 +296,8 @@ impl Kernel {
     }
 
     fn dump(&mut self, filters: &[Filter]) -> Result<(Generation, Ruleset), Error> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            pause(attempt);
             let generation = self.generation()?;
             // Equal generations before and after prove nothing: dumps taken while a transaction is being prepared
             // tell objects twice or not at all. The barrier waits for it.
