@@ -9,7 +9,8 @@ ARG BASE=debian:bookworm-slim
 FROM ${RUST_BASE} AS build
 WORKDIR /src
 # As `make build` does.
-ENV RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs'
+ENV CARGO_HOME=/usr/local/cargo
+ENV RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --remap-path-prefix=/usr/local/cargo/registry/src='
 # Cargo.toml's, for cargo to read from its environment; LTO off and 16 units is a build for a test, in half the time.
 ARG CARGO_PROFILE_RELEASE_LTO=fat
 ARG CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1

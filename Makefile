@@ -26,8 +26,10 @@ run: packages-run build
 	examples/demo.sh
 
 # --target keeps crt-static away from the build scripts and macros, which are not static. The
-# relocations of a program that is loaded anywhere are packed: they are a good part of its size otherwise.
-STATIC := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
+# relocations of a program that is loaded anywhere are packed: they are a good part of its size otherwise. Where cargo
+# keeps the sources is nobody's business, and is written 500 times.
+STATIC := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs \
+	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=
 
 build:
 	@echo "==> static release build: $(TARGET_DIR)/$(TRIPLE)/release/berth"
