@@ -343,7 +343,7 @@ mod tests {
                 &["berth", "nft", url],
                 &["berth", "status", "--alive", url],
             ] {
-                let text = said(words).render().ansi().to_string();
+                let text = said(words).render().to_string();
                 assert!(!text.contains("hunter2"), "{words:?}: {text}");
                 assert!(text.contains("error"), "{words:?}: {text}");
             }
