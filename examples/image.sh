@@ -12,7 +12,7 @@
 #   BASES=local       on bases made here, once: a minimal Debian by mmdebstrap, and the same with a compiler and this
 #                     machine's own Rust toolchain and certificates
 #   CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
-#                     a larger and slower berth, in half the time: for tests
+#                     a larger berth that is built sooner: for tests
 #   DOCKER_DATA=DIR   by a docker daemon that is started for this and ended, its images in DIR; its builds use this
 #                     machine's own network, and no bridge or rule is made. `dockerd --data-root DIR` has them later.
 set -euo pipefail
