@@ -350,6 +350,22 @@ mod tests {
         }
     }
 
+    /// Of each verb whose numbers clap reads.
+    #[test]
+    fn numbers_have_no_sign_and_are_within_their_range() {
+        let explain = ["--ct-zone", "--length", "--ttl", "--tos", "--uid", "--gid", "--vlan"];
+        let flags = explain.map(|flag| ("explain", flag)).into_iter();
+        let others =
+            [("trace", "--port"), ("trace", "--count"), ("watch", "--count"), ("list", "--pid")];
+        for (verb, flag) in flags.chain(others) {
+            for number in ["+4", "-4", "0x4", "99999999999999999999"] {
+                let words = ["berth", "nft", verb, &format!("{flag}={number}")].map(OsString::from);
+                let text = parse(words).unwrap_err().render().to_string();
+                assert!(text.contains("expected a number from "), "{verb} {flag} {number}: {text}");
+            }
+        }
+    }
+
     #[test]
     fn no_verb_is_run() {
         assert!(matches!(command(&["berth"]), Command::Run(_)));
