@@ -4,6 +4,7 @@
 
 mod name;
 
+pub(crate) use name::host_label;
 pub use name::{DomainName, NameError};
 
 use std::fmt;

@@ -16,8 +16,8 @@ use dhcproto::v4::MessageType;
 
 use super::reply::{Fixed, Options};
 use super::request::Request;
-use super::value::host_label;
 use super::{Decision, INFINITE, Reason, ReservedFor, Responder, Transmit, code, fqdn};
+use crate::net::host_label;
 use crate::proto::Now;
 use crate::proto::leases::{ClientId, Hardware, Lease, State};
 

@@ -1,6 +1,6 @@
 //! Client FQDN (option 81, RFC 4702): nobody's DNS is updated here, and the answer says so.
 
-use super::value::host_label;
+use crate::net::host_label;
 
 const SERVER_UPDATES: u8 = 1;
 const OVERRIDDEN: u8 = 2;

@@ -121,42 +121,9 @@ pub(super) fn search_list(domains: &[String]) -> Vec<u8> {
     out
 }
 
-/// A host name of one label (RFC 1123 §2.1), as a client may have sent it: with NULs at the end, or with a domain.
-/// `_` is none of it, but telephones and microcontrollers have it, and DNS takes it (RFC 2181 §11); not at the
-/// beginning, where names of services have it (RFC 8552).
-pub(super) fn host_label(name: &[u8]) -> Option<&str> {
-    let label = name.split(|&byte| byte == b'.' || byte == 0).next()?;
-    let right = (1..=63).contains(&label.len())
-        && label.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
-        && !label.starts_with(b"-")
-        && !label.starts_with(b"_")
-        && !label.ends_with(b"-");
-    std::str::from_utf8(label).ok().filter(|_| right)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_host_label_is_what_dns_can_hold() {
-        assert_eq!(host_label(b"web\0"), Some("web"));
-        assert_eq!(host_label(b"web.example.org"), Some("web"));
-        assert_eq!(host_label(b"ESP_0a1b2c"), Some("ESP_0a1b2c"));
-        for bad in [
-            &b""[..],
-            b"-web",
-            b"_web",
-            b"_ldap._tcp",
-            b"web-",
-            b"we b",
-            b"\0web",
-            &[b'a'; 64],
-            b"w\xffb",
-        ] {
-            assert_eq!(host_label(bad), None, "{bad:?}");
-        }
-    }
 
     proptest::proptest! {
         #[test]
