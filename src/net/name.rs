@@ -42,6 +42,17 @@ impl DomainName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// RFC 1035 §3.1, uncompressed.
+    pub(crate) fn labels(&self) -> Vec<u8> {
+        let mut octets = Vec::new();
+        for label in self.0.split('.') {
+            octets.push(u8::try_from(label.len()).unwrap_or(0));
+            octets.extend(label.bytes());
+        }
+        octets.push(0);
+        octets
+    }
 }
 
 impl fmt::Display for DomainName {

@@ -185,7 +185,7 @@ fn encode(settings: &Settings, lifetime: u16, believed: u32) -> Vec<u8> {
     }
     let servers: Vec<u8> = settings.servers.iter().flat_map(Ipv6Addr::octets).collect();
     resolver(&mut octets, SERVERS, believed, &servers);
-    let search: Vec<u8> = settings.search.iter().flat_map(labels).collect();
+    let search: Vec<u8> = settings.search.iter().flat_map(DomainName::labels).collect();
     resolver(&mut octets, SEARCH, believed, &search);
     octets
 }
@@ -205,15 +205,4 @@ fn resolver(octets: &mut Vec<u8>, kind: u8, lifetime: u32, content: &[u8]) {
     octets.extend(lifetime.to_be_bytes());
     octets.extend(content);
     octets.resize(octets.len().next_multiple_of(8), 0);
-}
-
-/// RFC 1035 §3.1, uncompressed.
-fn labels(name: &DomainName) -> Vec<u8> {
-    let mut octets = Vec::new();
-    for label in name.as_str().split('.') {
-        octets.push(u8::try_from(label.len()).unwrap_or(0));
-        octets.extend(label.bytes());
-    }
-    octets.push(0);
-    octets
 }
