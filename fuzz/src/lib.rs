@@ -12,6 +12,7 @@ pub use kernel::*;
 pub use packets::*;
 pub use seed::*;
 
+use std::net::Ipv6Addr;
 use std::time::{Duration, Instant, SystemTime};
 
 use berth::config::{Proxies, SeedFormat, Source};
@@ -23,11 +24,11 @@ use berth::nft::json::{Document, Release};
 use berth::nft::text::Style;
 use berth::plan::disk;
 use berth::proto::leases::{HEADER, Leases, Range};
-use berth::proto::{Now, dhcp4, dns};
+use berth::proto::{Now, dhcp4, dhcp6, dns};
 use berth::sys::image::Note;
 use berth::sys::image::qcow2::{Header, check_tables};
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
-use dhcproto::{Decodable, Decoder};
+use dhcproto::{Decodable, Decoder, Encodable, v6};
 use hickory_proto::op::Message as Question;
 use hickory_proto::rr::Name;
 
@@ -105,6 +106,66 @@ pub fn dhcp4_options(now: Instant, data: &[u8]) {
     {
         assert!(value.len() <= 1024);
     }
+}
+
+/// A datagram to a DHCPv6 server, by multicast and by unicast; and options of an otherwise right message of each type.
+pub fn dhcp6(now: Instant, data: &[u8]) {
+    const CLIENT: &[u8] = &[0, 1, 0, 10, 0, 3, 0, 1, 0x52, 0x54, 0, 0, 0, 2];
+    const SERVER: &[u8] = &[0, 2, 0, 4, 0, 4, 0xbe, 1];
+    for unicast in [false, true] {
+        dhcp6_answer(now, dhcp6::Datagram { payload: data, unicast });
+    }
+    for kind in [1, 3, 4, 5, 6, 8, 9, 11] {
+        let server = if [3, 5, 8, 9].contains(&kind) { SERVER } else { &[] };
+        let message = [&[kind, 0xab, 0xcd, 0xef], CLIENT, server, data].concat();
+        dhcp6_answer(now, dhcp6::Datagram { payload: &message, unicast: false });
+    }
+}
+
+fn dhcp6_settings() -> dhcp6::Settings {
+    let server = dhcp6::Duid::new(&[0, 4, 0xbe, 1]).expect("an identifier");
+    let address = |last| Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, last);
+    let current = vec![address(0x10), address(0x11)];
+    let mut settings =
+        dhcp6::Settings::one_guest(server, current.clone(), dhcp6::Lifetimes::of(3600, 7200));
+    settings.addresses = dhcp6::Addresses::OneGuest { current, previous: vec![address(9)] };
+    settings.parameters = dhcp6::Parameters {
+        dns: vec![address(1)],
+        search: vec!["svc.cluster.local".parse().expect("a name")],
+        ntp: vec![address(1)],
+        boot: Some(dhcp6::Boot {
+            url: "http://boot.lan/a.efi".into(),
+            parameters: vec!["quiet".into()],
+        }),
+        domain: None,
+        sol_max_rt: Some(60),
+        inf_max_rt: Some(60),
+        refresh: Some(600),
+    };
+    settings
+}
+
+/// The same answer twice, within a packet, whole as another library reads it; and none to itself.
+fn dhcp6_answer(now: Instant, datagram: dhcp6::Datagram<'_>) {
+    let mut responder = dhcp6::Responder::new(dhcp6_settings()).expect("settings");
+    let first = responder.answer(at(now), datagram);
+    assert_eq!(responder.answer(at(now), datagram), first);
+    let Ok(Some(transmit)) = first else { return };
+    assert!(transmit.payload.len() <= 1232);
+    let mut inner = transmit.payload.as_slice();
+    // 34 octets of each agent, then its options.
+    while let [13, ..] = inner {
+        let mut rest = &inner[34..];
+        while rest[..2] != [0, 9] {
+            rest = &rest[4 + usize::from(u16::from_be_bytes([rest[2], rest[3]]))..];
+        }
+        inner = &rest[4..];
+    }
+    let read = v6::Message::decode(&mut Decoder::new(inner)).expect("a reply that can be read");
+    assert_eq!(read.msg_type(), transmit.kind);
+    assert_eq!(read.to_vec().expect("a reply").len(), inner.len());
+    let itself = dhcp6::Datagram { payload: &transmit.payload, unicast: false };
+    assert_eq!(responder.answer(at(now), itself), Err(dhcp6::Reason::NotARequest));
 }
 
 /// A search list, a domain a line: option 119 as another library reads it has the domains that are some, in order.

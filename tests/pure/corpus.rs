@@ -94,6 +94,12 @@ fn dhcp4_options() {
 }
 
 #[test]
+fn dhcp6() {
+    let now = Instant::now();
+    replay("dhcp6", |bytes| targets::dhcp6(now, bytes));
+}
+
+#[test]
 fn dns_query() {
     let now = Instant::now();
     replay("dns_query", |bytes| targets::dns_query(now, bytes));
