@@ -4,7 +4,7 @@
  *                                     TCPLOCALADDR and TCPREMOTEADDR are ADDRESS:PORT, as tcpsvd(8)
  *   serve udp PORT                    sends every datagram back to where it came from
  *
- * IPv4 only, one process per connection, no limits: for tests, not for the world.
+ * IPv4 and IPv6 by one socket (RFC 3493 3.7), one process per connection, no limits: for tests, not for the world.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -23,17 +23,25 @@ static void fail(const char *what)
 	exit(1);
 }
 
-static void name(const char *variable, const struct sockaddr_in *at)
+/* An IPv4 address as itself, an IPv6 address in brackets. */
+static void name(const char *variable, const struct sockaddr_in6 *at)
 {
-	char text[INET_ADDRSTRLEN + 8];
+	char address[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + 10];
+	const char *form = "[%s]:%u";
 
-	snprintf(text, sizeof text, "%s:%u", inet_ntoa(at->sin_addr), ntohs(at->sin_port));
+	if (IN6_IS_ADDR_V4MAPPED(&at->sin6_addr)) {
+		inet_ntop(AF_INET, &at->sin6_addr.s6_addr[12], address, sizeof address);
+		form = "%s:%u";
+	} else {
+		inet_ntop(AF_INET6, &at->sin6_addr, address, sizeof address);
+	}
+	snprintf(text, sizeof text, form, address, ntohs(at->sin6_port));
 	setenv(variable, text, 1);
 }
 
 static void converse(int peer, char **program)
 {
-	struct sockaddr_in here, there;
+	struct sockaddr_in6 here, there;
 	socklen_t length = sizeof here;
 	struct timeval limit = { .tv_sec = 5 };
 	char rest[512];
@@ -82,7 +90,7 @@ static void tcp(int listener, char **program)
 static void udp(int socket)
 {
 	static char datagram[65536];
-	struct sockaddr_in from;
+	struct sockaddr_in6 from;
 
 	for (;;) {
 		socklen_t length = sizeof from;
@@ -96,16 +104,17 @@ static void udp(int socket)
 int main(int argc, char **argv)
 {
 	int stream = argc > 3 && strcmp(argv[1], "tcp") == 0;
-	int yes = 1;
+	int yes = 1, no = 0;
 
 	if (!stream && !(argc == 3 && strcmp(argv[1], "udp") == 0)) {
 		fputs("usage: serve tcp PORT PROGRAM [ARG...] | serve udp PORT\n", stderr);
 		return 2;
 	}
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(atoi(argv[2])) };
-	int fd = socket(AF_INET, stream ? SOCK_STREAM : SOCK_DGRAM, 0);
+	struct sockaddr_in6 at = { .sin6_family = AF_INET6, .sin6_port = htons(atoi(argv[2])) };
+	int fd = socket(AF_INET6, stream ? SOCK_STREAM : SOCK_DGRAM, 0);
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) < 0)
 		fail(argv[2]);
 	if (stream)
