@@ -2,8 +2,10 @@
 //!
 //! Plain values, parsed once and printed the way `ip` prints them. Nothing here touches a socket.
 
+mod ipv6;
 mod name;
 
+pub use ipv6::Ipv6Prefix;
 pub(crate) use name::host_label;
 pub use name::{DomainName, NameError};
 
@@ -26,6 +28,8 @@ pub enum Error {
     IfName(String),
     #[error("{0:?} is not an IPv4 prefix: ADDRESS/0..32 as in 10.1.2.3/24")]
     Ipv4Prefix(String),
+    #[error("{0:?} is not an IPv6 prefix: ADDRESS/0..128 as in 2001:db8::1/64")]
+    Ipv6Prefix(String),
     #[error("{0:?} is not a port: NUMBER/tcp, NUMBER/udp or NUMBER/sctp with 1 to 65535")]
     Port(String),
 }
