@@ -1,7 +1,9 @@
 //! What the pod gives: plain data read by `sys::probe`, and the parsers of what it reads.
 
+mod ipv6;
 mod routing;
 
+pub use ipv6::{Ipv6, Off, Route6, Unusable};
 pub use routing::{Further, Routing, RoutingRule};
 
 use std::collections::BTreeSet;
@@ -28,6 +30,7 @@ pub struct Facts {
 pub struct NetFacts {
     pub uplink: Uplink,
     pub routing: Routing,
+    pub ipv6: Ipv6,
     pub resolver: Resolver,
     /// Content of `BERTH_EXTRA_RULES`.
     pub extra_rules: Option<String>,

@@ -26,6 +26,7 @@ fn facts(metadata: Option<&[u8]>) -> Facts {
                 gateway: Some([10, 0, 0, 1].into()),
             },
             routing: Routing::default(),
+            ipv6: Default::default(),
             resolver: Resolver::parse(b"nameserver 10.96.0.10\n"),
             extra_rules: None,
             metadata: metadata.map(<[u8]>::to_vec),

@@ -159,6 +159,8 @@ pub struct Network {
     pub serve: bool,
     /// `BERTH_DNS`: whether the guest is told our responder or the pod's own name servers.
     pub dns: Dns,
+    /// `BERTH_IPV6`: by which way the guest has the pod's IPv6.
+    pub ipv6: Ipv6,
     /// `BERTH_EXTRA_RULES`: nft's JSON, whose tables are loaded beside ours.
     pub extra_rules: Option<PathBuf>,
     /// `BERTH_NFT_OWNER`: our table belongs to our socket, and stays when that is closed.
@@ -171,6 +173,18 @@ pub struct Network {
 pub enum MetadataAddress {
     Allow,
     Drop,
+}
+
+/// How the guest has the pod's IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ipv6 {
+    /// As `own` where pod and kernel let it, else not: why is told.
+    Auto,
+    /// Not at all.
+    Off,
+    /// The guest has the pod's own address. A pod or kernel that does not let it is an error.
+    Own,
 }
 
 /// Which name servers the guest is given.

@@ -143,6 +143,10 @@ pub struct Options {
     /// Name servers the guest is told: gateway (our responder) or pod (the pod's own) [default: gateway]
     #[arg(long, env = "BERTH_DNS", value_name = "WHOSE", help_heading = "Network")]
     pub dns: Option<String>,
+    /// The pod's IPv6: own (the guest has the pod's address), off, or auto (own where pod and kernel let it)
+    /// [default: auto]
+    #[arg(long, env = "BERTH_IPV6", value_name = "WAY", help_heading = "Network")]
+    pub ipv6: Option<String>,
     /// Rules of your own, in nft's JSON (`nft -j list ruleset`), loaded in one transaction with ours; their tables
     /// are replaced as a whole
     #[arg(long, env = "BERTH_EXTRA_RULES", value_name = "FILE", help_heading = "Network")]

@@ -11,7 +11,7 @@ use super::options::Options;
 use super::placeholders::{PLACEHOLDERS, braces_are_closed, named};
 use super::reader::switch;
 use super::{
-    Accel, Checksum, Config, Dns, Guest, Image, Lifecycle, Machine, MetadataAddress, Network,
+    Accel, Checksum, Config, Dns, Guest, Image, Ipv6, Lifecycle, Machine, MetadataAddress, Network,
     OnNetLost, OnPoweroff, OnReboot, Paths, Proxies, STATE_DIR, SeedAs, SeedFormat, Source,
 };
 use crate::net::{Ipv4Prefix, Port, decimal, octets};
@@ -156,6 +156,12 @@ impl Options {
                 &self.dns,
                 Dns::Gateway,
                 &[("gateway", Dns::Gateway), ("pod", Dns::Pod)],
+            ),
+            ipv6: wrong.word(
+                "BERTH_IPV6",
+                &self.ipv6,
+                Ipv6::Auto,
+                &[("auto", Ipv6::Auto), ("off", Ipv6::Off), ("own", Ipv6::Own)],
             ),
             extra_rules: path(&self.extra_rules),
             nft_owner: wrong.or("BERTH_NFT_OWNER", &self.nft_owner, false, "on or off", switch),

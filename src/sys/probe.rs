@@ -4,6 +4,7 @@
 
 mod disks;
 mod files;
+mod ipv6;
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -92,7 +93,9 @@ pub async fn net_facts(config: &Config, links: &Links) -> Result<NetFacts, Error
     let not_further = [&uplink.name, &config.network.bridge, &config.network.tap];
     let addresses = links.handle().address().get().execute().try_collect().await;
     let addresses: Vec<AddressMessage> = addresses.map_err(netlink("addresses"))?;
+    let ours = [&config.network.bridge, &config.network.tap];
     Ok(NetFacts {
+        ipv6: ipv6::ipv6(links, (&uplink.name, uplink.index), &addresses, &ours).await?,
         resolver: resolver(&config.paths.resolv_conf)?,
         routing: Routing {
             further: further(links.handle(), &addresses, &routes, &not_further).await?,

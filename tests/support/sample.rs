@@ -38,6 +38,7 @@ pub fn config() -> Config {
             metadata_address: MetadataAddress::Allow,
             serve: true,
             dns: Dns::Gateway,
+            ipv6: berth::config::Ipv6::Auto,
             extra_rules: None,
             nft_owner: false,
         },
@@ -95,6 +96,7 @@ pub fn facts() -> Facts {
                 gateway: Some("10.1.1.1".parse().unwrap()),
             },
             routing: Routing { ip_forward: true, ..Routing::default() },
+            ipv6: Default::default(),
             resolver: Resolver {
                 nameservers: Vec::new(),
                 search: Vec::new(),

@@ -209,6 +209,7 @@ mod tests {
                     gateway: None,
                 },
                 routing: Routing::default(),
+                ipv6: Default::default(),
                 resolver: Resolver {
                     nameservers: vec![],
                     search: vec![],
