@@ -1,8 +1,8 @@
-//! Neighbour discovery of a router (RFC 4861): its advertisements (§6.2) with name servers and search domains (RFC 8106),
-//! and answers for its own addresses (§7.2).
+//! Router discovery (RFC 4861 §6.2), the router's side: advertisements with name servers and search domains (RFC 8106).
 //!
 //! Whole Ethernet frames in and out: with a tap of berth's own on the bridge no raw socket is needed, and so no CAP_NET_RAW.
-//! Nothing is answered for an address that is not ours. Neighbours are not remembered: an answer goes to the frame's sender.
+//! Who asks for the router's own addresses is answered by the kernel, which has them. Nobody is remembered: an answer goes
+//! to the frame's sender.
 //!
 //! ```text
 //! started ──► three advertisements, at most 16 s apart ──► one in each interval ──► stopped: one of lifetime 0
@@ -24,7 +24,7 @@ use super::frame;
 use crate::net::MacAddr;
 
 pub use advertisement::{Advertisement, Error, Prefix, Settings};
-use message::{Kind, Message};
+use message::Message;
 
 /// All nodes of the link, and their Ethernet address (RFC 4291 §2.7.1, RFC 2464 §7).
 const ALL_NODES: (MacAddr, Ipv6Addr) =
@@ -39,26 +39,17 @@ const INITIAL_INTERVAL: Duration = Duration::from_secs(16);
 /// Who waits for an answer of its own; one more, and all get one. Some 40 octets each.
 const MAX_WAITING: usize = 64;
 
-/// Neighbour advertisement, its flags and option (RFC 4861 §4.4, §4.6.1).
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-const ROUTER: u8 = 0x80;
-const SOLICITED: u8 = 0x40;
-const OVERRIDE: u8 = 0x20;
-const TARGET_ADDRESS: u8 = 2;
-
 /// Why a frame has no answer. Counted, never fatal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// Neither a router nor a neighbour solicitation.
+    /// No router solicitation.
     NotSolicitation,
     Truncated,
     /// Other than 255: it came through a router.
     HopLimit,
     Checksum,
-    /// A code, an option or an address that RFC 4861 §6.1.1 and §7.1.1 discard.
+    /// A code, an option or an address that RFC 4861 §6.1.1 discards.
     Malformed,
-    /// A neighbour solicitation for somebody else.
-    OtherTarget,
     /// It says that it comes from us.
     OwnAddress,
 }
@@ -72,7 +63,6 @@ impl Reason {
             Self::HopLimit => "hop_limit",
             Self::Checksum => "checksum",
             Self::Malformed => "malformed",
-            Self::OtherTarget => "other_target",
             Self::OwnAddress => "own_address",
         }
     }
@@ -160,20 +150,11 @@ impl Router {
     fn frame(&mut self, now: Instant, octets: &[u8]) -> Result<(), Reason> {
         let message = Message::parse(octets)?;
         let settings = self.advertisement.settings();
-        match message.kind {
-            _ if message.source == settings.address || message.mac == settings.mac => {
-                Err(Reason::OwnAddress)
-            }
-            Kind::Router => {
-                self.solicited(now, message);
-                Ok(())
-            }
-            Kind::Neighbour(target) if target == settings.address => {
-                self.neighbour(message);
-                Ok(())
-            }
-            Kind::Neighbour(_) => Err(Reason::OtherTarget),
+        if message.source == settings.address || message.mac == settings.mac {
+            return Err(Reason::OwnAddress);
         }
+        self.solicited(now, message);
+        Ok(())
     }
 
     /// RFC 4861 §6.2.6.
@@ -226,21 +207,6 @@ impl Router {
         let (start, end) = range.into_inner();
         let thousandths = (self.random)() % 1001;
         start + end.saturating_sub(start) * thousandths / 1000
-    }
-
-    /// RFC 4861 §7.2.4: router, override, and solicited where somebody asks.
-    fn neighbour(&mut self, message: Message) {
-        let (to, flags) = if message.source.is_unspecified() {
-            (ALL_NODES, ROUTER | OVERRIDE)
-        } else {
-            ((message.mac, message.source), ROUTER | SOLICITED | OVERRIDE)
-        };
-        let settings = self.advertisement.settings();
-        let mut answer = vec![NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
-        answer.extend(settings.address.octets());
-        answer.extend([TARGET_ADDRESS, 1]);
-        answer.extend(settings.mac.0);
-        self.send(to, &mut answer);
     }
 
     fn send(&mut self, to: (MacAddr, Ipv6Addr), message: &mut [u8]) {
