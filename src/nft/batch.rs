@@ -110,6 +110,20 @@ impl Batch {
             _ => None,
         }
     }
+
+    /// The table that the message with this sequence number makes or changes a part of.
+    pub(crate) fn part_of<'a>(&self, ruleset: &'a Ruleset, sequence: u32) -> Option<&'a Table> {
+        let index = usize::try_from(sequence.wrapping_sub(self.first_sequence)).ok()?;
+        match *self.subjects.get(index)? {
+            Subject::Table(at)
+            | Subject::Set(at, _)
+            | Subject::Elements(at, ..)
+            | Subject::Object(at, _)
+            | Subject::Chain(at, _)
+            | Subject::Rule(at, ..) => ruleset.tables.get(at),
+            Subject::Transaction | Subject::Deleted(_) => None,
+        }
+    }
 }
 
 struct Builder {

@@ -51,7 +51,13 @@ pub enum Error {
     )]
     Talk(#[source] io::Error),
     #[error("the kernel refuses {subject}{}", detail(.message))]
-    Refused { subject: String, message: Option<String>, source: io::Error },
+    Refused {
+        subject: String,
+        message: Option<String>,
+        /// Of which it is a part.
+        table: Option<(Family, String)>,
+        source: io::Error,
+    },
     #[error(
         "the ruleset changes faster than it can be read ({ATTEMPTS} attempts): is another firewall at work?"
     )]
@@ -61,7 +67,13 @@ pub enum Error {
     )]
     Conntrack(#[source] io::Error),
     #[error("this kernel has no {missing}, which {subject} needs: load the module on the node")]
-    Missing { missing: String, subject: String, source: io::Error },
+    Missing {
+        missing: String,
+        subject: String,
+        /// As of [`Error::Refused`].
+        table: Option<(Family, String)>,
+        source: io::Error,
+    },
     #[error(
         "this kernel has no tables of family {family}, which {subject} is: it was built without them"
     )]
@@ -79,6 +91,18 @@ pub enum Error {
 impl Coded for Error {
     fn code(&self) -> Code {
         Code::Nat
+    }
+}
+
+impl Error {
+    /// The family of our own table `name` that the kernel refuses, or a part of it.
+    pub fn refused_family(&self, name: &str) -> Option<Family> {
+        match self {
+            Self::NoFamily { family, .. } => Some(*family),
+            Self::Refused { table: Some((family, of)), .. }
+            | Self::Missing { table: Some((family, of)), .. } => (of == name).then_some(*family),
+            _ => None,
+        }
     }
 }
 
@@ -390,6 +414,7 @@ impl Kernel {
             Some(source) => Err(Error::Missing {
                 missing: "nfnetlink_hook (CONFIG_NETFILTER_NETLINK_HOOK)".to_owned(),
                 subject: "`list hooks`".to_owned(),
+                table: None,
                 source,
             }),
             None => Ok(entries),
@@ -439,14 +464,17 @@ fn blame(batch: &Batch, ruleset: &Ruleset, sequence: u32, refusal: Refusal) -> E
             _ => {}
         }
     }
+    let table = batch.part_of(ruleset, sequence).map(|table| (table.family, table.name.clone()));
     let unknown = source.raw_os_error() == Some(libc::ENOENT);
     let missing = if unknown { batch.missing(ruleset, sequence, offset) } else { None };
     match missing {
         Some(missing) => {
-            Error::Missing { missing, subject: batch.describe(ruleset, sequence, None), source }
+            let subject = batch.describe(ruleset, sequence, None);
+            Error::Missing { missing, subject, table, source }
         }
         None => {
-            Error::Refused { subject: batch.describe(ruleset, sequence, offset), message, source }
+            let subject = batch.describe(ruleset, sequence, offset);
+            Error::Refused { subject, message, table, source }
         }
     }
 }
