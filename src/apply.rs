@@ -3,22 +3,22 @@
 mod progress;
 mod undo;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::exit::{Code, Coded};
 use crate::iso;
-use crate::net::IfName;
-use crate::nft::Family;
+use crate::net::{IfName, Ipv6Prefix};
 use crate::nft::explain::{Question, Route};
 use crate::plan::disk::{DiskPlan, Fetch, Root, Seed, Source};
 use crate::plan::link::LinkPlan;
 use crate::plan::machine::{BaseFormat, MachinePlan, ReadyMachine};
-use crate::plan::{NetPlan, Plan, RoutePlan, nat};
+use crate::plan::nat::{Abilities, Indices};
+use crate::plan::{self, NetPlan, Plan, RoutePlan, nat};
 use crate::sys::beneath::Beneath;
 use crate::sys::image::{self, Access, Format, Keys, Lock, Origin, Request, Timing};
-use crate::sys::link::{self, Bridge, Links, Tap};
+use crate::sys::link::{self, Bridge, Ipv6On, Links, Tap};
 use crate::sys::netlink::{self, Firewall};
 use crate::sys::route;
 
@@ -335,16 +335,36 @@ fn write_seed(seed: &Seed, files: &Files) -> Result<(), Error> {
     Ok(())
 }
 
-/// Bridge, tap, forwarding; returns the bridge's index.
+/// Bridge, tap, forwarding; returns their numbers.
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-pub async fn links(plan: &LinkPlan, links: &Links) -> Result<u32, Error> {
+pub async fn links(plan: &LinkPlan, links: &Links) -> Result<Indices, Error> {
     let started = Instant::now();
-    let index = links.ensure_bridge(&bridge_of(plan)).await?;
-    links.ensure_tap(&tap_of(plan), index).await?;
+    let bridge = links.ensure_bridge(&bridge_of(plan)).await?;
+    let tap = links.ensure_tap(&tap_of(plan), bridge).await?;
     forwarding(plan, links).await?;
-    let LinkPlan { bridge, tap, .. } = plan;
-    tracing::info!(bridge = %bridge.name, tap = %tap.name, mtu = bridge.mtu, took_ms = started.elapsed().as_millis(), "links ready");
-    Ok(index)
+    let (bridge_name, tap_name, mtu) = (&plan.bridge.name, &plan.tap.name, plan.bridge.mtu);
+    tracing::info!(bridge = %bridge_name, tap = %tap_name, mtu, took_ms = started.elapsed().as_millis(), "links ready");
+    Ok(Indices { bridge, tap })
+}
+
+/// What the links have of IPv6, where the guest has some: addresses, neighbours, and the tap for router advertisements.
+pub async fn ipv6(plan: &LinkPlan, bridge: u32, links: &Links) -> Result<(), Error> {
+    let Some(own) = plan.ipv6.own() else { return Ok(()) };
+    let aliases: Vec<Ipv6Addr> = own.aliases().map(|(_, alias)| alias).collect();
+    let router = Ipv6Prefix { address: plan::ipv6::ROUTER, ..plan::ipv6::NETWORK };
+    let gateway = Ipv6Prefix { address: plan::ipv6::GATEWAY, ..plan::ipv6::NETWORK };
+    let wanted = Ipv6On {
+        bridge: &plan.bridge.name,
+        addresses: &[router, gateway],
+        tap: &plan.tap.name,
+        guest: &aliases,
+        mac: own.mac,
+    };
+    links.ensure_ipv6(&wanted).await?;
+    let mtu = plan.bridge.mtu;
+    let control = Tap { name: &own.control, mtu, queues: 1, owner: 0, ipv6: false };
+    links.ensure_tap(&control, bridge).await?;
+    Ok(())
 }
 
 /// Waits for the tap that `berth net` makes.
@@ -362,13 +382,14 @@ pub async fn tap(name: &IfName, links: &Links) -> Result<(), Error> {
 }
 
 /// The same while a guest runs, without a word: only what is missing or different is touched.
-pub async fn mend_links(plan: &LinkPlan, links: &Links) -> Result<u32, Error> {
-    let index = links.ensure_bridge(&bridge_of(plan)).await?;
-    if links.mend_tap(&tap_of(plan), index).await? {
+pub async fn mend_links(plan: &LinkPlan, links: &Links) -> Result<Indices, Error> {
+    let bridge = links.ensure_bridge(&bridge_of(plan)).await?;
+    let (tap, is_new) = links.mend_tap(&tap_of(plan), bridge).await?;
+    if is_new {
         tracing::error!(tap = %plan.tap.name, "the tap was removed: a guest that was attached to it has no network until it is started again");
     }
     forwarding(plan, links).await?;
-    Ok(index)
+    Ok(Indices { bridge, tap })
 }
 
 /// Forwarding on the pod's further interfaces, and rules of policy routing. What of it cannot be had is no end: it is
@@ -420,27 +441,47 @@ async fn forwarding(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
 
 fn bridge_of(plan: &LinkPlan) -> Bridge<'_> {
     let bridge = &plan.bridge;
-    Bridge { name: &bridge.name, mac: bridge.mac, mtu: bridge.mtu, address: bridge.address }
+    let ipv6 = plan.ipv6.own().is_some();
+    Bridge { name: &bridge.name, mac: bridge.mac, mtu: bridge.mtu, address: bridge.address, ipv6 }
 }
 
 fn tap_of(plan: &LinkPlan) -> Tap<'_> {
-    let LinkPlan { bridge, tap, .. } = plan;
-    Tap { name: &tap.name, mtu: bridge.mtu, queues: tap.queues, owner: tap.owner }
+    let LinkPlan { bridge, tap, ipv6, .. } = plan;
+    let ipv6 = ipv6.own().is_some();
+    Tap { name: &tap.name, mtu: bridge.mtu, queues: tap.queues, owner: tap.owner, ipv6 }
 }
 
 /// The rules, in one transaction; then, off the critical path, the anchor, and flows that began before it was there.
-/// Returns whether this kernel has tables of family arp.
+/// Returns what this kernel's tables can hold.
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<bool, Error> {
+pub async fn nat(
+    plan: &NetPlan,
+    mut abilities: Abilities,
+    indices: Indices,
+    firewall: &Firewall,
+) -> Result<Abilities, Error> {
     let started = Instant::now();
-    let (generation, arp) = match firewall.commit(plan.nat.clone()).await {
-        Err(error @ netlink::Error::NoFamily { family: Family::ARP, .. }) => {
-            tracing::warn!(error = %crate::exit::error_chain(&error), "the guest can fill the node's table of neighbours: \
-                use a kernel with CONFIG_NF_TABLES_ARP where guests are not trusted");
-            // Where rules of the operator's own need the family, too, this is refused like the first.
-            (firewall.commit(nat::without_arp(plan.nat.clone())).await?, false)
+    let generation = loop {
+        let error = match firewall.commit(nat::for_kernel(plan, abilities, indices)).await {
+            Ok(generation) => break generation,
+            Err(error) => error,
+        };
+        // Where rules of the operator's own need what is refused, too, the next try is refused as well.
+        let less = error.refused_family(nat::TABLE).and_then(|family| abilities.without(family));
+        let Some(less) = less else { return Err(error.into()) };
+        let told = crate::exit::error_chain(&error);
+        if less.arp != abilities.arp {
+            tracing::warn!(
+                error = told,
+                "the guest can fill the node's table of neighbours: \
+                use a kernel with CONFIG_NF_TABLES_ARP where guests are not trusted"
+            );
+        } else if less.dup {
+            tracing::info!(reason = told, "the guest's IPv6 goes by dup, which is slower than fwd");
+        } else {
+            tracing::warn!(error = told, "the guest has no IPv6: this kernel has no way for it");
         }
-        committed => (committed?, true),
+        abilities = less;
     };
     tracing::info!(
         table = nat::TABLE,
@@ -463,5 +504,5 @@ pub async fn nat(plan: &NetPlan, firewall: &Firewall) -> Result<bool, Error> {
             }
         }
     });
-    Ok(arp)
+    Ok(abilities)
 }

@@ -86,11 +86,11 @@ impl Feed {
     }
 }
 
-/// The worst of the two services counts.
+/// The worst of the services counts.
 fn network(services: &Services, counts: observe::Counts) -> Network {
     let mut reasons = Vec::new();
     let mut serving = Serving::Off;
-    for (name, health) in [("dhcp", &services.dhcp), ("dns", &services.dns)] {
+    for (name, health) in services.all() {
         serving = match (serving, health) {
             (_, Health::Failing(why)) => {
                 reasons.push(format!("{name}: {why}"));
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn of(dhcp: &Health, dns: &Health) -> (Serving, Option<String>) {
-        let services = Services { dhcp: dhcp.clone(), dns: dns.clone() };
+        let services = Services { dhcp: dhcp.clone(), dns: dns.clone(), ..Services::OFF };
         let Network { serving, reason, .. } = network(&services, observe::Counts::default());
         (serving, reason)
     }

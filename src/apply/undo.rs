@@ -72,12 +72,13 @@ pub async fn remove(
         }
         let done = firewall.remove(vec![named]).await;
         // A kernel without such tables has none.
-        if table.family != Family::ARP {
+        if table.family == Family::INET {
             step(&format!("table {}", table.name), done.map(drop).map_err(Error::from));
         }
     }
     step("what was added to the ip rules", links.ensure_rules(&[]).await.map_err(Error::from));
-    for link in [&plan.link.tap.name, &plan.link.bridge.name] {
+    let control = plan.link.ipv6.own().map(|own| &own.control);
+    for link in control.into_iter().chain([&plan.link.tap.name, &plan.link.bridge.name]) {
         step(link.as_str(), links.remove(link).await.map_err(Error::from));
     }
     left

@@ -1,12 +1,13 @@
 //! What the observer needs of this pod: its links put right, and the rules for the addresses it has now.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use tokio::sync::watch;
 
 use super::Source;
 use crate::exit::error_chain;
+use crate::plan::nat::{Abilities, Indices};
 use crate::plan::{self, LinkPlan, NetPlan};
 use crate::sys::probe;
 use crate::{apply, observe, serve};
@@ -14,8 +15,9 @@ use crate::{apply, observe, serve};
 pub(super) struct Healer<'a> {
     source: Source<'a>,
     plan: &'a LinkPlan,
-    /// The kernel has tables of family arp.
-    arp: bool,
+    abilities: Abilities,
+    /// Of the links as they are now.
+    indices: Cell<Indices>,
     /// For those who are bound to the bridge; None when nothing is served.
     targets: Option<watch::Sender<serve::Target>>,
     /// Notes that were logged already.
@@ -26,17 +28,17 @@ impl<'a> Healer<'a> {
     pub(super) fn new(
         source: Source<'a>,
         plan: &'a LinkPlan,
-        arp: bool,
+        (abilities, indices): (Abilities, Indices),
         targets: Option<watch::Sender<serve::Target>>,
         logged: BTreeSet<String>,
     ) -> Self {
-        Self { source, plan, arp, targets, logged: RefCell::new(logged) }
+        let (indices, logged) = (Cell::new(indices), RefCell::new(logged));
+        Self { source, plan, abilities, indices, targets, logged }
     }
 
     pub(super) fn rules_of(&self, plan: &NetPlan) -> observe::Rules {
-        let nat = plan.nat.clone();
         observe::Rules {
-            nat: if self.arp { nat } else { plan::nat::without_arp(nat) },
+            nat: plan::nat::for_kernel(plan, self.abilities, self.indices.get()),
             mapping: plan.mapping.clone(),
         }
     }
@@ -60,8 +62,13 @@ impl observe::Pod for Healer<'_> {
     async fn mend_links(&self) -> Result<bool, String> {
         let links = self.source.links;
         let before = links.changes();
-        let index =
-            apply::mend_links(self.plan, links).await.map_err(|error| error_chain(&error))?;
+        let told = |error: apply::Error| error_chain(&error);
+        let indices = apply::mend_links(self.plan, links).await.map_err(told)?;
+        self.indices.set(indices);
+        let index = indices.bridge;
+        if self.abilities.dup {
+            apply::ipv6(self.plan, index, links).await.map_err(told)?;
+        }
         let is_another =
             |target: &mut serve::Target| std::mem::replace(&mut target.link, index) != index;
         if self.targets.as_ref().is_some_and(|targets| targets.send_if_modified(is_another)) {

@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::exit::Failure;
+use crate::exit::{Failure, error_chain};
+use crate::plan::nat::{Abilities, Indices};
 use crate::plan::{Attached, NetPlan};
 use crate::readiness::Feed;
 use crate::sys::link::Links;
@@ -35,8 +36,9 @@ pub struct Source<'a> {
 pub struct Network {
     bound: Option<serve::Bound>,
     firewall: Firewall,
-    /// The kernel has tables of family arp.
-    arp: bool,
+    indices: Indices,
+    /// What this kernel's tables can hold.
+    abilities: Abilities,
     /// Notes that were logged.
     logged: BTreeSet<String>,
 }
@@ -46,24 +48,32 @@ impl Network {
     pub async fn make(plan: &NetPlan, links: &Links, firewall: Firewall) -> Result<Self, Failure> {
         let target = serve::Target::one_guest(&plan.guest, 0);
         let starting = target.as_ref().map(serve::prepare).transpose()?;
-        let bridge = apply::links(&plan.link, links).await?;
-        let lost = apply::routes(&plan.route, links).await?;
+        let indices = apply::links(&plan.link, links).await?;
+        let mut lost = apply::routes(&plan.route, links).await?;
+        let mut abilities = Abilities::ALL;
+        if let Err(error) = apply::ipv6(&plan.link, indices.bridge, links).await {
+            lost.push(format!("the guest has no IPv6: {}", error_chain(&error)));
+            abilities = Abilities { fwd: false, dup: false, ..abilities };
+        }
         for note in &lost {
             tracing::warn!("{note}");
         }
-        apply::way_out(plan, bridge, links).await?;
+        apply::way_out(plan, indices.bridge, links).await?;
         let bind = |(mut target, starting): (serve::Target, _)| {
-            target.link = bridge;
+            target.link = indices.bridge;
             serve::Bound::on(target, starting)
         };
         let bound = target.zip(starting).map(bind).transpose()?;
         let logged = lost.into_iter().chain(plan.notes.iter().cloned()).collect();
-        Ok(Self { bound, firewall, arp: true, logged })
+        Ok(Self { bound, firewall, indices, abilities, logged })
     }
 
     /// The pod's address is the guest's from here on.
     pub async fn map(mut self, plan: &NetPlan) -> Result<Self, Failure> {
-        self.arp = apply::nat(plan, &self.firewall).await?;
+        self.abilities = apply::nat(plan, self.abilities, self.indices, &self.firewall).await?;
+        if let Some(bound) = self.bound.as_mut().filter(|_| !self.abilities.dup) {
+            bound.without_ipv6();
+        }
         Ok(self)
     }
 
@@ -84,7 +94,8 @@ impl Network {
                 _ => drop(services.send_replace(serve::Services::OFF)),
             }
         });
-        let healer = Healer::new(source, &plan.link, self.arp, targets, self.logged);
+        let healer =
+            Healer::new(source, &plan.link, (self.abilities, self.indices), targets, self.logged);
         observe::run(&self.firewall, healer.rules_of(plan), &healer, &feed.counts, stopping).await;
         let _ = serving.await;
     }

@@ -253,6 +253,8 @@ pub mod set {
     pub(crate) const INET_PROTO: u32 = 12;
     /// `inet_service`, 2 octets.
     pub const INET_SERVICE: u32 = 13;
+    /// `icmpv6_type`, 1 octet.
+    pub const ICMPV6_TYPE: u32 = 29;
     /// `mark`, 4 octets in host order.
     pub const MARK: u32 = 19;
     /// `ifname`, 16 octets.

@@ -1,14 +1,18 @@
 //! What the guest is told by DHCP and DNS.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
+use super::ipv6::ROUTER;
 use super::{LinkPlan, disk, host_name, upstreams};
 use crate::config::{Config, Dns};
 use crate::facts::{NameServer, NetFacts};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
+use crate::proto::ndp::{Advertisement, Settings};
 
 /// One guest, one address: the lease is long, and renewing it costs nothing.
 const LEASE_SECS: u32 = 86_400;
@@ -33,10 +37,48 @@ pub struct GuestPlan {
     /// Where the responder forwards to.
     pub upstreams: Vec<NameServer>,
     pub ndots: u8,
+    /// What it is told of IPv6; None where it has none.
+    #[serde(skip)]
+    pub ipv6: Option<GuestIpv6>,
     /// Watched for changes.
     pub resolv_conf: PathBuf,
     /// Worth one line in the log at start.
     pub notes: Vec<String>,
+}
+
+/// What the guest is told of IPv6.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestIpv6 {
+    /// The tap that is berth's own.
+    pub control: IfName,
+    pub advertisement: Advertisement,
+}
+
+/// RFC 4861 §6.2.1: `MinRtrAdvInterval` and `MaxRtrAdvInterval` by default, and three times that.
+const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(200)..=Duration::from_secs(600);
+const ROUTER_LIFETIME: u16 = 1800;
+
+/// No prefix: the guest's address is had by DHCPv6, and everybody else is behind the router.
+fn ipv6(facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6> {
+    let own = link.ipv6.own()?;
+    let mut settings = Settings {
+        mac: link.bridge.mac,
+        address: ROUTER,
+        managed: true,
+        other: true,
+        mtu: Some(link.bridge.mtu),
+        lifetime: ROUTER_LIFETIME,
+        prefixes: Vec::new(),
+        servers: Vec::new(),
+        search: facts.resolver.search.iter().filter_map(|name| name.parse().ok()).collect(),
+        interval: INTERVAL,
+    };
+    // More domains than fit into one are told by DHCP.
+    let advertisement = Advertisement::new(settings.clone()).or_else(|_| {
+        settings.search.clear();
+        Advertisement::new(settings)
+    });
+    Some(GuestIpv6 { control: own.control.clone(), advertisement: advertisement.ok()? })
 }
 
 /// Decides what the guest is told.
@@ -72,6 +114,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         lease_secs: LEASE_SECS,
         upstreams: upstreams::upstreams(&facts.resolver.nameservers, network.gateway),
         ndots: facts.resolver.ndots,
+        ipv6: ipv6(facts, link),
         resolv_conf: config.paths.resolv_conf.clone(),
         notes: note.into_iter().collect(),
     }

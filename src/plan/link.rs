@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::ipv6::{self, Ipv6Plan};
 use crate::config::Config;
 use crate::facts::NetFacts;
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
@@ -15,6 +16,8 @@ pub enum Error {
     Overlap { vm: Ipv4Prefix, pod: Ipv4Prefix, link: IfName },
     #[error("{name} is the pod's own interface: choose another name with {variable}")]
     Uplink { name: IfName, variable: &'static str },
+    #[error(transparent)]
+    Ipv6(#[from] ipv6::Error),
 }
 
 /// RFC 791 §3.2: every host takes datagrams of so many octets; and the least MTU of IPv6, RFC 8200 §5.
@@ -27,6 +30,8 @@ pub struct LinkPlan {
     pub uplink: IfName,
     pub bridge: Bridge,
     pub tap: Tap,
+    /// What the guest has of IPv6, and the links for it.
+    pub ipv6: Ipv6Plan,
 }
 
 /// The bridge and its address, which is the guest's gateway.
@@ -50,6 +55,15 @@ pub struct Tap {
     pub owner: u32,
 }
 
+impl LinkPlan {
+    /// The same for a kernel that cannot give the guest IPv6; None when it has none.
+    pub(super) fn without_ipv6(&self) -> Option<Self> {
+        self.ipv6.own()?;
+        let ipv6 = Ipv6Plan::Off("this kernel has no way for it".to_owned());
+        Some(Self { ipv6, ..self.clone() })
+    }
+}
+
 /// Decides the links; `owner` is the uid that QEMU runs as. The guest's network must be another one than the pod's.
 pub fn plan(config: &Config, facts: &NetFacts, owner: u32) -> Result<LinkPlan, Error> {
     let Config { network, machine, name, .. } = config;
@@ -71,7 +85,9 @@ pub fn plan(config: &Config, facts: &NetFacts, owner: u32) -> Result<LinkPlan, E
         }
     }
     let mtu = network.mtu.map_or(uplink.mtu, |mtu| mtu.min(uplink.mtu));
+    let mac = network.mac.unwrap_or_else(|| MacAddr::stable(name, "guest"));
     Ok(LinkPlan {
+        ipv6: ipv6::plan(config, facts, mtu, mac)?,
         uplink: uplink.name.clone(),
         bridge: Bridge {
             name: network.bridge.clone(),

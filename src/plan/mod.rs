@@ -5,6 +5,7 @@
 pub mod disk;
 pub mod guest;
 mod host_name;
+pub mod ipv6;
 pub mod link;
 pub mod machine;
 pub mod nat;
@@ -76,6 +77,9 @@ pub struct NetPlan {
     pub route: RoutePlan,
     /// Our table, and those of the operator's own rules.
     pub nat: Ruleset,
+    /// The same where this kernel cannot give the guest IPv6; None when there is none in `nat`.
+    #[serde(skip)]
+    pub nat_without_ipv6: Option<Ruleset>,
     /// What the NAT is for: flows that began before it was there are told by it.
     pub mapping: Mapping,
     pub guest: GuestPlan,
@@ -94,20 +98,29 @@ impl NetPlan {
             Attached::Here | Attached::Elsewhere => config.machine.uid,
         };
         let link = link::plan(config, facts, owner)?;
-        let mut nat = nat::plan(config, facts, &link);
-        if let Some(text) = &facts.extra_rules {
-            nat.tables.extend(compile::compile(text, nat::is_ours)?.tables);
-        }
+        let extra = match &facts.extra_rules {
+            Some(text) => compile::compile(text, nat::is_ours)?.tables,
+            None => Vec::new(),
+        };
+        let rules = |link: &LinkPlan| {
+            let mut rules = nat::plan(config, facts, link);
+            rules.tables.extend(extra.iter().cloned());
+            rules
+        };
+        let nat = rules(&link);
+        let nat_without_ipv6 = link.without_ipv6().as_ref().map(rules);
         let (mapping, guest) = (nat::mapping(config, facts), guest::plan(config, facts, &link));
         let mut notes = guest.notes.clone();
         let [resolver_note, other] = guest::notes(&guest, facts);
         notes.extend(resolver_note.iter().cloned().chain(other));
         notes.extend(link::notes(&link));
+        notes.extend(ipv6::note(&link.ipv6, config, facts));
         notes.extend(route::notes(config, facts));
         Ok(Self {
             route: route::plan(config, facts),
             link,
             nat,
+            nat_without_ipv6,
             mapping,
             guest,
             notes,

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::disk::Root;
+use super::ipv6::Ipv6Plan;
 use super::{DiskPlan, GuestPlan, LinkPlan, NetPlan, Plan, RoutePlan};
 use crate::log::one_line;
 
@@ -45,7 +46,7 @@ fn row(f: &mut Formatter<'_>, what: &str, text: impl Display) -> fmt::Result {
 }
 
 fn links(f: &mut Formatter<'_>, link: &LinkPlan, route: &RoutePlan) -> fmt::Result {
-    let LinkPlan { uplink, bridge, tap } = link;
+    let LinkPlan { uplink, bridge, tap, ipv6 } = link;
     row(f, "uplink", format_args!("{uplink} (forwarding on)"))?;
     for further in &route.further {
         let networks = list(&further.networks);
@@ -57,7 +58,15 @@ fn links(f: &mut Formatter<'_>, link: &LinkPlan, route: &RoutePlan) -> fmt::Resu
     let (mac, mtu) = (&bridge.mac, bridge.mtu);
     row(f, "bridge", format_args!("{} {} {mac} mtu {mtu}", bridge.name, bridge.address))?;
     let (queues, owner) = (tap.queues, tap.owner);
-    row(f, "tap", format_args!("{} in {}, {queues} queue(s), owner {owner}", tap.name, bridge.name))
+    row(
+        f,
+        "tap",
+        format_args!("{} in {}, {queues} queue(s), owner {owner}", tap.name, bridge.name),
+    )?;
+    match ipv6 {
+        Ipv6Plan::Own(own) => row(f, "ipv6", format_args!("own: the guest has {}", list(&own.pod))),
+        Ipv6Plan::Off(why) => row(f, "ipv6", format_args!("off: {why}")),
+    }
 }
 
 fn served(f: &mut Formatter<'_>, guest: &GuestPlan) -> fmt::Result {

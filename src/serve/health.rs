@@ -40,11 +40,21 @@ pub enum Health {
 pub struct Services {
     pub dhcp: Health,
     pub dns: Health,
+    /// Router advertisements.
+    pub router: Health,
+    pub dhcp6: Health,
 }
 
 impl Services {
     /// Nothing is served here.
-    pub const OFF: Self = Self { dhcp: Health::Off, dns: Health::Off };
+    pub const OFF: Self =
+        Self { dhcp: Health::Off, dns: Health::Off, router: Health::Off, dhcp6: Health::Off };
+
+    /// With their names.
+    pub fn all(&self) -> [(&'static str, &Health); 4] {
+        let Self { dhcp, dns, router, dhcp6 } = self;
+        [("dhcp", dhcp), ("dns", dns), ("router", router), ("dhcp6", dhcp6)]
+    }
 }
 
 /// What one service did so far.

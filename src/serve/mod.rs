@@ -18,6 +18,7 @@ pub mod leases;
 mod packets;
 mod reach;
 mod resolver;
+mod router;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use crate::net::IfName;
 use crate::plan::GuestPlan;
 use crate::plan::serve::{DnsPlan, ServePlan};
 use crate::proto::dns::Named;
+use crate::sys::frames::{self, Frames};
 use crate::sys::socket;
 
 pub use follow::Follower;
@@ -57,7 +59,8 @@ pub struct Target {
     /// None: not served, or not now.
     dhcp: Option<dhcp::Task>,
     dns: Option<DnsPlan>,
-    /// What turns the two off.
+    router: Option<router::Task>,
+    /// What turns the first two off.
     off: [&'static str; 2],
 }
 
@@ -69,6 +72,10 @@ impl Target {
             interface: plan.interface.clone(),
             dhcp: Some(dhcp::Task::one_guest(plan)),
             dns: Some(DnsPlan::one_guest(plan)),
+            router: plan.ipv6.as_ref().map(|ipv6| router::Task {
+                tap: ipv6.control.clone(),
+                advertisement: ipv6.advertisement.clone(),
+            }),
             off: ["set NO_DHCP to serve neither DHCP nor DNS"; 2],
         })
     }
@@ -80,13 +87,14 @@ impl Target {
             interface: plan.interface.clone(),
             dhcp: dhcp::Task::from_serve(plan),
             dns: plan.dns.clone(),
+            router: None,
             off: ["leave DHCP to it with --no-dhcp", "leave DNS to it with --no-dns"],
         }
     }
 
     /// Nothing, as long as that is so.
     fn without_services(&self) -> Self {
-        Self { dhcp: None, dns: None, ..self.clone() }
+        Self { dhcp: None, dns: None, router: None, ..self.clone() }
     }
 
     fn part<P: Clone>(&self, plan: Option<&P>, off: usize) -> Option<On<P>> {
@@ -101,6 +109,15 @@ impl Target {
     fn dns(&self) -> Option<On<DnsPlan>> {
         self.part(self.dns.as_ref(), 1)
     }
+
+    fn router(&self) -> Option<On<router::Task>> {
+        self.part(self.router.as_ref(), 0)
+    }
+
+    /// This kernel has no way for the guest's IPv6.
+    pub fn without_ipv6(&mut self) {
+        self.router = None;
+    }
 }
 
 /// One service's part of a target.
@@ -112,12 +129,16 @@ struct On<P> {
     plan: P,
 }
 
-fn bind_dhcp(on: &On<dhcp::Task>) -> Result<socket::Dhcp, socket::Error> {
-    dhcp::bind(&on.plan, on.off)
+fn bind_dhcp(on: &On<dhcp::Task>) -> Result<socket::Dhcp, Error> {
+    Ok(dhcp::bind(&on.plan, on.off)?)
 }
 
-fn bind_dns(on: &On<DnsPlan>) -> Result<socket::Dns, socket::Error> {
-    socket::dns(&on.interface, on.plan.address, on.off)
+fn bind_dns(on: &On<DnsPlan>) -> Result<socket::Dns, Error> {
+    Ok(socket::dns(&on.interface, on.plan.address, on.off)?)
+}
+
+fn bind_router(on: &On<router::Task>) -> Result<Frames, Error> {
+    Ok(router::bind(&on.plan)?)
 }
 
 /// What can keep us from serving.
@@ -125,6 +146,8 @@ fn bind_dns(on: &On<DnsPlan>) -> Result<socket::Dns, socket::Error> {
 pub enum Error {
     #[error(transparent)]
     Socket(#[from] socket::Error),
+    #[error(transparent)]
+    Frames(#[from] frames::Error),
     #[error(transparent)]
     Leases(#[from] crate::sys::lease_file::Error),
     #[error("starting the thread that reads packets")]
@@ -134,7 +157,7 @@ pub enum Error {
 impl Coded for Error {
     fn code(&self) -> Code {
         match self {
-            Self::Socket(_) | Self::Leases(_) | Self::Thread(_) => Code::Serve,
+            Self::Socket(_) | Self::Frames(_) | Self::Leases(_) | Self::Thread(_) => Code::Serve,
         }
     }
 }
@@ -181,6 +204,11 @@ impl Bound {
         Ok(Self { packets, target, dhcp, dns })
     }
 
+    /// Serves no IPv6, which this kernel has no way for.
+    pub fn without_ipv6(&mut self) {
+        self.target.without_ipv6();
+    }
+
     /// What it was bound for; who sends another one changes what is served.
     pub fn targets(&self) -> watch::Sender<Target> {
         watch::Sender::new(self.target.clone())
@@ -202,6 +230,19 @@ impl Bound {
             stop.clone(),
             |sockets, on: On<dhcp::Task>| dhcp::serve(sockets, on.plan, wants.clone()),
         );
+        let router = restart_forever(
+            Service {
+                name: "router",
+                packets: &self.packets,
+                pick: Target::router,
+                bind: bind_router,
+            },
+            Record::new(health, |services| &mut services.router),
+            None,
+            targets.clone(),
+            stop.clone(),
+            |frames, on: On<router::Task>| router::serve(frames, on.plan),
+        );
         let dns = restart_forever(
             Service { name: "dns", packets: &self.packets, pick: Target::dns, bind: bind_dns },
             Record::new(health, |services| &mut services.dns),
@@ -210,7 +251,7 @@ impl Bound {
             stop,
             |sockets, on: On<DnsPlan>| dns::serve(sockets, on.interface, on.plan, wanted.clone()),
         );
-        tokio::join!(dhcp, dns);
+        tokio::join!(dhcp, dns, router);
     }
 }
 
@@ -252,7 +293,7 @@ async fn restart_forever<S, P: Clone + PartialEq, B, F, E>(
     mut stop: watch::Receiver<bool>,
     serve: impl Fn(S, On<P>) -> F,
 ) where
-    B: Fn(&On<P>) -> Result<S, socket::Error>,
+    B: Fn(&On<P>) -> Result<S, Error>,
     F: Future<Output = E> + Send + 'static,
     E: fmt::Display + Send + 'static,
 {

@@ -19,6 +19,7 @@ fn plan() -> GuestPlan {
         lease_secs: 3600,
         upstreams: vec![],
         ndots: 1,
+        ipv6: None,
         resolv_conf: "/etc/resolv.conf".into(),
         notes: vec![],
     }
@@ -82,7 +83,7 @@ async fn a_service_is_bound_anew_when_its_part_of_the_target_is_another() {
                 off,
                 source: io::ErrorKind::NotFound.into(),
             };
-            if on.link == 3 { Err(gone()) } else { Ok(()) }
+            if on.link == 3 { Err(gone().into()) } else { Ok(()) }
         };
         let packets = Packets::here();
         let service = Service { name: "test", packets: &packets, pick: Target::dhcp, bind };

@@ -4,6 +4,7 @@
 //! at any point, ends in the same state. Needs CAP_NET_ADMIN and nothing writable under /proc/sys: forwarding
 //! is set per device by `IFLA_INET_CONF` (linux/ip.h IPV4_DEVCONF_FORWARDING).
 
+mod ipv6;
 mod tun;
 
 use std::collections::BTreeMap;
@@ -21,9 +22,10 @@ use rtnetlink::{
     AddressMessageBuilder, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec,
 };
 
-use super::ipv6;
+use super::ipv6 as sysctl;
 use crate::exit::{Code, Coded};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
+pub use ipv6::Ipv6On;
 use tun::{TUN, make_tap};
 pub use tun::{open_tap, try_tap};
 
@@ -46,6 +48,8 @@ pub enum Error {
     NoTun(#[source] io::Error),
     #[error("{link}: {step}{}", tap_hint(.source))]
     Tap { link: IfName, step: &'static str, source: io::Error },
+    #[error("IPv6 is off on {link} (disable_ipv6), and cannot be turned on here")]
+    NoIpv6 { link: IfName, source: io::Error },
     #[error("{0} is not there though it was just made: something else removes it")]
     Vanished(IfName),
 }
@@ -80,6 +84,8 @@ pub struct Bridge<'a> {
     pub mac: MacAddr,
     pub mtu: u32,
     pub address: Ipv4Prefix,
+    /// Whether IPv6 is left to [`Links::ensure_ipv6`], or there is none.
+    pub ipv6: bool,
 }
 
 /// A tap as it should be, port of a bridge.
@@ -89,6 +95,8 @@ pub struct Tap<'a> {
     pub mtu: u32,
     pub queues: u16,
     pub owner: u32,
+    /// As of [`Bridge`].
+    pub ipv6: bool,
 }
 
 /// One rtnetlink socket, for as long as links are worked on.
@@ -155,7 +163,9 @@ impl Links {
             step.map_err(|error| failed(name, "changing the bridge", error))?;
             self.changed();
         }
-        self.without_ipv6(name);
+        if !wanted.ipv6 {
+            self.without_ipv6(name);
+        }
         self.ensure_address(name, index, wanted.address).await?;
         Ok(index)
     }
@@ -200,7 +210,8 @@ impl Links {
     }
 
     /// Makes or mends the tap: persistent, owned, a port of the bridge as [`port_is`] says, up.
-    pub async fn ensure_tap(&self, wanted: &Tap<'_>, bridge: u32) -> Result<(), Error> {
+    /// Returns its index.
+    pub async fn ensure_tap(&self, wanted: &Tap<'_>, bridge: u32) -> Result<u32, Error> {
         let found = self.find(wanted.name).await?;
         self.ensure_tap_device(wanted, found).await?;
         self.ensure_port(wanted, bridge).await
@@ -208,15 +219,18 @@ impl Links {
 
     /// The same where a guest may be attached: a tap that is there is not touched, since attaching to it is heard of
     /// as a change.
-    /// Returns whether there was none.
-    pub(crate) async fn mend_tap(&self, wanted: &Tap<'_>, bridge: u32) -> Result<bool, Error> {
+    /// Returns its index, and whether there was none.
+    pub(crate) async fn mend_tap(
+        &self,
+        wanted: &Tap<'_>,
+        bridge: u32,
+    ) -> Result<(u32, bool), Error> {
         let missing = self.find(wanted.name).await?.is_none();
         if missing {
             self.ensure_tap_device(wanted, None).await?;
             self.changed();
         }
-        self.ensure_port(wanted, bridge).await?;
-        Ok(missing)
+        Ok((self.ensure_port(wanted, bridge).await?, missing))
     }
 
     async fn ensure_tap_device(
@@ -251,7 +265,7 @@ impl Links {
     }
 
     /// The tap is up, and a port of the bridge as [`port_is`] says.
-    async fn ensure_port(&self, wanted: &Tap<'_>, bridge: u32) -> Result<(), Error> {
+    async fn ensure_port(&self, wanted: &Tap<'_>, bridge: u32) -> Result<u32, Error> {
         let name = wanted.name;
         let link = self.find(name).await?.ok_or_else(|| Error::Vanished(name.clone()))?;
         let index = link.header.index;
@@ -263,16 +277,18 @@ impl Links {
             step.map_err(|error| failed(name, "putting the tap into the bridge", error))?;
             self.changed();
         }
-        self.without_ipv6(name);
+        if !wanted.ipv6 {
+            self.without_ipv6(name);
+        }
         if tap_is(&link, wanted, bridge) && port_is(&link) {
-            return Ok(());
+            return Ok(index);
         }
         let port = LinkBridgePort::new(index).hairpin(true).learning(false).fdb_flush();
         let port = port.flood(true).bcast_flood(true).mcast_flood(true);
         let step = self.handle.link().set_port(port.build()).execute().await;
         step.map_err(|error| failed(name, "setting it up as a port of the bridge", error))?;
         self.changed();
-        Ok(())
+        Ok(index)
     }
 
     /// Turns IPv4 forwarding on for one link.
@@ -305,7 +321,7 @@ impl Links {
 
     /// Nor shall they hear of IPv6 at all, as far as that can be had here.
     fn without_ipv6(&self, name: &IfName) {
-        if ipv6::without(name) {
+        if sysctl::without(name) {
             self.changed();
         }
     }
@@ -342,6 +358,11 @@ impl Links {
     /// Whether there is a link of this name.
     pub async fn exists(&self, name: &IfName) -> Result<bool, Error> {
         Ok(self.find(name).await?.is_some())
+    }
+
+    /// Its number; None when there is no such link.
+    pub async fn index(&self, name: &IfName) -> Result<Option<u32>, Error> {
+        Ok(self.find(name).await?.map(|link| link.header.index))
     }
 
     pub(super) async fn find(&self, name: &IfName) -> Result<Option<LinkMessage>, Error> {

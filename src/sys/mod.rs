@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod child;
 pub mod ffi;
 pub mod file_watch;
+pub mod frames;
 pub mod image;
 mod ipv6;
 pub mod landlock;

@@ -6,6 +6,7 @@ use berth::cli::nft::{Inspect, Where};
 use berth::config::Options;
 use berth::exit::{Code, Failure};
 use berth::inspect;
+use berth::plan::nat::{Abilities, Indices, for_kernel};
 use berth::plan::{Attached, NetPlan};
 use berth::supervise::Signals;
 use berth::sys::link::Links;
@@ -32,7 +33,14 @@ pub async fn check(options: &Options) -> Result<Code, Failure> {
     let config = configure(options)?;
     let facts = probe::net_facts(&config, &links).await?;
     let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
-    Ok(inspect::check::run(&plan.nat, &mut std::io::stdout().lock()).await?)
+    // A link that is not there has no number, and rules that name none are not as planned.
+    let index = async |name| Ok::<_, Failure>(links.index(name).await?.unwrap_or(0));
+    let indices = Indices {
+        bridge: index(&plan.link.bridge.name).await?,
+        tap: index(&plan.link.tap.name).await?,
+    };
+    let planned = for_kernel(&plan, Abilities::ALL, indices);
+    Ok(inspect::check::run(&planned, &mut std::io::stdout().lock()).await?)
 }
 
 /// What is loaded.

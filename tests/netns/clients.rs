@@ -173,6 +173,7 @@ fn plan(pod: &Netns, resolv_conf: PathBuf) -> GuestPlan {
         lease_secs: 86_400,
         upstreams: vec![UPSTREAM.parse().unwrap()],
         ndots: 5,
+        ipv6: None,
         resolv_conf,
         notes: vec![],
     }

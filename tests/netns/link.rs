@@ -38,11 +38,11 @@ fn ensure(pod: &Netns, uplink: &'static str, queues: u16, mtu: u32) -> Result<()
         let address = "192.168.254.1/30".parse().unwrap();
         let text = |error: berth::sys::link::Error| berth::exit::error_chain(&error);
         let index = links
-            .ensure_bridge(&Bridge { name: &bridge, mac: MAC, mtu, address })
+            .ensure_bridge(&Bridge { name: &bridge, mac: MAC, mtu, address, ipv6: false })
             .await
             .map_err(text)?;
         links
-            .ensure_tap(&Tap { name: &tap, mtu, queues, owner: 65_534 }, index)
+            .ensure_tap(&Tap { name: &tap, mtu, queues, owner: 65_534, ipv6: false }, index)
             .await
             .map_err(text)?;
         links.ensure_forwarding(&bridge).await.map_err(text)?;

@@ -12,6 +12,7 @@ use berth::config::MetadataAddress;
 use berth::net::{Port, Transport};
 use berth::nft::dump::Filter;
 use berth::nft::{Chain, Family, Ruleset};
+use berth::plan::nat::Abilities;
 use berth::sys::netlink::{Error, Firewall};
 
 /// What an operator reads in `berth plan` and in `nft list ruleset`.
@@ -284,7 +285,8 @@ fn what_the_kernel_lacks_is_named() {
         "this kernel has no tables of family family12, which table family12 berth is: it was built without them"
     );
     assert_eq!(pod.nft("list ruleset"), "");
-    let kept = berth::plan::nat::without_arp(plan(&[], &[]));
+    let without_arp = Abilities { arp: false, ..Abilities::ALL };
+    let kept = without_arp.of(&plan(&[], &[]));
     assert_eq!(kept.tables, plan(&[], &[]).tables[..1]);
 }
 

@@ -19,7 +19,7 @@ use std::net::Ipv4Addr;
 
 use crate::config::Network;
 use crate::net::{Port, Transport};
-use crate::nft::build::{IPV6, cmp, ct_state, ifname, load_network, meta_nfproto};
+use crate::nft::build::{cmp, ct_state, ifname, load_network};
 use crate::nft::expr::{CmpOp, meta};
 use crate::nft::{Chain, Expr, Rule, Verdict, hook, set};
 
@@ -55,10 +55,8 @@ pub(super) fn open(network: &Network) -> Vec<Port> {
 impl Build {
     /// All that comes by the bridge, the pod's own stack and the world alike.
     pub(super) fn raw(&mut self) {
+        let ipv6 = self.raw6();
         let bridge = &self.names.bridge;
-        let mut ipv6 = meta_nfproto(IPV6).to_vec();
-        ipv6.extend(interface(meta::IIFNAME, CmpOp::Eq, bridge));
-        ipv6.extend(dropped());
         let mut spoofed = interface(meta::IIFNAME, CmpOp::Eq, bridge);
         spoofed.extend(address(SADDR, CmpOp::Neq, self.names.mapping.guest));
         spoofed.extend(field(SADDR, CmpOp::Neq, Ipv4Addr::UNSPECIFIED));
@@ -67,11 +65,12 @@ impl Build {
         past.extend(interface(meta::IIFNAME, CmpOp::Neq, bridge));
         past.push(cmp(CmpOp::Neq, ifname("lo")));
         past.extend(dropped());
-        let rules = vec![
-            Rule::new(ipv6, "from the guest: IPv6, of which it has none here"),
+        let mut rules = vec![
+            ipv6,
             Rule::new(spoofed, "from the guest, but not with its address"),
             Rule::new(past, "from others to the guest's network, which is the pod's own affair"),
         ];
+        rules.extend(self.past6());
         self.chain("raw", "filter", hook::PREROUTING, PRIORITY_RAW, rules);
     }
 
@@ -98,11 +97,12 @@ impl Build {
         let mut ping = address(DADDR, CmpOp::Eq, gateway);
         ping.extend(echo_request());
         ping.push(Expr::verdict(Verdict::Accept));
-        let mut rules = vec![
-            self.foreign_errors(),
+        let mut rules = vec![self.foreign_errors()];
+        rules.extend(self.foreign_errors6());
+        rules.extend([
             Rule::new(answers, "answers to the pod's own connections"),
             Rule::new(ping, "ping of the gateway"),
-        ];
+        ]);
         let open = self.names.open.clone();
         for (transport, word) in TRANSPORTS {
             let Some(ports) = ports_of(&open, transport) else { continue };
@@ -122,6 +122,7 @@ impl Build {
             exprs.push(Expr::verdict(Verdict::Accept));
             rules.push(Rule::new(exprs, "DHCP of a client that knows no server"));
         }
+        rules.extend(self.opened6());
         rules
             .push(Rule::new(dropped().to_vec(), "from the guest to the pod, and not opened to it"));
         rules

@@ -15,11 +15,14 @@
 //! replies stay as they are. Nothing that is forwarded is accepted early: SYN-ACKs belong to established connections
 //! and have to meet the clamp.
 
+mod alias;
 mod anchor;
 mod filter;
 mod matches;
+mod own;
 
 pub use anchor::{ANCHOR, anchor};
+pub use own::{Abilities, Indices, for_kernel};
 
 use std::net::Ipv4Addr;
 
@@ -37,6 +40,7 @@ use matches::{
 };
 
 use super::LinkPlan;
+use super::ipv6::Own;
 
 /// The name of the tables that are ours: one of family inet, and one for ARP.
 pub const TABLE: &str = "berth";
@@ -66,6 +70,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Ruleset {
     let mut build =
         Build { table: empty_table(FAMILY, owned), names: Names::new(config, facts, link) };
     build.raw();
+    build.aliases();
     build.prerouting();
     build.input();
     build.forward();
@@ -73,18 +78,16 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Ruleset {
     build.postrouting();
     let mut arp = Build { table: empty_table(Family::ARP, owned), names: build.names };
     arp.arp();
-    Ruleset { tables: vec![build.table, arp.table] }
+    let mut tables = vec![build.table, arp.table];
+    if let Some(own) = link.ipv6.own() {
+        tables.extend(own::tables(arp.names, own, owned));
+    }
+    Ruleset { tables }
 }
 
 /// Whether this is one of our own tables.
 pub fn is_ours(family: Family, name: &str) -> bool {
-    name == TABLE && [FAMILY, Family::ARP].contains(&family)
-}
-
-/// The same for a kernel that has no tables of family arp.
-pub fn without_arp(mut rules: Ruleset) -> Ruleset {
-    rules.tables.retain(|table| table.family != Family::ARP || !is_ours(table.family, &table.name));
-    rules
+    name == TABLE && [FAMILY, Family::ARP, Family::NETDEV, Family::IP6].contains(&family)
 }
 
 /// Whose addresses are mapped onto whom.
@@ -143,6 +146,8 @@ struct Names {
     /// The guest's network has other addresses than the guest's and the gateway's.
     neighbours: bool,
     drop_metadata: bool,
+    /// The guest's IPv6, which is the pod's own.
+    own: Option<Own>,
 }
 
 impl Names {
@@ -158,15 +163,19 @@ impl Names {
             network: config.network.vm,
             neighbours: config.network.vm.length < 30,
             drop_metadata: config.network.metadata_address == MetadataAddress::Drop,
+            own: link.ipv6.own().cloned(),
         }
     }
 }
 
 fn empty_table(family: Family, owned: bool) -> Table {
-    let comment = if family == Family::ARP {
-        "the guest's neighbour is the gateway alone; replaced as a whole by berth"
-    } else {
-        "the pod's address is the guest's; replaced as a whole by berth"
+    let comment = match family {
+        Family::ARP => "the guest's neighbour is the gateway alone; replaced as a whole by berth",
+        Family::NETDEV => "the guest's IPv6 between uplink and tap; replaced as a whole by berth",
+        Family::IP6 => {
+            "the guest's IPv6 that is not handed on at once; replaced as a whole by berth"
+        }
+        _ => "the pod's address is the guest's; replaced as a whole by berth",
     };
     Table {
         flags: if owned { table::OWNER | table::PERSIST } else { 0 },
@@ -197,6 +206,7 @@ impl Build {
         exprs.push(Expr::counter());
         exprs.extend(nat(NatKind::Dnat, self.names.mapping.guest));
         rules.push(Rule::new(exprs, "from the pod to its own address: the guest's too"));
+        rules.extend(self.output6());
         self.chain("output", "nat", hook::OUTPUT, PRIORITY_DSTNAT, rules);
     }
 
@@ -252,6 +262,7 @@ impl Build {
             Rule::new(out, "guest to the world: as the pod"),
             Rule::new(elsewhere, "guest through any other interface of the pod"),
         ]);
+        rules.extend(self.postrouting6());
         self.chain("postrouting", "nat", hook::POSTROUTING, PRIORITY_SRCNAT, rules);
     }
 

@@ -1,0 +1,155 @@
+//! The pod's IPv6 as the guest's own: which addresses, by which next hops, and why not where that cannot be.
+//!
+//! No address is translated on the way to the world. Between the pod's stack and the guest, which both have the pod's
+//! address, the guest has an alias: its packets get it when they come in, and lose it when they go out (`nat::own`).
+//!
+//! ```text
+//! world ── eth0 POD6 ─────────── fwd ──────────── tap ── guest POD6, default via fe80::1
+//!              pod's own stack ── fd00:6be::1 br0 ──────── as fd00:6be::2
+//! ```
+
+use std::net::Ipv6Addr;
+
+use serde::Serialize;
+
+use crate::config::{Config, Ipv6 as Wanted};
+use crate::facts::{Ipv6, NameServer, NetFacts, Route6};
+use crate::net::{IfName, Ipv6Prefix, MacAddr};
+
+/// The guest's router (RFC 4861 §6.1.2).
+pub const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// The pod as the guest sees it, in a network of unique local addresses (RFC 4193) that nobody else sees.
+pub const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x6be, 0, 0, 0, 0, 0, 1);
+/// GATEWAY's network.
+pub const NETWORK: Ipv6Prefix =
+    Ipv6Prefix { address: Ipv6Addr::new(0xfd00, 0x6be, 0, 0, 0, 0, 0, 0), length: 64 };
+/// RFC 8200 §5.
+const MIN_MTU: u32 = 1280;
+
+/// `BERTH_IPV6=own`, and the pod does not let it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the guest cannot have the pod's IPv6 address (BERTH_IPV6=own): {0}; with auto it is left out"
+)]
+pub struct Error(pub String);
+
+/// What the guest has of IPv6.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ipv6Plan {
+    Own(Own),
+    /// Nothing, and why.
+    Off(String),
+}
+
+/// The pod's own addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Own {
+    /// The guest's, the primary first.
+    pub pod: Vec<Ipv6Addr>,
+    /// Where its packets go: the longest prefix first.
+    pub routes: Vec<Route6>,
+    /// The guest's MAC.
+    pub mac: MacAddr,
+    /// A tap of berth's own in the bridge, for router advertisements: a raw socket would need CAP_NET_RAW.
+    pub control: IfName,
+}
+
+impl Own {
+    /// The guest's addresses, each with what the pod's own stack knows it by.
+    pub fn aliases(&self) -> impl Iterator<Item = (Ipv6Addr, Ipv6Addr)> {
+        let alias = |at: u128| Ipv6Addr::from_bits(GATEWAY.to_bits() + 1 + at);
+        self.pod.iter().zip(0..).map(move |(pod, at)| (*pod, alias(at)))
+    }
+
+    /// That of the primary address.
+    pub fn alias(&self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(GATEWAY.to_bits() + 1)
+    }
+}
+
+impl Ipv6Plan {
+    /// None when the guest has no IPv6.
+    pub fn own(&self) -> Option<&Own> {
+        match self {
+            Self::Own(own) => Some(own),
+            Self::Off(_) => None,
+        }
+    }
+}
+
+/// Decides it, on a link of so many octets.
+pub fn plan(config: &Config, facts: &NetFacts, mtu: u32, mac: MacAddr) -> Result<Ipv6Plan, Error> {
+    let wanted = config.network.ipv6;
+    if wanted == Wanted::Off {
+        return Ok(Ipv6Plan::Off("BERTH_IPV6 is off".to_owned()));
+    }
+    match why_not(config, facts, mtu) {
+        None => Ok(Ipv6Plan::Own(Own {
+            pod: facts.ipv6.addresses.clone(),
+            routes: routes(&facts.ipv6),
+            mac,
+            control: control(&config.network.bridge),
+        })),
+        Some(why) if wanted == Wanted::Own => Err(Error(why)),
+        Some(why) => Ok(Ipv6Plan::Off(why)),
+    }
+}
+
+/// Without those to the pod's own addresses, which are the guest's.
+fn routes(facts: &Ipv6) -> Vec<Route6> {
+    let is_own =
+        |route: &Route6| route.to.length == 128 && facts.addresses.contains(&route.to.address);
+    facts.routes.iter().filter(|route| !is_own(route)).cloned().collect()
+}
+
+/// `br0-ra`. A name has 15 octets at most (IFNAMSIZ).
+fn control(bridge: &IfName) -> IfName {
+    let stem: String = bridge.as_str().chars().take(12).collect();
+    [format!("{stem}-ra"), "berth-ra".to_owned()]
+        .iter()
+        .find_map(|name| name.parse().ok())
+        .unwrap_or_else(|| bridge.clone())
+}
+
+fn why_not(config: &Config, facts: &NetFacts, mtu: u32) -> Option<String> {
+    let ipv6 = &facts.ipv6;
+    if let Some(off) = &ipv6.off {
+        return Some(off.to_string());
+    }
+    if !config.network.serve {
+        return Some(
+            "nothing is served to the guest (NO_DHCP), which would not hear of it".to_owned(),
+        );
+    }
+    if mtu < MIN_MTU {
+        return Some(format!("the guest's MTU is {mtu}, and IPv6 has {MIN_MTU} octets at least"));
+    }
+    if ipv6.addresses.is_empty() {
+        let why = ipv6.unusable.first().map(|(address, why)| format!("{address} is {why}"));
+        let none = || format!("{} has no global IPv6 address", facts.uplink.name);
+        return Some(why.unwrap_or_else(none));
+    }
+    if ipv6.routes.is_empty() {
+        return Some("the pod has an IPv6 address and no route".to_owned());
+    }
+    let taken = ipv6.addresses.iter().find(|address| NETWORK.contains(**address));
+    let server = |server: &&NameServer| match server.address {
+        std::net::IpAddr::V6(address) => NETWORK.contains(address),
+        std::net::IpAddr::V4(_) => false,
+    };
+    let asked = facts.resolver.nameservers.iter().find(server);
+    let taken = taken.map(ToString::to_string).or_else(|| asked.map(ToString::to_string));
+    taken.map(|address| format!("{address} is in {NETWORK}, which is between pod and guest here"))
+}
+
+/// What is told once: that the pod has IPv6 and its guest has not.
+pub fn note(plan: &Ipv6Plan, config: &Config, facts: &NetFacts) -> Option<String> {
+    let has_some = !(facts.ipv6.addresses.is_empty() && facts.ipv6.unusable.is_empty());
+    match plan {
+        Ipv6Plan::Off(why) if has_some && config.network.ipv6 != Wanted::Off => {
+            Some(format!("the guest has no IPv6: {why}"))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,306 @@
+//! Between the pod's own stack and a guest that has the pod's IPv6 address: in the table of family inet.
+//!
+//! ```text
+//! guest ─ raw: spoofed? ─ alias: from POD6 to GATEWAY ► from ALIAS ─ input: what was opened ─► pod
+//! pod ─ output: to POD6 ► dnat ALIAS ─ postrouting: masquerade ─ unalias: to ALIAS ► to POD6 ─► guest
+//! ```
+//!
+//! An address is written, not translated: it costs no entry, and holds for errors too, whose first octets quote
+//! packets as the guest knows them.
+
+use std::net::Ipv6Addr;
+
+use crate::net::{Ipv6Prefix, Port, Transport};
+use crate::nft::build::{
+    IPV6, cmp, equal, ifname, immediate, load_network, load_transport, meta_l4proto, meta_nfproto,
+};
+use crate::nft::expr::{CmpOp, NatKind, base, ct, meta};
+use crate::nft::{Chain, Expr, Rule, Set, Verdict, hook, set};
+use crate::plan::ipv6::{GATEWAY, NETWORK, Own, ROUTER};
+
+use super::matches::{RELATED, dropped, interface, masquerade, was_dnat};
+use super::own::{DADDR6, ICMPV6, LINK_LOCAL, MULTICAST, SADDR6, field6, octets, within6};
+use super::{Build, TRANSPORTS, ports_of};
+use crate::nft::build::ct_state;
+
+/// After fragments are put together, before connection tracking; and after source NAT.
+const PRIORITY_ALIAS: i32 = -300;
+const PRIORITY_UNALIAS: i32 = 300;
+const GUEST6: &str = "from-guest6";
+/// Types of ICMPv6 (RFC 4443, 4861).
+const ECHO_REQUEST: u8 = 128;
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+/// Where an advertisement says whom it is about.
+const TARGET: u32 = 8;
+const DHCP_SERVER: u16 = 547;
+/// `All_DHCP_Relay_Agents_and_Servers` (RFC 8415 §7.1).
+const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+/// Where Amazon has its metadata service.
+pub(super) const METADATA6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// Neighbours that the guest may be to the kernel, whose table is the node's: its own addresses, and a few more.
+const NEIGHBOURS: &str = "guest-neighbours";
+const MAX_NEIGHBOURS: u32 = 16;
+const NEIGHBOUR_STAYS: u64 = 3600 * 1000;
+/// NFT_DYNSET_OP_UPDATE.
+const UPDATE: u32 = 1;
+
+/// Of IPv6: `ip6 daddr …`.
+fn to(address: Ipv6Addr) -> Vec<Expr> {
+    let mut exprs = meta_nfproto(IPV6).to_vec();
+    exprs.extend(field6(DADDR6, address));
+    exprs
+}
+
+fn icmpv6(kind: u8) -> Vec<Expr> {
+    let mut exprs = meta_l4proto(ICMPV6).to_vec();
+    exprs.extend(equal(load_transport(0, 1), vec![kind]));
+    exprs
+}
+
+/// `ip6 saddr set …` or `ip6 daddr set …`, with the transport's checksum.
+fn written(offset: u32, address: Ipv6Addr) -> [Expr; 2] {
+    [
+        immediate(1, address.octets().to_vec()),
+        Expr::PayloadSet {
+            base: base::NETWORK,
+            offset,
+            len: 16,
+            sreg: 1,
+            csum_type: 0,
+            csum_offset: 0,
+            csum_flags: 1,
+        },
+    ]
+}
+
+impl Build {
+    /// All IPv6 that comes by the bridge; a guest that has none sends none.
+    pub(super) fn raw6(&mut self) -> Rule {
+        let mut ipv6 = meta_nfproto(IPV6).to_vec();
+        ipv6.extend(interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge));
+        let Some(own) = self.names.own.clone() else {
+            ipv6.extend(dropped());
+            return Rule::new(ipv6, "from the guest: IPv6, of which it has none here");
+        };
+        ipv6.push(Expr::verdict(Verdict::Goto(GUEST6.to_owned())));
+        let rules = self.guest6(&own);
+        self.table.chains.push(Chain { rules, ..Chain::new(GUEST6, None) });
+        Rule::new(ipv6, "from the guest: IPv6")
+    }
+
+    /// From others to the network between pod and guest.
+    pub(super) fn past6(&self) -> Option<Rule> {
+        self.names.own.as_ref()?;
+        let mut past = meta_nfproto(IPV6).to_vec();
+        past.extend(within6(DADDR6, NETWORK));
+        past.extend(interface(meta::IIFNAME, CmpOp::Neq, &self.names.bridge));
+        past.push(cmp(CmpOp::Neq, ifname("lo")));
+        past.extend(dropped());
+        Some(Rule::new(past, "from others to the network between pod and guest"))
+    }
+
+    /// Where `br_netfilter` is on, what the bridge passes on comes here, too, our own advertisements among it: who may
+    /// say what to the pod's stack is `input`'s matter.
+    fn guest6(&mut self, own: &Own) -> Vec<Rule> {
+        let accept = || Expr::verdict(Verdict::Accept);
+        let is6 = || meta_nfproto(IPV6).to_vec();
+        let mut own_address = is6();
+        own_address.push(load_network(SADDR6, 16));
+        own_address.push(self.one_of(set::IPV6_ADDR, octets(own)));
+        own_address.push(accept());
+        let mut none_yet = is6();
+        none_yet.extend(field6(SADDR6, Ipv6Addr::UNSPECIFIED));
+        none_yet.extend(within6(DADDR6, MULTICAST));
+        none_yet.push(accept());
+        let near = |to: Ipv6Prefix| {
+            let mut exprs = is6();
+            exprs.extend(within6(SADDR6, LINK_LOCAL));
+            exprs.extend(within6(DADDR6, to));
+            exprs.push(accept());
+            Rule::new(exprs, "with a link-local address, on its link")
+        };
+        let mut rules: Vec<Rule> = self.refused6(&meta_nfproto(IPV6)).into_iter().collect();
+        rules.extend([
+            Rule::new(own_address, "with its own address"),
+            Rule::new(none_yet, "with none yet (RFC 4862 §5.4.2)"),
+            near(MULTICAST),
+            near(LINK_LOCAL),
+            Rule::new(dropped().to_vec(), "with an address that is not its own"),
+        ]);
+        rules
+    }
+
+    /// `BERTH_METADATA_ADDRESS=drop`, for IPv6.
+    pub(super) fn refused6(&self, first: &[Expr]) -> Option<Rule> {
+        let mut exprs = first.to_vec();
+        exprs.extend(field6(DADDR6, METADATA6));
+        exprs.extend(dropped());
+        let rule = Rule::new(exprs, "from the guest to the node's metadata service");
+        self.names.drop_metadata.then_some(rule)
+    }
+
+    /// The chains that write the guest's alias.
+    pub(super) fn aliases(&mut self) {
+        let Some(own) = self.names.own.clone() else { return };
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for (pod, alias) in own.aliases() {
+            let mut exprs = meta_nfproto(IPV6).to_vec();
+            exprs.extend(interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge));
+            exprs.extend(field6(SADDR6, pod));
+            exprs.extend(field6(DADDR6, GATEWAY));
+            exprs.extend(written(SADDR6, alias));
+            before.push(Rule::new(
+                exprs,
+                "from the guest to the pod's own stack, which has this address too",
+            ));
+            let mut exprs = meta_nfproto(IPV6).to_vec();
+            exprs.extend(interface(meta::OIFNAME, CmpOp::Eq, &self.names.bridge));
+            exprs.extend(field6(DADDR6, alias));
+            exprs.extend(written(DADDR6, pod));
+            after.push(Rule::new(exprs, "from the pod's own stack to the guest"));
+        }
+        self.chain("alias", "filter", hook::PREROUTING, PRIORITY_ALIAS, before);
+        self.chain("unalias", "filter", hook::POSTROUTING, PRIORITY_UNALIAS, after);
+    }
+
+    /// What of the pod's own stack is open to the guest.
+    pub(super) fn opened6(&mut self) -> Vec<Rule> {
+        if self.names.own.is_none() {
+            return Vec::new();
+        }
+        let accept = || Expr::verdict(Verdict::Accept);
+        let mut rules = self.claims6().to_vec();
+        for address in [ROUTER, GATEWAY] {
+            let mut ping = to(address);
+            ping.extend(icmpv6(ECHO_REQUEST));
+            ping.push(accept());
+            rules.push(Rule::new(ping, "ping of the gateway"));
+        }
+        let dhcp = Port { transport: Transport::Udp, number: 67 };
+        let open: Vec<Port> =
+            self.names.open.iter().copied().filter(|port| *port != dhcp).collect();
+        for (transport, word) in TRANSPORTS {
+            let Some(ports) = ports_of(&open, transport) else { continue };
+            let mut exprs = to(GATEWAY);
+            exprs.extend(self.destination_ports(transport, ports));
+            exprs.push(accept());
+            let comment = format!("{word} ports that are the guest's to ask at the gateway");
+            rules.push(Rule::new(exprs, &comment));
+        }
+        let server = vec![DHCP_SERVER.to_be_bytes().to_vec()];
+        let mut exprs = to(ALL_SERVERS);
+        exprs.extend(self.destination_ports(Transport::Udp, server));
+        exprs.push(accept());
+        rules.push(Rule::new(exprs, "DHCPv6"));
+        rules.push(self.neighbours6());
+        rules
+    }
+
+    /// Words of the router, which we are.
+    fn claims6(&mut self) -> [Rule; 2] {
+        let mut router = meta_nfproto(IPV6).to_vec();
+        router.extend(field6(SADDR6, ROUTER));
+        router.extend(dropped());
+        let mut claims = icmpv6(ADVERTISEMENT);
+        claims.push(load_transport(TARGET, 16));
+        let ours = [ROUTER, GATEWAY].map(|address| address.octets().to_vec());
+        claims.push(self.one_of(set::IPV6_ADDR, ours.to_vec()));
+        claims.extend(dropped());
+        [
+            Rule::new(router, "with its router's address"),
+            Rule::new(claims, "a claim of the pod's addresses"),
+        ]
+    }
+
+    /// Each sender is a neighbour in the kernel's table.
+    fn neighbours6(&mut self) -> Rule {
+        self.table.sets.push(Set {
+            name: NEIGHBOURS.to_owned(),
+            flags: set::DYNAMIC | set::TIMEOUT,
+            key_type: set::IPV6_ADDR,
+            key_len: 16,
+            size: Some(MAX_NEIGHBOURS),
+            timeout: Some(NEIGHBOUR_STAYS),
+            ..Set::default()
+        });
+        let mut exprs = meta_l4proto(ICMPV6).to_vec();
+        exprs.push(load_transport(0, 1));
+        exprs.push(self.one_of(set::ICMPV6_TYPE, vec![vec![SOLICITATION], vec![ADVERTISEMENT]]));
+        exprs.extend(meta_nfproto(IPV6));
+        exprs.extend([
+            load_network(SADDR6, 16),
+            Expr::Dynset {
+                set: NEIGHBOURS.to_owned(),
+                operation: UPDATE,
+                key: 1,
+                data: None,
+                timeout: None,
+                exprs: Vec::new(),
+                flags: 0,
+            },
+            Expr::verdict(Verdict::Accept),
+        ]);
+        Rule::new(exprs, "neighbour discovery, from few addresses at a time")
+    }
+
+    /// An ICMPv6 error that quotes a packet of somebody else's.
+    pub(super) fn foreign_errors6(&self) -> Option<Rule> {
+        let alias = self.names.own.as_ref()?.alias();
+        let mut exprs = interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge);
+        exprs.extend(ct_state(RELATED));
+        for direction in [0, 1] {
+            exprs.push(Expr::Ct { key: ct::SRC_IP6, dreg: 1, direction: Some(direction) });
+            exprs.push(cmp(CmpOp::Neq, alias.octets().to_vec()));
+        }
+        exprs.extend(dropped());
+        Some(Rule::new(exprs, "from the guest: errors about connections that are not its own"))
+    }
+
+    /// Connections the pod makes to its own address.
+    pub(super) fn output6(&mut self) -> Vec<Rule> {
+        let Some(own) = self.names.own.clone() else { return Vec::new() };
+        let pod = octets(&own);
+        let to_pod = |this: &mut Self| {
+            let mut exprs = meta_nfproto(IPV6).to_vec();
+            exprs.push(load_network(DADDR6, 16));
+            exprs.push(this.one_of(set::IPV6_ADDR, pod.clone()));
+            exprs
+        };
+        let mut rules = Vec::new();
+        for (transport, word) in TRANSPORTS {
+            let Some(ports) = ports_of(&self.names.mapping.reserved, transport) else { continue };
+            let mut exprs = to_pod(self);
+            exprs.extend(self.destination_ports(transport, ports));
+            exprs.extend([Expr::counter(), Expr::verdict(Verdict::Return)]);
+            rules.push(Rule::new(exprs, &format!("{word} ports that stay with the pod")));
+        }
+        let mut exprs = to_pod(self);
+        exprs.extend([
+            Expr::counter(),
+            immediate(1, own.alias().octets().to_vec()),
+            Expr::Nat {
+                kind: NatKind::Dnat,
+                family: u32::from(IPV6),
+                addr: Some(1),
+                addr_max: None,
+                port: None,
+                port_max: None,
+                flags: 0,
+            },
+        ]);
+        rules.push(Rule::new(exprs, "from the pod to its own address: the guest's too"));
+        rules
+    }
+
+    /// The guest answers whom it does not take for itself.
+    pub(super) fn postrouting6(&self) -> Option<Rule> {
+        let own = self.names.own.as_ref()?;
+        let mut exprs = meta_nfproto(IPV6).to_vec();
+        exprs.extend(interface(meta::OIFNAME, CmpOp::Eq, &self.names.bridge));
+        exprs.extend(field6(DADDR6, own.alias()));
+        exprs.extend(was_dnat());
+        exprs.extend([Expr::counter(), masquerade()]);
+        Some(Rule::new(exprs, "from the pod to its own address: as the guest's gateway"))
+    }
+}

@@ -1,0 +1,142 @@
+//! IPv6 of the links between pod and guest: addresses of the bridge, and the guest as a neighbour that is never asked for.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use futures_util::TryStreamExt;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::AddressMessageBuilder;
+
+use super::{Error, Links, failed};
+use crate::net::{IfName, Ipv6Prefix, MacAddr};
+use crate::sys::ipv6;
+
+/// What of IPv6 the links have.
+#[derive(Debug, Clone)]
+pub struct Ipv6On<'a> {
+    pub bridge: &'a IfName,
+    /// Of the bridge, and no other.
+    pub addresses: &'a [Ipv6Prefix],
+    pub tap: &'a IfName,
+    /// What the guest is known by, on bridge and tap.
+    pub guest: &'a [Ipv6Addr],
+    pub mac: MacAddr,
+}
+
+impl Links {
+    /// Makes bridge and tap have IPv6 as wanted. Both are there.
+    ///
+    /// # Errors
+    ///
+    /// Also that IPv6 is off on one of them, and that this may not be changed.
+    pub async fn ensure_ipv6(&self, wanted: &Ipv6On<'_>) -> Result<(), Error> {
+        for name in [wanted.bridge, wanted.tap] {
+            let link = self.find(name).await?.ok_or_else(|| Error::Vanished(name.clone()))?;
+            match ipv6::with(name) {
+                Ok(true) => self.changed(),
+                Ok(false) => {}
+                Err(source) => return Err(Error::NoIpv6 { link: name.clone(), source }),
+            }
+            let index = link.header.index;
+            let addresses = if name == wanted.bridge { wanted.addresses } else { &[] };
+            self.ensure_addresses6(name, index, addresses).await?;
+            self.ensure_neighbours6(name, index, wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// These and no others.
+    async fn ensure_addresses6(
+        &self,
+        name: &IfName,
+        index: u32,
+        wanted: &[Ipv6Prefix],
+    ) -> Result<(), Error> {
+        let request = self.handle.address().get().set_link_index_filter(index).execute();
+        let found: Vec<AddressMessage> = request
+            .try_collect()
+            .await
+            .map_err(|error| failed(name, "reading its addresses", error))?;
+        let mut there = Vec::new();
+        for message in found {
+            let Some(address) = address6(&message) else { continue };
+            if wanted.contains(&address) {
+                there.push(address);
+                continue;
+            }
+            let step = self.handle.address().del(message).execute().await;
+            step.map_err(|error| failed(name, "removing a stale address", error))?;
+            self.changed();
+        }
+        for address in wanted.iter().filter(|address| !there.contains(address)) {
+            let Ipv6Prefix { address, length } = *address;
+            let mut message = AddressMessageBuilder::<Ipv6Addr>::new()
+                .index(index)
+                .address(address, length)
+                .build();
+            // Nobody else is on this link but the guest, which has no say in it.
+            message.header.flags |= AddressHeaderFlags::Nodad;
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            let mut request = self.handle.address().add(index, address.into(), length).replace();
+            *request.message_mut() = message;
+            request.execute().await.map_err(|error| failed(name, "adding its address", error))?;
+            self.changed();
+        }
+        Ok(())
+    }
+
+    async fn ensure_neighbours6(
+        &self,
+        name: &IfName,
+        index: u32,
+        wanted: &Ipv6On<'_>,
+    ) -> Result<(), Error> {
+        let request =
+            self.handle.neighbours().get().set_address_family(AddressFamily::Inet6).execute();
+        let found: Vec<NeighbourMessage> = request
+            .try_collect()
+            .await
+            .map_err(|error| failed(name, "reading its neighbours", error))?;
+        let mac = NeighbourAttribute::LinkLayerAddress(wanted.mac.0.to_vec());
+        for address in wanted.guest {
+            let destination = NeighbourAttribute::Destination(NeighbourAddress::Inet6(*address));
+            let is_there = found.iter().any(|message| {
+                message.header.ifindex == index
+                    && message.header.state == NeighbourState::Permanent
+                    && message.attributes.contains(&destination)
+                    && message.attributes.contains(&mac)
+            });
+            if is_there {
+                continue;
+            }
+            let request = self
+                .handle
+                .neighbours()
+                .add(index, IpAddr::V6(*address))
+                .link_layer_address(&wanted.mac.0)
+                .state(NeighbourState::Permanent)
+                .replace();
+            let step = request.execute().await;
+            step.map_err(|error| failed(name, "making the guest its neighbour", error))?;
+            self.changed();
+        }
+        Ok(())
+    }
+}
+
+fn address6(message: &AddressMessage) -> Option<Ipv6Prefix> {
+    if message.header.family != AddressFamily::Inet6 {
+        return None;
+    }
+    message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(IpAddr::V6(address)) => {
+            Ipv6Prefix::new(*address, message.header.prefix_len)
+        }
+        _ => None,
+    })
+}
