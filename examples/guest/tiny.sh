@@ -9,10 +9,11 @@
 # needed. amd64 only: the boot loader and the kernel package are.
 #
 # On its serial console the guest prints lines `guest: UPTIME WHAT`, and gives a shell:
-#   modules | link INTERFACE MAC | lease ADDRESS/PREFIX | seed DEVICE FILE... | user_data SHA256
+#   modules | link INTERFACE MAC | lease ADDRESS/PREFIX | lease6 ADDRESS | seed DEVICE FILE... | user_data SHA256
 #   boots N | ready | down HOW
 # Services: TCP 7 and UDP 7 and UDP 5353 echo; TCP 8080 says who it is and who asked, in one line;
-# TCP 5900 says "guest-5900"; TCP 2323 is a shell. /run/lease keeps what DHCP gave.
+# TCP 5900 says "guest-5900"; TCP 2323 is a shell. /run/lease keeps what DHCP gave. Where a router advertises itself,
+# KAME's client (Debian's wide-dhcpv6-client) asks for an IPv6 address.
 # The power button unmounts /data and powers off, unless user_data contains "ignore-acpi".
 set -euo pipefail
 # The answer is the one line on stdout; whatever the tools say goes to stderr.
@@ -38,8 +39,8 @@ kernel_package() {
         awk '/Depends: linux-image/ { print $2; exit }'
 }
 
-# The kernel's package, kept in the cache beside the guest, as $deb.
-fetch_kernel() { # PACKAGE
+# A package, kept in the cache beside the guest, as $deb.
+fetch() { # PACKAGE
     deb=$(find "$cache" -name "$1_*.deb" -print -quit)
     if [ -z "$deb" ]; then
         say "downloading $1"
@@ -61,6 +62,20 @@ copy_modules() { # VERSION
         while read -r file; do cp "$file" "$to/"; done
     cp "$from/lib/modules/$1"/modules.{order,builtin,builtin.modinfo} "$to/"
     /sbin/depmod -b "$work/root" "$1"
+}
+
+# The client of DHCPv6, and the libraries it is linked to: busybox has none here.
+copy_dhcp6c() {
+    local library
+    for package in wide-dhcpv6-client libfl2; do
+        fetch "$package"
+        dpkg-deb -x "$deb" "$work/dhcp6c"
+    done
+    cp "$work/dhcp6c/usr/sbin/dhcp6c" "$work/root/sbin/"
+    mkdir -p "$work/root/lib64" "$work/root/var/lib/dhcpv6"
+    LD_LIBRARY_PATH=$work/dhcp6c/usr/lib/x86_64-linux-gnu ldd "$work/root/sbin/dhcp6c" |
+        grep -o '/[^ ]*' | while read -r library; do cp -L "$library" "$work/root/lib/"; done
+    mv "$work/root/lib"/ld-* "$work/root/lib64/"
 }
 
 write_init() {
@@ -90,6 +105,11 @@ for link in $(ls /sys/class/net); do
     say "link $link $(cat "/sys/class/net/$link/address")"
     udhcpc -f -i "$link" -t 5 -T 1 -A 2 -s /etc/udhcpc.sh \
         -O 121 -O search -O mtu -x hostname:tiny >/var/log/udhcpc 2>&1 &
+    (
+        until ip -6 route show default | grep -q via; do usleep 200000; done
+        sed -i "s/LINK/$link/" /etc/dhcp6c.conf
+        exec dhcp6c -f -c /etc/dhcp6c.conf "$link" >/var/log/dhcp6c 2>&1
+    ) &
     break
 done
 
@@ -210,7 +230,29 @@ fi
 env >/run/lease.new
 mv /run/lease.new /run/lease
 UDHCPC
-    chmod +x "$work/root"/{init,sbin/{say,hello,down},etc/acpi/PWRF/00000080,etc/udhcpc.sh}
+    # The script is run when an answer came, a moment before the address is usable.
+    cat >"$work/root/etc/dhcp6c.conf" <<'CONF'
+interface LINK {
+    send ia-na 0;
+    send rapid-commit;
+    request domain-name-servers;
+    request domain-name;
+    script "/etc/dhcp6c.sh";
+};
+id-assoc na 0 {
+};
+CONF
+    cat >"$work/root/etc/dhcp6c.sh" <<'DHCP6C'
+#!/bin/sh
+env >/run/lease6
+(
+    address() { ip -6 addr show scope global | grep -v tentative | sed -n 's,.*inet6 \(.*\)/.*scope.*,\1,p'; }
+    until [ -n "$(address)" ]; do usleep 100000; done
+    [ -e /run/told6 ] || say "lease6 $(address | xargs)"
+    touch /run/told6
+) &
+DHCP6C
+    chmod +x "$work/root"/{init,sbin/{say,hello,down},etc/acpi/PWRF/00000080,etc/udhcpc.sh,etc/dhcp6c.sh}
 }
 
 build_initramfs() { # VERSION
@@ -221,6 +263,7 @@ build_initramfs() { # VERSION
     echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
     printf '%s\n' "${modules[@]}" >"$root/etc/modules"
     copy_modules "$1"
+    copy_dhcp6c
     write_init
     (cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) | gzip -1 >"$work/initrd"
 }
@@ -273,7 +316,7 @@ if [ ! -e "$image" ]; then
     trap 'rm -rf -- "$work"' EXIT
     trap 'exit 130' INT TERM
     say "building (about 5 s, once)"
-    fetch_kernel "$package"
+    fetch "$package"
     dpkg-deb -x "$deb" "$work/kernel"
     version=$(ls "$work/kernel/lib/modules")
     build_initramfs "$version"

@@ -12,6 +12,7 @@ use super::{LinkPlan, disk, host_name, upstreams};
 use crate::config::{Config, Dns};
 use crate::facts::{NameServer, NetFacts};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
+use crate::proto::dhcp6::{self, Duid, Lifetimes, Responder};
 use crate::proto::ndp::{Advertisement, Settings};
 
 /// One guest, one address: the lease is long, and renewing it costs nothing.
@@ -52,14 +53,19 @@ pub struct GuestIpv6 {
     /// The tap that is berth's own.
     pub control: IfName,
     pub advertisement: Advertisement,
+    pub dhcp: dhcp6::Settings,
 }
 
 /// RFC 4861 §6.2.1: `MinRtrAdvInterval` and `MaxRtrAdvInterval` by default, and three times that.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(200)..=Duration::from_secs(600);
 const ROUTER_LIFETIME: u16 = 1800;
 
+/// Seconds: the pod's address is the guest's for as long as there is a pod, and who renews hears of another.
+const PREFERRED: u32 = 3600;
+const VALID: u32 = 86_400;
+
 /// No prefix: the guest's address is had by DHCPv6, and everybody else is behind the router.
-fn ipv6(facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6> {
+fn ipv6(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6> {
     let own = link.ipv6.own()?;
     let mut settings = Settings {
         mac: link.bridge.mac,
@@ -78,7 +84,15 @@ fn ipv6(facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6> {
         settings.search.clear();
         Advertisement::new(settings)
     });
-    Some(GuestIpv6 { control: own.control.clone(), advertisement: advertisement.ok()? })
+    let server = Duid::stable(MacAddr::stable(&config.name, "gateway"));
+    let lifetimes = Lifetimes::of(PREFERRED, VALID);
+    let mut dhcp = dhcp6::Settings::one_guest(server, own.pod.clone(), lifetimes);
+    dhcp.parameters.search =
+        facts.resolver.search.iter().filter_map(|name| name.parse().ok()).collect();
+    if Responder::new(dhcp.clone()).is_err() {
+        dhcp.parameters.search.clear();
+    }
+    Some(GuestIpv6 { control: own.control.clone(), advertisement: advertisement.ok()?, dhcp })
 }
 
 /// Decides what the guest is told.
@@ -114,7 +128,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         lease_secs: LEASE_SECS,
         upstreams: upstreams::upstreams(&facts.resolver.nameservers, network.gateway),
         ndots: facts.resolver.ndots,
-        ipv6: ipv6(facts, link),
+        ipv6: ipv6(config, facts, link),
         resolv_conf: config.paths.resolv_conf.clone(),
         notes: note.into_iter().collect(),
     }

@@ -11,6 +11,7 @@
 
 mod connections;
 pub mod dhcp;
+mod dhcp6;
 mod dns;
 mod follow;
 mod health;
@@ -28,6 +29,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -37,6 +39,7 @@ use crate::facts::Interface;
 use crate::net::IfName;
 use crate::plan::GuestPlan;
 use crate::plan::serve::{DnsPlan, ServePlan};
+use crate::proto::dhcp6::Settings;
 use crate::proto::dns::Named;
 use crate::sys::frames::{self, Frames};
 use crate::sys::socket;
@@ -60,6 +63,7 @@ pub struct Target {
     dhcp: Option<dhcp::Task>,
     dns: Option<DnsPlan>,
     router: Option<router::Task>,
+    dhcp6: Option<Settings>,
     /// What turns the first two off.
     off: [&'static str; 2],
 }
@@ -76,6 +80,7 @@ impl Target {
                 tap: ipv6.control.clone(),
                 advertisement: ipv6.advertisement.clone(),
             }),
+            dhcp6: plan.ipv6.as_ref().map(|ipv6| ipv6.dhcp.clone()),
             off: ["set NO_DHCP to serve neither DHCP nor DNS"; 2],
         })
     }
@@ -88,13 +93,14 @@ impl Target {
             dhcp: dhcp::Task::from_serve(plan),
             dns: plan.dns.clone(),
             router: None,
+            dhcp6: None,
             off: ["leave DHCP to it with --no-dhcp", "leave DNS to it with --no-dns"],
         }
     }
 
     /// Nothing, as long as that is so.
     fn without_services(&self) -> Self {
-        Self { dhcp: None, dns: None, router: None, ..self.clone() }
+        Self { dhcp: None, dns: None, router: None, dhcp6: None, ..self.clone() }
     }
 
     fn part<P: Clone>(&self, plan: Option<&P>, off: usize) -> Option<On<P>> {
@@ -114,9 +120,13 @@ impl Target {
         self.part(self.router.as_ref(), 0)
     }
 
+    fn dhcp6(&self) -> Option<On<Settings>> {
+        self.part(self.dhcp6.as_ref(), 0)
+    }
+
     /// This kernel has no way for the guest's IPv6.
     pub fn without_ipv6(&mut self) {
-        self.router = None;
+        (self.router, self.dhcp6) = (None, None);
     }
 }
 
@@ -135,6 +145,10 @@ fn bind_dhcp(on: &On<dhcp::Task>) -> Result<socket::Dhcp, Error> {
 
 fn bind_dns(on: &On<DnsPlan>) -> Result<socket::Dns, Error> {
     Ok(socket::dns(&on.interface, on.plan.address, on.off)?)
+}
+
+fn bind_dhcp6(on: &On<Settings>) -> Result<UdpSocket, Error> {
+    Ok(socket::dhcp6(&on.interface, on.link, on.off)?)
 }
 
 fn bind_router(on: &On<router::Task>) -> Result<Frames, Error> {
@@ -243,6 +257,14 @@ impl Bound {
             stop.clone(),
             |frames, on: On<router::Task>| router::serve(frames, on.plan),
         );
+        let dhcp6 = restart_forever(
+            Service { name: "dhcp6", packets: &self.packets, pick: Target::dhcp6, bind: bind_dhcp6 },
+            Record::new(health, |services| &mut services.dhcp6),
+            None,
+            targets.clone(),
+            stop.clone(),
+            |socket, on: On<Settings>| dhcp6::serve(socket, on.plan),
+        );
         let dns = restart_forever(
             Service { name: "dns", packets: &self.packets, pick: Target::dns, bind: bind_dns },
             Record::new(health, |services| &mut services.dns),
@@ -251,7 +273,7 @@ impl Bound {
             stop,
             |sockets, on: On<DnsPlan>| dns::serve(sockets, on.interface, on.plan, wanted.clone()),
         );
-        tokio::join!(dhcp, dns, router);
+        tokio::join!(dhcp, dns, router, dhcp6);
     }
 }
 

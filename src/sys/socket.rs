@@ -9,6 +9,10 @@
 //! connected to where nothing comes from. That needs a route, which there is none before the link is up and has its address;
 //! until then the socket that listens was bound last, and of those that are alike the kernel takes the last.
 
+mod dhcp6;
+
+pub use dhcp6::dhcp6;
+
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsRawFd;

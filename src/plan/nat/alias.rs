@@ -27,6 +27,8 @@ use crate::nft::build::ct_state;
 const PRIORITY_ALIAS: i32 = -300;
 const PRIORITY_UNALIAS: i32 = 300;
 const GUEST6: &str = "from-guest6";
+const INPUT6: &str = "input6";
+const ALLOWED6: &str = "allowed6";
 /// Types of ICMPv6 (RFC 4443, 4861).
 const ECHO_REQUEST: u8 = 128;
 const SOLICITATION: u8 = 135;
@@ -40,7 +42,7 @@ const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 pub(super) const METADATA6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 /// Neighbours that the guest may be to the kernel, whose table is the node's: its own addresses, and a few more.
 const NEIGHBOURS: &str = "guest-neighbours";
-const MAX_NEIGHBOURS: u32 = 16;
+const MAX_NEIGHBOURS: u32 = 24;
 const NEIGHBOUR_STAYS: u64 = 3600 * 1000;
 /// NFT_DYNSET_OP_UPDATE.
 const UPDATE: u32 = 1;
@@ -165,18 +167,29 @@ impl Build {
     }
 
     /// What of the pod's own stack is open to the guest.
-    pub(super) fn opened6(&mut self) -> Vec<Rule> {
-        if self.names.own.is_none() {
-            return Vec::new();
-        }
-        let accept = || Expr::verdict(Verdict::Accept);
+    pub(super) fn opened6(&mut self) -> Option<Rule> {
+        self.names.own.as_ref()?;
+        let few = self.few();
         let mut rules = self.claims6().to_vec();
-        for address in [ROUTER, GATEWAY] {
+        rules.push(few);
+        rules.push(Rule::new(dropped().to_vec(), "from more addresses than the guest may have"));
+        self.table.chains.push(Chain { rules, ..Chain::new(INPUT6, None) });
+        let rules = self.allowed6();
+        self.table.chains.push(Chain { rules, ..Chain::new(ALLOWED6, None) });
+        let mut ipv6 = meta_nfproto(IPV6).to_vec();
+        ipv6.push(Expr::verdict(Verdict::Jump(INPUT6.to_owned())));
+        Some(Rule::new(ipv6, "IPv6"))
+    }
+
+    fn allowed6(&mut self) -> Vec<Rule> {
+        let accept = || Expr::verdict(Verdict::Accept);
+        let ping = |address| {
             let mut ping = to(address);
             ping.extend(icmpv6(ECHO_REQUEST));
             ping.push(accept());
-            rules.push(Rule::new(ping, "ping of the gateway"));
-        }
+            Rule::new(ping, "ping of the gateway")
+        };
+        let mut rules = vec![ping(ROUTER), ping(GATEWAY)];
         let dhcp = Port { transport: Transport::Udp, number: 67 };
         let open: Vec<Port> =
             self.names.open.iter().copied().filter(|port| *port != dhcp).collect();
@@ -193,7 +206,12 @@ impl Build {
         exprs.extend(self.destination_ports(Transport::Udp, server));
         exprs.push(accept());
         rules.push(Rule::new(exprs, "DHCPv6"));
-        rules.push(self.neighbours6());
+        let mut neighbours = meta_l4proto(ICMPV6).to_vec();
+        neighbours.push(load_transport(0, 1));
+        let kinds = vec![vec![SOLICITATION], vec![ADVERTISEMENT]];
+        neighbours.push(self.one_of(set::ICMPV6_TYPE, kinds));
+        neighbours.push(accept());
+        rules.push(Rule::new(neighbours, "neighbour discovery"));
         rules
     }
 
@@ -213,8 +231,8 @@ impl Build {
         ]
     }
 
-    /// Each sender is a neighbour in the kernel's table.
-    fn neighbours6(&mut self) -> Rule {
+    /// Each sender that is answered is a neighbour in the kernel's table.
+    fn few(&mut self) -> Rule {
         self.table.sets.push(Set {
             name: NEIGHBOURS.to_owned(),
             flags: set::DYNAMIC | set::TIMEOUT,
@@ -224,10 +242,7 @@ impl Build {
             timeout: Some(NEIGHBOUR_STAYS),
             ..Set::default()
         });
-        let mut exprs = meta_l4proto(ICMPV6).to_vec();
-        exprs.push(load_transport(0, 1));
-        exprs.push(self.one_of(set::ICMPV6_TYPE, vec![vec![SOLICITATION], vec![ADVERTISEMENT]]));
-        exprs.extend(meta_nfproto(IPV6));
+        let mut exprs = meta_nfproto(IPV6).to_vec();
         exprs.extend([
             load_network(SADDR6, 16),
             Expr::Dynset {
@@ -239,9 +254,9 @@ impl Build {
                 exprs: Vec::new(),
                 flags: 0,
             },
-            Expr::verdict(Verdict::Accept),
+            Expr::verdict(Verdict::Goto(ALLOWED6.to_owned())),
         ]);
-        Rule::new(exprs, "neighbour discovery, from few addresses at a time")
+        Rule::new(exprs, "from few addresses at a time: each is a neighbour to the kernel")
     }
 
     /// An ICMPv6 error that quotes a packet of somebody else's.

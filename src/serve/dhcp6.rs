@@ -1,0 +1,64 @@
+//! The DHCPv6 task: datagrams in, replies to where they came from (RFC 8415 §18.3.10).
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::{Instant, SystemTime};
+
+use tokio::net::UdpSocket;
+
+use crate::proto::Now;
+use crate::proto::dhcp6::{
+    CLIENT_PORT, Datagram, Destination, Responder, SERVER_PORT, Settings, Transmit,
+};
+
+/// More than is looked at: a longer one is known as such.
+const LARGEST: usize = 4097;
+
+/// Serves until the socket fails; the error is why.
+#[expect(clippy::disallowed_methods, reason = "a verb: the core is told the time here")]
+pub(super) async fn serve(socket: UdpSocket, settings: Settings) -> io::Error {
+    let mut responder = match Responder::new(settings) {
+        Ok(responder) => responder,
+        Err(error) => return io::Error::other(error),
+    };
+    let mut given: Vec<Ipv6Addr> = Vec::new();
+    let mut buffer = vec![0; LARGEST];
+    loop {
+        let (length, from) = match socket.recv_from(&mut buffer).await {
+            Ok((length, SocketAddr::V6(from))) => (length, from),
+            Ok(_) => continue,
+            Err(error) => return error,
+        };
+        let payload = buffer.get(..length).unwrap_or_default();
+        let now = Now { monotonic: Instant::now(), wall: SystemTime::now() };
+        match responder.answer(now, Datagram { payload, unicast: false }) {
+            Ok(Some(transmit)) => {
+                // What the socket does not take is lost, as any datagram may be.
+                let sent = socket.try_send_to(&transmit.payload, to(&transmit, from).into());
+                tell(&transmit, sent.err(), &mut given);
+            }
+            Ok(None) => {}
+            Err(reason) => tracing::debug!(reason = reason.label(), %from, "DHCPv6: no answer"),
+        }
+    }
+}
+
+fn to(transmit: &Transmit, from: SocketAddrV6) -> SocketAddrV6 {
+    let port = match transmit.destination {
+        Destination::Client => CLIENT_PORT,
+        Destination::Relay => SERVER_PORT,
+        Destination::RelaySource => from.port(),
+    };
+    SocketAddrV6::new(*from.ip(), port, 0, from.scope_id())
+}
+
+/// The first time that the guest has its addresses is worth a word.
+fn tell(transmit: &Transmit, error: Option<io::Error>, given: &mut Vec<Ipv6Addr>) {
+    let Transmit { message, kind, addresses, .. } = transmit;
+    tracing::debug!(?message, ?kind, ?addresses, ?error, "DHCPv6");
+    let is_lease = *kind == dhcproto::v6::MessageType::Reply && !addresses.is_empty();
+    if is_lease && *given != *addresses {
+        given.clone_from(addresses);
+        tracing::info!(?addresses, "the guest has its IPv6 address");
+    }
+}
