@@ -258,7 +258,12 @@ impl Bound {
             |frames, on: On<router::Task>| router::serve(frames, on.plan),
         );
         let dhcp6 = restart_forever(
-            Service { name: "dhcp6", packets: &self.packets, pick: Target::dhcp6, bind: bind_dhcp6 },
+            Service {
+                name: "dhcp6",
+                packets: &self.packets,
+                pick: Target::dhcp6,
+                bind: bind_dhcp6,
+            },
             Record::new(health, |services| &mut services.dhcp6),
             None,
             targets.clone(),

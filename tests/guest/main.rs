@@ -20,6 +20,7 @@ mod cri;
 mod disks;
 mod files;
 mod full;
+mod ipv6;
 mod life;
 mod machine;
 mod overlay;

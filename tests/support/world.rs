@@ -19,6 +19,9 @@ use crate::support::{Netns, checked, find, run, veth};
 pub const POD: &str = "10.244.7.2";
 pub const PEER: &str = "10.244.7.3";
 const GATEWAY: &str = "169.254.1.1";
+/// With [`World::dual_stack`].
+pub const POD6: &str = "2001:db8:7::2";
+pub const PEER6: &str = "2001:db8:8::3";
 
 /// How long a guest may take to come up on a busy machine. It is 10 s of a processor: with five who want each processor
 /// more than 90 s went by.
@@ -87,6 +90,24 @@ impl World {
         ];
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Self { pod, _node: node, peer, dir, env, args: Vec::new(), berth: None, starts: 0 }
+    }
+
+    /// IPv6 as Calico wires it: a /128, the next hop a link-local address of the node, which alone forwards.
+    pub fn dual_stack(&mut self) -> &mut Self {
+        self._node.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
+        for (netns, address, link) in [(&self.pod, POD6, "pod0"), (&self.peer, PEER6, "peer0")] {
+            self._node.ip(&format!("addr add fe80::ecee/64 dev {link} nodad"));
+            self._node.ip(&format!("route add {address}/128 dev {link}"));
+            netns.ip(&format!("addr add {address}/128 dev eth0 nodad"));
+            netns.ip("-6 route add default via fe80::ecee dev eth0");
+        }
+        self
+    }
+
+    /// The link to the peer takes so many octets.
+    pub fn narrow(&self, mtu: u32) {
+        self.peer.ip(&format!("link set eth0 mtu {mtu}"));
+        self._node.ip(&format!("link set peer0 mtu {mtu}"));
     }
 
     pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
@@ -255,10 +276,11 @@ impl World {
     pub fn udp(netns: &Netns, to: &str, port: u16, send: &[u8]) -> Option<Vec<u8>> {
         let (to, send) = (SocketAddr::new(to.parse::<IpAddr>().unwrap(), port), send.to_vec());
         netns.within(move || {
-            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = UdpSocket::bind(any).unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
             socket.connect(to).unwrap();
-            let mut buffer = [0; 2048];
+            let mut buffer = [0; 8192];
             (0..3).find_map(|_| {
                 socket.send(&send).ok()?;
                 socket.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())

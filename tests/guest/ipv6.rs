@@ -1,0 +1,238 @@
+//! The guest has the pod's own IPv6 address, with NET_ADMIN alone and nothing to write below /proc/sys.
+//!
+//! Every row holds by both ways: `fwd` in netdev chains, and `dup` alone, as where a kernel has no `fwd`. The second is
+//! had by standing the launcher still while its netdev table is gone: the packets need nobody.
+
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use crate::support::world::{PEER6, POD6, World};
+use crate::support::Netns;
+
+/// /proc/sys as a container has it.
+const READ_ONLY: &str =
+    "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec \"$0\" \"$@\"";
+const CONTAINER: [&str; 6] =
+    ["sh", "-c", READ_ONLY, "setpriv", "--bounding-set", "-all,+net_admin,+net_bind_service"];
+const SOON: Duration = Duration::from_secs(10);
+
+fn ping(netns: &Netns, to: &str, octets: u32) -> bool {
+    let mut ping = netns.command("ping");
+    ping.args(["-6", "-q", "-c", "1", "-W", "3", "-s", &octets.to_string(), to]);
+    ping.output().unwrap().status.success()
+}
+
+/// What a datagram to a port where nobody listens comes back as.
+fn refused(netns: &Netns, to: &str) -> bool {
+    let to: SocketAddr = (to.parse::<Ipv6Addr>().unwrap(), 9).into();
+    netns.within(move || {
+        let socket = UdpSocket::bind("[::]:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        socket.connect(to).unwrap();
+        socket.send(b"?").unwrap();
+        let error = socket.recv(&mut [0; 1]).unwrap_err();
+        error.kind() == std::io::ErrorKind::ConnectionRefused
+    })
+}
+
+/// Protocol 253 (RFC 3692), which no host here knows: it is told so (RFC 4443 §3.4).
+fn unknown_protocol(netns: &Netns, to: &str) -> bool {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let to: SocketAddr = (to.parse::<Ipv6Addr>().unwrap(), 0).into();
+    netns.within(move || {
+        let raw = |protocol: i32| {
+            Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(protocol))).unwrap()
+        };
+        let (errors, sender) = (raw(58), raw(253));
+        errors.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        sender.send_to(b"12345678", &to.into()).unwrap();
+        let end = Instant::now() + Duration::from_secs(3);
+        let mut errors = std::io::BufReader::new(errors);
+        while Instant::now() < end {
+            let mut message = [0; 256];
+            let Ok(length) = errors.read(&mut message) else { return false };
+            // Parameter problem: unrecognized next header.
+            if length > 2 && message[..2] == [4, 1] {
+                return true;
+            }
+        }
+        false
+    })
+}
+
+/// Something that answers once by TCP, at a port of a namespace.
+fn answerer(netns: &Netns, port: u16, words: &'static str) -> std::thread::JoinHandle<()> {
+    let listener = netns.within(move || TcpListener::bind(("::", port)).unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(words.as_bytes()).unwrap();
+    })
+}
+
+fn asked(netns: &Netns, to: &str, port: u16) -> String {
+    String::from_utf8(World::tcp(netns, to, port, b"").unwrap()).unwrap()
+}
+
+/// What comes to the pod is the guest's.
+fn inward(world: &World) {
+    let peer = &world.peer;
+    let hello = asked(peer, POD6, 8080);
+    assert!(
+        hello.starts_with(&format!("hello from demo at [{POD6}], you are [{PEER6}]")),
+        "{hello}"
+    );
+    for octets in [56, 4000] {
+        assert!(ping(peer, POD6, octets), "ping of {octets} octets");
+    }
+    for octets in [10, 3000] {
+        let sent = vec![b'u'; octets];
+        assert_eq!(World::udp(peer, POD6, 7, &sent), Some(sent), "{octets} octets by UDP");
+    }
+    let blob: Vec<u8> = (0..1_048_576_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+    assert!(World::tcp(peer, POD6, 7, &blob).unwrap() == blob, "a mebibyte both ways");
+    assert!(refused(peer, POD6), "no port unreachable");
+    assert!(unknown_protocol(peer, POD6), "no answer to an unknown protocol");
+}
+
+/// What the guest sends goes out as it is.
+fn outward(world: &World) {
+    let guest = |line: &str| world.guest(&format!("{line} && echo it did"));
+    for octets in [56, 4000] {
+        let told = guest(&format!("ping -6 -c 1 -W 3 -s {octets} {PEER6}"));
+        assert!(told.contains("it did"), "{told}");
+    }
+    let answers = answerer(&world.peer, 777, "hello from the peer\n");
+    let told = guest(&format!("nc {PEER6} 777 </dev/null"));
+    assert!(told.contains("hello from the peer"), "{told}");
+    answers.join().unwrap();
+    // The pod is no router: what ends there is not told of. Then the node, then the peer.
+    let hops = world.guest(&format!("traceroute6 -n -q 1 -w 2 -m 4 {PEER6}"));
+    let hops: Vec<&str> = hops.lines().skip(1).map(str::trim).collect();
+    assert_eq!((hops.len(), hops[0]), (3, "1  *"), "{hops:?}");
+    assert!(hops[2].starts_with(&format!("3  {PEER6}")), "{hops:?}");
+    let told = guest("nc -w 3 fd00:6be::1 777 </dev/null");
+    assert!(!told.contains("it did"), "a port of the pod that was not opened: {told}");
+    assert!(guest("ping -6 -c 1 -W 3 fd00:6be::1").contains("it did"), "its gateway");
+}
+
+/// What the pod has begun itself, and what stays with it, is the pod's.
+fn pods_own(world: &World) {
+    let World { pod, peer, .. } = world;
+    for octets in [56, 4000] {
+        assert!(ping(pod, PEER6, octets), "the pod's ping of {octets} octets");
+    }
+    let answers = answerer(peer, 778, "to the pod\n");
+    assert_eq!(asked(pod, PEER6, 778), "to the pod\n");
+    answers.join().unwrap();
+    let closed = World::tcp(pod, PEER6, 779, b"").unwrap_err();
+    assert_eq!(closed.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert!(refused(pod, PEER6), "no port unreachable for the pod");
+    let echo = peer.within(|| UdpSocket::bind(("::", 7)).unwrap());
+    let echoes = std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        let (length, from) = echo.recv_from(&mut buffer).unwrap();
+        echo.send_to(&buffer[..length], from).unwrap();
+    });
+    let sent = vec![b'p'; 3000];
+    assert_eq!(World::udp(pod, PEER6, 7, &sent), Some(sent), "the pod's fragments");
+    echoes.join().unwrap();
+    let hello = asked(pod, POD6, 8080);
+    let begin = format!("hello from demo at [{POD6}], you are [fd00:6be::1]");
+    assert!(hello.starts_with(&begin), "from the pod to its own address: {hello}");
+    let vnc = pod.within(|| {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).unwrap();
+        socket.set_only_v6(true).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 5900)).into()).unwrap();
+        socket.listen(1).unwrap();
+        TcpListener::from(socket)
+    });
+    let reserved = std::thread::spawn(move || {
+        for _ in 0..2 {
+            vnc.accept().unwrap().0.write_all(b"pod-5900\n").unwrap();
+        }
+    });
+    for netns in [peer, pod] {
+        assert_eq!(asked(netns, POD6, 5900), "pod-5900\n");
+    }
+    reserved.join().unwrap();
+}
+
+/// Behind a link that takes less than the guest's own.
+fn narrow(world: &World) {
+    world.narrow(1280);
+    let blob = vec![b'n'; 1_048_576];
+    assert!(World::tcp(&world.peer, POD6, 7, &blob).unwrap() == blob, "over 1280 octets");
+    // The first is told that it is too big, the next ones come in parts.
+    let told = world.guest(&format!("ping -6 -c 3 -W 2 -s 1400 {PEER6}"));
+    assert!(told.contains("2 packets received") || told.contains("3 packets received"), "{told}");
+    assert!(ping(&world.pod, PEER6, 1400) || ping(&world.pod, PEER6, 1400), "the pod's own");
+    world.narrow(1450);
+}
+
+/// With another's address the guest reaches nobody.
+fn spoofed(world: &World) {
+    let count = || -> u64 {
+        let rules: serde_json::Value =
+            serde_json::from_str(&world.pod.run("nft -j list chain inet berth from-guest6"))
+                .unwrap();
+        let last = rules["nftables"].as_array().unwrap().last().unwrap()["rule"].clone();
+        last["expr"][0]["counter"]["packets"].as_u64().unwrap()
+    };
+    let before = count();
+    let other = "2001:db8:7::66";
+    let told = world.guest(&format!(
+        "ip -6 addr add {other}/128 dev eth0; sleep 2; ping -6 -c 2 -W 1 -I {other} {PEER6}; \
+         ip -6 addr del {other}/128 dev eth0"
+    ));
+    assert!(told.contains("0 packets received"), "{told}");
+    assert!(count() >= before + 2, "not dropped by the rule that is for it");
+}
+
+#[test]
+fn every_row_holds_through_a_real_guest_with_net_admin_alone() {
+    let mut world = World::new();
+    world.dual_stack();
+    world.start_under(&CONTAINER).ready();
+    let said = format!("lease6 {POD6}");
+    world.until("the guest's IPv6 address", SOON, |world| {
+        world.serial().contains(&said).then_some(())
+    });
+    assert_eq!(world.pod.run("cat /proc/sys/net/ipv6/conf/all/forwarding").trim(), "0");
+    assert!(world.guest("ip -6 route show default").contains("via fe80::1"));
+    let rows = || {
+        inward(&world);
+        outward(&world);
+        pods_own(&world);
+        narrow(&world);
+        spoofed(&world);
+    };
+    rows();
+    let fwd = |world: &World| -> bool {
+        world
+            .pod
+            .command("nft")
+            .args(["list", "table", "netdev", "berth"])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
+    assert!(fwd(&world), "by dup alone: this kernel has fwd");
+
+    world.signal("STOP");
+    world.pod.run("nft delete table netdev berth");
+    rows();
+    assert!(!fwd(&world));
+    world.signal("CONT");
+    world.until("the table", SOON, |world| fwd(world).then_some(()));
+
+    world.pod.run("nft flush ruleset");
+    world.until("the table", SOON, |world| fwd(world).then_some(()));
+    inward(&world);
+    pods_own(&world);
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+    assert!(!world.log().contains("ERROR"), "{}", world.log());
+}
