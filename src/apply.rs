@@ -451,19 +451,16 @@ fn tap_of(plan: &LinkPlan) -> Tap<'_> {
     Tap { name: &tap.name, mtu: bridge.mtu, queues: tap.queues, owner: tap.owner, ipv6 }
 }
 
-/// The rules, in one transaction; then, off the critical path, the anchor, and flows that began before it was there.
-/// Returns what this kernel's tables can hold.
-#[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-pub async fn nat(
+/// The rules, in one transaction: the generation in which they hold, and what this kernel's tables can hold.
+pub(crate) async fn learn(
     plan: &NetPlan,
     mut abilities: Abilities,
     indices: Indices,
     firewall: &Firewall,
-) -> Result<Abilities, Error> {
-    let started = Instant::now();
-    let generation = loop {
+) -> Result<(u32, Abilities), Error> {
+    loop {
         let error = match firewall.commit(nat::for_kernel(plan, abilities, indices)).await {
-            Ok(generation) => break generation,
+            Ok(generation) => return Ok((generation, abilities)),
             Err(error) => error,
         };
         // Where rules of the operator's own need what is refused, too, the next try is refused as well.
@@ -482,7 +479,20 @@ pub async fn nat(
             tracing::warn!(error = told, "the guest has no IPv6: this kernel has no way for it");
         }
         abilities = less;
-    };
+    }
+}
+
+/// The rules; then, off the critical path, the anchor, and flows that began before it was there.
+/// Returns what this kernel's tables can hold.
+#[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
+pub async fn nat(
+    plan: &NetPlan,
+    known: Abilities,
+    indices: Indices,
+    firewall: &Firewall,
+) -> Result<Abilities, Error> {
+    let started = Instant::now();
+    let (generation, abilities) = learn(plan, known, indices, firewall).await?;
     tracing::info!(
         table = nat::TABLE,
         generation,
@@ -490,7 +500,11 @@ pub async fn nat(
         "pod address mapped"
     );
     let (firewall, mapping) = (firewall.clone(), plan.mapping.clone());
+    let surplus = nat::not_in(&nat::for_kernel(plan, abilities, indices));
     tokio::spawn(async move {
+        if let Err(error) = firewall.remove(surplus).await {
+            tracing::debug!(error = %crate::exit::error_chain(&error), "tables of an earlier start stay");
+        }
         tokio::time::sleep(QEMU_STARTS).await;
         // Kernels before 5.12 have no owned tables: then a gap may cost connections.
         if let Err(error) = firewall.commit(nat::anchor()).await {

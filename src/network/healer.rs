@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -9,13 +10,19 @@ use super::Source;
 use crate::exit::error_chain;
 use crate::plan::nat::{Abilities, Indices};
 use crate::plan::{self, LinkPlan, NetPlan};
+use crate::sys::netlink::Firewall;
 use crate::sys::probe;
 use crate::{apply, observe, serve};
 
+/// How long the guest's router may take to say that it is none any more.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 pub(super) struct Healer<'a> {
     source: Source<'a>,
-    plan: &'a LinkPlan,
-    abilities: Abilities,
+    firewall: &'a Firewall,
+    /// Links as they should be; of them IPv6 alone changes with the pod.
+    plan: RefCell<LinkPlan>,
+    abilities: Cell<Abilities>,
     /// Of the links as they are now.
     indices: Cell<Indices>,
     /// For those who are bound to the bridge; None when nothing is served.
@@ -27,18 +34,20 @@ pub(super) struct Healer<'a> {
 impl<'a> Healer<'a> {
     pub(super) fn new(
         source: Source<'a>,
-        plan: &'a LinkPlan,
+        firewall: &'a Firewall,
+        plan: LinkPlan,
         (abilities, indices): (Abilities, Indices),
         targets: Option<watch::Sender<serve::Target>>,
         logged: BTreeSet<String>,
     ) -> Self {
         let (indices, logged) = (Cell::new(indices), RefCell::new(logged));
-        Self { source, plan, abilities, indices, targets, logged }
+        let (plan, abilities) = (RefCell::new(plan), Cell::new(abilities));
+        Self { source, firewall, plan, abilities, indices, targets, logged }
     }
 
     pub(super) fn rules_of(&self, plan: &NetPlan) -> observe::Rules {
         observe::Rules {
-            nat: plan::nat::for_kernel(plan, self.abilities, self.indices.get()),
+            nat: plan::nat::for_kernel(plan, self.abilities.get(), self.indices.get()),
             mapping: plan.mapping.clone(),
         }
     }
@@ -56,6 +65,31 @@ impl<'a> Healer<'a> {
         notes.difference(&logged).for_each(|note| tracing::warn!("{note}"));
         *logged = notes;
     }
+
+    /// The guest's IPv6 as the pod's is now: links, and what is served. True when it is another.
+    async fn follow_ipv6(&self, now: &NetPlan) -> Result<bool, apply::Error> {
+        let links = self.source.links;
+        let before = self.plan.borrow().ipv6.clone();
+        let is_another = before != now.link.ipv6;
+        self.plan.borrow_mut().ipv6 = now.link.ipv6.clone();
+        if is_another && now.link.ipv6.own().is_some() {
+            let (abilities, indices) = (self.abilities.get(), self.indices.get());
+            self.abilities.set(apply::learn(now, abilities, indices, self.firewall).await?.1);
+        }
+        if !self.abilities.get().dup {
+            return Ok(false);
+        }
+        let plan = self.plan.borrow().clone();
+        apply::ipv6(&plan, self.indices.get().bridge, links).await?;
+        let told = self.targets.as_ref().is_some_and(|targets| {
+            targets.send_if_modified(|target| target.follow_ipv6(&now.guest))
+        });
+        if told && before.own().is_some() && now.link.ipv6.own().is_none() {
+            // The rules that come next let no word of ours through.
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+        Ok(is_another)
+    }
 }
 
 impl observe::Pod for Healer<'_> {
@@ -63,22 +97,23 @@ impl observe::Pod for Healer<'_> {
         let links = self.source.links;
         let before = links.changes();
         let told = |error: apply::Error| error_chain(&error);
-        let indices = apply::mend_links(self.plan, links).await.map_err(told)?;
+        let plan = self.plan.borrow().clone();
+        let indices = apply::mend_links(&plan, links).await.map_err(told)?;
         self.indices.set(indices);
         let index = indices.bridge;
-        if self.abilities.dup {
-            apply::ipv6(self.plan, index, links).await.map_err(told)?;
-        }
         let is_another =
             |target: &mut serve::Target| std::mem::replace(&mut target.link, index) != index;
         if self.targets.as_ref().is_some_and(|targets| targets.send_if_modified(is_another)) {
             tracing::warn!(
-                interface = %self.plan.bridge.name,
+                interface = %plan.bridge.name,
                 "the bridge was replaced, rebinding DHCP and DNS"
             );
         }
         // While the pod has no address its routes stay; `rules` tells why.
         if let Ok(now) = self.plan_now().await {
+            if self.follow_ipv6(&now).await.map_err(told)? {
+                tracing::warn!(ipv6 = %now.link.ipv6, "the pod's IPv6 changed");
+            }
             let lost =
                 apply::routes(&now.route, links).await.map_err(|error| error_chain(&error))?;
             let logged_by_dns = |note: &String| Some(note) == now.resolver_note.as_ref();
@@ -89,6 +124,13 @@ impl observe::Pod for Healer<'_> {
     }
 
     async fn rules(&self) -> Result<observe::Rules, String> {
-        self.plan_now().await.map(|plan| self.rules_of(&plan))
+        let now = self.plan_now().await?;
+        let rules = self.rules_of(&now);
+        let surplus = plan::nat::not_in(&rules.nat);
+        if !surplus.is_empty() {
+            let gone = self.firewall.remove(surplus).await;
+            gone.map_err(|error| error_chain(&error))?;
+        }
+        Ok(rules)
     }
 }

@@ -94,8 +94,8 @@ impl Network {
                 _ => drop(services.send_replace(serve::Services::OFF)),
             }
         });
-        let healer =
-            Healer::new(source, &plan.link, (self.abilities, self.indices), targets, self.logged);
+        let (known, link) = ((self.abilities, self.indices), plan.link.clone());
+        let healer = Healer::new(source, &self.firewall, link, known, targets, self.logged);
         observe::run(&self.firewall, healer.rules_of(plan), &healer, &feed.counts, stopping).await;
         let _ = serving.await;
     }

@@ -8,6 +8,7 @@
 //!              pod's own stack ── fd00:6be::1 br0 ──────── as fd00:6be::2
 //! ```
 
+use std::fmt;
 use std::net::Ipv6Addr;
 
 use serde::Serialize;
@@ -74,6 +75,18 @@ impl Ipv6Plan {
         match self {
             Self::Own(own) => Some(own),
             Self::Off(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Ipv6Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(own) => {
+                f.write_str("own:")?;
+                own.pod.iter().try_for_each(|address| write!(f, " {address}"))
+            }
+            Self::Off(why) => write!(f, "off: {why}"),
         }
     }
 }

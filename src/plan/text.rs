@@ -3,7 +3,6 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::disk::Root;
-use super::ipv6::Ipv6Plan;
 use super::{DiskPlan, GuestPlan, LinkPlan, NetPlan, Plan, RoutePlan};
 use crate::log::one_line;
 
@@ -63,10 +62,7 @@ fn links(f: &mut Formatter<'_>, link: &LinkPlan, route: &RoutePlan) -> fmt::Resu
         "tap",
         format_args!("{} in {}, {queues} queue(s), owner {owner}", tap.name, bridge.name),
     )?;
-    match ipv6 {
-        Ipv6Plan::Own(own) => row(f, "ipv6", format_args!("own: the guest has {}", list(&own.pod))),
-        Ipv6Plan::Off(why) => row(f, "ipv6", format_args!("off: {why}")),
-    }
+    row(f, "ipv6", ipv6)
 }
 
 fn served(f: &mut Formatter<'_>, guest: &GuestPlan) -> fmt::Result {

@@ -35,7 +35,7 @@ pub(super) async fn serve(socket: UdpSocket, settings: Settings) -> io::Error {
             Ok(Some(transmit)) => {
                 // What the socket does not take is lost, as any datagram may be.
                 let sent = socket.try_send_to(&transmit.payload, to(&transmit, from).into());
-                tell(&transmit, sent.err(), &mut given);
+                tell(&transmit, sent.as_ref().err(), &mut given);
             }
             Ok(None) => {}
             Err(reason) => tracing::debug!(reason = reason.label(), %from, "DHCPv6: no answer"),
@@ -53,7 +53,7 @@ fn to(transmit: &Transmit, from: SocketAddrV6) -> SocketAddrV6 {
 }
 
 /// The first time that the guest has its addresses is worth a word.
-fn tell(transmit: &Transmit, error: Option<io::Error>, given: &mut Vec<Ipv6Addr>) {
+fn tell(transmit: &Transmit, error: Option<&io::Error>, given: &mut Vec<Ipv6Addr>) {
     let Transmit { message, kind, addresses, .. } = transmit;
     tracing::debug!(?message, ?kind, ?addresses, ?error, "DHCPv6");
     let is_lease = *kind == dhcproto::v6::MessageType::Reply && !addresses.is_empty();

@@ -124,6 +124,25 @@ impl Target {
         self.part(self.dhcp6.as_ref(), 0)
     }
 
+    /// What the guest is told of IPv6 now; a router that is none any more says so. True when it is something else.
+    pub fn follow_ipv6(&mut self, plan: &GuestPlan) -> bool {
+        let before = (self.router.clone(), self.dhcp6.clone());
+        match &plan.ipv6 {
+            Some(ipv6) => {
+                let (tap, advertisement) = (ipv6.control.clone(), ipv6.advertisement.clone());
+                self.router = Some(router::Task { tap, advertisement });
+                self.dhcp6 = Some(ipv6.dhcp.clone());
+            }
+            None => {
+                self.dhcp6 = None;
+                if let Some(router) = &mut self.router {
+                    router.advertisement = router.advertisement.withdrawn();
+                }
+            }
+        }
+        before != (self.router.clone(), self.dhcp6.clone())
+    }
+
     /// This kernel has no way for the guest's IPv6.
     pub fn without_ipv6(&mut self) {
         (self.router, self.dhcp6) = (None, None);

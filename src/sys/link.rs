@@ -166,16 +166,17 @@ impl Links {
         if !wanted.ipv6 {
             self.without_ipv6(name);
         }
-        self.ensure_address(name, index, wanted.address).await?;
+        self.ensure_address(name, index, wanted.address, wanted.ipv6).await?;
         Ok(index)
     }
 
-    /// The link has this IPv4 address and no other.
+    /// The link has this IPv4 address and no other; of IPv6 none, unless that is somebody else's matter.
     async fn ensure_address(
         &self,
         name: &IfName,
         index: u32,
         wanted: Ipv4Prefix,
+        ipv6: bool,
     ) -> Result<(), Error> {
         let request = self.handle.address().get().set_link_index_filter(index).execute();
         let found: Vec<_> = request
@@ -186,12 +187,12 @@ impl Links {
         for message in found {
             match address_of(&message) {
                 Some(address) if address == wanted => there = true,
-                Some(_) => {
+                None if ipv6 => {}
+                _ => {
                     let step = self.handle.address().del(message).execute().await;
                     step.map_err(|error| failed(name, "removing a stale address", error))?;
                     self.changed();
                 }
-                None => {}
             }
         }
         if there {

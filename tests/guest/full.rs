@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::world::{PEER, POD, World};
+use crate::support::world::{PEER, PEER6, POD, POD6, World};
 use crate::support::{Netns, checked};
 
 /// The slowest start measured on a busy machine took 85 s.
@@ -17,8 +17,8 @@ const BOOT: Duration = Duration::from_secs(300);
 const ECHO: &str = "\
 import socket, threading
 def udp():
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.bind(('', 7))
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.bind(('::', 7))
     while True:
         s.sendto(*s.recvfrom(65535))
 def tcp(c):
@@ -26,7 +26,7 @@ def tcp(c):
         c.sendall(data)
     c.close()
 threading.Thread(target=udp).start()
-s = socket.create_server(('', 7))
+s = socket.create_server(('', 7), family=socket.AF_INET6, dualstack_ipv6=True)
 while True:
     threading.Thread(target=tcp, args=(s.accept()[0],)).start()
 ";
@@ -56,7 +56,7 @@ fn started(settings: &[(&str, &str)], metadata: &str) -> World {
     for (name, value) in settings {
         world.set(name, value);
     }
-    world.start();
+    world.dual_stack().start();
     world.until("cloud-init finished and SSH", BOOT, |world| {
         assert!(world.log().lines().all(|line| !line.contains("ERROR")), "{}", world.log());
         let (code, _) = ssh(world, &world.peer, "cloud-init status --wait");
@@ -83,6 +83,41 @@ fn ssh(world: &World, from: &Netns, line: &str) -> (i32, String) {
     let output = command.arg(format!("root@{POD}")).arg(line).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Nothing in the guest is set for IPv6: systemd-networkd hears the router, and asks for an address since it says so.
+fn has_ipv6(world: &World) {
+    let address = told(world, "ip -6 -o addr show dev eth0 scope global");
+    assert!(address.contains(&format!("inet6 {POD6}/128")), "{address}");
+    let route = told(world, "ip -6 route show default");
+    assert!(route.contains("default via fe80::1 dev eth0 proto ra"), "{route}");
+    // Seconds since the guest's start.
+    let when = |words: &str| -> f64 {
+        let line =
+            format!("journalctl -u systemd-networkd -o short-monotonic -g '{words}' | tail -n 1");
+        let said = told(world, &line);
+        said.trim_start_matches(['[', ' ']).split(']').next().unwrap().parse().expect(&said)
+    };
+    let (up, there) = (when("eth0: Gained carrier"), when(&format!("eth0: DHCPv6 address {POD6}")));
+    assert!(there - up < 10.0, "{} s from the link to the address", there - up);
+    let megabyte: Vec<u8> = (0..1u32 << 20).map(|n| (n.wrapping_mul(40_503) >> 16) as u8).collect();
+    assert!(World::tcp(&world.peer, POD6, 7, &megabyte).unwrap() == megabyte);
+    let long = vec![b'6'; 3000];
+    assert_eq!(World::udp(&world.peer, POD6, 7, &long), Some(long), "in fragments");
+    world.peer.run(&format!("ping -6 -c 1 -W 5 {POD6}"));
+    let listener = world.peer.within(|| TcpListener::bind((PEER6, 9000)).unwrap());
+    let heard = std::thread::spawn(move || listener.accept().unwrap().1.ip().to_string());
+    told(world, &format!("bash -c 'echo hi >/dev/tcp/{PEER6}/9000'"));
+    assert_eq!(heard.join().unwrap(), POD6, "out it is the pod");
+    for calls in ["0", "1"] {
+        world.pod.run(&format!("sysctl -qw net.bridge.bridge-nf-call-ip6tables={calls}"));
+        let local = World::tcp(&world.pod, POD6, 7, b"pod-local").unwrap();
+        assert_eq!(local, b"pod-local", "bridge-nf-call-ip6tables={calls}");
+        let hairpin = told(world, &format!("bash -c 'exec 3<>/dev/tcp/{POD6}/22; head -c 4 <&3'"));
+        assert_eq!(hairpin, "SSH-", "bridge-nf-call-ip6tables={calls}");
+        told(world, "ping -6 -c 1 -W 5 fd00:6be::1");
+        told(world, "networkctl renew eth0");
+    }
 }
 
 /// What a command in the guest prints; it must succeed.
@@ -127,6 +162,7 @@ fn a_distribution_configured_by_a_config_drive_is_the_pod() {
         assert!(network.contains(word), "{word} in\n{network}");
     }
     assert_eq!(told(&world, "cat /sys/class/net/eth0/mtu").trim(), "1450");
+    has_ipv6(&world);
 
     // From another pod: TCP with its source kept, UDP, ICMP, and VNC that stays with QEMU.
     let connection = told(&world, "echo $SSH_CONNECTION");

@@ -4,11 +4,11 @@
 //! had by standing the launcher still while its netdev table is gone: the packets need nobody.
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::support::world::{PEER6, POD6, World};
 use crate::support::Netns;
+use crate::support::world::{PEER6, POD6, World};
 
 /// /proc/sys as a container has it.
 const READ_ONLY: &str =

@@ -1,7 +1,9 @@
 //! Expressions that do something, or ask what only the kernel knows at the time.
 
 use super::super::expr::{Expr, Register};
-use super::super::{Object, ObjectKind, Set, attr::Attributes};
+use std::net::IpAddr;
+
+use super::super::{Family, Object, ObjectKind, Set, attr::Attributes};
 use super::bits::{Bits, Truth};
 use super::effect::{Effect, End, Loaded, stuck};
 use super::lookup::{self, Found};
@@ -28,7 +30,6 @@ impl Machine<'_, '_> {
             Expr::Counter { .. }
             | Expr::Log { .. }
             | Expr::Last { .. }
-            | Expr::Dup { .. }
             | Expr::FlowOffload { .. } => Effect::Next,
             Expr::MetaSet { key, sreg } => {
                 let bits = self.registers.get(*sreg, 4);
@@ -51,6 +52,8 @@ impl Machine<'_, '_> {
                 nat::apply(self, expr)?
             }
             Expr::Reject { kind, .. } => self.reject(*kind == 1),
+            Expr::Dup { addr, device } => self.copied(*addr, *device),
+            Expr::Fwd { device, addr, family } => self.handed(*device, *addr, *family),
             Expr::Notrack => self.walk.no_track(self.certain()),
             Expr::Limit { over, .. } => self.limited("rate", *over),
             Expr::Quota { flags, .. } => self.limited("quota", flags & 1 != 0),
@@ -82,7 +85,6 @@ impl Machine<'_, '_> {
             Expr::Tproxy { .. } if !matches!(self.walk.packet.protocol, TCP | UDP) => {
                 Effect::Break("neither TCP nor UDP".into())
             }
-            Expr::Fwd { .. } => stuck("the packet is handed to another interface (fwd)"),
             Expr::Tproxy { .. } => {
                 stuck("the packet goes to a proxy's socket, if there is one (tproxy)")
             }
@@ -95,6 +97,50 @@ impl Machine<'_, '_> {
             Expr::Tunnel { dreg, .. } => self.perhaps(*dreg, "the packet's tunnel"),
             other => stuck(&format!("expression {} is not understood", other.name())),
         }
+    }
+
+    /// The interface and the next hop in these registers, as far as they are known.
+    fn place(&self, addr: Option<Register>, device: Option<Register>, ip6: bool) -> String {
+        let known = |register, octets| self.registers.get(register, octets).bytes();
+        let index = device.and_then(|device| known(device, 4)?.try_into().ok());
+        let index = index.map(u32::from_ne_bytes);
+        let name = index.and_then(|index| Some(self.walk.world.interface(index)?.name.clone()));
+        let device = match (device, name, index) {
+            (None, ..) => String::new(),
+            (_, Some(name), _) => format!(" by {name}"),
+            (_, None, Some(index)) => format!(" by interface {index}"),
+            (_, None, None) => " by an interface that is not known".to_owned(),
+        };
+        let octets = |addr| known(addr, if ip6 { 16 } else { 4 });
+        let to: Option<IpAddr> = addr.and_then(octets).and_then(|octets| match octets.len() {
+            16 => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
+            _ => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
+        });
+        match (addr, to) {
+            (None, _) => device,
+            (_, Some(to)) => format!("{device} to {to}"),
+            (_, None) => format!("{device} to an address that is not known"),
+        }
+    }
+
+    /// net/netfilter/nft_dup_netdev.c, and ipv6/netfilter/nf_dup_ipv6.c.
+    fn copied(&mut self, addr: Option<Register>, device: Option<Register>) -> Effect {
+        let place = self.place(addr, device, self.table.family == Family::IP6);
+        let said = format!("a copy goes on{place}");
+        if self.certain() {
+            self.walk.copied = Some(said.clone());
+        }
+        Effect::Said(said)
+    }
+
+    /// net/netfilter/nft_fwd_netdev.c: to a neighbour it takes one of the time to live.
+    fn handed(&self, device: Register, addr: Option<Register>, family: Option<u32>) -> Effect {
+        let ip6 = family == Some(u32::from(Family::IP6.0));
+        if addr.is_some() && ip6 != (self.walk.packet.family == Family::IP6) {
+            return Effect::Break("a packet of another family".into());
+        }
+        let place = self.place(addr, Some(device), ip6);
+        Effect::End(End::Handed(format!("handed on{place}")))
     }
 
     /// A value that is there, but nobody knows which.

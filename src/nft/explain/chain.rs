@@ -42,6 +42,7 @@ enum Flow {
     Drop(String),
     Reject(String),
     Nat,
+    Handed(String),
     Stuck(String),
 }
 
@@ -213,6 +214,15 @@ impl<'a> Walk<'a> {
                     format!("by the policy of {} {} {}", table.family, table.name, chain.name);
                 ("policy drop".to_owned(), Some(Stop::Over(Outcome::Dropped, why)))
             }
+            Flow::Handed(ref why) => {
+                ("handed on".to_owned(), Some(Stop::Over(Outcome::Accepted, why.clone())))
+            }
+            // What goes on is the copy.
+            Flow::Drop(ref why) if self.copied.is_some() => {
+                let copy = self.copied.take().unwrap_or_default();
+                let why = format!("{copy}; the packet itself is dropped {why}");
+                ("drop".to_owned(), Some(Stop::Over(Outcome::Accepted, why)))
+            }
             Flow::Drop(ref why) => {
                 ("drop".to_owned(), Some(Stop::Over(Outcome::Dropped, why.clone())))
             }
@@ -267,6 +277,9 @@ impl<'a> Walk<'a> {
                 }
                 (_, Some(End::Stuck(why))) => return Ok(Flow::Stuck(format!("{why}; in {place}"))),
                 (_, Some(End::Nat(_))) => return Ok(Flow::Nat),
+                (_, Some(End::Handed(to))) => {
+                    return Ok(Flow::Handed(format!("{to}, by a rule of {place}: {text}")));
+                }
                 (_, Some(End::Reject(how))) => {
                     return Ok(Flow::Reject(format!("{how}, by a rule of {place}: {text}")));
                 }

@@ -32,6 +32,8 @@ pub(super) enum End {
     Reject(String),
     /// Rewritten, or bound to stay as it is.
     Nat(String),
+    /// It is sent out by another interface, past all that follows.
+    Handed(String),
     /// What happens from here on is nobody's guess.
     Stuck(String),
 }

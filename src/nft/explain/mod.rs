@@ -218,6 +218,7 @@ pub fn explain(
         helper_set: false,
         rewritten: false,
         changed: BTreeMap::new(),
+        copied: None,
         gateway: None,
         preferred: None,
         steps: Vec::new(),
@@ -287,6 +288,8 @@ struct Walk<'a> {
     rewritten: bool,
     /// What rules have done to sets on the way.
     changed: BTreeMap<(Family, String, String), Vec<Change>>,
+    /// Where a copy of it was sent.
+    copied: Option<String>,
     /// Of the last route found: next hop, and the address packets from here get.
     gateway: Option<IpAddr>,
     preferred: Option<IpAddr>,

@@ -90,6 +90,12 @@ pub fn is_ours(family: Family, name: &str) -> bool {
     name == TABLE && [FAMILY, Family::ARP, Family::NETDEV, Family::IP6].contains(&family)
 }
 
+/// Tables of ours that an earlier plan may have loaded, and this one has not.
+pub fn not_in(rules: &Ruleset) -> Vec<(Family, String)> {
+    let ours = [Family::NETDEV, Family::IP6].map(|family| (family, TABLE.to_owned()));
+    ours.into_iter().filter(|(family, name)| rules.table(*family, name).is_none()).collect()
+}
+
 /// Whose addresses are mapped onto whom.
 pub fn mapping(config: &Config, facts: &NetFacts) -> Mapping {
     Mapping {

@@ -118,6 +118,15 @@ impl Advertisement {
         Ok(Self { settings, message, last })
     }
 
+    /// The same router, which is none any more: no default route, no addresses, no name servers.
+    #[must_use]
+    pub fn withdrawn(&self) -> Self {
+        let settings =
+            Settings { lifetime: 0, managed: false, other: false, ..self.settings.clone() };
+        let message = encode(&settings, 0, 0);
+        Self { last: message.clone(), message, settings }
+    }
+
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
     }
