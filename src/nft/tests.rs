@@ -421,8 +421,10 @@ proptest! {
         let batch = Batch::replace(&skeleton, &Ruleset::default(), None, 1).unwrap();
         let mut dump = Dump::new(Filter::default());
         Messages(batch.bytes()).chain(Messages(&message)).for_each(|message| dump.add(&message));
-        let found = without_handles(dump.finish());
+        let mut found = without_handles(dump.finish());
         let _ = (found.to_string(), found.canonical());
+        // A spoiled kind of message can be that of a flow table, which is told, not made.
+        found.tables.iter_mut().for_each(|table| table.flowtables.clear());
         let again = Batch::replace(&found, &Ruleset::default(), None, 1).unwrap();
         prop_assert_eq!(read_back(&again), found);
     }
