@@ -1,13 +1,13 @@
 //! What the guest is told by DHCP and DNS.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::ipv6::ROUTER;
+use super::ipv6::{GATEWAY, ROUTER};
 use super::{LinkPlan, disk, host_name, upstreams};
 use crate::config::{Config, Dns};
 use crate::facts::{NameServer, NetFacts};
@@ -54,6 +54,8 @@ pub struct GuestIpv6 {
     pub control: IfName,
     pub advertisement: Advertisement,
     pub dhcp: dhcp6::Settings,
+    /// Where DNS is asked.
+    pub dns: Ipv6Addr,
 }
 
 /// RFC 4861 §6.2.1: `MinRtrAdvInterval` and `MaxRtrAdvInterval` by default, and three times that.
@@ -75,7 +77,7 @@ fn ipv6(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6>
         mtu: Some(link.bridge.mtu),
         lifetime: ROUTER_LIFETIME,
         prefixes: Vec::new(),
-        servers: Vec::new(),
+        servers: vec![GATEWAY],
         search: facts.resolver.search.iter().filter_map(|name| name.parse().ok()).collect(),
         interval: INTERVAL,
     };
@@ -87,12 +89,14 @@ fn ipv6(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6>
     let server = Duid::stable(MacAddr::stable(&config.name, "gateway"));
     let lifetimes = Lifetimes::of(PREFERRED, VALID);
     let mut dhcp = dhcp6::Settings::one_guest(server, own.pod.clone(), lifetimes);
+    dhcp.parameters.dns = vec![GATEWAY];
     dhcp.parameters.search =
         facts.resolver.search.iter().filter_map(|name| name.parse().ok()).collect();
     if Responder::new(dhcp.clone()).is_err() {
         dhcp.parameters.search.clear();
     }
-    Some(GuestIpv6 { control: own.control.clone(), advertisement: advertisement.ok()?, dhcp })
+    let (control, advertisement) = (own.control.clone(), advertisement.ok()?);
+    Some(GuestIpv6 { control, advertisement, dhcp, dns: GATEWAY })
 }
 
 /// Decides what the guest is told.

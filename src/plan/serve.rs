@@ -6,7 +6,7 @@ mod networks;
 mod options;
 mod servers;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -178,6 +178,8 @@ pub struct DhcpPlan {
 pub struct DnsPlan {
     /// Where questions are taken.
     pub address: Ipv4Addr,
+    /// And of IPv6, where the guest has it.
+    pub address6: Option<Ipv6Addr>,
     /// As of now.
     pub settings: dns::Settings,
     /// Read again when it changes.
@@ -211,6 +213,7 @@ impl DnsPlan {
         let (fixed_upstreams, fixed_search) = (false, false);
         Self {
             address: plan.gateway,
+            address6: plan.ipv6.as_ref().map(|ipv6| ipv6.dns),
             settings,
             resolv_conf: plan.resolv_conf.clone(),
             fixed_upstreams,
@@ -457,6 +460,7 @@ fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> Resu
         aaaa: options.aaaa == Aaaa::Pass,
     };
     let mut plan = DnsPlan {
+        address6: None,
         address,
         settings,
         resolv_conf: options.resolv_conf.clone(),

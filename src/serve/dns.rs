@@ -63,6 +63,8 @@ impl From<Event> for TaskMessage {
 enum ReplyPath {
     /// And where that was when it asked.
     Udp(SocketAddr, Where),
+    /// By IPv6: the guest, who is always there.
+    Udp6(SocketAddr),
     Tcp(Place),
 }
 
@@ -119,6 +121,13 @@ pub(super) async fn serve(
             ready = sockets.udp.readable() => if let Err(error) = ready.and_then(|()| server.take(&sockets, &mut basket)) {
                 return error;
             },
+            taken = next6(&sockets), if sockets.six.is_some() => match taken {
+                Ok((from, bytes)) => server.query(now(), Some(from.ip()), ReplyPath::Udp6(from), &bytes),
+                Err(error) => return error,
+            },
+            accepted = accept6(&sockets, server.accept_again), if sockets.six.is_some() => {
+                server.accepted(now(), accepted);
+            }
             accepted = accept(&sockets.tcp, server.accept_again) => server.accepted(now(), accepted),
             Some(named) = names.recv() => server.forwarder.name(now(), named),
             Some(first) = messages.recv() => {
@@ -165,6 +174,25 @@ async fn accept(
         sleep_until(again.into()).await;
     }
     listener.accept().await
+}
+
+/// The next question by IPv6.
+async fn next6(sockets: &Dns) -> io::Result<(SocketAddr, Vec<u8>)> {
+    let Some(six) = &sockets.six else { return std::future::pending().await };
+    let mut bytes = vec![0; LARGEST_QUESTION + 1];
+    let (length, from) = six.udp.recv_from(&mut bytes).await?;
+    bytes.truncate(length);
+    Ok((from, bytes))
+}
+
+async fn accept6(
+    sockets: &Dns,
+    again: Option<Instant>,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    match &sockets.six {
+        Some(six) => accept(&six.tcp, again).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The settings of now: the file may say something else than when they were planned.
@@ -264,7 +292,10 @@ impl DnsServer {
     }
 
     fn query(&mut self, now: Instant, from: Client, reply_path: ReplyPath, bytes: &[u8]) {
-        let over = if matches!(reply_path, ReplyPath::Udp(..)) { Over::Udp } else { Over::Tcp };
+        let over = match reply_path {
+            ReplyPath::Udp(..) | ReplyPath::Udp6(_) => Over::Udp,
+            ReplyPath::Tcp(_) => Over::Tcp,
+        };
         self.next += 1;
         let client = self.next;
         self.reply_paths.insert(client, reply_path);
@@ -366,6 +397,12 @@ impl DnsServer {
     fn answer(&mut self, sockets: &Dns, client: u64, bytes: Vec<u8>) {
         match self.reply_paths.remove(&client) {
             Some(ReplyPath::Udp(to, then)) => self.answer_over_udp(sockets, to, then, bytes),
+            Some(ReplyPath::Udp6(to)) => {
+                let sent = sockets.six.as_ref().map(|six| six.udp.try_send_to(&bytes, to));
+                if !matches!(sent, Some(Ok(_))) {
+                    self.count(Reason::Unsent);
+                }
+            }
             Some(ReplyPath::Tcp(place)) => {
                 let taken = self.connections.answer(place, bytes);
                 if !taken {

@@ -126,7 +126,10 @@ impl Target {
 
     /// What the guest is told of IPv6 now; a router that is none any more says so. True when it is something else.
     pub fn follow_ipv6(&mut self, plan: &GuestPlan) -> bool {
-        let before = (self.router.clone(), self.dhcp6.clone());
+        let before = self.clone();
+        if let Some(dns) = &mut self.dns {
+            dns.address6 = plan.ipv6.as_ref().map(|ipv6| ipv6.dns);
+        }
         match &plan.ipv6 {
             Some(ipv6) => {
                 let (tap, advertisement) = (ipv6.control.clone(), ipv6.advertisement.clone());
@@ -140,12 +143,15 @@ impl Target {
                 }
             }
         }
-        before != (self.router.clone(), self.dhcp6.clone())
+        before != *self
     }
 
     /// This kernel has no way for the guest's IPv6.
     pub fn without_ipv6(&mut self) {
         (self.router, self.dhcp6) = (None, None);
+        if let Some(dns) = &mut self.dns {
+            dns.address6 = None;
+        }
     }
 }
 
@@ -163,7 +169,10 @@ fn bind_dhcp(on: &On<dhcp::Task>) -> Result<socket::Dhcp, Error> {
 }
 
 fn bind_dns(on: &On<DnsPlan>) -> Result<socket::Dns, Error> {
-    Ok(socket::dns(&on.interface, on.plan.address, on.off)?)
+    let mut dns = socket::dns(&on.interface, on.plan.address, on.off)?;
+    let six = on.plan.address6.map(|address| socket::dns6(&on.interface, address, on.off));
+    dns.six = six.transpose()?;
+    Ok(dns)
 }
 
 fn bind_dhcp6(on: &On<Settings>) -> Result<UdpSocket, Error> {

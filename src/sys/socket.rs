@@ -10,8 +10,10 @@
 //! until then the socket that listens was bound last, and of those that are alike the kernel takes the last.
 
 mod dhcp6;
+mod dns6;
 
 pub use dhcp6::dhcp6;
+pub use dns6::{Dns6, dns6};
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -289,6 +291,8 @@ pub struct Dns {
     pub udp: UdpSocket,
     pub aside: Aside,
     pub tcp: TcpListener,
+    /// At the gateway's IPv6 address, where the guest has IPv6.
+    pub six: Option<Dns6>,
 }
 
 /// Port 53 of the gateway's address, for what comes in by this link: an address is reachable from every link of
@@ -317,7 +321,7 @@ pub fn dns(interface: &IfName, gateway: Ipv4Addr, off: &'static str) -> Result<D
         tcp.bind(&SocketAddr::from(address).into())?;
         tcp.listen(64)?;
         let (udp, tcp) = (UdpSocket::from_std(udp.into())?, TcpListener::from_std(tcp.into())?);
-        Ok(Dns { udp, aside, tcp })
+        Ok(Dns { udp, aside, tcp, six: None })
     };
     bound().map_err(|source| Error::Bind {
         what: "DNS, port 53",

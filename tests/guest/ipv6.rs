@@ -114,6 +114,9 @@ fn outward(world: &World) {
     let told = guest("nc -w 3 fd00:6be::1 777 </dev/null");
     assert!(!told.contains("it did"), "a port of the pod that was not opened: {told}");
     assert!(guest("ping -6 -c 1 -W 3 fd00:6be::1").contains("it did"), "its gateway");
+    // A name of its own: no server of the pod's is asked.
+    let told = guest("nslookup demo fd00:6be::1");
+    assert!(told.contains("192.168.254.2") && told.contains("it did"), "{told}");
 }
 
 /// What the pod has begun itself, and what stays with it, is the pod's.
@@ -191,6 +194,76 @@ fn spoofed(world: &World) {
     assert!(count() >= before + 2, "not dropped by the rule that is for it");
 }
 
+/// Rules as `berth nft` sees them in the pod: exit code and what it says.
+fn nft(world: &World, words: &[&str]) -> (i32, String) {
+    let output = world.command(&[]).arg("nft").args(words).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
+}
+
+fn explained(world: &World) {
+    for (from, to, said) in [
+        ("40000", "8080/tcp", "handed on by tap0 to fd00:6be::2"),
+        ("40000", "7/udp", "handed on by tap0 to fd00:6be::2"),
+    ] {
+        let (from, to) = (format!("[{PEER6}]:{from}"), format!("[{POD6}]:{to}"));
+        let (code, told) = nft(world, &["explain", "--iif", "eth0", "--from", &from, "--to", &to]);
+        assert!(code == 0 && told.contains(said), "{code}: {told}");
+    }
+    let to = format!("{POD6}/icmpv6");
+    let ping = ["explain", "--iif", "eth0", "--from", PEER6, "--to", &to, "--icmp-type", "128"];
+    let (code, told) = nft(world, &ping);
+    assert!(code == 0 && told.contains("a copy goes on by br0 to fd00:6be::2"), "{code}: {told}");
+    assert_eq!(nft(world, &["check"]), (0, String::new()));
+}
+
+const ON_LINK: &str = "2001:db8:9::2";
+const MOVED: &str = "2001:db8:9::22";
+const NEIGHBOUR: &str = "2001:db8:9::3";
+
+#[test]
+fn an_address_that_comes_changes_or_goes_is_the_guests_and_neighbours_are_on_the_link() {
+    let mut world = World::new();
+    world.start_under(&CONTAINER).ready();
+    assert!(world.guest("ip -6 route show default").trim().is_empty());
+    assert_eq!(world.pod.run("nft list tables").matches("berth\n").count(), 2);
+
+    world.on_link(ON_LINK, NEIGHBOUR);
+    let said = format!("lease6 {ON_LINK}");
+    world.until("an address that came late", SOON, |world| {
+        world.serial().contains(&said).then_some(())
+    });
+    let reach = |address: &str| {
+        let hello = asked(&world.peer, address, 8080);
+        assert!(hello.contains(&format!("at [{address}], you are [{NEIGHBOUR}]")), "{hello}");
+        let told = world.guest(&format!("ping -6 -c 1 -W 3 {NEIGHBOUR} && echo it did"));
+        assert!(told.contains("it did"), "{told}");
+        assert!(ping(&world.pod, NEIGHBOUR, 4000), "the pod's own");
+    };
+    reach(ON_LINK);
+
+    world.pod.ip(&format!("addr del {ON_LINK}/64 dev eth0"));
+    world.on_link(MOVED, NEIGHBOUR);
+    world.until("the rules", SOON, |world| {
+        world.pod.run("nft list table netdev berth").contains(MOVED).then_some(())
+    });
+    world.guest("killall dhcp6c; sleep 1; dhcp6c -f -c /etc/dhcp6c.conf eth0 >/dev/null 2>&1 &");
+    world.until("the new address", SOON, |world| {
+        world.guest("ip -6 addr show dev eth0").contains(MOVED).then_some(())
+    });
+    reach(MOVED);
+
+    world.pod.ip(&format!("addr del {MOVED}/64 dev eth0"));
+    world.until("the guest has no IPv6 router", SOON, |world| {
+        world.guest("ip -6 route show default").trim().is_empty().then_some(())
+    });
+    world.until("tables of IPv4 alone", SOON, |world| {
+        (world.pod.run("nft list tables").matches("berth\n").count() == 2).then_some(())
+    });
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+    assert!(!world.log().contains("ERROR"), "{}", world.log());
+}
+
 #[test]
 fn every_row_holds_through_a_real_guest_with_net_admin_alone() {
     let mut world = World::new();
@@ -221,6 +294,7 @@ fn every_row_holds_through_a_real_guest_with_net_admin_alone() {
             .success()
     };
     assert!(fwd(&world), "by dup alone: this kernel has fwd");
+    explained(&world);
 
     world.signal("STOP");
     world.pod.run("nft delete table netdev berth");

@@ -104,6 +104,21 @@ impl World {
         self
     }
 
+    /// The pod is given an address of a /64 on which the peer is, as Docker wires it: the node answers for the one to the other.
+    pub fn on_link(&self, address: &str, peer: &str) {
+        self._node.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
+        for (netns, own, other, link) in
+            [(&self.pod, address, peer, "pod0"), (&self.peer, peer, address, "peer0")]
+        {
+            self._node.run(&format!("sysctl -qw net.ipv6.conf.{link}.proxy_ndp=1"));
+            self._node.ip(&format!("addr replace fe80::ecee/64 dev {link} nodad"));
+            self._node.ip(&format!("-6 route replace {own}/128 dev {link}"));
+            self._node.ip(&format!("-6 neigh replace proxy {other} dev {link}"));
+            netns.ip(&format!("addr add {own}/64 dev eth0 nodad"));
+            netns.ip("-6 route replace default via fe80::ecee dev eth0");
+        }
+    }
+
     /// The link to the peer takes so many octets.
     pub fn narrow(&self, mtu: u32) {
         self.peer.ip(&format!("link set eth0 mtu {mtu}"));
