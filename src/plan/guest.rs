@@ -62,8 +62,8 @@ pub struct GuestIpv6 {
 const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(200)..=Duration::from_secs(600);
 const ROUTER_LIFETIME: u16 = 1800;
 
-/// Seconds: the pod's address is the guest's for as long as there is a pod, and who renews hears of another.
-const PREFERRED: u32 = 3600;
+/// Seconds: who renews, which is after half of the first, hears of another address of the pod.
+const PREFERRED: u32 = 600;
 const VALID: u32 = 86_400;
 
 /// No prefix: the guest's address is had by DHCPv6, and everybody else is behind the router.

@@ -185,10 +185,7 @@ async fn next6(sockets: &Dns) -> io::Result<(SocketAddr, Vec<u8>)> {
     Ok((from, bytes))
 }
 
-async fn accept6(
-    sockets: &Dns,
-    again: Option<Instant>,
-) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept6(sockets: &Dns, again: Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
     match &sockets.six {
         Some(six) => accept(&six.tcp, again).await,
         None => std::future::pending().await,

@@ -18,11 +18,12 @@
 mod alias;
 mod anchor;
 mod filter;
+mod kernel;
 mod matches;
 mod own;
 
 pub use anchor::{ANCHOR, anchor};
-pub use own::{Abilities, Indices, for_kernel};
+pub use kernel::{Abilities, Indices, for_kernel};
 
 use std::net::Ipv4Addr;
 

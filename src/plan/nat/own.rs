@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A packet that is handed on loses one of its hop limit, meets no NAT and costs no entry of connection tracking.
-//! Both tables name interfaces by their numbers, which are known once the links are there: [`placed`] fills them in.
+//! Both tables name interfaces by their numbers, which are known once the links are there (`kernel`).
 
 use std::net::Ipv6Addr;
 
@@ -19,15 +19,13 @@ use crate::nft::build::{
     IPV6, and, any_bit, cmp, ct_state, equal, immediate, load_meta, load_network, load_transport,
     meta_l4proto, prefix_mask,
 };
-use crate::nft::expr::{CmpOp, Data, Extension, meta};
-use crate::nft::{
-    Chain, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Verdict, hook, set,
-};
-use crate::plan::NetPlan;
+use crate::nft::expr::{CmpOp, Extension, meta};
+use crate::nft::{Chain, Expr, Family, Hook, Policy, Rule, Set, Table, Verdict, hook, set};
 use crate::plan::ipv6::{NETWORK, Own, ROUTER};
 
+use super::kernel::{BRIDGE, TAP};
 use super::matches::{ESTABLISHED, RELATED, TCP, dropped, interface};
-use super::{Build, Names, TRANSPORTS, empty_table, is_ours, ports_of};
+use super::{Build, Names, TRANSPORTS, empty_table, ports_of};
 
 /// Of the IPv6 header (RFC 8200 §3): saddr, daddr, hop limit.
 pub(super) const SADDR6: u32 = 8;
@@ -70,80 +68,6 @@ const BEGINNING: u64 = 600 * 1000;
 const DATAGRAMS: u64 = 180 * 1000;
 /// NFT_DYNSET_OP_UPDATE.
 const UPDATE: u32 = 1;
-
-/// Stand for the interfaces whose numbers are not known yet: no interface has such a one.
-const BRIDGE: u32 = 0x7fff_fffe;
-const TAP: u32 = 0x7fff_ffff;
-
-/// Numbers of our links.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Indices {
-    pub bridge: u32,
-    pub tap: u32,
-}
-
-/// What a kernel can hold, found by committing it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Abilities {
-    /// Tables of family arp.
-    pub arp: bool,
-    /// `fwd`, and chains for what a device sends (Linux 5.16).
-    pub fwd: bool,
-    /// `dup` to an IPv6 address, without which the guest has no IPv6.
-    pub dup: bool,
-}
-
-impl Abilities {
-    /// Everything, until it is known better.
-    pub const ALL: Self = Self { arp: true, fwd: true, dup: true };
-
-    /// Less by what was refused; None when nothing is left to do without.
-    #[must_use]
-    pub fn without(self, refused: Family) -> Option<Self> {
-        match refused {
-            Family::ARP if self.arp => Some(Self { arp: false, ..self }),
-            Family::NETDEV if self.fwd => Some(Self { fwd: false, ..self }),
-            Family::IP6 if self.dup => Some(Self { fwd: false, dup: false, ..self }),
-            _ => None,
-        }
-    }
-
-    /// Without tables of ours that such a kernel refuses.
-    #[must_use]
-    pub fn of(self, rules: &Ruleset) -> Ruleset {
-        let lacks = |family| match family {
-            Family::ARP => !self.arp,
-            Family::NETDEV => !self.fwd,
-            _ => false,
-        };
-        let mut rules = rules.clone();
-        rules.tables.retain(|table| !(lacks(table.family) && is_ours(table.family, &table.name)));
-        rules
-    }
-}
-
-/// The rules of a plan as this kernel takes them, and with the numbers of the links.
-pub fn for_kernel(plan: &NetPlan, abilities: Abilities, indices: Indices) -> Ruleset {
-    let rules = match &plan.nat_without_ipv6 {
-        Some(without) if !abilities.dup => without,
-        _ => &plan.nat,
-    };
-    placed(abilities.of(rules), indices)
-}
-
-fn placed(mut rules: Ruleset, indices: Indices) -> Ruleset {
-    let ours = rules.tables.iter_mut().filter(|table| is_ours(table.family, &table.name));
-    let rules_of = ours.flat_map(|table| &mut table.chains).flat_map(|chain| &mut chain.rules);
-    for expr in rules_of.flat_map(|rule| &mut rule.exprs) {
-        let Expr::Immediate { data: Data::Value(value), .. } = expr else { continue };
-        if *value == BRIDGE.to_ne_bytes() {
-            *value = indices.bridge.to_ne_bytes().to_vec();
-        } else if *value == TAP.to_ne_bytes() {
-            *value = indices.tap.to_ne_bytes().to_vec();
-        }
-    }
-    rules
-}
 
 /// `ip6 saddr …` or `ip6 daddr …`, of a packet that is known to be IPv6's.
 pub(super) fn field6(offset: u32, address: Ipv6Addr) -> [Expr; 2] {

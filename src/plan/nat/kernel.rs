@@ -1,0 +1,80 @@
+//! The rules as one kernel takes them: without what it has not, and with the numbers of its links.
+
+use crate::nft::{Data, Expr, Family, Ruleset};
+use crate::plan::NetPlan;
+
+use super::is_ours;
+
+/// Stand for the interfaces whose numbers are not known yet: no interface has such a one.
+pub(super) const BRIDGE: u32 = 0x7fff_fffe;
+pub(super) const TAP: u32 = 0x7fff_ffff;
+
+/// Numbers of our links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Indices {
+    pub bridge: u32,
+    pub tap: u32,
+}
+
+/// What a kernel can hold, found by committing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// Tables of family arp.
+    pub arp: bool,
+    /// `fwd`, and chains for what a device sends (Linux 5.16).
+    pub fwd: bool,
+    /// `dup` to an IPv6 address, without which the guest has no IPv6.
+    pub dup: bool,
+}
+
+impl Abilities {
+    /// Everything, until it is known better.
+    pub const ALL: Self = Self { arp: true, fwd: true, dup: true };
+
+    /// Less by what was refused; None when nothing is left to do without.
+    #[must_use]
+    pub fn without(self, refused: Family) -> Option<Self> {
+        match refused {
+            Family::ARP if self.arp => Some(Self { arp: false, ..self }),
+            Family::NETDEV if self.fwd => Some(Self { fwd: false, ..self }),
+            Family::IP6 if self.dup => Some(Self { fwd: false, dup: false, ..self }),
+            _ => None,
+        }
+    }
+
+    /// Without tables of ours that such a kernel refuses.
+    #[must_use]
+    pub fn of(self, rules: &Ruleset) -> Ruleset {
+        let lacks = |family| match family {
+            Family::ARP => !self.arp,
+            Family::NETDEV => !self.fwd,
+            _ => false,
+        };
+        let mut rules = rules.clone();
+        rules.tables.retain(|table| !(lacks(table.family) && is_ours(table.family, &table.name)));
+        rules
+    }
+}
+
+/// The rules of a plan as this kernel takes them, and with the numbers of the links.
+pub fn for_kernel(plan: &NetPlan, abilities: Abilities, indices: Indices) -> Ruleset {
+    let rules = match &plan.nat_without_ipv6 {
+        Some(without) if !abilities.dup => without,
+        _ => &plan.nat,
+    };
+    placed(abilities.of(rules), indices)
+}
+
+fn placed(mut rules: Ruleset, indices: Indices) -> Ruleset {
+    let ours = rules.tables.iter_mut().filter(|table| is_ours(table.family, &table.name));
+    let rules_of = ours.flat_map(|table| &mut table.chains).flat_map(|chain| &mut chain.rules);
+    for expr in rules_of.flat_map(|rule| &mut rule.exprs) {
+        let Expr::Immediate { data: Data::Value(value), .. } = expr else { continue };
+        if *value == BRIDGE.to_ne_bytes() {
+            *value = indices.bridge.to_ne_bytes().to_vec();
+        } else if *value == TAP.to_ne_bytes() {
+            *value = indices.tap.to_ne_bytes().to_vec();
+        }
+    }
+    rules
+}
