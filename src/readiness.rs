@@ -34,6 +34,8 @@ pub struct Feed {
     pub machine: watch::Sender<supervise::MachineStatus>,
     pub services: watch::Sender<Services>,
     pub counts: watch::Sender<observe::Counts>,
+    /// The way of the guest's IPv6, in words; None until it is known.
+    pub ipv6: watch::Sender<Option<String>>,
     /// What `berth net` says, for `berth vm`; None while there is none.
     pub other: watch::Sender<Option<Network>>,
 }
@@ -44,10 +46,13 @@ impl Feed {
         let feed = Self::default();
         let (machine, services) = (feed.machine.subscribe(), feed.services.subscribe());
         let (counts, other) = (feed.counts.subscribe(), feed.other.subscribe());
+        let ipv6 = feed.ipv6.subscribe();
         let now = move || {
             let network = match half {
                 Half::Vm => other.borrow().clone(),
-                Half::Run | Half::Net => Some(network(&services.borrow(), *counts.borrow())),
+                Half::Run | Half::Net => {
+                    Some(network(&services.borrow(), *counts.borrow(), &ipv6.borrow()))
+                }
             };
             let machine = match half {
                 Half::Net => None,
@@ -68,14 +73,20 @@ impl Feed {
     /// The network half as it is and as it changes, for the other half.
     pub fn network(&self) -> watch::Receiver<Network> {
         let (mut services, mut counts) = (self.services.subscribe(), self.counts.subscribe());
+        let mut ipv6 = self.ipv6.subscribe();
         let (to, heard) = watch::channel(Network::default());
         tokio::spawn(async move {
             loop {
-                let now = network(&services.borrow_and_update(), *counts.borrow_and_update());
+                let now = network(
+                    &services.borrow_and_update(),
+                    *counts.borrow_and_update(),
+                    &ipv6.borrow_and_update(),
+                );
                 to.send_replace(now);
                 let changed = tokio::select! {
                     changed = services.changed() => changed,
                     changed = counts.changed() => changed,
+                    changed = ipv6.changed() => changed,
                 };
                 if changed.is_err() {
                     return;
@@ -87,7 +98,7 @@ impl Feed {
 }
 
 /// The worst of the services counts.
-fn network(services: &Services, counts: observe::Counts) -> Network {
+fn network(services: &Services, counts: observe::Counts, ipv6: &Option<String>) -> Network {
     let mut reasons = Vec::new();
     let mut serving = Serving::Off;
     for (name, health) in services.all() {
@@ -105,6 +116,7 @@ fn network(services: &Services, counts: observe::Counts) -> Network {
     Network {
         serving,
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+        ipv6: ipv6.clone(),
         rules_restored: counts.rules_restored,
         links_mended: counts.links_mended,
         addresses_changed: counts.addresses_changed,
@@ -139,7 +151,7 @@ mod tests {
 
     fn of(dhcp: &Health, dns: &Health) -> (Serving, Option<String>) {
         let services = Services { dhcp: dhcp.clone(), dns: dns.clone(), ..Services::OFF };
-        let Network { serving, reason, .. } = network(&services, observe::Counts::default());
+        let Network { serving, reason, .. } = network(&services, observe::Counts::default(), &None);
         (serving, reason)
     }
 

@@ -99,6 +99,9 @@ pub struct Network {
     /// Why it is failing.
     #[serde(default)]
     pub reason: Option<String>,
+    /// By which way the guest has the pod's IPv6, or why it has none.
+    #[serde(default)]
+    pub ipv6: Option<String>,
     pub rules_restored: u64,
     pub links_mended: u64,
     pub addresses_changed: u64,
@@ -259,13 +262,18 @@ impl fmt::Display for Status {
             }
         }
         match network {
-            Some(Network { serving, reason, rules_restored, links_mended, addresses_changed }) => {
+            Some(network) => {
+                let Network { serving, reason, ipv6, .. } = network;
+                let Network { rules_restored, links_mended, addresses_changed, .. } = network;
                 write!(
                     f,
                     "\nnetwork  {}{}; rules restored {rules_restored}, links mended {links_mended}, addresses changed {addresses_changed}",
                     serving.as_str(),
                     Because(reason)
                 )?;
+                if let Some(ipv6) = ipv6 {
+                    write!(f, "\nipv6     {}", one_line(ipv6))?;
+                }
             }
             None if verb == "vm" => {
                 write!(f, "\nnetwork  no `berth net` serves in this network namespace")?;
@@ -302,6 +310,7 @@ mod tests {
             network: Some(Network {
                 serving: Serving::Serving,
                 reason: None,
+                ipv6: Some("own: 2001:db8::2, by fwd".to_owned()),
                 rules_restored: 2,
                 links_mended: 1,
                 addresses_changed: 0,
@@ -396,7 +405,7 @@ mod tests {
     fn people_read_lines() {
         assert_eq!(
             status().to_string(),
-            "berth run 1.2.3: ready\nguest    running, tcg\nnetwork  serving; rules restored 2, links mended 1, addresses changed 0"
+            "berth run 1.2.3: ready\nguest    running, tcg\nnetwork  serving; rules restored 2, links mended 1, addresses changed 0\nipv6     own: 2001:db8::2, by fwd"
         );
         let guest = Guest {
             phase: "paused".to_owned(),

@@ -10,6 +10,7 @@ use super::Source;
 use crate::exit::error_chain;
 use crate::plan::nat::{Abilities, Indices};
 use crate::plan::{self, LinkPlan, NetPlan};
+use crate::readiness::Feed;
 use crate::sys::netlink::Firewall;
 use crate::sys::probe;
 use crate::{apply, observe, serve};
@@ -20,6 +21,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 pub(super) struct Healer<'a> {
     source: Source<'a>,
     firewall: &'a Firewall,
+    feed: &'a Feed,
     /// Links as they should be; of them IPv6 alone changes with the pod.
     plan: RefCell<LinkPlan>,
     abilities: Cell<Abilities>,
@@ -34,7 +36,7 @@ pub(super) struct Healer<'a> {
 impl<'a> Healer<'a> {
     pub(super) fn new(
         source: Source<'a>,
-        firewall: &'a Firewall,
+        (firewall, feed): (&'a Firewall, &'a Feed),
         plan: LinkPlan,
         (abilities, indices): (Abilities, Indices),
         targets: Option<watch::Sender<serve::Target>>,
@@ -42,7 +44,7 @@ impl<'a> Healer<'a> {
     ) -> Self {
         let (indices, logged) = (Cell::new(indices), RefCell::new(logged));
         let (plan, abilities) = (RefCell::new(plan), Cell::new(abilities));
-        Self { source, firewall, plan, abilities, indices, targets, logged }
+        Self { source, firewall, feed, plan, abilities, indices, targets, logged }
     }
 
     pub(super) fn rules_of(&self, plan: &NetPlan) -> observe::Rules {
@@ -75,6 +77,10 @@ impl<'a> Healer<'a> {
         if is_another && now.link.ipv6.own().is_some() {
             let (abilities, indices) = (self.abilities.get(), self.indices.get());
             self.abilities.set(apply::learn(now, abilities, indices, self.firewall).await?.1);
+        }
+        if is_another {
+            let told = plan::nat::told(&now.link.ipv6, self.abilities.get());
+            self.feed.ipv6.send_replace(Some(told));
         }
         if !self.abilities.get().dup {
             return Ok(false);

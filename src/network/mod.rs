@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::exit::{Failure, error_chain};
-use crate::plan::nat::{Abilities, Indices};
+use crate::plan::nat::{Abilities, Indices, told};
 use crate::plan::{Attached, NetPlan};
 use crate::readiness::Feed;
 use crate::sys::link::Links;
@@ -94,8 +94,11 @@ impl Network {
                 _ => drop(services.send_replace(serve::Services::OFF)),
             }
         });
+        let ipv6 = told(&plan.link.ipv6, self.abilities);
+        tracing::info!(ipv6, "the guest's IPv6");
+        feed.ipv6.send_replace(Some(ipv6));
         let (known, link) = ((self.abilities, self.indices), plan.link.clone());
-        let healer = Healer::new(source, &self.firewall, link, known, targets, self.logged);
+        let healer = Healer::new(source, (&self.firewall, feed), link, known, targets, self.logged);
         observe::run(&self.firewall, healer.rules_of(plan), &healer, &feed.counts, stopping).await;
         let _ = serving.await;
     }

@@ -2,6 +2,7 @@
 
 use crate::nft::{Data, Expr, Family, Ruleset};
 use crate::plan::NetPlan;
+use crate::plan::ipv6::Ipv6Plan;
 
 use super::is_ours;
 
@@ -53,6 +54,18 @@ impl Abilities {
         let mut rules = rules.clone();
         rules.tables.retain(|table| !(lacks(table.family) && is_ours(table.family, &table.name)));
         rules
+    }
+}
+
+/// The way of the guest's IPv6, for people.
+pub fn told(plan: &Ipv6Plan, abilities: Abilities) -> String {
+    match (plan, abilities) {
+        (Ipv6Plan::Own(_), Abilities { dup: false, .. }) => {
+            "off: this kernel has no way for it".to_owned()
+        }
+        (Ipv6Plan::Own(_), Abilities { fwd: true, .. }) => format!("{plan}, by fwd"),
+        (Ipv6Plan::Own(_), _) => format!("{plan}, by dup"),
+        (Ipv6Plan::Off(_), _) => plan.to_string(),
     }
 }
 

@@ -23,7 +23,7 @@ mod matches;
 mod own;
 
 pub use anchor::{ANCHOR, anchor};
-pub use kernel::{Abilities, Indices, for_kernel};
+pub use kernel::{Abilities, Indices, for_kernel, told};
 
 use std::net::Ipv4Addr;
 
