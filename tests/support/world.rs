@@ -114,7 +114,7 @@ impl World {
             self._node.ip(&format!("addr replace fe80::ecee/64 dev {link} nodad"));
             self._node.ip(&format!("-6 route replace {own}/128 dev {link}"));
             self._node.ip(&format!("-6 neigh replace proxy {other} dev {link}"));
-            netns.ip(&format!("addr add {own}/64 dev eth0 nodad"));
+            netns.ip(&format!("addr replace {own}/64 dev eth0 nodad"));
             netns.ip("-6 route replace default via fe80::ecee dev eth0");
         }
     }

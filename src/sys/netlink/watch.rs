@@ -23,6 +23,8 @@ const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
 const RTNLGRP_IPV4_RULE: u32 = 8;
+const RTNLGRP_IPV6_IFADDR: u32 = 9;
+const RTNLGRP_IPV6_ROUTE: u32 = 11;
 const RTNLGRP_IPV4_NETCONF: u32 = 24;
 const DATAGRAM_LEN: usize = 64 * 1024;
 /// Octets of the receive buffer where all changes are heard: transactions of some ten thousand rules.
@@ -137,7 +139,7 @@ impl Changes {
     }
 }
 
-/// That a link or an IPv4 address changed, or also a route, a rule of policy routing or forwarding.
+/// That a link or an address changed, or also a route, a rule of policy routing or forwarding.
 #[derive(Debug)]
 pub(crate) struct LinkChanges(Listener);
 
@@ -149,6 +151,8 @@ impl LinkChanges {
             RTNLGRP_IPV4_IFADDR,
             RTNLGRP_IPV4_ROUTE,
             RTNLGRP_IPV4_RULE,
+            RTNLGRP_IPV6_IFADDR,
+            RTNLGRP_IPV6_ROUTE,
             RTNLGRP_IPV4_NETCONF,
         ];
         Listener::open(NETLINK_ROUTE, &groups, &[]).map(Self).map_err(Error::Open)

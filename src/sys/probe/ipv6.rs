@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
 };
 
 use super::{Error, netlink};
@@ -132,7 +132,7 @@ struct Found {
 }
 
 impl Found {
-    /// Of the main table, unicast, neither to link-local nor to multicast addresses.
+    /// Of the main table, unicast, neither to link-local nor to multicast addresses; none that only remembers a path MTU.
     fn read(message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
         let mut table = u32::from(header.table);
@@ -161,6 +161,7 @@ impl Found {
         let is_ours = table == u32::from(RouteHeader::RT_TABLE_MAIN)
             && header.kind == RouteType::Unicast
             && index != 0
+            && !header.flags.contains(RouteFlags::Cloned)
             && !address.is_unicast_link_local()
             && !address.is_multicast();
         is_ours.then_some(Self { to, gateway, index, metric, source })
