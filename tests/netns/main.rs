@@ -24,6 +24,7 @@ mod flags;
 mod generated;
 mod hostile_frames;
 mod image;
+mod ipv6;
 mod iso;
 mod link;
 mod listing;

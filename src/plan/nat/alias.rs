@@ -216,19 +216,17 @@ impl Build {
     }
 
     /// Words of the router, which we are.
-    fn claims6(&mut self) -> [Rule; 2] {
+    fn claims6(&self) -> [Rule; 3] {
         let mut router = meta_nfproto(IPV6).to_vec();
         router.extend(field6(SADDR6, ROUTER));
         router.extend(dropped());
-        let mut claims = icmpv6(ADVERTISEMENT);
-        claims.push(load_transport(TARGET, 16));
-        let ours = [ROUTER, GATEWAY].map(|address| address.octets().to_vec());
-        claims.push(self.one_of(set::IPV6_ADDR, ours.to_vec()));
-        claims.extend(dropped());
-        [
-            Rule::new(router, "with its router's address"),
-            Rule::new(claims, "a claim of the pod's addresses"),
-        ]
+        let claim = |address: Ipv6Addr| {
+            let mut exprs = icmpv6(ADVERTISEMENT);
+            exprs.extend(equal(load_transport(TARGET, 16), address.octets().to_vec()));
+            exprs.extend(dropped());
+            Rule::new(exprs, "a claim of the pod's addresses")
+        };
+        [Rule::new(router, "with its router's address"), claim(ROUTER), claim(GATEWAY)]
     }
 
     /// Each sender that is answered is a neighbour in the kernel's table.

@@ -1,7 +1,8 @@
 //! What the guest may send, and to whom: the chains that only drop.
 //!
 //! ```text
-//! raw        of IPv6 nothing, of IPv4 what comes from its own address (or from 0.0.0.0, as DHCP does);
+//! raw        of IPv6 what comes from its own address, or nothing where it has none (`alias`); of IPv4 what comes
+//!            from its own address (or from 0.0.0.0, as DHCP does);
 //!            to its network nothing that did not come as the pod's
 //! input      to the pod's own stack: DHCP, DNS, ping and opened ports at the gateway's address, and answers
 //! forward    nothing that connection tracking calls invalid: it would leave untranslated;

@@ -9,8 +9,8 @@
 //! pod ── output: reserved? pod address: dnat guest ─────────────────────────────────────────────────► guest
 //! ```
 //!
-//! The NAT is here, what the guest may send in `filter`. The table is of family inet so that IPv6 joins the same
-//! chains. Addresses are matched, not interfaces, where traffic may come from both sides: the gateway's address and
+//! The NAT is here, what the guest may send in `filter`. Of IPv6 the guest has the pod's own address: its packets meet
+//! no NAT (`own`), and the pod's own stack knows it by an alias (`alias`). Addresses are matched, not interfaces, where traffic may come from both sides: the gateway's address and
 //! broadcasts (DHCP) are never rewritten. Only the guest's own source address is translated, so the ports of DHCP
 //! replies stay as they are. Nothing that is forwarded is accepted early: SYN-ACKs belong to established connections
 //! and have to meet the clamp.

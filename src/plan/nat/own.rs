@@ -19,7 +19,7 @@ use crate::nft::build::{
     IPV6, and, any_bit, cmp, ct_state, equal, immediate, load_meta, load_network, load_transport,
     meta_l4proto, prefix_mask,
 };
-use crate::nft::expr::{CmpOp, Extension, meta};
+use crate::nft::expr::{CmpOp, Extension, base, meta};
 use crate::nft::{Chain, Expr, Family, Hook, Policy, Rule, Set, Table, Verdict, hook, set};
 use crate::plan::ipv6::{NETWORK, Own, ROUTER};
 
@@ -85,12 +85,9 @@ pub(super) fn within6(offset: u32, network: Ipv6Prefix) -> Vec<Expr> {
 fn fwd(to: Next, index: u32) -> Vec<Expr> {
     let address = match to {
         Next::Hop(address) => immediate(2, address.octets().to_vec()),
-        Next::Destination => Expr::Payload {
-            base: crate::nft::expr::base::NETWORK,
-            offset: DADDR6,
-            len: 16,
-            dreg: 2,
-        },
+        Next::Destination => {
+            Expr::Payload { base: base::NETWORK, offset: DADDR6, len: 16, dreg: 2 }
+        }
     };
     vec![
         immediate(1, index.to_ne_bytes().to_vec()),
@@ -204,7 +201,7 @@ impl Build {
     fn left(&mut self, own: &Own) -> Vec<Rule> {
         let others = self.not_of_pod(SADDR6, own);
         let mut rules = vec![
-            not_ipv6(),
+            untagged_ipv6_alone(),
             Rule::new(others, "not from the guest's address: to the pod's stack, if to anybody"),
         ];
         rules.extend(self.near(own, &[Expr::verdict(Verdict::Accept)]));
@@ -346,6 +343,14 @@ fn is_ipv6() -> Vec<Expr> {
     equal(load_meta(meta::PROTOCOL), ETHERTYPE.to_vec()).to_vec()
 }
 
+/// `ether type != ip6 accept`: of a frame of a VLAN this is the tag's type, where `meta protocol` is that of what is in it.
+fn untagged_ipv6_alone() -> Rule {
+    let ethertype = Expr::Payload { base: base::LINK, offset: 12, len: 2, dreg: 1 };
+    let other = cmp(CmpOp::Neq, ETHERTYPE.to_vec());
+    let exprs = vec![ethertype, other, Expr::verdict(Verdict::Accept)];
+    Rule::new(exprs, "not IPv6, or of a VLAN, which the bridge has none of")
+}
+
 fn not_ipv6() -> Rule {
     let ethertype = cmp(CmpOp::Neq, ETHERTYPE.to_vec());
     let exprs = vec![load_meta(meta::PROTOCOL), ethertype, Expr::verdict(Verdict::Accept)];
@@ -380,13 +385,12 @@ fn onward(own: &Own, is6: &[Expr], first: &[Expr], hand: fn(Next, u32) -> Vec<Ex
 
 /// The other end's address and port, the protocol and the own port, in a row from register 1 on.
 fn flow(address: u32, own_port: u32, other_port: u32) -> Vec<Expr> {
-    use crate::nft::expr::base::{NETWORK, TRANSPORT};
     let load = |base, offset, len, dreg| Expr::Payload { base, offset, len, dreg };
     vec![
-        load(NETWORK, address, ADDRESS, 1),
+        load(base::NETWORK, address, ADDRESS, 1),
         Expr::Meta { key: meta::L4PROTO, dreg: 2 },
-        load(TRANSPORT, own_port, 2, 13),
-        load(TRANSPORT, other_port, 2, 14),
+        load(base::TRANSPORT, own_port, 2, 13),
+        load(base::TRANSPORT, other_port, 2, 14),
     ]
 }
 
