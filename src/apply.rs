@@ -19,7 +19,7 @@ use crate::sys::image::{self, Access, Format, Keys, Lock, Origin, Request, Timin
 use crate::sys::{link, netlink, route};
 
 pub use network::{ipv6, links, mend_links, nat, routes, tap};
-pub(crate) use network::{learn, way_out};
+pub(crate) use network::{learn, way_out, without};
 pub use undo::{Before, before, remove};
 
 use progress::Bar;

@@ -248,6 +248,10 @@ impl Observer<'_> {
         let before = std::mem::replace(&mut self.rules, now);
         let (generation, _) = self.firewall.restore(self.rules.nat.clone()).await?;
         self.seen = Some(generation);
+        if before.mapping == self.rules.mapping {
+            tracing::info!("the pod's IPv6 or its routes changed, rules follow");
+            return Ok(());
+        }
         self.counts.send_modify(|counts| counts.addresses_changed += 1);
         let (before, now) = (before.mapping.pod, &self.rules.mapping.pod);
         tracing::warn!(from = ?before, to = ?now, "the pod's address changed, remapped");

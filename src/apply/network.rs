@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{Error, TAP_COMES};
 use crate::net::{IfName, Ipv6Prefix};
+use crate::nft::Family;
+use crate::nft::dump::{Elements, Filter, Rules};
 use crate::nft::explain::{Question, Route};
 use crate::plan::link::LinkPlan;
 use crate::plan::nat::{Abilities, Indices};
@@ -46,8 +48,10 @@ pub async fn ipv6(plan: &LinkPlan, bridge: u32, links: &Links) -> Result<(), Err
     };
     links.ensure_ipv6(&wanted).await?;
     let mtu = plan.bridge.mtu;
-    let control = Tap { name: &own.control, mtu, queues: 1, owner: 0, ipv6: false };
-    links.ensure_tap(&control, bridge).await?;
+    let port = link::Port::Control;
+    let control = Tap { name: &own.control, mtu, queues: 1, owner: 0, ipv6: false, port };
+    // Held by the router's task as a guest's is by QEMU.
+    links.mend_tap(&control, bridge).await?;
     Ok(())
 }
 
@@ -132,7 +136,8 @@ fn bridge_of(plan: &LinkPlan) -> Bridge<'_> {
 fn tap_of(plan: &LinkPlan) -> Tap<'_> {
     let LinkPlan { bridge, tap, ipv6, .. } = plan;
     let ipv6 = ipv6.own().is_some();
-    Tap { name: &tap.name, mtu: bridge.mtu, queues: tap.queues, owner: tap.owner, ipv6 }
+    let port = link::Port::Guest;
+    Tap { name: &tap.name, mtu: bridge.mtu, queues: tap.queues, owner: tap.owner, ipv6, port }
 }
 
 /// The rules, in one transaction: the generation in which they hold, and what this kernel's tables can hold.
@@ -186,10 +191,8 @@ pub async fn nat(
     let (firewall, mapping) = (firewall.clone(), plan.mapping.clone());
     let surplus = nat::not_in(&nat::for_kernel(plan, abilities, indices));
     tokio::spawn(async move {
-        if let Err(error) = firewall.remove(surplus).await {
-            tracing::debug!(error = %crate::exit::error_chain(&error), "tables of an earlier start stay");
-        }
         tokio::time::sleep(QEMU_STARTS).await;
+        without(&surplus, &firewall).await;
         // Kernels before 5.12 have no owned tables: then a gap may cost connections.
         if let Err(error) = firewall.commit(nat::anchor()).await {
             tracing::debug!(error = %crate::exit::error_chain(&error), "no anchor for connections that exist");
@@ -203,4 +206,18 @@ pub async fn nat(
         }
     });
     Ok(abilities)
+}
+
+/// Removes these tables where they are there: others hear of each transaction.
+pub(crate) async fn without(tables: &[(Family, String)], firewall: &Firewall) {
+    let filter = Filter { rules: Rules::None, elements: Elements::None, ..Filter::default() };
+    let removed = async {
+        let (_, found) = firewall.dump(filter).await?;
+        let is_there = |(family, name): &&(Family, String)| found.table(*family, name).is_some();
+        let there: Vec<_> = tables.iter().filter(is_there).cloned().collect();
+        if there.is_empty() { Ok(0) } else { firewall.remove(there).await }
+    };
+    if let Err(error) = removed.await {
+        tracing::warn!(error = %crate::exit::error_chain(&error), "tables of an earlier plan stay");
+    }
 }

@@ -25,6 +25,8 @@ pub(super) struct Healer<'a> {
     /// Links as they should be; of them IPv6 alone changes with the pod.
     plan: RefCell<LinkPlan>,
     abilities: Cell<Abilities>,
+    /// How many tables of ours are not loaded.
+    surplus: Cell<usize>,
     /// Of the links as they are now.
     indices: Cell<Indices>,
     /// For those who are bound to the bridge; None when nothing is served.
@@ -44,7 +46,8 @@ impl<'a> Healer<'a> {
     ) -> Self {
         let (indices, logged) = (Cell::new(indices), RefCell::new(logged));
         let (plan, abilities) = (RefCell::new(plan), Cell::new(abilities));
-        Self { source, firewall, feed, plan, abilities, indices, targets, logged }
+        let surplus = Cell::new(0);
+        Self { source, firewall, feed, plan, abilities, surplus, indices, targets, logged }
     }
 
     pub(super) fn rules_of(&self, plan: &NetPlan) -> observe::Rules {
@@ -106,6 +109,7 @@ impl observe::Pod for Healer<'_> {
         let plan = self.plan.borrow().clone();
         let indices = apply::mend_links(&plan, links).await.map_err(told)?;
         self.indices.set(indices);
+        let is_mended = links.changes() != before;
         let index = indices.bridge;
         let is_another =
             |target: &mut serve::Target| std::mem::replace(&mut target.link, index) != index;
@@ -126,16 +130,15 @@ impl observe::Pod for Healer<'_> {
             let notes = now.notes.iter().filter(|note| !logged_by_dns(note)).cloned();
             self.log_new(notes.chain(lost).collect());
         }
-        Ok(links.changes() != before)
+        Ok(is_mended)
     }
 
     async fn rules(&self) -> Result<observe::Rules, String> {
         let now = self.plan_now().await?;
         let rules = self.rules_of(&now);
         let surplus = plan::nat::not_in(&rules.nat);
-        if !surplus.is_empty() {
-            let gone = self.firewall.remove(surplus).await;
-            gone.map_err(|error| error_chain(&error))?;
+        if self.surplus.replace(surplus.len()) != surplus.len() {
+            apply::without(&surplus, self.firewall).await;
         }
         Ok(rules)
     }

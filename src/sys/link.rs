@@ -97,6 +97,17 @@ pub struct Tap<'a> {
     pub owner: u32,
     /// As of [`Bridge`].
     pub ipv6: bool,
+    /// What of the bridge's frames it gets.
+    pub port: Port,
+}
+
+/// A port of the bridge, where no address is learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// The guest's: all, its own too, for its calls of its pod's address.
+    Guest,
+    /// berth's own: what is for a group, and nothing of the guest's other traffic.
+    Control,
 }
 
 /// One rtnetlink socket, for as long as links are worked on.
@@ -281,11 +292,12 @@ impl Links {
         if !wanted.ipv6 {
             self.without_ipv6(name);
         }
-        if tap_is(&link, wanted, bridge) && port_is(&link) {
+        if tap_is(&link, wanted, bridge) && port_is(&link, wanted.port) {
             return Ok(index);
         }
-        let port = LinkBridgePort::new(index).hairpin(true).learning(false).fdb_flush();
-        let port = port.flood(true).bcast_flood(true).mcast_flood(true);
+        let all = wanted.port == Port::Guest;
+        let port = LinkBridgePort::new(index).hairpin(all).learning(false).fdb_flush();
+        let port = port.flood(all).bcast_flood(all).mcast_flood(true);
         let step = self.handle.link().set_port(port.build()).execute().await;
         step.map_err(|error| failed(name, "setting it up as a port of the bridge", error))?;
         self.changed();
@@ -460,12 +472,13 @@ fn tap_is(link: &LinkMessage, wanted: &Tap<'_>, bridge: u32) -> bool {
 
 /// Hairpin for the guest's calls of its pod's address. No learning: whoever sends names an address for each frame, and
 /// each would be an entry in the node's memory. Where nothing is learned, all has to be flooded, to the one port.
-fn port_is(link: &LinkMessage) -> bool {
+fn port_is(link: &LinkMessage, wanted: Port) -> bool {
     use InfoBridgePort::{BroadcastFlood, HairpinMode, Learning, MulticastFlood, UnicastFlood};
-    let wrong = [Learning(true), UnicastFlood(false), BroadcastFlood(false), MulticastFlood(false)];
+    let all = wanted == Port::Guest;
+    let wrong = [Learning(true), UnicastFlood(!all), BroadcastFlood(!all), MulticastFlood(false)];
     infos(link).any(|info| {
         matches!(info, LinkInfo::PortData(InfoPortData::BridgePort(port))
-            if port.contains(&HairpinMode(true)) && !port.iter().any(|is| wrong.contains(is)))
+            if port.contains(&HairpinMode(all)) && !port.iter().any(|is| wrong.contains(is)))
     })
 }
 

@@ -4,7 +4,7 @@ use crate::support::{self, Netns, until, veth};
 use berth::config::{Ambient, Config, Options};
 use berth::facts::Facts;
 use berth::net::{IfName, MacAddr};
-use berth::sys::link::{Bridge, Links, Tap, open_tap};
+use berth::sys::link::{Bridge, Links, Port, Tap, open_tap};
 use berth::sys::probe;
 
 fn config(change: impl FnOnce(&mut Options)) -> Config {
@@ -42,7 +42,10 @@ fn ensure(pod: &Netns, uplink: &'static str, queues: u16, mtu: u32) -> Result<()
             .await
             .map_err(text)?;
         links
-            .ensure_tap(&Tap { name: &tap, mtu, queues, owner: 65_534, ipv6: false }, index)
+            .ensure_tap(
+                &Tap { name: &tap, mtu, queues, owner: 65_534, ipv6: false, port: Port::Guest },
+                index,
+            )
             .await
             .map_err(text)?;
         links.ensure_forwarding(&bridge).await.map_err(text)?;
