@@ -67,4 +67,6 @@ pub struct Route6 {
     pub link: IfName,
     /// Of the link.
     pub index: u32,
+    /// A route that says that there is none (blackhole, unreachable, prohibit).
+    pub leads_nowhere: bool,
 }

@@ -58,17 +58,31 @@ pub struct GuestIpv6 {
     pub dns: Ipv6Addr,
 }
 
-/// RFC 4861 §6.2.1: `MinRtrAdvInterval` and `MaxRtrAdvInterval` by default, and three times that.
+/// RFC 4861 §6.2.1: `MinRtrAdvInterval` and `MaxRtrAdvInterval` by default.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(200)..=Duration::from_secs(600);
-const ROUTER_LIFETIME: u16 = 1800;
+/// The longest there is (`AdvDefaultLifetime`): a guest goes on while `berth net` is away.
+const ROUTER_LIFETIME: u16 = 9000;
 
 /// Seconds: who renews, which is after half of the first, hears of another address of the pod.
 const PREFERRED: u32 = 600;
 const VALID: u32 = 86_400;
 
+/// Ours, or the pod's own that the guest can ask as well.
+fn servers6(config: &Config, facts: &NetFacts) -> Vec<Ipv6Addr> {
+    let asked = |server: &NameServer| match server.address {
+        IpAddr::V6(address) if server.scope == 0 && !address.is_loopback() => Some(address),
+        _ => None,
+    };
+    match config.network.dns {
+        Dns::Gateway => vec![GATEWAY],
+        Dns::Pod => facts.resolver.nameservers.iter().filter_map(asked).collect(),
+    }
+}
+
 /// No prefix: the guest's address is had by DHCPv6, and everybody else is behind the router.
 fn ipv6(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6> {
     let own = link.ipv6.own()?;
+    let servers = servers6(config, facts);
     let mut settings = Settings {
         mac: link.bridge.mac,
         address: ROUTER,
@@ -77,7 +91,7 @@ fn ipv6(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6>
         mtu: Some(link.bridge.mtu),
         lifetime: ROUTER_LIFETIME,
         prefixes: Vec::new(),
-        servers: vec![GATEWAY],
+        servers: servers.clone(),
         search: facts.resolver.search.iter().filter_map(|name| name.parse().ok()).collect(),
         interval: INTERVAL,
     };
@@ -89,7 +103,7 @@ fn ipv6(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6>
     let server = Duid::stable(MacAddr::stable(&config.name, "gateway"));
     let lifetimes = Lifetimes::of(PREFERRED, VALID);
     let mut dhcp = dhcp6::Settings::one_guest(server, own.pod.clone(), lifetimes);
-    dhcp.parameters.dns = vec![GATEWAY];
+    dhcp.parameters.dns = servers;
     dhcp.parameters.search =
         facts.resolver.search.iter().filter_map(|name| name.parse().ok()).collect();
     if Responder::new(dhcp.clone()).is_err() {

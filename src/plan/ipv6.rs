@@ -14,7 +14,7 @@ use std::net::Ipv6Addr;
 use serde::Serialize;
 
 use crate::config::{Config, Ipv6 as Wanted};
-use crate::facts::{Ipv6, NameServer, NetFacts, Route6};
+use crate::facts::{NameServer, NetFacts, Route6};
 use crate::net::{IfName, Ipv6Prefix, MacAddr};
 
 /// The guest's router (RFC 4861 §6.1.2).
@@ -100,7 +100,7 @@ pub fn plan(config: &Config, facts: &NetFacts, mtu: u32, mac: MacAddr) -> Result
     match why_not(config, facts, mtu) {
         None => Ok(Ipv6Plan::Own(Own {
             pod: facts.ipv6.addresses.clone(),
-            routes: routes(&facts.ipv6),
+            routes: routes(facts),
             mac,
             control: control(&config.network.bridge),
         })),
@@ -109,11 +109,17 @@ pub fn plan(config: &Config, facts: &NetFacts, mtu: u32, mac: MacAddr) -> Result
     }
 }
 
-/// Without those to the pod's own addresses, which are the guest's.
-fn routes(facts: &Ipv6) -> Vec<Route6> {
-    let is_own =
-        |route: &Route6| route.to.length == 128 && facts.addresses.contains(&route.to.address);
-    facts.routes.iter().filter(|route| !is_own(route)).cloned().collect()
+/// Without those to the pod's own addresses, which are the guest's. By other links than the uplink the guest goes nowhere:
+/// what came back by them would find no rule of ours.
+fn routes(facts: &NetFacts) -> Vec<Route6> {
+    let is_own = |route: &&Route6| {
+        route.to.length == 128 && facts.ipv6.addresses.contains(&route.to.address)
+    };
+    let followed = |route: &Route6| {
+        let leads_nowhere = route.leads_nowhere || route.link != facts.uplink.name;
+        Route6 { leads_nowhere, ..route.clone() }
+    };
+    facts.ipv6.routes.iter().filter(|route| !is_own(route)).map(followed).collect()
 }
 
 /// `br0-ra`. A name has 15 octets at most (IFNAMSIZ).
@@ -160,9 +166,22 @@ fn why_not(config: &Config, facts: &NetFacts, mtu: u32) -> Option<String> {
 pub fn note(plan: &Ipv6Plan, config: &Config, facts: &NetFacts) -> Option<String> {
     let has_some = !(facts.ipv6.addresses.is_empty() && facts.ipv6.unusable.is_empty());
     match plan {
+        Ipv6Plan::Own(_) => elsewhere(facts),
         Ipv6Plan::Off(why) if has_some && config.network.ipv6 != Wanted::Off => {
             Some(format!("the guest has no IPv6: {why}"))
         }
-        _ => None,
+        Ipv6Plan::Off(_) => None,
     }
+}
+
+/// Networks that the pod reaches by other links.
+fn elsewhere(facts: &NetFacts) -> Option<String> {
+    let uplink = &facts.uplink.name;
+    let others = facts.ipv6.routes.iter().filter(|route| {
+        route.link != *uplink && !route.leads_nowhere && !NETWORK.contains(route.to.address)
+    });
+    let networks: Vec<String> = others.map(|route| route.to.to_string()).collect();
+    let words = networks.join(", ");
+    (!networks.is_empty())
+        .then(|| format!("by IPv6 the guest does not reach {words}, which is not by {uplink}"))
 }

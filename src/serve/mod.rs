@@ -171,7 +171,14 @@ fn bind_dhcp(on: &On<dhcp::Task>) -> Result<socket::Dhcp, Error> {
 fn bind_dns(on: &On<DnsPlan>) -> Result<socket::Dns, Error> {
     let mut dns = socket::dns(&on.interface, on.plan.address, on.off)?;
     let six = on.plan.address6.map(|address| socket::dns6(&on.interface, address, on.off));
-    dns.six = six.transpose()?;
+    match six.transpose() {
+        Ok(six) => dns.six = six,
+        // The guest has its IPv4 server all the same.
+        Err(error) => {
+            let error = crate::exit::error_chain(&error);
+            tracing::warn!(error, "DNS is not served over IPv6");
+        }
+    }
     Ok(dns)
 }
 

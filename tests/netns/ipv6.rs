@@ -19,6 +19,7 @@ fn plan(change: impl FnOnce(&mut berth::facts::NetFacts, &mut berth::config::Net
         gateway: gateway.map(|gateway| gateway.parse().unwrap()),
         link: link.parse().unwrap(),
         index,
+        leads_nowhere: false,
     };
     facts.ipv6 = Ipv6 {
         addresses: ["2001:db8::2", "2001:db8::7"].map(|text| text.parse().unwrap()).to_vec(),

@@ -288,30 +288,32 @@ impl Build {
             exprs.extend([Expr::counter(), Expr::verdict(Verdict::Return)]);
             rules.push(Rule::new(exprs, &format!("{word} ports that stay with the pod")));
         }
-        let mut exprs = to_pod(self);
-        exprs.extend([
-            Expr::counter(),
-            immediate(1, own.alias().octets().to_vec()),
-            Expr::Nat {
-                kind: NatKind::Dnat,
-                family: u32::from(IPV6),
-                addr: Some(1),
-                addr_max: None,
-                port: None,
-                port_max: None,
-                flags: 0,
-            },
-        ]);
-        rules.push(Rule::new(exprs, "from the pod to its own address: the guest's too"));
+        for (pod, alias) in own.aliases() {
+            let mut exprs = to(pod);
+            exprs.extend([
+                Expr::counter(),
+                immediate(1, alias.octets().to_vec()),
+                Expr::Nat {
+                    kind: NatKind::Dnat,
+                    family: u32::from(IPV6),
+                    addr: Some(1),
+                    addr_max: None,
+                    port: None,
+                    port_max: None,
+                    flags: 0,
+                },
+            ]);
+            rules.push(Rule::new(exprs, "from the pod to its own address: the guest's too"));
+        }
         rules
     }
 
     /// The guest answers whom it does not take for itself.
     pub(super) fn postrouting6(&self) -> Option<Rule> {
-        let own = self.names.own.as_ref()?;
+        self.names.own.as_ref()?;
         let mut exprs = meta_nfproto(IPV6).to_vec();
         exprs.extend(interface(meta::OIFNAME, CmpOp::Eq, &self.names.bridge));
-        exprs.extend(field6(DADDR6, own.alias()));
+        exprs.extend(within6(DADDR6, NETWORK));
         exprs.extend(was_dnat());
         exprs.extend([Expr::counter(), masquerade()]);
         Some(Rule::new(exprs, "from the pod to its own address: as the guest's gateway"))

@@ -18,6 +18,7 @@
 mod alias;
 mod anchor;
 mod filter;
+mod flows;
 mod kernel;
 mod matches;
 mod own;

@@ -20,55 +20,42 @@ use crate::nft::build::{
     meta_l4proto, prefix_mask,
 };
 use crate::nft::expr::{CmpOp, Extension, base, meta};
-use crate::nft::{Chain, Expr, Family, Hook, Policy, Rule, Set, Table, Verdict, hook, set};
+use crate::nft::{Chain, Expr, Family, Hook, Policy, Rule, Table, Verdict, hook, set};
 use crate::plan::ipv6::{NETWORK, Own, ROUTER};
 
+use super::flows::{FLOWS, flow, flows, updates};
 use super::kernel::{BRIDGE, TAP};
-use super::matches::{ESTABLISHED, RELATED, TCP, dropped, interface};
+use super::matches::{
+    ADDRESS, ESTABLISHED, ETHERTYPE, RELATED, TCP, UDP, dropped, interface, is_ipv6,
+};
 use super::{Build, Names, TRANSPORTS, empty_table, ports_of};
 
 /// Of the IPv6 header (RFC 8200 §3): saddr, daddr, hop limit.
 pub(super) const SADDR6: u32 = 8;
 pub(super) const DADDR6: u32 = 24;
 const HOP_LIMIT: u32 = 7;
-const ADDRESS: u32 = 16;
 pub(super) const ICMPV6: u8 = 58;
-const UDP: u8 = 17;
-/// Fragment header (RFC 8200 §4.5).
+/// Headers before the transport's (RFC 8200 §4.3, §4.5).
+const HOP_BY_HOP: u8 = 0;
 const FRAGMENT: u8 = 44;
-const TCP_FIN_OR_RST: u8 = 0x05;
-const TCP_SYN_OR_PSH: u8 = 0x0a;
 /// fe80::/10 and ff00::/8 (RFC 4291 §2.4).
 pub(super) const LINK_LOCAL: Ipv6Prefix = Ipv6Prefix { address: ROUTER, length: 10 };
 pub(super) const MULTICAST: Ipv6Prefix =
     Ipv6Prefix { address: Ipv6Addr::from_bits(0xff << 120), length: 8 };
-/// ETH_P_IPV6 (linux/if_ether.h).
-const ETHERTYPE: [u8; 2] = [0x86, 0xdd];
 /// Router solicitation to redirect (RFC 4861 §4).
 const NEIGHBOUR_DISCOVERY: [u8; 5] = [133, 134, 135, 136, 137];
 
 /// NF_NETDEV_INGRESS and _EGRESS (linux/netfilter_netdev.h).
 const INGRESS: u32 = 0;
 const EGRESS: u32 = 1;
+/// PACKET_MULTICAST (linux/if_packet.h).
+const MULTICAST_FRAME: u8 = 2;
 /// NF_IP6_PRI_RAW after fragments are put together, before connection tracking, and NF_IP6_PRI_MANGLE behind it.
 const PRIORITY_RAW: i32 = -300;
 const PRIORITY_MANGLE: i32 = -150;
 
 /// What the guest sends on has it between tap and uplink: the pod's own packets have not.
 const MARK: u32 = 0x6265_7274;
-/// The pod's own flows: address and port of the other end, protocol, own port.
-const FLOWS: &str = "flows";
-/// Flows at once: some 150 octets of the kernel's memory for each.
-const MAX_FLOWS: u32 = 65_536;
-/// How long a flow is remembered that is heard nothing of: one of TCP that stands, one that ends or begins, one of UDP
-/// (nf_conntrack_udp_timeout_stream is 120 s).
-const STANDING: u64 = 24 * 3600 * 1000;
-const ENDING: u64 = 120 * 1000;
-const BEGINNING: u64 = 600 * 1000;
-const DATAGRAMS: u64 = 180 * 1000;
-/// NFT_DYNSET_OP_UPDATE.
-const UPDATE: u32 = 1;
-
 /// `ip6 saddr …` or `ip6 daddr …`, of a packet that is known to be IPv6's.
 pub(super) fn field6(offset: u32, address: Ipv6Addr) -> [Expr; 2] {
     [load_network(offset, ADDRESS), cmp(CmpOp::Eq, address.octets().to_vec())]
@@ -139,6 +126,20 @@ impl Build {
         self.device_chain("pod", EGRESS, &uplink, sent);
         let left = self.left(own);
         self.device_chain("guest", INGRESS, &tap, left);
+        let mut options = present(HOP_BY_HOP);
+        options.extend(dropped());
+        let rules = vec![
+            Rule::new(
+                options,
+                "with hop-by-hop options, which are read before any rule of the pod's",
+            ),
+            Rule::new(vec![Expr::verdict(Verdict::Accept)], "to the bridge"),
+        ];
+        self.table.chains.push(Chain { rules, ..Chain::new("link", None) });
+        let rules = self.on_link();
+        self.table.chains.push(Chain { rules, ..Chain::new("near", None) });
+        let returning = self.returning(own);
+        self.device_chain("to-guest", EGRESS, &tap, returning);
     }
 
     /// What comes by the uplink.
@@ -147,14 +148,15 @@ impl Build {
         let mut rare = vec![load_meta(meta::L4PROTO)];
         rare.push(self.none_of([vec![TCP], vec![UDP]].into_iter()));
         rare.push(Expr::verdict(Verdict::Accept));
-        let mut part = fragment();
+        let mut part = present(FRAGMENT);
         part.push(Expr::verdict(Verdict::Accept));
         let mut rules = vec![
-            not_ipv6(),
+            untagged_ipv6_alone(),
             Rule::new(others, "not to the pod's address"),
             Rule::new(rare, "pings, errors, neighbours: the slow way"),
             Rule::new(part, "a part of a packet: the slow way"),
         ];
+        rules.extend(self.forged(own));
         rules.extend(self.reserved6(2, &[Expr::counter(), Expr::verdict(Verdict::Accept)]));
         let mut known = self.is6();
         known.extend(flow(SADDR6, 2, 0));
@@ -165,6 +167,38 @@ impl Build {
         on.extend(fwd(Next::Hop(own.alias()), TAP));
         rules.push(Rule::new(on, "to the guest"));
         rules
+    }
+
+    /// Senders that nobody beyond the uplink has: the guest's gateway, the guest itself, and hosts of its link. Of TCP and
+    /// UDP: routers beyond have link-local addresses as well, and their errors count.
+    fn forged(&mut self, own: &Own) -> Vec<Rule> {
+        let mut of_pod = self.is6();
+        of_pod.push(load_network(SADDR6, ADDRESS));
+        of_pod.push(self.one_of(set::IPV6_ADDR, octets(own)));
+        of_pod.extend(dropped());
+        let mut rules = vec![Rule::new(of_pod, "from others with the pod's own address")];
+        for network in [NETWORK, LINK_LOCAL] {
+            let mut exprs = self.is6();
+            exprs.extend(within6(SADDR6, network));
+            exprs.extend(dropped());
+            rules.push(Rule::new(exprs, "from others as the guest's gateway or neighbour"));
+        }
+        rules
+    }
+
+    /// What leaves by the tap: a group is sent to whoever is on the bridge, and comes back to who sent it, whose own
+    /// question for its address would be another's claim of it (RFC 4862 §5.4.3).
+    fn returning(&self, own: &Own) -> Vec<Rule> {
+        let mut others = vec![load_meta(meta::PKTTYPE), cmp(CmpOp::Neq, vec![MULTICAST_FRAME])];
+        others.push(Expr::verdict(Verdict::Accept));
+        let source = Expr::Payload { base: base::LINK, offset: 6, len: 6, dreg: 1 };
+        let mut its_own = equal(source, own.mac.0.to_vec()).to_vec();
+        its_own.extend(self.is6());
+        its_own.extend(dropped());
+        vec![
+            Rule::new(others, "to one host"),
+            Rule::new(its_own, "what the guest itself has sent to a group"),
+        ]
     }
 
     /// Of a flow of the pod's own: for how long it is remembered, by what comes.
@@ -187,10 +221,14 @@ impl Build {
             Expr::verdict(Verdict::Accept),
         ]);
         let others = self.not_of_pod(SADDR6, own);
+        let offset = Extension { space: 0, kind: FRAGMENT, offset: 2, len: 2, flags: 0 };
+        let mut later = any_bit(Expr::Exthdr { field: offset, dreg: 1 }, vec![0xff, 0xf8]).to_vec();
+        later.push(Expr::verdict(Verdict::Accept));
         let mut rules = vec![
             Rule::new(guests, "from the guest"),
             not_ipv6(),
             Rule::new(others, "not from the pod's address"),
+            Rule::new(later, "a later part of a packet, which has no ports"),
         ];
         rules.extend(self.reserved6(0, &[Expr::verdict(Verdict::Accept)]));
         rules.extend(updates(DADDR6, 0, 2));
@@ -199,18 +237,39 @@ impl Build {
 
     /// What comes by the tap.
     fn left(&mut self, own: &Own) -> Vec<Rule> {
-        let others = self.not_of_pod(SADDR6, own);
+        let mut others = self.is6();
+        others.push(load_network(SADDR6, ADDRESS));
+        others.push(self.none_of(octets(own).into_iter()));
+        others.push(Expr::verdict(Verdict::Goto("near".to_owned())));
         let mut rules = vec![
             untagged_ipv6_alone(),
-            Rule::new(others, "not from the guest's address: to the pod's stack, if to anybody"),
+            Rule::new(others, "not from the guest's global address: to its link alone"),
         ];
-        rules.extend(self.near(own, &[Expr::verdict(Verdict::Accept)]));
+        rules.extend(self.near(own, &[Expr::verdict(Verdict::Goto("link".to_owned()))]));
         rules.extend(self.refused6(&self.is6()));
         rules.extend(self.reserved6(0, &dropped()));
         let mark =
             [immediate(1, MARK.to_ne_bytes().to_vec()), Expr::MetaSet { key: meta::MARK, sreg: 1 }];
         rules.extend(onward(own, &self.is6(), &mark, fwd));
         rules
+    }
+
+    /// With a link-local address, or none yet, to its link: others' senders would be answered before `raw` is asked, where
+    /// options before the transport are wrong (RFC 8200 §4.2).
+    fn on_link(&self) -> Vec<Rule> {
+        let pair = |from: Vec<Expr>, to| {
+            let mut exprs = self.is6();
+            exprs.extend(from);
+            exprs.extend(within6(DADDR6, to));
+            exprs.push(Expr::verdict(Verdict::Goto("link".to_owned())));
+            Rule::new(exprs, "from the guest to its link")
+        };
+        vec![
+            pair(field6(SADDR6, Ipv6Addr::UNSPECIFIED).to_vec(), MULTICAST),
+            pair(within6(SADDR6, LINK_LOCAL), MULTICAST),
+            pair(within6(SADDR6, LINK_LOCAL), LINK_LOCAL),
+            Rule::new(dropped().to_vec(), "with an address that is not its own"),
+        ]
     }
 
     /// The way of what the other table leaves.
@@ -234,6 +293,8 @@ impl Build {
         to_pod.push(Expr::verdict(Verdict::Jump("to-guest".to_owned())));
         let to = vec![Rule::new(to_pod, "to the pod's address")];
         self.chain("prerouting", "filter", hook::PREROUTING, PRIORITY_MANGLE, to);
+        let rules = self.forged(own);
+        self.table.chains.push(Chain { rules, ..Chain::new("forged", None) });
         let rules = self.delivered(own);
         self.table.chains.push(Chain { rules, ..Chain::new("to-guest", None) });
     }
@@ -249,8 +310,14 @@ impl Build {
         let mut answers = ct_state(ESTABLISHED | RELATED).to_vec();
         answers.extend([Expr::counter(), Expr::verdict(Verdict::Accept)]);
         let mut rules = vec![Rule::new(neighbours, "neighbour discovery of the uplink")];
+        for (transport, word) in TRANSPORTS {
+            let mut exprs = meta_l4proto(transport.number()).to_vec();
+            exprs.push(Expr::verdict(Verdict::Jump("forged".to_owned())));
+            rules.push(Rule::new(exprs, &format!("{word} from senders that nobody beyond has")));
+        }
         rules.extend(self.reserved6(2, &[Expr::counter(), Expr::verdict(Verdict::Accept)]));
         rules.push(Rule::new(answers, "of a connection of the pod's own"));
+        rules.push(last_hop(&[]));
         let mut on = vec![Expr::counter()];
         on.extend(dup(Next::Hop(own.alias()), BRIDGE));
         rules.push(Rule::new(on, "to the guest"));
@@ -265,8 +332,8 @@ impl Build {
         to_self.extend(dropped());
         let mut rules = vec![Rule::new(to_self, "to the guest's own address")];
         for (network, words) in [
-            (LINK_LOCAL, "to a link-local address"),
             (MULTICAST, "to a group"),
+            (LINK_LOCAL, "to a link-local address"),
             (NETWORK, "to the pod"),
         ] {
             let mut exprs = self.is6();
@@ -338,11 +405,6 @@ pub(super) fn octets(own: &Own) -> Vec<Vec<u8>> {
     own.pod.iter().map(|pod| pod.octets().to_vec()).collect()
 }
 
-/// `meta protocol ip6`
-fn is_ipv6() -> Vec<Expr> {
-    equal(load_meta(meta::PROTOCOL), ETHERTYPE.to_vec()).to_vec()
-}
-
 /// `ether type != ip6 accept`: of a frame of a VLAN this is the tag's type, where `meta protocol` is that of what is in it.
 fn untagged_ipv6_alone() -> Rule {
     let ethertype = Expr::Payload { base: base::LINK, offset: 12, len: 2, dreg: 1 };
@@ -357,22 +419,32 @@ fn not_ipv6() -> Rule {
     Rule::new(exprs, "not IPv6")
 }
 
-/// `exthdr frag exists`
-fn fragment() -> Vec<Expr> {
-    let field = Extension { space: 0, kind: FRAGMENT, offset: 0, len: 1, flags: 1 };
+/// `exthdr frag exists`, or of another header before the transport's.
+fn present(kind: u8) -> Vec<Expr> {
+    let field = Extension { space: 0, kind, offset: 0, len: 1, flags: 1 };
     vec![Expr::Exthdr { field, dreg: 1 }, cmp(CmpOp::Eq, vec![1])]
+}
+
+/// `ip6 hoplimit <= 1 drop`: both ways take one of it, without a look.
+fn last_hop(is6: &[Expr]) -> Rule {
+    let mut ends = is6.to_vec();
+    ends.extend([load_network(HOP_LIMIT, 1), cmp(CmpOp::Lte, vec![1])]);
+    ends.extend(dropped());
+    Rule::new(ends, "at its last hop")
 }
 
 /// By the routes of the pod, the longest prefix first; a last hop is not gone beyond.
 fn onward(own: &Own, is6: &[Expr], first: &[Expr], hand: fn(Next, u32) -> Vec<Expr>) -> Vec<Rule> {
-    let mut ends = is6.to_vec();
-    ends.extend([load_network(HOP_LIMIT, 1), cmp(CmpOp::Lte, vec![1])]);
-    ends.extend(dropped());
-    let mut rules = vec![Rule::new(ends, "at its last hop")];
+    let mut rules = vec![last_hop(is6)];
     for route in &own.routes {
         let mut exprs = is6.to_vec();
         if route.to.length > 0 {
             exprs.extend(within6(DADDR6, route.to));
+        }
+        if route.leads_nowhere {
+            exprs.extend(dropped());
+            rules.push(Rule::new(exprs, &format!("from the guest to {}: no way there", route.to)));
+            continue;
         }
         exprs.push(Expr::counter());
         exprs.extend(first.iter().cloned());
@@ -381,62 +453,4 @@ fn onward(own: &Own, is6: &[Expr], first: &[Expr], hand: fn(Next, u32) -> Vec<Ex
     }
     rules.push(Rule::new(dropped().to_vec(), "from the guest, where the pod has no route"));
     rules
-}
-
-/// The other end's address and port, the protocol and the own port, in a row from register 1 on.
-fn flow(address: u32, own_port: u32, other_port: u32) -> Vec<Expr> {
-    let load = |base, offset, len, dreg| Expr::Payload { base, offset, len, dreg };
-    vec![
-        load(base::NETWORK, address, ADDRESS, 1),
-        Expr::Meta { key: meta::L4PROTO, dreg: 2 },
-        load(base::TRANSPORT, own_port, 2, 13),
-        load(base::TRANSPORT, other_port, 2, 14),
-    ]
-}
-
-/// Remembers the pod's flow of a packet, for as long as the packet says.
-fn updates(address: u32, own_port: u32, other_port: u32) -> Vec<Rule> {
-    let remember = |first: Vec<Expr>, timeout, words| {
-        let mut exprs = first;
-        exprs.extend(is_ipv6());
-        exprs.extend(flow(address, own_port, other_port));
-        exprs.push(Expr::Dynset {
-            set: FLOWS.to_owned(),
-            operation: UPDATE,
-            key: 1,
-            data: None,
-            timeout: Some(timeout),
-            exprs: Vec::new(),
-            flags: 0,
-        });
-        exprs.push(Expr::verdict(Verdict::Accept));
-        Rule::new(exprs, words)
-    };
-    let tcp = |bits: u8| {
-        let mut exprs = meta_l4proto(TCP).to_vec();
-        exprs.extend(any_bit(load_transport(13, 1), vec![bits]));
-        exprs
-    };
-    let mut begins = meta_l4proto(TCP).to_vec();
-    begins.extend([load_transport(13, 1), and(vec![0x17]), cmp(CmpOp::Eq, vec![0x02])]);
-    vec![
-        remember(tcp(TCP_FIN_OR_RST), ENDING, "a flow of the pod's own ends"),
-        remember(begins, BEGINNING, "a flow of the pod's own begins"),
-        remember(tcp(TCP_SYN_OR_PSH), STANDING, "a flow of the pod's own"),
-        remember(meta_l4proto(UDP).to_vec(), DATAGRAMS, "datagrams of the pod's own"),
-    ]
-}
-
-/// `type ipv6_addr . inet_proto . inet_service . inet_service`, filled by packets.
-fn flows() -> Set {
-    let kinds = [set::IPV6_ADDR, set::INET_PROTO, set::INET_SERVICE, set::INET_SERVICE];
-    Set {
-        name: FLOWS.to_owned(),
-        flags: set::DYNAMIC | set::TIMEOUT,
-        key_type: kinds.into_iter().fold(0, |all, kind| all << 6 | kind),
-        key_len: 28,
-        size: Some(MAX_FLOWS),
-        timeout: Some(STANDING),
-        ..Set::default()
-    }
 }

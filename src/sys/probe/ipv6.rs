@@ -129,10 +129,11 @@ struct Found {
     index: u32,
     metric: u32,
     source: Option<Ipv6Addr>,
+    leads_nowhere: bool,
 }
 
 impl Found {
-    /// Of the main table, unicast, neither to link-local nor to multicast addresses; none that only remembers a path MTU.
+    /// Of the main table, neither to link-local nor to multicast addresses; none that only remembers a path MTU.
     fn read(message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
         let mut table = u32::from(header.table);
@@ -157,14 +158,18 @@ impl Found {
                 _ => {}
             }
         }
+        let leads_nowhere = matches!(
+            header.kind,
+            RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit
+        );
         let to = Ipv6Prefix::new(address, header.destination_prefix_length)?;
         let is_ours = table == u32::from(RouteHeader::RT_TABLE_MAIN)
-            && header.kind == RouteType::Unicast
+            && (leads_nowhere || header.kind == RouteType::Unicast)
             && index != 0
             && !header.flags.contains(RouteFlags::Cloned)
             && !address.is_unicast_link_local()
             && !address.is_multicast();
-        is_ours.then_some(Self { to, gateway, index, metric, source })
+        is_ours.then_some(Self { to, gateway, index, metric, source, leads_nowhere })
     }
 }
 
@@ -179,8 +184,8 @@ fn routes(
     let source = found.iter().find(|route| route.to.length == 0).and_then(|route| route.source);
     let named = |route: Found| {
         let link: IfName = names.get(&route.index)?.parse().ok()?;
-        let Found { to, gateway, index, .. } = route;
-        (!but.contains(&&link)).then_some(Route6 { to, gateway, link, index })
+        let Found { to, gateway, index, leads_nowhere, .. } = route;
+        (!but.contains(&&link)).then_some(Route6 { to, gateway, link, index, leads_nowhere })
     };
     let mut routes: Vec<Route6> = found.into_iter().filter_map(named).collect();
     // The default route stays, however many there are.

@@ -1,0 +1,83 @@
+//! The pod's own flows of TCP and UDP: a set that its packets fill as they leave, and those that come keep.
+
+use crate::nft::build::{and, any_bit, cmp, load_transport, meta_l4proto};
+use crate::nft::expr::{CmpOp, base, meta};
+use crate::nft::{Expr, Rule, Set, Verdict, set};
+
+use super::matches::{ADDRESS, TCP, UDP, is_ipv6};
+
+const TCP_FIN_OR_RST: u8 = 0x05;
+const TCP_SYN_OR_PSH: u8 = 0x0a;
+/// The pod's own flows: address and port of the other end, protocol, own port.
+pub(super) const FLOWS: &str = "flows";
+/// Flows at once: some 150 octets of the kernel's memory for each.
+const MAX_FLOWS: u32 = 65_536;
+/// How long a flow is remembered that is heard nothing of: one of TCP that stands, one that ends or begins, one of UDP
+/// (nf_conntrack_udp_timeout_stream is 120 s).
+const STANDING: u64 = 24 * 3600 * 1000;
+const ENDING: u64 = 120 * 1000;
+const BEGINNING: u64 = 600 * 1000;
+const DATAGRAMS: u64 = 180 * 1000;
+/// NFT_DYNSET_OP_ADD and _UPDATE.
+const ADD: u32 = 0;
+const UPDATE: u32 = 1;
+
+/// The other end's address and port, the protocol and the own port, in a row from register 1 on.
+pub(super) fn flow(address: u32, own_port: u32, other_port: u32) -> Vec<Expr> {
+    let load = |base, offset, len, dreg| Expr::Payload { base, offset, len, dreg };
+    vec![
+        load(base::NETWORK, address, ADDRESS, 1),
+        Expr::Meta { key: meta::L4PROTO, dreg: 2 },
+        load(base::TRANSPORT, own_port, 2, 13),
+        load(base::TRANSPORT, other_port, 2, 14),
+    ]
+}
+
+/// Remembers the pod's flow of a packet, for as long as the packet says.
+pub(super) fn updates(address: u32, own_port: u32, other_port: u32) -> Vec<Rule> {
+    let remember = |operation, first: Vec<Expr>, timeout, words| {
+        let mut exprs = first;
+        exprs.extend(is_ipv6());
+        exprs.extend(flow(address, own_port, other_port));
+        exprs.push(Expr::Dynset {
+            set: FLOWS.to_owned(),
+            operation,
+            key: 1,
+            data: None,
+            timeout: Some(timeout),
+            exprs: Vec::new(),
+            flags: 0,
+        });
+        exprs.push(Expr::verdict(Verdict::Accept));
+        Rule::new(exprs, words)
+    };
+    let tcp = |bits: u8| {
+        let mut exprs = meta_l4proto(TCP).to_vec();
+        exprs.extend(any_bit(load_transport(13, 1), vec![bits]));
+        exprs
+    };
+    let mut begins = meta_l4proto(TCP).to_vec();
+    begins.extend([load_transport(13, 1), and(vec![0x17]), cmp(CmpOp::Eq, vec![0x02])]);
+    vec![
+        remember(UPDATE, tcp(TCP_FIN_OR_RST), ENDING, "a flow of the pod's own ends"),
+        remember(UPDATE, begins, BEGINNING, "a flow of the pod's own begins"),
+        remember(UPDATE, tcp(TCP_SYN_OR_PSH), STANDING, "a flow of the pod's own"),
+        // An acknowledgement alone may be the last one: what is known stays as it is.
+        remember(ADD, meta_l4proto(TCP).to_vec(), BEGINNING, "a flow that is not known yet"),
+        remember(UPDATE, meta_l4proto(UDP).to_vec(), DATAGRAMS, "datagrams of the pod's own"),
+    ]
+}
+
+/// `type ipv6_addr . inet_proto . inet_service . inet_service`, filled by packets.
+pub(super) fn flows() -> Set {
+    let kinds = [set::IPV6_ADDR, set::INET_PROTO, set::INET_SERVICE, set::INET_SERVICE];
+    Set {
+        name: FLOWS.to_owned(),
+        flags: set::DYNAMIC | set::TIMEOUT,
+        key_type: kinds.into_iter().fold(0, |all, kind| all << 6 | kind),
+        key_len: 28,
+        size: Some(MAX_FLOWS),
+        timeout: Some(STANDING),
+        ..Set::default()
+    }
+}
