@@ -5,6 +5,7 @@
 //! is set per device by `IFLA_INET_CONF` (linux/ip.h IPV4_DEVCONF_FORWARDING).
 
 mod ipv6;
+mod port;
 mod tun;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,7 @@ use futures_util::TryStreamExt;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InetDevConf, InfoBridge,
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::{
     AddressMessageBuilder, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec,
@@ -26,6 +26,8 @@ use super::ipv6 as sysctl;
 use crate::exit::{Code, Coded};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 pub use ipv6::Ipv6On;
+pub use port::Port;
+use port::port_is;
 use tun::{TUN, make_tap};
 pub use tun::{open_tap, try_tap};
 
@@ -99,15 +101,6 @@ pub struct Tap<'a> {
     pub ipv6: bool,
     /// What of the bridge's frames it gets.
     pub port: Port,
-}
-
-/// A port of the bridge, where no address is learned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Port {
-    /// The guest's: all, its own too, for its calls of its pod's address.
-    Guest,
-    /// berth's own: what is for a group, and nothing of the guest's other traffic.
-    Control,
 }
 
 /// One rtnetlink socket, for as long as links are worked on.
@@ -468,18 +461,6 @@ fn tap_is(link: &LinkMessage, wanted: &Tap<'_>, bridge: u32) -> bool {
     link.header.flags.contains(LinkFlags::Up)
         && link.attributes.contains(&LinkAttribute::Mtu(wanted.mtu))
         && link.attributes.contains(&LinkAttribute::Controller(bridge))
-}
-
-/// Hairpin for the guest's calls of its pod's address. No learning: whoever sends names an address for each frame, and
-/// each would be an entry in the node's memory. Where nothing is learned, all has to be flooded, to the one port.
-fn port_is(link: &LinkMessage, wanted: Port) -> bool {
-    use InfoBridgePort::{BroadcastFlood, HairpinMode, Learning, MulticastFlood, UnicastFlood};
-    let all = wanted == Port::Guest;
-    let wrong = [Learning(true), UnicastFlood(!all), BroadcastFlood(!all), MulticastFlood(false)];
-    infos(link).any(|info| {
-        matches!(info, LinkInfo::PortData(InfoPortData::BridgePort(port))
-            if port.contains(&HairpinMode(all)) && !port.iter().any(|is| wrong.contains(is)))
-    })
 }
 
 fn forwards(link: &LinkMessage) -> bool {
