@@ -23,6 +23,7 @@ mod fetch;
 mod flags;
 mod generated;
 mod hostile_frames;
+mod hostile_ipv6;
 mod image;
 mod ipv6;
 mod iso;

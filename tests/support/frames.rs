@@ -96,6 +96,22 @@ pub fn igmp(from: Ipv4Addr, group: Ipv4Addr) -> Vec<u8> {
     ipv4(from, group, 1, IGMP, &report)
 }
 
+pub fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [0x60, 0, 0, 0, length[0], length[1], next, 64];
+    [&head[..], &from.octets(), &to.octets(), payload].concat()
+}
+
+/// Of one octet.
+pub fn udp6(from: (Ipv6Addr, u16), to: (Ipv6Addr, u16)) -> Vec<u8> {
+    let (source, port) = (from.1.to_be_bytes(), to.1.to_be_bytes());
+    let mut datagram = [source[0], source[1], port[0], port[1], 0, 9, 0, 0, 1];
+    let pseudo = [0, 0, 0, 9, 0, 0, 0, UDP];
+    let sum = checksum(&[&from.0.octets(), &to.0.octets(), &pseudo, &datagram]);
+    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    ipv6(from.0, to.0, UDP, &datagram)
+}
+
 /// A router of highest preference with a prefix to make addresses in (RFC 4861 §4.2, RFC 4191).
 pub fn router_advertisement(mac: Mac, prefix: Ipv6Addr) -> Vec<u8> {
     let (from, to) = (

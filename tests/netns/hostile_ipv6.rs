@@ -1,0 +1,265 @@
+//! What a hostile guest or peer sends where the guest has the pod's IPv6 address: each attack is seen to work without the
+//! rule that is to stop it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::time::{Duration, Instant};
+
+use crate::support::frames::{IPV6, Mac, ethernet, ipv6, router_advertisement, udp6};
+use crate::support::site::{block_on, firewall};
+use crate::support::{self, Netns, PATIENCE, sample, veth};
+use berth::plan::nat::{Abilities, for_kernel};
+use berth::plan::{Attached, NetPlan};
+use berth::sys::link::{Links, open_tap};
+use berth::sys::probe;
+
+const POD: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2);
+const PEER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x6be, 0, 0, 0, 0, 0, 1);
+const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x66, 0, 0, 0, 0, 1);
+
+/// peer 2001:db8:1::1 ── pod 2001:db8:1::2 with links and rules of ours ── tap ── this program.
+struct Pod {
+    netns: Netns,
+    peer: Netns,
+    tap: File,
+    bridge: Mac,
+    mac: Mac,
+}
+
+impl Pod {
+    fn new() -> Self {
+        let (peer, netns) = (Netns::new("peer"), Netns::new("pod"));
+        veth(&peer, "eth0", &netns, "eth0");
+        for (netns, v4, v6) in [(&peer, "10.1.1.1", PEER), (&netns, "10.1.1.2", POD)] {
+            netns.ip(&format!("addr add {v4}/24 dev eth0"));
+            netns.ip(&format!("addr add {v6}/64 dev eth0 nodad"));
+        }
+        netns.ip("route add default via 10.1.1.1");
+        netns.ip(&format!("-6 route add default via {PEER}"));
+        netns.ip("-6 route add blackhole 2001:db8:66::/48");
+        let (plan, indices, tap) = netns.enter(|| async {
+            let links = Links::open().unwrap();
+            let config = sample::config();
+            let facts = probe::net_facts(&config, &links).await.unwrap();
+            let plan = NetPlan::new(&config, &facts, Attached::Here).unwrap();
+            let indices = berth::apply::links(&plan.link, &links).await.unwrap();
+            berth::apply::ipv6(&plan.link, indices.bridge, &links).await.unwrap();
+            let tap = open_tap(&plan.link.tap.name, 1).unwrap().remove(0);
+            (plan, indices, tap)
+        });
+        block_on(firewall(&netns).commit(for_kernel(&plan, Abilities::ALL, indices))).unwrap();
+        let tap = File::from(tap);
+        rustix::io::ioctl_fionbio(&tap, true).unwrap();
+        let (bridge, mac) = (plan.link.bridge.mac.0, plan.guest.mac.0);
+        let pod = Self { netns, peer, tap, bridge, mac };
+        support::find("the bridge has a carrier", PATIENCE, String::new, || {
+            pod.netns.ip("-o link show br0").contains("state UP").then_some(())
+        });
+        pod
+    }
+
+    fn send(&self, frame: &[u8]) {
+        (&self.tap).write_all(&[&[0; 10], frame].concat()).unwrap();
+    }
+
+    fn send_ip(&self, packet: &[u8]) {
+        self.send(&ethernet(self.bridge, self.mac, IPV6, packet));
+    }
+
+    fn hears(&self, is_it: impl Fn(&[u8]) -> bool) -> bool {
+        let end = Instant::now() + Duration::from_secs(1);
+        let mut buffer = [0; 2048];
+        while Instant::now() < end {
+            match (&self.tap).read(&mut buffer) {
+                Ok(length) if is_it(&buffer[10..length]) => return true,
+                Ok(_) => {}
+                Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+        false
+    }
+
+    /// A datagram to the guest from this address of the peer's.
+    fn hears_from(&self, source: Ipv6Addr) -> bool {
+        self.peer.ip(&format!("addr replace {source}/128 dev eth0 nodad"));
+        self.peer.within(move || {
+            let socket = UdpSocket::bind(SocketAddr::from((source, 53))).unwrap();
+            socket.send_to(b"?", SocketAddr::from((POD, 5353))).unwrap();
+        });
+        self.hears(|frame| {
+            frame[12..14] == IPV6.to_be_bytes()
+                && frame[20] == 17
+                && frame[22..38] == source.octets()
+        })
+    }
+
+    /// Packets of a rule at the peer, before anything else is done with them.
+    fn count_at_peer(&self, what: &str) {
+        self.peer.nft(&format!(
+            "add table netdev seen {{ chain c {{ type filter hook ingress device eth0 priority 0; {what} counter; }}; }}"
+        ));
+    }
+
+    fn at_peer(&self) -> u64 {
+        let listed = self.peer.nft("list table netdev seen");
+        listed.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// The honest way to the peer and back: what was sent before has been dealt with.
+    fn settle(&self) {
+        let peer = self.peer.within(|| UdpSocket::bind(SocketAddr::from((PEER, 7))).unwrap());
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.send_ip(&udp6((POD, 4000), (PEER, 7)));
+        let (length, from) = peer.recv_from(&mut [0; 16]).unwrap();
+        assert_eq!((length, from), (1, SocketAddr::V6(SocketAddrV6::new(POD, 4000, 0, 0))));
+        peer.send_to(b"!", from).unwrap();
+        assert!(self.hears(|frame| frame[20] == 17 && frame.last() == Some(&b'!')), "no answer");
+    }
+
+    /// Without the rule of this comment.
+    fn without(&self, chain: &str, comment: &str) {
+        let listing = self.netns.nft(&format!("-a list chain {chain}"));
+        let rule = listing.lines().find(|line| line.contains(&format!("comment \"{comment}")));
+        let handle = rule.unwrap().rsplit(' ').next().unwrap();
+        self.netns.nft(&format!("delete rule {chain} handle {handle}"));
+    }
+}
+
+#[test]
+fn no_frame_of_a_vlan_leaves_by_the_uplink() {
+    let pod = Pod::new();
+    pod.count_at_peer("ether type 0x8100");
+    let tagged = [&[0, 100][..], &IPV6.to_be_bytes(), &udp6((POD, 4000), (PEER, 9))].concat();
+    let hop = || pod.send(&ethernet(pod.bridge, pod.mac, 0x8100, &tagged));
+    hop();
+    pod.settle();
+    assert_eq!(pod.at_peer(), 0);
+    pod.without("netdev berth guest", "not IPv6, or of a VLAN");
+    hop();
+    pod.settle();
+    assert_eq!(pod.at_peer(), 1);
+}
+
+/// `br_netfilter` off: with it on the packet meets `raw` as a frame, before its options are read.
+#[test]
+fn a_wrong_option_is_answered_to_no_false_sender() {
+    let pod = Pod::new();
+    pod.netns.run("sysctl -qw net.bridge.bridge-nf-call-ip6tables=0");
+    let neighbours = || pod.netns.ip("-6 neigh show dev br0").lines().count();
+    let before = neighbours();
+    let spoof = || {
+        for last in 0..50 {
+            // Unknown, and answered wherever it goes (RFC 8200 §4.2).
+            let options = [17, 0, 0x9e, 4, 0, 0, 0, 0];
+            let datagram = &udp6((POD, 4000), (GATEWAY, 9))[40..];
+            let payload = [&options[..], datagram].concat();
+            let source = Ipv6Addr::new(0xfd00, 0x6be, 0, 0, 0, 0, 1, last);
+            pod.send_ip(&ipv6(source, GATEWAY, 0, &payload));
+            pod.send_ip(&ipv6(POD, GATEWAY, 0, &payload));
+            let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 1, last);
+            pod.send_ip(&ipv6(link_local, "fe80::1".parse().unwrap(), 0, &payload));
+        }
+    };
+    spoof();
+    pod.settle();
+    assert!(neighbours() <= before + 1, "{}", pod.netns.ip("-6 neigh show dev br0"));
+    pod.netns.nft("delete table netdev berth");
+    spoof();
+    support::until("entries of the node's table", || neighbours() > before + 20);
+}
+
+#[test]
+fn nobody_beyond_the_uplink_is_the_guests_gateway_or_the_guest() {
+    let pod = Pod::new();
+    pod.netns.ip(&format!("-6 route add {GATEWAY}/128 dev eth0"));
+    let stranger: Ipv6Addr = "2001:db8:1::77".parse().unwrap();
+    assert!(pod.hears_from(stranger), "an honest one");
+    assert!(!pod.hears_from(GATEWAY));
+    pod.without("netdev berth uplink", "from others as the guest's gateway or neighbour");
+    assert!(pod.hears_from(GATEWAY), "without the rule");
+}
+
+#[test]
+fn where_the_pod_has_no_way_the_guest_has_none() {
+    let pod = Pod::new();
+    pod.count_at_peer(&format!("ip6 daddr {NOWHERE}"));
+    let send = || pod.send_ip(&udp6((POD, 4000), (NOWHERE, 9)));
+    send();
+    pod.settle();
+    assert_eq!(pod.at_peer(), 0);
+    pod.without("netdev berth guest", "from the guest to 2001:db8:66::/48: no way there");
+    send();
+    pod.settle();
+    assert_eq!(pod.at_peer(), 1);
+}
+
+#[test]
+fn the_guests_own_traffic_is_not_flooded_to_the_router() {
+    let pod = Pod::new();
+    let router = pod.netns.within(|| open_tap(&"br0-ra".parse().unwrap(), 1).unwrap().remove(0));
+    let router = File::from(router);
+    rustix::io::ioctl_fionbio(&router, true).unwrap();
+    support::find("the router's port has a carrier", PATIENCE, String::new, || {
+        pod.netns.ip("-o link show br0-ra").contains("state UP").then_some(())
+    });
+    // Frames that wait there.
+    let heard = || std::iter::from_fn(|| (&router).read(&mut [0; 2048]).ok()).count();
+    pod.netns.ip(&format!(
+        "neigh replace 192.168.254.2 lladdr {} dev br0 nud permanent",
+        pod.mac.map(|octet| format!("{octet:02x}")).join(":")
+    ));
+    let hundred = || {
+        pod.netns.within(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            for _ in 0..100 {
+                socket.send_to(b"?", "192.168.254.2:9").unwrap();
+            }
+        });
+        assert!(pod.hears(|frame| frame[..6] == pod.mac && frame[23] == 17), "the guest has them");
+        pod.settle();
+    };
+    heard();
+    hundred();
+    let frames = heard();
+    assert!(frames < 20, "{frames} frames of the guest's");
+    pod.netns.run("bridge link set dev br0-ra flood on");
+    hundred();
+    assert!(heard() >= 100, "flooded, it has them all");
+}
+
+#[test]
+fn what_the_guest_sends_to_a_group_does_not_come_back_to_it() {
+    let pod = Pod::new();
+    let all: Ipv6Addr = "ff02::1".parse().unwrap();
+    let group = [0x33, 0x33, 0, 0, 0, 1];
+    let own: Ipv6Addr = "fe80::77".parse().unwrap();
+    let send = || pod.send(&ethernet(group, pod.mac, IPV6, &udp6((own, 4001), (all, 4002))));
+    let is_it = |frame: &[u8]| frame[..6] == group && frame[6..12] == pod.mac;
+    send();
+    assert!(!pod.hears(is_it));
+    pod.netns.nft("delete chain netdev berth to-guest");
+    send();
+    assert!(pod.hears(is_it), "without the chain");
+}
+
+#[test]
+fn a_guest_that_has_ipv6_is_no_router_of_the_pod() {
+    let pod = Pod::new();
+    for link in ["br0", "tap0", "br0-ra"] {
+        pod.netns.run(&format!("sysctl -qw net.ipv6.conf.{link}.accept_ra=2"));
+    }
+    let state =
+        || pod.netns.ip("-6 -o addr show scope global") + &pod.netns.ip("-6 route show default");
+    let before = state();
+    let message = router_advertisement(pod.mac, "2001:db8:bad::".parse().unwrap());
+    for calls in ["0", "1"] {
+        pod.netns.run(&format!("sysctl -qw net.bridge.bridge-nf-call-ip6tables={calls}"));
+        for to in [[0x33, 0x33, 0, 0, 0, 1], pod.bridge] {
+            pod.send(&ethernet(to, pod.mac, IPV6, &message));
+        }
+        pod.settle();
+        assert_eq!(state(), before, "bridge-nf-call-ip6tables={calls}");
+    }
+}
