@@ -2,13 +2,13 @@
 //! kernel, each test in network namespaces of its own. Each attack is seen to work without what is to stop it.
 
 use std::fs::File;
-use std::io::{Read, Write};
 use std::net::{Ipv4Addr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::frames::{
-    ACK, ARP, BROADCAST, IPV4, IPV6, LLDP, Mac, RST, STP, SYN, arp, ethernet, first_fragment, igmp,
-    ping, router_advertisement, tcp, udp, unreachable, unreachable_about,
+    ACK, ARP, BROADCAST, IPV4, IPV6, LLDP, Mac, RST, STP, SYN, arp, comes, ethernet,
+    first_fragment, igmp, ping, router_advertisement, tcp, udp, unreachable, unreachable_about,
+    write_frame,
 };
 use crate::support::site::{block_on, firewall};
 use crate::support::{self, Netns, PATIENCE, sample, veth};
@@ -70,7 +70,7 @@ impl Pod {
 
     /// Writes one frame, as QEMU does: behind an empty `struct virtio_net_hdr`.
     fn send(&self, frame: &[u8]) {
-        (&self.tap).write_all(&[&[0; 10], frame].concat()).unwrap();
+        write_frame(&self.tap, frame);
     }
 
     fn send_ip(&self, packet: &[u8]) {
@@ -79,16 +79,7 @@ impl Pod {
 
     /// Whether a frame comes in time that is looked for.
     fn hears(&self, is_it: impl Fn(&[u8]) -> bool) -> bool {
-        let end = Instant::now() + Duration::from_secs(2);
-        let mut buffer = [0; 2048];
-        while Instant::now() < end {
-            match (&self.tap).read(&mut buffer) {
-                Ok(length) if is_it(&buffer[10..length]) => return true,
-                Ok(_) => {}
-                Err(_) => std::thread::sleep(Duration::from_millis(2)),
-            }
-        }
-        false
+        comes(&self.tap, Duration::from_secs(2), is_it)
     }
 
     /// The gateway has answered an honest ping: what was sent before has been dealt with.

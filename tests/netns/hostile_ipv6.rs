@@ -2,13 +2,16 @@
 //! rule that is to stop it.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::frames::{IPV6, Mac, ethernet, ipv6, router_advertisement, udp6};
+use crate::support::frames::{
+    IPV6, Mac, comes, ethernet, ipv6, router_advertisement, udp6, write_frame,
+};
 use crate::support::site::{block_on, firewall};
 use crate::support::{self, Netns, PATIENCE, sample, veth};
+use berth::config::{Config, MetadataAddress};
 use berth::plan::nat::{Abilities, for_kernel};
 use berth::plan::{Attached, NetPlan};
 use berth::sys::link::{Links, open_tap};
@@ -30,6 +33,10 @@ struct Pod {
 
 impl Pod {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: fn(&mut Config)) -> Self {
         let (peer, netns) = (Netns::new("peer"), Netns::new("pod"));
         veth(&peer, "eth0", &netns, "eth0");
         for (netns, v4, v6) in [(&peer, "10.1.1.1", PEER), (&netns, "10.1.1.2", POD)] {
@@ -39,9 +46,10 @@ impl Pod {
         netns.ip("route add default via 10.1.1.1");
         netns.ip(&format!("-6 route add default via {PEER}"));
         netns.ip("-6 route add blackhole 2001:db8:66::/48");
-        let (plan, indices, tap) = netns.enter(|| async {
+        let (plan, indices, tap) = netns.enter(move || async move {
             let links = Links::open().unwrap();
-            let config = sample::config();
+            let mut config = sample::config();
+            change(&mut config);
             let facts = probe::net_facts(&config, &links).await.unwrap();
             let plan = NetPlan::new(&config, &facts, Attached::Here).unwrap();
             let indices = berth::apply::links(&plan.link, &links).await.unwrap();
@@ -61,7 +69,7 @@ impl Pod {
     }
 
     fn send(&self, frame: &[u8]) {
-        (&self.tap).write_all(&[&[0; 10], frame].concat()).unwrap();
+        write_frame(&self.tap, frame);
     }
 
     fn send_ip(&self, packet: &[u8]) {
@@ -69,16 +77,7 @@ impl Pod {
     }
 
     fn hears(&self, is_it: impl Fn(&[u8]) -> bool) -> bool {
-        let end = Instant::now() + Duration::from_secs(1);
-        let mut buffer = [0; 2048];
-        while Instant::now() < end {
-            match (&self.tap).read(&mut buffer) {
-                Ok(length) if is_it(&buffer[10..length]) => return true,
-                Ok(_) => {}
-                Err(_) => std::thread::sleep(Duration::from_millis(2)),
-            }
-        }
-        false
+        comes(&self.tap, Duration::from_secs(1), is_it)
     }
 
     /// A datagram to the guest from this address of the peer's.
@@ -118,6 +117,18 @@ impl Pod {
         assert!(self.hears(|frame| frame[20] == 17 && frame.last() == Some(&b'!')), "no answer");
     }
 
+    /// What is sent does not come to the peer, and does once a rule is gone: that of this comment.
+    fn stops(&self, what: &str, (chain, comment): (&str, &str), send: impl Fn(&Self)) {
+        self.count_at_peer(what);
+        send(self);
+        self.settle();
+        assert_eq!(self.at_peer(), 0, "{comment}");
+        self.without(chain, comment);
+        send(self);
+        self.settle();
+        assert_eq!(self.at_peer(), 1, "without {comment}");
+    }
+
     /// Without the rule of this comment.
     fn without(&self, chain: &str, comment: &str) {
         let listing = self.netns.nft(&format!("-a list chain {chain}"));
@@ -130,16 +141,10 @@ impl Pod {
 #[test]
 fn no_frame_of_a_vlan_leaves_by_the_uplink() {
     let pod = Pod::new();
-    pod.count_at_peer("ether type 0x8100");
     let tagged = [&[0, 100][..], &IPV6.to_be_bytes(), &udp6((POD, 4000), (PEER, 9))].concat();
-    let hop = || pod.send(&ethernet(pod.bridge, pod.mac, 0x8100, &tagged));
-    hop();
-    pod.settle();
-    assert_eq!(pod.at_peer(), 0);
-    pod.without("netdev berth guest", "not IPv6, or of a VLAN");
-    hop();
-    pod.settle();
-    assert_eq!(pod.at_peer(), 1);
+    pod.stops("ether type 0x8100", ("netdev berth guest", "not IPv6, or of a VLAN"), |pod| {
+        pod.send(&ethernet(pod.bridge, pod.mac, 0x8100, &tagged));
+    });
 }
 
 /// `br_netfilter` off: with it on the packet meets `raw` as a frame, before its options are read.
@@ -184,15 +189,26 @@ fn nobody_beyond_the_uplink_is_the_guests_gateway_or_the_guest() {
 #[test]
 fn where_the_pod_has_no_way_the_guest_has_none() {
     let pod = Pod::new();
-    pod.count_at_peer(&format!("ip6 daddr {NOWHERE}"));
-    let send = || pod.send_ip(&udp6((POD, 4000), (NOWHERE, 9)));
-    send();
-    pod.settle();
-    assert_eq!(pod.at_peer(), 0);
-    pod.without("netdev berth guest", "from the guest to 2001:db8:66::/48: no way there");
-    send();
-    pod.settle();
-    assert_eq!(pod.at_peer(), 1);
+    let rule = ("netdev berth guest", "from the guest to 2001:db8:66::/48: no way there");
+    pod.stops(&format!("ip6 daddr {NOWHERE}"), rule, |pod| {
+        pod.send_ip(&udp6((POD, 4000), (NOWHERE, 9)));
+    });
+}
+
+#[test]
+fn the_metadata_address_can_be_closed_over_ipv6_too() {
+    let metadata: Ipv6Addr = "fd00:ec2::254".parse().unwrap();
+    for part in [false, true] {
+        let pod = Pod::with(|config| config.network.metadata_address = MetadataAddress::Drop);
+        let rule = ("netdev berth guest", "from the guest to the node's metadata service");
+        pod.stops(&format!("ip6 daddr {metadata}"), rule, |pod| {
+            let whole = udp6((POD, 4000), (metadata, 80));
+            // The first of two parts (RFC 8200 §4.5), or all of it.
+            let fragment = [&[17, 0, 0, 1, 0, 0, 0, 7][..], &whole[40..48]].concat();
+            let first = ipv6(POD, metadata, 44, &fragment);
+            pod.send_ip(if part { &first } else { &whole });
+        });
+    }
 }
 
 #[test]

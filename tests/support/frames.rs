@@ -1,6 +1,9 @@
 //! Frames as a hostile guest writes them on its tap: every field at will, checksums right.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 pub type Mac = [u8; 6];
 
@@ -127,6 +130,25 @@ pub fn router_advertisement(mac: Mac, prefix: Ipv6Addr) -> Vec<u8> {
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     let head = [0x60, 0, 0, 0, length[0], length[1], 58, 255];
     [&head[..], &from.octets(), &to.octets(), &message].concat()
+}
+
+/// Writes one frame on a tap, as QEMU does: behind an empty `struct virtio_net_hdr`.
+pub fn write_frame(mut tap: &File, frame: &[u8]) {
+    tap.write_all(&[&[0; 10], frame].concat()).unwrap();
+}
+
+/// Whether a frame comes in time that is looked for.
+pub fn comes(mut tap: &File, limit: Duration, is_it: impl Fn(&[u8]) -> bool) -> bool {
+    let end = Instant::now() + limit;
+    let mut buffer = [0; 2048];
+    while Instant::now() < end {
+        match tap.read(&mut buffer) {
+            Ok(length) if is_it(&buffer[10..length]) => return true,
+            Ok(_) => {}
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+    false
 }
 
 /// RFC 1071; every part but the last has an even length.
