@@ -21,6 +21,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const QEMU_STARTS: Duration = Duration::from_millis(100);
 /// An address to which only a default route leads (RFC 5737).
 const SOMEBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
 /// Bridge, tap, forwarding; returns their numbers.
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
 pub async fn links(plan: &LinkPlan, links: &Links) -> Result<Indices, Error> {

@@ -11,6 +11,7 @@ use crate::exit::error_chain;
 use crate::plan::nat::{Abilities, Indices};
 use crate::plan::{self, LinkPlan, NetPlan};
 use crate::readiness::Feed;
+use crate::sys::link;
 use crate::sys::netlink::Firewall;
 use crate::sys::probe;
 use crate::{apply, observe, serve};
@@ -71,16 +72,29 @@ impl<'a> Healer<'a> {
         *logged = notes;
     }
 
-    /// The guest's IPv6 as the pod's is now: links, and what is served. True when it is another.
+    /// The guest's IPv6 as the pod's is now: links, rules that this kernel takes, and what is served. True when it is
+    /// another.
     async fn follow_ipv6(&self, now: &NetPlan) -> Result<bool, apply::Error> {
-        let links = self.source.links;
         let before = self.plan.borrow().ipv6.clone();
         let is_another = before != now.link.ipv6;
-        self.plan.borrow_mut().ipv6 = now.link.ipv6.clone();
+        if self.abilities.get().dup {
+            let plan = LinkPlan { ipv6: now.link.ipv6.clone(), ..self.plan.borrow().clone() };
+            let links = self.source.links;
+            match apply::ipv6(&plan, self.indices.get().bridge, links).await {
+                // That stays so, and is no reason to follow nothing else.
+                Err(apply::Error::Link(error @ link::Error::NoIpv6 { .. })) => {
+                    tracing::warn!("the guest has no IPv6: {}", error_chain(&error));
+                    self.abilities.set(self.abilities.get().without_ipv6());
+                }
+                made => made?,
+            }
+        }
         if is_another && now.link.ipv6.own().is_some() {
             let (abilities, indices) = (self.abilities.get(), self.indices.get());
             self.abilities.set(apply::learn(now, abilities, indices, self.firewall).await?.1);
         }
+        // Not before: what failed is tried again at the next look.
+        self.plan.borrow_mut().ipv6 = now.link.ipv6.clone();
         if is_another {
             let told = plan::nat::told(&now.link.ipv6, self.abilities.get());
             self.feed.ipv6.send_replace(Some(told));
@@ -88,8 +102,6 @@ impl<'a> Healer<'a> {
         if !self.abilities.get().dup {
             return Ok(false);
         }
-        let plan = self.plan.borrow().clone();
-        apply::ipv6(&plan, self.indices.get().bridge, links).await?;
         let told = self.targets.as_ref().is_some_and(|targets| {
             targets.send_if_modified(|target| target.follow_ipv6(&now.guest))
         });

@@ -53,7 +53,7 @@ impl Network {
         let mut abilities = Abilities::ALL;
         if let Err(error) = apply::ipv6(&plan.link, indices.bridge, links).await {
             lost.push(format!("the guest has no IPv6: {}", error_chain(&error)));
-            abilities = Abilities { fwd: false, dup: false, ..abilities };
+            abilities = abilities.without_ipv6();
         }
         for note in &lost {
             tracing::warn!("{note}");

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::ipv6::{GATEWAY, ROUTER};
-use super::{LinkPlan, disk, host_name, upstreams};
+use super::{LinkPlan, disk, host_name, link, upstreams};
 use crate::config::{Config, Dns};
 use crate::facts::{NameServer, NetFacts};
-use crate::net::{IfName, Ipv4Prefix, MacAddr};
+use crate::net::{DomainName, IfName, Ipv4Prefix, MacAddr};
 use crate::proto::dhcp6::{self, Duid, Lifetimes, Responder};
 use crate::proto::ndp::{Advertisement, Settings};
 
@@ -83,6 +83,8 @@ fn servers6(config: &Config, facts: &NetFacts) -> Vec<Ipv6Addr> {
 fn ipv6(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6> {
     let own = link.ipv6.own()?;
     let servers = servers6(config, facts);
+    let search: Vec<DomainName> =
+        facts.resolver.search.iter().filter_map(|name| name.parse().ok()).collect();
     let mut settings = Settings {
         mac: link.bridge.mac,
         address: ROUTER,
@@ -92,7 +94,7 @@ fn ipv6(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6>
         lifetime: ROUTER_LIFETIME,
         prefixes: Vec::new(),
         servers: servers.clone(),
-        search: facts.resolver.search.iter().filter_map(|name| name.parse().ok()).collect(),
+        search: search.clone(),
         interval: INTERVAL,
     };
     // More domains than fit into one are told by DHCP.
@@ -100,12 +102,11 @@ fn ipv6(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6>
         settings.search.clear();
         Advertisement::new(settings)
     });
-    let server = Duid::stable(MacAddr::stable(&config.name, "gateway"));
+    let server = Duid::stable(link.bridge.mac);
     let lifetimes = Lifetimes::of(PREFERRED, VALID);
     let mut dhcp = dhcp6::Settings::one_guest(server, own.pod.clone(), lifetimes);
     dhcp.parameters.dns = servers;
-    dhcp.parameters.search =
-        facts.resolver.search.iter().filter_map(|name| name.parse().ok()).collect();
+    dhcp.parameters.search = search;
     if Responder::new(dhcp.clone()).is_err() {
         dhcp.parameters.search.clear();
     }
@@ -135,7 +136,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
     GuestPlan {
         serve: network.serve,
         interface: link.bridge.name.clone(),
-        mac: network.mac.unwrap_or_else(|| MacAddr::stable(&config.name, "guest")),
+        mac: link::guest_mac(config),
         address: network.vm,
         gateway: network.gateway,
         gateway_mac: link.bridge.mac,

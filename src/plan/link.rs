@@ -85,9 +85,8 @@ pub fn plan(config: &Config, facts: &NetFacts, owner: u32) -> Result<LinkPlan, E
         }
     }
     let mtu = network.mtu.map_or(uplink.mtu, |mtu| mtu.min(uplink.mtu));
-    let mac = network.mac.unwrap_or_else(|| MacAddr::stable(name, "guest"));
     Ok(LinkPlan {
-        ipv6: ipv6::plan(config, facts, mtu, mac)?,
+        ipv6: ipv6::plan(config, facts, mtu, guest_mac(config))?,
         uplink: uplink.name.clone(),
         bridge: Bridge {
             name: network.bridge.clone(),
@@ -101,6 +100,11 @@ pub fn plan(config: &Config, facts: &NetFacts, owner: u32) -> Result<LinkPlan, E
             owner,
         },
     })
+}
+
+/// The guest's own.
+pub(super) fn guest_mac(config: &Config) -> MacAddr {
+    config.network.mac.unwrap_or_else(|| MacAddr::stable(&config.name, "guest"))
 }
 
 /// What a link of so few octets does not carry.

@@ -71,18 +71,17 @@ pub struct Target {
 impl Target {
     /// For the one guest of `berth run`; None when nothing is to be served.
     pub fn one_guest(plan: &GuestPlan, link: u32) -> Option<Self> {
-        plan.serve.then(|| Self {
+        let mut target = Self {
             link,
             interface: plan.interface.clone(),
             dhcp: Some(dhcp::Task::one_guest(plan)),
             dns: Some(DnsPlan::one_guest(plan)),
-            router: plan.ipv6.as_ref().map(|ipv6| router::Task {
-                tap: ipv6.control.clone(),
-                advertisement: ipv6.advertisement.clone(),
-            }),
-            dhcp6: plan.ipv6.as_ref().map(|ipv6| ipv6.dhcp.clone()),
+            router: None,
+            dhcp6: None,
             off: ["set NO_DHCP to serve neither DHCP nor DNS"; 2],
-        })
+        };
+        target.follow_ipv6(plan);
+        plan.serve.then_some(target)
     }
 
     /// For `berth serve`.

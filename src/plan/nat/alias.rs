@@ -18,6 +18,7 @@ use crate::nft::expr::{CmpOp, NatKind, base, ct, meta};
 use crate::nft::{Chain, Expr, Rule, Set, Verdict, hook, set};
 use crate::plan::ipv6::{GATEWAY, NETWORK, Own, ROUTER};
 
+use super::flows::UPDATE;
 use super::matches::{RELATED, dropped, interface, masquerade, was_dnat};
 use super::own::{DADDR6, ICMPV6, LINK_LOCAL, MULTICAST, SADDR6, field6, octets, within6};
 use super::{Build, TRANSPORTS, ports_of};
@@ -44,8 +45,6 @@ pub(super) const METADATA6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 
 const NEIGHBOURS: &str = "guest-neighbours";
 const MAX_NEIGHBOURS: u32 = 24;
 const NEIGHBOUR_STAYS: u64 = 3600 * 1000;
-/// NFT_DYNSET_OP_UPDATE.
-const UPDATE: u32 = 1;
 
 /// Of IPv6: `ip6 daddr …`.
 fn to(address: Ipv6Addr) -> Vec<Expr> {

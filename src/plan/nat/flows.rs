@@ -20,7 +20,7 @@ const BEGINNING: u64 = 600 * 1000;
 const DATAGRAMS: u64 = 180 * 1000;
 /// NFT_DYNSET_OP_ADD and _UPDATE.
 const ADD: u32 = 0;
-const UPDATE: u32 = 1;
+pub(super) const UPDATE: u32 = 1;
 
 /// The other end's address and port, the protocol and the own port, in a row from register 1 on.
 pub(super) fn flow(address: u32, own_port: u32, other_port: u32) -> Vec<Expr> {

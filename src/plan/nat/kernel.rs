@@ -38,9 +38,15 @@ impl Abilities {
         match refused {
             Family::ARP if self.arp => Some(Self { arp: false, ..self }),
             Family::NETDEV if self.fwd => Some(Self { fwd: false, ..self }),
-            Family::IP6 if self.dup => Some(Self { fwd: false, dup: false, ..self }),
+            Family::IP6 if self.dup => Some(self.without_ipv6()),
             _ => None,
         }
+    }
+
+    /// No way for IPv6 at all.
+    #[must_use]
+    pub fn without_ipv6(self) -> Self {
+        Self { fwd: false, dup: false, ..self }
     }
 
     /// Without tables of ours that such a kernel refuses.

@@ -56,6 +56,7 @@ const PRIORITY_MANGLE: i32 = -150;
 
 /// What the guest sends on has it between tap and uplink: the pod's own packets have not.
 const MARK: u32 = 0x6265_7274;
+
 /// `ip6 saddr …` or `ip6 daddr …`, of a packet that is known to be IPv6's.
 pub(super) fn field6(offset: u32, address: Ipv6Addr) -> [Expr; 2] {
     [load_network(offset, ADDRESS), cmp(CmpOp::Eq, address.octets().to_vec())]

@@ -34,6 +34,11 @@ pub(super) async fn ipv6(
     if let Some(off) = off(uplink.0) {
         return Ok(Ipv6 { off: Some(off), ..Ipv6::default() });
     }
+    let (usable, unusable) = of_uplink(addresses, uplink.1, None);
+    if usable.is_empty() {
+        // Where no packet can come from, none goes anywhere.
+        return Ok(Ipv6 { unusable, ..Ipv6::default() });
+    }
     let names = links.names().await?;
     let mut wanted = RouteMessage::default();
     wanted.header.address_family = AddressFamily::Inet6;
