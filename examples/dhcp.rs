@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let datagram = std::fs::read(path)?;
     let guest = OneGuest {
         server: [192, 168, 254, 1].into(),
+        routed: true,
         guest: "192.168.254.2/30".parse()?,
         dns: vec![[192, 168, 254, 1].into()],
         search: vec!["cluster.local".into()],

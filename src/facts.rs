@@ -40,7 +40,7 @@ pub struct NetFacts {
     pub can_setuid: bool,
 }
 
-/// The pod's own interface: the one with the default route, or the one the user named.
+/// The pod's own interface: the one with the default route, of IPv4 where there is one, or the one the user named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Uplink {
     pub name: IfName,
@@ -49,8 +49,8 @@ pub struct Uplink {
     /// Octets.
     pub mtu: u32,
     /// The address that is mapped onto the guest: the default route's preferred source, else the first
-    /// global one.
-    pub address: Ipv4Prefix,
+    /// global one. None where the pod has IPv6 alone.
+    pub address: Option<Ipv4Prefix>,
     /// Every other global IPv4 address of the interface; mapped onto the guest too.
     pub others: Vec<Ipv4Prefix>,
     /// None when the default route has no next hop (a point-to-point device).

@@ -70,7 +70,12 @@ impl fmt::Display for Finding {
 
 /// Walks the path on a tap that is a port of the bridge, while the network half serves. `pod` is the address that is
 /// mapped onto the guest. With `no_dns` there is no name server to be had, and none of the pod's is asked.
-pub async fn run(tap: OwnedFd, plan: &NetPlan, pod: Ipv4Addr, no_dns: bool) -> Vec<Finding> {
+pub async fn run(
+    tap: OwnedFd,
+    plan: &NetPlan,
+    pod: Option<Ipv4Addr>,
+    no_dns: bool,
+) -> Vec<Finding> {
     let guest = plan.guest.clone();
     let walk = tokio::task::spawn_blocking(move || walk(tap, &guest, pod, no_dns));
     walk.await.unwrap_or_else(|error| {
@@ -78,7 +83,7 @@ pub async fn run(tap: OwnedFd, plan: &NetPlan, pod: Ipv4Addr, no_dns: bool) -> V
     })
 }
 
-fn walk(tap: OwnedFd, plan: &GuestPlan, pod: Ipv4Addr, no_dns: bool) -> Vec<Finding> {
+fn walk(tap: OwnedFd, plan: &GuestPlan, pod: Option<Ipv4Addr>, no_dns: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut told = |step, outcome: Outcome| {
         let well = matches!(outcome, Outcome::Seen(_));
@@ -98,17 +103,19 @@ fn walk(tap: OwnedFd, plan: &GuestPlan, pod: Ipv4Addr, no_dns: bool) -> Vec<Find
             IpAddr::V4(server) if !server.is_loopback() => Some(server),
             _ => None,
         });
+        let none = || Outcome::Skipped("the pod has no IPv4 address".to_owned());
         let out = match server {
             _ if no_dns => {
                 Outcome::Skipped("the pod's name servers are not to be asked (--no-dns)".to_owned())
             }
+            _ if pod.is_none() => none(),
             None => Outcome::Skipped(
                 "resolv.conf names no IPv4 server that a guest could ask".to_owned(),
             ),
             Some(server) => guest.resolve(server, ".").into(),
         };
         told("out through the NAT", out);
-        told("in through the NAT", guest.echo(pod).into());
+        told("in through the NAT", pod.map_or_else(none, |pod| guest.echo(pod).into()));
     }
     findings
 }

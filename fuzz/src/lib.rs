@@ -34,6 +34,7 @@ use hickory_proto::rr::Name;
 
 fn one_guest() -> dhcp4::Settings {
     dhcp4::OneGuest {
+        routed: true,
         server: [192, 168, 254, 1].into(),
         guest: "192.168.254.2/30".parse().expect("a prefix"),
         dns: vec![[192, 168, 254, 1].into()],

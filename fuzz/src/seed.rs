@@ -21,7 +21,7 @@ fn facts(metadata: Option<&[u8]>) -> Facts {
                 index: 2,
                 mac: MacAddr([2, 0, 0, 0, 0, 1]),
                 mtu: 1500,
-                address: "10.0.0.2/24".parse().expect("a prefix"),
+                address: Some("10.0.0.2/24".parse().expect("a prefix")),
                 others: Vec::new(),
                 gateway: Some([10, 0, 0, 1].into()),
             },

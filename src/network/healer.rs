@@ -102,9 +102,10 @@ impl<'a> Healer<'a> {
         if !self.abilities.get().dup {
             return Ok(false);
         }
-        let told = self.targets.as_ref().is_some_and(|targets| {
-            targets.send_if_modified(|target| target.follow_ipv6(&now.guest))
-        });
+        let told = self
+            .targets
+            .as_ref()
+            .is_some_and(|targets| targets.send_if_modified(|target| target.follow(&now.guest)));
         if told && before.own().is_some() && now.link.ipv6.own().is_none() {
             // The rules that come next let no word of ours through.
             tokio::time::sleep(LAST_WORDS).await;

@@ -27,6 +27,8 @@ pub struct GuestPlan {
     pub mac: MacAddr,
     pub address: Ipv4Prefix,
     pub gateway: Ipv4Addr,
+    /// False: the pod has no IPv4 address, and behind the gateway there is nobody.
+    pub routed: bool,
     pub gateway_mac: MacAddr,
     pub hostname: String,
     /// Option 6.
@@ -139,6 +141,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         mac: link::guest_mac(config),
         address: network.vm,
         gateway: network.gateway,
+        routed: facts.uplink.address.is_some(),
         gateway_mac: link.bridge.mac,
         hostname,
         dns,

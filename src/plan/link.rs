@@ -73,7 +73,7 @@ pub fn plan(config: &Config, facts: &NetFacts, owner: u32) -> Result<LinkPlan, E
             return Err(Error::Uplink { name: name.clone(), variable });
         }
     }
-    let of_uplink = [uplink.address].into_iter().chain(uplink.others.iter().copied());
+    let of_uplink = uplink.address.into_iter().chain(uplink.others.iter().copied());
     let of_further = facts
         .routing
         .further

@@ -16,6 +16,7 @@ mod upstreams;
 
 pub use disk::DiskPlan;
 pub use guest::GuestPlan;
+pub use ipv6::Ipv6Plan;
 pub use link::LinkPlan;
 pub use machine::MachinePlan;
 pub use route::RoutePlan;
@@ -25,12 +26,14 @@ use serde::Serialize;
 use crate::config::{Config, Lifecycle};
 use crate::exit::{Code, Coded};
 use crate::facts::{Facts, NetFacts};
-use crate::net::Mapping;
+use crate::net::{IfName, Mapping};
 use crate::nft::{Ruleset, compile};
 
 /// What cannot be planned: the user's wish and the pod do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
+    #[error("{link} has no IPv4 address, and the guest cannot have its IPv6 address: {why}")]
+    NoAddress { link: IfName, why: String },
     #[error(transparent)]
     Disk(#[from] disk::Error),
     #[error(transparent)]
@@ -45,7 +48,9 @@ impl Coded for Error {
     fn code(&self) -> Code {
         match self {
             Self::Disk(error) => error.code(),
-            Self::Extra(_) | Self::Link(_) | Self::Machine(_) => Code::Plan,
+            Self::NoAddress { .. } | Self::Extra(_) | Self::Link(_) | Self::Machine(_) => {
+                Code::Plan
+            }
         }
     }
 }
@@ -98,6 +103,10 @@ impl NetPlan {
             Attached::Here | Attached::Elsewhere => config.machine.uid,
         };
         let link = link::plan(config, facts, owner)?;
+        if let (None, Ipv6Plan::Off(why)) = (facts.uplink.address, &link.ipv6) {
+            let link = facts.uplink.name.clone();
+            return Err(Error::NoAddress { link, why: why.clone() });
+        }
         let extra = match &facts.extra_rules {
             Some(text) => compile::compile(text, nat::is_ours)?.tables,
             None => Vec::new(),
@@ -114,6 +123,12 @@ impl NetPlan {
         let [resolver_note, other] = guest::notes(&guest, facts);
         notes.extend(resolver_note.iter().cloned().chain(other));
         notes.extend(link::notes(&link));
+        if facts.uplink.address.is_none() {
+            notes.push(format!(
+                "{} has no IPv4 address: the guest has one for the pod alone, and no router",
+                facts.uplink.name
+            ));
+        }
         notes.extend(ipv6::note(&link.ipv6, config, facts));
         notes.extend(route::notes(config, facts));
         Ok(Self {

@@ -32,21 +32,22 @@ pub struct RoutePlan {
 
 /// Decides the routing.
 pub fn plan(config: &Config, facts: &NetFacts) -> RoutePlan {
-    let (pod, guest) = (facts.uplink.address.address, config.network.vm.address);
+    let (pod, guest) = (facts.uplink.address, config.network.vm.address);
     let Routing { further, rules, .. } = &facts.routing;
     let first = (!rules.is_empty()).then(|| to_the_guest(guest));
-    let copied = rules
-        .iter()
-        .filter(|rule| is_for_the_pod_only(rule, pod, guest))
-        .map(|rule| copy_of(rule, guest));
+    let is_copied =
+        |rule: &&RoutingRule| pod.is_some_and(|pod| is_for_the_pod_only(rule, pod.address, guest));
+    let copied = rules.iter().filter(is_copied).map(|rule| copy_of(rule, guest));
     RoutePlan { further: further.clone(), rules: first.into_iter().chain(copied).collect() }
 }
 
 /// The pod's rules that the guest does not meet as the pod does, whatever is copied.
 pub fn notes(config: &Config, facts: &NetFacts) -> Vec<String> {
-    let (pod, guest) = (facts.uplink.address.address, config.network.vm.address);
+    let (Some(pod), guest) = (facts.uplink.address, config.network.vm.address) else {
+        return Vec::new();
+    };
     let told = |rule: &RoutingRule| {
-        let why = what_differs(rule, pod, guest)?;
+        let why = what_differs(rule, pod.address, guest)?;
         Some(format!(
             "the pod's ip rule `{rule}` is not the same for the guest, {why}: look where it leads, and add one from \
              {guest} if the guest has to go there too"

@@ -72,7 +72,8 @@ fn served(f: &mut Formatter<'_>, guest: &GuestPlan) -> fmt::Result {
         return row(f, "dhcp", "off (NO_DHCP)");
     }
     let (dns, search) = (list(&guest.dns), list(&guest.search));
-    row(f, "dhcp", format_args!("router {gateway}, dns {dns}, search {search}"))?;
+    let router = if guest.routed { gateway.to_string() } else { "none".to_owned() };
+    row(f, "dhcp", format_args!("router {router}, dns {dns}, search {search}"))?;
     let upstreams = list(&guest.upstreams);
     row(f, "dns", format_args!("{gateway} forwards to {upstreams}, ndots {ndots}"))
 }

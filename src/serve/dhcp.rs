@@ -63,6 +63,7 @@ impl Task {
     pub fn one_guest(plan: &GuestPlan) -> Self {
         let guest = OneGuest {
             server: plan.gateway,
+            routed: plan.routed,
             guest: plan.address,
             dns: plan.dns.clone(),
             search: plan.search.clone(),
@@ -77,6 +78,11 @@ impl Task {
             plan: DhcpPlan { settings: guest.into(), lease_file: None, sync: false, limit: 1 },
             guest: Some((plan.address.address, plan.mac)),
         }
+    }
+
+    /// Whether clients are told a router.
+    pub fn is_routed(&self) -> bool {
+        self.plan.settings.subnets.iter().any(|subnet| subnet.parameters.router.is_some())
     }
 
     /// `berth serve`, when it serves DHCP.

@@ -80,7 +80,7 @@ impl Target {
             dhcp6: None,
             off: ["set NO_DHCP to serve neither DHCP nor DNS"; 2],
         };
-        target.follow_ipv6(plan);
+        target.follow(plan);
         plan.serve.then_some(target)
     }
 
@@ -123,9 +123,13 @@ impl Target {
         self.part(self.dhcp6.as_ref(), 0)
     }
 
-    /// What the guest is told of IPv6 now; a router that is none any more says so. True when it is something else.
-    pub fn follow_ipv6(&mut self, plan: &GuestPlan) -> bool {
+    /// What the guest is told of its addresses now; a router that is none any more says so. True when it is something
+    /// else.
+    pub fn follow(&mut self, plan: &GuestPlan) -> bool {
         let before = self.clone();
+        if let Some(dhcp) = self.dhcp.as_mut().filter(|dhcp| dhcp.is_routed() != plan.routed) {
+            *dhcp = dhcp::Task::one_guest(plan);
+        }
         if let Some(dns) = &mut self.dns {
             dns.address6 = plan.ipv6.as_ref().map(|ipv6| ipv6.dns);
         }

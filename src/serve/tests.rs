@@ -11,6 +11,7 @@ fn plan() -> GuestPlan {
         mac: crate::net::MacAddr([2, 0, 0, 0, 0, 1]),
         address: "192.168.254.2/30".parse().unwrap(),
         gateway: [192, 168, 254, 1].into(),
+        routed: true,
         gateway_mac: crate::net::MacAddr([2, 0, 0, 0, 0, 2]),
         hostname: "web".into(),
         dns: vec![],

@@ -10,7 +10,7 @@ mod serial;
 mod signals;
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ pub enum Error {
     #[error(
         "port {VNC_PORT} of {address} is taken by another program of this pod: VNC cannot listen there; end that program, or set BERTH_VNC=off (and NO_VNC=1, where the port is the guest's)"
     )]
-    VncPort { address: Ipv4Addr },
+    VncPort { address: IpAddr },
     #[error("{outcome}{said}")]
     Broken { outcome: Outcome, said: String },
 }
@@ -290,7 +290,7 @@ impl Machine<'_> {
 }
 
 /// QEMU would only say that it cannot listen. Somebody else's listener on another address is no obstacle.
-fn look_for_vnc(address: Ipv4Addr) -> Result<(), Error> {
+fn look_for_vnc(address: IpAddr) -> Result<(), Error> {
     match TcpListener::bind((address, VNC_PORT)) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::VncPort { address }),
         _ => Ok(()),

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
@@ -28,12 +29,16 @@ use super::link::{Links, address_of, errno};
 use crate::config::Config;
 use crate::exit::{Code, Coded};
 use crate::facts::{
-    Facts, Further, Host, Interface, NetFacts, Resolver, Routing, RoutingRule, ServedLink, Uplink,
+    Facts, Further, Host, Interface, NetFacts, Resolver, Routing, RoutingRule, ServedLink,
+    Unusable, Uplink,
 };
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 /// So many networks behind a further interface are named.
 const MAX_NETWORKS: usize = 32;
+/// Duplicate address detection takes a second or two.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_LOOKS: u32 = 50;
 /// The switch of the whole namespace: links that forward without it do so for us.
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
@@ -45,12 +50,12 @@ pub enum Error {
     #[error("reading the pod's {what}")]
     Netlink { what: &'static str, source: io::Error },
     #[error(
-        "no IPv4 default route in the main table or one that an ip rule leads to: attach the pod to a network, or name its interface with BERTH_UPLINK"
+        "no default route: of IPv4 in the main table or one that an ip rule leads to, of IPv6 in the main table; attach the pod to a network, or name its interface with BERTH_UPLINK"
     )]
     NoDefaultRoute,
     #[error("no interface {0}: BERTH_UPLINK must name one that exists here")]
     NoSuchLink(IfName),
-    #[error("{0} has no IPv4 address that could be mapped onto the guest")]
+    #[error("{0} has no address that could be the guest's")]
     NoAddress(IfName),
     #[error("no interface {0}: --interface must name one that exists here")]
     NoInterface(IfName),
@@ -81,8 +86,26 @@ pub async fn facts(config: &Config, links: &Links) -> Result<Facts, Error> {
     Ok(Facts {
         disks: disks::disks(config)?,
         host: host(config)?,
-        net: net_facts(config, links).await?,
+        net: settled_net_facts(config, links).await?,
     })
+}
+
+/// What the network half is planned from, for a start. Where nothing but an address that is still tentative could be the
+/// guest's, it is waited for (RFC 4862 §5.4: a second or two).
+pub async fn settled_net_facts(config: &Config, links: &Links) -> Result<NetFacts, Error> {
+    let mut looks = 0;
+    loop {
+        let facts = net_facts(config, links).await?;
+        let is_tentative = |(_, why): &(_, Unusable)| *why == Unusable::Tentative;
+        let may_come = facts.uplink.address.is_none()
+            && facts.ipv6.addresses.is_empty()
+            && facts.ipv6.unusable.iter().any(is_tentative);
+        if !may_come || looks == MAX_LOOKS {
+            return Ok(facts);
+        }
+        looks += 1;
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
 }
 
 /// Looks at what the network half is planned from.
@@ -162,7 +185,10 @@ async fn uplink(
     let links = match (wanted, defaults.first()) {
         (Some(name), _) => handle.link().get().match_name(name.as_str()),
         (None, Some(route)) => handle.link().get().match_index(route.link),
-        (None, None) => return Err(Error::NoDefaultRoute),
+        (None, None) => match ipv6::default_link(handle).await? {
+            Some(index) => handle.link().get().match_index(index),
+            None => return Err(Error::NoDefaultRoute),
+        },
     };
     let link = match Box::pin(links.execute()).try_next().await {
         Ok(Some(link)) => link,
@@ -178,8 +204,11 @@ async fn uplink(
     let addresses: Vec<AddressMessage> =
         request.try_collect().await.map_err(netlink("addresses"))?;
     let route = defaults.iter().find(|route| route.link == index);
-    let (address, others) = pick(&addresses, route.and_then(|route| route.source))
-        .ok_or_else(|| Error::NoAddress(name.clone()))?;
+    let (address, others) = match pick(&addresses, route.and_then(|route| route.source)) {
+        Some((address, others)) => (Some(address), others),
+        None if addresses.iter().any(is_global6) => (None, Vec::new()),
+        None => return Err(Error::NoAddress(name)),
+    };
     Ok(Uplink {
         name,
         index,

@@ -73,7 +73,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     let mut signals = Signals::listen()?;
     let links = Links::open()?;
     let config = configure(options)?;
-    let facts = probe::net_facts(&config, &links).await?;
+    let facts = probe::settled_net_facts(&config, &links).await?;
     let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
     warn(&plan.notes);
     warn(confine::ourselves(None).as_slice());

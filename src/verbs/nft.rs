@@ -31,7 +31,7 @@ pub fn enter(place: &Where) -> Result<(), Failure> {
 pub async fn check(options: &Options) -> Result<Code, Failure> {
     let links = Links::open()?;
     let config = configure(options)?;
-    let facts = probe::net_facts(&config, &links).await?;
+    let facts = probe::settled_net_facts(&config, &links).await?;
     let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
     // A link that is not there has no number, and rules that name none are not as planned.
     let index = async |name| Ok::<_, Failure>(links.index(name).await?.unwrap_or(0));

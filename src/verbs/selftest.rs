@@ -29,12 +29,12 @@ pub async fn run(options: &Options, no_dns: bool) -> Result<Code, Failure> {
             "a launcher runs here: ask it with `berth status`, and test in a container of its own";
         return Err(Failure::new(Code::Plan, text));
     }
-    let facts = probe::net_facts(&config, &links).await?;
+    let facts = probe::settled_net_facts(&config, &links).await?;
     let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
     let firewall = Firewall::start()?;
     let before = apply::before(&plan, &links, &firewall).await?;
     let source = Source { config: &config, links: &links, attached: Attached::Elsewhere };
-    let pod = facts.uplink.address.address;
+    let pod = facts.uplink.address.map(|address| address.address);
     let findings = walk(source, &plan, &firewall, (pod, no_dns), &mut signals).await;
     match &before {
         Some(before) => warn(&apply::remove(&plan, before, &links, &firewall).await),
@@ -57,7 +57,7 @@ async fn walk(
     source: Source<'_>,
     plan: &NetPlan,
     firewall: &Firewall,
-    (pod, no_dns): (Ipv4Addr, bool),
+    (pod, no_dns): (Option<Ipv4Addr>, bool),
     signals: &mut Signals,
 ) -> Result<Option<Vec<Finding>>, Failure> {
     let network = Network::make(plan, source.links, firewall.clone()).await?.map(plan).await?;

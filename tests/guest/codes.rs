@@ -199,7 +199,7 @@ fn every_verb_ends_with_the_code_of_the_manual() {
         &[],
         (11, "nft explain --from 10.0.0.9 --iif eth0 --to pod:22/tcp", "no default route"),
     );
-    look(&world, &[], (11, "nft check", "no IPv4 default route"));
+    look(&world, &[], (11, "nft check", "no default route"));
     world.pod.ip("route add default via 169.254.1.1 dev eth0");
 
     // An image that never comes.

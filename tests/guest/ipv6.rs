@@ -4,11 +4,12 @@
 //! had by standing the launcher still while its netdev table is gone: the packets need nobody.
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::Netns;
-use crate::support::world::{PEER6, POD6, World};
+use crate::support::world::{PEER6, POD6, World, tiny};
 
 /// /proc/sys as a container has it.
 const READ_ONLY: &str =
@@ -267,6 +268,86 @@ fn an_address_that_comes_changes_or_goes_is_the_guests_and_neighbours_are_on_the
     world.until("tables of IPv4 alone", SOON, |world| {
         (world.pod.run("nft list tables").matches("berth\n").count() == 2).then_some(())
     });
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+    assert!(!world.log().contains("ERROR"), "{}", world.log());
+}
+
+/// A child that is ended when dropped.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_pod_of_ipv6_alone_has_its_image_its_guest_and_its_screen_by_ipv6() {
+    let mut world = World::new();
+    world.ipv6_only();
+    let mut off = world.command(&[]);
+    let refused = off.arg("run").env("BERTH_IPV6", "off").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        refused.status.code() == Some(12) && said.contains("eth0 has no IPv4 address"),
+        "{said}"
+    );
+
+    let image = tiny();
+    let (dir, name) = (image.parent().unwrap(), image.file_name().unwrap().to_str().unwrap());
+    let mut server = world.peer.command("python3");
+    server.args(["-m", "http.server", "8000", "--bind", "::", "--directory"]).arg(dir);
+    let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let _server = Ended(server);
+    world.until("the image's server", SOON, |world| {
+        World::tcp(&world.peer, PEER6, 8000, b"HEAD / HTTP/1.0\r\n\r\n").ok().map(drop)
+    });
+    let source = format!("http://[{PEER6}]:8000/{name}");
+    world.set("IMG_TARGET", "base.qcow2").set("IMG_SOURCE", &source);
+    world.start_under(&CONTAINER).ready();
+    let said = format!("lease6 {POD6}");
+    world.until("the guest's IPv6 address", SOON, |world| {
+        world.serial().contains(&said).then_some(())
+    });
+    inward(&world);
+    outward(&world);
+    // It has an IPv4 address as every guest has, and nobody behind it: what leads nowhere is not tried.
+    let routes = world.guest("ip route; cat /run/lease");
+    let is_routed =
+        ["default", "router=", "staticroutes="].iter().any(|word| routes.contains(word));
+    assert!(routes.contains("192.168.254.0/30") && !is_routed, "{routes}");
+    let told = world.guest("nslookup demo fd00:6be::1; nslookup demo 192.168.254.1");
+    assert_eq!(told.matches("192.168.254.2").count(), 2, "{told}");
+    let vnc = world.peer.within(|| {
+        let mut stream = TcpStream::connect((POD6, 5900)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut version = [0; 4];
+        stream.read_exact(&mut version).unwrap();
+        version
+    });
+    assert_eq!(&vnc, b"RFB ");
+    let (code, told) = nft(&world, &["check"]);
+    assert!(code == 0, "{told}");
+    assert_eq!(world.log().matches("no IPv4 address").count(), 1, "{}", world.log());
+
+    // An IPv4 address that comes later is the guest's, too.
+    for words in ["addr add 10.244.7.2/32 dev eth0", "route add 169.254.1.1 dev eth0 scope link"] {
+        world.pod.ip(words);
+    }
+    world.pod.ip("route add default via 169.254.1.1 dev eth0");
+    world.peer.ip("addr add 10.244.7.3/32 dev eth0");
+    world.peer.ip("route add 169.254.1.1 dev eth0 scope link");
+    world.peer.ip("route add default via 169.254.1.1 dev eth0");
+    world.until("the IPv4 address is the guest's", SOON, |world| {
+        world.pod.run("nft list table inet berth").contains("ip daddr 10.244.7.2").then_some(())
+    });
+    world.guest("killall -USR2 udhcpc; sleep 1; killall -USR1 udhcpc; sleep 3");
+    let hello = asked(&world.peer, "10.244.7.2", 8080);
+    assert!(
+        hello.contains("at [::ffff:192.168.254.2]") || hello.contains("192.168.254.2"),
+        "{hello}"
+    );
     assert_eq!(world.stop(), Some(0), "{}", world.log());
     assert!(!world.log().contains("ERROR"), "{}", world.log());
 }

@@ -165,6 +165,7 @@ fn plan(pod: &Netns, resolv_conf: PathBuf) -> GuestPlan {
         mac: "52:54:00:01:02:03".parse().unwrap(),
         address: format!("{GUEST}/30").parse().unwrap(),
         gateway: GATEWAY.parse().unwrap(),
+        routed: true,
         gateway_mac: mac.trim().parse().unwrap(),
         hostname: "web".into(),
         dns: vec![GATEWAY.parse().unwrap()],

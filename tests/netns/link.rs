@@ -69,7 +69,7 @@ fn finds_a_calico_pod_whatever_its_interface_is_called() {
     let (pod, _node) = calico("net1");
     let facts = facts(&pod, config(|_| {})).unwrap();
     assert_eq!(facts.net.uplink.name.as_str(), "net1");
-    assert_eq!(facts.net.uplink.address.to_string(), "10.244.3.17/32");
+    assert_eq!(facts.net.uplink.address.unwrap().to_string(), "10.244.3.17/32");
     assert_eq!(facts.net.uplink.gateway, Some("169.254.1.1".parse().unwrap()));
     assert_eq!(facts.net.uplink.mtu, 1450);
     let link: serde_json::Value = serde_json::from_str(&pod.ip("-j link show net1")).unwrap();
@@ -92,11 +92,17 @@ fn the_default_route_of_least_metric_wins_and_its_source_is_the_pods_address() {
         pod.ip(words);
     }
     let found = facts(&pod, config(|_| {})).unwrap().net.uplink;
-    assert_eq!((found.name.as_str(), found.address.to_string().as_str()), ("eth0", "10.1.0.3/24"));
+    assert_eq!(
+        (found.name.as_str(), found.address.unwrap().to_string().as_str()),
+        ("eth0", "10.1.0.3/24")
+    );
     assert_eq!(found.others.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.0.2/24"]);
     assert_eq!(found.gateway, Some("10.1.0.1".parse().unwrap()));
     let named = facts(&pod, config(|o| o.uplink = Some("eth1".into()))).unwrap().net.uplink;
-    assert_eq!((named.name.as_str(), named.address.to_string().as_str()), ("eth1", "10.2.0.2/16"));
+    assert_eq!(
+        (named.name.as_str(), named.address.unwrap().to_string().as_str()),
+        ("eth1", "10.2.0.2/16")
+    );
 }
 
 #[test]
@@ -115,7 +121,7 @@ fn default_routes_of_other_tables_count_where_a_rule_leads_to_them() {
     }
     let uplink = || {
         let found = facts(&pod, config(|_| {})).map(|facts| facts.net.uplink);
-        found.map(|found| (found.name.to_string(), found.address.to_string()))
+        found.map(|found| (found.name.to_string(), found.address.unwrap().to_string()))
     };
     let is = |link: &str, address: &str| Ok((link.to_owned(), address.to_owned()));
     assert!(uplink().unwrap_err().contains("no IPv4 default route"));

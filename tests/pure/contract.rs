@@ -18,7 +18,7 @@ fn facts() -> Facts {
         index: 3,
         mac: MacAddr([0xee, 0xee, 0xee, 0xee, 0xee, 0xee]),
         mtu: 1450,
-        address: "10.244.3.17/32".parse().unwrap(),
+        address: Some("10.244.3.17/32".parse().unwrap()),
         others: vec![],
         gateway: Some("169.254.1.1".parse().unwrap()),
     };

@@ -91,7 +91,7 @@ pub fn facts() -> Facts {
                 index: 2,
                 mac: MacAddr([2, 0, 0, 0, 0, 1]),
                 mtu: 1500,
-                address: "10.1.1.2/24".parse().unwrap(),
+                address: Some("10.1.1.2/24".parse().unwrap()),
                 others: Vec::new(),
                 gateway: Some("10.1.1.1".parse().unwrap()),
             },

@@ -35,6 +35,8 @@ pub struct World {
     pub dir: tempfile::TempDir,
     pub env: BTreeMap<String, String>,
     pub args: Vec<String>,
+    /// Where the guest is reached.
+    pub address: &'static str,
     berth: Option<Child>,
     starts: u32,
 }
@@ -89,7 +91,8 @@ impl World {
             ("BERTH_VOLUMES_DIR", path("volumes")),
         ];
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { pod, _node: node, peer, dir, env, args: Vec::new(), berth: None, starts: 0 }
+        let args = Vec::new();
+        Self { pod, _node: node, peer, dir, env, args, address: POD, berth: None, starts: 0 }
     }
 
     /// IPv6 as Calico wires it: a /128, the next hop a link-local address of the node, which alone forwards.
@@ -101,6 +104,19 @@ impl World {
             netns.ip(&format!("addr add {address}/128 dev eth0 nodad"));
             netns.ip("-6 route add default via fe80::ecee dev eth0");
         }
+        self
+    }
+
+    /// No IPv4 at all; the pod's IPv6 address is still tentative.
+    pub fn ipv6_only(&mut self) -> &mut Self {
+        self.dual_stack();
+        for netns in [&self.pod, &self.peer] {
+            netns.ip("-4 addr flush dev eth0");
+        }
+        std::fs::write(self.path("resolv.conf"), format!("nameserver {PEER6}\n")).unwrap();
+        self.pod.ip(&format!("addr del {POD6}/128 dev eth0"));
+        self.pod.ip(&format!("addr add {POD6}/128 dev eth0"));
+        self.address = POD6;
         self
     }
 
@@ -307,7 +323,8 @@ impl World {
     pub fn guest(&self, line: &str) -> String {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
-            let got = Self::tcp(&self.peer, POD, 2323, format!("{line}\nexit\n").as_bytes());
+            let got =
+                Self::tcp(&self.peer, self.address, 2323, format!("{line}\nexit\n").as_bytes());
             match got {
                 Ok(bytes) => return String::from_utf8_lossy(&bytes).into_owned(),
                 Err(error) => assert!(Instant::now() < end, "guest shell: {error}\n{}", self.log()),

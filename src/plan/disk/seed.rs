@@ -204,7 +204,7 @@ mod tests {
                     index: 2,
                     mac: MacAddr([2, 0, 0, 0, 0, 1]),
                     mtu: 1500,
-                    address: "10.0.0.2/24".parse().unwrap(),
+                    address: Some("10.0.0.2/24".parse().unwrap()),
                     others: vec![],
                     gateway: None,
                 },

@@ -12,7 +12,7 @@ mod ready;
 mod user;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::disk::{ExtraDisk, Root};
 use super::{DiskPlan, LinkPlan};
 use crate::config::{Accel, Config, OnReboot, SeedAs};
-use crate::facts::Facts;
+use crate::facts::{Facts, NetFacts};
 use crate::net::MacAddr;
 
 pub use ready::ReadyMachine;
@@ -110,7 +110,8 @@ pub struct User {
 /// QEMU's VNC server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Vnc {
-    pub address: Ipv4Addr,
+    /// The pod's: of IPv6 where it has no other.
+    pub address: IpAddr,
     /// Its first line is set as the password over QMP; nobody gets in before.
     pub password_file: Option<PathBuf>,
 }
@@ -195,6 +196,14 @@ const ROOT_DEVICE: &str = "virtio-blk-pci,drive=disk0,id=virtio-disk0,serial=roo
 /// QEMU's default hands all but a full volume to the guest, whose file system gives up for good.
 const PAUSES: &str = ",werror=stop,rerror=stop";
 
+/// Where the pod is reached, where VNC is wanted. A pod without an address was refused before.
+fn vnc(config: &Config, facts: &NetFacts) -> Option<Vnc> {
+    let machine = &config.machine;
+    let own = facts.ipv6.addresses.first().map(|address| IpAddr::V6(*address));
+    let address = facts.uplink.address.map(|address| IpAddr::V4(address.address)).or(own)?;
+    machine.vnc.then(|| Vnc { address, password_file: machine.vnc_password_file.clone() })
+}
+
 /// Decides the machine. Pure; the paths it names are opened at start.
 pub fn plan(
     config: &Config,
@@ -208,10 +217,7 @@ pub fn plan(
     let own_net = options::net(config, disk, mac)?;
     let unconfined = confine::why_not(config, disk, own_net.as_ref());
     let attempts = attempts(config, facts)?;
-    let vnc = machine.vnc.then(|| Vnc {
-        address: facts.net.uplink.address.address,
-        password_file: machine.vnc_password_file.clone(),
-    });
+    let vnc = vnc(config, &facts.net);
 
     let mut build = Build { block_devices: facts.disks.block_devices.clone(), ..Build::default() };
     build.frame(config, own_net.as_ref().is_none_or(|net| net.fd_word.is_some()));
@@ -366,7 +372,11 @@ impl Build {
         self.word("-serial", "chardev:serial0");
         if let Some(vnc) = vnc {
             let password = if vnc.password_file.is_some() { ",password=on" } else { "" };
-            self.word("-vnc", format!("{}:0{password}", vnc.address));
+            let address = match vnc.address {
+                IpAddr::V4(address) => address.to_string(),
+                IpAddr::V6(address) => format!("[{address}]"),
+            };
+            self.word("-vnc", format!("{address}:0{password}"));
             self.word("-vga", "std");
         }
     }

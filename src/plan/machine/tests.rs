@@ -124,7 +124,7 @@ fn pod() -> Pod {
                 index: 2,
                 mac: "02:00:00:00:00:01".parse().unwrap(),
                 mtu: 1450,
-                address: "10.1.2.3/24".parse().unwrap(),
+                address: Some("10.1.2.3/24".parse().unwrap()),
                 others: vec![],
                 gateway: None,
             },

@@ -128,10 +128,10 @@ fn ports_of(ports: &[Port], transport: Transport) -> Option<Vec<Vec<u8>>> {
     (!found.is_empty()).then_some(found)
 }
 
-/// Addresses that are the guest's now, the primary first.
+/// Addresses that are the guest's now, the primary first; none where the pod has IPv6 alone.
 fn pod_addresses(facts: &NetFacts) -> Vec<Ipv4Addr> {
-    let mut addresses = vec![facts.uplink.address.address];
-    for Ipv4Prefix { address, .. } in &facts.uplink.others {
+    let mut addresses = Vec::new();
+    for Ipv4Prefix { address, .. } in facts.uplink.address.iter().chain(&facts.uplink.others) {
         if !addresses.contains(address) {
             addresses.push(*address);
         }
@@ -143,7 +143,8 @@ struct Names {
     mapping: Mapping,
     /// Forwarding is on for the guest alone, on more than one interface: nobody else is to be routed between them.
     guest_alone: bool,
-    primary: Ipv4Addr,
+    /// Of the pod's addresses the one that the guest leaves as.
+    primary: Option<Ipv4Addr>,
     uplink: IfName,
     bridge: IfName,
     tap: IfName,
@@ -163,7 +164,7 @@ impl Names {
         Self {
             mapping: mapping(config, facts),
             guest_alone: !facts.routing.ip_forward && !facts.routing.further.is_empty(),
-            primary: facts.uplink.address.address,
+            primary: facts.uplink.address.map(|address| address.address),
             uplink: link.uplink.clone(),
             bridge: link.bridge.name.clone(),
             tap: link.tap.name.clone(),
@@ -199,21 +200,26 @@ struct Build {
 
 impl Build {
     fn prerouting(&mut self) {
+        let rules = self.mapped("to the pod: every protocol and port is the guest's");
+        self.chain("prerouting", "nat", hook::PREROUTING, PRIORITY_DSTNAT, rules);
+    }
+
+    /// Of the pod's addresses, where it has some: what stays with it, and the rest.
+    fn mapped(&mut self, comment: &str) -> Vec<Rule> {
+        if self.names.mapping.pod.is_empty() {
+            return Vec::new();
+        }
         let mut rules = self.reserved_rules();
         let mut exprs = self.addressed_to_pod();
         exprs.push(Expr::counter());
         exprs.extend(nat(NatKind::Dnat, self.names.mapping.guest));
-        rules.push(Rule::new(exprs, "to the pod: every protocol and port is the guest's"));
-        self.chain("prerouting", "nat", hook::PREROUTING, PRIORITY_DSTNAT, rules);
+        rules.push(Rule::new(exprs, comment));
+        rules
     }
 
     /// Connections the pod makes to its own address.
     fn output(&mut self) {
-        let mut rules = self.reserved_rules();
-        let mut exprs = self.addressed_to_pod();
-        exprs.push(Expr::counter());
-        exprs.extend(nat(NatKind::Dnat, self.names.mapping.guest));
-        rules.push(Rule::new(exprs, "from the pod to its own address: the guest's too"));
+        let mut rules = self.mapped("from the pod to its own address: the guest's too");
         rules.extend(self.output6());
         self.chain("output", "nat", hook::OUTPUT, PRIORITY_DSTNAT, rules);
     }
@@ -256,20 +262,22 @@ impl Build {
         hairpin.extend(was_dnat());
         hairpin.extend([Expr::counter(), masquerade()]);
 
-        let mut out = from_guest();
-        out.extend(interface(meta::OIFNAME, CmpOp::Eq, uplink));
-        out.push(Expr::counter());
-        out.extend(nat(NatKind::Snat, *primary));
+        let out = primary.map(|primary| {
+            let mut out = from_guest();
+            out.extend(interface(meta::OIFNAME, CmpOp::Eq, uplink));
+            out.push(Expr::counter());
+            out.extend(nat(NatKind::Snat, primary));
+            Rule::new(out, "guest to the world: as the pod")
+        });
 
         let mut elsewhere = from_guest();
         elsewhere.extend(interface(meta::OIFNAME, CmpOp::Neq, bridge));
         elsewhere.extend([Expr::counter(), masquerade()]);
 
-        rules.extend([
-            Rule::new(hairpin, "guest to its own pod address: replies must come back this way"),
-            Rule::new(out, "guest to the world: as the pod"),
-            Rule::new(elsewhere, "guest through any other interface of the pod"),
-        ]);
+        let hairpin =
+            Rule::new(hairpin, "guest to its own pod address: replies must come back this way");
+        let elsewhere = Rule::new(elsewhere, "guest through any other interface of the pod");
+        rules.extend([hairpin].into_iter().chain(out).chain([elsewhere]));
         rules.extend(self.postrouting6());
         self.chain("postrouting", "nat", hook::POSTROUTING, PRIORITY_SRCNAT, rules);
     }
@@ -288,9 +296,8 @@ impl Build {
             let (guest, primary) = (mapping.guest, *primary);
             let to_the_world = interface(meta::OIFNAME, CmpOp::Eq, uplink);
             let elsewhere = interface(meta::OIFNAME, CmpOp::Neq, bridge);
-            for (where_to, to, words) in
-                [(to_the_world, Some(primary), "to the world"), (elsewhere, None, "elsewhere")]
-            {
+            let world = primary.map(|primary| (to_the_world, Some(primary), "to the world"));
+            for (where_to, to, words) in world.into_iter().chain([(elsewhere, None, "elsewhere")]) {
                 let mut exprs = address(SADDR, CmpOp::Eq, guest);
                 exprs.extend(self.ports(0, transport, ports.clone()));
                 exprs.extend(where_to);

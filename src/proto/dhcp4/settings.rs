@@ -158,8 +158,9 @@ pub struct Limits {
 /// The one guest of `berth run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OneGuest {
-    /// Our address: server identifier and router.
+    /// Our address: server identifier and, where it is `routed`, router.
     pub server: Ipv4Addr,
+    pub routed: bool,
     pub guest: Ipv4Prefix,
     pub dns: Vec<Ipv4Addr>,
     pub search: Vec<String>,
@@ -172,7 +173,7 @@ pub struct OneGuest {
 impl From<OneGuest> for Settings {
     fn from(guest: OneGuest) -> Self {
         let parameters = Parameters {
-            router: Some(guest.server),
+            router: guest.routed.then_some(guest.server),
             dns: guest.dns,
             search: guest.search,
             host_name: Some(guest.hostname),

@@ -11,6 +11,7 @@ const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 
 fn settings() -> OneGuest {
     OneGuest {
+        routed: true,
         server: Ipv4Addr::new(192, 168, 254, 1),
         guest: "192.168.254.2/30".parse().unwrap(),
         dns: vec![Ipv4Addr::new(192, 168, 254, 1)],

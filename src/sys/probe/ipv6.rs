@@ -12,6 +12,8 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
 };
 
+use rtnetlink::Handle;
+
 use super::{Error, netlink};
 use crate::facts::{Ipv6, Off, Route6, Unusable};
 use crate::net::{IfName, Ipv6Prefix};
@@ -40,20 +42,27 @@ pub(super) async fn ipv6(
         return Ok(Ipv6 { unusable, ..Ipv6::default() });
     }
     let names = links.names().await?;
-    let mut wanted = RouteMessage::default();
-    wanted.header.address_family = AddressFamily::Inet6;
-    let messages: Vec<RouteMessage> = links
-        .handle()
-        .route()
-        .get(wanted)
-        .execute()
-        .try_collect()
-        .await
-        .map_err(netlink("IPv6 routes"))?;
-    let found = messages.iter().filter_map(Found::read).collect();
+    let found = messages(links.handle()).await?;
+    let found = found.iter().filter_map(Found::read).collect();
     let (routes, source) = routes(found, &names, but);
     let (addresses, unusable) = of_uplink(addresses, uplink.1, source);
     Ok(Ipv6 { addresses, unusable, routes, off: None })
+}
+
+/// The link of the main table's best default route.
+pub(super) async fn default_link(handle: &Handle) -> Result<Option<u32>, Error> {
+    let found = messages(handle).await?;
+    let defaults = found.iter().filter_map(Found::read);
+    let defaults = defaults.filter(|route| route.to.length == 0 && !route.leads_nowhere);
+    Ok(defaults.min_by_key(|route| route.metric).map(|route| route.index))
+}
+
+/// The IPv6 routes of all tables.
+async fn messages(handle: &Handle) -> Result<Vec<RouteMessage>, Error> {
+    let mut wanted = RouteMessage::default();
+    wanted.header.address_family = AddressFamily::Inet6;
+    let request = handle.route().get(wanted).execute();
+    request.try_collect().await.map_err(netlink("IPv6 routes"))
 }
 
 /// New links take after `default`; what is written there, or on ours, is tried when they are made.

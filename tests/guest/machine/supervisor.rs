@@ -93,7 +93,7 @@ impl Wanted {
     pub fn facts(&self) -> Facts {
         let mut facts = sample::facts();
         // VNC listens there.
-        facts.net.uplink.address = "127.0.0.1/8".parse().unwrap();
+        facts.net.uplink.address = Some("127.0.0.1/8".parse().unwrap());
         facts.host.kvm = self.kvm;
         facts
     }
