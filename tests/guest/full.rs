@@ -31,8 +31,9 @@ while True:
     threading.Thread(target=tcp, args=(s.accept()[0],)).start()
 ";
 
-/// A world with the full guest, started, with a key of ours and an echo service as its user-data, and an extra disk.
-fn started(settings: &[(&str, &str)], metadata: &str) -> World {
+/// A world with the full guest, started, with a key of ours and an echo service as its user-data, and an extra disk. The
+/// world is wired as asked.
+fn started(wire: fn(&mut World) -> &mut World, settings: &[(&str, &str)], metadata: &str) -> World {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/guest/full.sh");
     let image = checked(Command::new("bash").arg(script));
     let mut world = World::new();
@@ -56,7 +57,7 @@ fn started(settings: &[(&str, &str)], metadata: &str) -> World {
     for (name, value) in settings {
         world.set(name, value);
     }
-    world.dual_stack().start();
+    wire(&mut world).start();
     world.until("cloud-init finished and SSH", BOOT, |world| {
         assert!(world.log().lines().all(|line| !line.contains("ERROR")), "{}", world.log());
         let (code, _) = ssh(world, &world.peer, "cloud-init status --wait");
@@ -80,7 +81,7 @@ fn ssh(world: &World, from: &Netns, line: &str) -> (i32, String) {
     ] {
         command.args(["-o", option]);
     }
-    let output = command.arg(format!("root@{POD}")).arg(line).output().unwrap();
+    let output = command.arg(format!("root@{}", world.address)).arg(line).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
 }
@@ -148,7 +149,7 @@ fn ends_clean(mut world: World) {
 
 #[test]
 fn a_distribution_configured_by_a_config_drive_is_the_pod() {
-    let world = started(&[], "instance-id: i-first\nlocal-hostname: given\n");
+    let world = started(World::dual_stack, &[], "instance-id: i-first\nlocal-hostname: given\n");
     cloud_init_has_run(&world, "DataSourceConfigDrive");
 
     // systemd-networkd took what DHCP gave. (Search domains it takes only with UseDomains=, systemd.network(5).)
@@ -219,11 +220,16 @@ fn a_distribution_configured_by_a_config_drive_is_the_pod() {
 }
 
 #[test]
-fn a_distribution_takes_a_nocloud_drive() {
+fn a_distribution_takes_a_nocloud_drive_in_a_pod_of_ipv6_alone() {
     let world = started(
+        World::ipv6_only,
         &[("BERTH_SEED_FORMAT", "nocloud")],
         "{\"uuid\": \"i-first\", \"hostname\": \"given\"}",
     );
     cloud_init_has_run(&world, "DataSourceNoCloud");
+    has_ipv6(&world);
+    let dns = told(&world, "resolvectl --no-pager dns eth0");
+    assert!(dns.contains("fd00:6be::1"), "{dns}");
+    assert_eq!(told(&world, "ip -4 route show default"), "", "what leads nowhere");
     ends_clean(world);
 }

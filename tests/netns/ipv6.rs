@@ -57,13 +57,18 @@ fn pod() -> (Netns, Indices) {
 fn what_is_loaded_is_what_was_planned_and_nft_lists_it_alike() {
     let (pod, indices) = pod();
     let firewall = firewall(&pod);
-    let plan = plan(|_, _| {});
-    for abilities in [
-        Abilities { fwd: false, ..Abilities::ALL },
-        Abilities { fwd: false, dup: false, ..Abilities::ALL },
-        Abilities::ALL,
+    let both = plan(|_, _| {});
+    let alone = plan(|facts, _| facts.uplink.address = None);
+    let by_dup = Abilities { fwd: false, ..Abilities::ALL };
+    let none = Abilities { fwd: false, dup: false, ..Abilities::ALL };
+    for (plan, abilities) in [
+        (&both, by_dup),
+        (&both, none),
+        (&both, Abilities::ALL),
+        (&alone, by_dup),
+        (&alone, Abilities::ALL),
     ] {
-        let wanted = for_kernel(&plan, abilities, indices);
+        let wanted = for_kernel(plan, abilities, indices);
         let generation = block_on(firewall.commit(wanted.clone())).unwrap();
         block_on(firewall.remove(not_in(&wanted))).unwrap();
         assert!(block_on(firewall.holds(wanted.clone())).unwrap(), "{abilities:?}");
@@ -146,8 +151,12 @@ fn why_there_is_none_is_told_once_and_own_insists() {
         assert!(found.0.contains(words), "{words}: {}", found.0);
         assert_eq!(found.1, noted, "{words}");
     }
-    let (mut config, facts) = (sample::config(), sample::facts().net);
+    let (mut config, mut facts) = (sample::config(), sample::facts().net);
     config.network.ipv6 = berth::config::Ipv6::Own;
     let error = NetPlan::new(&config, &facts, Attached::Here).unwrap_err().to_string();
     assert!(error.contains("BERTH_IPV6=own") && error.contains("eth0"), "{error}");
+    config.network.ipv6 = berth::config::Ipv6::Auto;
+    facts.uplink.address = None;
+    let error = NetPlan::new(&config, &facts, Attached::Here).unwrap_err().to_string();
+    assert!(error.contains("eth0 has no IPv4 address") && error.contains("no global IPv6"), "{error}");
 }
