@@ -3,8 +3,8 @@
 mod ipv6;
 mod routing;
 
-pub use ipv6::{Ipv6, Off, Route6, Unusable};
-pub use routing::{Further, Routing, RoutingRule};
+pub use ipv6::{Ipv6, Off, Unusable};
+pub use routing::{Further, Route, Route4, Route6, Routing, RoutingRule};
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -28,14 +28,21 @@ impl Half {
     }
 }
 
+/// By which way the guest has the pod's address, or why it has none; None until it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ways {
+    pub ipv4: Option<String>,
+    pub ipv6: Option<String>,
+}
+
 /// Where those who know say how it is.
 #[derive(Debug, Default)]
 pub struct Feed {
     pub machine: watch::Sender<supervise::MachineStatus>,
     pub services: watch::Sender<Services>,
     pub counts: watch::Sender<observe::Counts>,
-    /// The way of the guest's IPv6, in words; None until it is known.
-    pub ipv6: watch::Sender<Option<String>>,
+    /// The ways of the guest's packets, in words.
+    pub ways: watch::Sender<Ways>,
     /// What `berth net` says, for `berth vm`; None while there is none.
     pub other: watch::Sender<Option<Network>>,
 }
@@ -46,12 +53,12 @@ impl Feed {
         let feed = Self::default();
         let (machine, services) = (feed.machine.subscribe(), feed.services.subscribe());
         let (counts, other) = (feed.counts.subscribe(), feed.other.subscribe());
-        let ipv6 = feed.ipv6.subscribe();
+        let ways = feed.ways.subscribe();
         let now = move || {
             let network = match half {
                 Half::Vm => other.borrow().clone(),
                 Half::Run | Half::Net => {
-                    Some(network(&services.borrow(), *counts.borrow(), &ipv6.borrow()))
+                    Some(network(&services.borrow(), *counts.borrow(), &ways.borrow()))
                 }
             };
             let machine = match half {
@@ -73,20 +80,20 @@ impl Feed {
     /// The network half as it is and as it changes, for the other half.
     pub fn network(&self) -> watch::Receiver<Network> {
         let (mut services, mut counts) = (self.services.subscribe(), self.counts.subscribe());
-        let mut ipv6 = self.ipv6.subscribe();
+        let mut ways = self.ways.subscribe();
         let (to, heard) = watch::channel(Network::default());
         tokio::spawn(async move {
             loop {
                 let now = network(
                     &services.borrow_and_update(),
                     *counts.borrow_and_update(),
-                    &ipv6.borrow_and_update(),
+                    &ways.borrow_and_update(),
                 );
                 to.send_replace(now);
                 let changed = tokio::select! {
                     changed = services.changed() => changed,
                     changed = counts.changed() => changed,
-                    changed = ipv6.changed() => changed,
+                    changed = ways.changed() => changed,
                 };
                 if changed.is_err() {
                     return;
@@ -98,7 +105,7 @@ impl Feed {
 }
 
 /// The worst of the services counts.
-fn network(services: &Services, counts: observe::Counts, ipv6: &Option<String>) -> Network {
+fn network(services: &Services, counts: observe::Counts, ways: &Ways) -> Network {
     let mut reasons = Vec::new();
     let mut serving = Serving::Off;
     for (name, health) in services.all() {
@@ -116,7 +123,8 @@ fn network(services: &Services, counts: observe::Counts, ipv6: &Option<String>) 
     Network {
         serving,
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
-        ipv6: ipv6.clone(),
+        ipv4: ways.ipv4.clone(),
+        ipv6: ways.ipv6.clone(),
         rules_restored: counts.rules_restored,
         links_mended: counts.links_mended,
         addresses_changed: counts.addresses_changed,
@@ -151,7 +159,8 @@ mod tests {
 
     fn of(dhcp: &Health, dns: &Health) -> (Serving, Option<String>) {
         let services = Services { dhcp: dhcp.clone(), dns: dns.clone(), ..Services::OFF };
-        let Network { serving, reason, .. } = network(&services, observe::Counts::default(), &None);
+        let Network { serving, reason, .. } =
+            network(&services, observe::Counts::default(), &Ways::default());
         (serving, reason)
     }
 

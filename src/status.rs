@@ -99,6 +99,9 @@ pub struct Network {
     /// Why it is failing.
     #[serde(default)]
     pub reason: Option<String>,
+    /// By which way the guest has the pod's IPv4.
+    #[serde(default)]
+    pub ipv4: Option<String>,
     /// By which way the guest has the pod's IPv6, or why it has none.
     #[serde(default)]
     pub ipv6: Option<String>,
@@ -263,7 +266,7 @@ impl fmt::Display for Status {
         }
         match network {
             Some(network) => {
-                let Network { serving, reason, ipv6, .. } = network;
+                let Network { serving, reason, ipv4, ipv6, .. } = network;
                 let Network { rules_restored, links_mended, addresses_changed, .. } = network;
                 write!(
                     f,
@@ -271,8 +274,10 @@ impl fmt::Display for Status {
                     serving.as_str(),
                     Because(reason)
                 )?;
-                if let Some(ipv6) = ipv6 {
-                    write!(f, "\nipv6     {}", one_line(ipv6))?;
+                for (name, way) in [("ipv4", ipv4), ("ipv6", ipv6)] {
+                    if let Some(way) = way {
+                        write!(f, "\n{name}     {}", one_line(way))?;
+                    }
                 }
             }
             None if verb == "vm" => {
@@ -310,6 +315,7 @@ mod tests {
             network: Some(Network {
                 serving: Serving::Serving,
                 reason: None,
+                ipv4: Some("nat".to_owned()),
                 ipv6: Some("own: 2001:db8::2, by fwd".to_owned()),
                 rules_restored: 2,
                 links_mended: 1,
@@ -405,7 +411,7 @@ mod tests {
     fn people_read_lines() {
         assert_eq!(
             status().to_string(),
-            "berth run 1.2.3: ready\nguest    running, tcg\nnetwork  serving; rules restored 2, links mended 1, addresses changed 0\nipv6     own: 2001:db8::2, by fwd"
+            "berth run 1.2.3: ready\nguest    running, tcg\nnetwork  serving; rules restored 2, links mended 1, addresses changed 0\nipv4     nat\nipv6     own: 2001:db8::2, by fwd"
         );
         let guest = Guest {
             phase: "paused".to_owned(),

@@ -34,6 +34,16 @@ pub async fn links(plan: &LinkPlan, links: &Links) -> Result<Indices, Error> {
     Ok(Indices { bridge, tap })
 }
 
+/// The guest as a neighbour of bridge and tap, where it has the pod's IPv4 address. On the bridge under that, too: whose
+/// MAC it is the kernel asks when its packets have their last address (`ip_finish_output2`).
+pub async fn ipv4(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
+    let Some(own) = plan.ipv4.own() else { return Ok(()) };
+    let of_bridge = [own.alias.into(), own.pod.into()];
+    links.ensure_neighbours(&plan.bridge.name, &of_bridge, own.mac).await?;
+    links.ensure_neighbours(&plan.tap.name, &[own.alias.into()], own.mac).await?;
+    Ok(())
+}
+
 /// What the links have of IPv6, where the guest has some: addresses, neighbours, and the tap for router advertisements.
 pub async fn ipv6(plan: &LinkPlan, bridge: u32, links: &Links) -> Result<(), Error> {
     let Some(own) = plan.ipv6.own() else { return Ok(()) };
@@ -74,6 +84,7 @@ pub async fn tap(name: &IfName, links: &Links) -> Result<(), Error> {
 pub async fn mend_links(plan: &LinkPlan, links: &Links) -> Result<Indices, Error> {
     let bridge = links.ensure_bridge(&bridge_of(plan)).await?;
     let (tap, is_new) = links.mend_tap(&tap_of(plan), bridge).await?;
+    ipv4(plan, links).await?;
     if is_new {
         tracing::error!(tap = %plan.tap.name, "the tap was removed: a guest that was attached to it has no network until it is started again");
     }
@@ -157,6 +168,10 @@ pub(crate) async fn learn(
         let less = error.refused_family(nat::TABLE).and_then(|family| abilities.without(family));
         let Some(less) = less else { return Err(error.into()) };
         let told = crate::exit::error_chain(&error);
+        if less.arp != abilities.arp && plan.link.ipv4.own().is_some() {
+            // Its question for the gateway has no answer then.
+            return Err(error.into());
+        }
         if less.arp != abilities.arp {
             tracing::warn!(
                 error = told,
@@ -164,7 +179,10 @@ pub(crate) async fn learn(
                 use a kernel with CONFIG_NF_TABLES_ARP where guests are not trusted"
             );
         } else if less.dup {
-            tracing::info!(reason = told, "the guest's IPv6 goes by dup, which is slower than fwd");
+            tracing::info!(
+                reason = told,
+                "the guest's own packets go by dup, which is slower than fwd"
+            );
         } else {
             tracing::warn!(error = told, "the guest has no IPv6: this kernel has no way for it");
         }

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     /// A value that is taken, and one that is not, where there is one.
-    const ALL: [(&str, &str, Option<&str>); 51] = [
+    const ALL: [(&str, &str, Option<&str>); 52] = [
         ("BERTH_NAME", "web-0", Some("../x")),
         ("HOSTNAME", "web.example", Some("../x")),
         ("IMG_VCPU", "255", Some("256")),
@@ -88,6 +88,7 @@ mod tests {
         ("BERTH_METADATA_ADDRESS", "DROP", Some("reject")),
         ("NO_DHCP", "false", None),
         ("BERTH_DNS", "pod", Some("8.8.8.8")),
+        ("BERTH_IPV4", "own", Some("off")),
         ("BERTH_IPV6", "own", Some("on")),
         ("BERTH_EXTRA_RULES", "/rules.json", None),
         ("BERTH_NFT_OWNER", "Yes", Some("maybe")),

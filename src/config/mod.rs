@@ -159,6 +159,8 @@ pub struct Network {
     pub serve: bool,
     /// `BERTH_DNS`: whether the guest is told our responder or the pod's own name servers.
     pub dns: Dns,
+    /// `BERTH_IPV4`: by which way the guest has the pod's IPv4.
+    pub ipv4: Ipv4,
     /// `BERTH_IPV6`: by which way the guest has the pod's IPv6.
     pub ipv6: Ipv6,
     /// `BERTH_EXTRA_RULES`: nft's JSON, whose tables are loaded beside ours.
@@ -173,6 +175,16 @@ pub struct Network {
 pub enum MetadataAddress {
     Allow,
     Drop,
+}
+
+/// How the guest has the pod's IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ipv4 {
+    /// An address of its own, onto which the pod's is translated.
+    Nat,
+    /// The guest has the pod's own address.
+    Own,
 }
 
 /// How the guest has the pod's IPv6.

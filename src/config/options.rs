@@ -143,6 +143,9 @@ pub struct Options {
     /// Name servers the guest is told: gateway (our responder) or pod (the pod's own) [default: gateway]
     #[arg(long, env = "BERTH_DNS", value_name = "WHOSE", help_heading = "Network")]
     pub dns: Option<String>,
+    /// The pod's IPv4: nat (translated onto the guest's own), or own (the guest has the pod's address) [default: nat]
+    #[arg(long, env = "BERTH_IPV4", value_name = "WAY", help_heading = "Network")]
+    pub ipv4: Option<String>,
     /// The pod's IPv6: own (the guest has the pod's address), off, or auto (own where pod and kernel let it)
     /// [default: auto]
     #[arg(long, env = "BERTH_IPV6", value_name = "WAY", help_heading = "Network")]

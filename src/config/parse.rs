@@ -11,8 +11,9 @@ use super::options::Options;
 use super::placeholders::{PLACEHOLDERS, braces_are_closed, named};
 use super::reader::switch;
 use super::{
-    Accel, Checksum, Config, Dns, Guest, Image, Ipv6, Lifecycle, Machine, MetadataAddress, Network,
-    OnNetLost, OnPoweroff, OnReboot, Paths, Proxies, STATE_DIR, SeedAs, SeedFormat, Source,
+    Accel, Checksum, Config, Dns, Guest, Image, Ipv4, Ipv6, Lifecycle, Machine, MetadataAddress,
+    Network, OnNetLost, OnPoweroff, OnReboot, Paths, Proxies, STATE_DIR, SeedAs, SeedFormat,
+    Source,
 };
 use crate::net::{Ipv4Prefix, Port, decimal, octets};
 
@@ -156,6 +157,12 @@ impl Options {
                 &self.dns,
                 Dns::Gateway,
                 &[("gateway", Dns::Gateway), ("pod", Dns::Pod)],
+            ),
+            ipv4: wrong.word(
+                "BERTH_IPV4",
+                &self.ipv4,
+                Ipv4::Nat,
+                &[("nat", Ipv4::Nat), ("own", Ipv4::Own)],
             ),
             ipv6: wrong.word(
                 "BERTH_IPV6",

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use serde::Serialize;
 
-use crate::net::{IfName, Ipv6Prefix};
+use super::Route6;
 
 /// IPv6 of the uplink (RFC 4862, `ip -6 addr`, `ip -6 route`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -56,17 +56,4 @@ impl fmt::Display for Off {
             Self::Link(name) => write!(f, "net.ipv6.conf.{name}.disable_ipv6 is 1"),
         }
     }
-}
-
-/// A route (ip-route(8)).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Route6 {
-    pub to: Ipv6Prefix,
-    /// None: the destination is on the link.
-    pub gateway: Option<Ipv6Addr>,
-    pub link: IfName,
-    /// Of the link.
-    pub index: u32,
-    /// A route that says that there is none (blackhole, unreachable, prohibit).
-    pub leads_nowhere: bool,
 }

@@ -1,10 +1,11 @@
 //! Where the pod's own packets go besides its uplink: further interfaces, and rules of policy routing (ip-rule(8)).
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
-use crate::net::{IfName, Ipv4Prefix};
+use crate::net::{IfName, Ipv4Prefix, Ipv6Prefix};
 
 /// Where the pod's own packets go besides the uplink.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -13,11 +14,32 @@ pub struct Routing {
     pub further: Vec<Further>,
     /// Rules of policy routing but ours and the three that every namespace has, in the kernel's order.
     pub rules: Vec<RoutingRule>,
+    /// IPv4 unicast routes of the main table, the longest prefix first, one for each prefix; none by our own links. Only
+    /// where the guest's packets go by them.
+    pub main: Vec<Route4>,
     /// `net.ipv4.ip_forward`: the pod is a router already.
     pub ip_forward: bool,
     /// Some link has a global IPv6 address.
     pub ipv6: bool,
 }
+
+/// A route (ip-route(8)) to a network, by a gateway's address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Route<N, A> {
+    pub to: N,
+    /// None: the destination is on the link.
+    pub gateway: Option<A>,
+    pub link: IfName,
+    /// Of the link.
+    pub index: u32,
+    /// A route that says that there is none (blackhole, unreachable, prohibit).
+    pub leads_nowhere: bool,
+}
+
+/// Of IPv4.
+pub type Route4 = Route<Ipv4Prefix, Ipv4Addr>;
+/// Of IPv6.
+pub type Route6 = Route<Ipv6Prefix, Ipv6Addr>;
 
 /// One more interface of the pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -97,7 +97,7 @@ impl<'a> Healer<'a> {
         self.plan.borrow_mut().ipv6 = now.link.ipv6.clone();
         if is_another {
             let told = plan::nat::told(&now.link.ipv6, self.abilities.get());
-            self.feed.ipv6.send_replace(Some(told));
+            self.feed.ways.send_modify(|ways| ways.ipv6 = Some(told));
         }
         if !self.abilities.get().dup {
             return Ok(false);

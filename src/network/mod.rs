@@ -14,9 +14,9 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::exit::{Failure, error_chain};
-use crate::plan::nat::{Abilities, Indices, told};
+use crate::plan::nat::{Abilities, Indices, told, told4};
 use crate::plan::{Attached, NetPlan};
-use crate::readiness::Feed;
+use crate::readiness::{Feed, Ways};
 use crate::sys::link::Links;
 use crate::sys::netlink::Firewall;
 use crate::{apply, observe, serve};
@@ -49,6 +49,7 @@ impl Network {
         let target = serve::Target::one_guest(&plan.guest, 0);
         let starting = target.as_ref().map(serve::prepare).transpose()?;
         let indices = apply::links(&plan.link, links).await?;
+        apply::ipv4(&plan.link, links).await?;
         let mut lost = apply::routes(&plan.route, links).await?;
         let mut abilities = Abilities::ALL;
         if let Err(error) = apply::ipv6(&plan.link, indices.bridge, links).await {
@@ -94,9 +95,10 @@ impl Network {
                 _ => drop(services.send_replace(serve::Services::OFF)),
             }
         });
+        let ipv4 = told4(&plan.link.ipv4, self.abilities);
         let ipv6 = told(&plan.link.ipv6, self.abilities);
-        tracing::info!(ipv6, "the guest's IPv6");
-        feed.ipv6.send_replace(Some(ipv6));
+        tracing::info!(ipv4, ipv6, "the guest's ways");
+        feed.ways.send_replace(Ways { ipv4: Some(ipv4), ipv6: Some(ipv6) });
         let (known, link) = ((self.abilities, self.indices), plan.link.clone());
         let healer = Healer::new(source, (&self.firewall, feed), link, known, targets, self.logged);
         observe::run(&self.firewall, healer.rules_of(plan), &healer, &feed.counts, stopping).await;

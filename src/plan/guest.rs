@@ -18,6 +18,9 @@ use crate::proto::ndp::{Advertisement, Settings};
 /// One guest, one address: the lease is long, and renewing it costs nothing.
 const LEASE_SECS: u32 = 86_400;
 
+/// Of the pod's own address, which may change.
+const OWN_LEASE_SECS: u32 = 3600;
+
 /// Settings of the responder for one guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GuestPlan {
@@ -26,6 +29,8 @@ pub struct GuestPlan {
     pub interface: IfName,
     pub mac: MacAddr,
     pub address: Ipv4Prefix,
+    /// What the pod's own stack knows it by, where its address is the pod's own, too.
+    pub alias: Option<Ipv4Addr>,
     pub gateway: Ipv4Addr,
     /// False: the pod has no IPv4 address, and behind the gateway there is nobody.
     pub routed: bool,
@@ -132,6 +137,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         .collect();
     // A guest that is told nothing resolves nothing: without a name server of the pod's it is told ours.
     let dns = if network.dns == Dns::Pod && !pod.is_empty() { pod } else { vec![network.gateway] };
+    let own = link.ipv4.own();
     let metadata = facts.metadata.as_deref();
     let named = metadata.and_then(|metadata| disk::host_name(config.guest.seed_format, metadata));
     let (hostname, note) = host_name::told(config, named);
@@ -139,7 +145,8 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         serve: network.serve,
         interface: link.bridge.name.clone(),
         mac: link::guest_mac(config),
-        address: network.vm,
+        address: own.map_or(network.vm, |own| Ipv4Prefix { address: own.pod, length: 32 }),
+        alias: own.map(|own| own.alias),
         gateway: network.gateway,
         routed: facts.uplink.address.is_some(),
         gateway_mac: link.bridge.mac,
@@ -147,7 +154,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         dns,
         search: facts.resolver.search.clone(),
         mtu: link.bridge.mtu,
-        lease_secs: LEASE_SECS,
+        lease_secs: if own.is_some() { OWN_LEASE_SECS } else { LEASE_SECS },
         upstreams: upstreams::upstreams(&facts.resolver.nameservers, network.gateway),
         ndots: facts.resolver.ndots,
         ipv6: ipv6(config, facts, link),

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::ipv4::{self, Ipv4Plan};
 use super::ipv6::{self, Ipv6Plan};
 use crate::config::Config;
 use crate::facts::NetFacts;
@@ -17,6 +18,8 @@ pub enum Error {
     #[error("{name} is the pod's own interface: choose another name with {variable}")]
     Uplink { name: IfName, variable: &'static str },
     #[error(transparent)]
+    Ipv4(#[from] ipv4::Error),
+    #[error(transparent)]
     Ipv6(#[from] ipv6::Error),
 }
 
@@ -30,6 +33,8 @@ pub struct LinkPlan {
     pub uplink: IfName,
     pub bridge: Bridge,
     pub tap: Tap,
+    /// What the guest has of IPv4.
+    pub ipv4: Ipv4Plan,
     /// What the guest has of IPv6, and the links for it.
     pub ipv6: Ipv6Plan,
 }
@@ -86,6 +91,7 @@ pub fn plan(config: &Config, facts: &NetFacts, owner: u32) -> Result<LinkPlan, E
     }
     let mtu = network.mtu.map_or(uplink.mtu, |mtu| mtu.min(uplink.mtu));
     Ok(LinkPlan {
+        ipv4: ipv4::plan(config, facts, guest_mac(config))?,
         ipv6: ipv6::plan(config, facts, mtu, guest_mac(config))?,
         uplink: uplink.name.clone(),
         bridge: Bridge {

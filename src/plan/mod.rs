@@ -5,6 +5,7 @@
 pub mod disk;
 pub mod guest;
 mod host_name;
+pub mod ipv4;
 pub mod ipv6;
 pub mod link;
 pub mod machine;
@@ -118,7 +119,8 @@ impl NetPlan {
         };
         let nat = rules(&link);
         let nat_without_ipv6 = link.without_ipv6().as_ref().map(rules);
-        let (mapping, guest) = (nat::mapping(config, facts), guest::plan(config, facts, &link));
+        let mapping = nat::mapping(config, facts);
+        let guest = guest::plan(config, facts, &link);
         let mut notes = guest.notes.clone();
         let [resolver_note, other] = guest::notes(&guest, facts);
         notes.extend(resolver_note.iter().cloned().chain(other));
@@ -129,8 +131,11 @@ impl NetPlan {
                 facts.uplink.name
             ));
         }
+        notes.extend(ipv4::notes(&link.ipv4, facts));
         notes.extend(ipv6::note(&link.ipv6, config, facts));
-        notes.extend(route::notes(config, facts));
+        if link.ipv4.own().is_none() {
+            notes.extend(route::notes(config, facts));
+        }
         Ok(Self {
             route: route::plan(config, facts),
             link,

@@ -45,7 +45,7 @@ fn row(f: &mut Formatter<'_>, what: &str, text: impl Display) -> fmt::Result {
 }
 
 fn links(f: &mut Formatter<'_>, link: &LinkPlan, route: &RoutePlan) -> fmt::Result {
-    let LinkPlan { uplink, bridge, tap, ipv6 } = link;
+    let LinkPlan { uplink, bridge, tap, ipv4, ipv6 } = link;
     row(f, "uplink", format_args!("{uplink} (forwarding on)"))?;
     for further in &route.further {
         let networks = list(&further.networks);
@@ -62,6 +62,7 @@ fn links(f: &mut Formatter<'_>, link: &LinkPlan, route: &RoutePlan) -> fmt::Resu
         "tap",
         format_args!("{} in {}, {queues} queue(s), owner {owner}", tap.name, bridge.name),
     )?;
+    row(f, "ipv4", ipv4)?;
     row(f, "ipv6", ipv6)
 }
 

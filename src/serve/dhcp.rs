@@ -22,7 +22,7 @@ use crate::plan::GuestPlan;
 use crate::plan::serve::{DhcpPlan, ServePlan};
 use crate::proto::Now;
 use crate::proto::dhcp4::{
-    CLIENT_PORT, Destination, OneGuest, Reason, Responder, SERVER_PORT, Transmit,
+    Addresses, CLIENT_PORT, Destination, OneGuest, Reason, Responder, SERVER_PORT, Transmit,
 };
 use crate::proto::dns::Named;
 use crate::proto::frame::{Endpoint, arp_probe, arp_sender, udp4};
@@ -54,6 +54,8 @@ pub(crate) struct Task {
     mac: MacAddr,
     address: Ipv4Addr,
     plan: DhcpPlan,
+    /// An address that is our own, too, and what its client is known by instead (`nat::alias4`).
+    alias: Option<(Ipv4Addr, Ipv4Addr)>,
     /// The guest's address and MAC, whose first ACK is worth a word.
     guest: Option<(Ipv4Addr, MacAddr)>,
 }
@@ -76,13 +78,25 @@ impl Task {
             mac: plan.gateway_mac,
             address: plan.gateway,
             plan: DhcpPlan { settings: guest.into(), lease_file: None, sync: false, limit: 1 },
+            alias: plan.alias.map(|alias| (plan.address.address, alias)),
             guest: Some((plan.address.address, plan.mac)),
         }
     }
 
-    /// Whether clients are told a router.
-    pub fn is_routed(&self) -> bool {
-        self.plan.settings.subnets.iter().any(|subnet| subnet.parameters.router.is_some())
+    /// Whether clients are told this address, and a router or none.
+    pub fn gives(&self, plan: &GuestPlan) -> bool {
+        let of_plan = Addresses::OneGuest(plan.address.address);
+        self.plan.settings.subnets.iter().any(|subnet| {
+            subnet.addresses == of_plan && subnet.parameters.router.is_some() == plan.routed
+        })
+    }
+
+    /// Where a client is sent to at.
+    fn reached_at(&self, address: Ipv4Addr) -> Ipv4Addr {
+        match self.alias {
+            Some((own, alias)) if own == address => alias,
+            _ => address,
+        }
     }
 
     /// `berth serve`, when it serves DHCP.
@@ -92,6 +106,7 @@ impl Task {
             mac: plan.mac,
             address: plan.address.address,
             plan: plan.dhcp.clone()?,
+            alias: None,
             guest: None,
         })
     }
@@ -369,6 +384,7 @@ impl DhcpServer {
             Destination::Client(address)
             | Destination::Relay(address)
             | Destination::RelaySource(address) => {
+                let address = self.task.reached_at(address);
                 self.reach.of(address.into(), reply.since, now().monotonic)
             }
         }
@@ -405,7 +421,7 @@ fn transmit(sockets: &Dhcp, task: &Task, reply: &Reply, place: Where) -> io::Res
     let to = |address: Ipv4Addr, port| SocketAddr::from((address, port));
     let destination = match reply.destination {
         Destination::Broadcast => to(Ipv4Addr::BROADCAST, CLIENT_PORT),
-        Destination::Client(address) => to(address, CLIENT_PORT),
+        Destination::Client(address) => to(task.reached_at(address), CLIENT_PORT),
         Destination::Relay(address) => to(address, SERVER_PORT),
         Destination::RelaySource(address) => to(address, from.port()),
         Destination::Unicast { address, mac } => {

@@ -127,7 +127,7 @@ impl Target {
     /// else.
     pub fn follow(&mut self, plan: &GuestPlan) -> bool {
         let before = self.clone();
-        if let Some(dhcp) = self.dhcp.as_mut().filter(|dhcp| dhcp.is_routed() != plan.routed) {
+        if let Some(dhcp) = self.dhcp.as_mut().filter(|dhcp| !dhcp.gives(plan)) {
             *dhcp = dhcp::Task::one_guest(plan);
         }
         if let Some(dns) = &mut self.dns {

@@ -12,6 +12,7 @@ fn plan() -> GuestPlan {
         address: "192.168.254.2/30".parse().unwrap(),
         gateway: [192, 168, 254, 1].into(),
         routed: true,
+        alias: None,
         gateway_mac: crate::net::MacAddr([2, 0, 0, 0, 0, 2]),
         hostname: "web".into(),
         dns: vec![],

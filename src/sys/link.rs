@@ -5,6 +5,7 @@
 //! is set per device by `IFLA_INET_CONF` (linux/ip.h IPV4_DEVCONF_FORWARDING).
 
 mod ipv6;
+mod neighbour;
 mod port;
 mod tun;
 

@@ -5,6 +5,7 @@
 mod disks;
 mod files;
 mod ipv6;
+mod main_table;
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -25,8 +26,10 @@ use rtnetlink::Handle;
 use rustix::net::netdevice::name_to_index;
 use socket2::{Domain, Socket, Type};
 
+use main_table::V4;
+
 use super::link::{Links, address_of, errno};
-use crate::config::Config;
+use crate::config::{Config, Ipv4};
 use crate::exit::{Code, Coded};
 use crate::facts::{
     Facts, Further, Host, Interface, NetFacts, Resolver, Routing, RoutingRule, ServedLink,
@@ -117,12 +120,18 @@ pub async fn net_facts(config: &Config, links: &Links) -> Result<NetFacts, Error
     let addresses = links.handle().address().get().execute().try_collect().await;
     let addresses: Vec<AddressMessage> = addresses.map_err(netlink("addresses"))?;
     let ours = [&config.network.bridge, &config.network.tap];
+    let main = match config.network.ipv4 {
+        Ipv4::Own => main_table::best::<V4>(&routes, &links.names().await?, &ours).0,
+        // The kernel's own routing is what is used.
+        Ipv4::Nat => Vec::new(),
+    };
     Ok(NetFacts {
         ipv6: ipv6::ipv6(links, (&uplink.name, uplink.index), &addresses, &ours).await?,
         resolver: resolver(&config.paths.resolv_conf)?,
         routing: Routing {
             further: further(links.handle(), &addresses, &routes, &not_further).await?,
             rules,
+            main,
             ip_forward: fs::read_to_string(IP_FORWARD).is_ok_and(|text| text.trim() != "0"),
             ipv6: addresses.iter().any(is_global6),
         },

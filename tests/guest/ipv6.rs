@@ -1,15 +1,16 @@
-//! The guest has the pod's own IPv6 address, with NET_ADMIN alone and nothing to write below /proc/sys.
+//! The guest has the pod's own address, with NET_ADMIN alone and nothing to write below /proc/sys: of IPv6, and of IPv4
+//! where it is asked for.
 //!
 //! Every row holds by both ways: `fwd` in netdev chains, and `dup` alone, as where a kernel has no `fwd`. The second is
 //! had by standing the launcher still while its netdev table is gone: the packets need nobody.
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::Netns;
-use crate::support::world::{PEER6, POD6, World, tiny};
+use crate::support::world::{PEER, PEER6, POD, POD6, World, tiny};
 
 /// /proc/sys as a container has it.
 const READ_ONLY: &str =
@@ -18,17 +19,63 @@ const CONTAINER: [&str; 6] =
     ["sh", "-c", READ_ONLY, "setpriv", "--bounding-set", "-all,+net_admin,+net_bind_service"];
 const SOON: Duration = Duration::from_secs(10);
 
+/// Who is who, by one version of IP.
+#[derive(Clone, Copy)]
+struct Side {
+    pod: &'static str,
+    peer: &'static str,
+    /// The pod as the guest sees it.
+    gateway: &'static str,
+    /// Another's address, and its length of a host.
+    other: &'static str,
+    host: u8,
+    /// The chains that drop what has such a sender.
+    droppers: [&'static str; 2],
+}
+
+const SIX: Side = Side {
+    pod: POD6,
+    peer: PEER6,
+    gateway: "fd00:6be::1",
+    other: "2001:db8:7::66",
+    host: 128,
+    droppers: ["inet berth from-guest6", "netdev berth near"],
+};
+
+const FOUR: Side = Side {
+    pod: POD,
+    peer: PEER,
+    gateway: "192.168.254.1",
+    other: "10.244.7.66",
+    host: 32,
+    droppers: ["inet berth raw", "netdev berth near4"],
+};
+
+impl Side {
+    fn is_six(&self) -> bool {
+        self.host == 128
+    }
+
+    /// As the guest's greeting has it.
+    fn hello(&self, you: &str) -> String {
+        let shown =
+            |address: &str| if self.is_six() { format!("[{address}]") } else { address.into() };
+        format!("hello from demo at {}, you are {}", shown(self.pod), shown(you))
+    }
+}
+
 fn ping(netns: &Netns, to: &str, octets: u32) -> bool {
     let mut ping = netns.command("ping");
-    ping.args(["-6", "-q", "-c", "1", "-W", "3", "-s", &octets.to_string(), to]);
+    ping.args(["-q", "-c", "1", "-W", "3", "-s", &octets.to_string(), to]);
     ping.output().unwrap().status.success()
 }
 
 /// What a datagram to a port where nobody listens comes back as.
 fn refused(netns: &Netns, to: &str) -> bool {
-    let to: SocketAddr = (to.parse::<Ipv6Addr>().unwrap(), 9).into();
+    let to: SocketAddr = (to.parse::<IpAddr>().unwrap(), 9).into();
     netns.within(move || {
-        let socket = UdpSocket::bind("[::]:0").unwrap();
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
         socket.connect(to).unwrap();
         socket.send(b"?").unwrap();
@@ -37,15 +84,15 @@ fn refused(netns: &Netns, to: &str) -> bool {
     })
 }
 
-/// Protocol 253 (RFC 3692), which no host here knows: it is told so (RFC 4443 §3.4).
+/// Protocol 253 (RFC 3692), which no host here knows: it is told so (RFC 4443 §3.4, RFC 792).
 fn unknown_protocol(netns: &Netns, to: &str) -> bool {
     use socket2::{Domain, Protocol, Socket, Type};
-    let to: SocketAddr = (to.parse::<Ipv6Addr>().unwrap(), 0).into();
+    let to: SocketAddr = (to.parse::<IpAddr>().unwrap(), 0).into();
     netns.within(move || {
         let raw = |protocol: i32| {
-            Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(protocol))).unwrap()
+            Socket::new(Domain::for_address(to), Type::RAW, Some(Protocol::from(protocol))).unwrap()
         };
-        let (errors, sender) = (raw(58), raw(253));
+        let (errors, sender) = (raw(if to.is_ipv6() { 58 } else { 1 }), raw(253));
         errors.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
         sender.send_to(b"12345678", &to.into()).unwrap();
         let end = Instant::now() + Duration::from_secs(3);
@@ -53,8 +100,9 @@ fn unknown_protocol(netns: &Netns, to: &str) -> bool {
         while Instant::now() < end {
             let mut message = [0; 256];
             let Ok(length) = errors.read(&mut message) else { return false };
-            // Parameter problem: unrecognized next header.
-            if length > 2 && message[..2] == [4, 1] {
+            // Parameter problem: unrecognized next header. Of IPv4, behind its header: protocol unreachable.
+            let (at, what) = if to.is_ipv6() { (0, [4, 1]) } else { (20, [3, 2]) };
+            if length > at + 2 && message[at..at + 2] == what {
                 return true;
             }
         }
@@ -76,59 +124,61 @@ fn asked(netns: &Netns, to: &str, port: u16) -> String {
 }
 
 /// What comes to the pod is the guest's.
-fn inward(world: &World) {
-    let peer = &world.peer;
-    let hello = asked(peer, POD6, 8080);
-    assert!(
-        hello.starts_with(&format!("hello from demo at [{POD6}], you are [{PEER6}]")),
-        "{hello}"
-    );
+fn inward(world: &World, side: &Side) {
+    let (peer, pod) = (&world.peer, side.pod);
+    let hello = asked(peer, pod, 8080);
+    assert!(hello.starts_with(&side.hello(side.peer)), "{hello}");
     for octets in [56, 4000] {
-        assert!(ping(peer, POD6, octets), "ping of {octets} octets");
+        assert!(ping(peer, pod, octets), "ping of {octets} octets");
     }
     for octets in [10, 3000] {
         let sent = vec![b'u'; octets];
-        assert_eq!(World::udp(peer, POD6, 7, &sent), Some(sent), "{octets} octets by UDP");
+        assert_eq!(World::udp(peer, pod, 7, &sent), Some(sent), "{octets} octets by UDP");
     }
     let blob: Vec<u8> = (0..1_048_576_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
-    assert!(World::tcp(peer, POD6, 7, &blob).unwrap() == blob, "a mebibyte both ways");
-    assert!(refused(peer, POD6), "no port unreachable");
-    assert!(unknown_protocol(peer, POD6), "no answer to an unknown protocol");
+    assert!(World::tcp(peer, pod, 7, &blob).unwrap() == blob, "a mebibyte both ways");
+    assert!(refused(peer, pod), "no port unreachable");
+    assert!(unknown_protocol(peer, pod), "no answer to an unknown protocol");
 }
 
 /// What the guest sends goes out as it is.
-fn outward(world: &World) {
+fn outward(world: &World, side: &Side) {
+    let (peer, gateway) = (side.peer, side.gateway);
     let guest = |line: &str| world.guest(&format!("{line} && echo it did"));
     for octets in [56, 4000] {
-        let told = guest(&format!("ping -6 -c 1 -W 3 -s {octets} {PEER6}"));
+        let told = guest(&format!("ping -c 1 -W 3 -s {octets} {peer}"));
         assert!(told.contains("it did"), "{told}");
     }
     let answers = answerer(&world.peer, 777, "hello from the peer\n");
-    let told = guest(&format!("nc {PEER6} 777 </dev/null"));
+    let told = guest(&format!("nc {peer} 777 </dev/null"));
     assert!(told.contains("hello from the peer"), "{told}");
     answers.join().unwrap();
     // The pod is no router: what ends there is not told of. Then the node, then the peer.
-    let hops = world.guest(&format!("traceroute6 -n -q 1 -w 2 -m 4 {PEER6}"));
+    let hops = world.guest(&format!(
+        "traceroute{} -n -q 1 -w 2 -m 4 {peer}",
+        if side.is_six() { "6" } else { "" }
+    ));
     let hops: Vec<&str> = hops.lines().skip(1).map(str::trim).collect();
     assert_eq!((hops.len(), hops[0]), (3, "1  *"), "{hops:?}");
-    assert!(hops[2].starts_with(&format!("3  {PEER6}")), "{hops:?}");
-    let told = guest("nc -w 3 fd00:6be::1 777 </dev/null");
+    assert!(hops[2].starts_with(&format!("3  {peer}")), "{hops:?}");
+    let told = guest(&format!("nc -w 3 {gateway} 777 </dev/null"));
     assert!(!told.contains("it did"), "a port of the pod that was not opened: {told}");
-    assert!(guest("ping -6 -c 1 -W 3 fd00:6be::1").contains("it did"), "its gateway");
+    assert!(guest(&format!("ping -c 1 -W 3 {gateway}")).contains("it did"), "its gateway");
 }
 
 /// What the pod has begun itself, and what stays with it, is the pod's.
-fn pods_own(world: &World) {
+fn pods_own(world: &World, side: Side) {
     let World { pod, peer, .. } = world;
+    let Side { pod: address, peer: other, gateway, .. } = side;
     for octets in [56, 4000] {
-        assert!(ping(pod, PEER6, octets), "the pod's ping of {octets} octets");
+        assert!(ping(pod, other, octets), "the pod's ping of {octets} octets");
     }
     let answers = answerer(peer, 778, "to the pod\n");
-    assert_eq!(asked(pod, PEER6, 778), "to the pod\n");
+    assert_eq!(asked(pod, other, 778), "to the pod\n");
     answers.join().unwrap();
-    let closed = World::tcp(pod, PEER6, 779, b"").unwrap_err();
+    let closed = World::tcp(pod, other, 779, b"").unwrap_err();
     assert_eq!(closed.kind(), std::io::ErrorKind::ConnectionRefused);
-    assert!(refused(pod, PEER6), "no port unreachable for the pod");
+    assert!(refused(pod, other), "no port unreachable for the pod");
     let echo = peer.within(|| UdpSocket::bind(("::", 7)).unwrap());
     let echoes = std::thread::spawn(move || {
         let mut buffer = [0; 4096];
@@ -136,12 +186,34 @@ fn pods_own(world: &World) {
         echo.send_to(&buffer[..length], from).unwrap();
     });
     let sent = vec![b'p'; 3000];
-    assert_eq!(World::udp(pod, PEER6, 7, &sent), Some(sent), "the pod's fragments");
+    assert_eq!(World::udp(pod, other, 7, &sent), Some(sent), "the pod's fragments");
     echoes.join().unwrap();
-    let hello = asked(pod, POD6, 8080);
-    let begin = format!("hello from demo at [{POD6}], you are [fd00:6be::1]");
-    assert!(hello.starts_with(&begin), "from the pod to its own address: {hello}");
-    let vnc = pod.within(|| {
+    let hello = asked(pod, address, 8080);
+    assert!(hello.starts_with(&side.hello(gateway)), "from the pod to its own address: {hello}");
+    if side.is_six() {
+        reserved(world);
+    } else {
+        for netns in [peer, pod] {
+            assert_eq!(&screen(netns, address), b"RFB ");
+        }
+    }
+}
+
+/// What a reserved port of the pod's says first: VNC, where it listens.
+fn screen(netns: &Netns, address: &'static str) -> [u8; 4] {
+    netns.within(move || {
+        let mut stream = TcpStream::connect((address, 5900)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut version = [0; 4];
+        stream.read_exact(&mut version).unwrap();
+        version
+    })
+}
+
+/// VNC is not on the pod's IPv6 address: something else is, at its port.
+fn reserved(world: &World) {
+    let World { pod, peer, .. } = world;
+    let listener = pod.within(|| {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).unwrap();
         socket.set_only_v6(true).unwrap();
@@ -152,7 +224,7 @@ fn pods_own(world: &World) {
     });
     let reserved = std::thread::spawn(move || {
         for _ in 0..2 {
-            vnc.accept().unwrap().0.write_all(b"pod-5900\n").unwrap();
+            listener.accept().unwrap().0.write_all(b"pod-5900\n").unwrap();
         }
     });
     for netns in [peer, pod] {
@@ -162,19 +234,21 @@ fn pods_own(world: &World) {
 }
 
 /// Behind a link that takes less than the guest's own.
-fn narrow(world: &World) {
+fn narrow(world: &World, side: &Side) {
+    let (pod, peer) = (side.pod, side.peer);
     world.narrow(1280);
     let blob = vec![b'n'; 1_048_576];
-    assert!(World::tcp(&world.peer, POD6, 7, &blob).unwrap() == blob, "over 1280 octets");
+    assert!(World::tcp(&world.peer, pod, 7, &blob).unwrap() == blob, "over 1280 octets");
     // The first is told that it is too big, the next ones come in parts.
-    let told = world.guest(&format!("ping -6 -c 3 -W 2 -s 1400 {PEER6}"));
+    let told = world.guest(&format!("ping -c 3 -W 2 -s 1400 {peer}"));
     assert!(told.contains("2 packets received") || told.contains("3 packets received"), "{told}");
-    assert!(ping(&world.pod, PEER6, 1400) || ping(&world.pod, PEER6, 1400), "the pod's own");
+    assert!(ping(&world.pod, peer, 1400) || ping(&world.pod, peer, 1400), "the pod's own");
     world.narrow(1450);
 }
 
 /// With another's address the guest reaches nobody.
-fn spoofed(world: &World) {
+fn spoofed(world: &World, side: &Side) {
+    let (peer, other, host) = (side.peer, side.other, side.host);
     // By whichever way packets go.
     let count = || -> u64 {
         let dropped = |chain: &str| -> u64 {
@@ -184,16 +258,19 @@ fn spoofed(world: &World) {
             let Ok(rules) = serde_json::from_slice::<serde_json::Value>(&listed.stdout) else {
                 return 0;
             };
-            let last = rules["nftables"].as_array().unwrap().last().unwrap()["rule"].clone();
-            last["expr"][0]["counter"]["packets"].as_u64().unwrap()
+            let of = |object: &serde_json::Value| {
+                let rule = &object["rule"];
+                rule["comment"].as_str()?.contains("its").then_some(())?;
+                rule["expr"].as_array()?.iter().find_map(|it| it["counter"]["packets"].as_u64())
+            };
+            rules["nftables"].as_array().unwrap().iter().filter_map(of).sum()
         };
-        dropped("inet berth from-guest6") + dropped("netdev berth near")
+        side.droppers.map(dropped).iter().sum::<u64>()
     };
     let before = count();
-    let other = "2001:db8:7::66";
     let told = world.guest(&format!(
-        "ip -6 addr add {other}/128 dev eth0; sleep 2; ping -6 -c 2 -W 1 -I {other} {PEER6}; \
-         ip -6 addr del {other}/128 dev eth0"
+        "ip addr add {other}/{host} dev eth0; sleep 2; ping -c 2 -W 1 -I {other} {peer}; \
+         ip addr del {other}/{host} dev eth0"
     ));
     assert!(told.contains("0 packets received"), "{told}");
     assert!(count() >= before + 2, "not dropped by the rule that is for it");
@@ -206,20 +283,26 @@ fn nft(world: &World, words: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
 }
 
-fn explained(world: &World) {
-    for (from, to, said) in [
-        ("40000", "8080/tcp", "handed on by tap0 to fd00:6be::2"),
-        ("40000", "7/udp", "handed on by tap0 to fd00:6be::2"),
-    ] {
-        let (from, to) = (format!("[{PEER6}]:{from}"), format!("[{POD6}]:{to}"));
+fn explained(world: &World, side: &Side) {
+    let Side { pod, peer, .. } = side;
+    let (alias, ping) =
+        if side.is_six() { ("fd00:6be::2", "icmpv6") } else { ("192.168.254.2", "icmp") };
+    let at = |address: &str, port: &str| {
+        if side.is_six() { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+    };
+    for to in ["8080/tcp", "7/udp"] {
+        let (from, to) = (at(peer, "40000"), at(pod, to));
         let (code, told) = nft(world, &["explain", "--iif", "eth0", "--from", &from, "--to", &to]);
-        assert!(code == 0 && told.contains(said), "{code}: {told}");
+        let said = format!("handed on by tap0 to {alias}");
+        assert!(code == 0 && told.contains(&said), "{code}: {told}");
     }
-    let to = format!("{POD6}/icmpv6");
-    let mut ping = vec!["explain", "--iif", "eth0", "--from", PEER6, "--to", &to];
-    ping.extend(["--icmp-type", "128", "--ttl", "60"]);
-    let (code, told) = nft(world, &ping);
-    assert!(code == 0 && told.contains("a copy goes on by br0 to fd00:6be::2"), "{code}: {told}");
+    let to = format!("{pod}/{ping}");
+    let kind = if side.is_six() { "128" } else { "8" };
+    let mut words = vec!["explain", "--iif", "eth0", "--from", peer, "--to", &to];
+    words.extend(["--icmp-type", kind, "--ttl", "60"]);
+    let (code, told) = nft(world, &words);
+    let said = format!("a copy goes on by br0 to {alias}");
+    assert!(code == 0 && told.contains(&said), "{code}: {told}");
     assert_eq!(nft(world, &["check"]), (0, String::new()));
 }
 
@@ -310,8 +393,8 @@ fn a_pod_of_ipv6_alone_has_its_image_its_guest_and_its_screen_by_ipv6() {
     world.until("the guest's IPv6 address", SOON, |world| {
         world.serial().contains(&said).then_some(())
     });
-    inward(&world);
-    outward(&world);
+    inward(&world, &SIX);
+    outward(&world, &SIX);
     // It has an IPv4 address as every guest has, and nobody behind it: what leads nowhere is not tried.
     let routes = world.guest("ip route; cat /run/lease");
     let is_routed =
@@ -319,14 +402,7 @@ fn a_pod_of_ipv6_alone_has_its_image_its_guest_and_its_screen_by_ipv6() {
     assert!(routes.contains("192.168.254.0/30") && !is_routed, "{routes}");
     let told = world.guest("nslookup demo fd00:6be::1; nslookup demo 192.168.254.1");
     assert_eq!(told.matches("192.168.254.2").count(), 2, "{told}");
-    let vnc = world.peer.within(|| {
-        let mut stream = TcpStream::connect((POD6, 5900)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let mut version = [0; 4];
-        stream.read_exact(&mut version).unwrap();
-        version
-    });
-    assert_eq!(&vnc, b"RFB ");
+    assert_eq!(&screen(&world.peer, POD6), b"RFB ");
     let (code, told) = nft(&world, &["check"]);
     assert!(code == 0, "{told}");
     assert_eq!(world.log().matches("no IPv4 address").count(), 1, "{}", world.log());
@@ -354,21 +430,36 @@ fn a_pod_of_ipv6_alone_has_its_image_its_guest_and_its_screen_by_ipv6() {
 
 #[test]
 fn every_row_holds_through_a_real_guest_with_net_admin_alone() {
+    rows(&[SIX], &[]);
+}
+
+#[test]
+fn every_row_holds_of_an_ipv4_address_that_is_the_guests_own() {
+    rows(&[FOUR], &[("BERTH_IPV4", "own"), ("BERTH_IPV6", "off")]);
+}
+
+fn rows(sides: &[Side], settings: &[(&str, &str)]) {
     let mut world = World::new();
     world.dual_stack();
+    for (name, value) in settings {
+        world.set(name, value);
+    }
     world.start_under(&CONTAINER).ready();
-    let said = format!("lease6 {POD6}");
-    world.until("the guest's IPv6 address", SOON, |world| {
-        world.serial().contains(&said).then_some(())
-    });
+    let is_six = sides.iter().any(Side::is_six);
+    let said = if is_six { format!("lease6 {POD6}") } else { format!("lease {POD}/32") };
+    world.until("the guest's address", SOON, |world| world.serial().contains(&said).then_some(()));
     assert_eq!(world.pod.run("cat /proc/sys/net/ipv6/conf/all/forwarding").trim(), "0");
-    assert!(world.guest("ip -6 route show default").contains("via fe80::1"));
+    let (version, router) = if is_six { ("6", "fe80::1") } else { ("4", "192.168.254.1") };
+    let route = world.guest(&format!("ip -{version} route show default"));
+    assert!(route.contains(&format!("via {router}")), "{route}");
     let rows = || {
-        inward(&world);
-        outward(&world);
-        pods_own(&world);
-        narrow(&world);
-        spoofed(&world);
+        for side in sides {
+            inward(&world, side);
+            outward(&world, side);
+            pods_own(&world, *side);
+            narrow(&world, side);
+            spoofed(&world, side);
+        }
     };
     rows();
     let fwd = |world: &World| -> bool {
@@ -383,10 +474,11 @@ fn every_row_holds_through_a_real_guest_with_net_admin_alone() {
     };
     assert!(fwd(&world), "by dup alone: this kernel has fwd");
     // A name of its own, that no server of the pod's is asked for.
-    let told = world.guest("nslookup demo fd00:6be::1");
-    assert!(told.contains("192.168.254.2"), "{told}");
+    let (server, known) = if is_six { (SIX.gateway, "192.168.254.2") } else { (FOUR.gateway, POD) };
+    let told = world.guest(&format!("nslookup demo {server}"));
+    assert!(told.contains(known), "{told}");
     // Though a path's MTU is remembered among the routes by now.
-    explained(&world);
+    sides.iter().for_each(|side| explained(&world, side));
 
     world.signal("STOP");
     world.pod.run("nft delete table netdev berth");
@@ -397,8 +489,10 @@ fn every_row_holds_through_a_real_guest_with_net_admin_alone() {
 
     world.pod.run("nft flush ruleset");
     world.until("the table", SOON, |world| fwd(world).then_some(()));
-    inward(&world);
-    pods_own(&world);
+    for side in sides {
+        inward(&world, side);
+        pods_own(&world, *side);
+    }
     assert_eq!(world.stop(), Some(0), "{}", world.log());
     assert!(!world.log().contains("ERROR"), "{}", world.log());
 }

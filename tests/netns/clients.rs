@@ -166,6 +166,7 @@ fn plan(pod: &Netns, resolv_conf: PathBuf) -> GuestPlan {
         address: format!("{GUEST}/30").parse().unwrap(),
         gateway: GATEWAY.parse().unwrap(),
         routed: true,
+        alias: None,
         gateway_mac: mac.trim().parse().unwrap(),
         hostname: "web".into(),
         dns: vec![GATEWAY.parse().unwrap()],

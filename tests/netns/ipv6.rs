@@ -3,7 +3,7 @@
 use crate::support::site::{block_on, firewall};
 use crate::support::{Netns, sample};
 use berth::config::MetadataAddress;
-use berth::facts::{Ipv6, Route6};
+use berth::facts::{Ipv6, Route4, Route6};
 use berth::net::{Port, Transport};
 use berth::nft::dump::Filter;
 use berth::nft::{Family, Ruleset};
@@ -45,6 +45,26 @@ fn plan(change: impl FnOnce(&mut berth::facts::NetFacts, &mut berth::config::Net
     NetPlan::new(&config, &facts, Attached::Here).unwrap()
 }
 
+/// The pod's IPv4 address, too, by routes of each kind.
+fn own4(facts: &mut berth::facts::NetFacts, network: &mut berth::config::Network) {
+    network.ipv4 = berth::config::Ipv4::Own;
+    let route = |to: &str, gateway: Option<&str>, link: &str, leads_nowhere| Route4 {
+        to: to.parse().unwrap(),
+        gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+        link: link.parse().unwrap(),
+        index: 2,
+        leads_nowhere,
+    };
+    facts.routing.main = vec![
+        route("10.1.1.2/32", None, "eth0", false),
+        route("10.1.1.0/24", None, "eth0", false),
+        route("10.2.0.0/16", Some("10.1.1.9"), "eth0", false),
+        route("10.3.0.0/16", None, "lo", true),
+        route("10.4.0.0/16", Some("10.9.0.1"), "net1", false),
+        route("0.0.0.0/0", Some("10.1.1.1"), "eth0", false),
+    ];
+}
+
 fn pod() -> (Netns, Indices) {
     let pod = Netns::new("pod");
     for (index, link) in [(2, "eth0"), (3, "net1"), (4, "br0"), (5, "tap0")] {
@@ -59,6 +79,7 @@ fn what_is_loaded_is_what_was_planned_and_nft_lists_it_alike() {
     let firewall = firewall(&pod);
     let both = plan(|_, _| {});
     let alone = plan(|facts, _| facts.uplink.address = None);
+    let own4 = plan(own4);
     let by_dup = Abilities { fwd: false, ..Abilities::ALL };
     let none = Abilities { fwd: false, dup: false, ..Abilities::ALL };
     for (plan, abilities) in [
@@ -67,6 +88,9 @@ fn what_is_loaded_is_what_was_planned_and_nft_lists_it_alike() {
         (&both, Abilities::ALL),
         (&alone, by_dup),
         (&alone, Abilities::ALL),
+        (&own4, by_dup),
+        (&own4, none),
+        (&own4, Abilities::ALL),
     ] {
         let wanted = for_kernel(plan, abilities, indices);
         let generation = block_on(firewall.commit(wanted.clone())).unwrap();
@@ -158,5 +182,8 @@ fn why_there_is_none_is_told_once_and_own_insists() {
     config.network.ipv6 = berth::config::Ipv6::Auto;
     facts.uplink.address = None;
     let error = NetPlan::new(&config, &facts, Attached::Here).unwrap_err().to_string();
-    assert!(error.contains("eth0 has no IPv4 address") && error.contains("no global IPv6"), "{error}");
+    assert!(
+        error.contains("eth0 has no IPv4 address") && error.contains("no global IPv6"),
+        "{error}"
+    );
 }

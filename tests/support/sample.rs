@@ -38,6 +38,7 @@ pub fn config() -> Config {
             metadata_address: MetadataAddress::Allow,
             serve: true,
             dns: Dns::Gateway,
+            ipv4: berth::config::Ipv4::Nat,
             ipv6: berth::config::Ipv6::Auto,
             extra_rules: None,
             nft_owner: false,

@@ -74,6 +74,7 @@ fn pod() -> Pod {
             metadata_address: config::MetadataAddress::Allow,
             serve: true,
             dns: config::Dns::Gateway,
+            ipv4: config::Ipv4::Nat,
             ipv6: config::Ipv6::Auto,
             extra_rules: None,
             nft_owner: false,

@@ -14,13 +14,14 @@ use crate::net::{Ipv6Prefix, Port, Transport};
 use crate::nft::build::{
     IPV6, cmp, equal, ifname, immediate, load_network, load_transport, meta_l4proto, meta_nfproto,
 };
-use crate::nft::expr::{CmpOp, NatKind, base, ct, meta};
+use crate::nft::expr::{CmpOp, NatKind, ct, meta};
 use crate::nft::{Chain, Expr, Rule, Set, Verdict, hook, set};
 use crate::plan::ipv6::{GATEWAY, NETWORK, Own, ROUTER};
 
 use super::flows::UPDATE;
-use super::matches::{RELATED, dropped, interface, masquerade, was_dnat};
-use super::own::{DADDR6, ICMPV6, LINK_LOCAL, MULTICAST, SADDR6, field6, octets, within6};
+use super::matches::{DADDR6, RELATED, SADDR6, dropped, interface, masquerade, was_dnat};
+use super::own::{ICMPV6, field6, within6};
+use super::owned::{LINK_LOCAL, MULTICAST, Version};
 use super::{Build, TRANSPORTS, ports_of};
 use crate::nft::build::ct_state;
 
@@ -59,20 +60,9 @@ fn icmpv6(kind: u8) -> Vec<Expr> {
     exprs
 }
 
-/// `ip6 saddr set …` or `ip6 daddr set …`, with the transport's checksum.
-fn written(offset: u32, address: Ipv6Addr) -> [Expr; 2] {
-    [
-        immediate(1, address.octets().to_vec()),
-        Expr::PayloadSet {
-            base: base::NETWORK,
-            offset,
-            len: 16,
-            sreg: 1,
-            csum_type: 0,
-            csum_offset: 0,
-            csum_flags: 1,
-        },
-    ]
+/// The pod's addresses.
+fn octets(own: &Own) -> Vec<Vec<u8>> {
+    own.pod.iter().map(|pod| pod.octets().to_vec()).collect()
 }
 
 impl Build {
@@ -143,14 +133,13 @@ impl Build {
 
     /// The chains that write the guest's alias.
     pub(super) fn aliases(&mut self) {
-        let Some(own) = self.names.own.clone() else { return };
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        for (pod, alias) in own.aliases() {
+        for (pod, alias) in self.names.own.iter().flat_map(Own::aliases) {
             let mut exprs = meta_nfproto(IPV6).to_vec();
             exprs.extend(interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge));
             exprs.extend(field6(SADDR6, pod));
             exprs.extend(field6(DADDR6, GATEWAY));
-            exprs.extend(written(SADDR6, alias));
+            exprs.extend(Version::Six.written(SADDR6, alias.octets().to_vec()));
             before.push(Rule::new(
                 exprs,
                 "from the guest to the pod's own stack, which has this address too",
@@ -158,8 +147,15 @@ impl Build {
             let mut exprs = meta_nfproto(IPV6).to_vec();
             exprs.extend(interface(meta::OIFNAME, CmpOp::Eq, &self.names.bridge));
             exprs.extend(field6(DADDR6, alias));
-            exprs.extend(written(DADDR6, pod));
+            exprs.extend(Version::Six.written(DADDR6, pod.octets().to_vec()));
             after.push(Rule::new(exprs, "from the pod's own stack to the guest"));
+        }
+        if let Some([written, taken_back]) = self.aliases4() {
+            before.push(written);
+            after.push(taken_back);
+        }
+        if before.is_empty() {
+            return;
         }
         self.chain("alias", "filter", hook::PREROUTING, PRIORITY_ALIAS, before);
         self.chain("unalias", "filter", hook::POSTROUTING, PRIORITY_UNALIAS, after);

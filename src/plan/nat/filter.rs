@@ -32,15 +32,15 @@ use super::{Build, TRANSPORTS, ports_of};
 
 /// NF_IP_PRI_RAW_BEFORE_DEFRAG and _FILTER (linux/netfilter_ipv4.h).
 const PRIORITY_RAW: i32 = -450;
-const PRIORITY_FILTER: i32 = 0;
+pub(super) const PRIORITY_FILTER: i32 = 0;
 /// NF_ARP_IN (linux/netfilter_arp.h), and where an ARP packet says who sends it (RFC 826).
-const ARP_IN: u32 = 0;
-const ARP_SENDER: u32 = 14;
+pub(super) const ARP_IN: u32 = 0;
+pub(super) const ARP_SENDER: u32 = 14;
 
 const FROM_GUEST: &str = "from-guest";
 const INVALID_CHAIN: &str = "invalid";
 /// Where clouds have their metadata service (RFC 3927's network, by convention).
-const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const DHCP: Port = Port { transport: Transport::Udp, number: 67 };
 
 /// What the guest is served at the gateway's address, and what the user opened. Sorted, no repeats.
@@ -59,7 +59,7 @@ impl Build {
         let ipv6 = self.raw6();
         let bridge = &self.names.bridge;
         let mut spoofed = interface(meta::IIFNAME, CmpOp::Eq, bridge);
-        spoofed.extend(address(SADDR, CmpOp::Neq, self.names.mapping.guest));
+        spoofed.extend(address(SADDR, CmpOp::Neq, self.names.guest));
         spoofed.extend(field(SADDR, CmpOp::Neq, Ipv4Addr::UNSPECIFIED));
         spoofed.extend(dropped());
         let mut past = within(DADDR, self.names.network);
@@ -177,6 +177,19 @@ impl Build {
         Rule::new(exprs, "from the guest: errors about connections that are not its own")
     }
 
+    /// The end of what the guest may say by ARP.
+    pub(super) fn no_other_arp(&self) -> [Rule; 2] {
+        [
+            (&self.names.bridge, "from the guest, but not with its address"),
+            (&self.names.tap, "from the guest, past the bridge: nothing"),
+        ]
+        .map(|(name, comment)| {
+            let mut exprs = interface(meta::IIFNAME, CmpOp::Eq, name);
+            exprs.extend(dropped());
+            Rule::new(exprs, comment)
+        })
+    }
+
     /// The table of family arp.
     pub(super) fn arp(&mut self) {
         let senders = [Ipv4Addr::UNSPECIFIED, self.names.mapping.guest];
@@ -187,14 +200,7 @@ impl Build {
         );
         own.push(Expr::verdict(Verdict::Accept));
         let mut rules = vec![Rule::new(own, "from the guest: its address, or none yet (RFC 5227)")];
-        for (name, comment) in [
-            (&self.names.bridge, "from the guest, but not with its address"),
-            (&self.names.tap, "from the guest, past the bridge: nothing"),
-        ] {
-            let mut exprs = interface(meta::IIFNAME, CmpOp::Eq, name);
-            exprs.extend(dropped());
-            rules.push(Rule::new(exprs, comment));
-        }
+        rules.extend(self.no_other_arp());
         self.chain("input", "filter", ARP_IN, PRIORITY_FILTER, rules);
     }
 }

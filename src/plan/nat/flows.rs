@@ -4,7 +4,8 @@ use crate::nft::build::{and, any_bit, cmp, load_transport, meta_l4proto};
 use crate::nft::expr::{CmpOp, base, meta};
 use crate::nft::{Expr, Rule, Set, Verdict, set};
 
-use super::matches::{ADDRESS, TCP, UDP, is_ipv6};
+use super::matches::{TCP, UDP};
+use super::owned::Version;
 
 const TCP_FIN_OR_RST: u8 = 0x05;
 const TCP_SYN_OR_PSH: u8 = 0x0a;
@@ -23,24 +24,29 @@ const ADD: u32 = 0;
 pub(super) const UPDATE: u32 = 1;
 
 /// The other end's address and port, the protocol and the own port, in a row from register 1 on.
-pub(super) fn flow(address: u32, own_port: u32, other_port: u32) -> Vec<Expr> {
+pub(super) fn flow(version: Version, address: u32, own_port: u32, other_port: u32) -> Vec<Expr> {
     let load = |base, offset, len, dreg| Expr::Payload { base, offset, len, dreg };
+    // Registers of four octets behind those of the address (NFT_REG32_00 is 8, linux/netfilter/nf_tables.h).
+    let (protocol, ports) = match version {
+        Version::Four => (9, 10),
+        Version::Six => (2, 13),
+    };
     vec![
-        load(base::NETWORK, address, ADDRESS, 1),
-        Expr::Meta { key: meta::L4PROTO, dreg: 2 },
-        load(base::TRANSPORT, own_port, 2, 13),
-        load(base::TRANSPORT, other_port, 2, 14),
+        load(base::NETWORK, address, version.octets(), 1),
+        Expr::Meta { key: meta::L4PROTO, dreg: protocol },
+        load(base::TRANSPORT, own_port, 2, ports),
+        load(base::TRANSPORT, other_port, 2, ports + 1),
     ]
 }
 
 /// Remembers the pod's flow of a packet, for as long as the packet says.
-pub(super) fn updates(address: u32, own_port: u32, other_port: u32) -> Vec<Rule> {
+pub(super) fn updates(version: Version, address: u32, own_port: u32, other_port: u32) -> Vec<Rule> {
     let remember = |operation, first: Vec<Expr>, timeout, words| {
         let mut exprs = first;
-        exprs.extend(is_ipv6());
-        exprs.extend(flow(address, own_port, other_port));
+        exprs.extend(version.protocol());
+        exprs.extend(flow(version, address, own_port, other_port));
         exprs.push(Expr::Dynset {
-            set: FLOWS.to_owned(),
+            set: version.named(FLOWS),
             operation,
             key: 1,
             data: None,
@@ -69,13 +75,13 @@ pub(super) fn updates(address: u32, own_port: u32, other_port: u32) -> Vec<Rule>
 }
 
 /// `type ipv6_addr . inet_proto . inet_service . inet_service`, filled by packets.
-pub(super) fn flows() -> Set {
-    let kinds = [set::IPV6_ADDR, set::INET_PROTO, set::INET_SERVICE, set::INET_SERVICE];
+pub(super) fn flows(version: Version) -> Set {
+    let kinds = [version.set_type(), set::INET_PROTO, set::INET_SERVICE, set::INET_SERVICE];
     Set {
-        name: FLOWS.to_owned(),
+        name: version.named(FLOWS),
         flags: set::DYNAMIC | set::TIMEOUT,
         key_type: kinds.into_iter().fold(0, |all, kind| all << 6 | kind),
-        key_len: 28,
+        key_len: version.octets() + 12,
         size: Some(MAX_FLOWS),
         timeout: Some(STANDING),
         ..Set::default()

@@ -2,6 +2,7 @@
 
 use crate::nft::{Data, Expr, Family, Ruleset};
 use crate::plan::NetPlan;
+use crate::plan::ipv4::Ipv4Plan;
 use crate::plan::ipv6::Ipv6Plan;
 
 use super::is_ours;
@@ -60,6 +61,14 @@ impl Abilities {
         let mut rules = rules.clone();
         rules.tables.retain(|table| !(lacks(table.family) && is_ours(table.family, &table.name)));
         rules
+    }
+}
+
+/// The way of the guest's IPv4, for people.
+pub fn told4(plan: &Ipv4Plan, abilities: Abilities) -> String {
+    match plan {
+        Ipv4Plan::Own(_) => format!("{plan}, by {}", if abilities.fwd { "fwd" } else { "dup" }),
+        Ipv4Plan::Nat => plan.to_string(),
     }
 }
 

@@ -7,13 +7,16 @@ use crate::nft::build::{
     IPV4, and, any_bit, cmp, ct_status, equal, ifname, immediate, load_meta, load_network,
     load_transport, meta_l4proto, meta_nfproto,
 };
-use crate::nft::expr::{CmpOp, Extension, NatKind, ct, meta};
+use crate::nft::expr::{CmpOp, Extension, NatKind, ct};
 use crate::nft::names::key::rt;
 use crate::nft::{Expr, Rule, Verdict};
 
 /// Offsets in the IPv4 header.
 pub(super) const SADDR: u32 = 12;
 pub(super) const DADDR: u32 = 16;
+/// Of the IPv6 header (RFC 8200 §3).
+pub(super) const SADDR6: u32 = 8;
+pub(super) const DADDR6: u32 = 24;
 /// IPS_DST_NAT, in the host's byte order.
 const STATUS_DNAT: u32 = 0x20;
 /// NF_CT_STATE_INVALID_BIT, NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
@@ -29,8 +32,6 @@ pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 /// Octets of an IPv6 address.
 pub(super) const ADDRESS: u32 = 16;
-/// ETH_P_IPV6 (linux/if_ether.h).
-pub(super) const ETHERTYPE: [u8; 2] = [0x86, 0xdd];
 const TCP_SYN: u8 = 2;
 
 /// `ip saddr …` or `ip daddr …`
@@ -75,11 +76,6 @@ pub(super) fn within(offset: u32, network: Ipv4Prefix) -> Vec<Expr> {
         cmp(CmpOp::Eq, network.network().octets().to_vec()),
     ]);
     exprs
-}
-
-/// `meta protocol ip6`
-pub(super) fn is_ipv6() -> Vec<Expr> {
-    equal(load_meta(meta::PROTOCOL), ETHERTYPE.to_vec()).to_vec()
 }
 
 /// `counter drop`

@@ -16,19 +16,22 @@
 //! and have to meet the clamp.
 
 mod alias;
+mod alias4;
 mod anchor;
 mod filter;
 mod flows;
 mod kernel;
 mod matches;
 mod own;
+mod owned;
+mod slow;
 
 pub use anchor::{ANCHOR, anchor};
-pub use kernel::{Abilities, Indices, for_kernel, told};
+pub use kernel::{Abilities, Indices, for_kernel, told, told4};
 
 use std::net::Ipv4Addr;
 
-use crate::config::{Config, MetadataAddress};
+use crate::config::{Config, Ipv4, MetadataAddress};
 use crate::facts::NetFacts;
 use crate::net::{IfName, Ipv4Prefix, Mapping, Port, Transport};
 use crate::nft::build::{IPV4, cmp, load_network, load_transport, meta_l4proto, meta_nfproto};
@@ -41,8 +44,10 @@ use matches::{
     DADDR, SADDR, address, clamp, dropped, from_ports, interface, masquerade, nat, was_dnat,
 };
 
-use super::LinkPlan;
+use super::ipv4::Own4;
 use super::ipv6::Own;
+use super::{LinkPlan, link};
+use owned::Owned;
 
 /// The name of the tables that are ours: one of family inet, and one for ARP.
 pub const TABLE: &str = "berth";
@@ -79,29 +84,41 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Ruleset {
     build.output();
     build.postrouting();
     let mut arp = Build { table: empty_table(Family::ARP, owned), names: build.names };
-    arp.arp();
+    match link.ipv4.own() {
+        Some(own) => arp.arp4(own),
+        None => arp.arp(),
+    }
     let mut tables = vec![build.table, arp.table];
-    if let Some(own) = link.ipv6.own() {
-        tables.extend(own::tables(arp.names, own, owned));
+    let ways: Vec<Owned> = link
+        .ipv4
+        .own()
+        .map(Owned::from)
+        .into_iter()
+        .chain(link.ipv6.own().map(Owned::from))
+        .collect();
+    if !ways.is_empty() {
+        tables.extend(own::tables(arp.names, &ways, link::guest_mac(config), owned));
     }
     Ruleset { tables }
 }
 
 /// Whether this is one of our own tables.
 pub fn is_ours(family: Family, name: &str) -> bool {
-    name == TABLE && [FAMILY, Family::ARP, Family::NETDEV, Family::IP6].contains(&family)
+    name == TABLE
+        && [FAMILY, Family::ARP, Family::NETDEV, Family::IP6, Family::IP].contains(&family)
 }
 
 /// Tables of ours that an earlier plan may have loaded, and this one has not.
 pub fn not_in(rules: &Ruleset) -> Vec<(Family, String)> {
-    let ours = [Family::NETDEV, Family::IP6].map(|family| (family, TABLE.to_owned()));
+    let ours = [Family::NETDEV, Family::IP6, Family::IP].map(|family| (family, TABLE.to_owned()));
     ours.into_iter().filter(|(family, name)| rules.table(*family, name).is_none()).collect()
 }
 
-/// Whose addresses are mapped onto whom.
+/// Whose addresses are mapped onto whom: none, where the guest has the pod's own.
 pub fn mapping(config: &Config, facts: &NetFacts) -> Mapping {
+    let is_own = config.network.ipv4 == Ipv4::Own;
     Mapping {
-        pod: pod_addresses(facts),
+        pod: if is_own { Vec::new() } else { pod_addresses(facts) },
         guest: config.network.vm.address,
         gateway: config.network.gateway,
         reserved: reserved(config),
@@ -141,6 +158,10 @@ fn pod_addresses(facts: &NetFacts) -> Vec<Ipv4Addr> {
 
 struct Names {
     mapping: Mapping,
+    /// Of the pod's addresses those that are the guest's, mapped onto it or its own.
+    pod: Vec<Ipv4Addr>,
+    /// What the guest itself has.
+    guest: Ipv4Addr,
     /// Forwarding is on for the guest alone, on more than one interface: nobody else is to be routed between them.
     guest_alone: bool,
     /// Of the pod's addresses the one that the guest leaves as.
@@ -157,12 +178,16 @@ struct Names {
     drop_metadata: bool,
     /// The guest's IPv6, which is the pod's own.
     own: Option<Own>,
+    /// The same of IPv4, where it is.
+    own4: Option<Own4>,
 }
 
 impl Names {
     fn new(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Self {
         Self {
             mapping: mapping(config, facts),
+            pod: pod_addresses(facts),
+            guest: link.ipv4.own().map_or(config.network.vm.address, |own| own.pod),
             guest_alone: !facts.routing.ip_forward && !facts.routing.further.is_empty(),
             primary: facts.uplink.address.map(|address| address.address),
             uplink: link.uplink.clone(),
@@ -173,6 +198,7 @@ impl Names {
             neighbours: config.network.vm.length < 30,
             drop_metadata: config.network.metadata_address == MetadataAddress::Drop,
             own: link.ipv6.own().cloned(),
+            own4: link.ipv4.own().cloned(),
         }
     }
 }
@@ -180,9 +206,11 @@ impl Names {
 fn empty_table(family: Family, owned: bool) -> Table {
     let comment = match family {
         Family::ARP => "the guest's neighbour is the gateway alone; replaced as a whole by berth",
-        Family::NETDEV => "the guest's IPv6 between uplink and tap; replaced as a whole by berth",
-        Family::IP6 => {
-            "the guest's IPv6 that is not handed on at once; replaced as a whole by berth"
+        Family::NETDEV => {
+            "the guest's own packets between uplink and tap; replaced as a whole by berth"
+        }
+        Family::IP6 | Family::IP => {
+            "the guest's own packets that are not handed on at once; replaced as a whole by berth"
         }
         _ => "the pod's address is the guest's; replaced as a whole by berth",
     };
@@ -200,13 +228,16 @@ struct Build {
 
 impl Build {
     fn prerouting(&mut self) {
-        let rules = self.mapped("to the pod: every protocol and port is the guest's");
+        let rules = match self.names.own4 {
+            None => self.mapped("to the pod: every protocol and port is the guest's"),
+            Some(_) => Vec::new(),
+        };
         self.chain("prerouting", "nat", hook::PREROUTING, PRIORITY_DSTNAT, rules);
     }
 
     /// Of the pod's addresses, where it has some: what stays with it, and the rest.
     fn mapped(&mut self, comment: &str) -> Vec<Rule> {
-        if self.names.mapping.pod.is_empty() {
+        if self.names.pod.is_empty() {
             return Vec::new();
         }
         let mut rules = self.reserved_rules();
@@ -253,6 +284,10 @@ impl Build {
     }
 
     fn postrouting(&mut self) {
+        if let Some(own) = self.postrouting4() {
+            let rules = [own].into_iter().chain(self.postrouting6()).collect();
+            return self.chain("postrouting", "nat", hook::POSTROUTING, PRIORITY_SRCNAT, rules);
+        }
         let mut rules = self.kept_ports();
         let Names { mapping: Mapping { guest, .. }, primary, uplink, bridge, .. } = &self.names;
         let from_guest = || address(SADDR, CmpOp::Eq, *guest);
@@ -340,7 +375,7 @@ impl Build {
     /// `ip daddr POD`
     fn addressed_to_pod(&mut self) -> Vec<Expr> {
         let pod: Vec<Vec<u8>> =
-            self.names.mapping.pod.iter().map(|address| address.octets().to_vec()).collect();
+            self.names.pod.iter().map(|address| address.octets().to_vec()).collect();
         let mut exprs = meta_nfproto(IPV4).to_vec();
         exprs.push(load_network(DADDR, 4));
         exprs.push(self.one_of(set::IPV4_ADDR, pod));

@@ -7,9 +7,6 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
-};
 use rtnetlink::AddressMessageBuilder;
 
 use super::{Error, Links, failed};
@@ -45,7 +42,8 @@ impl Links {
             let index = link.header.index;
             let addresses = if name == wanted.bridge { wanted.addresses } else { &[] };
             self.ensure_addresses6(name, index, addresses).await?;
-            self.ensure_neighbours6(name, index, wanted).await?;
+            let guest: Vec<IpAddr> = wanted.guest.iter().copied().map(IpAddr::V6).collect();
+            self.ensure_neighbours(name, &guest, wanted.mac).await?;
         }
         Ok(())
     }
@@ -85,44 +83,6 @@ impl Links {
             let mut request = self.handle.address().add(index, address.into(), length).replace();
             *request.message_mut() = message;
             request.execute().await.map_err(|error| failed(name, "adding its address", error))?;
-            self.changed();
-        }
-        Ok(())
-    }
-
-    async fn ensure_neighbours6(
-        &self,
-        name: &IfName,
-        index: u32,
-        wanted: &Ipv6On<'_>,
-    ) -> Result<(), Error> {
-        let request =
-            self.handle.neighbours().get().set_address_family(AddressFamily::Inet6).execute();
-        let found: Vec<NeighbourMessage> = request
-            .try_collect()
-            .await
-            .map_err(|error| failed(name, "reading its neighbours", error))?;
-        let mac = NeighbourAttribute::LinkLayerAddress(wanted.mac.0.to_vec());
-        for address in wanted.guest {
-            let destination = NeighbourAttribute::Destination(NeighbourAddress::Inet6(*address));
-            let is_there = found.iter().any(|message| {
-                message.header.ifindex == index
-                    && message.header.state == NeighbourState::Permanent
-                    && message.attributes.contains(&destination)
-                    && message.attributes.contains(&mac)
-            });
-            if is_there {
-                continue;
-            }
-            let request = self
-                .handle
-                .neighbours()
-                .add(index, IpAddr::V6(*address))
-                .link_layer_address(&wanted.mac.0)
-                .state(NeighbourState::Permanent)
-                .replace();
-            let step = request.execute().await;
-            step.map_err(|error| failed(name, "making the guest its neighbour", error))?;
             self.changed();
         }
         Ok(())

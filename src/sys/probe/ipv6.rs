@@ -1,28 +1,22 @@
 //! What the pod has of IPv6: addresses of the uplink, the main table, and whether it is on.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 
-use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
-};
 
 use rtnetlink::Handle;
 
-use super::{Error, netlink};
-use crate::facts::{Ipv6, Off, Route6, Unusable};
-use crate::net::{IfName, Ipv6Prefix};
+use super::Error;
+use super::main_table::{self, Found, V6};
+use crate::facts::{Ipv6, Off, Unusable};
+use crate::net::IfName;
 use crate::sys::ipv6;
 use crate::sys::link::Links;
 
-/// So many addresses and routes are read: what is more is somebody's router.
+/// So many are read.
 const MAX_ADDRESSES: usize = 8;
-const MAX_ROUTES: usize = 64;
 /// IFA_F_TEMPORARY (linux/if_addr.h), which for IPv4 is IFA_F_SECONDARY.
 const TEMPORARY: AddressFlags = AddressFlags::Secondary;
 
@@ -42,27 +36,17 @@ pub(super) async fn ipv6(
         return Ok(Ipv6 { unusable, ..Ipv6::default() });
     }
     let names = links.names().await?;
-    let found = messages(links.handle()).await?;
-    let found = found.iter().filter_map(Found::read).collect();
-    let (routes, source) = routes(found, &names, but);
+    let found = main_table::messages::<V6>(links.handle()).await?;
+    let (routes, source) = main_table::best::<V6>(&found, &names, but);
     let (addresses, unusable) = of_uplink(addresses, uplink.1, source);
     Ok(Ipv6 { addresses, unusable, routes, off: None })
 }
 
 /// The link of the main table's best default route.
 pub(super) async fn default_link(handle: &Handle) -> Result<Option<u32>, Error> {
-    let found = messages(handle).await?;
-    let defaults = found.iter().filter_map(Found::read);
-    let defaults = defaults.filter(|route| route.to.length == 0 && !route.leads_nowhere);
+    let found = main_table::messages::<V6>(handle).await?;
+    let defaults = found.iter().filter_map(Found::<V6>::read).filter(Found::is_default);
     Ok(defaults.min_by_key(|route| route.metric).map(|route| route.index))
-}
-
-/// The IPv6 routes of all tables.
-async fn messages(handle: &Handle) -> Result<Vec<RouteMessage>, Error> {
-    let mut wanted = RouteMessage::default();
-    wanted.header.address_family = AddressFamily::Inet6;
-    let request = handle.route().get(wanted).execute();
-    request.try_collect().await.map_err(netlink("IPv6 routes"))
 }
 
 /// New links take after `default`; what is written there, or on ours, is tried when they are made.
@@ -134,77 +118,4 @@ fn flags(message: &AddressMessage) -> AddressFlags {
         _ => None,
     });
     found.unwrap_or(AddressFlags::empty())
-}
-
-/// A route as it was found.
-struct Found {
-    to: Ipv6Prefix,
-    gateway: Option<Ipv6Addr>,
-    index: u32,
-    metric: u32,
-    source: Option<Ipv6Addr>,
-    leads_nowhere: bool,
-}
-
-impl Found {
-    /// Of the main table, neither to link-local nor to multicast addresses; none that only remembers a path MTU.
-    fn read(message: &RouteMessage) -> Option<Self> {
-        let header = &message.header;
-        let mut table = u32::from(header.table);
-        let (mut address, mut gateway, mut index) = (Ipv6Addr::UNSPECIFIED, None, 0);
-        let (mut metric, mut source) = (0, None);
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet6(to)) => address = *to,
-                RouteAttribute::Gateway(RouteAddress::Inet6(hop)) => gateway = Some(*hop),
-                RouteAttribute::PrefSource(RouteAddress::Inet6(from)) => source = Some(*from),
-                RouteAttribute::Oif(link) => index = *link,
-                RouteAttribute::Priority(number) => metric = *number,
-                RouteAttribute::Table(number) => table = *number,
-                RouteAttribute::MultiPath(hops) if index == 0 => {
-                    let first = hops.first()?;
-                    index = first.interface_index;
-                    gateway = first.attributes.iter().find_map(|attribute| match attribute {
-                        RouteAttribute::Gateway(RouteAddress::Inet6(hop)) => Some(*hop),
-                        _ => None,
-                    });
-                }
-                _ => {}
-            }
-        }
-        let leads_nowhere = matches!(
-            header.kind,
-            RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit
-        );
-        let to = Ipv6Prefix::new(address, header.destination_prefix_length)?;
-        let is_ours = table == u32::from(RouteHeader::RT_TABLE_MAIN)
-            && (leads_nowhere || header.kind == RouteType::Unicast)
-            && index != 0
-            && !header.flags.contains(RouteFlags::Cloned)
-            && !address.is_unicast_link_local()
-            && !address.is_multicast();
-        is_ours.then_some(Self { to, gateway, index, metric, source, leads_nowhere })
-    }
-}
-
-/// The best of each prefix, the longest prefix first; and the preferred source of the default route.
-fn routes(
-    mut found: Vec<Found>,
-    names: &BTreeMap<u32, String>,
-    but: &[&IfName],
-) -> (Vec<Route6>, Option<Ipv6Addr>) {
-    found.sort_by_key(|route| (Reverse(route.to.length), route.to, route.metric));
-    found.dedup_by_key(|route| route.to);
-    let source = found.iter().find(|route| route.to.length == 0).and_then(|route| route.source);
-    let named = |route: Found| {
-        let link: IfName = names.get(&route.index)?.parse().ok()?;
-        let Found { to, gateway, index, leads_nowhere, .. } = route;
-        (!but.contains(&&link)).then_some(Route6 { to, gateway, link, index, leads_nowhere })
-    };
-    let mut routes: Vec<Route6> = found.into_iter().filter_map(named).collect();
-    // The default route stays, however many there are.
-    if routes.len() > MAX_ROUTES {
-        routes.drain(..routes.len() - MAX_ROUTES);
-    }
-    (routes, source)
 }

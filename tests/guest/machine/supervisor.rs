@@ -105,6 +105,7 @@ impl Wanted {
             uplink: "eth0".parse().unwrap(),
             bridge: Bridge { name: "br0".parse().unwrap(), mac, mtu: 1450, address },
             tap: Tap { name: "tap0".parse().unwrap(), queues: self.queues, owner: self.uid },
+            ipv4: berth::plan::ipv4::Ipv4Plan::Nat,
             ipv6: berth::plan::ipv6::Ipv6Plan::Off("none".to_owned()),
         }
     }
