@@ -23,12 +23,12 @@ const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x6be, 0, 0, 0, 0, 0, 1);
 const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x66, 0, 0, 0, 0, 1);
 
 /// peer 2001:db8:1::1 ── pod 2001:db8:1::2 with links and rules of ours ── tap ── this program.
-struct Pod {
-    netns: Netns,
-    peer: Netns,
+pub(crate) struct Pod {
+    pub netns: Netns,
+    pub peer: Netns,
     tap: File,
-    bridge: Mac,
-    mac: Mac,
+    pub bridge: Mac,
+    pub mac: Mac,
 }
 
 impl Pod {
@@ -36,7 +36,7 @@ impl Pod {
         Self::with(|_| {})
     }
 
-    fn with(change: fn(&mut Config)) -> Self {
+    pub fn with(change: fn(&mut Config)) -> Self {
         let (peer, netns) = (Netns::new("peer"), Netns::new("pod"));
         veth(&peer, "eth0", &netns, "eth0");
         for (netns, v4, v6) in [(&peer, "10.1.1.1", PEER), (&netns, "10.1.1.2", POD)] {
@@ -53,6 +53,7 @@ impl Pod {
             let facts = probe::net_facts(&config, &links).await.unwrap();
             let plan = NetPlan::new(&config, &facts, Attached::Here).unwrap();
             let indices = berth::apply::links(&plan.link, &links).await.unwrap();
+            berth::apply::ipv4(&plan.link, &links).await.unwrap();
             berth::apply::ipv6(&plan.link, indices.bridge, &links).await.unwrap();
             let tap = open_tap(&plan.link.tap.name, 1).unwrap().remove(0);
             (plan, indices, tap)
@@ -68,7 +69,7 @@ impl Pod {
         pod
     }
 
-    fn send(&self, frame: &[u8]) {
+    pub fn send(&self, frame: &[u8]) {
         write_frame(&self.tap, frame);
     }
 
@@ -76,7 +77,7 @@ impl Pod {
         self.send(&ethernet(self.bridge, self.mac, IPV6, packet));
     }
 
-    fn hears(&self, is_it: impl Fn(&[u8]) -> bool) -> bool {
+    pub fn hears(&self, is_it: impl Fn(&[u8]) -> bool) -> bool {
         comes(&self.tap, Duration::from_secs(1), is_it)
     }
 
@@ -95,13 +96,13 @@ impl Pod {
     }
 
     /// Packets of a rule at the peer, before anything else is done with them.
-    fn count_at_peer(&self, what: &str) {
+    pub fn count_at_peer(&self, what: &str) {
         self.peer.nft(&format!(
             "add table netdev seen {{ chain c {{ type filter hook ingress device eth0 priority 0; {what} counter; }}; }}"
         ));
     }
 
-    fn at_peer(&self) -> u64 {
+    pub fn at_peer(&self) -> u64 {
         let listed = self.peer.nft("list table netdev seen");
         listed.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
     }
@@ -130,7 +131,7 @@ impl Pod {
     }
 
     /// Without the rule of this comment.
-    fn without(&self, chain: &str, comment: &str) {
+    pub fn without(&self, chain: &str, comment: &str) {
         let listing = self.netns.nft(&format!("-a list chain {chain}"));
         let rule = listing.lines().find(|line| line.contains(&format!("comment \"{comment}")));
         let handle = rule.unwrap().rsplit(' ').next().unwrap();

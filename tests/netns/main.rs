@@ -31,6 +31,7 @@ mod link;
 mod listing;
 mod nft;
 mod observe;
+mod own_ipv4;
 mod owner;
 mod qcow2;
 mod relisted;
