@@ -22,6 +22,7 @@ mod extra;
 mod fetch;
 mod flags;
 mod generated;
+mod guests;
 mod hostile_frames;
 mod hostile_ipv6;
 mod image;
