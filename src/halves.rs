@@ -8,6 +8,7 @@
 //! read from it: `berth net` can be asked, not told.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -150,6 +151,16 @@ pub async fn listen_to(stream: impl AsyncRead + Unpin, heard: &watch::Sender<Opt
         }
         let Ok(network) = serde_json::from_slice::<Network>(&line) else { return };
         heard.send_if_modified(|heard| heard.replace(network) != *heard);
+    }
+}
+
+/// Passes on which of the pod's addresses are the guest's own. While nobody says so they stay as they were.
+pub async fn own(mut heard: watch::Receiver<Option<Network>>, own: watch::Sender<Vec<IpAddr>>) {
+    while heard.changed().await.is_ok() {
+        let now = heard.borrow_and_update().as_ref().map(|network| network.own.clone());
+        if let Some(now) = now {
+            own.send_if_modified(|own| std::mem::replace(own, now.clone()) != now);
+        }
     }
 }
 

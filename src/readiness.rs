@@ -1,6 +1,7 @@
 //! Whether this launcher is ready: folded from what machine, services and observer say, for `berth status` and for the
 //! other half.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use tokio::sync::watch;
@@ -43,6 +44,8 @@ pub struct Feed {
     pub counts: watch::Sender<observe::Counts>,
     /// The ways of the guest's packets, in words.
     pub ways: watch::Sender<Ways>,
+    /// Of the pod's addresses those that are the guest's own.
+    pub own: watch::Sender<Vec<IpAddr>>,
     /// What `berth net` says, for `berth vm`; None while there is none.
     pub other: watch::Sender<Option<Network>>,
 }
@@ -53,13 +56,16 @@ impl Feed {
         let feed = Self::default();
         let (machine, services) = (feed.machine.subscribe(), feed.services.subscribe());
         let (counts, other) = (feed.counts.subscribe(), feed.other.subscribe());
-        let ways = feed.ways.subscribe();
+        let (ways, own) = (feed.ways.subscribe(), feed.own.subscribe());
         let now = move || {
             let network = match half {
                 Half::Vm => other.borrow().clone(),
-                Half::Run | Half::Net => {
-                    Some(network(&services.borrow(), *counts.borrow(), &ways.borrow()))
-                }
+                Half::Run | Half::Net => Some(network(
+                    &services.borrow(),
+                    *counts.borrow(),
+                    &ways.borrow(),
+                    &own.borrow(),
+                )),
             };
             let machine = match half {
                 Half::Net => None,
@@ -80,7 +86,7 @@ impl Feed {
     /// The network half as it is and as it changes, for the other half.
     pub fn network(&self) -> watch::Receiver<Network> {
         let (mut services, mut counts) = (self.services.subscribe(), self.counts.subscribe());
-        let mut ways = self.ways.subscribe();
+        let (mut ways, mut own) = (self.ways.subscribe(), self.own.subscribe());
         let (to, heard) = watch::channel(Network::default());
         tokio::spawn(async move {
             loop {
@@ -88,12 +94,14 @@ impl Feed {
                     &services.borrow_and_update(),
                     *counts.borrow_and_update(),
                     &ways.borrow_and_update(),
+                    &own.borrow_and_update(),
                 );
                 to.send_replace(now);
                 let changed = tokio::select! {
                     changed = services.changed() => changed,
                     changed = counts.changed() => changed,
                     changed = ways.changed() => changed,
+                    changed = own.changed() => changed,
                 };
                 if changed.is_err() {
                     return;
@@ -105,7 +113,7 @@ impl Feed {
 }
 
 /// The worst of the services counts.
-fn network(services: &Services, counts: observe::Counts, ways: &Ways) -> Network {
+fn network(services: &Services, counts: observe::Counts, ways: &Ways, own: &[IpAddr]) -> Network {
     let mut reasons = Vec::new();
     let mut serving = Serving::Off;
     for (name, health) in services.all() {
@@ -125,6 +133,7 @@ fn network(services: &Services, counts: observe::Counts, ways: &Ways) -> Network
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
         ipv4: ways.ipv4.clone(),
         ipv6: ways.ipv6.clone(),
+        own: own.to_vec(),
         rules_restored: counts.rules_restored,
         links_mended: counts.links_mended,
         addresses_changed: counts.addresses_changed,
@@ -160,7 +169,7 @@ mod tests {
     fn of(dhcp: &Health, dns: &Health) -> (Serving, Option<String>) {
         let services = Services { dhcp: dhcp.clone(), dns: dns.clone(), ..Services::OFF };
         let Network { serving, reason, .. } =
-            network(&services, observe::Counts::default(), &Ways::default());
+            network(&services, observe::Counts::default(), &Ways::default(), &[]);
         (serving, reason)
     }
 

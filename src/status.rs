@@ -5,6 +5,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -105,6 +106,9 @@ pub struct Network {
     /// By which way the guest has the pod's IPv6, or why it has none.
     #[serde(default)]
     pub ipv6: Option<String>,
+    /// Of the pod's addresses those that are the guest's own.
+    #[serde(default)]
+    pub own: Vec<IpAddr>,
     pub rules_restored: u64,
     pub links_mended: u64,
     pub addresses_changed: u64,
@@ -317,6 +321,7 @@ mod tests {
                 reason: None,
                 ipv4: Some("nat".to_owned()),
                 ipv6: Some("own: 2001:db8::2, by fwd".to_owned()),
+                own: vec!["2001:db8::2".parse().unwrap()],
                 rules_restored: 2,
                 links_mended: 1,
                 addresses_changed: 0,

@@ -72,6 +72,30 @@ impl<'a> Healer<'a> {
         *logged = notes;
     }
 
+    /// The guest's IPv4 address as the pod's is now, where that is its own. True when it is another.
+    async fn follow_ipv4(&self, now: &NetPlan) -> Result<bool, apply::Error> {
+        if self.plan.borrow().ipv4 == now.link.ipv4 {
+            return Ok(false);
+        }
+        let plan = LinkPlan { ipv4: now.link.ipv4.clone(), ..self.plan.borrow().clone() };
+        apply::ipv4(&plan, self.source.links).await?;
+        let (abilities, indices) = (self.abilities.get(), self.indices.get());
+        apply::learn(now, abilities, indices, self.firewall).await?;
+        self.plan.borrow_mut().ipv4 = now.link.ipv4.clone();
+        let told = plan::nat::told4(&now.link.ipv4, abilities);
+        self.feed.ways.send_modify(|ways| ways.ipv4 = Some(told));
+        if let Some(targets) = &self.targets {
+            targets.send_if_modified(|target| target.follow(&now.guest));
+        }
+        Ok(true)
+    }
+
+    /// Once it is served.
+    fn tell_own(&self, now: &NetPlan) {
+        let own = now.link.own(self.abilities.get().dup);
+        self.feed.own.send_if_modified(|before| std::mem::replace(before, own.clone()) != own);
+    }
+
     /// The guest's IPv6 as the pod's is now: links, rules that this kernel takes, and what is served. True when it is
     /// another.
     async fn follow_ipv6(&self, now: &NetPlan) -> Result<bool, apply::Error> {
@@ -134,9 +158,13 @@ impl observe::Pod for Healer<'_> {
         }
         // While the pod has no address its routes stay; `rules` tells why.
         if let Ok(now) = self.plan_now().await {
+            if self.follow_ipv4(&now).await.map_err(told)? {
+                tracing::warn!(ipv4 = %now.link.ipv4, "the pod's IPv4 changed");
+            }
             if self.follow_ipv6(&now).await.map_err(told)? {
                 tracing::warn!(ipv6 = %now.link.ipv6, "the pod's IPv6 changed");
             }
+            self.tell_own(&now);
             let lost =
                 apply::routes(&now.route, links).await.map_err(|error| error_chain(&error))?;
             let logged_by_dns = |note: &String| Some(note) == now.resolver_note.as_ref();

@@ -99,6 +99,7 @@ impl Network {
         let ipv6 = told(&plan.link.ipv6, self.abilities);
         tracing::info!(ipv4, ipv6, "the guest's ways");
         feed.ways.send_replace(Ways { ipv4: Some(ipv4), ipv6: Some(ipv6) });
+        feed.own.send_replace(plan.link.own(self.abilities.dup));
         let (known, link) = ((self.abilities, self.indices), plan.link.clone());
         let healer = Healer::new(source, (&self.firewall, feed), link, known, targets, self.logged);
         observe::run(&self.firewall, healer.rules_of(plan), &healer, &feed.counts, stopping).await;

@@ -1,5 +1,7 @@
 //! The links: a bridge that holds the gateway's address, a tap in it for QEMU, forwarding on both sides.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use super::ipv4::{self, Ipv4Plan};
@@ -61,6 +63,13 @@ pub struct Tap {
 }
 
 impl LinkPlan {
+    /// The pod's addresses that are the guest's own, of IPv6 where this kernel has a way for it.
+    pub fn own(&self, has_ipv6: bool) -> Vec<IpAddr> {
+        let four = self.ipv4.own().map(|own| IpAddr::V4(own.pod));
+        let six = self.ipv6.own().filter(|_| has_ipv6).map(|own| own.pod.clone());
+        four.into_iter().chain(six.into_iter().flatten().map(IpAddr::V6)).collect()
+    }
+
     /// The same for a kernel that cannot give the guest IPv6; None when it has none.
     pub(super) fn without_ipv6(&self) -> Option<Self> {
         self.ipv6.own()?;

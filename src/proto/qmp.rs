@@ -15,6 +15,9 @@ const MAX_IN_FLIGHT: usize = 64;
 /// Events not yet polled; further ones are counted as [`Reason::Flood`].
 const MAX_EVENTS: usize = 256;
 
+/// The id of the guest's `-netdev`.
+pub const NETDEV: &str = "net0";
+
 /// What QEMU is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -29,6 +32,10 @@ pub enum Command {
     Cont,
     /// Sets VNC's password; only the first 8 characters count.
     SetVncPassword(String),
+    /// Takes the link of the guest's network card away, or gives it back.
+    SetLink {
+        up: bool,
+    },
     /// Tells the guest that the disk with this id has another size now.
     BlockResize {
         device: String,
@@ -46,6 +53,7 @@ impl Command {
             Self::Quit => "quit",
             Self::Cont => "cont",
             Self::SetVncPassword(_) => "set_password",
+            Self::SetLink { .. } => "set_link",
             Self::BlockResize { .. } => "block_resize",
         }
     }
@@ -58,6 +66,7 @@ impl Command {
             Self::BlockResize { device, size_bytes } => {
                 Some(json!({"device": device, "size": size_bytes}))
             }
+            Self::SetLink { up } => Some(json!({"name": NETDEV, "up": up})),
             Self::QueryStatus
             | Self::SystemPowerdown
             | Self::SystemWakeup

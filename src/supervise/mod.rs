@@ -108,13 +108,14 @@ impl Phase {
 }
 
 /// Runs the machine to its end. `open_tap` is called for each start of QEMU that is handed tap queues, and gives
-/// one descriptor for each queue of the tap.
+/// one descriptor for each queue of the tap. When one of `own` is there no more, the guest is to ask for its addresses anew.
 pub async fn run(
     ready: &ReadyMachine,
     lifecycle: &config::Lifecycle,
     mut open_tap: impl FnMut() -> io::Result<Vec<OwnedFd>>,
     console: &mut Console,
     signals: &mut Signals,
+    mut own: watch::Receiver<Vec<IpAddr>>,
     status: &watch::Sender<MachineStatus>,
 ) -> Result<Outcome, Error> {
     let plan = &ready.plan;
@@ -135,7 +136,7 @@ pub async fn run(
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
             break outcome;
         }
-        machine.next(console, signals).await?;
+        machine.next(console, signals, &mut own).await?;
     };
     let said = machine.qemu.as_ref().map(Qemu::last_said).unwrap_or_default();
     machine.end_run(console).await;
@@ -200,7 +201,12 @@ impl Machine<'_> {
     }
 
     /// Waits for one thing to happen and tells the core.
-    async fn next(&mut self, console: &mut Console, signals: &mut Signals) -> Result<(), Error> {
+    async fn next(
+        &mut self,
+        console: &mut Console,
+        signals: &mut Signals,
+        own: &mut watch::Receiver<Vec<IpAddr>>,
+    ) -> Result<(), Error> {
         let deadline = self.core.deadline();
         let mut events = Vec::new();
         let input = tokio::select! {
@@ -211,6 +217,7 @@ impl Machine<'_> {
                 Wanted::Bury => self.buried(&mut events)?,
             },
             () = until(deadline) => Some(Input::Tick),
+            () = are_others(own) => Some(Input::Relink),
             () = talk(&mut self.qemu, &mut events, console) => None,
         };
         for event in events {
@@ -294,6 +301,15 @@ fn look_for_vnc(address: IpAddr) -> Result<(), Error> {
     match TcpListener::bind((address, VNC_PORT)) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::VncPort { address }),
         _ => Ok(()),
+    }
+}
+
+/// Until one of the guest's addresses is its own no more. Of one that is new it hears by itself.
+async fn are_others(own: &mut watch::Receiver<Vec<IpAddr>>) {
+    let before = own.borrow_and_update().clone();
+    let is_lost = |now: &Vec<IpAddr>| before.iter().any(|address| !now.contains(address));
+    if own.wait_for(is_lost).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

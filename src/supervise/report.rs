@@ -74,6 +74,7 @@ fn is_rate_limited(report: &Report) -> bool {
         | Report::Stopping { .. }
         | Report::Quitting { .. }
         | Report::Killing
+        | Report::Relinking
         | Report::Restarting { .. } => false,
     }
 }
@@ -86,6 +87,9 @@ impl Machine<'_> {
         }
         match report {
             Report::Ready => self.set_vnc_password(),
+            Report::Relinking => tracing::warn!(
+                "the guest's address is another now: its link goes down for a moment, so that it asks for it"
+            ),
             Report::Running { version, after } => running(version, after),
             Report::Proven => self.qemu.iter_mut().for_each(Qemu::trust),
             Report::FallBack { from, why } => self.falls_back(from, why),

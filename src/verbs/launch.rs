@@ -113,6 +113,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
         config.machine.uid,
         feed.other.clone(),
     ));
+    tokio::spawn(halves::own(feed.other.subscribe(), feed.own.clone()));
     let launching = async {
         let preparing = async {
             apply::tap(&plan.net.link.tap.name, &links).await?;
@@ -176,8 +177,9 @@ async fn supervise(
     let tap = &plan.net.link.tap;
     let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
     let mut console = Console::stdio(false);
+    let (lifecycle, own) = (&plan.lifecycle, feed.own.subscribe());
     let outcome =
-        supervise::run(machine, &plan.lifecycle, open, &mut console, signals, &feed.machine).await;
+        supervise::run(machine, lifecycle, open, &mut console, signals, own, &feed.machine).await;
     console.close().await;
     let outcome = outcome?;
     let code = Code::Guest(outcome.exit_code());

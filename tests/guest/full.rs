@@ -221,7 +221,7 @@ fn a_distribution_configured_by_a_config_drive_is_the_pod() {
 
 #[test]
 fn a_distribution_takes_a_nocloud_drive_in_a_pod_of_ipv6_alone() {
-    let world = started(
+    let mut world = started(
         World::ipv6_only,
         &[("BERTH_SEED_FORMAT", "nocloud")],
         "{\"uuid\": \"i-first\", \"hostname\": \"given\"}",
@@ -231,5 +231,14 @@ fn a_distribution_takes_a_nocloud_drive_in_a_pod_of_ipv6_alone() {
     let dns = told(&world, "resolvectl --no-pager dns eth0");
     assert!(dns.contains("fd00:6be::1"), "{dns}");
     assert_eq!(told(&world, "ip -4 route show default"), "", "what leads nowhere");
+
+    // Another address of the pod is the guest's at once, and the old one is not.
+    world.readdress("2001:db8:7::22");
+    world.until("the other address", Duration::from_secs(10), |world| {
+        World::tcp(&world.peer, world.address, 7, b"there").ok()
+    });
+    let addresses = told(&world, "ip -6 -o addr show dev eth0 scope global");
+    assert!(addresses.contains(world.address), "{addresses}");
+    assert!(!addresses.contains(&format!("{POD6}/")), "{addresses}");
     ends_clean(world);
 }

@@ -325,7 +325,10 @@ fn an_address_that_comes_changes_or_goes_is_the_guests_and_neighbours_are_on_the
         world.serial().contains(&said).then_some(())
     });
     let reach = |address: &str| {
-        let hello = asked(&world.peer, address, 8080);
+        // Its link goes down and up for another address, and the guest asks whether somebody has it.
+        let hello = world
+            .until("an answer", SOON, |world| World::tcp(&world.peer, address, 8080, b"").ok());
+        let hello = String::from_utf8(hello).unwrap();
         assert!(hello.contains(&format!("at [{address}], you are [{NEIGHBOUR}]")), "{hello}");
         let told = world.guest(&format!("ping -6 -c 1 -W 3 {NEIGHBOUR} && echo it did"));
         assert!(told.contains("it did"), "{told}");
@@ -474,6 +477,14 @@ fn rows(sides: &[Side], settings: &[(&str, &str)]) {
     };
     assert!(fwd(&world), "by dup alone: this kernel has fwd");
     // A name of its own, that no server of the pod's is asked for.
+    if !is_six {
+        let line = "killall -USR1 udhcpc; sleep 2; grep -c 'lease of .* obtained' /var/log/udhcpc";
+        assert_eq!(
+            world.guest(line).trim(),
+            "2",
+            "a lease is renewed from an address that is the pod's, too"
+        );
+    }
     let (server, known) = if is_six { (SIX.gateway, "192.168.254.2") } else { (FOUR.gateway, POD) };
     let told = world.guest(&format!("nslookup demo {server}"));
     assert!(told.contains(known), "{told}");

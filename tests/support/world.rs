@@ -120,6 +120,14 @@ impl World {
         self
     }
 
+    /// The pod's IPv6 address is another from now on.
+    pub fn readdress(&mut self, address: &'static str) {
+        self._node.ip(&format!("route add {address}/128 dev pod0"));
+        self.pod.ip(&format!("addr add {address}/128 dev eth0 nodad"));
+        self.pod.ip(&format!("addr del {POD6}/128 dev eth0"));
+        self.address = address;
+    }
+
     /// The pod is given an address of a /64 on which the peer is, as Docker wires it: the node answers for the one to the other.
     pub fn on_link(&self, address: &str, peer: &str) {
         self._node.run("sysctl -qw net.ipv6.conf.all.forwarding=1");

@@ -22,6 +22,7 @@ use super::{DiskPlan, LinkPlan};
 use crate::config::{Accel, Config, OnReboot, SeedAs};
 use crate::facts::{Facts, NetFacts};
 use crate::net::MacAddr;
+use crate::proto::qmp::NETDEV;
 
 pub use ready::ReadyMachine;
 
@@ -393,12 +394,12 @@ impl Build {
         } else {
             ("fd", String::new())
         };
-        self.word("-netdev", format!("tap,id=net0,{word}={},vhost=off", fds.join(":")));
+        self.word("-netdev", format!("tap,id={NETDEV},{word}={},vhost=off", fds.join(":")));
         let mtu = link.bridge.mtu;
         self.word(
             "-device",
             format!(
-                "virtio-net-pci,netdev=net0,mac={mac},host_mtu={mtu},romfile=,bus=pcie.0,addr=0x2{multi}"
+                "virtio-net-pci,netdev={NETDEV},mac={mac},host_mtu={mtu},romfile=,bus=pcie.0,addr=0x2{multi}"
             ),
         );
     }

@@ -6,6 +6,7 @@
 mod halt;
 mod outcome;
 mod pulse;
+mod relink;
 mod report;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ pub use halt::{ANSWER_WITHIN, DiskError, Halt};
 pub use outcome::{By, Exit, Fault, Outcome};
 use pulse::Pulse;
 pub use pulse::{ASK_EVERY, CONTINUE_EVERY, ERRORS_EVERY, LASTS};
+pub use relink::LINK_DOWN;
 pub use report::Report;
 
 /// Between two presses of the power button: a guest that is still booting ignores the first ones.
@@ -51,6 +53,8 @@ pub enum Input {
     Qmp(Event),
     /// QEMU ended; everything it said on QMP was handed in before.
     Exited(Exit),
+    /// The guest's addresses are others now: it is to ask for them.
+    Relink,
     /// SIGTERM: stop in order.
     Terminate,
     /// SIGINT: the first is as SIGTERM, the second quits QEMU, the third kills it.
@@ -108,6 +112,8 @@ pub struct Lifecycle {
     /// [`Report::Proven`] was said.
     proven: bool,
     pulse: Pulse,
+    /// The guest's link is down until then.
+    relink_at: Option<Instant>,
     /// When the last reboot was reported.
     rebooted: Option<Instant>,
     backoff: Duration,
@@ -158,6 +164,7 @@ impl Lifecycle {
             ran: false,
             proven: false,
             pulse: Pulse::default(),
+            relink_at: None,
             rebooted: None,
             backoff: BACKOFF.0,
             outputs: VecDeque::new(),
@@ -174,6 +181,7 @@ impl Lifecycle {
             Input::Start | Input::Tick => {}
             Input::Qmp(event) => self.qmp(now, event),
             Input::Exited(exit) => self.exited(now, exit),
+            Input::Relink => self.relink(now),
             Input::Terminate => self.terminate(now),
             Input::Interrupt => self.interrupt(now),
         }
@@ -195,7 +203,7 @@ impl Lifecycle {
             (State::Pausing(until), _) => Some(until),
             (State::Starting, None) => Some(self.started + READY_WITHIN),
             (State::Running, None) => {
-                [self.tend_at(), self.proven_at()].into_iter().flatten().min()
+                [self.tend_at(), self.proven_at(), self.relink_at].into_iter().flatten().min()
             }
             (State::Failing(_), None) => None,
             (_, Some(stop)) if stop.quit_sent => Some(stop.kill_at),
@@ -229,7 +237,7 @@ impl Lifecycle {
         self.panicked = false;
         self.ran = false;
         self.proven = false;
-        self.pulse = Pulse::default();
+        (self.pulse, self.relink_at) = (Pulse::default(), None);
         self.outputs.push_back(Output::Spawn { attempt: self.attempt });
     }
 
@@ -424,6 +432,7 @@ impl Lifecycle {
             }
             State::Starting | State::Running => {}
         }
+        self.link_is_back(now);
         self.powerdown(now);
         self.end_of_grace(now);
         if self.state != State::Running || self.stop.is_some() {

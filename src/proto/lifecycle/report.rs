@@ -35,6 +35,8 @@ pub enum Report {
         error: DiskError,
         more: u64,
     },
+    /// The guest's link goes down for a moment.
+    Relinking,
     /// We were asked to stop.
     Stopping {
         quit_in: Duration,

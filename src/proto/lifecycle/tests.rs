@@ -157,6 +157,22 @@ fn further_signals_press_again_quit_and_kill() {
 }
 
 #[test]
+fn a_link_that_goes_down_comes_back_whatever_else_there_is() {
+    let mut life = Life::running(1);
+    assert_eq!(life.give(Input::Relink), ["Relinking", "set_link"]);
+    life.now += 100 * MS;
+    assert_eq!(life.give(Input::Relink), [""; 0], "once at a time");
+    assert_eq!(life.sleep().1, ["set_link"]);
+    assert_eq!(life.give(Input::Relink), ["Relinking", "set_link"]);
+    assert_eq!(life.give(Input::Terminate), ["Stopping", "system_powerdown"]);
+    assert_eq!(life.give(Input::Relink), [""; 0], "a guest that ends asks nothing");
+    assert_eq!(life.sleep().1, ["set_link", "system_powerdown"]);
+    let mut starting = Life::new(1, false);
+    starting.give(Input::Start);
+    assert_eq!(starting.give(Input::Relink), [""; 0], "one that starts asks anyway");
+}
+
+#[test]
 fn each_fault_of_an_accelerator_leads_to_the_next() {
     let faults: [fn(&mut Life) -> Vec<String>; 5] = [
         |life| life.exit(Exit::Signal(6)),

@@ -40,6 +40,7 @@ fn supervisor() {
             || Ok(open_tap(queues)),
             &mut console,
             &mut signals,
+            watch::channel(Vec::new()).1,
             &watch::Sender::default(),
         )
         .await;
