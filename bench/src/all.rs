@@ -244,10 +244,10 @@ fn goals(found: &Value) -> String {
         let rounds = servers.iter().find(|server| server[0] == name)?[1].as_array()?;
         crate::stats::median(rounds.iter().filter_map(at(pointer))).map(|(middle, ..)| middle)
     };
-    let path = |figure: &str| {
+    let path = |figure: &'static str| {
         let side = |name: &str| {
             let rounds = found.pointer(&format!("/path/{name}"))?.as_array()?;
-            Some(rounds.iter().filter_map(|round| round[figure].as_f64()).collect::<Vec<_>>())
+            Some(rounds.iter().filter_map(at(figure)).collect::<Vec<_>>())
         };
         let (own, plain) = (side("berth")?, side("plain")?);
         crate::stats::median(own.iter().zip(&plain).map(|(own, plain)| own / plain))
@@ -322,8 +322,11 @@ fn goals(found: &Value) -> String {
             AtLeast(5.0),
         ),
         ("our table healed", number("/nft/heal/netlink/median_ms"), "ms", AtMost(1.0)),
-        ("TCP to the guest, of plain routing", path("tcp_in"), "×", AtLeast(0.98)),
-        ("TCP from the guest, of plain routing", path("tcp_out"), "×", AtLeast(0.98)),
+        ("TCP to the guest, of plain routing", path("/ipv4/tcp_in"), "×", AtLeast(0.98)),
+        ("TCP from the guest, of plain routing", path("/ipv4/tcp_out"), "×", AtLeast(0.98)),
+        ("the same over IPv6, to the guest", path("/ipv6/tcp_in"), "×", AtLeast(0.97)),
+        ("the same over IPv6, from the guest", path("/ipv6/tcp_out"), "×", AtLeast(0.97)),
+        ("small datagrams over IPv6", path("/ipv6/small_in"), "×", AtLeast(0.95)),
         ("berth's CPU meanwhile", cpu.map(|(middle, ..)| middle), "ms", AtMost(10.0)),
         ("RSS of a launcher", mib(crowd(1, "rss_kib")), "MiB", AtMost(8.0)),
         ("wake-ups of a launcher a minute", crowd(1, "wake_ups_per_minute"), "", AtMost(6.0)),

@@ -36,6 +36,20 @@ impl Pod {
         Ok(pod)
     }
 
+    /// One that has IPv6 as well.
+    pub fn dual_stack() -> Result<Self, Error> {
+        let pod = Self::new()?;
+        for words in [
+            "addr add 2001:db8:99::2/64 dev eth0 nodad",
+            "-6 route add default via 2001:db8:99::1 dev eth0",
+        ] {
+            let mut args = vec!["-n", pod.name.as_str()];
+            args.extend(words.split(' '));
+            ip(&args)?;
+        }
+        Ok(pod)
+    }
+
     /// Runs `work` in a thread inside the namespace; processes it starts are inside too.
     pub fn inside<T: Send>(
         &self,

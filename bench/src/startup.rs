@@ -1,7 +1,8 @@
 //! Start → QEMU's exec, with the base image there: overlay, config drive, links, NAT, DHCP included.
 //!
 //! QEMU is this program itself under QEMU's name: the first thing it does is to write down the time. Both sides
-//! pay for that alike. Every run gets a fresh network namespace; the sides take turns. What berth costs once the
+//! pay for that alike. Every run gets a fresh network namespace; the sides take turns. What IPv6 adds is seen in pods that
+//! have it, with it and with `BERTH_IPV6=off`: links, addresses, rules and their probe. What berth costs once the
 //! guest runs (RSS) is read from a run with the real QEMU.
 
 use std::fmt;
@@ -43,6 +44,9 @@ pub struct Options {
 #[derive(Debug, Serialize)]
 pub struct Report {
     berth: Summary,
+    /// In a pod that has IPv6 too: with it, and with `BERTH_IPV6=off`.
+    dual_stack: Summary,
+    dual_stack_off: Summary,
     seed_order: Summary,
     /// The stand-in alone: spawn → its stamp. What no launcher can be below.
     floor: Summary,
@@ -61,6 +65,8 @@ impl fmt::Display for Report {
             "start -> QEMU exec (base image there; overlay, config drive, links, NAT, DHCP included)"
         )?;
         writeln!(f, "  berth                 {}", self.berth)?;
+        writeln!(f, "  dual-stack pod        {}", self.dual_stack)?;
+        writeln!(f, "  the same, IPv6 off    {}", self.dual_stack_off)?;
         writeln!(f, "  seed's tools in order {}", self.seed_order)?;
         writeln!(f, "  spawn of QEMU alone   {}", self.floor)?;
         writeln!(f, "  ratio                 {:>9.1} x", self.ratio)?;
@@ -100,22 +106,31 @@ fn monotonic() -> Duration {
 pub fn run(options: &Options) -> Result<Report, Error> {
     missing_tools()?;
     let berth = options.berth.clone().map_or_else(release_build, Ok)?;
-    let mut sides = [Vec::new(), Vec::new(), Vec::new()];
+    let every = [
+        Side::Berth(&berth),
+        Side::DualStack(&berth, "auto"),
+        Side::DualStack(&berth, "off"),
+        Side::SeedOrder,
+        Side::Floor,
+    ];
+    let mut sides = every.each_ref().map(|_| Vec::new());
     for _ in 0..options.runs.max(1) {
-        for (side, samples) in
-            [Side::Berth(&berth), Side::SeedOrder, Side::Floor].iter().zip(&mut sides)
-        {
+        for (side, samples) in every.iter().zip(&mut sides) {
             samples.push(one(side)?);
         }
     }
-    let [ours, seed, floor] = sides.map(|samples| Summary::of(&samples));
-    let (Some(ours), Some(seed_order), Some(floor)) = (ours, seed, floor) else {
+    let summaries = sides.map(|samples| Summary::of(&samples));
+    let [Some(ours), Some(dual_stack), Some(dual_stack_off), Some(seed_order), Some(floor)] =
+        summaries
+    else {
         return Err(Error::Step("nothing was measured".into()));
     };
     let (rss_kib, pss_kib) = steady(&berth)?;
     let report = Report {
         ratio: seed_order.median_ms / ours.median_ms,
         berth: ours,
+        dual_stack,
+        dual_stack_off,
         seed_order,
         floor,
         rss_kib,
@@ -172,6 +187,8 @@ pub fn is_static(binary: &Path) -> Result<bool, Error> {
 
 enum Side<'a> {
     Berth(&'a Path),
+    /// With this for `BERTH_IPV6`.
+    DualStack(&'a Path, &'static str),
     SeedOrder,
     Floor,
 }
@@ -245,11 +262,16 @@ impl Files {
 /// One start, from spawn to the stamp.
 fn one(side: &Side<'_>) -> Result<Duration, Error> {
     let files = Files::new()?;
-    let pod = Pod::new()?;
+    let pod = if let Side::DualStack(..) = side { Pod::dual_stack()? } else { Pod::new()? };
     let mut command = match side {
         Side::Berth(binary) => {
             let mut command = files.berth(binary);
             command.env("BERTH_QEMU", files.path(QEMU));
+            command
+        }
+        Side::DualStack(binary, ipv6) => {
+            let mut command = files.berth(binary);
+            command.env("BERTH_QEMU", files.path(QEMU)).env("BERTH_IPV6", ipv6);
             command
         }
         Side::SeedOrder => {
