@@ -243,6 +243,10 @@ class Judge:
         self.need(spec.get("clusterIP") != "None" or not outside, "headless of another type")
         self.need(outside or not any("nodePort" in port for port in ports), "nodePort in a ClusterIP")
         self.need(outside or "externalTrafficPolicy" not in spec, "externalTrafficPolicy in a ClusterIP")
+        families = spec.get("ipFamilies", ["IPv4"])
+        self.need(families and set(families) <= {"IPv4", "IPv6"}, f"ipFamilies {families}")
+        self.once(families, "family")
+        self.need(len(families) == 1 or spec.get("ipFamilyPolicy", "SingleStack") != "SingleStack", "two families of a SingleStack")
         balancer = spec.get("loadBalancerClass")
         self.need(balancer is None or (kind == "LoadBalancer" and qualified(balancer)), f"loadBalancerClass {balancer!r}")
 
@@ -322,6 +326,10 @@ def immutable(old, new):
                 found.append(" ".join([*key, "resources.requests.storage"]))
         elif key[0] == "Service":
             fields = ["clusterIP"]
+            # The first one stays, and so does what was said before where nobody says any.
+            firsts = {of["ipFamilies"][0] for of in (spec, old_spec) if of.get("ipFamilies")}
+            if len(firsts) == 2:
+                found.append(" ".join([*key, "ipFamilies"]))
             if spec.get("type") == old_spec.get("type") == "LoadBalancer":
                 fields.append("loadBalancerClass")
         else:

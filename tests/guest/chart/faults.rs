@@ -415,6 +415,21 @@ fn what_does_not_go_together_is_refused_in_the_same_words() {
         (with("/netconfig/reserved_ports", json!("99999/tcp")), "reserved_ports"),
         (with("/netconfig/gateway_ports", json!("15020/icmp")), "gateway_ports"),
         (with("/netconfig/metadata_address", json!("reject")), "metadata_address"),
+        (with("/netconfig/ipv6", json!("nat")), "ipv6: \"nat\" is none of auto, off, own"),
+        (with("/netconfig/ipv6", json!(true)), "ipv6: true is none of auto, off, own"),
+        (service(json!({"ipFamilies": ["IPv5"]})), "is none of IPv4, IPv6"),
+        (
+            service(json!({"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6", "IPv6"]})),
+            "ipFamilies[1]",
+        ),
+        (
+            service(json!({"ipFamilies": ["IPv4", "IPv6"]})),
+            "two ipFamilies need ipFamilyPolicy: PreferDualStack or RequireDualStack",
+        ),
+        (
+            service(json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4", "IPv6"]})),
+            "two ipFamilies need ipFamilyPolicy: PreferDualStack or RequireDualStack",
+        ),
         (with("/netconfig/mac", json!("53:54:00:00:00:01")), "is not a MAC address"),
         (with("/vmconfig/rootfs/pvc_size", json!(0)), "out of range"),
         (with("/vmconfig/rootfs/pvc_size", json!("0Gi")), "more than nothing"),

@@ -289,6 +289,8 @@ impl Check<'_> {
             ("BERTH_RESERVED_PORTS", net["reserved_ports"].clone()),
             ("BERTH_GATEWAY_PORTS", net["gateway_ports"].clone()),
             ("BERTH_METADATA_ADDRESS", net["metadata_address"].clone()),
+            // `off` without quotes is false.
+            ("BERTH_IPV6", if net["ipv6"] == false { json!("off") } else { net["ipv6"].clone() }),
             ("BERTH_VNC", vnc.unwrap_or_default()),
             ("BERTH_VNC_PASSWORD_FILE", password.unwrap_or_default()),
             ("BERTH_METADATA", json!("/cloudconfig/metadata")),
@@ -437,11 +439,13 @@ impl Check<'_> {
                     ])
                 })
                 .collect();
+            let families = &service["ipFamilies"];
             let headless = if service["headless"] == true { json!("None") } else { Value::Null };
             let wanted = of(&[
                 ("type", &self.or(&service["type"], "", &json!("ClusterIP"))),
                 ("clusterIP", &headless),
                 ("ipFamilyPolicy", &service["ipFamilyPolicy"]),
+                ("ipFamilies", if *families == json!([]) { &Value::Null } else { families }),
                 ("externalTrafficPolicy", &service["externalTrafficPolicy"]),
                 ("loadBalancerClass", &service["loadBalancerClass"]),
                 ("selector", &json!({"app": "berth", "vm": name})),

@@ -96,6 +96,12 @@ fn an_upgrade_changes_no_immutable_field_but_those_the_readme_names() {
             json!("a/c"),
             "Service berth-web loadBalancerClass",
         ),
+        (
+            "/netconfig/service/ipFamilies",
+            json!(["IPv4"]),
+            json!(["IPv6"]),
+            "Service berth-web ipFamilies",
+        ),
     ] {
         let with = |value: &Value| {
             one(|values| {
