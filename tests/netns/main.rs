@@ -14,6 +14,7 @@ mod support;
 
 mod atomic;
 mod clients;
+mod cni;
 mod decode;
 mod dhcp;
 mod engine;
