@@ -1,14 +1,14 @@
 //! Another pod: what it gets from a guest over TCP, UDP and ICMP.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{checked, within};
 
-pub fn tcp(from: &str, to: Ipv4Addr, port: u16, send: &str) -> String {
-    let send = send.to_owned();
+pub fn tcp(from: &str, to: impl Into<IpAddr>, port: u16, send: &str) -> String {
+    let (to, send) = (to.into(), send.to_owned());
     within(from, move || {
         let mut stream =
             TcpStream::connect_timeout(&SocketAddr::from((to, port)), Duration::from_secs(10))
@@ -23,7 +23,7 @@ pub fn tcp(from: &str, to: Ipv4Addr, port: u16, send: &str) -> String {
 }
 
 /// A line for the guest's shell, and what it says.
-pub fn shell(from: &str, to: Ipv4Addr, line: &str) -> String {
+pub fn shell(from: &str, to: impl Into<IpAddr>, line: &str) -> String {
     tcp(from, to, 2323, &format!("{line}\nexit\n"))
 }
 

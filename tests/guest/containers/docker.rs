@@ -148,6 +148,7 @@ impl Drop for Docker {
             let _ = self.tried(&format!("rm -fv {id}"));
         }
         let _ = self.tried("volume prune -f");
+        let _ = self.tried("network prune -f");
         let pid = rustix::process::Pid::from_child(&self.daemon);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _ = self.daemon.wait();

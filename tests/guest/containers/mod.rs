@@ -1,6 +1,7 @@
 //! The launcher image as it is used: real containers, real guests, no privileged ones among them.
 
 pub mod docker;
+mod ipv6;
 mod podman;
 mod sbom;
 

@@ -1,6 +1,6 @@
 //! What the chart renders, played by podman: a pod of Kubernetes without a Kubernetes.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use super::docker::Docker;
 use super::{answers, shell, world};
 use crate::chart::engine::Helm;
-use crate::support::{Netns, checked, find};
+use crate::support::{Netns, checked, find, peer};
 
 const BOOT: Duration = Duration::from_secs(120);
+/// Of the pods: podman makes no IPv6 by itself.
+const NETWORKS: &str = "--subnet 10.89.0.0/24 --subnet fd00:b0d:6::/64";
 /// Ways of this kernel and of its control groups that podman does not find by itself.
 const CONF: &str = "\
 [engine]
@@ -74,14 +76,18 @@ impl Podman {
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 
-    /// The container of the VM, and the pod's address.
-    fn of_pod(&self) -> (String, Ipv4Addr) {
+    /// The container of the VM, and the pod's addresses.
+    fn of_pod(&self) -> (String, Ipv4Addr, Ipv6Addr) {
         let pods: Value =
             serde_json::from_str(&self.podman("pod inspect berth-tiny-pod-0")).unwrap();
         let infra = pods["InfraContainerID"].as_str().unwrap();
-        let format = "{{range.NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-        let address = self.podman(&format!("inspect -f {format} {infra}"));
-        ("berth-tiny-pod-0-tiny".to_owned(), address.parse().unwrap())
+        let address = |field: &str| {
+            let field = format!("{{{{.{field}}}}}");
+            let format = format!("{{{{range.NetworkSettings.Networks}}}}{field}{{{{end}}}}");
+            self.podman(&format!("inspect -f {format} {infra}"))
+        };
+        let (v4, v6) = (address("IPAddress"), address("GlobalIPv6Address"));
+        ("berth-tiny-pod-0-tiny".to_owned(), v4.parse().unwrap(), v6.parse().unwrap())
     }
 
     fn ready(&self, name: &str) {
@@ -142,14 +148,21 @@ fn what_the_chart_renders_is_a_vm_under_podman_and_its_disk_stays() {
     let mut podman = Podman::start();
     let file = podman.path("vm.yaml").display().to_string();
     podman.serve();
+    // The one that it would make itself, with IPv6.
+    podman.podman(&format!("network create --ipv6 {NETWORKS} podman-default-kube-network"));
     let mut macs = Vec::new();
     for boots in ["1", "2"] {
         std::fs::write(podman.path("vm.yaml"), rendered(boots == "1")).unwrap();
         podman.podman(&format!("kube play {file}"));
-        let (name, address) = podman.of_pod();
+        let (name, address, address6) = podman.of_pod();
         podman.ready(&name);
         let from = podman.netns.path();
         answers(&from, Ipv4Addr::new(10, 89, 0, 1), address);
+        let lease = format!("lease6 {address6}");
+        let said = || podman.said(&format!("logs {name}"));
+        find("its IPv6 address", BOOT, said, || said().contains(&lease).then_some(()));
+        let hello = peer::tcp(&from, address6, 8080, "");
+        assert!(hello.contains(&format!("at [{address6}], you are [fd00:b0d:6::1]")), "{hello}");
         let guest = |line: &str| shell(&from, address, line);
         assert_eq!(guest("cat /data/boots").trim(), boots);
         // What cloud-init reads: the ConfigMap's data.
