@@ -55,7 +55,7 @@ enum Family {
     V6,
 }
 
-/// One side in one round, by one family. Gbit/s, thousands of packets a second, milliseconds.
+/// One side in one round, by one family. Gbit/s, thousands of packets a processor's second, milliseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Way {
     pub tcp_in: f64,
@@ -160,7 +160,7 @@ const FIGURES: [Figure; 5] = [
         measure: |side, family, seconds| side.iperf(family, seconds, "-u -b 0 -l 1400"),
         of: |way| &mut way.udp_in,
     },
-    Figure { title: "64 octets, k/s", measure: Standing::small, of: |way| &mut way.small_in },
+    Figure { title: "64 octets, k/CPU s", measure: Standing::small, of: |way| &mut way.small_in },
     Figure {
         title: "ping ms",
         measure: |side, family, _| side.ping(family, 100),

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{Family, Side};
 use crate::netns::{Netns, ip};
@@ -261,8 +262,9 @@ impl Standing {
         Err(Error::Step(format!("{step}: {last}")))
     }
 
-    /// Thousands of small datagrams a second that arrived at the guest's end. They are sent one by one, by a thread whose
-    /// processor takes each of them all the way: what the way costs is what it cannot send. Nobody reads them.
+    /// Thousands of small datagrams that arrived at the guest's end for each second of a processor. They are sent one by
+    /// one, by a thread whose processor takes each of them all the way and is charged for it: what the way costs is what it
+    /// cannot send, and what else the machine does is left out. Nobody reads them.
     pub(super) fn small(&self, family: Family, seconds: u32) -> Result<f64, Error> {
         let any: IpAddr = match family {
             Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
@@ -276,15 +278,17 @@ impl Standing {
         at("connecting", sender.connect((to, DISCARD)))?;
         let before = guest.inside(received)?;
         let (began, whole) = (Instant::now(), Duration::from_secs(seconds.into()));
+        let charged = clock_gettime(ClockId::ThreadCPUTime);
         while began.elapsed() < whole {
             for _ in 0..64 {
                 at("sending", sender.send(&[0; SMALL]))?;
             }
         }
-        let taken = began.elapsed();
+        let charged = clock_gettime(ClockId::ThreadCPUTime) - charged;
+        let charged = Duration::try_from(charged).unwrap_or_default();
         let arrived = guest.inside(received)?.saturating_sub(before);
         drop(sink);
-        Ok(f64::from(u32::try_from(arrived).unwrap_or(u32::MAX)) / taken.as_secs_f64() / 1e3)
+        Ok(f64::from(u32::try_from(arrived).unwrap_or(u32::MAX)) / charged.as_secs_f64() / 1e3)
     }
 
     /// Mean time there and back.
