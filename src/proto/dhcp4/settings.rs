@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::code;
 use crate::net::{Ipv4Prefix, MacAddr, longest_around};
-use crate::proto::leases::{Range, State};
+use crate::proto::leases::{LeaseTime, Range, State};
+use crate::proto::limits::Limits;
 
 /// A lease that never ends (RFC 2131 §3.3).
 pub const INFINITE: u32 = u32::MAX;
@@ -56,21 +57,6 @@ pub enum Addresses {
     /// Whoever asks gets this one, and nothing is remembered: there is one client only.
     OneGuest(Ipv4Addr),
     Pool(Vec<Range>),
-}
-
-/// Seconds; `INFINITE` as `max` allows leases without an end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaseTime {
-    pub default: u32,
-    pub min: u32,
-    pub max: u32,
-}
-
-impl LeaseTime {
-    /// What `berth run` gives: up to the usual time, at least five minutes of it.
-    pub(crate) fn up_to(default: u32) -> Self {
-        Self { default, min: default.min(300), max: default }
-    }
 }
 
 /// What is sent to who asks for it. Empty is not sent.
@@ -145,14 +131,6 @@ pub enum ReservedFor {
     Mac(MacAddr),
     /// Option 61, whole.
     ClientId(Vec<u8>),
-}
-
-/// Requests per second, with bursts of three seconds' worth. None: as many as come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
-    pub per_client: Option<u32>,
-    /// Of all clients together that have no lease yet.
-    pub total: Option<u32>,
 }
 
 /// The one guest of `berth run`.

@@ -21,7 +21,7 @@ const SHORT: u64 = 64 << 10;
 /// A file that one client made long by renewing.
 fn long_file(path: &Path, ends_in: Duration) {
     let now = Now { monotonic: Instant::now(), wall: SystemTime::now() };
-    let mut leases = Leases::new(10);
+    let mut leases = Leases::<std::net::Ipv4Addr>::new(10);
     let mut file = HEADER.as_bytes().to_vec();
     let mac = MacAddr([2, 0, 0, 9, 9, 9]);
     let id = ClientId::new(&[&[1], &mac.0[..]].concat());
@@ -162,7 +162,7 @@ fn leases_that_end_in_ten_years_are_as_long_as_any_lease() {
     let mut site = Site::silent();
     let ten_years = Duration::from_secs(10 * 365 * 86_400);
     let now = Now { monotonic: Instant::now(), wall: SystemTime::now() };
-    let mut leases = Leases::new(1000);
+    let mut leases = Leases::<std::net::Ipv4Addr>::new(1000);
     for number in 1..=100u8 {
         let mac = MacAddr([2, 0, 0, 0, 1, number]);
         let id = ClientId::new(&[&[1], &mac.0[..]].concat());
