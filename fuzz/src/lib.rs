@@ -12,11 +12,12 @@ pub use kernel::*;
 pub use packets::*;
 pub use seed::*;
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant, SystemTime};
 
 use berth::config::{Proxies, SeedFormat, Source};
 use berth::facts::Resolver;
+use berth::net::MacAddr;
 use berth::nft::Batch;
 use berth::nft::attr::Messages;
 use berth::nft::dump::{Dump, Filter};
@@ -109,18 +110,70 @@ pub fn dhcp4_options(now: Instant, data: &[u8]) {
     }
 }
 
-/// A datagram to a DHCPv6 server, by multicast and by unicast; and options of an otherwise right message of each type.
+/// A datagram to a DHCPv6 server, by multicast and by unicast; and options of an otherwise right message of each type. The
+/// first octet says whether it has one guest or a pool.
 pub fn dhcp6(now: Instant, data: &[u8]) {
     const CLIENT: &[u8] = &[0, 1, 0, 10, 0, 3, 0, 1, 0x52, 0x54, 0, 0, 0, 2];
     const SERVER: &[u8] = &[0, 2, 0, 4, 0, 4, 0xbe, 1];
+    let mut pool = dhcp6::Responder::with_leases(dhcp6_pool(), Leases::new(8)).expect("settings");
+    let is_pool = data.first().is_some_and(|first| first & 0x80 != 0);
+    let data = if is_pool { data.get(1..).unwrap_or_default() } else { data };
+    let mut answer = |payload: &[u8], unicast| {
+        let datagram = dhcp6::Datagram { payload, unicast };
+        if is_pool {
+            dhcp6_of_pool(&mut pool, now, datagram);
+        } else {
+            dhcp6_answer(now, datagram);
+        }
+    };
     for unicast in [false, true] {
-        dhcp6_answer(now, dhcp6::Datagram { payload: data, unicast });
+        answer(data, unicast);
     }
     for kind in [1, 3, 4, 5, 6, 8, 9, 11] {
         let server = if [3, 5, 8, 9].contains(&kind) { SERVER } else { &[] };
-        let message = [&[kind, 0xab, 0xcd, 0xef], CLIENT, server, data].concat();
-        dhcp6_answer(now, dhcp6::Datagram { payload: &message, unicast: false });
+        answer(&[&[kind, 0xab, 0xcd, 0xef], CLIENT, server, data].concat(), false);
     }
+}
+
+/// Three addresses, one of them reserved, and a network behind a relay agent.
+fn dhcp6_pool() -> dhcp6::Settings {
+    let server = dhcp6::Duid::new(&[0, 4, 0xbe, 1]).expect("an identifier");
+    let address = |last| Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, last);
+    let behind = |last| Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, last);
+    let lease = dhcp6::LeaseTime { default: 3600, min: 60, max: u32::MAX };
+    let subnet = |network: &str, first, last| dhcp6::Subnet {
+        network: network.parse().expect("a prefix"),
+        server: None,
+        ranges: vec![Range { first, last }],
+        lease,
+    };
+    let pool = dhcp6::Pool {
+        subnets: vec![
+            subnet("2001:db8:1::/64", address(0x10), address(0x12)),
+            subnet("2001:db8:2::/64", behind(0), behind(u16::MAX)),
+        ],
+        reservations: vec![dhcp6::Reservation {
+            client: dhcp6::ReservedFor::Mac(MacAddr([0x52, 0x54, 0, 0, 0, 2])),
+            address: address(0x11),
+            name: Some("web".into()),
+        }],
+        authoritative: true,
+        offer_hold: Duration::from_secs(60),
+        quarantine: Duration::from_secs(600),
+        limits: dhcp6::Limits { per_client: Some(5), total: Some(50) },
+    };
+    dhcp6::Settings { rapid_commit: true, ..dhcp6::Settings::pool(server, pool) }
+}
+
+/// What is answered fits into a packet, and what is leased is read again from its line.
+fn dhcp6_of_pool(responder: &mut dhcp6::Responder, now: Instant, datagram: dhcp6::Datagram<'_>) {
+    if let Ok(Some(transmit)) = responder.answer(at(now), datagram) {
+        assert!(transmit.payload.len() <= 1232);
+    }
+    let lines = responder.leases().journal();
+    let (_, recovered) = Leases::<Ipv6Addr>::recover(at(now), &lines, 8);
+    assert_eq!((recovered.damaged, recovered.torn), (0, 0));
+    assert!(responder.leases().len() <= 8);
 }
 
 fn dhcp6_settings() -> dhcp6::Settings {
@@ -190,10 +243,11 @@ pub fn search_list(now: Instant, data: &[u8]) {
 /// A lease file, however spoilt; what was read is written and read again.
 pub fn leases_file(now: Instant, data: &[u8]) {
     let now = at(now);
-    let (leases, recovered) = Leases::recover(now, data, 64);
+    let (leases, recovered) = Leases::<Ipv4Addr>::recover(now, data, 64);
     assert!(leases.len() <= recovered.lines.min(64));
     let lasting = leases.snapshot(now, 0, usize::MAX).0;
-    let (again, second) = Leases::recover(now, &[HEADER.as_bytes(), &lasting].concat(), 64);
+    let (again, second) =
+        Leases::<Ipv4Addr>::recover(now, &[HEADER.as_bytes(), &lasting].concat(), 64);
     assert_eq!((second.damaged, second.torn), (0, 0));
     let listed = |leases: &Leases| {
         leases.iter().map(|lease| (lease.address, lease.client, lease.state)).collect::<Vec<_>>()
@@ -207,7 +261,8 @@ fn forwarder(now: Instant) -> dns::Forwarder {
         dns::Settings {
             hostname: "web".into(),
             guest: [192, 168, 254, 2].into(),
-            gateway: [192, 168, 254, 1].into(),
+            gateway: Some([192, 168, 254, 1].into()),
+            gateway6: None,
             upstreams: vec!["10.96.0.10:53".parse().expect("an address")],
             search: vec!["svc.cluster.local".into()],
             ndots: 5,
@@ -215,6 +270,7 @@ fn forwarder(now: Instant) -> dns::Forwarder {
             below: vec![("apps.lan".into(), [10, 0, 0, 7].into())],
             domain: Some("lan".into()),
             networks: vec!["10.0.0.1/24".parse().expect("a prefix")],
+            networks6: vec![],
             aaaa: true,
         },
         || Some(7),

@@ -8,11 +8,13 @@
 //! lengths in silence or by a panic, any relayed message for a Relay-forward, and a thousand associations in each other for
 //! an overflow of the stack; its writer turns repeated options around, and compresses search lists (RFC 8415 §10).
 
+mod assign;
 mod binding;
 mod duid;
 mod fqdn;
 mod message;
 mod parameters;
+mod pool;
 mod relay;
 mod reply;
 mod settings;
@@ -26,12 +28,19 @@ use std::net::Ipv6Addr;
 use dhcproto::v6::{MessageType, Status};
 
 pub use self::duid::Duid;
-pub use self::settings::{Addresses, Boot, Error, INFINITE, Lifetimes, Parameters, Settings};
+pub use self::pool::{INFINITE, MAX_HELD, Pool, Reservation, ReservedFor, Subnet};
+pub use self::settings::{Addresses, Boot, Error, Lifetimes, Parameters, Settings};
 use super::Now;
+pub use super::leases::LeaseTime;
+use super::leases::Leases;
+use super::limits::Limiter;
+pub use super::limits::Limits;
 
+use self::assign::{Assignment, Client};
 use self::binding::Decision;
 use self::message::Message;
 use self::parameters::Values;
+use self::pool::Places;
 use self::relay::Relays;
 
 /// RFC 8415 §7.2.
@@ -115,6 +124,16 @@ pub enum Reason {
     NoRoom,
     /// Answered: the client says that somebody else has its address.
     Declined,
+    /// Answered: no address is left.
+    Exhausted,
+    /// Of a link that is not served.
+    NoSubnet,
+    /// There are no addresses: only INFORMATION-REQUESTs are answered.
+    NothingToGive,
+    /// More messages than one client, or all that are new, may send.
+    TooMany,
+    /// The reply could not be sent.
+    Unsent,
 }
 
 impl Reason {
@@ -141,6 +160,11 @@ impl Reason {
             Self::NoRelayedMessage => "no_relayed_message",
             Self::NoRoom => "no_room",
             Self::Declined => "declined",
+            Self::Exhausted => "exhausted",
+            Self::NoSubnet => "no_subnet",
+            Self::NothingToGive => "nothing_to_give",
+            Self::TooMany => "too_many",
+            Self::Unsent => "unsent",
         }
     }
 }
@@ -150,23 +174,45 @@ impl Reason {
 pub struct Responder {
     settings: Settings,
     values: Values,
+    places: Option<Places>,
+    leases: Leases<Ipv6Addr>,
+    limiter: Limiter,
     counts: BTreeMap<Reason, u64>,
+    declined: Option<Ipv6Addr>,
 }
 
 impl Responder {
-    /// Answers from these settings.
+    /// Answers from these settings, without a lease so far.
     ///
     /// # Errors
     ///
     /// What RFC 8415 does not let a server say, or no packet has room for.
     pub fn new(settings: Settings) -> Result<Self, Error> {
+        Self::with_leases(settings, Leases::new(0))
+    }
+
+    /// The same with the leases known so far. A pool's journal must be on disk before a reply leaves.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Responder::new`].
+    pub fn with_leases(settings: Settings, mut leases: Leases<Ipv6Addr>) -> Result<Self, Error> {
         settings::check(&settings)?;
         let values = parameters::encode(&settings.parameters);
         let longest = reply::longest(&settings, &values);
         if longest > reply::MAX_SETTINGS {
             return Err(Error::TooLong(longest));
         }
-        Ok(Self { settings, values, counts: BTreeMap::new() })
+        let (places, limits) = match &settings.addresses {
+            Addresses::OneGuest { .. } => (None, Limits::default()),
+            Addresses::Pool(pool) => {
+                let ranges = pool.subnets.iter().flat_map(|subnet| &subnet.ranges).copied();
+                leases.divide(&ranges.collect::<Vec<_>>());
+                (Some(Places::new(pool)), pool.limits)
+            }
+        };
+        let (limiter, counts) = (Limiter::new(limits), BTreeMap::new());
+        Ok(Self { settings, values, places, leases, limiter, counts, declined: None })
     }
 
     /// Other settings hold from now on.
@@ -175,8 +221,8 @@ impl Responder {
     ///
     /// As for [`Responder::new`]: the old ones stay.
     pub fn change(&mut self, settings: Settings) -> Result<(), Error> {
-        let Self { settings, values, .. } = Self::new(settings)?;
-        (self.settings, self.values) = (settings, values);
+        let Self { settings, values, places, .. } = Self::new(settings)?;
+        (self.settings, self.values, self.places) = (settings, values, places);
         Ok(())
     }
 
@@ -188,6 +234,16 @@ impl Responder {
             self.count(*reason);
         }
         answer
+    }
+
+    /// To take the journal, list, or compact.
+    pub fn leases(&mut self) -> &mut Leases<Ipv6Addr> {
+        &mut self.leases
+    }
+
+    /// The address that a client declined last.
+    pub fn last_declined(&self) -> Option<Ipv6Addr> {
+        self.declined
     }
 
     /// Since the start.
@@ -210,11 +266,18 @@ impl Responder {
         if to_us_alone && !may_be_told(message.kind) {
             return Err(Reason::Unicast);
         }
-        message.check(&self.settings.server)?;
+        let checked = message.check(&self.settings.server);
+        if checked == Err(Reason::OtherServer) && message.kind == MessageType::Request {
+            self.assign(now, &relays, &message, |assignment| {
+                assignment.withdraw();
+                Ok(None)
+            })?;
+        }
+        checked?;
         let decision = if to_us_alone {
             Some(Decision::status(Status::UseMulticast))
         } else {
-            binding::decide(&self.settings, now, &message)?
+            self.decide(now, &relays, &message)?
         };
         let Some(decision) = decision else { return Ok(None) };
         let reply = reply::encode(&self.settings, &self.values, &message, &decision);
@@ -225,7 +288,10 @@ impl Responder {
         if to_us_alone {
             self.count(Reason::UseMulticast);
         } else if message.kind == MessageType::Decline {
+            self.declined = decision.declined.last().copied();
             self.count(Reason::Declined);
+        } else if decision.is_exhausted() {
+            self.count(Reason::Exhausted);
         }
         Ok(Some(Transmit {
             destination: relays.destination(),
@@ -237,6 +303,51 @@ impl Responder {
             addresses: addresses(&message, &decision),
             name: message.fqdn.and_then(fqdn::label).map(str::to_owned),
         }))
+    }
+}
+
+impl Responder {
+    fn decide<'a>(
+        &mut self,
+        now: Now,
+        relays: &Relays,
+        message: &'a Message<'a>,
+    ) -> Result<Option<Decision<'a>>, Reason> {
+        if let Addresses::OneGuest { current, previous } = &self.settings.addresses {
+            return binding::decide((current, previous), self.settings.rapid_commit, message);
+        }
+        self.assign(now, relays, message, |assignment| {
+            if message.kind == MessageType::InformationRequest {
+                Ok(Some(Decision::new(MessageType::Reply)))
+            } else {
+                assignment.decide()
+            }
+        })
+    }
+
+    /// Lets a pool decide about the client, unless it says too much.
+    fn assign<'a>(
+        &mut self,
+        now: Now,
+        relays: &Relays,
+        message: &'a Message<'a>,
+        decide: impl FnOnce(&mut Assignment<'_, 'a>) -> Result<Option<Decision<'a>>, Reason>,
+    ) -> Result<Option<Decision<'a>>, Reason> {
+        let Addresses::Pool(pool) = &self.settings.addresses else { return Ok(None) };
+        let Some(places) = &self.places else { return Ok(None) };
+        let on = Places::subnet(pool, relays.link())?;
+        let Some(client) = Client::new(message, relays.mac(), on) else {
+            // Who does not say who it is has no address, and may ask all the same.
+            return Ok(Some(Decision::new(MessageType::Reply)));
+        };
+        let (leases, rapid_commit) = (&mut self.leases, self.settings.rapid_commit);
+        let mut assignment =
+            Assignment { pool, places, leases, now, message, client: &client, rapid_commit };
+        let (renews, hardware) = (assignment.renews(), client.hardware());
+        if !self.limiter.admits(now.monotonic, hardware, &client.owner(), renews) {
+            return Err(Reason::TooMany);
+        }
+        decide(&mut assignment)
     }
 }
 

@@ -1,6 +1,6 @@
-//! Who gets which address (RFC 8415 §18.3), message by message.
+//! What the one guest gets (RFC 8415 §18.3), message by message; clients of a pool: see `assign`.
 //!
-//! Only the one guest so far: it has no binding that could be there or not, so each of its messages is decided by itself.
+//! It has no binding that could be there or not, so each of its messages is decided by itself.
 //! Its first `IA_NA` is the one that has the addresses.
 //!
 //! ```text
@@ -16,8 +16,7 @@ use std::net::Ipv6Addr;
 use dhcproto::v6::{MessageType, Status};
 
 use super::message::{Association, Kind, Message};
-use super::{Addresses, Reason, Settings};
-use crate::proto::Now;
+use super::{Lifetimes, Reason};
 
 /// What the policy decides; the rest of a reply follows from it.
 #[derive(Debug)]
@@ -29,6 +28,10 @@ pub(super) struct Decision<'a> {
     pub rapid_commit: bool,
     /// Whether what the client asks for is said, too.
     pub parameters: bool,
+    /// None: those of the settings.
+    pub lifetimes: Option<Lifetimes>,
+    /// Addresses that somebody else has, says the client.
+    pub declined: Vec<Ipv6Addr>,
 }
 
 /// What an identity association gets.
@@ -41,14 +44,29 @@ pub(super) enum Content {
 }
 
 impl Decision<'_> {
-    fn new(kind: MessageType) -> Self {
-        Self { kind, status: None, associations: Vec::new(), rapid_commit: false, parameters: true }
+    pub fn new(kind: MessageType) -> Self {
+        Self {
+            kind,
+            status: None,
+            associations: Vec::new(),
+            rapid_commit: false,
+            parameters: true,
+            lifetimes: None,
+            declined: Vec::new(),
+        }
     }
 
     /// A status for the whole message, and nothing else.
     pub fn status(status: Status) -> Self {
         let new = Self::new(MessageType::Reply);
         Self { status: Some(status), parameters: false, ..new }
+    }
+
+    /// Whether it has an address for nobody who asked for one.
+    pub fn is_exhausted(&self) -> bool {
+        let mut all = self.associations.iter().map(|(_, content)| content);
+        let refused = |content: &Content| *content == Content::Refused(Status::NoAddrsAvail);
+        all.clone().any(refused) && !all.any(|it| matches!(it, Content::Lease { .. }))
     }
 
     /// Those that the client has now, or may have.
@@ -65,14 +83,13 @@ impl Decision<'_> {
 
 /// None: a message that has no answer, though nothing is wrong with it.
 pub(super) fn decide<'a>(
-    settings: &Settings,
-    _: Now,
+    (current, previous): (&[Ipv6Addr], &[Ipv6Addr]),
+    rapid_commit: bool,
     message: &'a Message,
 ) -> Result<Option<Decision<'a>>, Reason> {
-    let Addresses::OneGuest { current, previous } = &settings.addresses;
     let guest = Guest { current, previous, message };
     match message.kind {
-        MessageType::Solicit => Ok(Some(guest.solicit(settings.rapid_commit))),
+        MessageType::Solicit => Ok(Some(guest.solicit(rapid_commit))),
         MessageType::Request => Ok(Some(guest.request())),
         MessageType::Renew | MessageType::Rebind => Ok(Some(guest.renew())),
         MessageType::Confirm => Ok(guest.confirm()),

@@ -36,6 +36,14 @@ impl Duid {
         Self(UUID.into_iter().chain(uuid).collect())
     }
 
+    /// The MAC in it: of a DUID-LLT or a DUID-LL of Ethernet (RFC 8415 §11.2, §11.4).
+    pub fn mac(&self) -> Option<MacAddr> {
+        let ([0, 1, 0, 1, _, _, _, _, mac @ ..] | [0, 3, 0, 1, mac @ ..]) = &*self.0 else {
+            return None;
+        };
+        mac.try_into().ok().map(MacAddr)
+    }
+
     /// As it lies in an option.
     pub fn octets(&self) -> &[u8] {
         &self.0

@@ -30,6 +30,8 @@ pub(super) struct Association {
     pub kind: Kind,
     pub id: [u8; 4],
     pub addresses: Vec<Ipv6Addr>,
+    /// For how long the client would like them, seconds; 0: it does not say.
+    pub valid: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,15 +129,18 @@ impl Association {
             _ => return Ok(None),
         };
         let id = *value.first_chunk().ok_or(Reason::Malformed)?;
-        let mut addresses = Vec::new();
+        let (mut addresses, mut valid) = (Vec::new(), 0);
         for (code, value) in wire::read(value.get(head..).unwrap_or_default())? {
             match code {
-                OptionCode::IAAddr => addresses.extend(address(value)?),
+                OptionCode::IAAddr => {
+                    addresses.extend(address(value)?);
+                    valid = valid.max(lifetime(value));
+                }
                 OptionCode::IAPrefix => nested(value, wire::IA_PREFIX)?,
                 _ => {}
             }
         }
-        Ok(Some(Self { kind, id, addresses }))
+        Ok(Some(Self { kind, id, addresses, valid }))
     }
 }
 
@@ -144,6 +149,14 @@ fn address(value: &[u8]) -> Result<Option<Ipv6Addr>, Reason> {
     nested(value, IA_ADDRESS)?;
     let octets: [u8; 16] = *value.first_chunk().ok_or(Reason::Malformed)?;
     Ok(Some(Ipv6Addr::from(octets)).filter(|address| !address.is_unspecified()))
+}
+
+/// Its valid lifetime (RFC 8415 §21.6).
+fn lifetime(value: &[u8]) -> u32 {
+    value
+        .get(20..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |octets| u32::from_be_bytes(*octets))
 }
 
 /// Options within are right as well.

@@ -4,9 +4,12 @@
 //! Relay-forward(outer, Relay-forward(inner, message)) ──► Relay-reply(outer, Relay-reply(inner, reply))
 //! ```
 
+use std::net::Ipv6Addr;
+
 use dhcproto::v6::{MessageType, OptionCode};
 
 use super::{Destination, Reason, wire};
+use crate::net::MacAddr;
 
 /// `HOP_COUNT_LIMIT` (RFC 8415 §7.6): the outermost one counts so many before it.
 const HOP_COUNT_LIMIT: usize = 8;
@@ -14,6 +17,11 @@ const HOP_COUNT_LIMIT: usize = 8;
 const HEAD: usize = 33;
 /// What the agent gets back as it sent it (RFC 8415 §21.18, RFC 8357).
 const ECHOED: [OptionCode; 2] = [OptionCode::InterfaceId, OptionCode::RelayPort];
+
+/// The client's link-layer address: a hardware type, and octets of it (RFC 6939).
+const LINK_LAYER: OptionCode = OptionCode::ClientLinklayerAddr;
+/// Hardware type (RFC 8415 §11.2).
+const ETHERNET: u8 = 1;
 
 /// The agents that a message came through, the last one first.
 #[derive(Debug)]
@@ -66,6 +74,23 @@ impl<'a> Relays<'a> {
         } else {
             Destination::Relay
         }
+    }
+
+    /// An address of the client's link, by the agent next to the client that knows one: others only pass on what comes by
+    /// a link (RFC 8415 §13.1, RFC 6221). None: it is ours.
+    pub fn link(&self) -> Option<Ipv6Addr> {
+        let links = self.0.iter().rev().filter_map(|relay| {
+            let octets: [u8; 16] = *relay.head.get(1..)?.first_chunk()?;
+            Some(Ipv6Addr::from(octets))
+        });
+        links.into_iter().find(|link| !link.is_unspecified())
+    }
+
+    /// The client's MAC, as the agent next to it says (RFC 6939).
+    pub fn mac(&self) -> Option<MacAddr> {
+        let (_, value) = self.0.last()?.options.iter().find(|(code, _)| *code == LINK_LAYER)?;
+        let mac = value.strip_prefix(&[0, ETHERNET])?.try_into().ok()?;
+        Some(MacAddr(mac))
     }
 
     /// The client itself sent it.

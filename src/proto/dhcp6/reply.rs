@@ -8,8 +8,9 @@ use dhcproto::v6::{MessageType, OptionCode, Status};
 use super::binding::{Content, Decision};
 use super::message::{Association, Kind, Message};
 use super::parameters::Values;
+use super::pool::MAX_HELD;
 use super::wire::{self, write};
-use super::{Lifetimes, Settings, duid, fqdn};
+use super::{Addresses, Lifetimes, Settings, duid, fqdn};
 
 /// Octets of UDP payload that any link carries (RFC 8200 §5), less the IPv6 and UDP headers.
 pub(super) const MAX: usize = 1280 - 48;
@@ -47,8 +48,9 @@ pub(super) fn encode(
     if decision.rapid_commit {
         write(&mut out, OptionCode::RapidCommit, &[]);
     }
+    let lifetimes = decision.lifetimes.unwrap_or(settings.lifetimes);
     for (association, content) in &decision.associations {
-        write_association(&mut out, association, content, settings.lifetimes);
+        write_association(&mut out, association, content, lifetimes);
     }
     if decision.parameters {
         write_requested(&mut out, settings, values, message, decision.kind);
@@ -58,12 +60,14 @@ pub(super) fn encode(
 
 /// The most octets that these settings take in a reply.
 pub(super) fn longest(settings: &Settings, values: &Values) -> usize {
-    let super::Addresses::OneGuest { current, previous } = &settings.addresses;
-    let addresses = (current.len() + previous.len()) * (OPTION + wire::IA_ADDRESS);
-    let association = OPTION + wire::IA + addresses;
+    let (associations, addresses) = match &settings.addresses {
+        Addresses::OneGuest { current, previous } => (1, current.len() + previous.len()),
+        Addresses::Pool(_) => (MAX_HELD, MAX_HELD),
+    };
+    let associations = associations * (OPTION + wire::IA) + addresses * (OPTION + wire::IA_ADDRESS);
     let ids = 2 * OPTION + duid::LENGTHS.end() + settings.server.octets().len();
     let parameters: usize = values.values().map(Vec::len).sum();
-    HEAD + ids + association + parameters + OPTION + FQDN
+    HEAD + ids + associations + parameters + OPTION + FQDN
 }
 
 /// RFC 8415 §21.13. The words are for a person who reads the client's log.
@@ -93,8 +97,8 @@ fn write_association(
     };
     let mut value = association.id.to_vec();
     let (t1, t2) = match content {
-        Content::Lease { .. } => (lifetimes.t1, lifetimes.t2),
-        Content::Refused(_) => (0, 0),
+        Content::Lease { given, .. } if !given.is_empty() => (lifetimes.t1, lifetimes.t2),
+        Content::Lease { .. } | Content::Refused(_) => (0, 0),
     };
     if association.kind != Kind::Temporary {
         value.extend(t1.to_be_bytes());

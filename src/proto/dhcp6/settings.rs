@@ -5,10 +5,10 @@ use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 
 use super::Duid;
-use crate::net::DomainName;
+use super::pool::{INFINITE, Pool};
+use crate::net::{DomainName, Ipv6Prefix};
+use crate::proto::leases::{LeaseTime, Range};
 
-/// A lifetime without an end (RFC 8415 §7.7).
-pub const INFINITE: u32 = u32::MAX;
 /// `SOL_MAX_RT` and `INF_MAX_RT`, seconds (RFC 8415 §21.24, §21.25).
 const MAX_RT: RangeInclusive<u32> = 60..=86_400;
 /// `IRT_MINIMUM`, seconds (RFC 8415 §7.6).
@@ -23,6 +23,12 @@ pub enum Error {
     Address(Ipv6Addr),
     #[error("{0} is there twice: a guest has an address once, or had it before")]
     Twice(Ipv6Addr),
+    #[error("{0} and {1} are one within the other, or the same: each address is of one network")]
+    Overlap(Ipv6Prefix, Ipv6Prefix),
+    #[error("{} to {} is not within {}", .0.first, .0.last, .1)]
+    Range(Range<Ipv6Addr>, Ipv6Prefix),
+    #[error("addresses are valid for {} s at least, {} s, {} s at most", .0.min, .0.default, .0.max)]
+    LeaseTime(LeaseTime),
     #[error("{0} is no address of a server")]
     Server(Ipv6Addr),
     #[error(
@@ -67,6 +73,20 @@ impl Settings {
             preference: Some(u8::MAX),
         }
     }
+
+    /// A pool, whose leases say how long addresses are theirs.
+    pub fn pool(server: Duid, pool: Pool) -> Self {
+        let preference = pool.authoritative.then_some(u8::MAX);
+        let lease = pool.subnets.first().map_or(INFINITE, |subnet| subnet.lease.default);
+        Self {
+            server,
+            addresses: Addresses::Pool(pool),
+            lifetimes: Lifetimes::of(lease, lease),
+            parameters: Parameters::default(),
+            rapid_commit: false,
+            preference,
+        }
+    }
 }
 
 /// Which addresses are given away.
@@ -75,6 +95,8 @@ pub enum Addresses {
     /// Whoever asks gets all the current ones in its first `IA_NA`, whatever DUID and IAID it has, and nothing is
     /// remembered: there is one client only. Who renews is told that the previous ones have ended.
     OneGuest { current: Vec<Ipv6Addr>, previous: Vec<Ipv6Addr> },
+    /// Each client has its own.
+    Pool(Pool),
 }
 
 /// Seconds.
@@ -129,7 +151,43 @@ pub struct Boot {
 
 /// That a server may say it.
 pub(super) fn check(settings: &Settings) -> Result<(), Error> {
-    let Addresses::OneGuest { current, previous } = &settings.addresses;
+    match &settings.addresses {
+        Addresses::OneGuest { current, previous } => check_guest(current, previous)?,
+        Addresses::Pool(pool) => check_pool(pool)?,
+    }
+    let Lifetimes { t1, t2, preferred, valid } = settings.lifetimes;
+    if t1 > t2 || t2 > preferred || preferred > valid || preferred == 0 {
+        return Err(Error::Lifetimes { t1, t2, preferred, valid });
+    }
+    check_parameters(&settings.parameters)
+}
+
+fn check_pool(pool: &Pool) -> Result<(), Error> {
+    if pool.subnets.is_empty() {
+        return Err(Error::NoAddress);
+    }
+    for (at, subnet) in pool.subnets.iter().enumerate() {
+        let network = subnet.network;
+        if let Some(other) = pool.subnets.iter().take(at).find(|other| other.overlaps(subnet)) {
+            return Err(Error::Overlap(other.network, network));
+        }
+        let is_inside = |range: &&Range<Ipv6Addr>| {
+            network.contains(range.first)
+                && network.contains(range.last)
+                && range.first <= range.last
+        };
+        if let Some(range) = subnet.ranges.iter().find(|range| !is_inside(range)) {
+            return Err(Error::Range(*range, network));
+        }
+        let LeaseTime { default, min, max } = subnet.lease;
+        if min == 0 || min > default || default > max {
+            return Err(Error::LeaseTime(subnet.lease));
+        }
+    }
+    Ok(())
+}
+
+fn check_guest(current: &[Ipv6Addr], previous: &[Ipv6Addr]) -> Result<(), Error> {
     if current.is_empty() {
         return Err(Error::NoAddress);
     }
@@ -142,11 +200,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
             return Err(Error::Twice(*address));
         }
     }
-    let Lifetimes { t1, t2, preferred, valid } = settings.lifetimes;
-    if t1 > t2 || t2 > preferred || preferred > valid || preferred == 0 {
-        return Err(Error::Lifetimes { t1, t2, preferred, valid });
-    }
-    check_parameters(&settings.parameters)
+    Ok(())
 }
 
 fn check_parameters(parameters: &Parameters) -> Result<(), Error> {

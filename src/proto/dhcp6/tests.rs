@@ -4,6 +4,7 @@
 
 mod any;
 mod parameters;
+mod pool;
 mod relay;
 mod settings;
 mod validation;

@@ -6,7 +6,7 @@ use super::*;
 fn what_no_server_may_say_is_refused() {
     type Change<'a> = &'a dyn Fn(&mut Settings);
     fn addresses(settings: &mut Settings) -> (&mut Vec<Ipv6Addr>, &mut Vec<Ipv6Addr>) {
-        let Addresses::OneGuest { current, previous } = &mut settings.addresses;
+        let Addresses::OneGuest { current, previous } = &mut settings.addresses else { panic!() };
         (current, previous)
     }
     let refused = |change: Change<'_>| {
