@@ -8,13 +8,13 @@ pub use routing::{Further, Route, Route4, Route6, Routing, RoutingRule};
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{AddrParseError, IpAddr, Ipv4Addr};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::net::{IfName, Ipv4Prefix, MacAddr, no_host};
+use crate::net::{IfName, Ipv4Prefix, Ipv6Prefix, MacAddr, no_host};
 
 /// One look at the pod, before anything is changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,6 +66,10 @@ pub struct Interface {
     pub mtu: u32,
     /// With their prefix lengths.
     pub addresses: Vec<Ipv4Prefix>,
+    /// Global and unique-local ones that may be used, the oldest first.
+    pub addresses6: Vec<Ipv6Prefix>,
+    /// Where router advertisements come from.
+    pub link_local: Option<Ipv6Addr>,
 }
 
 /// Such a link as it is found by its name.

@@ -2,17 +2,18 @@
 
 mod values;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 pub use values::{
-    BootFile, BootFor, Host, MaybeAddress, OptionWords, Relayed, Reserve, Span, Upstream, Whose,
+    BootFile, BootFor, Host, MaybeAddress, OptionWords, Relayed, Relayed6, Reserve, Reserve6,
+    Router6, RouterAdvertisements, Span, Span6, Upstream, Whose, Whose6,
 };
-use values::{host_address, seconds};
+use values::{address6, boot_url, host_address, host_address6, seconds};
 
-use crate::net::{DomainName, IfName, Ipv4Prefix, number};
+use crate::net::{DomainName, IfName, Ipv4Prefix, Ipv6Prefix, number};
 
 /// Where leases are kept unless told otherwise.
 pub(crate) const LEASE_FILE: &str = "/var/lib/berth/leases";
@@ -146,9 +147,65 @@ pub struct ServeOptions {
     /// Requests a second of all clients that have no lease yet [default: any number]
     #[arg(long, env = "BERTH_SERVE_RATE", value_name = "NUMBER", value_parser = number(1..=u32::MAX), help_heading = "DHCP")]
     pub rate: Option<u32>,
-    /// Do not serve DHCP
+    /// Do not serve DHCP, of IPv6 neither
     #[arg(long, env = "BERTH_SERVE_NO_DHCP", help_heading = "DHCP")]
     pub no_dhcp: bool,
+
+    /// Our IPv6 address on it, with its prefix length [default: the interface's first global or unique-local one]
+    #[arg(long, env = "BERTH_SERVE_ADDRESS6", value_name = "ADDRESS/LENGTH", value_parser = address6, help_heading = "IPv6")]
+    pub address6: Option<Ipv6Prefix>,
+    /// IPv6 addresses to give away, from the first to the last; may be said several times
+    #[arg(
+        long,
+        env = "BERTH_SERVE_RANGE6",
+        value_name = "FIRST,LAST",
+        value_delimiter = ' ',
+        help_heading = "IPv6"
+    )]
+    pub range6: Vec<Span6>,
+    /// A network behind a DHCPv6 relay agent: its prefix, and its addresses to give away
+    #[arg(
+        long,
+        env = "BERTH_SERVE_RELAYED6",
+        value_name = "NETWORK/LENGTH,FIRST,LAST",
+        value_delimiter = ' ',
+        help_heading = "IPv6"
+    )]
+    pub relayed6: Vec<Relayed6>,
+    /// An IPv6 address for one client alone: by MAC, or by DUID in hexadecimal (id:…)
+    #[arg(
+        long,
+        env = "BERTH_SERVE_RESERVE6",
+        value_name = "MAC|id:HEX,ADDRESS[,NAME]",
+        value_delimiter = ' ',
+        help_heading = "IPv6"
+    )]
+    pub reserve6: Vec<Reserve6>,
+    /// What router advertisements say [default: on where there is DHCPv6, else off]
+    #[arg(
+        long,
+        env = "BERTH_SERVE_ROUTER_ADVERTISEMENTS",
+        value_name = "POLICY",
+        value_enum,
+        help_heading = "IPv6"
+    )]
+    pub router_advertisements: Option<RouterAdvertisements>,
+    /// Whether this host is the default router that advertisements name
+    #[arg(long, env = "BERTH_SERVE_ROUTER6", value_name = "ROUTER", value_enum, default_value_t = Router6::Ours, help_heading = "IPv6")]
+    pub router6: Router6,
+    /// Name servers told by DHCPv6 and in router advertisements [default: our IPv6 address]
+    #[arg(
+        long,
+        env = "BERTH_SERVE_DNS6",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        value_parser = host_address6,
+        help_heading = "IPv6"
+    )]
+    pub dns6: Vec<Ipv6Addr>,
+    /// Boot file of who boots by IPv6 (RFC 5970)
+    #[arg(long, env = "BERTH_SERVE_BOOT_FILE6", value_name = "URL", value_parser = boot_url, help_heading = "IPv6")]
+    pub boot_file6: Option<String>,
 
     /// Name servers that are asked [default: those of resolv.conf]
     #[arg(

@@ -1,29 +1,30 @@
 //! `berth serve`: what was asked for, on the interface as it is, as settings of the DHCP and DNS cores.
 
 mod addresses;
+mod dns;
+mod error;
 mod mistakes;
 mod networks;
 mod options;
 mod servers;
+mod six;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use dns::DnsPlan;
+pub use error::Error;
 pub use mistakes::mistakes;
 
-use super::guest::GuestPlan;
-use super::upstreams::{self, sockets, upstreams};
-use crate::config::serve::{Aaaa, BootFor, Relayed, ServeOptions, Span};
-use crate::exit::{Code, Coded};
+use crate::config::serve::{BootFor, Relayed, ServeOptions, Span};
 use crate::facts::{Interface, Resolver};
-use crate::net::{DomainName, IfName, Ipv4Prefix, MacAddr};
+use crate::net::{DomainName, IfName, Ipv4Prefix, Ipv6Prefix, MacAddr};
 use crate::proto::dhcp4::{
-    Addresses, Boot, BootClient, INFINITE, LeaseTime, Limits, OptionError, Parameters, Settings,
-    Subnet,
+    Addresses, Boot, BootClient, LeaseTime, Limits, Parameters, Settings, Subnet,
 };
-use crate::proto::dns;
+use crate::proto::dhcp6;
 use crate::proto::leases::Range;
+use crate::proto::ndp::Advertisement;
 
 /// Leases remembered beyond the addresses that are given away: those of clients of an earlier range.
 const SPARE_LEASES: usize = 4096;
@@ -31,120 +32,6 @@ const SPARE_LEASES: usize = 4096;
 const MIN_LEASE_TIME: u32 = 60;
 /// More addresses than this are not one server's.
 const MAX_ADDRESSES: usize = 1 << 20;
-
-/// What `berth serve` refuses.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    #[error("{0} has no IPv4 address: give it one, or say which subnet to serve with --address")]
-    NoAddress(IfName),
-    #[error("nothing to serve: --no-dhcp and --no-dns leave nothing")]
-    Nothing,
-    #[error("--address {0} is {1}, and no host's")]
-    Address(Ipv4Prefix, &'static str),
-    #[error("--range {span} is not within {network}: --address says which network is served")]
-    Outside { span: Span, network: Ipv4Prefix },
-    #[error("--reserve {0} is not within any network that is served")]
-    ReservedOutside(Ipv4Addr),
-    #[error("--reserve says {0} twice: one address, one client")]
-    ReservedTwice(Ipv4Addr),
-    #[error("--reserve {address} is {what}: no client can have it")]
-    ReservedTaken { address: Ipv4Addr, what: &'static str },
-    #[error("--reserve gives {client} {} and {} in one network: one client, one address", .addresses[0], .addresses[1])]
-    ClientTwice { client: String, addresses: [Ipv4Addr; 2] },
-    #[error("--reserve gives the name {name} to {} and {}: one name, one client", .addresses[0], .addresses[1])]
-    NameTwice { name: String, addresses: [Ipv4Addr; 2] },
-    #[error(
-        "--reserve gives the name {name} to {reserved}, and --host to {host}: say both alike, or one alone"
-    )]
-    NameElsewhere { name: String, reserved: Ipv4Addr, host: Ipv4Addr },
-    #[error(
-        "neither --range nor --reserve: there are no addresses to give away (--no-dhcp for DNS alone)"
-    )]
-    NoAddresses,
-    #[error("no address is left to give away: {0}")]
-    NothingLeft(String),
-    #[error("--relayed {0} is a network that is served already: each may be said once")]
-    SameNetwork(Ipv4Prefix),
-    #[error(
-        "--relayed {network} has our own address {own} in it: its clients would not ask their relay"
-    )]
-    Behind { network: Ipv4Prefix, own: Ipv4Addr },
-    #[error(
-        "--relayed {network}: its router {router} is no host of that network, so that no client reaches it"
-    )]
-    RouterElsewhere { network: Ipv4Prefix, router: Ipv4Addr },
-    #[error("the range {}-{} of {network} lies in a smaller network that is served: no address is left in it", .span.first, .span.last)]
-    Swallowed { span: Span, network: Ipv4Prefix },
-    #[error("more than {MAX_ADDRESSES} addresses in all ranges")]
-    TooMany,
-    #[error("{} {} is longer than {} {}: min up to default up to max", .0[0].0, secs(.0[0].1), .0[1].0, secs(.0[1].1))]
-    LeaseTime([(&'static str, u32); 2]),
-    #[error(
-        "--upstream names no server that can be asked ({0}): name another, or none for those of resolv.conf"
-    )]
-    NoUpstream(String),
-    #[error("--option")]
-    Option(#[from] OptionError),
-    #[error("--option {0} is said twice: several values of one option go by comma")]
-    OptionTwice(u8),
-    #[error("--option {code} and {flag} say the same thing: leave one out")]
-    SaidTwice { code: u8, flag: &'static str },
-    #[error(
-        "--option 33 alone: clients that take 121 do not look at it, say --option 121=NETWORK/LENGTH,ROUTER as well"
-    )]
-    StaticRoutes,
-    #[error(
-        "--option 121 and --option 249 differ: they are the same routes for different clients, leave 249 out"
-    )]
-    RoutesDiffer,
-    #[error(
-        "--option 121 holds no routes: its octets are those of RFC 3442, or NETWORK/LENGTH,ROUTER pairs"
-    )]
-    NoRoutes,
-    #[error("the default route is by {router}, and by {by} in --option 121: leave one out")]
-    TwoDefaults { router: Ipv4Addr, by: Ipv4Addr },
-    #[error("the router {router} is {what} of {network}, and no host's: name a host, or none")]
-    NoRouter { router: Ipv4Addr, what: &'static str, network: Ipv4Prefix },
-    #[error("--boot-file has two files for {0}: {1} and {2}")]
-    BootTwice(String, String, String),
-}
-
-impl Coded for Error {
-    /// Usage where the words are wrong for every pod, whatever its link is.
-    fn code(&self) -> Code {
-        match self {
-            Self::Nothing
-            | Self::Address(..)
-            | Self::ReservedTwice(_)
-            | Self::NameTwice { .. }
-            | Self::NameElsewhere { .. }
-            | Self::NoAddresses
-            | Self::RouterElsewhere { .. }
-            | Self::TooMany
-            | Self::LeaseTime(_)
-            | Self::Option(_)
-            | Self::OptionTwice(_)
-            | Self::SaidTwice { .. }
-            | Self::StaticRoutes
-            | Self::RoutesDiffer
-            | Self::NoRoutes
-            | Self::BootTwice(..) => Code::Usage,
-            Self::NoAddress(_)
-            | Self::Outside { .. }
-            | Self::ReservedOutside(_)
-            | Self::ReservedTaken { .. }
-            | Self::ClientTwice { .. }
-            | Self::NothingLeft(_)
-            // It may be the link's own.
-            | Self::SameNetwork(_)
-            | Self::Behind { .. }
-            | Self::Swallowed { .. }
-            | Self::NoUpstream(_)
-            | Self::TwoDefaults { .. }
-            | Self::NoRouter { .. } => Code::Plan,
-        }
-    }
-}
 
 /// What is served on one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,9 +41,17 @@ pub struct ServePlan {
     pub mac: MacAddr,
     /// Octets.
     pub mtu: u32,
-    pub address: Ipv4Prefix,
+    /// None: a link with IPv6 alone.
+    pub address: Option<Ipv4Prefix>,
+    pub address6: Option<Ipv6Prefix>,
     pub dhcp: Option<DhcpPlan>,
+    pub dhcp6: Option<Dhcp6Plan>,
+    pub router: Option<Advertisement>,
     pub dns: Option<DnsPlan>,
+    /// Where leases are kept, now or once there is an address to serve from.
+    pub leases: Option<LeasesPlan>,
+    /// What DNS reads, now or then.
+    pub resolv_conf: Option<PathBuf>,
     /// What was asked for and is done otherwise: told once.
     pub notes: Vec<String>,
 }
@@ -173,88 +68,20 @@ pub struct DhcpPlan {
     pub limit: usize,
 }
 
-/// DNS' settings, and the resolv.conf they follow.
+/// The same of DHCPv6.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DnsPlan {
-    /// Where questions are taken.
-    pub address: Ipv4Addr,
-    /// And of IPv6, where the guest has it.
-    pub address6: Option<Ipv6Addr>,
-    /// As of now.
-    pub settings: dns::Settings,
-    /// Read again when it changes.
-    pub resolv_conf: PathBuf,
-    /// Name servers stay those of `settings`, whatever the file says.
-    pub fixed_upstreams: bool,
-    /// So do the search domains.
-    pub fixed_search: bool,
-    /// Name servers of the user's that are not asked, each with why.
-    pub skipped: Vec<String>,
-    /// What there is to say of `resolv.conf` at the start was said by the verb.
-    pub note_logged: bool,
+pub struct Dhcp6Plan {
+    pub settings: dhcp6::Settings,
+    pub limit: usize,
 }
 
-impl DnsPlan {
-    /// For the one guest of `berth run`.
-    pub fn one_guest(plan: &GuestPlan) -> Self {
-        let settings = dns::Settings {
-            hostname: plan.hostname.clone(),
-            guest: plan.address.address,
-            gateway: plan.gateway,
-            upstreams: sockets(&plan.upstreams),
-            search: plan.search.clone(),
-            ndots: plan.ndots,
-            hosts: Vec::new(),
-            below: Vec::new(),
-            domain: None,
-            networks: Vec::new(),
-            aaaa: true,
-        };
-        let (fixed_upstreams, fixed_search) = (false, false);
-        Self {
-            address: plan.gateway,
-            address6: plan.ipv6.as_ref().map(|ipv6| ipv6.dns),
-            settings,
-            resolv_conf: plan.resolv_conf.clone(),
-            fixed_upstreams,
-            fixed_search,
-            skipped: Vec::new(),
-            note_logged: true,
-        }
-    }
-
-    /// Whether `resolv.conf` says anything to us.
-    pub(crate) fn reads_resolv_conf(&self) -> bool {
-        !(self.fixed_upstreams && self.fixed_search)
-    }
-
-    /// What is said of servers that are not asked, once for each `resolver`.
-    pub fn note(&self, resolver: &Resolver) -> Option<String> {
-        if self.fixed_upstreams {
-            let words = self.skipped.join("; ");
-            return (!words.is_empty()).then(|| format!("--upstream: {words}, skipped"));
-        }
-        let (ours, names) = match self.settings.hostname.as_str() {
-            "" => ("this server's own address", "names that are not ours"),
-            _ => ("the guest's own gateway", "the guest's names"),
-        };
-        let words = upstreams::skipped(resolver, self.address, ours);
-        let is_left = !upstreams(&resolver.nameservers, self.address).is_empty();
-        upstreams::note(&self.resolv_conf, &words, is_left, names)
-    }
-
-    /// The settings after `resolv_conf` has become this.
-    pub fn settings(&self, resolver: &Resolver) -> dns::Settings {
-        let mut settings = self.settings.clone();
-        if !self.fixed_upstreams {
-            settings.upstreams = sockets(&upstreams(&resolver.nameservers, self.address));
-        }
-        if !self.fixed_search {
-            settings.search.clone_from(&resolver.search);
-            settings.ndots = resolver.ndots;
-        }
-        settings
-    }
+/// Where leases are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeasesPlan {
+    pub file: PathBuf,
+    pub sync: bool,
+    /// Whether those of IPv6 are among them.
+    pub ipv6: bool,
 }
 
 /// Decides everything; touches nothing.
@@ -263,9 +90,12 @@ pub fn plan(
     interface: &Interface,
     resolver: &Resolver,
 ) -> Result<ServePlan, Error> {
+    let is_alone = six::is_alone(options);
     let address = options.address.or(interface.addresses.first().copied());
-    let address = address.ok_or_else(|| Error::NoAddress(interface.name.clone()))?;
-    if options.no_dhcp && options.no_dns {
+    if address.is_none() && !is_alone {
+        return Err(Error::NoAddress(interface.name.clone()));
+    }
+    if options.no_dhcp && options.no_dns && !six::advertises(options) {
         return Err(Error::Nothing);
     }
     let end = |told: Ipv4Prefix| Some((told, addresses::end_of(told, told.address)?));
@@ -273,11 +103,39 @@ pub fn plan(
         return Err(Error::Address(told, what));
     }
     let mut notes = Vec::new();
-    let dhcp =
-        if options.no_dhcp { None } else { Some(dhcp(options, interface, address, &mut notes)?) };
-    let dns = if options.no_dns { None } else { Some(dns(options, address, resolver)?) };
-    let (mac, mtu) = (interface.mac, interface.mtu);
-    Ok(ServePlan { interface: interface.name.clone(), mac, mtu, address, dhcp, dns, notes })
+    let dhcp = match address {
+        Some(address) if !options.no_dhcp && !is_alone => {
+            Some(dhcp(options, interface, address, &mut notes)?)
+        }
+        _ => None,
+    };
+    let six = six::plan(options, interface, &mut notes)?;
+    let address6 = six.as_ref().map(|six| six.address);
+    let (dhcp6, router) = six.map_or((None, None), |six| (six.dhcp, six.router));
+    let has_dns = !options.no_dns && (address.is_some() || address6.is_some());
+    let dns = if has_dns { Some(dns::plan(options, address, address6, resolver)?) } else { None };
+    let (name, mac, mtu) = (interface.name.clone(), interface.mac, interface.mtu);
+    let ipv6 = six::serves_dhcp(options);
+    let leases = (dhcp.is_some() || ipv6).then(|| LeasesPlan {
+        file: options.lease_file.clone(),
+        sync: options.lease_sync,
+        ipv6,
+    });
+    let resolv_conf = (!options.no_dns).then(|| options.resolv_conf.clone());
+    Ok(ServePlan {
+        interface: name,
+        mac,
+        mtu,
+        address,
+        address6,
+        dhcp,
+        dhcp6,
+        router,
+        dns,
+        leases,
+        resolv_conf,
+        notes,
+    })
 }
 
 fn outside(span: Span, network: Ipv4Prefix) -> Option<Error> {
@@ -360,10 +218,6 @@ fn lease_time(options: &ServeOptions) -> Result<LeaseTime, Error> {
     wrong.map_or(Ok(LeaseTime { default, min, max }), |pair| Err(Error::LeaseTime(pair)))
 }
 
-fn secs(secs: u32) -> String {
-    if secs == INFINITE { "infinite".to_owned() } else { secs.to_string() }
-}
-
 fn parameters(
     options: &ServeOptions,
     interface: &Interface,
@@ -425,53 +279,6 @@ fn addresses(options: &ServeOptions) -> Result<usize, Error> {
 
 fn range(span: Span) -> Range {
     Range { first: span.first, last: span.last }
-}
-
-fn dns(options: &ServeOptions, network: Ipv4Prefix, resolver: &Resolver) -> Result<DnsPlan, Error> {
-    let address = network.address;
-    let (told, skipped) = servers::configured_upstreams(options, address);
-    if told.is_empty() && !skipped.is_empty() {
-        return Err(Error::NoUpstream(skipped.join("; ")));
-    }
-    addresses::names(options)?;
-    let all = options.host.iter();
-    let of = |below| {
-        let that = all.clone().filter(move |host| host.below == below);
-        that.map(|host| (host.name.to_string(), host.address))
-    };
-    let reserved = options.reserve.iter();
-    let reserved = reserved.filter_map(|reserve| {
-        Some((reserve.name.as_ref()?.to_string(), IpAddr::from(reserve.address)))
-    });
-    let settings = dns::Settings {
-        hostname: String::new(),
-        guest: address,
-        gateway: address,
-        upstreams: told,
-        search: once_each(options.search.iter().map(DomainName::to_string)),
-        ndots: 1,
-        hosts: once_each(of(false).chain(reserved)),
-        below: once_each(of(true)),
-        domain: options.domain.as_ref().map(DomainName::to_string),
-        networks: [network]
-            .into_iter()
-            .chain(options.relayed.iter().map(|relayed| relayed.network))
-            .collect(),
-        aaaa: options.aaaa == Aaaa::Pass,
-    };
-    let mut plan = DnsPlan {
-        address6: None,
-        address,
-        settings,
-        resolv_conf: options.resolv_conf.clone(),
-        fixed_upstreams: !options.upstream.is_empty(),
-        // Several clients have search lists of their own: by DHCP.
-        fixed_search: true,
-        skipped,
-        note_logged: false,
-    };
-    plan.settings = plan.settings(resolver);
-    Ok(plan)
 }
 
 fn once_each<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {

@@ -9,7 +9,6 @@ mod binding;
 mod boot;
 mod code;
 mod fqdn;
-mod limits;
 mod link;
 mod parameters;
 mod reply;
@@ -27,16 +26,18 @@ use dhcproto::v4::MessageType;
 
 pub use self::link::left_of;
 pub use self::settings::{
-    Addresses, Boot, BootClient, INFINITE, LeaseTime, Limits, OneGuest, Parameters, Reservation,
-    ReservedFor, Settings, Subnet,
+    Addresses, Boot, BootClient, INFINITE, OneGuest, Parameters, Reservation, ReservedFor,
+    Settings, Subnet,
 };
 pub use self::typed::{OptionError, encode};
 pub use self::value::decode_routes;
 use super::Now;
+pub use super::leases::LeaseTime;
 use super::leases::Leases;
+use super::limits::Limiter;
+pub use super::limits::Limits;
 use crate::net::MacAddr;
 
-use self::limits::Limiter;
 use self::link::Link;
 use self::reply::{Fixed, Options};
 use self::request::Request;

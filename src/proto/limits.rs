@@ -6,12 +6,19 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use super::Limits;
-use crate::proto::leases::{ClientId, Hardware};
+use super::leases::{ClientId, Hardware};
 
 const SLOTS: usize = 1024;
 /// Seconds' worth of requests that may come at once.
 const BURST_SECS: u32 = 3;
+
+/// Requests per second, with bursts of three seconds' worth. None: as many as come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub per_client: Option<u32>,
+    /// Of all clients together that have no lease yet.
+    pub total: Option<u32>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {

@@ -11,6 +11,7 @@ pub mod dns;
 pub mod frame;
 pub mod leases;
 pub mod lifecycle;
+pub mod limits;
 pub mod ndp;
 pub mod qmp;
 

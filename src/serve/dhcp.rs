@@ -1,63 +1,71 @@
-//! The DHCP task: datagrams in, replies where RFC 2131 §4.1 sends them.
+//! The DHCP task: DHCPv4, DHCPv6 or both, and the file that keeps the leases of both.
 //!
 //! Requests are taken in batches: all that wait are answered, what has to be remembered is written once, then the
 //! replies leave. One disk access serves them all.
 
-use std::collections::{BTreeMap, VecDeque};
+mod four;
+mod six;
+
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant, SystemTime};
 
-use dhcproto::v4::MessageType;
 use tokio::sync::watch;
 use tokio::time::{interval, sleep_until};
 
-use super::Wanted;
-use super::reach::{Reach, Where};
-use super::store::Store;
+use self::four::Four;
+use self::six::Six;
+pub(super) use self::six::to;
+use super::store::{Both, Keeping, Store, header};
+use super::{On, Wanted};
 use crate::net::{IfName, MacAddr};
 use crate::plan::GuestPlan;
-use crate::plan::serve::{DhcpPlan, ServePlan};
+use crate::plan::serve::{Dhcp6Plan, LeasesPlan, ServePlan};
 use crate::proto::Now;
-use crate::proto::dhcp4::{
-    Addresses, CLIENT_PORT, Destination, OneGuest, Reason, Responder, SERVER_PORT, Transmit,
-};
+use crate::proto::dhcp4::{self, OneGuest, Settings};
+use crate::proto::dhcp6::Addresses;
 use crate::proto::dns::Named;
-use crate::proto::frame::{Endpoint, arp_probe, arp_sender, udp4};
-use crate::proto::leases::{HEADER, State, is_ours};
+use crate::proto::leases::{Address, Lease, Leases, State, is_ours};
 use crate::sys::lease_file::{self, LeaseFile};
-use crate::sys::socket::{self, Dhcp};
+use crate::sys::socket::{self, Dhcp, Dhcp6};
 
 /// Datagrams answered with one access to the disk.
 const BATCH: usize = 128;
-/// An offer waits so long for somebody who has its address already (RFC 2131 §2.2; less than a second).
-const PROBE: Duration = Duration::from_millis(500);
-/// Offers that wait at once; more leave without.
-const MAX_PROBES: usize = 256;
 /// How often what waits is looked at.
 const TICK: Duration = Duration::from_millis(10);
 /// Between two words in the log about the same trouble.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
-/// Replies that wait until it is known whether somebody has their address; more are for strangers.
-const MAX_PENDING: usize = 256;
-/// ARP frames looked at in one turn: more are a flood.
-const MAX_ARP: usize = 256;
-/// Characters of a client's name in the log.
-const MAX_SHOWN: usize = 64;
 
 /// Who serves what, from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Task {
     interface: IfName,
     mac: MacAddr,
+    four: Option<FourTask>,
+    six: Option<SixTask>,
+    /// None: leases are not kept.
+    leases: Option<LeasesPlan>,
+}
+
+/// Of IPv4.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FourTask {
     address: Ipv4Addr,
-    plan: DhcpPlan,
     /// An address that is our own, too, and what its client is known by instead (`nat::alias4`).
     alias: Option<(Ipv4Addr, Ipv4Addr)>,
+    settings: Settings,
+    /// Addresses that may be remembered.
+    limit: usize,
     /// The guest's address and MAC, whose first ACK is worth a word.
     guest: Option<(Ipv4Addr, MacAddr)>,
+}
+
+/// Of IPv6.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SixTask {
+    address: Ipv6Addr,
+    plan: Dhcp6Plan,
 }
 
 impl Task {
@@ -73,49 +81,57 @@ impl Task {
             mtu: plan.mtu,
             lease_secs: plan.lease_secs,
         };
-        Self {
-            interface: plan.interface.clone(),
-            mac: plan.gateway_mac,
+        let four = FourTask {
             address: plan.gateway,
-            plan: DhcpPlan { settings: guest.into(), lease_file: None, sync: false, limit: 1 },
             alias: plan.alias.map(|alias| (plan.address.address, alias)),
+            settings: guest.into(),
+            limit: 1,
             guest: Some((plan.address.address, plan.mac)),
-        }
+        };
+        let (interface, mac) = (plan.interface.clone(), plan.gateway_mac);
+        Self { interface, mac, four: Some(four), six: None, leases: None }
     }
 
     /// Whether clients are told this address, and a router or none.
     pub fn gives(&self, plan: &GuestPlan) -> bool {
-        let of_plan = Addresses::OneGuest(plan.address.address);
-        self.plan.settings.subnets.iter().any(|subnet| {
+        let of_plan = dhcp4::Addresses::OneGuest(plan.address.address);
+        let subnets = self.four.iter().flat_map(|four| &four.settings.subnets);
+        subnets.into_iter().any(|subnet| {
             subnet.addresses == of_plan && subnet.parameters.router.is_some() == plan.routed
         })
     }
 
-    /// Where a client is sent to at.
-    fn reached_at(&self, address: Ipv4Addr) -> Ipv4Addr {
-        match self.alias {
-            Some((own, alias)) if own == address => alias,
-            _ => address,
-        }
-    }
-
     /// `berth serve`, when it serves DHCP.
     pub(crate) fn from_serve(plan: &ServePlan) -> Option<Self> {
-        Some(Self {
+        let four = plan.dhcp.as_ref().zip(plan.address).map(|(dhcp, address)| FourTask {
+            address: address.address,
+            alias: None,
+            settings: dhcp.settings.clone(),
+            limit: dhcp.limit,
+            guest: None,
+        });
+        let six = plan.dhcp6.clone().zip(plan.address6);
+        let six = six.map(|(plan, address)| SixTask { address: address.address, plan });
+        (four.is_some() || six.is_some()).then(|| Self {
             interface: plan.interface.clone(),
             mac: plan.mac,
-            address: plan.address.address,
-            plan: plan.dhcp.clone()?,
-            alias: None,
-            guest: None,
+            four,
+            six,
+            leases: plan.leases.clone(),
         })
     }
-}
 
-impl Task {
-    /// The lease file's path, if leases are kept.
-    pub fn lease_file(&self) -> Option<&Path> {
-        self.plan.lease_file.as_deref()
+    fn keeping(&self) -> Keeping<'_> {
+        let six = self.six.as_ref().and_then(|six| match &six.plan.settings.addresses {
+            Addresses::Pool(pool) => Some((pool, six.plan.limit)),
+            Addresses::OneGuest { .. } => None,
+        });
+        Keeping {
+            file: self.leases.as_ref().map(|leases| leases.file.as_path()),
+            sync: self.leases.as_ref().is_some_and(|leases| leases.sync),
+            four: self.four.as_ref().map(|four| (&four.settings, four.limit)),
+            six,
+        }
     }
 }
 
@@ -136,44 +152,60 @@ impl fmt::Display for End {
 }
 
 /// Opens and closes the lease file: whether it can be had is known before anything is served.
-pub fn check(path: &Path) -> Result<(), lease_file::Error> {
-    LeaseFile::open(path, HEADER, is_ours).map(drop)
+pub fn check(leases: &LeasesPlan) -> Result<(), lease_file::Error> {
+    LeaseFile::open(&leases.file, header(leases.ipv6), is_ours).map(drop)
+}
+
+/// Sockets of each family that is served.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    four: Option<Dhcp>,
+    six: Option<Dhcp6>,
 }
 
 /// Its sockets, and one more where it looks who has an address.
-pub(super) fn bind(task: &Task, off: &'static str) -> Result<Dhcp, socket::Error> {
+pub(super) fn bind(on: &On<Task>) -> Result<Sockets, socket::Error> {
+    let (task, off) = (&on.plan, on.off);
     let interface = &task.interface;
-    let mut sockets = socket::dhcp(interface, task.address, off)?;
-    if task.plan.settings.probe
-        && let Err(error) = sockets.listen_to_arp(interface)
-    {
-        tracing::warn!(%interface, %error, "--probe needs CAP_NET_RAW: who has an address is not seen");
-    }
-    Ok(sockets)
+    let four = |four: &FourTask| {
+        let mut sockets = socket::dhcp(interface, four.address, off)?;
+        if four.settings.probe
+            && let Err(error) = sockets.listen_to_arp(interface)
+        {
+            tracing::warn!(%interface, %error, "--probe needs CAP_NET_RAW: who has an address is not seen");
+        }
+        Ok(sockets)
+    };
+    let six = |six: &SixTask| socket::dhcp6_of_link(interface, on.link, six.address, off);
+    Ok(Sockets {
+        four: task.four.as_ref().map(four).transpose()?,
+        six: task.six.as_ref().map(six).transpose()?,
+    })
 }
 
-/// Serves until the socket fails; the end is why.
+/// Serves until a socket fails; the end is why.
 /// Names of clients go to whoever wants them.
-pub(super) async fn serve(sockets: Dhcp, task: Task, wanted: watch::Receiver<Wanted>) -> End {
-    let (store, leases) = match Store::open(&task.plan, now()) {
+pub(super) async fn serve(sockets: Sockets, task: Task, wanted: watch::Receiver<Wanted>) -> End {
+    let (store, leases) = match Store::open(&task.keeping(), now()) {
         Ok(opened) => opened,
         Err(error) => return End::Leases(error),
     };
-    let reach = Reach::new(task.interface.clone(), &sockets.aside.tables);
-    let responder = Responder::new(task.plan.settings.clone(), leases);
-    let server = DhcpServer {
-        sockets,
-        reach,
-        responder,
-        store,
-        probes: VecDeque::new(),
-        pending: Vec::new(),
-        started: now().monotonic,
-        acked: false,
-        warned: BTreeMap::new(),
-        wanted,
-        task,
+    let Both { four: leases4, six: leases6 } = leases;
+    let Task { interface, mac, four, six, .. } = task;
+    let four = match sockets.four.zip(four) {
+        Some((sockets, four)) => {
+            Served::Here(Box::new(Four::new(sockets, interface.clone(), mac, four, leases4)))
+        }
+        None => Served::Idle(leases4),
     };
+    let six = match sockets.six.zip(six) {
+        Some((sockets, six)) => match Six::new(sockets, interface, six.plan.settings, leases6) {
+            Ok(six) => Served::Here(Box::new(six)),
+            Err(error) => return End::Socket(io::Error::other(error)),
+        },
+        None => Served::Idle(leases6),
+    };
+    let server = DhcpServer { four, six, store, started: now().monotonic, wanted };
     End::Socket(server.run().await)
 }
 
@@ -183,262 +215,146 @@ fn now() -> Now {
     Now { monotonic: Instant::now(), wall: SystemTime::now() }
 }
 
+/// One family: who serves it, or its leases, which stay in the file.
+enum Served<S, L> {
+    Here(Box<S>),
+    Idle(L),
+}
+
+impl<S, L> Served<S, L> {
+    fn here(&self) -> Option<&S> {
+        match self {
+            Self::Here(served) => Some(served),
+            Self::Idle(_) => None,
+        }
+    }
+
+    fn here_mut(&mut self) -> Option<&mut S> {
+        match self {
+            Self::Here(served) => Some(served),
+            Self::Idle(_) => None,
+        }
+    }
+}
+
+impl Served<Four, Leases> {
+    fn leases(&mut self) -> &mut Leases {
+        match self {
+            Self::Here(four) => four.responder.leases(),
+            Self::Idle(leases) => leases,
+        }
+    }
+}
+
+impl Served<Six, Leases<Ipv6Addr>> {
+    fn leases(&mut self) -> &mut Leases<Ipv6Addr> {
+        match self {
+            Self::Here(six) => six.responder.leases(),
+            Self::Idle(leases) => leases,
+        }
+    }
+}
+
 struct DhcpServer {
-    task: Task,
-    sockets: Dhcp,
-    reach: Reach,
-    responder: Responder,
+    four: Served<Four, Leases>,
+    six: Served<Six, Leases<Ipv6Addr>>,
     store: Option<Store>,
-    probes: VecDeque<Probe>,
-    /// Replies to addresses nobody knew when they were to leave.
-    pending: Vec<Reply>,
     started: Instant,
-    acked: bool,
-    /// When the log was last told of trouble.
-    warned: BTreeMap<Reason, Instant>,
     wanted: watch::Receiver<Wanted>,
-}
-
-/// An offer that waits for somebody to object.
-struct Probe {
-    until: Instant,
-    address: Ipv4Addr,
-    offer: Reply,
-    request: Vec<u8>,
-    from: SocketAddr,
-}
-
-/// A reply, where its request came from, and when.
-struct Reply {
-    transmit: Transmit,
-    from: SocketAddr,
-    since: Instant,
 }
 
 impl DhcpServer {
     async fn run(mut self) -> io::Error {
-        let mut buffer = vec![0; 4097];
         let mut tick = interval(TICK);
-        let mut replies = Vec::new();
         loop {
             let rewriting = self.store.as_ref().is_some_and(Store::is_rewriting);
             let next_check = self.store.as_ref().map(|store| store.next_check(now().monotonic));
+            let waits = rewriting || self.four.here().is_some_and(Four::waits);
             tokio::select! {
-                ready = self.sockets.udp.readable() => if let Err(error) = ready {
+                ready = readable4(self.four.here()), if self.four.here().is_some() => if let Err(error) = ready {
                     return error;
                 },
-                _ = tick.tick(), if rewriting || !self.probes.is_empty() || !self.pending.is_empty() => {}
+                ready = readable6(self.six.here()), if self.six.here().is_some() => if let Err(error) = ready {
+                    return error;
+                },
+                _ = tick.tick(), if waits => {}
                 () = sleep_until(next_check.unwrap_or(self.started).into()), if next_check.is_some() => self.check_store().await,
-                Ok(()) = self.wanted.changed() => self.responder.leases().forget_named(),
+                Ok(()) = self.wanted.changed() => self.forget_named(),
             }
-            self.look_for_conflicts(&mut replies);
-            replies.append(&mut self.pending);
-            for _ in 0..BATCH {
-                match self.sockets.udp.try_recv_from(&mut buffer) {
-                    Ok((length, from)) => {
-                        let request = buffer.get(..length).unwrap_or_default();
-                        replies.extend(self.answer(request, from));
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // What a broken peer's ICMP error leaves behind is not the socket's end.
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                    Err(error) => return error,
-                }
+            let taken = self.four.here_mut().map_or(Ok(()), Four::take);
+            let taken = taken.and_then(|()| self.six.here_mut().map_or(Ok(()), Six::take));
+            if let Err(error) = taken {
+                return error;
             }
-            self.send(&mut replies).await;
+            self.send().await;
             self.publish_names().await;
-        }
-    }
-
-    fn answer(&mut self, request: &[u8], from: SocketAddr) -> Option<Reply> {
-        let now = now();
-        let answer = self.responder.answer(now, request);
-        if let Some((client, name)) = self.responder.unusable_name() {
-            self.warn_of_name(client, &name, now.monotonic);
-        }
-        match answer {
-            Ok(Some(transmit)) => match transmit.probe.filter(|_| self.probes.len() < MAX_PROBES) {
-                Some(address) => {
-                    let frame = arp_probe(self.task.mac, address);
-                    let _ =
-                        frame.is_some_and(|frame| self.sockets.send_frame(&frame).unwrap_or(false));
-                    let until = now.monotonic + PROBE;
-                    let (offer, request) =
-                        (Reply { transmit, from, since: now.monotonic }, request.to_vec());
-                    self.probes.push_back(Probe { until, address, offer, request, from });
-                    None
-                }
-                None => Some(Reply { transmit, from, since: now.monotonic }),
-            },
-            Ok(None) => None,
-            Err(reason) => {
-                self.warn_of(reason, now.monotonic);
-                None
-            }
-        }
-    }
-
-    fn warn_of(&mut self, reason: Reason, now: Instant) {
-        let count = self.responder.counts().get(&reason).copied().unwrap_or_default();
-        tracing::debug!(reason = reason.label(), count, "DHCP request without an answer");
-        let quiet = self.was_warned(reason, now);
-        let (interface, declined) = (&self.task.interface, self.responder.last_declined());
-        match (reason, declined) {
-            _ if quiet => return,
-            (Reason::Exhausted, _) => {
-                tracing::warn!(%interface, count, "no address is left for a client that asks for one");
-            }
-            (Reason::Declined, Some(address)) => {
-                tracing::warn!(%interface, %address, count, "a client says that another host uses its address: not offered for a while");
-            }
-            _ => return,
-        }
-        self.warned.insert(reason, now);
-    }
-
-    /// A client whose name DNS will not know.
-    fn warn_of_name(&mut self, client: MacAddr, name: &[u8], now: Instant) {
-        if self.was_warned(Reason::Name, now) {
-            return;
-        }
-        let shown: String = String::from_utf8_lossy(name).chars().take(MAX_SHOWN).collect();
-        tracing::warn!(%client, name = ?shown, "a client's name is none (letters, digits, - and _, 63 at most): leased without one, DNS does not know it");
-        self.warned.insert(Reason::Name, now);
-    }
-
-    fn was_warned(&self, reason: Reason, now: Instant) -> bool {
-        self.warned.get(&reason).is_some_and(|warned| now.duration_since(*warned) < WARN_INTERVAL)
-    }
-
-    /// Offers whose address somebody has are made anew; those nobody objects to leave.
-    fn look_for_conflicts(&mut self, replies: &mut Vec<Reply>) {
-        let mut buffer = [0; 64];
-        let mut taken = Vec::new();
-        for _ in 0..MAX_ARP {
-            let Some(frame) = self.sockets.heard_arp(&mut buffer) else { break };
-            taken.extend(
-                arp_sender(frame)
-                    .filter(|sender| self.probes.iter().any(|probe| probe.address == *sender)),
-            );
-        }
-        let now = now();
-        for probe in std::mem::take(&mut self.probes) {
-            if taken.contains(&probe.address) {
-                tracing::warn!(address = %probe.address, "address conflict: another host uses an address that was to be offered");
-                self.responder.conflict(now, probe.address);
-                replies.extend(self.answer(&probe.request, probe.from));
-            } else if probe.until <= now.monotonic {
-                replies.push(probe.offer);
-            } else {
-                self.probes.push_back(probe);
-            }
         }
     }
 
     /// The lease file may need something though nobody asks.
     async fn check_store(&mut self) {
         if let Some(store) = &mut self.store {
-            store.check(self.responder.leases(), now()).await;
+            store.check(&Both { four: self.four.leases(), six: self.six.leases() }, now()).await;
         }
+    }
+
+    /// Sends what the disk has taken.
+    async fn send(&mut self) {
+        let mut written = true;
+        if let Some(store) = &mut self.store {
+            let mut both = Both { four: self.four.leases(), six: self.six.leases() };
+            written = store.write(&mut both, now()).await;
+        }
+        if let Some(four) = self.four.here_mut() {
+            four.send(written);
+        }
+        if let Some(six) = self.six.here_mut() {
+            six.send(written);
+        }
+        if let Some(store) = &mut self.store {
+            store.tidy(&Both { four: self.four.leases(), six: self.six.leases() }, now()).await;
+        }
+    }
+
+    fn forget_named(&mut self) {
+        self.four.leases().forget_named();
+        self.six.leases().forget_named();
     }
 
     /// Tells the names of clients to who wants them.
     async fn publish_names(&mut self) {
         let wanted = self.wanted.borrow().clone();
         let Some(wanted) = wanted else { return };
-        for lease in self.responder.leases().named() {
-            let name = lease.name.filter(|_| lease.state == State::Bound);
-            let named = Named { address: lease.address, name, until: lease.until };
+        let mut changed: Vec<Named> = Vec::new();
+        if self.four.here().is_some() {
+            changed.extend(self.four.leases().named().into_iter().map(named));
+        }
+        if self.six.here().is_some() {
+            changed.extend(self.six.leases().named().into_iter().map(named));
+        }
+        for named in changed {
             if wanted.send(named).await.is_err() {
-                return self.responder.leases().forget_named();
-            }
-        }
-    }
-
-    /// Sends what the disk has taken; what it has not, clients will ask for again.
-    async fn send(&mut self, replies: &mut Vec<Reply>) {
-        if let Some(store) = &mut self.store {
-            let written = store.write(self.responder.leases(), now()).await;
-            if !written {
-                replies.clear();
-            }
-            store.tidy(self.responder.leases(), now()).await;
-        }
-        for reply in replies.drain(..) {
-            let place = self.place(&reply);
-            if place == Where::Pending && self.pending.len() < MAX_PENDING {
-                self.pending.push(reply);
-                continue;
-            }
-            match transmit(&self.sockets, &self.task, &reply, place) {
-                Ok(()) => self.log_reply(&reply.transmit),
-                Err(error) => self.warn_unsent(&reply.transmit, &error),
-            }
-        }
-    }
-
-    /// Whether the one it is sent to has a MAC; whoever has no address yet is sent to by the MAC it has said, or with all.
-    fn place(&mut self, reply: &Reply) -> Where {
-        match reply.transmit.destination {
-            Destination::Broadcast | Destination::Unicast { .. } => Where::Near,
-            Destination::Client(address)
-            | Destination::Relay(address)
-            | Destination::RelaySource(address) => {
-                let address = self.task.reached_at(address);
-                self.reach.of(address.into(), reply.since, now().monotonic)
-            }
-        }
-    }
-
-    /// The client asks again, if there is one.
-    fn warn_unsent(&mut self, reply: &Transmit, error: &io::Error) {
-        self.responder.count(Reason::Unsent);
-        let now = now().monotonic;
-        if !self.was_warned(Reason::Unsent, now) {
-            tracing::warn!(client = %reply.client, %error, "DHCP reply not sent");
-            self.warned.insert(Reason::Unsent, now);
-        }
-    }
-
-    fn log_reply(&mut self, reply: &Transmit) {
-        tracing::debug!(kind = ?reply.kind, client = %reply.client, address = %reply.address, "DHCP reply");
-        let Some((address, planned)) = self.task.guest.filter(|_| !self.acked) else { return };
-        if reply.kind == Some(MessageType::Ack) {
-            self.acked = true;
-            let client = reply.client;
-            let after = now().monotonic.duration_since(self.started);
-            tracing::info!(%client, %address, after_ms = after.as_millis(), "guest has its address");
-            if client != planned {
-                tracing::warn!(%client, %planned, "the guest has another MAC than it was given");
+                return self.forget_named();
             }
         }
     }
 }
 
-/// Nothing waits: what the socket does not take is not sent.
-fn transmit(sockets: &Dhcp, task: &Task, reply: &Reply, place: Where) -> io::Result<()> {
-    let Reply { transmit: reply, from, .. } = reply;
-    let to = |address: Ipv4Addr, port| SocketAddr::from((address, port));
-    let destination = match reply.destination {
-        Destination::Broadcast => to(Ipv4Addr::BROADCAST, CLIENT_PORT),
-        Destination::Client(address) => to(task.reached_at(address), CLIENT_PORT),
-        Destination::Relay(address) => to(address, SERVER_PORT),
-        Destination::RelaySource(address) => to(address, from.port()),
-        Destination::Unicast { address, mac } => {
-            let from =
-                Endpoint { mac: task.mac, socket: SocketAddrV4::new(task.address, SERVER_PORT) };
-            let client = Endpoint { mac, socket: SocketAddrV4::new(address, CLIENT_PORT) };
-            let frame = udp4(from, client, &reply.payload);
-            if frame.is_some_and(|frame| sockets.send_frame(&frame).unwrap_or(false)) {
-                return Ok(());
-            }
-            to(Ipv4Addr::BROADCAST, CLIENT_PORT)
-        }
-    };
-    let aside = match place {
-        Where::Near => return sockets.udp.try_send_to(&reply.payload, destination).map(drop),
-        Where::Gone => &sockets.aside.gone,
-        Where::Nowhere | Where::Pending => &sockets.aside.strangers,
-    };
-    aside.send_to(&reply.payload, destination)
+fn named<A: Address + Into<IpAddr>>(lease: Lease<A>) -> Named {
+    let name = lease.name.filter(|_| lease.state == State::Bound);
+    Named { address: lease.address.into(), name, until: lease.until }
+}
+
+async fn readable4(four: Option<&Four>) -> io::Result<()> {
+    match four {
+        Some(four) => four.sockets.udp.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn readable6(six: Option<&Six>) -> io::Result<()> {
+    match six {
+        Some(six) => six.readable().await,
+        None => std::future::pending().await,
+    }
 }

@@ -1,15 +1,14 @@
-//! The DHCPv6 task: datagrams in, replies to where they came from (RFC 8415 §18.3.10).
+//! The DHCPv6 task of the one guest: datagrams in, replies to where they came from (RFC 8415 §18.3.10). Nothing is kept.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
 use tokio::net::UdpSocket;
 
+use super::dhcp::to;
 use crate::proto::Now;
-use crate::proto::dhcp6::{
-    CLIENT_PORT, Datagram, Destination, Responder, SERVER_PORT, Settings, Transmit,
-};
+use crate::proto::dhcp6::{Datagram, Responder, Settings, Transmit};
 
 /// More than is looked at: a longer one is known as such.
 const LARGEST: usize = 4097;
@@ -41,15 +40,6 @@ pub(super) async fn serve(socket: UdpSocket, settings: Settings) -> io::Error {
             Err(reason) => tracing::debug!(reason = reason.label(), %from, "DHCPv6: no answer"),
         }
     }
-}
-
-fn to(transmit: &Transmit, from: SocketAddrV6) -> SocketAddrV6 {
-    let port = match transmit.destination {
-        Destination::Client => CLIENT_PORT,
-        Destination::Relay => SERVER_PORT,
-        Destination::RelaySource => from.port(),
-    };
-    SocketAddrV6::new(*from.ip(), port, 0, from.scope_id())
 }
 
 /// The first time that the guest has its addresses is worth a word.

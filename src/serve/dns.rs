@@ -2,17 +2,20 @@
 //!
 //! The loop waits for nothing but its next event: what a socket does not take is dropped, and counted.
 
+mod ready;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 
+use self::ready::{accept4, accept6, next6, readable};
 use super::Wanted;
 use super::connections::{Connections, Event, Place};
 use super::reach::{Reach, Where};
@@ -79,7 +82,8 @@ struct Pending {
 struct DnsServer {
     forwarder: Forwarder,
     reply_paths: HashMap<u64, ReplyPath>,
-    reach: Reach,
+    /// None: no IPv4.
+    reach: Option<Reach>,
     pending: Vec<Pending>,
     pending_octets: usize,
     /// Answers that have yet to leave by UDP.
@@ -112,15 +116,19 @@ pub(super) async fn serve(
     wanted.send_replace(Some(name));
     let mut resolv_conf = plan.reads_resolv_conf().then(|| ResolvConf::new(&plan.resolv_conf));
     let settings = initial_settings(&plan, resolv_conf.as_ref().and_then(ResolvConf::says));
-    let mut server = DnsServer::new(settings, Reach::new(interface, &sockets.aside.tables), sender);
+    let reach = sockets.four.as_ref().map(|four| Reach::new(interface, &four.aside.tables));
+    let mut server = DnsServer::new(settings, reach, sender);
     let mut basket = Basket::default();
     loop {
         let deadline = server.forwarder.deadline();
         let recheck_at = server.recheck_at();
         tokio::select! {
-            ready = sockets.udp.readable() => if let Err(error) = ready.and_then(|()| server.take(&sockets, &mut basket)) {
-                return error;
-            },
+            ready = readable(sockets.four.as_ref()), if sockets.four.is_some() => {
+                let taken = ready.and_then(|()| server.take(&sockets, &mut basket));
+                if let Err(error) = taken {
+                    return error;
+                }
+            }
             taken = next6(&sockets), if sockets.six.is_some() => match taken {
                 Ok((from, bytes)) => server.query(now(), Some(from.ip()), ReplyPath::Udp6(from), &bytes),
                 Err(error) => return error,
@@ -128,7 +136,9 @@ pub(super) async fn serve(
             accepted = accept6(&sockets, server.accept_again), if sockets.six.is_some() => {
                 server.accepted(now(), accepted);
             }
-            accepted = accept(&sockets.tcp, server.accept_again) => server.accepted(now(), accepted),
+            accepted = accept4(&sockets, server.accept_again), if sockets.four.is_some() => {
+                server.accepted(now(), accepted);
+            }
             Some(named) = names.recv() => server.forwarder.name(now(), named),
             Some(first) = messages.recv() => {
                 server.handle(now(), first);
@@ -163,32 +173,6 @@ fn ids() -> impl FnMut() -> Option<u16> {
             pool.truncate(got.unwrap_or(0));
         }
         Some(u16::from_ne_bytes([pool.pop()?, pool.pop()?]))
-    }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    again: Option<Instant>,
-) -> io::Result<(TcpStream, SocketAddr)> {
-    if let Some(again) = again {
-        sleep_until(again.into()).await;
-    }
-    listener.accept().await
-}
-
-/// The next question by IPv6.
-async fn next6(sockets: &Dns) -> io::Result<(SocketAddr, Vec<u8>)> {
-    let Some(six) = &sockets.six else { return std::future::pending().await };
-    let mut bytes = vec![0; LARGEST_QUESTION + 1];
-    let (length, from) = six.udp.recv_from(&mut bytes).await?;
-    bytes.truncate(length);
-    Ok((from, bytes))
-}
-
-async fn accept6(sockets: &Dns, again: Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
-    match &sockets.six {
-        Some(six) => accept(&six.tcp, again).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -238,7 +222,7 @@ fn now() -> Instant {
 }
 
 impl DnsServer {
-    fn new(settings: Settings, reach: Reach, sender: mpsc::Sender<TaskMessage>) -> Self {
+    fn new(settings: Settings, reach: Option<Reach>, sender: mpsc::Sender<TaskMessage>) -> Self {
         Self {
             forwarder: Forwarder::new(settings, ids()),
             reply_paths: HashMap::new(),
@@ -262,11 +246,12 @@ impl DnsServer {
     /// The datagrams that wait, some at a time.
     fn take(&mut self, sockets: &Dns, basket: &mut Basket) -> io::Result<()> {
         let now = now();
-        basket.take(&sockets.udp, |from, bytes| self.datagram(now, now, from, bytes)).map(drop)
+        let Some(four) = &sockets.four else { return Ok(()) };
+        basket.take(&four.udp, |from, bytes| self.datagram(now, now, from, bytes)).map(drop)
     }
 
     fn datagram(&mut self, now: Instant, since: Instant, from: SocketAddr, bytes: &[u8]) {
-        let place = self.reach.of(from.ip(), since, now);
+        let place = self.place(from, since, now);
         let octets = self.pending_octets + bytes.len() + PENDING_OVERHEAD;
         if place == Where::Pending && octets <= MAX_PENDING && bytes.len() <= LARGEST_QUESTION {
             self.pending_octets = octets;
@@ -276,9 +261,13 @@ impl DnsServer {
         self.query(now, client, ReplyPath::Udp(from, place), bytes);
     }
 
+    fn place(&mut self, of: SocketAddr, since: Instant, now: Instant) -> Where {
+        self.reach.as_mut().map_or(Where::Near, |reach| reach.of(of.ip(), since, now))
+    }
+
     /// When those whose senders nobody knew are looked at again.
     fn recheck_at(&self) -> Option<Instant> {
-        self.reach.recheck_at().filter(|_| !self.pending.is_empty())
+        self.reach.as_ref()?.recheck_at().filter(|_| !self.pending.is_empty())
     }
 
     fn retry_pending(&mut self, now: Instant) {
@@ -413,7 +402,8 @@ impl DnsServer {
     /// By the socket for where it is now.
     fn answer_over_udp(&mut self, sockets: &Dns, to: SocketAddr, then: Where, bytes: Vec<u8>) {
         let now = now();
-        let place = match self.reach.of(to.ip(), now, now) {
+        let Some(four) = &sockets.four else { return };
+        let place = match self.place(to, now, now) {
             Where::Pending => then,
             place => place,
         };
@@ -425,8 +415,8 @@ impl DnsServer {
                 }
                 return;
             }
-            Where::Gone => &sockets.aside.gone,
-            Where::Nowhere | Where::Pending => &sockets.aside.strangers,
+            Where::Gone => &four.aside.gone,
+            Where::Nowhere | Where::Pending => &four.aside.strangers,
         };
         if let Err(error) = aside.send_to(&bytes, to) {
             tracing::debug!(%to, %error, "DNS answer to who has no MAC not sent");
@@ -437,9 +427,10 @@ impl DnsServer {
     /// All at once; what the socket does not take is asked for again by who wants it.
     fn send(&mut self, sockets: &Dns) {
         let answers = std::mem::take(&mut self.answers);
+        let Some(four) = &sockets.four else { return };
         let mut left = answers.as_slice();
         while let Some(((to, _), others)) = left.split_first() {
-            match send_all(&sockets.udp, left) {
+            match send_all(&four.udp, left) {
                 Ok(taken) if taken > 0 => left = left.get(taken..).unwrap_or_default(),
                 refused => {
                     let error = refused.err();

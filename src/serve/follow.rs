@@ -82,15 +82,13 @@ where
 
     /// Says what is served from now on.
     pub(super) fn begin(&self, targets: &watch::Sender<Target>) {
-        let (interface, address) = (self.name(), self.planned.address);
+        let interface = self.name();
         for note in &self.planned.notes {
             tracing::warn!(%interface, "{note}");
         }
         match &self.state {
             State::Served => {
-                let services =
-                    [("DHCP", self.planned.dhcp.is_some()), ("DNS", self.planned.dns.is_some())];
-                for (what, _) in services.iter().filter(|(_, served)| *served) {
+                for (what, address) in services(&self.planned) {
                     tracing::info!(%interface, %address, "serving {what}");
                 }
             }
@@ -192,22 +190,41 @@ where
             return Err(why);
         }
         let mut interface = found.interface.clone();
-        let ours = self.planned.address.address;
-        interface.addresses.sort_by_key(|address| address.address != ours);
+        let (ours, ours6) = (self.planned.address, self.planned.address6);
+        let is = |ours: Option<Ipv4Prefix>, it: &Ipv4Prefix| {
+            ours.is_some_and(|ours| ours.address == it.address)
+        };
+        interface.addresses.sort_by_key(|address| !is(ours, address));
+        interface
+            .addresses6
+            .sort_by_key(|address| ours6.map(|ours| ours.address) != Some(address.address));
         (self.plan)(&interface)
             .map_err(|error| format!("nothing is served until this fits: {}", error_chain(&error)))
     }
 
     fn log_change(&self, found: &ServedLink, now: &ServePlan) {
         let (interface, before) = (self.name(), &self.planned);
-        let address = now.address;
+        let address = ours(now);
         if found.index != self.link {
             tracing::warn!(%interface, %address, "the interface was replaced, rebinding");
         } else if self.state != State::Served {
             tracing::info!(%interface, %address, "serving again");
         }
-        if now.address != before.address {
-            tracing::warn!(%interface, from = %before.address, to = %now.address, "our address changed, serving from the new one");
+        if let (Some(from), Some(to)) = (before.address, now.address)
+            && from != to
+        {
+            tracing::warn!(%interface, %from, %to, "our address changed, serving from the new one");
+        }
+        match (before.address6, now.address6) {
+            (Some(from), Some(to)) if from != to => {
+                tracing::warn!(%interface, %from, %to, "our IPv6 address changed, serving from the new one");
+            }
+            _ => {}
+        }
+        let served: Vec<&str> = services(before).into_iter().map(|(what, _)| what).collect();
+        let new = services(now).into_iter().filter(|(what, _)| !served.contains(what));
+        for (what, address) in new {
+            tracing::info!(%interface, %address, "serving {what}");
         }
         for note in now.notes.iter().filter(|note| !before.notes.contains(note)) {
             tracing::warn!(%interface, "{note}");
@@ -226,6 +243,26 @@ where
         }
         self.deaf = deaf;
     }
+}
+
+/// What is served, and from where.
+fn services(plan: &ServePlan) -> Vec<(&'static str, String)> {
+    let four = plan.address.map(|address| address.to_string());
+    let six = plan.address6.map(|address| address.to_string());
+    let all = [
+        ("DHCP", plan.dhcp.is_some(), &four),
+        ("DNS", plan.dns.is_some(), &four),
+        ("DHCPv6", plan.dhcp6.is_some(), &six),
+        ("router advertisements", plan.router.is_some(), &six),
+        ("DNS over IPv6", plan.dns.is_some(), &six),
+    ];
+    let served = all.into_iter().filter(|(_, served, _)| *served);
+    served.filter_map(|(what, _, address)| Some((what, address.clone()?))).collect()
+}
+
+fn ours(plan: &ServePlan) -> String {
+    let four = plan.address.map(|address| address.to_string());
+    four.or_else(|| plan.address6.map(|address| address.to_string())).unwrap_or_default()
 }
 
 fn gone(name: &IfName, called: Option<&str>) -> String {

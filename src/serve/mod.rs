@@ -27,7 +27,7 @@ mod upstreams;
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -38,7 +38,7 @@ use crate::exit::{Code, Coded};
 use crate::facts::Interface;
 use crate::net::IfName;
 use crate::plan::GuestPlan;
-use crate::plan::serve::{DnsPlan, ServePlan};
+use crate::plan::serve::{DnsPlan, LeasesPlan, ServePlan};
 use crate::proto::dhcp6::Settings;
 use crate::proto::dns::Named;
 use crate::sys::frames::{self, Frames};
@@ -63,7 +63,11 @@ pub struct Target {
     dhcp: Option<dhcp::Task>,
     dns: Option<DnsPlan>,
     router: Option<router::Task>,
+    /// Of the one guest.
     dhcp6: Option<Settings>,
+    /// Files that are read and written, now or when there is something to serve.
+    leases: Option<LeasesPlan>,
+    resolv_conf: Option<PathBuf>,
     /// What turns the first two off.
     off: [&'static str; 2],
 }
@@ -78,6 +82,8 @@ impl Target {
             dns: Some(DnsPlan::one_guest(plan)),
             router: None,
             dhcp6: None,
+            leases: None,
+            resolv_conf: Some(plan.resolv_conf.clone()),
             off: ["set NO_DHCP to serve neither DHCP nor DNS"; 2],
         };
         target.follow(plan);
@@ -91,8 +97,13 @@ impl Target {
             interface: plan.interface.clone(),
             dhcp: dhcp::Task::from_serve(plan),
             dns: plan.dns.clone(),
-            router: None,
+            router: plan.router.clone().map(|advertisement| router::Task {
+                port: router::Port::Link(plan.interface.clone()),
+                advertisement,
+            }),
             dhcp6: None,
+            leases: plan.leases.clone(),
+            resolv_conf: plan.resolv_conf.clone(),
             off: ["leave DHCP to it with --no-dhcp", "leave DNS to it with --no-dns"],
         }
     }
@@ -136,7 +147,7 @@ impl Target {
         match &plan.ipv6 {
             Some(ipv6) => {
                 let (tap, advertisement) = (ipv6.control.clone(), ipv6.advertisement.clone());
-                self.router = Some(router::Task { tap, advertisement });
+                self.router = Some(router::Task { port: router::Port::Tap(tap), advertisement });
                 self.dhcp6 = Some(ipv6.dhcp.clone());
             }
             None => {
@@ -167,15 +178,17 @@ struct On<P> {
     plan: P,
 }
 
-fn bind_dhcp(on: &On<dhcp::Task>) -> Result<socket::Dhcp, Error> {
-    Ok(dhcp::bind(&on.plan, on.off)?)
+fn bind_dhcp(on: &On<dhcp::Task>) -> Result<dhcp::Sockets, Error> {
+    Ok(dhcp::bind(on)?)
 }
 
 fn bind_dns(on: &On<DnsPlan>) -> Result<socket::Dns, Error> {
-    let mut dns = socket::dns(&on.interface, on.plan.address, on.off)?;
+    let four = on.plan.address.map(|address| socket::dns(&on.interface, address, on.off));
+    let mut dns = socket::Dns { four: four.transpose()?, six: None };
     let six = on.plan.address6.map(|address| socket::dns6(&on.interface, address, on.off));
     match six.transpose() {
         Ok(six) => dns.six = six,
+        Err(error) if dns.four.is_none() => return Err(error.into()),
         // The guest has its IPv4 server all the same.
         Err(error) => {
             let error = crate::exit::error_chain(&error);
@@ -216,12 +229,12 @@ impl Coded for Error {
 
 /// Starts the thread that is to serve this, which makes itself ready beside whatever else there is to do. Needs no link.
 pub fn prepare(target: &Target) -> Result<Starting, Error> {
-    let lease_file = target.dhcp.as_ref().and_then(dhcp::Task::lease_file).map(Path::to_owned);
-    let resolv_conf = target.dns.as_ref().map(|plan| plan.resolv_conf.clone());
+    let (leases, resolv_conf) = (target.leases.clone(), target.resolv_conf.clone());
     let starting = Packets::start(move || {
         // The file is made now, if it is not there.
-        lease_file.as_deref().map_or(Ok(()), dhcp::check)?;
-        if let Err(error) = confine::packets_to(resolv_conf.as_deref(), lease_file.as_deref()) {
+        leases.as_ref().map_or(Ok(()), dhcp::check)?;
+        let lease_file = leases.as_ref().map(|leases| leases.file.as_path());
+        if let Err(error) = confine::packets_to(resolv_conf.as_deref(), lease_file) {
             tracing::warn!(%error, "the thread that reads packets is confined less than it could be");
         }
         Ok(())
@@ -234,8 +247,9 @@ pub fn prepare(target: &Target) -> Result<Starting, Error> {
 pub struct Bound {
     packets: Packets,
     target: Target,
-    dhcp: Option<(On<dhcp::Task>, socket::Dhcp)>,
+    dhcp: Option<(On<dhcp::Task>, dhcp::Sockets)>,
     dns: Option<(On<DnsPlan>, socket::Dns)>,
+    router: Option<(On<router::Task>, Frames)>,
 }
 
 impl Bound {
@@ -252,8 +266,11 @@ impl Bound {
         let dhcp =
             target.dhcp().map(|on| bind_dhcp(&on).map(|sockets| (on, sockets))).transpose()?;
         let dns = target.dns().map(|on| bind_dns(&on).map(|sockets| (on, sockets))).transpose()?;
+        // A tap of our own comes later.
+        let router = target.router().filter(|on| matches!(on.plan.port, router::Port::Link(_)));
+        let router = router.map(|on| bind_router(&on).map(|frames| (on, frames))).transpose()?;
         drop(_there);
-        Ok(Self { packets, target, dhcp, dns })
+        Ok(Self { packets, target, dhcp, dns, router })
     }
 
     /// Serves no IPv6, which this kernel has no way for.
@@ -290,7 +307,7 @@ impl Bound {
                 bind: bind_router,
             },
             Record::new(health, |services| &mut services.router),
-            None,
+            self.router,
             targets.clone(),
             stop.clone(),
             |frames, on: On<router::Task>| router::serve(frames, on.plan),

@@ -11,15 +11,27 @@ use crate::net::IfName;
 use crate::proto::ndp::{Advertisement, Input, Reason, Router};
 use crate::sys::frames::{self, Frames};
 
-/// What is advertised, and by which tap.
+/// What is advertised, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Task {
-    pub tap: IfName,
+    pub port: Port,
     pub advertisement: Advertisement,
 }
 
+/// Where frames come and go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Port {
+    /// A tap of our own.
+    Tap(IfName),
+    /// A link that exists.
+    Link(IfName),
+}
+
 pub(super) fn bind(task: &Task) -> Result<Frames, frames::Error> {
-    Frames::attach(&task.tap)
+    match &task.port {
+        Port::Tap(name) => Frames::attach(name),
+        Port::Link(name) => Frames::solicitations(name),
+    }
 }
 
 /// Serves until the tap fails; the error is why.
@@ -38,6 +50,7 @@ pub(super) async fn serve(frames: Frames, task: Task) -> io::Error {
         let handled = tokio::select! {
             frame = frames.next() => match frame {
                 Ok(frame) => router.handle(Instant::now(), Input::Frame(&frame)),
+                Err(error) if is_passing(&error) => continue,
                 Err(error) => return error,
             },
             () = due => router.handle(Instant::now(), Input::Timeout),
@@ -48,11 +61,21 @@ pub(super) async fn serve(frames: Frames, task: Task) -> io::Error {
             tracing::trace!(reason = reason.label(), count, "frame dropped");
         }
         while let Some(frame) = router.poll() {
-            if let Err(error) = frames.send(&frame) {
-                return error;
+            match frames.send(&frame) {
+                // A link that is down, or has no room for it: the next one is sent all the same.
+                Err(error) if is_passing(&error) => {
+                    tracing::debug!(%error, "router advertisement not sent");
+                }
+                Err(error) => return error,
+                Ok(()) => {}
             }
         }
     }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NetworkDown | io::ErrorKind::WouldBlock)
+        || error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error())
 }
 
 fn random() -> u32 {

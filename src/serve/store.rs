@@ -5,19 +5,25 @@
 //! itself, or its directory is not ours) the same is done in place (`sys::lease_file`). What fails is said once and
 //! tried again after a pause, not by every request.
 
+mod kept;
 mod rewrite;
 #[cfg(test)]
 mod tests;
 
 use std::io;
+use std::net::Ipv6Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(super) use self::kept::{Both, Kept};
 use self::rewrite::Rewriting;
-use crate::plan::serve::DhcpPlan;
-use crate::proto::Now;
 use crate::proto::dhcp4::{ReservedFor, Settings};
-use crate::proto::leases::{HEADER, Leases, Recovered, State, is_ours};
+use crate::proto::dhcp6::Pool;
+use crate::proto::leases::{
+    Address as _, HEADER, HEADER6, Leases, State, has_ipv6_header, is_ours,
+};
+use crate::proto::{Now, dhcp6};
 use crate::sys::lease_file::{Error, LeaseFile, Named};
 
 /// Octets for each lease that the file may have, and at least, before it is written anew; a line is some 70.
@@ -37,9 +43,28 @@ const WRITE_AGAIN: Pause =
 const SHORTEN_AGAIN: Pause =
     Pause { first: Duration::from_secs(10), last: Duration::from_secs(600) };
 
+/// Leases of a family that is not served now, which stay in the file.
+const MAX_IDLE: usize = 1 << 20;
+
+/// What is kept, and where: of each family that is served its settings, and how many addresses may be remembered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keeping<'a> {
+    pub file: Option<&'a Path>,
+    pub sync: bool,
+    pub four: Option<(&'a Settings, usize)>,
+    pub six: Option<(&'a Pool, usize)>,
+}
+
+/// The first line of a file.
+pub(super) fn header(has_ipv6: bool) -> &'static str {
+    if has_ipv6 { HEADER6 } else { HEADER }
+}
+
 #[derive(Debug)]
 pub(crate) struct Store {
     file: LeaseFile,
+    /// Its first line.
+    header: &'static str,
     sync: bool,
     rewriting: Option<Rewriting>,
     /// No file can take its name.
@@ -94,41 +119,68 @@ impl Attempts {
 
 impl Store {
     /// The leases as they were left, and where they are kept; nowhere without a path.
-    pub fn open(plan: &DhcpPlan, now: Now) -> Result<(Option<Self>, Leases), Error> {
-        let Some(path) = &plan.lease_file else { return Ok((None, Leases::new(plan.limit))) };
-        let (mut file, content) = LeaseFile::open(path, HEADER, is_ours)?;
-        let (mut leases, recovered) = Leases::recover(now, &content, plan.limit);
-        let Recovered { damaged, left_out, .. } = recovered;
+    pub fn open(what: &Keeping<'_>, now: Now) -> Result<(Option<Self>, Both), Error> {
+        let limit = what.four.map_or(MAX_IDLE, |(_, limit)| limit);
+        let limit6 = what.six.map_or(MAX_IDLE, |(_, limit)| limit);
+        let Some(path) = what.file else {
+            return Ok((None, Both { four: Leases::new(limit), six: Leases::new(limit6) }));
+        };
+        let header = header(what.six.is_some());
+        let (mut file, content) = LeaseFile::open(path, header, is_ours)?;
+        let (mut four, recovered) = Leases::recover(now, &content, limit);
+        let is_old = !has_ipv6_header(&content);
+        let lines6 = if is_old { &[] } else { content.as_slice() };
+        let (mut six, recovered6) = Leases::<Ipv6Addr>::recover(now, lines6, limit6);
+        let (damaged, left_out) = (recovered.damaged, recovered.left_out + recovered6.left_out);
         if damaged + left_out > 0 {
             tracing::warn!(path = %path.display(), damaged, left_out, "lines of the lease file passed over");
         }
-        let far = leases.shorten(now, |address, state| plan.settings.longest(address, state));
+        let mut far = 0;
+        if let Some((settings, _)) = what.four {
+            far += four.shorten(now, |address, state| settings.longest(address, state));
+            warn_of_unknown(settings, &four, now);
+        }
+        if let Some((pool, _)) = what.six {
+            far += six.shorten(now, |address, state| pool.longest(address, state));
+            warn_of_unknown6(pool, &six, now);
+        }
         if far > 0 {
             tracing::warn!(path = %path.display(), leases = far, "leases that end later than any may now are made shorter: the clock, or the lease time, was another one");
         }
-        warn_of_unknown(&plan.settings, &leases, now);
+        let has_ipv6 = what.six.is_some() || !six.is_empty();
+        // An earlier version: the line says so from here on, and the file is written anew as what it is now.
+        let is_upgraded = has_ipv6 && is_old && !content.is_empty();
+        if is_upgraded {
+            file.append(HEADER6.as_bytes()).map_err(|source| Error::File {
+                what: "writing",
+                path: path.to_owned(),
+                source,
+            })?;
+        }
+        let mut both = Both { four, six };
         // At once: its ends are those of the clock as it is now.
-        let journal = leases.journal();
+        let journal = both.journal();
         let unwritten = if file.append(&journal).is_ok() { Vec::new() } else { journal };
-        tracing::info!(path = %file.path().display(), leases = leases.len(), "lease file read");
+        tracing::info!(path = %file.path().display(), leases = both.len(), "lease file read");
         let store = Self {
             file,
-            sync: plan.sync,
+            header: self::header(has_ipv6),
+            sync: what.sync,
             rewriting: None,
             in_place: false,
             shortest: 0,
             max: MAX_FILE,
             written: now,
             unwritten,
-            incomplete: false,
+            incomplete: is_upgraded,
             writing: Attempts::new(WRITE_AGAIN),
             shortening: Attempts::new(SHORTEN_AGAIN),
         };
-        Ok((Some(store), leases))
+        Ok((Some(store), both))
     }
 
     /// Writes what the leases have to say. False: it is not on the disk, and the replies must not leave.
-    pub async fn write(&mut self, leases: &mut Leases, now: Now) -> bool {
+    pub async fn write(&mut self, leases: &mut impl Kept, now: Now) -> bool {
         let journal = leases.journal();
         if self.unwritten.len() + journal.len() <= MAX_UNWRITTEN {
             self.unwritten.extend(journal);
@@ -145,13 +197,13 @@ impl Store {
     }
 
     /// Looks after the file when nobody asks for anything.
-    pub async fn check(&mut self, leases: &Leases, now: Now) {
+    pub async fn check(&mut self, leases: &impl Kept, now: Now) {
         if !self.writing.waits(now.monotonic) {
             self.attempt(leases, now).await;
         }
     }
 
-    async fn attempt(&mut self, leases: &Leases, now: Now) -> bool {
+    async fn attempt(&mut self, leases: &impl Kept, now: Now) -> bool {
         match self.write_all(leases, now).await {
             Ok(()) => {
                 if self.writing.succeed() {
@@ -168,7 +220,7 @@ impl Store {
         }
     }
 
-    async fn write_all(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
+    async fn write_all(&mut self, leases: &impl Kept, now: Now) -> io::Result<()> {
         self.restore_name(leases, now).await?;
         let journal = std::mem::take(&mut self.unwritten);
         let written = self.append(&journal).await;
@@ -205,7 +257,7 @@ impl Store {
     }
 
     /// Looks after the file, and begins a shorter one when this one is long, or goes on with it.
-    pub async fn tidy(&mut self, leases: &Leases, now: Now) {
+    pub async fn tidy(&mut self, leases: &impl Kept, now: Now) {
         if self.rewriting.is_none()
             && (self.shortening.waits(now.monotonic) || !self.is_due(leases, now))
         {
@@ -231,7 +283,7 @@ impl Store {
         }
     }
 
-    fn is_due(&self, leases: &Leases, now: Now) -> bool {
+    fn is_due(&self, leases: &impl Kept, now: Now) -> bool {
         let spare = SPARE * u64::try_from(leases.len()).unwrap_or(u64::MAX);
         let max = MIN_REWRITE.max(spare).max(2 * self.shortest);
         self.incomplete || self.file.len() > max || self.is_another_time(now)
@@ -247,23 +299,23 @@ impl Store {
 
     /// A next start would read what the name leads to: it is to hold all there is. Somebody may have removed the file,
     /// or put another one in its place.
-    async fn restore_name(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
+    async fn restore_name(&mut self, leases: &impl Kept, now: Now) -> io::Result<()> {
         let named = self.file.named()?;
         if named == Named::Ours {
             return Ok(());
         }
         self.rewriting = None;
         let path = self.file.path().display().to_string();
-        let all = leases.snapshot(now, 0, usize::MAX).0;
+        let all = leases.all(now);
         match named {
             Named::Ours => {}
             Named::Changed => {
                 self.file.go_behind()?;
-                self.file.append(&[HEADER.as_bytes(), &all].concat())?;
+                self.file.append(&[self.header.as_bytes(), &all].concat())?;
             }
             Named::Gone | Named::Other => {
                 self.file.move_along()?;
-                let mut draft = self.file.draft(HEADER)?;
+                let mut draft = self.file.draft(self.header)?;
                 draft.append(&all)?;
                 on_disk(draft.handle()).await?;
                 self.file.replace(draft)?;
@@ -300,6 +352,31 @@ fn warn_of_unknown(settings: &Settings, leases: &Leases, now: Now) {
         if !is_its_own && lease.state == State::Bound && is_live(lease.until) {
             let (address, client) = (reservation.address, lease.hardware.address);
             tracing::warn!(%address, %client, "a reserved address is leased to another client: reserved again when that ends");
+        }
+    }
+}
+
+/// The same of IPv6.
+fn warn_of_unknown6(pool: &Pool, leases: &Leases<Ipv6Addr>, now: Now) {
+    let is_live = |until: Option<Instant>| until.is_none_or(|until| until > now.monotonic);
+    let live = || leases.iter().filter(|lease| lease.state == State::Bound && is_live(lease.until));
+    let elsewhere = live().filter(|lease| !pool.serves(lease.address)).count();
+    if elsewhere > 0 {
+        tracing::warn!(
+            leases = elsewhere,
+            "IPv6 leases of networks that are not served any more: remembered, not renewed"
+        );
+    }
+    for reservation in &pool.reservations {
+        let Some(lease) = leases.of_address(now, reservation.address) else { continue };
+        let duid = Ipv6Addr::owner(&lease.client.0);
+        let is_its_own = match &reservation.client {
+            dhcp6::ReservedFor::Mac(mac) => lease.hardware.address == *mac,
+            dhcp6::ReservedFor::Duid(reserved) => reserved.octets() == duid,
+        };
+        if !is_its_own && lease.state == State::Bound && is_live(lease.until) {
+            let (address, client) = (reservation.address, dhcp6::Duid::new(duid));
+            tracing::warn!(%address, ?client, "a reserved address is leased to another client: reserved again when that ends");
         }
     }
 }

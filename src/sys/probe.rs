@@ -281,7 +281,9 @@ pub async fn served_link(name: &IfName, links: &Links) -> Result<Option<ServedLi
         request.try_collect().await.map_err(netlink("addresses"))?;
     let every_address = addresses.iter().filter_map(address_of).collect();
     let picked = pick(&addresses, None).map(|(first, others)| [vec![first], others].concat());
-    let interface = Interface { name, mac, mtu, addresses: picked.unwrap_or_default() };
+    let (addresses6, link_local) = ipv6::served(&addresses);
+    let addresses = picked.unwrap_or_default();
+    let interface = Interface { name, mac, mtu, addresses, addresses6, link_local };
     Ok(Some(ServedLink { index, deaf: deaf(&link), interface, every_address }))
 }
 

@@ -11,9 +11,11 @@
 
 mod dhcp6;
 mod dns6;
+mod solicitations;
 
-pub use dhcp6::dhcp6;
+pub use dhcp6::{Dhcp6, dhcp6, dhcp6_of_link};
 pub use dns6::{Dns6, dns6};
+pub use solicitations::solicitations;
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -287,24 +289,29 @@ pub(crate) fn send_all(
 
 /// DNS's two ways.
 #[derive(Debug)]
-pub struct Dns {
+pub struct Dns4 {
     pub udp: UdpSocket,
     pub aside: Aside,
     pub tcp: TcpListener,
-    /// At the gateway's IPv6 address, where the guest has IPv6.
+}
+
+/// Of each family that is served.
+#[derive(Debug)]
+pub struct Dns {
+    pub four: Option<Dns4>,
     pub six: Option<Dns6>,
 }
 
 /// Port 53 of the gateway's address, for what comes in by this link: an address is reachable from every link of
 /// the pod (the weak host model of RFC 1122 §3.3.4.2), and the pod's neighbours are not ours to serve. Binds
 /// before the address is there, too.
-pub fn dns(interface: &IfName, gateway: Ipv4Addr, off: &'static str) -> Result<Dns, Error> {
+pub fn dns(interface: &IfName, gateway: Ipv4Addr, off: &'static str) -> Result<Dns4, Error> {
     let address = SocketAddrV4::new(gateway, DNS);
     let guest_side = |socket: &Socket| -> io::Result<()> {
         socket.set_freebind_v4(true)?;
         socket.bind_device(Some(interface.as_str().as_bytes()))
     };
-    let bound = || -> io::Result<Dns> {
+    let bound = || -> io::Result<Dns4> {
         let udp = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         guest_side(&udp)?;
         ffi::set_no_check(&udp)?;
@@ -321,7 +328,7 @@ pub fn dns(interface: &IfName, gateway: Ipv4Addr, off: &'static str) -> Result<D
         tcp.bind(&SocketAddr::from(address).into())?;
         tcp.listen(64)?;
         let (udp, tcp) = (UdpSocket::from_std(udp.into())?, TcpListener::from_std(tcp.into())?);
-        Ok(Dns { udp, aside, tcp, six: None })
+        Ok(Dns4 { udp, aside, tcp })
     };
     bound().map_err(|source| Error::Bind {
         what: "DNS, port 53",

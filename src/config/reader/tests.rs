@@ -44,7 +44,7 @@ fn flag(name: &str, value: &str) -> Result<String, String> {
 }
 
 /// Each with one value and, where it is a list, another.
-const VALUES: [(&str, &str, &str, &str); 25] = [
+const VALUES: [(&str, &str, &str, &str); 33] = [
     ("--address", "BERTH_SERVE_ADDRESS", "10.0.0.1/24", ""),
     ("--range", "BERTH_SERVE_RANGE", "10.0.0.9,10.0.0.10", "10.0.0.20,10.0.0.30"),
     (
@@ -68,6 +68,19 @@ const VALUES: [(&str, &str, &str, &str); 25] = [
     ("--quarantine", "BERTH_SERVE_QUARANTINE", "60", ""),
     ("--client-rate", "BERTH_SERVE_CLIENT_RATE", "5", ""),
     ("--rate", "BERTH_SERVE_RATE", "50", ""),
+    ("--address6", "BERTH_SERVE_ADDRESS6", "fd00::1/64", ""),
+    ("--range6", "BERTH_SERVE_RANGE6", "fd00::9,fd00::10", "fd00::20,fd00::30"),
+    (
+        "--relayed6",
+        "BERTH_SERVE_RELAYED6",
+        "fd00:0:0:2::/64,fd00:0:0:2::9,fd00:0:0:2::10",
+        "fd00:0:0:3::/64,fd00:0:0:3::9,fd00:0:0:3::10",
+    ),
+    ("--reserve6", "BERTH_SERVE_RESERVE6", "52:54:00:00:00:01,fd00::5,web", "id:000401,fd00::6"),
+    ("--router-advertisements", "BERTH_SERVE_ROUTER_ADVERTISEMENTS", "slaac", ""),
+    ("--router6", "BERTH_SERVE_ROUTER6", "none", ""),
+    ("--dns6", "BERTH_SERVE_DNS6", "fd00::53", "fd00::54"),
+    ("--boot-file6", "BERTH_SERVE_BOOT_FILE6", "http://[fd00::1]/a.efi", ""),
     ("--upstream", "BERTH_SERVE_UPSTREAM", "10.0.0.53:5353", "fd00::53"),
     ("--host", "BERTH_SERVE_HOST", "nas.lan=10.0.0.8", "*.apps.lan=fd00::8"),
     ("--domain", "BERTH_SERVE_DOMAIN", "lan", ""),
@@ -111,7 +124,7 @@ fn variables_and_flags_are_read_alike_whatever_stands_around_a_value() {
                 format!("\n {value}\r\n\n{other}"),
             ]);
         }
-        if ["--dns", "--search", "--upstream", "--host"].contains(&name) {
+        if ["--dns", "--dns6", "--search", "--upstream", "--host"].contains(&name) {
             lists.extend([format!("{value},{other}"), format!("{value}, {other},")]);
         }
         for list in lists {

@@ -1,8 +1,13 @@
 //! Values of `berth serve`'s flags: what each may be, and what is said of one that is not.
 
+mod six;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
+
+pub use six::{Relayed6, Reserve6, Router6, RouterAdvertisements, Span6, Whose6};
+pub(super) use six::{address6, boot_url, host_address6};
 
 use crate::net::{
     DomainName, Ipv4Prefix, MacAddr, NameError, decimal, hexadecimal, no_host, octets,

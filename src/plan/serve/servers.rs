@@ -1,6 +1,6 @@
 //! The name servers that `--upstream` names.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::serve::{ServeOptions, Upstream};
 use crate::facts::not_to_be_asked;
@@ -8,13 +8,13 @@ use crate::facts::not_to_be_asked;
 /// The servers the user names, and those among them that are not asked, each with why.
 pub(super) fn configured_upstreams(
     options: &ServeOptions,
-    ours: Ipv4Addr,
+    ours: &[Option<IpAddr>],
 ) -> (Vec<SocketAddr>, Vec<String>) {
     let (mut servers, mut skipped) = (Vec::new(), Vec::new());
     for Upstream(server) in &options.upstream {
         let canonical = SocketAddr::new(server.ip().to_canonical(), server.port());
         let unscoped = matches!(server, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0);
-        let why = if canonical == SocketAddr::new(ours.into(), 53) {
+        let why = if canonical.port() == 53 && ours.contains(&Some(canonical.ip())) {
             // The question would come back for ever.
             Some("this server's own address")
         } else if unscoped {

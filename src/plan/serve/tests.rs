@@ -2,8 +2,12 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::config::reader;
+use crate::exit::{Code, Coded};
+use crate::proto::dhcp4::INFINITE;
 
 #[derive(Debug, Parser)]
 struct Words {
@@ -25,6 +29,8 @@ fn asked(words: &str) -> (ServeOptions, Interface, Resolver) {
         mac: MacAddr([2, 0, 0, 0, 0, 1]),
         mtu: 1500,
         addresses: vec!["10.0.0.1/24".parse().unwrap()],
+        addresses6: vec!["fd00::1/64".parse().unwrap()],
+        link_local: Some("fe80::1".parse().unwrap()),
     };
     let resolver = Resolver::parse(b"nameserver 10.0.0.1\nnameserver 9.9.9.9\n");
     (options, interface, resolver)

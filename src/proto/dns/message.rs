@@ -259,6 +259,10 @@ pub(super) fn local(
             _ => query.own(&[]),
         });
     }
+    if text == "gateway" && names::configured(text, settings).is_none() {
+        let ours = [settings.gateway.map(IpAddr::V4), settings.gateway6.map(IpAddr::V6)];
+        return Some(query.addresses(&ours.into_iter().flatten().collect::<Vec<_>>()));
+    }
     if let Some(answer) =
         host(text, query, settings).or_else(|| leased(now, text, query, settings, names))
     {
@@ -293,12 +297,17 @@ pub(super) fn local(
     (never && !cluster).then(|| query.refusal(ResponseCode::NXDomain))
 }
 
-/// Private, and in a network of ours.
-fn is_ours(address: Ipv4Addr, settings: &Settings) -> bool {
-    address.is_private() && settings.networks.iter().any(|network| network.contains(address))
+/// Private, or unique-local (RFC 6303 §4.4), and in a network of ours.
+fn is_ours(address: IpAddr, settings: &Settings) -> bool {
+    match address {
+        IpAddr::V4(it) => it.is_private() && settings.networks.iter().any(|all| all.contains(it)),
+        IpAddr::V6(it) => {
+            it.is_unique_local() && settings.networks6.iter().any(|all| all.contains(it))
+        }
+    }
 }
 
-/// The guest by its name, bare or in the pod's first domain; the gateway; localhost (RFC 6761 §6.3).
+/// The guest by its name, bare or in the pod's first domain; localhost (RFC 6761 §6.3).
 fn own_address(text: &str, settings: &Settings) -> Option<Ipv4Addr> {
     if text == "localhost" || text.ends_with(".localhost") {
         return Some(Ipv4Addr::LOCALHOST);
@@ -307,13 +316,10 @@ fn own_address(text: &str, settings: &Settings) -> Option<Ipv4Addr> {
     let first = settings.search.first();
     let is =
         |name: &str| text == name || first.is_some_and(|domain| text == format!("{name}.{domain}"));
-    if !hostname.is_empty() && is(&hostname) {
-        return Some(settings.guest);
-    }
-    (text == "gateway" && names::configured(text, settings).is_none()).then_some(settings.gateway)
+    (!hostname.is_empty() && is(&hostname)).then_some(settings.guest)
 }
 
-/// The address a client of ours has under this name, bare or in our domain; or its name.
+/// The addresses a client of ours has under this name, bare or in our domain; or its name.
 fn leased(
     now: Instant,
     text: &str,
@@ -323,7 +329,10 @@ fn leased(
 ) -> Option<Vec<u8>> {
     let kind = query.question.query_type();
     let data = match names.find(now, text, settings.domain.as_deref())? {
-        Found::Address(address) => (kind == RecordType::A).then_some(RData::A(A(address))),
+        Found::Addresses(four, six) => {
+            let all = [four.map(IpAddr::V4), six.map(IpAddr::V6)];
+            return Some(query.addresses(&all.into_iter().flatten().collect::<Vec<_>>()));
+        }
         Found::Name(name) => {
             let name = Name::from_ascii(format!("{}.", whole(name, settings))).ok();
             name.filter(|_| kind == RecordType::PTR).map(|name| RData::PTR(PTR(name)))
@@ -348,16 +357,13 @@ fn host(text: &str, query: &Query, settings: &Settings) -> Option<Vec<u8>> {
 }
 
 fn own_pointer(text: &str, settings: &Settings) -> Option<String> {
-    let reverse = |address: Ipv4Addr| {
-        let [a, b, c, d] = address.octets();
-        format!("{d}.{c}.{b}.{a}.in-addr.arpa")
-    };
-    if !settings.hostname.is_empty() && text == reverse(settings.guest) {
+    let address = reversed(text)?;
+    if !settings.hostname.is_empty() && address == settings.guest {
         let domain = settings.search.first().map(|domain| format!(".{domain}")).unwrap_or_default();
         return Some(format!("{}{domain}.", settings.hostname));
     }
-    let is_ours =
-        text == reverse(settings.gateway) && names::configured("gateway", settings).is_none();
+    let ours = [settings.gateway.map(IpAddr::V4), settings.gateway6.map(IpAddr::V6)];
+    let is_ours = ours.contains(&Some(address)) && names::configured("gateway", settings).is_none();
     is_ours.then(|| "gateway.".to_owned())
 }
 

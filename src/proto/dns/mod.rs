@@ -25,7 +25,7 @@ mod wire;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::BinDecodable;
 
-use crate::net::Ipv4Prefix;
+use crate::net::{Ipv4Prefix, Ipv6Prefix};
 use cache::{Cache, Found};
 use flight::{Flight, Stale, Step, Waiting};
 use message::{Query, local};
@@ -67,7 +67,9 @@ pub struct Settings {
     /// Empty: there is no guest.
     pub hostname: String,
     pub guest: Ipv4Addr,
-    pub gateway: Ipv4Addr,
+    /// Ours, which are called `gateway`.
+    pub gateway: Option<Ipv4Addr>,
+    pub gateway6: Option<Ipv6Addr>,
     /// Asked in this order; those that were silent come last.
     pub upstreams: Vec<SocketAddr>,
     /// The pod's search domains, lower-case, without a dot at the end.
@@ -81,6 +83,7 @@ pub struct Settings {
     pub domain: Option<String>,
     /// With such a domain, networks whose addresses nobody else has names for (RFC 6303).
     pub networks: Vec<Ipv4Prefix>,
+    pub networks6: Vec<Ipv6Prefix>,
     /// Whether IPv6 addresses of names are passed on; else there are none.
     pub aaaa: bool,
 }

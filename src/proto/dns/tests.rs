@@ -20,7 +20,8 @@ fn settings() -> Settings {
     Settings {
         hostname: "web".into(),
         guest: GUEST,
-        gateway: GATEWAY,
+        gateway: Some(GATEWAY),
+        gateway6: None,
         upstreams: vec!["10.0.0.10:53".parse().unwrap(), "10.0.0.11:53".parse().unwrap()],
         search: vec!["ns.svc.cluster.local".into(), "cluster.local".into()],
         ndots: 5,
@@ -28,6 +29,7 @@ fn settings() -> Settings {
         below: vec![],
         domain: None,
         networks: vec![],
+        networks6: vec![],
         aaaa: true,
     }
 }

@@ -3,10 +3,9 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
-use std::net::Ipv4Addr;
 use std::ops::Deref;
 
-use super::{ClientId, Hardware, Range, State};
+use super::{Address, ClientId, Hardware, Range, State};
 
 /// As `Entry::until`.
 pub(crate) const FOR_EVER: i64 = i64::MAX;
@@ -19,8 +18,8 @@ const CHUNK: usize = 1024;
 
 /// One address, and who has or had it.
 #[derive(Debug, Clone)]
-pub struct Entry {
-    address: u32,
+pub struct Entry<A> {
+    address: A,
     pub hardware: Hardware,
     pub state: State,
     /// Octets of `words` that are the client's identifier; the others are its name.
@@ -54,10 +53,10 @@ fn machine(hardware: Hardware) -> [u8; 7] {
     [hardware.kind, a, b, c, d, e, f]
 }
 
-impl Entry {
+impl<A: Address> Entry<A> {
     /// An entry of the address, `name` at most 255 octets.
     pub fn new(
-        address: Ipv4Addr,
+        address: A,
         client: &ClientId,
         hardware: Hardware,
         name: Option<&str>,
@@ -70,7 +69,7 @@ impl Entry {
         let said = u16::try_from(id.len()).ok().filter(|said| *said < NOTHING);
         let words = [id, name.unwrap_or_default().as_bytes()].concat();
         Self {
-            address: address.to_bits(),
+            address,
             hardware,
             state,
             said: said.filter(|_| !is_machine).unwrap_or(NOTHING),
@@ -80,8 +79,8 @@ impl Entry {
     }
 
     /// The leased address.
-    pub fn address(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.address)
+    pub fn address(&self) -> A {
+        self.address
     }
 
     /// Whose it is.
@@ -105,35 +104,35 @@ impl Entry {
     }
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Book {
-    slots: Slots,
+#[derive(Debug)]
+pub(crate) struct Book<A> {
+    slots: Slots<A>,
     empty: Vec<u32>,
-    by_address: BTreeMap<u32, u32>,
-    /// By a keyed hash, so that nobody can choose clients that share one.
+    by_address: BTreeMap<A, u32>,
+    /// By a keyed hash of their owners, so that nobody can choose clients that share one.
     by_client: BTreeSet<(u64, u32)>,
     /// Where ranges that are given away begin, and what is behind them: between two of these nothing else begins.
-    bounds: Vec<u32>,
+    bounds: Vec<A>,
     /// What ends, by when; without those that are parked. One set more than there are bounds.
     ends: Vec<BTreeSet<(i64, u32)>>,
     hasher: RandomState,
 }
 
-#[derive(Debug, Default)]
-struct Slots(Vec<Vec<Option<Entry>>>);
+#[derive(Debug)]
+struct Slots<A>(Vec<Vec<Option<Entry<A>>>>);
 
-impl Slots {
+impl<A> Slots<A> {
     fn place(slot: u32) -> (usize, usize) {
         let slot = usize::try_from(slot).unwrap_or(usize::MAX);
         (slot / CHUNK, slot % CHUNK)
     }
 
-    fn at(&self, slot: u32) -> Option<&Entry> {
+    fn at(&self, slot: u32) -> Option<&Entry<A>> {
         let (chunk, index) = Self::place(slot);
         self.0.get(chunk)?.get(index)?.as_ref()
     }
 
-    fn at_mut(&mut self, slot: u32) -> Option<&mut Option<Entry>> {
+    fn at_mut(&mut self, slot: u32) -> Option<&mut Option<Entry<A>>> {
         let (chunk, index) = Self::place(slot);
         self.0.get_mut(chunk)?.get_mut(index)
     }
@@ -154,11 +153,23 @@ impl Slots {
     }
 }
 
-impl Book {
+impl<A: Address> Book<A> {
+    pub fn new() -> Self {
+        Self {
+            slots: Slots(Vec::new()),
+            empty: Vec::new(),
+            by_address: BTreeMap::new(),
+            by_client: BTreeSet::new(),
+            bounds: Vec::new(),
+            ends: Vec::new(),
+            hasher: RandomState::new(),
+        }
+    }
+
     /// The ranges that addresses are taken from: what ended is looked up by them.
-    pub(crate) fn divide(&mut self, ranges: &[Range]) {
-        let begin = ranges.iter().map(|range| range.first.to_bits());
-        let behind = ranges.iter().filter_map(|range| range.last.to_bits().checked_add(1));
+    pub(crate) fn divide(&mut self, ranges: &[Range<A>]) {
+        let begin = ranges.iter().map(|range| range.first);
+        let behind = ranges.iter().filter_map(|range| range.last.next());
         self.bounds = begin.chain(behind).collect();
         self.bounds.sort_unstable();
         self.bounds.dedup();
@@ -172,11 +183,11 @@ impl Book {
     }
 
     /// Which set of ends an address is in.
-    fn part(&self, address: u32) -> usize {
+    fn part(&self, address: A) -> usize {
         self.bounds.partition_point(|bound| *bound <= address)
     }
 
-    fn add_end(&mut self, address: u32, until: i64, slot: u32) {
+    fn add_end(&mut self, address: A, until: i64, slot: u32) {
         let part = self.part(address);
         if self.ends.len() <= part {
             self.ends.resize_with(part + 1, BTreeSet::new);
@@ -186,14 +197,14 @@ impl Book {
         }
     }
 
-    fn remove_end(&mut self, address: u32, until: i64, slot: u32) {
+    fn remove_end(&mut self, address: A, until: i64, slot: u32) {
         let part = self.part(address);
         if let Some(ends) = self.ends.get_mut(part) {
             ends.remove(&(until, slot));
         }
     }
 
-    fn is_among_ends(&self, entry: &Entry, slot: u32) -> bool {
+    fn is_among_ends(&self, entry: &Entry<A>, slot: u32) -> bool {
         self.ends
             .get(self.part(entry.address))
             .is_some_and(|ends| ends.contains(&(entry.until, slot)))
@@ -204,19 +215,30 @@ impl Book {
         self.by_address.len()
     }
 
-    pub(crate) fn of_address(&self, address: Ipv4Addr) -> Option<&Entry> {
-        self.entry(*self.by_address.get(&address.to_bits())?)
+    pub(crate) fn of_address(&self, address: A) -> Option<&Entry<A>> {
+        self.entry(*self.by_address.get(&address)?)
     }
 
-    pub(crate) fn of_client(&self, client: &ClientId) -> impl Iterator<Item = &Entry> {
-        let hash = self.hasher.hash_one(&*client.0);
+    pub(crate) fn of_client(&self, client: &ClientId) -> impl Iterator<Item = &Entry<A>> {
+        let hash = self.hasher.hash_one(A::owner(&client.0));
         let own = self.by_client.range((hash, 0)..=(hash, u32::MAX));
         own.filter_map(|(_, slot)| self.entry(*slot))
             .filter(move |entry| *entry.client() == *client.0)
     }
 
+    /// Those of all clients of one machine.
+    pub(crate) fn of_owner<'a>(
+        &'a self,
+        owner: &'a [u8],
+    ) -> impl Iterator<Item = &'a Entry<A>> + 'a {
+        let hash = self.hasher.hash_one(owner);
+        let own = self.by_client.range((hash, 0)..=(hash, u32::MAX));
+        own.filter_map(|(_, slot)| self.entry(*slot))
+            .filter(move |entry| A::owner(&entry.client()) == owner)
+    }
+
     /// By address.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &Entry<A>> {
         self.by_address.values().filter_map(|slot| self.entry(*slot))
     }
 
@@ -224,14 +246,14 @@ impl Book {
     pub fn ended(
         &self,
         time: i64,
-        within: Option<Range>,
-        skip: &dyn Fn(Ipv4Addr) -> bool,
-    ) -> Option<Ipv4Addr> {
+        within: Option<Range<A>>,
+        skip: &dyn Fn(A) -> bool,
+    ) -> Option<A> {
         let parts = match within {
-            Some(range) => self.part(range.first.to_bits())..=self.part(range.last.to_bits()),
+            Some(range) => self.part(range.first)..=self.part(range.last),
             None => 0..=self.bounds.len(),
         };
-        let inside = |entry: &&Entry| {
+        let inside = |entry: &&Entry<A>| {
             within.is_none_or(|range| range.contains(entry.address())) && !skip(entry.address())
         };
         let first = |ends: &BTreeSet<(i64, u32)>| {
@@ -244,7 +266,7 @@ impl Book {
     }
 
     /// Some entries, in the order of their slots.
-    pub fn slots(&self, from: usize, some: usize) -> impl Iterator<Item = &Entry> {
+    pub fn slots(&self, from: usize, some: usize) -> impl Iterator<Item = &Entry<A>> {
         self.slots.0.iter().flatten().skip(from).take(some).flatten()
     }
 
@@ -253,7 +275,7 @@ impl Book {
     }
 
     /// In the place of what is known of the address; returns addresses that are forgotten for it.
-    pub fn put(&mut self, entry: Entry, time: i64) -> Vec<Ipv4Addr> {
+    pub fn put(&mut self, entry: Entry<A>, time: i64) -> Vec<A> {
         self.remove(entry.address());
         let hash = self.hash(&entry);
         let slot = self.empty.pop().unwrap_or_else(|| self.slots.push());
@@ -274,8 +296,8 @@ impl Book {
     }
 
     /// Forgets the address.
-    pub fn remove(&mut self, address: Ipv4Addr) {
-        let Some(slot) = self.by_address.remove(&address.to_bits()) else { return };
+    pub fn remove(&mut self, address: A) {
+        let Some(slot) = self.by_address.remove(&address) else { return };
         let found = self.slots.at_mut(slot).and_then(Option::take);
         if let Some(entry) = found {
             self.remove_end(entry.address, entry.until, slot);
@@ -287,39 +309,39 @@ impl Book {
     }
 
     /// Offered to somebody: not among those that ended.
-    pub(crate) fn park(&mut self, address: Ipv4Addr) {
+    pub(crate) fn park(&mut self, address: A) {
         if let Some((until, slot)) = self.end_of(address) {
-            self.remove_end(address.to_bits(), until, slot);
+            self.remove_end(address, until, slot);
         }
     }
 
     /// Not offered any more. False when it is not known.
-    pub(crate) fn unpark(&mut self, address: Ipv4Addr) -> bool {
+    pub(crate) fn unpark(&mut self, address: A) -> bool {
         let end = self.end_of(address);
         if let Some((until, slot)) = end.filter(|(until, _)| *until != FOR_EVER) {
-            self.add_end(address.to_bits(), until, slot);
+            self.add_end(address, until, slot);
         }
         end.is_some()
     }
 
-    fn end_of(&self, address: Ipv4Addr) -> Option<(i64, u32)> {
-        let slot = *self.by_address.get(&address.to_bits())?;
+    fn end_of(&self, address: A) -> Option<(i64, u32)> {
+        let slot = *self.by_address.get(&address)?;
         Some((self.entry(slot)?.until, slot))
     }
 
-    fn entry(&self, slot: u32) -> Option<&Entry> {
+    fn entry(&self, slot: u32) -> Option<&Entry<A>> {
         self.slots.at(slot)
     }
 
     /// What is in quarantine is nobody's.
-    fn hash(&self, entry: &Entry) -> Option<u64> {
-        (entry.state != State::Declined).then(|| self.hasher.hash_one(&*entry.client()))
+    fn hash(&self, entry: &Entry<A>) -> Option<u64> {
+        (entry.state != State::Declined).then(|| self.hasher.hash_one(A::owner(&entry.client())))
     }
 
     /// The client's oldest addresses beyond those that are remembered; what it holds or somebody is offered stays.
-    fn forget_past(&mut self, hash: u64, latest: u32, time: i64) -> Vec<Ipv4Addr> {
+    fn forget_past(&mut self, hash: u64, latest: u32, time: i64) -> Vec<A> {
         let own = self.by_client.range((hash, 0)..=(hash, u32::MAX)).map(|(_, slot)| *slot);
-        let mut past: Vec<(i64, Ipv4Addr)> = own
+        let mut past: Vec<(i64, A)> = own
             .filter(|slot| *slot != latest)
             .filter_map(|slot| Some((slot, self.entry(slot)?)))
             .filter(|(slot, entry)| entry.until <= time && self.is_among_ends(entry, *slot))
@@ -330,7 +352,7 @@ impl Book {
         }
         past.sort_unstable();
         past.truncate(past.len() - PAST_ADDRESSES);
-        let forgotten: Vec<Ipv4Addr> = past.into_iter().map(|(_, address)| address).collect();
+        let forgotten: Vec<A> = past.into_iter().map(|(_, address)| address).collect();
         forgotten.iter().for_each(|address| self.remove(*address));
         forgotten
     }

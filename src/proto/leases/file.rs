@@ -6,18 +6,21 @@
 //! ```
 //!
 //! State, address, end in seconds since 1970 (`-`: none), hardware, client in hexadecimal, name, and the CRC-32 of
-//! what is before it with its space. A line that was cut or spoiled says nothing.
+//! what is before it with its space. A line that was cut or spoiled says nothing. Version 2 has lines of IPv6 addresses
+//! among those of IPv4; a client is a DUID with an IAID behind it there.
 
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::book::{Entry, FOR_EVER};
-use super::{ClientId, Hardware, Leases, State, seconds};
+use super::{Address, ClientId, Hardware, Leases, State, seconds};
 use crate::net::MacAddr;
 use crate::proto::Now;
 
 /// First line of the file, with its end.
 pub const HEADER: &str = "berth-leases 1\n";
+/// The same where IPv6 addresses are leased, too.
+pub const HEADER6: &str = "berth-leases 2\n";
 /// Octets of a client identifier: no request is longer.
 const LONGEST_ID: usize = 8192;
 const LONGEST_NAME: usize = 255;
@@ -35,8 +38,8 @@ pub struct Recovered {
     pub torn: usize,
 }
 
-impl Leases {
-    /// As the file tells, under the clock of now; no more than `limit` addresses, the last ones.
+impl<A: Address> Leases<A> {
+    /// As the file tells of this family, under the clock of now; no more than `limit` addresses, the last ones.
     pub fn recover(now: Now, file: &[u8], limit: usize) -> (Self, Recovered) {
         let mut leases = Self::new(limit);
         leases.begin(now);
@@ -45,9 +48,11 @@ impl Leases {
         for line in file.split_inclusive(|byte| *byte == b'\n') {
             match line.strip_suffix(b"\n") {
                 None => recovered.torn = line.len(),
-                Some(line) if line.is_empty() || line == HEADER.trim_end().as_bytes() => {}
-                Some(line) => match parse(line, wall) {
-                    Some(entry) => {
+                Some(line) if line.is_empty() || is_header(line) => {}
+                Some(line) => match parse(line, wall).map(Line::entry) {
+                    // Of the other family.
+                    Some(None) => {}
+                    Some(Some(entry)) => {
                         recovered.lines += 1;
                         if leases.book.of_address(entry.address()).is_some()
                             || leases.make_room(now)
@@ -68,15 +73,43 @@ impl Leases {
 /// Whether a file is one of ours, however it was cut or spoiled: it begins as ours do, or has a line that counts. Zeros are
 /// what a power cut leaves of one.
 pub fn is_ours(file: &[u8]) -> bool {
-    let header = HEADER.as_bytes();
-    file.starts_with(header)
-        || header.starts_with(file)
+    let begins =
+        |header: &str| file.starts_with(header.as_bytes()) || header.as_bytes().starts_with(file);
+    [HEADER, HEADER6].into_iter().any(begins)
         || file.iter().all(|octet| *octet == 0)
         || file.split(|octet| *octet == b'\n').any(|line| parse(line, 0).is_some())
 }
 
+/// Whether lines of IPv6 addresses belong into the file: an older one has such a header behind its own lines.
+pub(crate) fn has_ipv6_header(file: &[u8]) -> bool {
+    file.split(|octet| *octet == b'\n').any(|line| line == HEADER6.trim_end().as_bytes())
+}
+
+fn is_header(line: &[u8]) -> bool {
+    [HEADER, HEADER6].iter().any(|header| header.trim_end().as_bytes() == line)
+}
+
+/// What a line says.
+struct Line<'a> {
+    state: State,
+    address: IpAddr,
+    /// Milliseconds from now.
+    until: i64,
+    hardware: Hardware,
+    client: ClientId,
+    name: Option<&'a str>,
+}
+
+impl Line<'_> {
+    /// None: of the other family.
+    fn entry<A: Address>(self) -> Option<Entry<A>> {
+        let Line { state, address, until, hardware, client, name } = self;
+        A::of(address).map(|address| Entry::new(address, &client, hardware, name, state, until))
+    }
+}
+
 /// The line of an entry, whose end `wall` translates.
-pub(super) fn line(entry: &Entry, wall: impl Fn(i64) -> Option<i64>) -> Vec<u8> {
+pub(super) fn line<A: Address>(entry: &Entry<A>, wall: impl Fn(i64) -> Option<i64>) -> Vec<u8> {
     let state = match entry.state {
         State::Released => "released",
         State::Declined => "declined",
@@ -94,7 +127,7 @@ pub(super) fn line(entry: &Entry, wall: impl Fn(i64) -> Option<i64>) -> Vec<u8> 
     line.into_bytes()
 }
 
-fn parse(line: &[u8], wall: i64) -> Option<Entry> {
+fn parse(line: &[u8], wall: i64) -> Option<Line<'_>> {
     let line = std::str::from_utf8(line).ok()?;
     let (before, sum) = line.split_at_checked(line.len().checked_sub(8)?)?;
     if sum != format!("{:08x}", crc32fast::hash(before.as_bytes())) {
@@ -107,7 +140,7 @@ fn parse(line: &[u8], wall: i64) -> Option<Entry> {
         "declined" => State::Declined,
         _ => return None,
     };
-    let address: Ipv4Addr = words.next()?.parse().ok()?;
+    let address: IpAddr = words.next()?.parse().ok()?;
     let until = match words.next()? {
         "-" => FOR_EVER,
         seconds => seconds
@@ -124,7 +157,7 @@ fn parse(line: &[u8], wall: i64) -> Option<Entry> {
     let client = ClientId::new(&unhex(words.next()?)?);
     let name = words.next()?;
     let name = (name != "-" && is_plain(name)).then_some(name);
-    words.next().is_none().then(|| Entry::new(address, &client, hardware, name, state, until))
+    words.next().is_none().then_some(Line { state, address, until, hardware, client, name })
 }
 
 /// Milliseconds; longer than any lease that ends.

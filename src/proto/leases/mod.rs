@@ -4,9 +4,11 @@
 //! back gets it again (RFC 2131 §4.3.1). Offers lie above the bindings and never change them. Time is the monotonic
 //! clock's; the wall clock is only for the file (see `file`), so that its steps end no lease.
 
+mod address;
 mod book;
 mod file;
 mod lease;
+mod offered;
 #[cfg(test)]
 mod tests;
 
@@ -17,9 +19,12 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Now;
 use crate::net::MacAddr;
 use book::{Book, Entry, FOR_EVER};
+use offered::Offered;
 
-pub use file::{HEADER, Recovered, is_ours};
-pub use lease::{ClientId, Hardware, Lease, Range, State};
+pub use address::Address;
+pub(crate) use file::has_ipv6_header;
+pub use file::{HEADER, HEADER6, Recovered, is_ours};
+pub use lease::{ClientId, Hardware, Lease, LeaseTime, Range, State};
 
 /// Offers that stand at once, some 2 MiB of them: for one more the oldest is taken back. Who means it has asked for
 /// its own by then; who floods loses what it was offered.
@@ -37,32 +42,32 @@ struct Offer {
 
 /// All leases of a server.
 #[derive(Debug)]
-pub struct Leases {
-    book: Book,
-    offers: HashMap<Ipv4Addr, Offer>,
-    offered_to: HashMap<ClientId, Ipv4Addr>,
+pub struct Leases<A = Ipv4Addr> {
+    book: Book<A>,
+    offers: HashMap<A, Offer>,
+    offered_to: Offered<A>,
     /// In the order they end, as all are held equally long; some were taken or withdrawn since.
-    offers_end: VecDeque<(i64, Ipv4Addr, u64)>,
+    offers_end: VecDeque<(i64, A, u64)>,
     /// Offers made so far.
     offered: u64,
     /// For each range: below this, every address was given away or is in `returned`.
-    fresh: HashMap<(Ipv4Addr, Ipv4Addr), u32>,
-    returned: BTreeSet<Ipv4Addr>,
+    fresh: HashMap<(A, A), Option<A>>,
+    returned: BTreeSet<A>,
     limit: usize,
     journal: Vec<u8>,
     /// Addresses whose names somebody wants to know of, as they change.
-    named: Option<Vec<Lease>>,
+    named: Option<Vec<Lease<A>>>,
     /// What times are counted from.
     epoch: Option<Instant>,
 }
 
-impl Leases {
+impl<A: Address> Leases<A> {
     /// At most `limit` addresses are remembered, and as many offered, or fewer.
     pub fn new(limit: usize) -> Self {
         Self {
-            book: Book::default(),
+            book: Book::new(),
             offers: HashMap::new(),
-            offered_to: HashMap::new(),
+            offered_to: Offered::new(),
             offers_end: VecDeque::new(),
             offered: 0,
             fresh: HashMap::new(),
@@ -75,21 +80,25 @@ impl Leases {
     }
 
     /// Addresses will be taken from these ranges: each looks only at its own.
-    pub(crate) fn divide(&mut self, ranges: &[Range]) {
+    pub(crate) fn divide(&mut self, ranges: &[Range<A>]) {
         self.book.divide(ranges);
     }
 
     /// The client's address within these ranges: bound, else offered, else the one it had.
-    pub(crate) fn of_client(&self, now: Now, client: &ClientId, within: &[Range]) -> Option<Lease> {
-        let inside = |address: Ipv4Addr| within.iter().any(|range| range.contains(address));
+    pub(crate) fn of_client(
+        &self,
+        now: Now,
+        client: &ClientId,
+        within: &[Range<A>],
+    ) -> Option<Lease<A>> {
+        let inside = |address: A| within.iter().any(|range| range.contains(address));
         let time = self.time(now);
         let own = self.book.of_client(client).filter(|entry| inside(entry.address()));
         let latest = own
             .max_by_key(|entry| (entry.state == State::Bound && entry.until > time, entry.until));
         let bound = latest.filter(|entry| entry.state == State::Bound && entry.until > time);
         let offered = || {
-            let address =
-                self.offered_to.get(client).copied().filter(|address| inside(*address))?;
+            let address = self.offered_to.get(client).filter(|address| inside(*address))?;
             self.offered(time, address)
         };
         let past = || latest.map(|entry| self.lease(entry));
@@ -97,7 +106,7 @@ impl Leases {
     }
 
     /// Who has the address, is offered it, or had it last.
-    pub(crate) fn of_address(&self, now: Now, address: Ipv4Addr) -> Option<Lease> {
+    pub(crate) fn of_address(&self, now: Now, address: A) -> Option<Lease<A>> {
         let time = self.time(now);
         let entry = self.book.of_address(address);
         let held = entry.filter(|entry| entry.holds(time)).map(|entry| self.lease(entry));
@@ -106,7 +115,7 @@ impl Leases {
     }
 
     /// Whether nobody else has the address or is offered it, and it is not in quarantine.
-    pub(crate) fn is_free_for(&self, now: Now, address: Ipv4Addr, client: &ClientId) -> bool {
+    pub(crate) fn is_free_for(&self, now: Now, address: A, client: &ClientId) -> bool {
         let time = self.time(now);
         let held = self.book.of_address(address).is_some_and(|entry| {
             entry.holds(time) && (entry.state == State::Declined || *entry.client() != *client.0)
@@ -118,13 +127,19 @@ impl Leases {
         !held && !offered
     }
 
+    /// How many addresses the clients of one machine hold or are offered.
+    pub(crate) fn held_by(&self, now: Now, owner: &[u8]) -> usize {
+        let time = self.time(now);
+        let bound = self.book.of_owner(owner).filter(|entry| entry.holds(time));
+        let stands = |client: &&ClientId| {
+            let address = self.offered_to.get(client);
+            address.is_some_and(|address| self.offered(time, address).is_some())
+        };
+        bound.count() + self.offered_to.owned_by(owner).filter(stands).count()
+    }
+
     /// An address nobody ever had, else the one that ended longest ago. Not those to `skip`, for good.
-    pub fn free(
-        &mut self,
-        now: Now,
-        ranges: &[Range],
-        skip: &dyn Fn(Ipv4Addr) -> bool,
-    ) -> Option<Ipv4Addr> {
+    pub fn free(&mut self, now: Now, ranges: &[Range<A>], skip: &dyn Fn(A) -> bool) -> Option<A> {
         self.end_offers(now);
         let time = self.time(now);
         ranges.iter().find_map(|range| self.never_had(*range, skip)).or_else(|| {
@@ -133,22 +148,20 @@ impl Leases {
         })
     }
 
-    fn never_had(&mut self, range: Range, skip: &dyn Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+    fn never_had(&mut self, range: Range<A>, skip: &dyn Fn(A) -> bool) -> Option<A> {
         let back =
             self.returned.range(range.first..=range.last).copied().find(|address| !skip(*address));
         if back.is_some() {
             return back;
         }
-        let next = self.fresh.entry((range.first, range.last)).or_insert(range.first.to_bits());
-        while *next <= range.last.to_bits() {
-            let address = Ipv4Addr::from_bits(*next);
+        let next = self.fresh.entry((range.first, range.last)).or_insert(Some(range.first));
+        while let Some(address) = next.filter(|next| *next <= range.last) {
             let known =
                 self.book.of_address(address).is_some() || self.offers.contains_key(&address);
             if !known && !skip(address) {
                 return Some(address);
             }
-            // 255.255.255.255 is in no pool.
-            *next = next.saturating_add(1);
+            *next = address.next();
         }
         None
     }
@@ -157,7 +170,7 @@ impl Leases {
     pub fn offer(
         &mut self,
         now: Now,
-        address: Ipv4Addr,
+        address: A,
         client: &ClientId,
         hardware: Hardware,
         hold: Duration,
@@ -194,7 +207,7 @@ impl Leases {
         self.offers_end.push_back((until, address, number));
         if self.offers_end.len() > 2 * self.offers.len() + 1024 {
             let offers = &self.offers;
-            let stands = |(_, address, number): &(i64, Ipv4Addr, u64)| {
+            let stands = |(_, address, number): &(i64, A, u64)| {
                 offers.get(address).is_some_and(|offer| offer.number == *number)
             };
             self.offers_end.retain(stands);
@@ -206,7 +219,7 @@ impl Leases {
     pub fn bind(
         &mut self,
         now: Now,
-        address: Ipv4Addr,
+        address: A,
         client: &ClientId,
         hardware: Hardware,
         name: Option<&str>,
@@ -227,7 +240,7 @@ impl Leases {
     }
 
     /// Given back before its end.
-    pub fn release(&mut self, now: Now, address: Ipv4Addr) {
+    pub fn release(&mut self, now: Now, address: A) {
         let time = self.time(now);
         if let Some(entry) = self.book.of_address(address).filter(|entry| entry.holds(time)) {
             let mut entry = entry.clone();
@@ -240,15 +253,11 @@ impl Leases {
     /// No end lies further ahead than `longest` says of an address (None: any may), and what was given back ended by
     /// now. A file's ends are those of a clock that may have been wrong, and of settings that may have been others.
     /// How many lay far ahead: by more than what the file rounds up.
-    pub fn shorten(
-        &mut self,
-        now: Now,
-        longest: impl Fn(Ipv4Addr, State) -> Option<Duration>,
-    ) -> usize {
+    pub fn shorten(&mut self, now: Now, longest: impl Fn(A, State) -> Option<Duration>) -> usize {
         self.begin(now);
         let time = self.time(now);
         let mut far = 0;
-        let shorter = |entry: &Entry| {
+        let shorter = |entry: &Entry<A>| {
             let max = match entry.state {
                 State::Released => time,
                 state => time.saturating_add(milliseconds(longest(entry.address(), state)?)),
@@ -260,13 +269,13 @@ impl Leases {
                 entry
             })
         };
-        let shorter: Vec<Entry> = self.book.entries().filter_map(shorter).collect();
+        let shorter: Vec<Entry<A>> = self.book.entries().filter_map(shorter).collect();
         shorter.into_iter().for_each(|entry| self.put(now, entry));
         far
     }
 
     /// Nobody's for so long.
-    pub fn decline(&mut self, now: Now, address: Ipv4Addr, quarantine: Duration) {
+    pub fn decline(&mut self, now: Now, address: A, quarantine: Duration) {
         self.begin(now);
         self.withdraw(address);
         if self.book.of_address(address).is_none() && !self.make_room(now) {
@@ -281,7 +290,7 @@ impl Leases {
     }
 
     /// The offer of this address is none any more.
-    pub(crate) fn withdraw(&mut self, address: Ipv4Addr) {
+    pub(crate) fn withdraw(&mut self, address: A) {
         if let Some(offer) = self.offers.get(&address) {
             self.offered_to.remove(&offer.client);
             self.take_back(address);
@@ -294,7 +303,7 @@ impl Leases {
     }
 
     /// Leases with a name since the last time, and those that took an address from one; first of all, all of them.
-    pub fn named(&mut self) -> Vec<Lease> {
+    pub fn named(&mut self) -> Vec<Lease<A>> {
         match self.named.replace(Vec::new()) {
             Some(changed) => changed,
             None => self.iter().filter(|lease| lease.name.is_some()).collect(),
@@ -310,14 +319,14 @@ impl Leases {
     /// from. What changes meanwhile is in the journal, and has to follow in the new file as in the old one.
     pub fn snapshot(&self, now: Now, from: usize, some: usize) -> (Vec<u8>, Option<usize>) {
         let (time, wall) = (self.time(now), self.wall(now));
-        let lasting = |entry: &&Entry| entry.state != State::Declined || entry.holds(time);
+        let lasting = |entry: &&Entry<A>| entry.state != State::Declined || entry.holds(time);
         let entries = self.book.slots(from, some).filter(lasting);
         let bytes = entries.flat_map(|entry| file::line(entry, &wall)).collect();
         (bytes, self.book.next_slot(from, some))
     }
 
     /// What is bound or remembered, by address.
-    pub fn iter(&self) -> impl Iterator<Item = Lease> {
+    pub fn iter(&self) -> impl Iterator<Item = Lease<A>> {
         self.book.entries().map(|entry| self.lease(entry))
     }
 
@@ -331,7 +340,7 @@ impl Leases {
         self.len() == 0
     }
 
-    fn put(&mut self, now: Now, entry: Entry) {
+    fn put(&mut self, now: Now, entry: Entry<A>) {
         self.journal.extend(file::line(&entry, self.wall(now)));
         let had =
             self.book.of_address(entry.address()).is_some_and(|before| before.name().is_some());
@@ -342,7 +351,7 @@ impl Leases {
         self.insert(now, entry);
     }
 
-    fn insert(&mut self, now: Now, entry: Entry) {
+    fn insert(&mut self, now: Now, entry: Entry<A>) {
         self.returned.remove(&entry.address());
         for address in self.book.put(entry, self.time(now)) {
             self.returned.insert(address);
@@ -350,7 +359,7 @@ impl Leases {
     }
 
     /// The client is bound now: neither its offer of another address stands, nor the one of this address.
-    fn settle(&mut self, client: &ClientId, address: Ipv4Addr) {
+    fn settle(&mut self, client: &ClientId, address: A) {
         if let Some(offered) = self.offered_to.remove(client) {
             self.take_back(offered);
         }
@@ -395,20 +404,20 @@ impl Leases {
     }
 
     /// An address that is not offered any more.
-    fn take_back(&mut self, address: Ipv4Addr) {
+    fn take_back(&mut self, address: A) {
         if self.offers.remove(&address).is_some() && !self.book.unpark(address) {
             self.returned.insert(address);
         }
     }
 
-    fn offered(&self, time: i64, address: Ipv4Addr) -> Option<Lease> {
+    fn offered(&self, time: i64, address: A) -> Option<Lease<A>> {
         let offer = self.offers.get(&address).filter(|offer| offer.until > time)?;
         let until = self.instant(offer.until);
         let (client, hardware) = (offer.client.clone(), offer.hardware);
         Some(Lease { address, client, hardware, name: None, state: State::Offered, until })
     }
 
-    fn lease(&self, entry: &Entry) -> Lease {
+    fn lease(&self, entry: &Entry<A>) -> Lease<A> {
         Lease {
             address: entry.address(),
             client: ClientId::new(&entry.client()),
@@ -437,7 +446,7 @@ impl Leases {
     }
 
     /// From our times to those of the file.
-    fn wall(&self, now: Now) -> impl Fn(i64) -> Option<i64> + use<> {
+    fn wall(&self, now: Now) -> impl Fn(i64) -> Option<i64> + use<A> {
         let time = self.time(now);
         let seconds = seconds(now.wall);
         // Rounded up: the file must not end a lease before its client does.

@@ -72,7 +72,7 @@ fn the_oldest_offer_is_taken_back_when_there_are_too_many() {
             number % 100 != 0 || leases.is_free_for(clock.0, honest, &client(1_000_000 + number))
         );
     }
-    assert_eq!((leases.offers.len(), leases.offered_to.len()), (MAX_OFFERS, MAX_OFFERS));
+    assert_eq!((leases.offers.len(), leases.offered_to.by_client.len()), (MAX_OFFERS, MAX_OFFERS));
     assert!(leases.offers_end.len() <= 2 * MAX_OFFERS + 1025);
     let last = leases.offers.values().find(|offer| offer.client == client(19_999)).cloned();
     assert!(last.is_some(), "the newest stand");
@@ -280,7 +280,7 @@ fn d54_d55_what_was_written_is_known_after_a_restart_whatever_the_clocks() {
     // Another process, whose monotonic clock began anew; a minute was lost.
     let mut then = Clock::new();
     then.0.wall = clock.0.wall + Duration::from_secs(60);
-    let (leases, recovered) = Leases::recover(then.0, &file, 100);
+    let (leases, recovered) = Leases::<Ipv4Addr>::recover(then.0, &file, 100);
     assert_eq!(recovered, Recovered { lines: 6, ..Recovered::default() });
     let states: Vec<_> = leases.iter().map(|lease| (lease.address, lease.state)).collect();
     let (bound, released, declined) = (State::Bound, State::Released, State::Declined);
@@ -301,7 +301,7 @@ fn d54_d55_what_was_written_is_known_after_a_restart_whatever_the_clocks() {
 fn a_file_cut_anywhere_loses_only_what_was_not_whole() {
     let (clock, file) = written();
     for cut in 0..file.len() {
-        let (leases, recovered) = Leases::recover(clock.0, &file[..cut], 100);
+        let (leases, recovered) = Leases::<Ipv4Addr>::recover(clock.0, &file[..cut], 100);
         let whole = file[..cut].iter().filter(|byte| **byte == b'\n').count();
         let header = usize::from(whole > 0);
         assert_eq!((recovered.lines, recovered.damaged), (whole - header, 0), "cut at {cut}");
@@ -320,7 +320,7 @@ fn a_spoiled_line_says_nothing_and_the_rest_counts() {
         for flip in [1, 0x20, 0x80] {
             let mut spoiled = file.clone();
             spoiled[at] ^= flip;
-            let (_, recovered) = Leases::recover(clock.0, &spoiled, 100);
+            let (_, recovered) = Leases::<Ipv4Addr>::recover(clock.0, &spoiled, 100);
             assert!(recovered.lines >= 4 && recovered.damaged <= 2, "{at}: {recovered:?}");
             assert!(recovered.lines < 6, "{at} {flip}: nobody noticed");
         }
@@ -384,7 +384,7 @@ fn a_snapshot_taken_in_slices_and_what_changed_meanwhile_are_all_there_is() {
         leases.release(clock.0, address(201));
     }
     file.extend(leases.journal());
-    let (found, recovered) = Leases::recover(clock.0, &file, 1000);
+    let (found, recovered) = Leases::<Ipv4Addr>::recover(clock.0, &file, 1000);
     assert_eq!(recovered.damaged, 0);
     let listed = |leases: &Leases| {
         leases.iter().map(|lease| (lease.address, lease.state, lease.client)).collect::<Vec<_>>()
@@ -406,7 +406,7 @@ fn ends_that_lie_beyond_the_longest_lease_are_bounded() {
     before.decline(ahead.0, address(4), HOUR);
     let file = [HEADER.as_bytes(), &before.journal()].concat();
 
-    let (mut leases, _) = Leases::recover(clock.0, &file, 100);
+    let (mut leases, _) = Leases::<Ipv4Addr>::recover(clock.0, &file, 100);
     assert_eq!(leases.free(clock.0, &POOL, &none), None, "as the file has it");
     let longest = |address: Ipv4Addr, state| match (address.octets()[3], state) {
         (_, State::Declined) => Some(HOUR / 6),
@@ -433,7 +433,7 @@ fn ends_that_lie_beyond_the_longest_lease_are_bounded() {
     // It is written: another start does not begin the hour again.
     let file = [file, leases.journal()].concat();
     clock.on(HOUR / 2);
-    let (mut again, _) = Leases::recover(clock.0, &file, 100);
+    let (mut again, _) = Leases::<Ipv4Addr>::recover(clock.0, &file, 100);
     assert_eq!(again.shorten(clock.0, longest), 0);
     assert!(left(&again, clock.0, 1).unwrap() <= HOUR / 2 + Duration::from_secs(3));
     clock.on(HOUR / 2 + Duration::from_secs(3));
@@ -467,7 +467,7 @@ fn the_last_line_of_an_address_counts_whoever_it_is_of() {
         assert!(leases.bind(clock.0, address(last), &client(8), hardware(8), None, Some(HOUR)));
     }
     file.extend(leases.journal());
-    let (leases, recovered) = Leases::recover(clock.0, &file, 100);
+    let (leases, recovered) = Leases::<Ipv4Addr>::recover(clock.0, &file, 100);
     assert_eq!((recovered.lines, leases.len()), (6, 3));
     assert_eq!(leases.of_address(clock.0, address(1)).unwrap().client, client(3));
     assert!([7, 9].into_iter().all(|last| !leases.is_free_for(clock.0, address(last), &client(9))));
@@ -476,7 +476,7 @@ fn the_last_line_of_an_address_counts_whoever_it_is_of() {
 proptest::proptest! {
     #[test]
     fn no_octets_stop_it(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
-        let (leases, recovered) = Leases::recover(Clock::new().0, &bytes, 4);
+        let (leases, recovered) = Leases::<Ipv4Addr>::recover(Clock::new().0, &bytes, 4);
         assert!(leases.len() <= recovered.lines.min(4));
     }
 }

@@ -4,9 +4,8 @@ use std::io;
 
 use tokio::task::JoinHandle;
 
-use super::{Store, on_disk};
+use super::{Kept, Store, on_disk};
 use crate::proto::Now;
-use crate::proto::leases::{HEADER, Leases};
 use crate::sys::lease_file::{Draft, LeaseFile};
 
 /// Leases written at a time: less than a millisecond of work.
@@ -42,14 +41,14 @@ impl Rewriting {
 
 impl Store {
     /// The next step.
-    pub(super) async fn rewrite(&mut self, leases: &Leases, now: Now) -> io::Result<()> {
+    pub(super) async fn rewrite(&mut self, leases: &impl Kept, now: Now) -> io::Result<()> {
         let Some(rewriting) = &mut self.rewriting else {
             let place = if self.in_place {
                 let from = self.file.len();
-                self.file.append(HEADER.as_bytes())?;
+                self.file.append(self.header.as_bytes())?;
                 Place::Behind { from, copied: from }
             } else {
-                Place::Beside { draft: self.file.draft(HEADER)?, since: Vec::new() }
+                Place::Beside { draft: self.file.draft(self.header)?, since: Vec::new() }
             };
             self.written = now;
             if !self.unwritten.is_empty() {

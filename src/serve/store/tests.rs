@@ -1,7 +1,6 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::SystemTime;
 
 use super::*;
@@ -17,23 +16,17 @@ struct Bench {
     now: Now,
 }
 
-fn plan(path: &Path) -> DhcpPlan {
-    DhcpPlan {
-        settings: Settings::new(Vec::new()),
-        lease_file: Some(path.to_owned()),
-        sync: false,
-        limit: 1000,
-    }
-}
-
 impl Bench {
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_000_000);
         let now = Now { monotonic: Instant::now(), wall };
-        let (store, leases) = Store::open(&plan(&dir.path().join("leases")), now).unwrap();
-        Self { dir, store: store.unwrap(), leases, now }
+        let (path, settings) = (dir.path().join("leases"), Settings::new(Vec::new()));
+        let four = Some((&settings, 1000));
+        let what = Keeping { file: Some(&path), sync: false, four, six: None };
+        let (store, both) = Store::open(&what, now).unwrap();
+        Self { dir, store: store.unwrap(), leases: both.four, now }
     }
 
     fn path(&self) -> std::path::PathBuf {

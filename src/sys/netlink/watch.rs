@@ -160,7 +160,7 @@ impl LinkChanges {
 
     /// The same for links and addresses alone: routes of a busy router are no news.
     pub(crate) fn of_links_and_addresses() -> Result<Self, Error> {
-        let groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR];
+        let groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR];
         Listener::open(NETLINK_ROUTE, &groups, &[]).map(Self).map_err(Error::Open)
     }
 

@@ -11,7 +11,7 @@ use rtnetlink::Handle;
 use super::Error;
 use super::main_table::{self, Found, V6};
 use crate::facts::{Ipv6, Off, Unusable};
-use crate::net::IfName;
+use crate::net::{IfName, Ipv6Prefix};
 use crate::sys::ipv6;
 use crate::sys::link::Links;
 
@@ -96,9 +96,29 @@ fn of_uplink(
     (usable, unusable)
 }
 
+/// Addresses of a link that is served, and its link-local one: none that is tentative, or that goes of its own accord.
+pub(super) fn served(messages: &[AddressMessage]) -> (Vec<Ipv6Prefix>, Option<Ipv6Addr>) {
+    let unusable =
+        TEMPORARY | AddressFlags::Deprecated | AddressFlags::Dadfailed | AddressFlags::Tentative;
+    let (mut global, mut link_local) = (Vec::new(), None);
+    for message in messages.iter().filter(|message| !flags(message).intersects(unusable)) {
+        let length = message.header.prefix_len;
+        match of_scope(message, AddressScope::Universe) {
+            Some(address) => global.extend(Ipv6Prefix::new(address, length)),
+            None => link_local = link_local.or(of_scope(message, AddressScope::Link)),
+        }
+    }
+    global.reverse();
+    (global, link_local)
+}
+
 fn global(message: &AddressMessage) -> Option<Ipv6Addr> {
+    of_scope(message, AddressScope::Universe)
+}
+
+fn of_scope(message: &AddressMessage, scope: AddressScope) -> Option<Ipv6Addr> {
     let header = &message.header;
-    if header.family != AddressFamily::Inet6 || header.scope != AddressScope::Universe {
+    if header.family != AddressFamily::Inet6 || header.scope != scope {
         return None;
     }
     // Of a point-to-point address IFA_ADDRESS is the other end's.

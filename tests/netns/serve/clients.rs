@@ -142,7 +142,7 @@ fn perfdhcp_loses_nothing_and_gives_no_address_twice() {
 }
 
 /// Runs a script in the client's namespace, with a /run of its own and a /sys that says there is no udev.
-fn as_in_a_container(site: &Site, name: &str, script: &str) -> (Running, PathBuf) {
+pub fn as_in_a_container(site: &Site, name: &str, script: &str) -> (Running, PathBuf) {
     let path = site.dir.path().join(name);
     fs::write(
         &path,

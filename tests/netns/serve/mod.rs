@@ -7,6 +7,7 @@ mod clock;
 mod crowd;
 mod files;
 mod flood;
+mod ipv6;
 mod link;
 mod names;
 mod smol;
@@ -72,6 +73,11 @@ impl Site {
     }
 
     fn launch(&mut self, line: &str, range: &str, words: &str) {
+        self.launch_as(line, &format!("--range={range} {words}"));
+    }
+
+    /// With these words alone.
+    fn launch_as(&mut self, line: &str, words: &str) {
         let mut command = self.server.command("sh");
         command.args([
             "-c",
@@ -79,8 +85,8 @@ impl Site {
             "sh",
             env!("CARGO_BIN_EXE_berth"),
         ]);
-        command.args(["serve", "--interface=s0"]).arg(format!("--range={range}"));
         command
+            .args(["serve", "--interface=s0"])
             .arg(format!("--lease-file={}", self.leases().display()))
             .args(words.split_whitespace());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();

@@ -109,6 +109,8 @@ pub fn planned_whole(words: &[&str]) -> Result<ServePlan, Error> {
         mac: MacAddr([2, 0, 0, 0, 0, 1]),
         mtu: 1500,
         addresses: Vec::new(),
+        addresses6: Vec::new(),
+        link_local: None,
     };
     let options = Words::parse_from(words).options;
     plan(&options, &interface, &Resolver::parse(b""))

@@ -7,7 +7,7 @@ fn office() -> Settings {
     let host = |name: &str, last| (name.to_owned(), IpAddr::from([10, 0, 0, last]));
     Settings {
         hostname: String::new(),
-        gateway: [10, 0, 0, 1].into(),
+        gateway: Some([10, 0, 0, 1].into()),
         hosts: vec![
             host("www.apps.lan", 8),
             host("gateway", 254),
@@ -22,6 +22,7 @@ fn office() -> Settings {
         ],
         domain: Some("lan".into()),
         networks: vec!["10.0.0.1/24".parse().unwrap()],
+        networks6: vec!["fd00::1/64".parse().unwrap()],
         search: vec![],
         ..settings()
     }
@@ -40,7 +41,7 @@ fn all_names_below_one_have_its_address_and_nearer_ones_go_first() {
     let mut bench = Bench::with(office());
     bench.forwarder.name(
         bench.now,
-        Named { address: [10, 0, 0, 77].into(), name: Some("phone".into()), until: None },
+        Named { address: IpAddr::from([10, 0, 0, 77]), name: Some("phone".into()), until: None },
     );
     for (text, wanted) in [
         ("shop.apps.lan.", "10.0.0.7"),

@@ -489,7 +489,7 @@ proptest::proptest! {
 
 fn named(last: u8, name: Option<&str>, bench: &Bench, secs: Option<u64>) -> Named {
     let until = secs.map(|secs| bench.now + Duration::from_secs(secs));
-    Named { address: Ipv4Addr::new(10, 0, 0, last), name: name.map(str::to_owned), until }
+    Named { address: IpAddr::from([10, 0, 0, last]), name: name.map(str::to_owned), until }
 }
 
 #[test]
