@@ -17,7 +17,8 @@ run=(
     fdisk dosfstools e2fsprogs gcc libc6-dev make
 )
 test=(
-    nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client dhcpcd5 kea-admin dnsutils dnsperf
+    nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client isc-dhcp-relay dhcpcd5 kea-admin kea-dhcp6-server dnsutils dnsperf
+    dibbler-client wide-dhcpv6-client ndisc6 radvdump
     mmdebstrap systemd network-manager dbus-daemon bridge-utils iperf3 strace ethtool tcpdump openssl python3 python3-venv python3-yaml jq util-linux shellcheck
 )
 image=(runc podman catatonit mmdebstrap containerd containernetworking-plugins jq)
@@ -39,7 +40,8 @@ apt() {
 # Daemons among the packages are there to be compared with, in namespaces: none is started on this machine, now or at its
 # next boot. What was installed before is left as it is.
 policy=/usr/sbin/policy-rc.d
-units=(docker containerd podman NetworkManager dhcpcd kea-dhcp4-server isc-dhcp-server udhcpd unbound)
+units=(docker containerd podman NetworkManager dhcpcd kea-dhcp4-server kea-dhcp6-server isc-dhcp-server isc-dhcp-relay
+    dibbler-client wide-dhcpv6-client udhcpd unbound)
 declare -A present=()
 
 keep_daemons_off() {

@@ -45,7 +45,7 @@ pub(super) async fn serve(socket: UdpSocket, settings: Settings) -> io::Error {
 /// The first time that the guest has its addresses is worth a word.
 fn tell(transmit: &Transmit, error: Option<&io::Error>, given: &mut Vec<Ipv6Addr>) {
     let Transmit { message, kind, addresses, .. } = transmit;
-    tracing::debug!(?message, ?kind, ?addresses, ?error, "DHCPv6");
+    tracing::debug!(to = ?message, ?kind, ?addresses, ?error, "DHCPv6 reply");
     let is_lease = *kind == dhcproto::v6::MessageType::Reply && !addresses.is_empty();
     if is_lease && *given != *addresses {
         given.clone_from(addresses);

@@ -125,7 +125,7 @@ impl Six {
             let Some(socket) = self.sockets.each().into_iter().nth(by) else { continue };
             let Transmit { message, kind, addresses, .. } = &transmit;
             match socket.try_send_to(&transmit.payload, to(&transmit, from).into()) {
-                Ok(_) => tracing::debug!(?message, ?kind, ?addresses, %from, "DHCPv6 reply"),
+                Ok(_) => tracing::debug!(to = ?message, ?kind, ?addresses, %from, "DHCPv6 reply"),
                 Err(error) => {
                     self.responder.count(Reason::Unsent);
                     if self.is_news(Reason::Unsent, now().monotonic) {

@@ -11,10 +11,14 @@ use crate::support::{checked, until};
 const SHORT: &str = "--lease-time=20 --min-lease-time=20";
 
 impl Site {
-    fn leased_renewed_and_rebound(&self) {
+    fn leased_and_renewed(&self) {
         until("lease", || self.bound().is_some());
-        let its = self.bound().unwrap();
         until("renewed lease", || self.answered("Renew") > 0);
+    }
+
+    fn leased_renewed_and_rebound(&self) {
+        self.leased_and_renewed();
+        let its = self.bound().unwrap();
         // Renewals do not reach it any more.
         self.server.nft(
             "add table netdev t { chain c { type filter hook ingress device s0 priority 0; udp dport 547 @th,64,8 5 drop; }; }",
@@ -41,16 +45,15 @@ export SYSTEMD_LOG_LEVEL=debug SYSTEMD_LOG_TARGET=console
 exec /lib/systemd/systemd-networkd
 ";
 
+/// That of Debian 12 releases nothing of IPv6.
 #[test]
-fn systemd_networkd_hears_the_router_leases_renews_rebinds_and_releases() {
+fn systemd_networkd_hears_the_router_leases_renews_and_rebinds() {
     let site = Site::advertising(SHORT);
-    let (running, _) = as_in_a_container(&site, "networkd", NETWORKD);
+    let (_running, _) = as_in_a_container(&site, "networkd", NETWORKD);
     site.leased_renewed_and_rebound();
     until("address", || site.has_its_address());
     let routes = site.client.ip("-6 route show default");
     assert!(routes.contains("via fe80:"), "{routes}");
-    checked(Command::new("kill").arg(running.0.id().to_string()));
-    site.released();
 }
 
 #[test]
@@ -108,11 +111,12 @@ printf '%s\\n' 'interface c0 { send ia-na 0; request domain-name-servers; reques
 exec dhcp6c -f -D -c /run/c.conf -p /run/c.pid c0
 ";
 
+/// Its second RENEW would come later than its lease ends: it rebinds longer ones only.
 #[test]
-fn wide_leases_renews_rebinds_and_releases() {
+fn wide_leases_renews_and_releases() {
     let site = Site::advertising(SHORT);
     let (running, _) = as_in_a_container(&site, "wide", WIDE);
-    site.leased_renewed_and_rebound();
+    site.leased_and_renewed();
     assert!(site.has_its_address());
     checked(Command::new("kill").arg(running.0.id().to_string()));
     site.released();
