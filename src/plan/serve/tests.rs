@@ -9,6 +9,8 @@ use crate::config::reader;
 use crate::exit::{Code, Coded};
 use crate::proto::dhcp4::INFINITE;
 
+mod six;
+
 #[derive(Debug, Parser)]
 struct Words {
     #[command(flatten)]

@@ -86,3 +86,53 @@ impl<K: Kept> Kept for &mut K {
         (**self).len()
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::{Duration, Instant, SystemTime};
+
+    use super::*;
+    use crate::net::MacAddr;
+    use crate::proto::leases::{ClientId, Hardware};
+
+    /// However many lines are written at a time, each lease has one, and the end is found.
+    #[test]
+    fn a_new_file_has_all_leases_of_both_families_whatever_its_steps() {
+        let now = Now { monotonic: Instant::now(), wall: SystemTime::UNIX_EPOCH };
+        let hardware = Hardware { kind: 1, address: MacAddr([2; 6]) };
+        let hour = Some(Duration::from_secs(3600));
+        for (four, six) in [(0, 0), (3, 0), (0, 3), (5, 4)] {
+            let mut both = Both { four: Leases::new(100), six: Leases::new(100) };
+            for number in 0..four {
+                let address = Ipv4Addr::new(10, 0, 0, number);
+                assert!(both.four.bind(
+                    now,
+                    address,
+                    &ClientId::new(&[number]),
+                    hardware,
+                    None,
+                    hour
+                ));
+            }
+            for number in 0..six {
+                let address = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number.into());
+                let client = ClientId::new(&[0, 4, number, 0, 0, 0, 1]);
+                assert!(both.six.bind(now, address, &client, hardware, None, hour));
+            }
+            assert_eq!(both.len(), usize::from(four + six));
+            let journal = both.journal();
+            for some in [1, 2, 100] {
+                let (mut lines, mut from) = (Vec::new(), Some(0));
+                while let Some(place) = from {
+                    let (more, next) = both.snapshot(now, place, some);
+                    lines.extend(more);
+                    from = next;
+                }
+                assert_eq!(lines, both.all(now), "{four} {six} {some}");
+                assert_eq!(lines.len(), journal.len());
+            }
+        }
+    }
+}

@@ -188,7 +188,7 @@ fn systemd_networkd_leases_renews_rebinds_recovers_from_a_nak_and_releases() {
 }
 
 /// A bus, and a connection of the client's link; it reads nothing of the machine's.
-const NETWORK_MANAGER: &str = r#"mount -t tmpfs none /var/lib/NetworkManager
+pub const NETWORK_MANAGER: &str = r#"mount -t tmpfs none /var/lib/NetworkManager
 mount -t tmpfs none /etc/NetworkManager
 mkdir /etc/NetworkManager/system-connections
 printf '%s\n' [main] plugins=keyfile dhcp=internal dns=none rc-manager=unmanaged >/etc/NetworkManager/NetworkManager.conf

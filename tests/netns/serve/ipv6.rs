@@ -1,5 +1,6 @@
 //! `berth serve` on a link with IPv6: DHCPv6, router advertisements, names.
 
+mod beside;
 mod clients;
 
 use std::fs;

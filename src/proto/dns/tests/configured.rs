@@ -103,3 +103,37 @@ fn what_is_configured_for_gateway_is_what_it_is() {
     assert_eq!(told(&mut bench, "gateway.", RecordType::A), "10.0.0.1");
     assert_eq!(told(&mut bench, "1.0.0.10.in-addr.arpa.", RecordType::PTR), "gateway.");
 }
+
+/// A client of both families is found by either, and by its name in our domain.
+#[test]
+fn names_of_dhcpv6_clients_have_addresses_and_pointers() {
+    let gateway6 = Some("fd00::1".parse().unwrap());
+    let mut bench = Bench::with(Settings { hosts: vec![], gateway6, ..office() });
+    for address in ["10.0.0.77", "fd00::77"] {
+        let named =
+            Named { address: address.parse().unwrap(), name: Some("Phone".into()), until: None };
+        bench.forwarder.name(bench.now, named);
+    }
+    let pointer = |last: &str| format!("{last}{}d.f.ip6.arpa.", "0.".repeat(26));
+    for (text, kind, wanted) in [
+        ("phone.lan.", RecordType::A, "10.0.0.77"),
+        ("phone.", RecordType::AAAA, "fd00::77"),
+        ("phone.lan.", RecordType::TXT, "No Error"),
+        (&pointer("7.7.0.0."), RecordType::PTR, "phone.lan."),
+        (&pointer("1.0.0.0."), RecordType::PTR, "gateway."),
+        // Of our network, and nobody's: no server is asked.
+        (&pointer("9.9.0.0."), RecordType::PTR, "Non-Existent Domain"),
+        ("gateway.", RecordType::AAAA, "fd00::1"),
+        ("nobody.lan.", RecordType::AAAA, "Non-Existent Domain"),
+    ] {
+        assert_eq!(told(&mut bench, text, kind), wanted, "{text}");
+    }
+    // What is no address is a name like any other.
+    for text in ["7.7.d.f.ip6.arpa.", "77.d.f.ip6.arpa.", "x.ip6.arpa."] {
+        assert_eq!(bench.asks(&ask_for(text)).name(), text);
+    }
+    let gone = Named { address: "fd00::77".parse().unwrap(), name: None, until: None };
+    bench.forwarder.name(bench.now, gone);
+    assert_eq!(told(&mut bench, "phone.lan.", RecordType::AAAA), "No Error");
+    assert_eq!(told(&mut bench, "phone.lan.", RecordType::A), "10.0.0.77");
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::serve::clients::as_in_a_container;
+use crate::serve::clients::{NETWORK_MANAGER, as_in_a_container};
 use crate::serve::{Running, Site};
 use crate::support::{checked, until};
 
@@ -120,6 +120,19 @@ fn wide_leases_renews_and_releases() {
     assert!(site.has_its_address());
     checked(Command::new("kill").arg(running.0.id().to_string()));
     site.released();
+}
+
+/// Its own client; that of Debian 12 releases nothing.
+#[test]
+fn network_manager_hears_the_router_leases_renews_and_rebinds() {
+    let site = Site::advertising(SHORT);
+    let script = NETWORK_MANAGER.replace(
+        "[ipv4] method=auto [ipv6] method=disabled",
+        "[ipv4] method=disabled [ipv6] method=auto",
+    );
+    let (_running, _) = as_in_a_container(&site, "nm", &script);
+    site.leased_renewed_and_rebound();
+    until("address", || site.has_its_address());
 }
 
 /// Hosts that make their addresses have them, and what else there is by an INFORMATION-REQUEST.
