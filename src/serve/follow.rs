@@ -21,6 +21,7 @@ use crate::exit::error_chain;
 use crate::facts::{Interface, ServedLink};
 use crate::net::{IfName, Ipv4Prefix};
 use crate::plan::serve::{Error, ServePlan};
+use crate::proto::ndp::Advertisement;
 use crate::sys::link::Links;
 use crate::sys::netlink::watch::LinkChanges;
 use crate::sys::probe;
@@ -49,6 +50,8 @@ pub struct Follower<'a, P> {
     plan: P,
     /// What was served last.
     planned: ServePlan,
+    /// The last router advertisement that said anything.
+    advertised: Option<Advertisement>,
     link: u32,
     deaf: Option<String>,
     state: State,
@@ -68,7 +71,8 @@ where
         let planned = plan(&found.interface)?;
         let state =
             fixed.and_then(|fixed| is_missing(fixed, found)).map_or(State::Served, State::Waiting);
-        Ok(Self { links, fixed, plan, planned, link: found.index, deaf: found.deaf.clone(), state })
+        let (advertised, deaf) = (planned.router.clone(), found.deaf.clone());
+        Ok(Self { links, fixed, plan, planned, advertised, link: found.index, deaf, state })
     }
 
     fn name(&self) -> &IfName {
@@ -167,7 +171,11 @@ where
                     targets.send_modify(|target| *target = target.without_services());
                 }
             }
-            Ok((found, planned)) => {
+            Ok((found, mut planned)) => {
+                if let (Some(before), Some(now)) = (&self.advertised, &mut planned.router) {
+                    *now = now.after(before);
+                }
+                self.advertised = planned.router.clone().or(self.advertised.take());
                 self.log_change(found, &planned);
                 (self.planned, self.link, self.state) = (planned, found.index, State::Served);
                 let target = self.target();

@@ -31,6 +31,9 @@ const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(4)..=Duration::f
 /// Name servers are believed for so many of the longest intervals (RFC 8106 §5.1).
 const INTERVALS_BELIEVED: u32 = 3;
 
+/// Prefixes that are gone, and said to be.
+const MAX_GONE: usize = 4;
+
 /// Why no router may say this.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -125,6 +128,22 @@ impl Advertisement {
             Settings { lifetime: 0, managed: false, other: false, ..self.settings.clone() };
         let message = encode(&settings, 0, 0);
         Self { last: message.clone(), message, settings }
+    }
+
+    /// The same router, which said `before` until now: of prefixes that are gone hosts are to use no address any more
+    /// (RFC 9096 §3.5), the latest ones at least.
+    #[must_use]
+    pub fn after(&self, before: &Self) -> Self {
+        let mut settings = self.settings.clone();
+        let is_known = |all: &[Prefix], it: &Prefix| {
+            all.iter().any(|prefix| (prefix.network, prefix.length) == (it.network, it.length))
+        };
+        for gone in &before.settings.prefixes {
+            if settings.prefixes.len() <= MAX_GONE && !is_known(&settings.prefixes, gone) {
+                settings.prefixes.push(Prefix { valid: 0, preferred: 0, ..gone.clone() });
+            }
+        }
+        Self::new(settings).unwrap_or_else(|_| self.clone())
     }
 
     pub(super) fn settings(&self) -> &Settings {

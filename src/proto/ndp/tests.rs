@@ -334,3 +334,24 @@ proptest::proptest! {
         proptest::prop_assert!(router.poll().is_some() && (heard || router.poll().is_none()));
     }
 }
+
+/// Hosts would go on with addresses that lead nowhere.
+#[test]
+fn v08_a_prefix_that_is_gone_is_said_to_be_and_one_that_is_back_is_not() {
+    let of = |network: &str| {
+        let mut settings = settings();
+        settings.prefixes[0].network = network.parse().unwrap();
+        Advertisement::new(settings).unwrap()
+    };
+    let said = |advertisement: &Advertisement| -> Vec<(String, u32)> {
+        let prefixes = &advertisement.settings().prefixes;
+        prefixes.iter().map(|it| (it.network.to_string(), it.valid)).collect()
+    };
+    let second = of("fd02::").after(&of("fd01::"));
+    assert_eq!(said(&second), [("fd02::".to_owned(), 3600), ("fd01::".to_owned(), 0)]);
+    assert_eq!(second.after(&second), second);
+    let back = of("fd01::").after(&second);
+    assert_eq!(said(&back), [("fd01::".to_owned(), 3600), ("fd02::".to_owned(), 0)]);
+    let many = (3..20).fold(back, |before, number| of(&format!("fd{number:02}::")).after(&before));
+    assert_eq!(said(&many).len(), 5);
+}

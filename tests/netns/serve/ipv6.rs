@@ -257,18 +257,27 @@ fn an_earlier_lease_file_is_upgraded_and_both_families_stay_in_it() {
 #[test]
 fn ipv6_is_followed_as_its_address_comes_changes_and_goes() {
     let mut site = Site::silent();
-    site.launch_as("true", &format!("--range=10.0.1.1,10.0.1.9 --no-dns {RANGE}"));
+    let words = "--range=10.0.1.1,10.0.1.9 --no-dns --router-advertisements=slaac --log=debug";
+    site.launch_as("true", words);
     let says = |words: &str| site.server_log().contains(words);
     assert!(says("has no IPv6 address but link-local ones"), "{}", site.server_log());
     site.server.ip("addr add fd00::1/64 dev s0");
-    until("IPv6", || says("serving DHCPv6"));
+    until("IPv6", || says("serving DHCPv6") && says("serving router adv"));
     until("client's address", || !site.client.ip("-6 addr show dev c0").contains("tentative"));
-    lease(&site.client, site.dir.path(), "phone");
     site.server.ip("addr add fd00::2/64 dev s0 nodad");
     site.server.ip("addr del fd00::1/64 dev s0");
     until("another address", || says("our IPv6 address changed, serving from the new one"));
     until("router", || {
         site.advertised().contains("Recursive DNS server") || says("serving router")
+    });
+    // Of another network: what hosts made of the former one is not used any more.
+    site.server.ip("addr del fd00::2/64 dev s0");
+    site.server.ip("addr add fd01::1/64 dev s0 nodad");
+    until("former prefix", || {
+        let said = site.advertised();
+        let (now, gone) = (said.find("fd01::/64"), said.find("fd00::/64"));
+        now.is_some()
+            && gone.is_some_and(|at| said[at..].contains("Pref. time              :            0"))
     });
     site.server.ip("addr flush dev s0 scope global");
     until("none", || {
@@ -279,6 +288,7 @@ fn ipv6_is_followed_as_its_address_comes_changes_and_goes() {
     drop(site.serving.take());
     site.server.ip("addr add fd00::1/64 dev s0 nodad");
     site.launch_as("true", RANGE);
+    lease(&site.client, site.dir.path(), "phone");
     assert!(site.bound().is_some());
 }
 
