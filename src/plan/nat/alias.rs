@@ -1,4 +1,4 @@
-//! Between the pod's own stack and a guest that has the pod's IPv6 address: in the table of family inet.
+//! Between the pod's own stack and a guest that has the pod's IPv6 address: in the tables of family inet and ip6.
 //!
 //! ```text
 //! guest ─ raw: spoofed? ─ alias: from POD6 to GATEWAY ► from ALIAS ─ input: what was opened ─► pod
@@ -15,7 +15,7 @@ use crate::nft::build::{
     IPV6, cmp, equal, ifname, immediate, load_network, load_transport, meta_l4proto, meta_nfproto,
 };
 use crate::nft::expr::{CmpOp, NatKind, ct, meta};
-use crate::nft::{Chain, Expr, Rule, Set, Verdict, hook, set};
+use crate::nft::{Chain, Expr, Rule, Set, Verdict, set};
 use crate::plan::ipv6::{GATEWAY, NETWORK, Own, ROUTER};
 
 use super::flows::UPDATE;
@@ -25,9 +25,10 @@ use super::owned::{LINK_LOCAL, MULTICAST, Version};
 use super::{Build, TRANSPORTS, ports_of};
 use crate::nft::build::ct_state;
 
-/// After fragments are put together, before connection tracking; and after source NAT.
-const PRIORITY_ALIAS: i32 = -300;
-const PRIORITY_UNALIAS: i32 = 300;
+/// Words of the rules that write an alias, and take it back.
+pub(super) const WRITTEN: &str =
+    "from the guest to the pod's own stack, which has this address too";
+pub(super) const TAKEN_BACK: &str = "from the pod's own stack to the guest";
 const GUEST6: &str = "from-guest6";
 const INPUT6: &str = "input6";
 const ALLOWED6: &str = "allowed6";
@@ -131,34 +132,21 @@ impl Build {
         self.names.drop_metadata.then_some(rule)
     }
 
-    /// The chains that write the guest's alias.
-    pub(super) fn aliases(&mut self) {
+    /// What writes the guest's aliases, and what takes them back: in the table of family ip6.
+    pub(super) fn aliases6(&self) -> (Vec<Rule>, Vec<Rule>) {
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for (pod, alias) in self.names.own.iter().flat_map(Own::aliases) {
-            let mut exprs = meta_nfproto(IPV6).to_vec();
-            exprs.extend(interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge));
+            let mut exprs = interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge);
             exprs.extend(field6(SADDR6, pod));
             exprs.extend(field6(DADDR6, GATEWAY));
             exprs.extend(Version::Six.written(SADDR6, alias.octets().to_vec()));
-            before.push(Rule::new(
-                exprs,
-                "from the guest to the pod's own stack, which has this address too",
-            ));
-            let mut exprs = meta_nfproto(IPV6).to_vec();
-            exprs.extend(interface(meta::OIFNAME, CmpOp::Eq, &self.names.bridge));
+            before.push(Rule::new(exprs, WRITTEN));
+            let mut exprs = interface(meta::OIFNAME, CmpOp::Eq, &self.names.bridge);
             exprs.extend(field6(DADDR6, alias));
             exprs.extend(Version::Six.written(DADDR6, pod.octets().to_vec()));
-            after.push(Rule::new(exprs, "from the pod's own stack to the guest"));
+            after.push(Rule::new(exprs, TAKEN_BACK));
         }
-        if let Some([written, taken_back]) = self.aliases4() {
-            before.push(written);
-            after.push(taken_back);
-        }
-        if before.is_empty() {
-            return;
-        }
-        self.chain("alias", "filter", hook::PREROUTING, PRIORITY_ALIAS, before);
-        self.chain("unalias", "filter", hook::POSTROUTING, PRIORITY_UNALIAS, after);
+        (before, after)
     }
 
     /// What of the pod's own stack is open to the guest.

@@ -10,12 +10,13 @@
 
 use std::net::Ipv4Addr;
 
-use crate::nft::build::{IPV4, cmp, equal, immediate, load_network, meta_nfproto};
+use crate::nft::build::{cmp, equal, immediate, load_network};
 use crate::nft::expr::{CmpOp, base, meta};
 use crate::nft::{Expr, Rule, Verdict, set};
 use crate::plan::ipv4::Own4;
 
 use super::Build;
+use super::alias::{TAKEN_BACK, WRITTEN};
 use super::filter::{ARP_IN, ARP_SENDER, METADATA, PRIORITY_FILTER};
 use super::matches::{DADDR, SADDR, address, dropped, field, interface, masquerade, was_dnat};
 use super::owned::Version;
@@ -39,24 +40,21 @@ fn arp_written(offset: u32, address: Ipv4Addr) -> [Expr; 2] {
 }
 
 impl Build {
-    /// What writes the guest's alias, and what takes it back.
-    pub(super) fn aliases4(&mut self) -> Option<[Rule; 2]> {
-        let Own4 { pod, alias, gateway, .. } = self.names.own4.clone()?;
-        let mut before = meta_nfproto(IPV4).to_vec();
-        before.extend(interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge));
+    /// What writes the guest's alias, and what takes it back: in the table of family ip.
+    pub(super) fn aliases4(&mut self) -> (Vec<Rule>, Vec<Rule>) {
+        let Some(Own4 { pod, alias, gateway, .. }) = self.names.own4.clone() else {
+            return (Vec::new(), Vec::new());
+        };
+        let mut before = interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge);
         before.extend(field(SADDR, CmpOp::Eq, pod));
         before.push(load_network(DADDR, 4));
         let to_pod = [gateway, Ipv4Addr::BROADCAST].map(|address| address.octets().to_vec());
         before.push(self.one_of(set::IPV4_ADDR, to_pod.to_vec()));
         before.extend(Version::Four.written(SADDR, alias.octets().to_vec()));
-        let mut after = meta_nfproto(IPV4).to_vec();
-        after.extend(interface(meta::OIFNAME, CmpOp::Eq, &self.names.bridge));
+        let mut after = interface(meta::OIFNAME, CmpOp::Eq, &self.names.bridge);
         after.extend(field(DADDR, CmpOp::Eq, alias));
         after.extend(Version::Four.written(DADDR, pod.octets().to_vec()));
-        Some([
-            Rule::new(before, "from the guest to the pod's own stack, which has this address too"),
-            Rule::new(after, "from the pod's own stack to the guest"),
-        ])
+        (vec![Rule::new(before, WRITTEN)], vec![Rule::new(after, TAKEN_BACK)])
     }
 
     /// `BERTH_METADATA_ADDRESS=drop`.

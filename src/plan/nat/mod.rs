@@ -77,7 +77,6 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Ruleset {
     let mut build =
         Build { table: empty_table(FAMILY, owned), names: Names::new(config, facts, link) };
     build.raw();
-    build.aliases();
     build.prerouting();
     build.input();
     build.forward();

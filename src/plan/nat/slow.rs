@@ -14,6 +14,8 @@ use super::{Build, TRANSPORTS};
 /// NF_IP_PRI_RAW after fragments are put together, before connection tracking, and NF_IP_PRI_MANGLE behind it.
 const PRIORITY_RAW: i32 = -300;
 const PRIORITY_MANGLE: i32 = -150;
+/// After source NAT.
+const PRIORITY_UNALIAS: i32 = 300;
 /// Router solicitation to redirect (RFC 4861 §4).
 const NEIGHBOUR_DISCOVERY: [u8; 5] = [133, 134, 135, 136, 137];
 
@@ -40,13 +42,18 @@ impl Build {
         guests.push(version.load(version.saddr()));
         guests.push(self.one_of(version.set_type(), own.pod.clone()));
         guests.push(Expr::verdict(Verdict::Jump("from-guest".to_owned())));
-        let from = vec![Rule::new(guests, "from the guest")];
+        let (written, taken_back) = match version {
+            Version::Four => self.aliases4(),
+            Version::Six => self.aliases6(),
+        };
+        let from = [Rule::new(guests, "from the guest")].into_iter().chain(written).collect();
         self.chain("raw", "filter", hook::PREROUTING, PRIORITY_RAW, from);
         let mut rules = self.near(own, &[Expr::verdict(Verdict::Return)]);
         rules.extend(self.no_metadata(version));
         rules.extend(self.kept(0, &dropped()));
         rules.extend(onward(own, &self.is(version), &[], dup));
         self.table.chains.push(Chain { rules, ..Chain::new("from-guest", None) });
+        self.chain("unalias", "filter", hook::POSTROUTING, PRIORITY_UNALIAS, taken_back);
 
         let mut to_pod = interface(meta::IIFNAME, CmpOp::Eq, &self.names.uplink.clone());
         to_pod.push(version.load(version.daddr()));
