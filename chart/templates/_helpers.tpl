@@ -74,6 +74,7 @@ defaults of values.yaml away where a values file has null. JSON.
   (list "BERTH_RESERVED_PORTS" $net.reserved_ports)
   (list "BERTH_GATEWAY_PORTS" $net.gateway_ports)
   (list "BERTH_METADATA_ADDRESS" $net.metadata_address)
+  (list "BERTH_IPV4" $net.ipv4)
   (list "BERTH_IPV6" (eq "false" (toString $net.ipv6) | ternary "off" $net.ipv6))
   (list "BERTH_VNC" (hasKey $vnc "enabled" | ternary (ternary "on" "off" ($vnc.enabled | default false)) ""))
   (list "BERTH_VNC_PASSWORD_FILE" ($vnc.passwordSecret | empty | ternary "" (printf "/vnc/%s" ($vnc.passwordKey | default "password"))))

@@ -15,7 +15,7 @@ const CONFIG_MAP_LIMIT: usize = 1_048_576;
 const MIB: f64 = 1_048_576.0;
 
 /// What the templates give a VM's containers; `env` goes before it.
-pub(super) const VARIABLES: [&str; 26] = [
+pub(super) const VARIABLES: [&str; 27] = [
     "BERTH_NAME",
     "HOSTNAME",
     "BERTH_LOG",
@@ -32,6 +32,7 @@ pub(super) const VARIABLES: [&str; 26] = [
     "BERTH_RESERVED_PORTS",
     "BERTH_GATEWAY_PORTS",
     "BERTH_METADATA_ADDRESS",
+    "BERTH_IPV4",
     "BERTH_IPV6",
     "BERTH_VNC",
     "BERTH_VNC_PASSWORD_FILE",

@@ -415,6 +415,7 @@ fn what_does_not_go_together_is_refused_in_the_same_words() {
         (with("/netconfig/reserved_ports", json!("99999/tcp")), "reserved_ports"),
         (with("/netconfig/gateway_ports", json!("15020/icmp")), "gateway_ports"),
         (with("/netconfig/metadata_address", json!("reject")), "metadata_address"),
+        (with("/netconfig/ipv4", json!("off")), "ipv4: \"off\" is none of nat, own"),
         (with("/netconfig/ipv6", json!("nat")), "ipv6: \"nat\" is none of auto, off, own"),
         (with("/netconfig/ipv6", json!(true)), "ipv6: true is none of auto, off, own"),
         (service(json!({"ipFamilies": ["IPv5"]})), "is none of IPv4, IPv6"),

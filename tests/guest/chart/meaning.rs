@@ -289,6 +289,7 @@ impl Check<'_> {
             ("BERTH_RESERVED_PORTS", net["reserved_ports"].clone()),
             ("BERTH_GATEWAY_PORTS", net["gateway_ports"].clone()),
             ("BERTH_METADATA_ADDRESS", net["metadata_address"].clone()),
+            ("BERTH_IPV4", net["ipv4"].clone()),
             // `off` without quotes is false.
             ("BERTH_IPV6", if net["ipv6"] == false { json!("off") } else { net["ipv6"].clone() }),
             ("BERTH_VNC", vnc.unwrap_or_default()),
