@@ -1,6 +1,6 @@
 //! What the pod has of IPv6: addresses of the uplink, the main table, and whether it is on.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::net::{IpAddr, Ipv6Addr};
 
 use netlink_packet_route::AddressFamily;
@@ -15,6 +15,8 @@ use crate::net::{IfName, Ipv6Prefix};
 use crate::sys::ipv6;
 use crate::sys::link::Links;
 
+/// What new links have.
+const DEFAULT: &str = "default";
 /// So many are read.
 const MAX_ADDRESSES: usize = 8;
 /// IFA_F_TEMPORARY (linux/if_addr.h), which for IPv4 is IFA_F_SECONDARY.
@@ -27,10 +29,10 @@ pub(super) async fn ipv6(
     addresses: &[AddressMessage],
     but: &[&IfName],
 ) -> Result<Ipv6, Error> {
-    if let Some(off) = off(uplink.0) {
-        return Ok(Ipv6 { off: Some(off), ..Ipv6::default() });
-    }
     let (usable, unusable) = of_uplink(addresses, uplink.1, None);
+    if let Some(off) = off(uplink.0) {
+        return Ok(Ipv6 { addresses: usable, unusable, off: Some(off), ..Ipv6::default() });
+    }
     if usable.is_empty() {
         // Where no packet can come from, none goes anywhere.
         return Ok(Ipv6 { unusable, ..Ipv6::default() });
@@ -49,16 +51,24 @@ pub(super) async fn default_link(handle: &Handle) -> Result<Option<u32>, Error> 
     Ok(defaults.min_by_key(|route| route.metric).map(|route| route.index))
 }
 
-/// New links take after `default`; what is written there, or on ours, is tried when they are made.
+/// Each link has a value of its own: that of `all` was written into all of them when it was set, and a new one takes after
+/// `default`, where ours may not be written.
 fn off(uplink: &IfName) -> Option<Off> {
     if !fs::exists(ipv6::CONF).unwrap_or(false) {
         return Some(Off::Kernel);
     }
-    let is_on = |name: &str| {
-        let text = fs::read_to_string(format!("{}/{name}/disable_ipv6", ipv6::CONF));
-        text.is_ok_and(|text| text.trim() == "1")
+    let path = |name: &str| format!("{}/{name}/disable_ipv6", ipv6::CONF);
+    let is_off = |name: &str| fs::read_to_string(path(name)).is_ok_and(|text| text.trim() == "1");
+    let is_fixed = |name: &str| OpenOptions::new().write(true).open(path(name)).is_err();
+    let uplink = uplink.as_str();
+    let name = if is_off(uplink) {
+        uplink
+    } else if is_off(DEFAULT) && is_fixed(DEFAULT) {
+        DEFAULT
+    } else {
+        return None;
     };
-    ["all", uplink.as_str()].into_iter().find(|name| is_on(name)).map(|name| Off::Link(name.into()))
+    Some(Off::Link(name.to_owned()))
 }
 
 fn of_uplink(

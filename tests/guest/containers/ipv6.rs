@@ -12,7 +12,7 @@ use crate::support::{checked, peer, within};
 
 const NETWORK: &str = "fd00:d0c:6::/64";
 /// The line of docs/containers.md.
-const ON: &str = "--sysctl net.ipv6.conf.all.disable_ipv6=0";
+const ON: &str = "--sysctl net.ipv6.conf.default.disable_ipv6=0";
 
 impl Docker {
     /// Of a container that is on one network.
@@ -83,7 +83,7 @@ fn the_guest_has_the_containers_ipv6_address_and_where_there_is_none_ipv4_goes_o
     let logs = docker.logs("old");
     let told: Vec<&str> = logs.lines().filter(|line| line.contains("IPv6")).collect();
     assert_eq!(told.len(), 1, "{logs}");
-    assert!(told[0].contains("off: net.ipv6.conf.all.disable_ipv6 is 1"), "{}", told[0]);
+    assert!(told[0].contains("the guest has no IPv6: net.ipv6.conf.default.disable_ipv6 is 1"), "{}", told[0]);
     for name in ["vm", "old"] {
         assert!(!docker.logs(name).contains("ERROR"), "{}", docker.logs(name));
     }
