@@ -33,9 +33,10 @@ const ALL_NODES: (MacAddr, Ipv6Addr) =
 const MAX_DELAY: Duration = Duration::from_millis(500);
 /// `MIN_DELAY_BETWEEN_RAS`.
 const MIN_BETWEEN: Duration = Duration::from_secs(3);
-/// `MAX_INITIAL_RTR_ADVERTISEMENTS`, and `MAX_INITIAL_RTR_ADVERT_INTERVAL` between them.
+/// `MAX_INITIAL_RTR_ADVERTISEMENTS`, and what is between them: 16 s at most (`MAX_INITIAL_RTR_ADVERT_INTERVAL`), less
+/// for a guest whose link is down when its router is another.
 const INITIAL: u8 = 3;
-const INITIAL_INTERVAL: Duration = Duration::from_secs(16);
+const INITIAL_INTERVAL: Duration = Duration::from_secs(4);
 /// Who waits for an answer of its own; one more, and all get one. Some 40 octets each.
 const MAX_WAITING: usize = 64;
 

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
+use dhcproto::v6::MessageType;
 use tokio::net::UdpSocket;
 
 use super::dhcp::to;
@@ -46,7 +47,9 @@ pub(super) async fn serve(socket: UdpSocket, settings: Settings) -> io::Error {
 fn tell(transmit: &Transmit, error: Option<&io::Error>, given: &mut Vec<Ipv6Addr>) {
     let Transmit { message, kind, addresses, .. } = transmit;
     tracing::debug!(to = ?message, ?kind, ?addresses, ?error, "DHCPv6 reply");
-    let is_lease = *kind == dhcproto::v6::MessageType::Reply && !addresses.is_empty();
+    // Of a release these are the ones that it names.
+    let is_asked_for = !matches!(message, MessageType::Release | MessageType::Decline);
+    let is_lease = *kind == MessageType::Reply && is_asked_for && !addresses.is_empty();
     if is_lease && *given != *addresses {
         given.clone_from(addresses);
         tracing::info!(?addresses, "the guest has its IPv6 address");

@@ -108,14 +108,14 @@ impl Phase {
 }
 
 /// Runs the machine to its end. `open_tap` is called for each start of QEMU that is handed tap queues, and gives
-/// one descriptor for each queue of the tap. When one of `own` is there no more, the guest is to ask for its addresses anew.
+/// one descriptor for each queue of the tap. When one of `own` is another, the guest is to ask for its addresses anew.
 pub async fn run(
     ready: &ReadyMachine,
     lifecycle: &config::Lifecycle,
     mut open_tap: impl FnMut() -> io::Result<Vec<OwnedFd>>,
     console: &mut Console,
     signals: &mut Signals,
-    mut own: watch::Receiver<Vec<IpAddr>>,
+    own: watch::Receiver<Vec<IpAddr>>,
     status: &watch::Sender<MachineStatus>,
 ) -> Result<Outcome, Error> {
     let plan = &ready.plan;
@@ -130,6 +130,7 @@ pub async fn run(
     };
     let core = Lifecycle::new(now(), settings);
     let rate_limit = RateLimit::new(now());
+    let mut own = Own::new(own);
     let mut machine = Machine { ready, core, qemu: None, oom_kills: None, status, rate_limit };
     machine.core.handle(now(), Input::Start);
     let outcome = loop {
@@ -205,7 +206,7 @@ impl Machine<'_> {
         &mut self,
         console: &mut Console,
         signals: &mut Signals,
-        own: &mut watch::Receiver<Vec<IpAddr>>,
+        own: &mut Own,
     ) -> Result<(), Error> {
         let deadline = self.core.deadline();
         let mut events = Vec::new();
@@ -217,7 +218,7 @@ impl Machine<'_> {
                 Wanted::Bury => self.buried(&mut events)?,
             },
             () = until(deadline) => Some(Input::Tick),
-            () = are_others(own) => Some(Input::Relink),
+            () = own.are_others() => Some(Input::Relink),
             () = talk(&mut self.qemu, &mut events, console) => None,
         };
         for event in events {
@@ -304,11 +305,33 @@ fn look_for_vnc(address: IpAddr) -> Result<(), Error> {
     }
 }
 
-/// Until one of the guest's addresses is its own no more. Of one that is new it hears by itself.
-async fn are_others(own: &mut watch::Receiver<Vec<IpAddr>>) {
-    let before = own.borrow_and_update().clone();
-    let is_lost = |now: &Vec<IpAddr>| before.iter().any(|address| !now.contains(address));
-    if own.wait_for(is_lost).await.is_err() {
+/// Which of the pod's addresses are the guest's own.
+struct Own {
+    heard: watch::Receiver<Vec<IpAddr>>,
+    /// What the guest may have been given.
+    given: Vec<IpAddr>,
+}
+
+impl Own {
+    fn new(mut heard: watch::Receiver<Vec<IpAddr>>) -> Self {
+        let given = heard.borrow_and_update().clone();
+        Self { heard, given }
+    }
+
+    /// Until the guest may have one that is its own no more, while there is another for it. Of one that is new, or that there
+    /// is none, it hears by itself.
+    async fn are_others(&mut self) {
+        while self.heard.changed().await.is_ok() {
+            let now = self.heard.borrow_and_update().clone();
+            if now.is_empty() {
+                continue;
+            }
+            let is_lost = self.given.iter().any(|address| !now.contains(address));
+            self.given = now;
+            if is_lost {
+                return;
+            }
+        }
         std::future::pending::<()>().await;
     }
 }

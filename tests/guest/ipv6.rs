@@ -269,7 +269,8 @@ fn spoofed(world: &World, side: &Side) {
     };
     let before = count();
     let told = world.guest(&format!(
-        "ip addr add {other}/{host} dev eth0; sleep 2; ping -c 2 -W 1 -I {other} {peer}; \
+        "echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad; \
+         ip addr add {other}/{host} dev eth0; sleep 1; ping -c 2 -W 1 -I {other} {peer}; \
          ip addr del {other}/{host} dev eth0"
     ));
     assert!(told.contains("0 packets received"), "{told}");
