@@ -249,7 +249,7 @@ impl Observer<'_> {
         let (generation, _) = self.firewall.restore(self.rules.nat.clone()).await?;
         self.seen = Some(generation);
         if before.mapping == self.rules.mapping {
-            tracing::info!("the pod's IPv6 or its routes changed, rules follow");
+            tracing::info!("what the guest has of the pod, or its routes, changed: rules follow");
             return Ok(());
         }
         self.counts.send_modify(|counts| counts.addresses_changed += 1);

@@ -1,17 +1,17 @@
 //! Links, routes and rules of the network half.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use super::{Error, TAP_COMES};
-use crate::net::{IfName, Ipv6Prefix};
+use crate::net::{IfName, Ipv6Prefix, MacAddr};
 use crate::nft::Family;
 use crate::nft::dump::{Elements, Filter, Rules};
 use crate::nft::explain::{Question, Route};
 use crate::plan::link::LinkPlan;
 use crate::plan::nat::{Abilities, Indices};
 use crate::plan::{self, NetPlan, RoutePlan, nat};
-use crate::sys::link::{self, Bridge, Ipv6On, Links, Tap};
+use crate::sys::link::{self, Bridge, Ipv6On, Links, Tap, Version};
 use crate::sys::netlink::Firewall;
 use crate::sys::route;
 
@@ -26,21 +26,29 @@ const SOMEBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
 pub async fn links(plan: &LinkPlan, links: &Links) -> Result<Indices, Error> {
     let started = Instant::now();
+    let was_there = links.exists(&plan.bridge.name).await?;
     let bridge = links.ensure_bridge(&bridge_of(plan)).await?;
     let tap = links.ensure_tap(&tap_of(plan), bridge).await?;
     forwarding(plan, links).await?;
+    if was_there || plan.ipv4.own().is_some() {
+        ipv4(plan, links).await?;
+    }
     let (bridge_name, tap_name, mtu) = (&plan.bridge.name, &plan.tap.name, plan.bridge.mtu);
     tracing::info!(bridge = %bridge_name, tap = %tap_name, mtu, took_ms = started.elapsed().as_millis(), "links ready");
     Ok(Indices { bridge, tap })
 }
 
 /// The guest as a neighbour of bridge and tap, where it has the pod's IPv4 address. On the bridge under that, too: whose
-/// MAC it is the kernel asks when its packets have their last address (`ip_finish_output2`).
+/// MAC it is the kernel asks when its packets have their last address (`ip_finish_output2`). Behind NAT it has none of
+/// those, which a launcher with other settings may have left.
 pub async fn ipv4(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
-    let Some(own) = plan.ipv4.own() else { return Ok(()) };
-    let of_bridge = [own.alias.into(), own.pod.into()];
-    links.ensure_neighbours(&plan.bridge.name, &of_bridge, own.mac).await?;
-    links.ensure_neighbours(&plan.tap.name, &[own.alias.into()], own.mac).await?;
+    let (bridge, tap, version) = (&plan.bridge.name, &plan.tap.name, Version::Four);
+    let mac = plan.ipv4.own().map_or(MacAddr([0; 6]), |own| own.mac);
+    let aliases: Vec<IpAddr> = plan.ipv4.own().iter().map(|own| own.alias.into()).collect();
+    let pod = plan.ipv4.own().map(|own| IpAddr::V4(own.pod));
+    let of_bridge: Vec<IpAddr> = aliases.iter().copied().chain(pod).collect();
+    links.ensure_neighbours(bridge, version, &of_bridge, mac).await?;
+    links.ensure_neighbours(tap, version, &aliases, mac).await?;
     Ok(())
 }
 
@@ -84,7 +92,9 @@ pub async fn tap(name: &IfName, links: &Links) -> Result<(), Error> {
 pub async fn mend_links(plan: &LinkPlan, links: &Links) -> Result<Indices, Error> {
     let bridge = links.ensure_bridge(&bridge_of(plan)).await?;
     let (tap, is_new) = links.mend_tap(&tap_of(plan), bridge).await?;
-    ipv4(plan, links).await?;
+    if plan.ipv4.own().is_some() {
+        ipv4(plan, links).await?;
+    }
     if is_new {
         tracing::error!(tap = %plan.tap.name, "the tap was removed: a guest that was attached to it has no network until it is started again");
     }

@@ -159,10 +159,10 @@ impl observe::Pod for Healer<'_> {
         // While the pod has no address its routes stay; `rules` tells why.
         if let Ok(now) = self.plan_now().await {
             if self.follow_ipv4(&now).await.map_err(told)? {
-                tracing::warn!(ipv4 = %now.link.ipv4, "the pod's IPv4 changed");
+                tracing::warn!(ipv4 = %now.link.ipv4, "the pod's IPv4 or its routes changed");
             }
             if self.follow_ipv6(&now).await.map_err(told)? {
-                tracing::warn!(ipv6 = %now.link.ipv6, "the pod's IPv6 changed");
+                tracing::warn!(ipv6 = %now.link.ipv6, "the pod's IPv6 or its routes changed");
             }
             self.tell_own(&now);
             let lost =

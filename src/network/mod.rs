@@ -49,7 +49,6 @@ impl Network {
         let target = serve::Target::one_guest(&plan.guest, 0);
         let starting = target.as_ref().map(serve::prepare).transpose()?;
         let indices = apply::links(&plan.link, links).await?;
-        apply::ipv4(&plan.link, links).await?;
         let mut lost = apply::routes(&plan.route, links).await?;
         let mut abilities = Abilities::ALL;
         if let Err(error) = apply::ipv6(&plan.link, indices.bridge, links).await {

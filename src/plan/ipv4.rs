@@ -72,9 +72,6 @@ pub fn plan(config: &Config, facts: &NetFacts, mac: MacAddr) -> Result<Ipv4Plan,
     let Some(pod) = uplink.address else {
         return refused(format!("{} has none", uplink.name));
     };
-    if let Some(other) = uplink.others.first() {
-        return refused(format!("{} has two, {pod} and {other}, and the guest one", uplink.name));
-    }
     if !config.network.serve {
         return refused(
             "nothing is served to the guest (NO_DHCP), which would not hear of it".into(),
@@ -110,11 +107,18 @@ pub fn notes(plan: &Ipv4Plan, facts: &NetFacts) -> Vec<String> {
     if plan.own().is_none() {
         return Vec::new();
     }
+    let mut notes = Vec::new();
+    if !facts.uplink.others.is_empty() {
+        let words: Vec<String> =
+            facts.uplink.others.iter().map(|other| other.address.to_string()).collect();
+        let words = words.join(", ");
+        notes
+            .push(format!("{words} stays with the pod: the guest has one IPv4 address of its own"));
+    }
     let uplink = &facts.uplink.name;
     let others =
         facts.routing.main.iter().filter(|route| route.link != *uplink && !route.leads_nowhere);
     let networks: Vec<String> = others.map(|route| route.to.to_string()).collect();
-    let mut notes = Vec::new();
     if !networks.is_empty() {
         let words = networks.join(", ");
         notes.push(format!("the guest does not reach {words}, which is not by {uplink}"));

@@ -27,6 +27,7 @@ use super::ipv6 as sysctl;
 use crate::exit::{Code, Coded};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 pub use ipv6::Ipv6On;
+pub use neighbour::Version;
 pub use port::Port;
 use port::port_is;
 use tun::{TUN, make_tap};

@@ -84,11 +84,19 @@ pub fn first_fragment(mut packet: Vec<u8>) -> Vec<u8> {
     packet
 }
 
-fn icmp(kind: u8, code: u8, about: &[u8]) -> Vec<u8> {
+pub fn icmp(kind: u8, code: u8, about: &[u8]) -> Vec<u8> {
     let mut message = [&[kind, code, 0, 0, 0, 1, 0, 1], about].concat();
     let sum = checksum(&[&message]);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     message
+}
+
+/// A packet of IPv4 whose header was changed, with its checksum.
+pub fn summed(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[10..12].fill(0);
+    let sum = checksum(&[&packet[..20]]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
 }
 
 /// A membership report for a group (RFC 2236).

@@ -9,6 +9,7 @@ use super::owned::Version;
 
 const TCP_FIN_OR_RST: u8 = 0x05;
 const TCP_SYN_OR_PSH: u8 = 0x0a;
+const TCP_PSH: u8 = 0x08;
 /// The pod's own flows: address and port of the other end, protocol, own port.
 pub(super) const FLOWS: &str = "flows";
 /// Flows at once: some 150 octets of the kernel's memory for each.
@@ -39,23 +40,11 @@ pub(super) fn flow(version: Version, address: u32, own_port: u32, other_port: u3
     ]
 }
 
-/// Remembers the pod's flow of a packet, for as long as the packet says.
-pub(super) fn updates(version: Version, address: u32, own_port: u32, other_port: u32) -> Vec<Rule> {
-    let remember = |operation, first: Vec<Expr>, timeout, words| {
-        let mut exprs = first;
-        exprs.extend(version.protocol());
-        exprs.extend(flow(version, address, own_port, other_port));
-        exprs.push(Expr::Dynset {
-            set: version.named(FLOWS),
-            operation,
-            key: 1,
-            data: None,
-            timeout: Some(timeout),
-            exprs: Vec::new(),
-            flags: 0,
-        });
-        exprs.push(Expr::verdict(Verdict::Accept));
-        Rule::new(exprs, words)
+/// Remembers the pod's flow of a packet that it sends, for as long as the packet says.
+pub(super) fn updates(version: Version) -> Vec<Rule> {
+    let (address, own_port, other_port) = (version.daddr(), 0, 2);
+    let remember = |operation, first: Vec<Expr>, timeout, words: &str| {
+        remember(version, first, (address, own_port, other_port), (operation, timeout), words)
     };
     let tcp = |bits: u8| {
         let mut exprs = meta_l4proto(TCP).to_vec();
@@ -72,6 +61,45 @@ pub(super) fn updates(version: Version, address: u32, own_port: u32, other_port:
         remember(ADD, meta_l4proto(TCP).to_vec(), BEGINNING, "a flow that is not known yet"),
         remember(UPDATE, meta_l4proto(UDP).to_vec(), DATAGRAMS, "datagrams of the pod's own"),
     ]
+}
+
+/// Remembers the flow of a packet that comes for longer, where it has content.
+pub(super) fn heard(version: Version) -> Vec<Rule> {
+    let mut data = meta_l4proto(TCP).to_vec();
+    data.extend([load_transport(13, 1), and(vec![TCP_FIN_OR_RST | TCP_PSH])]);
+    data.push(cmp(CmpOp::Eq, vec![TCP_PSH]));
+    [
+        (data, STANDING, "content of a flow of the pod's own"),
+        (meta_l4proto(UDP).to_vec(), DATAGRAMS, "datagrams of the pod's own"),
+    ]
+    .map(|(first, timeout, words)| {
+        remember(version, first, (version.saddr(), 2, 0), (UPDATE, timeout), words)
+    })
+    .to_vec()
+}
+
+/// Keeps the flow of such a packet for so long.
+fn remember(
+    version: Version,
+    first: Vec<Expr>,
+    (address, own_port, other_port): (u32, u32, u32),
+    (operation, timeout): (u32, u64),
+    words: &str,
+) -> Rule {
+    let mut exprs = first;
+    exprs.extend(version.protocol());
+    exprs.extend(flow(version, address, own_port, other_port));
+    exprs.push(Expr::Dynset {
+        set: version.named(FLOWS),
+        operation,
+        key: 1,
+        data: None,
+        timeout: Some(timeout),
+        exprs: Vec::new(),
+        flags: 0,
+    });
+    exprs.push(Expr::verdict(Verdict::Accept));
+    Rule::new(exprs, words)
 }
 
 /// `type ipv6_addr . inet_proto . inet_service . inet_service`, filled by packets.

@@ -47,7 +47,7 @@ impl Abilities {
     /// No way for IPv6 at all.
     #[must_use]
     pub fn without_ipv6(self) -> Self {
-        Self { fwd: false, dup: false, ..self }
+        Self { dup: false, ..self }
     }
 
     /// Without tables of ours that such a kernel refuses.

@@ -26,7 +26,7 @@ pub(super) const RELATED: u32 = 4;
 /// IP_CT_DIR_ORIGINAL and _REPLY.
 const ORIGINAL: u8 = 0;
 const REPLY: u8 = 1;
-const ICMP: u8 = 1;
+pub(super) const ICMP: u8 = 1;
 const ECHO_REQUEST: u8 = 8;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;

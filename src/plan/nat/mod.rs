@@ -185,7 +185,7 @@ impl Names {
     fn new(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Self {
         Self {
             mapping: mapping(config, facts),
-            pod: pod_addresses(facts),
+            pod: link.ipv4.own().map_or_else(|| pod_addresses(facts), |own| vec![own.pod]),
             guest: link.ipv4.own().map_or(config.network.vm.address, |own| own.pod),
             guest_alone: !facts.routing.ip_forward && !facts.routing.further.is_empty(),
             primary: facts.uplink.address.map(|address| address.address),

@@ -19,7 +19,7 @@ use crate::nft::build::{and, cmp, equal, immediate, load_meta, load_network, pre
 use crate::nft::expr::{CmpOp, base, meta};
 use crate::nft::{Chain, Expr, Family, Hook, Policy, Rule, Table, Verdict, set};
 
-use super::flows::{flow, flows, updates};
+use super::flows::{flow, flows, heard, updates};
 use super::kernel::TAP;
 use super::matches::{ADDRESS, DADDR6, SADDR6, TCP, UDP, dropped};
 use super::owned::{HOP_BY_HOP, LINK_LOCAL, MULTICAST, Owned, Version, present};
@@ -30,7 +30,8 @@ pub(super) const ICMPV6: u8 = 58;
 /// NF_NETDEV_INGRESS and _EGRESS (linux/netfilter_netdev.h).
 const INGRESS: u32 = 0;
 const EGRESS: u32 = 1;
-/// PACKET_MULTICAST (linux/if_packet.h).
+/// PACKET_HOST, PACKET_MULTICAST (linux/if_packet.h).
+pub(super) const HOST_FRAME: u8 = 0;
 const MULTICAST_FRAME: u8 = 2;
 
 /// `ip6 saddr …` or `ip6 daddr …`, of a packet that is known to be IPv6's.
@@ -124,9 +125,12 @@ impl Build {
         rare.push(Expr::verdict(Verdict::Accept));
         let mut part = version.part();
         part.push(Expr::verdict(Verdict::Accept));
+        let mut for_others = vec![load_meta(meta::PKTTYPE), cmp(CmpOp::Neq, vec![HOST_FRAME])];
+        for_others.push(Expr::verdict(Verdict::Accept));
         let mut rules = vec![
             untagged_alone(version),
             Rule::new(others, "not to the pod's address"),
+            Rule::new(for_others, "a frame to others, or to all: the pod's stack drops it"),
             Rule::new(rare, "pings, errors, neighbours: the slow way"),
             Rule::new(part, "a part of a packet: the slow way"),
         ];
@@ -138,7 +142,9 @@ impl Build {
         known.push(Expr::Lookup { set, sreg: 1, dreg: None, inverted: false });
         known.push(Expr::verdict(Verdict::Goto(version.named("pods-own"))));
         rules.push(Rule::new(known, "of a flow of the pod's own"));
-        let mut on = vec![Expr::counter()];
+        // What is shorter than it says has none: the pod's stack drops it.
+        let mut on = readable();
+        on.push(Expr::counter());
         on.extend(fwd(version, Next::Hop(&own.alias), TAP));
         rules.push(Rule::new(on, "to the guest"));
         rules
@@ -181,7 +187,7 @@ impl Build {
             Rule::new(later, "a later part of a packet, which has no ports"),
         ];
         rules.extend(self.kept(0, &[Expr::verdict(Verdict::Accept)]));
-        rules.extend(updates(version, version.daddr(), 0, 2));
+        rules.extend(updates(version));
         rules
     }
 
@@ -192,15 +198,27 @@ impl Build {
         others.push(version.load(version.saddr()));
         others.push(self.none_of(version.set_type(), own.pod.clone()));
         others.push(Expr::verdict(Verdict::Goto(version.named("near"))));
+        let ethertype = Expr::Payload { base: base::LINK, offset: 12, len: 2, dreg: 1 };
+        // Of a frame with a tag this is the tag's: the kernel takes one of VLAN 0 for none.
+        let mut tagged = vec![ethertype, cmp(CmpOp::Neq, version.ethertype())];
+        tagged.extend(dropped());
         let mut rules = vec![
-            untagged_alone(version),
+            other_protocol(version),
+            Rule::new(tagged, "of a VLAN, which the bridge has none of"),
             Rule::new(others, "not from the guest's global address: to its link alone"),
         ];
         rules.extend(self.near(own, &[Expr::verdict(Verdict::Goto(version.named("link")))]));
         rules.extend(self.no_metadata(version));
         rules.extend(self.kept(0, &dropped()));
         let mark = [immediate(1, version.mark()), Expr::MetaSet { key: meta::MARK, sreg: 1 }];
-        rules.extend(onward(own, &self.is(version), &mark, fwd));
+        let onward = onward(own, &self.is(version), &mark, fwd);
+        self.table
+            .chains
+            .push(Chain { rules: onward, ..Chain::new(&version.named("onward"), None) });
+        let mut whole = readable();
+        whole.push(Expr::verdict(Verdict::Goto(version.named("onward"))));
+        rules.push(Rule::new(whole, "as long as it says"));
+        rules.push(Rule::new(dropped().to_vec(), "shorter than it says"));
         rules
     }
 
@@ -317,14 +335,20 @@ fn returning(mac: MacAddr) -> Vec<Rule> {
     ]
 }
 
-/// Of a flow of the pod's own: for how long it is remembered, by what comes.
+/// Of a flow of the pod's own: remembered for longer by what comes. Never for less: anybody may send an end, or a
+/// beginning, that the pod's own stack takes for none (RFC 5961 §3).
 fn pods_own(version: Version) -> Vec<Rule> {
-    let mut rules = updates(version, version.saddr(), 2, 0);
+    let mut rules = heard(version);
     rules.push(Rule::new(
         vec![Expr::counter(), Expr::verdict(Verdict::Accept)],
         "of a flow of the pod's own",
     ));
     rules
+}
+
+/// `meta l4proto != 255`: true of each packet whose headers are all there, of the rest no rule that looks for them is.
+fn readable() -> Vec<Expr> {
+    vec![load_meta(meta::L4PROTO), cmp(CmpOp::Neq, vec![u8::MAX])]
 }
 
 /// Options that are read before any rule is.

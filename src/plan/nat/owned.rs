@@ -25,6 +25,15 @@ const MULTICAST4: Ipv4Prefix =
     Ipv4Prefix { address: std::net::Ipv4Addr::new(224, 0, 0, 0), length: 4 };
 const BROADCAST4: Ipv4Prefix = Ipv4Prefix { address: std::net::Ipv4Addr::BROADCAST, length: 32 };
 
+/// Neither sent from nor to on a link (RFC 1122 §3.2.1.3, RFC 6890): 0/8, 127/8, 240/4; groups and these, as senders.
+const THIS_NETWORK: Ipv4Prefix = Ipv4Prefix { address: std::net::Ipv4Addr::UNSPECIFIED, length: 8 };
+const LOOPBACK4: Ipv4Prefix =
+    Ipv4Prefix { address: std::net::Ipv4Addr::new(127, 0, 0, 0), length: 8 };
+const RESERVED4: Ipv4Prefix =
+    Ipv4Prefix { address: std::net::Ipv4Addr::new(240, 0, 0, 0), length: 4 };
+const NO_SENDER: Ipv4Prefix =
+    Ipv4Prefix { address: std::net::Ipv4Addr::new(224, 0, 0, 0), length: 3 };
+
 /// A version of IP: where its header has what, and how nft calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
@@ -251,17 +260,27 @@ impl From<&Own4> for Owned {
             index: (!route.leads_nowhere).then_some(route.index),
             link: route.link.to_string(),
         };
+        // No kernel sends these on, nor what is to all of a network that the pod is on.
+        let to_all =
+            own.routes.iter().filter(|route| route.gateway.is_none() && route.to.length < 31);
+        let to_all = to_all.map(|route| Ipv4Prefix { address: route.to.broadcast(), length: 32 });
+        let nowhere = to_all.chain([THIS_NETWORK, LOOPBACK4, RESERVED4]).map(|to| Way {
+            to: to.into(),
+            gateway: None,
+            index: None,
+            link: String::new(),
+        });
         Self {
             version: Version::Four,
             pod: vec![own.pod.octets().to_vec()],
             alias: own.alias.octets().to_vec(),
-            inner: vec![own.network.into()],
+            inner: [own.network, THIS_NETWORK, LOOPBACK4, NO_SENDER].map(Network::from).to_vec(),
             near: vec![
                 (MULTICAST4.into(), "to a group"),
                 (BROADCAST4.into(), "to all of its link"),
                 (own.network.into(), "to the pod"),
             ],
-            routes: own.routes.iter().map(way).collect(),
+            routes: nowhere.chain(own.routes.iter().map(way)).collect(),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What is not handed on at once: fragments put together, errors, pings, other protocols, and everything where the kernel has
 //! no table of family netdev. Connection tracking knows the pod's own; the others are sent on by `dup`, and dropped.
 
-use crate::nft::build::{ct_state, immediate, load_transport, meta_l4proto};
+use crate::nft::build::{cmp, ct_state, equal, immediate, load_meta, load_transport, meta_l4proto};
 use crate::nft::expr::{CmpOp, meta};
 use crate::nft::{Chain, Expr, Rule, Verdict, hook, set};
 
 use super::kernel::BRIDGE;
-use super::matches::{ESTABLISHED, RELATED, dropped, interface};
-use super::own::{ICMPV6, Next, last_hop, onward};
+use super::matches::{ESTABLISHED, ICMP, RELATED, dropped, interface};
+use super::own::{HOST_FRAME, ICMPV6, Next, last_hop, onward};
 use super::owned::{Owned, Version};
 use super::{Build, TRANSPORTS};
 
@@ -16,6 +16,8 @@ const PRIORITY_RAW: i32 = -300;
 const PRIORITY_MANGLE: i32 = -150;
 /// After source NAT.
 const PRIORITY_UNALIAS: i32 = 300;
+/// Of ICMP (RFC 792).
+const REDIRECT: u8 = 5;
 /// Router solicitation to redirect (RFC 4861 §4).
 const NEIGHBOUR_DISCOVERY: [u8; 5] = [133, 134, 135, 136, 137];
 
@@ -81,10 +83,27 @@ impl Build {
             neighbours.push(Expr::verdict(Verdict::Accept));
             rules.push(Rule::new(neighbours, "neighbour discovery of the uplink"));
         }
-        for (transport, word) in TRANSPORTS {
-            let mut exprs = meta_l4proto(transport.number()).to_vec();
-            exprs.push(Expr::verdict(Verdict::Jump("forged".to_owned())));
-            rules.push(Rule::new(exprs, &format!("{word} from senders that nobody beyond has")));
+        let mut for_others = vec![load_meta(meta::PKTTYPE), cmp(CmpOp::Neq, vec![HOST_FRAME])];
+        for_others.extend(dropped());
+        rules.push(Rule::new(for_others, "in a frame to others, or to all"));
+        let forged = || Expr::verdict(Verdict::Jump("forged".to_owned()));
+        match own.version {
+            Version::Four => {
+                rules.push(Rule::new(vec![forged()], "from senders that nobody beyond has"));
+                let mut redirect = meta_l4proto(ICMP).to_vec();
+                redirect.extend(equal(load_transport(0, 1), vec![REDIRECT]));
+                redirect.extend(dropped());
+                rules.push(Rule::new(redirect, "a redirect: of the guest's gateway alone"));
+            }
+            // Routers beyond have link-local addresses, too, and their errors count.
+            Version::Six => {
+                for (transport, word) in TRANSPORTS {
+                    let mut exprs = meta_l4proto(transport.number()).to_vec();
+                    exprs.push(forged());
+                    let words = format!("{word} from senders that nobody beyond has");
+                    rules.push(Rule::new(exprs, &words));
+                }
+            }
         }
         rules.extend(self.kept(2, &[Expr::counter(), Expr::verdict(Verdict::Accept)]));
         rules.push(Rule::new(answers, "of a connection of the pod's own"));

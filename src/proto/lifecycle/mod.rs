@@ -207,7 +207,7 @@ impl Lifecycle {
             }
             (State::Failing(_), None) => None,
             (_, Some(stop)) if stop.quit_sent => Some(stop.kill_at),
-            (State::Running, Some(stop)) => Some(stop.next_powerdown.min(stop.quit_at)),
+            (State::Running, Some(stop)) => self.sooner(stop.next_powerdown.min(stop.quit_at)),
             (_, Some(stop)) => Some(stop.quit_at),
         }
     }

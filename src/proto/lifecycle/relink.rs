@@ -19,6 +19,11 @@ impl Lifecycle {
         }
     }
 
+    /// Then, or when the link is to be back.
+    pub(super) fn sooner(&self, then: Instant) -> Option<Instant> {
+        Some(self.relink_at.map_or(then, |at| at.min(then)))
+    }
+
     /// Whatever else there is to do.
     pub(super) fn link_is_back(&mut self, now: Instant) {
         if self.state == State::Running && self.relink_at.take_if(|at| now >= *at).is_some() {

@@ -9,7 +9,7 @@ use netlink_packet_route::address::{
 };
 use rtnetlink::AddressMessageBuilder;
 
-use super::{Error, Links, failed};
+use super::{Error, Links, Version, failed};
 use crate::net::{IfName, Ipv6Prefix, MacAddr};
 use crate::sys::ipv6;
 
@@ -43,7 +43,7 @@ impl Links {
             let addresses = if name == wanted.bridge { wanted.addresses } else { &[] };
             self.ensure_addresses6(name, index, addresses).await?;
             let guest: Vec<IpAddr> = wanted.guest.iter().copied().map(IpAddr::V6).collect();
-            self.ensure_neighbours(name, &guest, wanted.mac).await?;
+            self.ensure_neighbours(name, Version::Six, &guest, wanted.mac).await?;
         }
         Ok(())
     }

@@ -11,23 +11,52 @@ use netlink_packet_route::neighbour::{
 use super::{Error, Links, failed};
 use crate::net::{IfName, MacAddr};
 
+/// Of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    Four,
+    Six,
+}
+
 impl Links {
-    /// Makes these addresses, all of one version of IP, permanent neighbours of a link that is there.
+    /// Makes these addresses, all of that version of IP, the permanent neighbours of a link that is there: no others.
     pub async fn ensure_neighbours(
         &self,
         name: &IfName,
+        version: Version,
         addresses: &[IpAddr],
         mac: MacAddr,
     ) -> Result<(), Error> {
         let link = self.find(name).await?.ok_or_else(|| Error::Vanished(name.clone()))?;
         let index = link.header.index;
-        let is_six = addresses.iter().all(IpAddr::is_ipv6);
-        let family = if is_six { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let family = match version {
+            Version::Four => AddressFamily::Inet,
+            Version::Six => AddressFamily::Inet6,
+        };
         let request = self.handle.neighbours().get().set_address_family(family).execute();
         let found: Vec<NeighbourMessage> = request
             .try_collect()
             .await
             .map_err(|error| failed(name, "reading its neighbours", error))?;
+        let stale = found.iter().filter(|message| {
+            let address = message.attributes.iter().find_map(|attribute| match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(it)) => {
+                    Some(IpAddr::V4(*it))
+                }
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(it)) => {
+                    Some(IpAddr::V6(*it))
+                }
+                _ => None,
+            });
+            message.header.ifindex == index
+                && message.header.state == NeighbourState::Permanent
+                && address.is_some_and(|address| !addresses.contains(&address))
+        });
+        for message in stale {
+            let step = self.handle.neighbours().del(message.clone()).execute().await;
+            step.map_err(|error| failed(name, "removing a stale neighbour", error))?;
+            self.changed();
+        }
         let has_mac = NeighbourAttribute::LinkLayerAddress(mac.0.to_vec());
         for address in addresses {
             let destination = NeighbourAttribute::Destination(match address {

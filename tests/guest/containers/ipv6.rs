@@ -83,7 +83,11 @@ fn the_guest_has_the_containers_ipv6_address_and_where_there_is_none_ipv4_goes_o
     let logs = docker.logs("old");
     let told: Vec<&str> = logs.lines().filter(|line| line.contains("IPv6")).collect();
     assert_eq!(told.len(), 1, "{logs}");
-    assert!(told[0].contains("the guest has no IPv6: net.ipv6.conf.default.disable_ipv6 is 1"), "{}", told[0]);
+    assert!(
+        told[0].contains("the guest has no IPv6: net.ipv6.conf.default.disable_ipv6 is 1"),
+        "{}",
+        told[0]
+    );
     for name in ["vm", "old"] {
         assert!(!docker.logs(name).contains("ERROR"), "{}", docker.logs(name));
     }
