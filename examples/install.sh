@@ -18,7 +18,7 @@ run=(
 )
 test=(
     nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client isc-dhcp-relay dhcpcd5 kea-admin kea-dhcp6-server dnsutils dnsperf
-    dibbler-client wide-dhcpv6-client ndisc6 radvdump
+    dibbler-client wide-dhcpv6-client ndisc6 radvdump ovmf
     mmdebstrap systemd network-manager dbus-daemon bridge-utils iperf3 strace ethtool tcpdump openssl python3 python3-venv python3-yaml jq util-linux shellcheck
 )
 image=(runc podman catatonit mmdebstrap containerd containernetworking-plugins jq)

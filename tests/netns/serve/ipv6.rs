@@ -2,6 +2,7 @@
 
 mod beside;
 mod clients;
+mod firmware;
 
 use std::fs;
 use std::process::{Command, Stdio};
