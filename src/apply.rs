@@ -18,8 +18,8 @@ use crate::sys::beneath::Beneath;
 use crate::sys::image::{self, Access, Format, Keys, Lock, Origin, Request, Timing};
 use crate::sys::{link, netlink, route};
 
+pub(crate) use network::{close, learn, open, way_out, without};
 pub use network::{ipv4, ipv6, links, mend_links, nat, routes, tap};
-pub(crate) use network::{learn, way_out, without};
 pub use undo::{Before, before, remove};
 
 use progress::Bar;

@@ -250,3 +250,14 @@ pub(crate) async fn without(tables: &[(Family, String)], firewall: &Firewall) {
         tracing::warn!(error = %crate::exit::error_chain(&error), "tables of an earlier plan stay");
     }
 }
+
+/// Holds back what the guest sends from addresses that the pod has lost.
+pub(crate) async fn close(tap: &IfName, lost: &[IpAddr], firewall: &Firewall) -> Result<(), Error> {
+    firewall.commit(nat::closed(tap, lost)).await?;
+    Ok(())
+}
+
+/// The end of [`close`].
+pub(crate) async fn open(firewall: &Firewall) {
+    without(&[(Family::NETDEV, nat::CLOSED.to_owned())], firewall).await;
+}

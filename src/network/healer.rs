@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -32,6 +33,8 @@ pub(super) struct Healer<'a> {
     indices: Cell<Indices>,
     /// For those who are bound to the bridge; None when nothing is served.
     targets: Option<watch::Sender<serve::Target>>,
+    /// Of the guest's own addresses those that the pod has no more.
+    lost: RefCell<Vec<IpAddr>>,
     /// Notes that were logged already.
     logged: RefCell<BTreeSet<String>>,
 }
@@ -47,8 +50,8 @@ impl<'a> Healer<'a> {
     ) -> Self {
         let (indices, logged) = (Cell::new(indices), RefCell::new(logged));
         let (plan, abilities) = (RefCell::new(plan), Cell::new(abilities));
-        let surplus = Cell::new(0);
-        Self { source, firewall, feed, plan, abilities, surplus, indices, targets, logged }
+        let (surplus, lost) = (Cell::new(0), RefCell::default());
+        Self { source, firewall, feed, plan, abilities, surplus, indices, targets, lost, logged }
     }
 
     pub(super) fn rules_of(&self, plan: &NetPlan) -> observe::Rules {
@@ -88,6 +91,38 @@ impl<'a> Healer<'a> {
             targets.send_if_modified(|target| target.follow(&now.guest));
         }
         Ok(true)
+    }
+
+    /// The pod's address is not clear. What the guest sends from one that is gone for sure is dropped: another pod may have
+    /// it by now.
+    async fn close(&self) -> Result<(), String> {
+        let own = self.plan.borrow().own(self.abilities.get().dup);
+        let lost = probe::missing(&own, self.source.links).await;
+        let lost = lost.map_err(|error| error_chain(&error))?;
+        if *self.lost.borrow() == lost {
+            return Ok(());
+        }
+        if lost.is_empty() {
+            self.open().await;
+            return Ok(());
+        }
+        let tap = self.plan.borrow().tap.name.clone();
+        let done = apply::close(&tap, &lost, self.firewall).await;
+        done.map_err(|error| error_chain(&error))?;
+        tracing::warn!(
+            ?lost,
+            "the pod has lost an address that is the guest's own: nothing is sent from it"
+        );
+        *self.lost.borrow_mut() = lost;
+        Ok(())
+    }
+
+    /// The pod's address is clear.
+    async fn open(&self) {
+        if !self.lost.borrow().is_empty() {
+            apply::open(self.firewall).await;
+            self.lost.borrow_mut().clear();
+        }
     }
 
     /// Once it is served.
@@ -158,6 +193,7 @@ impl observe::Pod for Healer<'_> {
         }
         // While the pod has no address its routes stay; `rules` tells why.
         if let Ok(now) = self.plan_now().await {
+            self.open().await;
             if self.follow_ipv4(&now).await.map_err(told)? {
                 tracing::warn!(ipv4 = %now.link.ipv4, "the pod's IPv4 or its routes changed");
             }
@@ -170,6 +206,8 @@ impl observe::Pod for Healer<'_> {
             let logged_by_dns = |note: &String| Some(note) == now.resolver_note.as_ref();
             let notes = now.notes.iter().filter(|note| !logged_by_dns(note)).cloned();
             self.log_new(notes.chain(lost).collect());
+        } else {
+            self.close().await?;
         }
         Ok(is_mended)
     }

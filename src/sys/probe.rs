@@ -142,6 +142,19 @@ pub async fn net_facts(config: &Config, links: &Links) -> Result<NetFacts, Error
     })
 }
 
+/// Those of these addresses that no link of this namespace has.
+pub async fn missing(of: &[IpAddr], links: &Links) -> Result<Vec<IpAddr>, Error> {
+    let request = links.handle().address().get().execute();
+    let found: Vec<AddressMessage> = request.try_collect().await.map_err(netlink("addresses"))?;
+    let has = |address: &&IpAddr| {
+        found.iter().flat_map(|message| &message.attributes).any(|attribute| match attribute {
+            AddressAttribute::Local(it) | AddressAttribute::Address(it) => it == *address,
+            _ => false,
+        })
+    };
+    Ok(of.iter().filter(|address| !has(address)).copied().collect())
+}
+
 // ── the interface ──
 
 fn netlink(what: &'static str) -> impl Fn(rtnetlink::Error) -> Error {

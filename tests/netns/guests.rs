@@ -187,6 +187,43 @@ exec /lib/systemd/systemd-networkd
     world.has(OWN6);
 }
 
+/// Somebody else may have it by now.
+#[test]
+fn nothing_is_sent_from_an_address_that_the_pod_has_lost() {
+    let mut world = World::new(&SETTINGS);
+    world.runs("exec dhcpcd -B -d eth0\n");
+    world.has(OWN4);
+    world.has(OWN6);
+    world.peer.nft("add table netdev seen");
+    world.peer.nft("add chain netdev seen c { type filter hook ingress device eth0 priority 0; }");
+    // How many of the two addresses the peer has packets from.
+    let seen = || {
+        world.peer.nft("flush chain netdev seen c");
+        world.peer.nft(&format!("add rule netdev seen c ip saddr {POD} counter"));
+        world.peer.nft(&format!("add rule netdev seen c ip6 saddr {POD6} counter"));
+        for peer in [PEER, PEER6] {
+            let mut ping = world.guest.command("ping");
+            let _ = ping.args(["-q", "-c", "2", "-i", "0.2", "-W", "1", peer]).output();
+        }
+        2 - world.peer.nft("list table netdev seen").matches("packets 0").count()
+    };
+    assert_eq!(seen(), 2);
+    world.pod.ip(&format!("addr del {POD}/24 dev eth0"));
+    world.pod.ip(&format!("addr del {POD6}/64 dev eth0"));
+    let log = || fs::read_to_string(world.dir.path().join("log")).unwrap();
+    find("it is closed", SOON, log, || log().contains("nothing is sent from it").then_some(()));
+    assert_eq!(seen(), 0, "{}", world.pod.nft("list ruleset"));
+    world.pod.ip(&format!("addr add {POD}/24 dev eth0"));
+    world.pod.ip(&format!("addr add {POD6}/64 dev eth0 nodad"));
+    world.pod.ip(&format!("route replace default via {PEER}"));
+    world.pod.ip(&format!("-6 route replace default via {PEER6}"));
+    find("it is open", SOON, log, || {
+        (!world.pod.nft("list tables").contains("closed")).then_some(())
+    });
+    world.has(OWN4);
+    world.has(OWN6);
+}
+
 #[test]
 fn dhcpcd_has_both_addresses() {
     let mut world = World::new(&SETTINGS);

@@ -18,6 +18,7 @@
 mod alias;
 mod alias4;
 mod anchor;
+mod closed;
 mod filter;
 mod flows;
 mod kernel;
@@ -27,6 +28,7 @@ mod owned;
 mod slow;
 
 pub use anchor::{ANCHOR, anchor};
+pub use closed::{CLOSED, closed};
 pub use kernel::{Abilities, Indices, for_kernel, told, told4};
 
 use std::net::Ipv4Addr;
@@ -110,7 +112,10 @@ pub fn is_ours(family: Family, name: &str) -> bool {
 /// Tables of ours that an earlier plan may have loaded, and this one has not.
 pub fn not_in(rules: &Ruleset) -> Vec<(Family, String)> {
     let ours = [Family::NETDEV, Family::IP6, Family::IP].map(|family| (family, TABLE.to_owned()));
-    ours.into_iter().filter(|(family, name)| rules.table(*family, name).is_none()).collect()
+    ours.into_iter()
+        .chain([(Family::NETDEV, CLOSED.to_owned())])
+        .filter(|(family, name)| rules.table(*family, name).is_none())
+        .collect()
 }
 
 /// Whose addresses are mapped onto whom: none, where the guest has the pod's own.

@@ -28,7 +28,7 @@ use super::{Build, Names, TRANSPORTS, empty_table, ports_of};
 pub(super) const ICMPV6: u8 = 58;
 
 /// NF_NETDEV_INGRESS and _EGRESS (linux/netfilter_netdev.h).
-const INGRESS: u32 = 0;
+pub(super) const INGRESS: u32 = 0;
 const EGRESS: u32 = 1;
 /// PACKET_HOST, PACKET_MULTICAST (linux/if_packet.h).
 pub(super) const HOST_FRAME: u8 = 0;
