@@ -9,7 +9,7 @@
 //! the pod, not an emulated card. With berth, a real launcher runs in the pod meanwhile, and its CPU is read. Its rules
 //! for IPv6 hang on the tap by name: the guest's veth takes that name from QEMU's tap, and berth puts it into the bridge
 //! and writes its rules as for a tap that was made anew. So berth's IPv4 is NAT, its IPv6 the pod's own address, handed on
-//! by `fwd`, with forwarding 0. The seed has no IPv6; what stands for it is its rules in ip6tables: NAT66, for which the
+//! by `fwd`, with forwarding 0; and once more with the pod's own IPv4 address (`BERTH_IPV4=own`). The seed has no IPv6; what stands for it is its rules in ip6tables: NAT66, for which the
 //! pod needs the sysctl.
 
 mod standing;
@@ -46,6 +46,8 @@ pub struct Options {
 enum Side {
     Plain,
     Berth,
+    /// Berth, and the pod's IPv4 address is the guest's own as well.
+    Own,
     Seed,
 }
 
@@ -86,6 +88,7 @@ impl Round {
 pub struct Report {
     pub plain: Vec<Round>,
     pub berth: Vec<Round>,
+    pub own: Vec<Round>,
     pub seed: Vec<Round>,
 }
 
@@ -95,11 +98,11 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     }
     let berth = options.berth.clone().map_or_else(beside_us, Ok)?;
     let stand = |side| Standing::new(side, &berth);
-    let sides = [stand(Side::Plain)?, stand(Side::Berth)?, stand(Side::Seed)?];
-    let mut rounds = [Vec::new(), Vec::new(), Vec::new()];
+    let sides = [stand(Side::Plain)?, stand(Side::Berth)?, stand(Side::Own)?, stand(Side::Seed)?];
+    let mut rounds: [Vec<Round>; 4] = Default::default();
     for round in 0..options.rounds {
         eprintln!("  round {} of {}", round + 1, options.rounds);
-        // Whoever comes first in a figure comes second and third in the next rounds.
+        // Whoever comes first in a figure comes later in the next rounds.
         let first = usize::try_from(round).unwrap_or(0);
         for (rounds, found) in rounds.iter_mut().zip(turn(&sides, first, options.duration)?) {
             rounds.push(found);
@@ -108,8 +111,8 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     for side in &sides {
         side.handed_on()?;
     }
-    let [plain, berth, seed] = rounds;
-    let report = Report { plain, berth, seed };
+    let [plain, berth, own, seed] = rounds;
+    let report = Report { plain, berth, own, seed };
     if let Some(path) = &options.json {
         crate::write_json(path, &report)?;
     }
@@ -117,9 +120,9 @@ pub fn run(options: &Options) -> Result<Report, Error> {
 }
 
 /// One round: every figure by each family, and within each the sides one after another.
-fn turn(sides: &[Standing; 3], first: usize, seconds: u32) -> Result<[Round; 3], Error> {
+fn turn(sides: &[Standing; 4], first: usize, seconds: u32) -> Result<[Round; 4], Error> {
     let order = |side: usize| (first + side) % sides.len();
-    let mut found = [Round::default(); 3];
+    let mut found = [Round::default(); 4];
     for figure in FIGURES {
         for family in [Family::V4, Family::V6] {
             for side in (0..sides.len()).map(order) {
@@ -195,8 +198,8 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    fn sides(&self) -> [(&'static str, &[Round]); 3] {
-        [("plain", &self.plain), ("berth", &self.berth), ("seed", &self.seed)]
+    fn sides(&self) -> [(&'static str, &[Round]); 4] {
+        [("plain", &self.plain), ("berth", &self.berth), ("own", &self.own), ("seed", &self.seed)]
     }
 }
 

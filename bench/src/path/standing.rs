@@ -141,7 +141,14 @@ impl Site {
         Ok(())
     }
 
-    /// What hands on the guest's IPv6, as nft lists it.
+    /// The guest has the pod's own IPv4 address.
+    fn own(&self) -> Result<(), Error> {
+        self.guest.ip("-4 addr flush dev eth0")?;
+        self.guest.ip(&format!("addr add {POD}/32 dev eth0"))?;
+        self.guest.ip("route add default via 192.168.254.1 dev eth0 onlink")
+    }
+
+    /// What hands on the guest's own packets, as nft lists it.
     fn rules(&self) -> String {
         let output = self.pod.command("nft list table netdev berth").output();
         output
@@ -156,6 +163,8 @@ pub(super) struct Standing {
     /// Where the guest is reached.
     addresses: [&'static str; 2],
     launcher: Option<(Running, Files)>,
+    /// The guest has the pod's IPv4 address.
+    owns: bool,
     _iperf3: Running,
 }
 
@@ -164,9 +173,12 @@ impl Standing {
         let site = Site::new()?;
         site.dual_stack()?;
         let mut launcher = None;
-        if side == Side::Berth {
-            let (running, files) = launch(&site, berth)?;
+        if matches!(side, Side::Berth | Side::Own) {
+            let (running, files) = launch(&site, berth, side)?;
             site.take_the_taps_place(&running)?;
+            if side == Side::Own {
+                site.own()?;
+            }
             launcher = Some((running, files));
         } else {
             site.route()?;
@@ -183,7 +195,7 @@ impl Standing {
                 site.translate()?;
                 [POD, POD6]
             }
-            Side::Berth => [POD, POD6],
+            Side::Berth | Side::Own => [POD, POD6],
         };
         let command = site.guest.command("iperf3 --server --interval 0");
         let standing = Self {
@@ -191,6 +203,7 @@ impl Standing {
             site,
             addresses,
             launcher,
+            owns: side == Side::Own,
         };
         let began = Instant::now();
         for family in [Family::V4, Family::V6] {
@@ -221,7 +234,9 @@ impl Standing {
             return Ok(());
         }
         let rules = self.site.rules();
-        let handed = rules.lines().filter(|rule| rule.contains("fwd ip6 to"));
+        let handed = rules
+            .lines()
+            .filter(|rule| rule.contains(if self.owns { "fwd ip to" } else { "fwd ip6 to" }));
         let packets = handed.filter_map(|rule| {
             rule.split_once("packets ")?.1.split(' ').next()?.parse::<u64>().ok()
         });
@@ -312,11 +327,12 @@ fn received() -> Result<u64, Error> {
 }
 
 /// A launcher whose network is up.
-fn launch(site: &Site, berth: &Path) -> Result<(Running, Files), Error> {
+fn launch(site: &Site, berth: &Path, side: Side) -> Result<(Running, Files), Error> {
     let files = Files::new()?;
     let mut command = files.berth(berth);
     command.args(["--vnc", "off", "--grace", "1", "--ram-mb", "64"]).stderr(Stdio::null());
     command.env("BERTH_MAC", MAC).env("BERTH_TAP", PORT);
+    command.env("BERTH_IPV4", if side == Side::Own { "own" } else { "nat" });
     let running = site.pod.inside(|| at("starting berth", command.spawn()).map(Running))?;
     let began = Instant::now();
     while !site.rules().contains("fwd ip6 to") || site.pod.ip("link show br0").is_err() {
