@@ -4,7 +4,7 @@ mod ipv6;
 mod routing;
 
 pub use ipv6::{Ipv6, Off, Unusable};
-pub use routing::{Further, Route, Route4, Route6, Routing, RoutingRule};
+pub use routing::{Further, MAX_ROUTES, Route, Route4, Route6, Routing, RoutingRule};
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -23,6 +23,9 @@ pub struct Routing {
     pub ipv6: bool,
 }
 
+/// So many routes are kept, those of the shortest prefixes: each is a rule, and what has more is somebody's router.
+pub const MAX_ROUTES: usize = 64;
+
 /// A route (ip-route(8)) to a network, by a gateway's address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Route<N, A> {

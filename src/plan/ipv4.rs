@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use serde::Serialize;
 
 use crate::config::{Config, Ipv4 as Wanted};
-use crate::facts::{NetFacts, Route4};
+use crate::facts::{MAX_ROUTES, NetFacts, Route4};
 use crate::net::{Ipv4Prefix, MacAddr};
 
 /// `BERTH_IPV4=own`, and the pod does not let it.
@@ -102,6 +102,16 @@ fn routes(facts: &NetFacts, pod: Ipv4Addr) -> Vec<Route4> {
     facts.routing.main.iter().filter(|route| !is_own(route)).map(followed).collect()
 }
 
+/// Of so many routes that not all were kept.
+pub(super) fn too_many(version: &str, routes: usize) -> Option<String> {
+    (routes >= MAX_ROUTES).then(|| {
+        format!(
+            "of the pod's {version} routes the guest goes by {MAX_ROUTES}, to the largest networks: by the others it goes as if \
+             they were not there"
+        )
+    })
+}
+
 /// Networks that the pod reaches by other links, and rules of policy routing, which it does not meet.
 pub fn notes(plan: &Ipv4Plan, facts: &NetFacts) -> Vec<String> {
     if plan.own().is_none() {
@@ -123,6 +133,7 @@ pub fn notes(plan: &Ipv4Plan, facts: &NetFacts) -> Vec<String> {
         let words = networks.join(", ");
         notes.push(format!("the guest does not reach {words}, which is not by {uplink}"));
     }
+    notes.extend(too_many("IPv4", facts.routing.main.len()));
     if let Some(rule) = facts.routing.rules.first() {
         notes.push(format!(
             "the guest goes where the main table leads: it does not meet the ip rule `{rule}`"

@@ -13,6 +13,7 @@ use std::net::Ipv6Addr;
 
 use serde::Serialize;
 
+use super::ipv4::too_many;
 use crate::config::{Config, Ipv6 as Wanted};
 use crate::facts::{NameServer, NetFacts, Route6};
 use crate::net::{IfName, Ipv6Prefix, MacAddr};
@@ -166,7 +167,7 @@ fn why_not(config: &Config, facts: &NetFacts, mtu: u32) -> Option<String> {
 pub fn note(plan: &Ipv6Plan, config: &Config, facts: &NetFacts) -> Option<String> {
     let has_some = !(facts.ipv6.addresses.is_empty() && facts.ipv6.unusable.is_empty());
     match plan {
-        Ipv6Plan::Own(_) => elsewhere(facts),
+        Ipv6Plan::Own(_) => elsewhere(facts).or_else(|| too_many("IPv6", facts.ipv6.routes.len())),
         Ipv6Plan::Off(why) if has_some && config.network.ipv6 != Wanted::Off => {
             Some(format!("the guest has no IPv6: {why}"))
         }

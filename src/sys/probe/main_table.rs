@@ -12,11 +12,8 @@ use netlink_packet_route::route::{
 use rtnetlink::Handle;
 
 use super::{Error, netlink};
-use crate::facts::Route;
+use crate::facts::{MAX_ROUTES, Route};
 use crate::net::{IfName, Ipv4Prefix, Ipv6Prefix};
-
-/// So many are kept: what is more is somebody's router.
-const MAX_ROUTES: usize = 64;
 
 /// What differs between the versions of IP.
 pub(super) trait Version {
