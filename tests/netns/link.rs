@@ -124,7 +124,7 @@ fn default_routes_of_other_tables_count_where_a_rule_leads_to_them() {
         found.map(|found| (found.name.to_string(), found.address.unwrap().to_string()))
     };
     let is = |link: &str, address: &str| Ok((link.to_owned(), address.to_owned()));
-    assert!(uplink().unwrap_err().contains("no IPv4 default route"));
+    assert!(uplink().unwrap_err().contains("no default route"));
     // The rule's address is the pod's on that way; the first rule counts, and the main table before all.
     pod.ip("rule add from 10.1.0.3 lookup 100 priority 500");
     assert_eq!(uplink(), is("eth0", "10.1.0.3/24"));
@@ -150,7 +150,7 @@ fn says_what_is_missing() {
     assert!(
         facts(&pod, config(|o| o.uplink = Some("lo".into())))
             .unwrap_err()
-            .contains("no IPv4 address")
+            .contains("no address that could be")
     );
     let (pod, _node) = calico("eth0");
     assert!(
