@@ -79,18 +79,20 @@ pub fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<(), Err
     at(format!("writing {}", path.display()), std::fs::write(path, text + "\n"))
 }
 
+/// A server that makes mistakes fails the run, whatever its figures.
+fn without_mistakes(report: &dhcp::Report) -> Result<String, Error> {
+    match report.mistakes() {
+        Some(mistakes) => Err(Error::Step(format!("{mistakes}\n{report}"))),
+        None => Ok(report.to_string()),
+    }
+}
+
 /// Runs one, and what there is to say of it.
 fn measure(bench: Bench) -> Result<String, Error> {
     match bench {
         Bench::Startup(options) => startup::run(&options).map(|report| report.to_string()),
         Bench::Nft(options) => nft::run(&options).map(|report| report.to_string()),
-        Bench::Dhcp(options) => {
-            let report = dhcp::run(&options)?;
-            report
-                .mistakes()
-                .map_or(Ok(()), |mistakes| Err(Error::Step(format!("{mistakes}\n{report}"))))?;
-            Ok(report.to_string())
-        }
+        Bench::Dhcp(options) => dhcp::run(&options).and_then(|report| without_mistakes(&report)),
         Bench::Dns(options) => dns::run(&options).map(|report| report.to_string()),
         Bench::Footprint(options) => footprint::run(&options).map(|report| report.to_string()),
         Bench::Path(options) => path::run(&options).map(|report| report.to_string()),

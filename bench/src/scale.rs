@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
+use crate::dhcp::crowd::Crowd;
+use crate::dhcp::four::Four;
 use crate::dhcp::link::Link;
-use crate::dhcp::load::{Arrival, Crowd, Exchange, Load};
+use crate::dhcp::load::{Arrival, Exchange, Load};
 use crate::dhcp::{Server, beside_us, server, wire};
 use crate::netns::Pair;
 use crate::process::Process;
@@ -122,7 +124,7 @@ fn point(
     let pair = Pair::new()?;
     let mut started = server::start(server, &pair, berth, "")?;
     let load = |clients: u32, first: u32, arrival: Arrival| Load {
-        exchange: Exchange::Dora,
+        exchange: Exchange::Full,
         arrival,
         clients,
         first,
@@ -134,7 +136,7 @@ fn point(
     };
     let (had, took, outcome, rss) = pair.driving(|| {
         let mut link = Link::open("c0")?;
-        let mut crowd = Crowd::new(&mut link, wire::Path::Link { server: None });
+        let mut crowd = Crowd::new(&mut link, Four(wire::Path::Link { server: None }));
         let began = Instant::now();
         let had = crowd.prepare(HELD, leases, Duration::from_secs(300))?;
         let took = began.elapsed();
@@ -149,7 +151,7 @@ fn point(
     let _again = server::again(server, &pair, berth, started)?;
     let recovered = pair.driving(|| {
         let mut link = Link::open("c0")?;
-        let mut crowd = Crowd::new(&mut link, wire::Path::Link { server: None });
+        let mut crowd = Crowd::new(&mut link, Four(wire::Path::Link { server: None }));
         let brief = Load {
             warmup: Duration::ZERO,
             timeout: Duration::from_millis(20),

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::crowd::Crowd;
+use super::four::{Four, resolve};
 use super::link::Link;
-use super::load::{Arrival, Crowd, Exchange, Load, resolve};
+use super::load::{Arrival, Exchange, Load};
 use super::server::{self, Server};
 use super::wire;
 use crate::netns::Pair;
@@ -45,8 +47,8 @@ pub fn compare(server: Server, berth: &Path, rate: f64, seconds: f64) -> Result<
         let own = (server::RELAY, link.mac);
         let mac = resolve(&mut link, own, server::ADDRESS)?;
         let path = wire::Path::Relay { own, server: (server::ADDRESS, mac) };
-        Crowd::new(&mut link, path).run(&Load {
-            exchange: Exchange::Dora,
+        Crowd::new(&mut link, Four(path)).run(&Load {
+            exchange: Exchange::Full,
             arrival: Arrival::Open(rate),
             clients: 50_000,
             first: 1,

@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::load::{Exchange, Outcome};
+use super::load::Outcome;
 use super::perfdhcp::Agreement;
 use crate::plot::{Axis, Chart, short};
 use crate::stats::median;
@@ -90,7 +90,7 @@ pub struct Round {
 impl Round {
     /// The latest outcome stands; mistakes add up.
     #[expect(clippy::cast_precision_loss, reason = "nanoseconds of less than 2^52")]
-    pub fn add(&mut self, outcome: &Outcome) {
+    pub fn add<A>(&mut self, outcome: &Outcome<A>) {
         let millis = |nanos: u64| nanos as f64 / 1e6;
         self.offer = Leg::of(&outcome.offer);
         self.ack = Leg::of(&outcome.ack);
@@ -107,7 +107,7 @@ impl Round {
         self.mistakes(outcome);
     }
 
-    pub fn mistakes(&mut self, outcome: &Outcome) {
+    pub fn mistakes<A>(&mut self, outcome: &Outcome<A>) {
         for (what, count) in &outcome.wrong {
             *self.wrong.entry(what).or_default() += count;
         }
@@ -128,6 +128,8 @@ pub struct Measured {
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub exchange: String,
+    /// What the protocol calls the answers of both legs.
+    pub legs: [&'static str; 2],
     pub rate: f64,
     pub held: u32,
     pub servers: Vec<Measured>,
@@ -141,9 +143,9 @@ impl Measured {
 }
 
 impl Report {
-    pub fn new(exchange: Exchange, rate: f64, held: u32) -> Self {
-        let exchange = format!("{exchange:?}").to_uppercase();
-        Self { exchange, rate, held, servers: Vec::new(), agreement: Vec::new() }
+    pub fn new(exchange: &str, legs: [&'static str; 2], rate: f64, held: u32) -> Self {
+        let exchange = exchange.to_uppercase();
+        Self { exchange, legs, rate, held, servers: Vec::new(), agreement: Vec::new() }
     }
 
     pub fn add(&mut self, name: &str, version: impl FnOnce() -> String, round: Round) {
@@ -196,10 +198,11 @@ impl Report {
     /// Percentiles of every run, a line each.
     pub fn csv(&self) -> String {
         let mut text = "server,round,leg,share,milliseconds\n".to_owned();
+        let [offer, ack] = self.legs.map(str::to_lowercase);
         for server in &self.servers {
             for (number, round) in server.rounds.iter().enumerate() {
                 for (leg, times) in
-                    [("offer", &round.offer), ("ack", &round.ack), ("whole", &round.whole)]
+                    [(&*offer, &round.offer), (&ack, &round.ack), ("whole", &round.whole)]
                 {
                     for (share, millis) in &times.curve {
                         let _ = writeln!(
@@ -298,13 +301,13 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{:<10} {:>8} {:>7} | {:>7} {:>7} | {:>7} {:>7} | {:>7} {:>7} {:>7} {:>8} | {:>6} {:>6} | {:>7}",
+            "{:<10} {:>8} {:>7} | {:>9} {:>7} | {:>7} {:>7} | {:>7} {:>7} {:>7} {:>8} | {:>6} {:>6} | {:>7}",
             "",
             "done/s",
             "lost %",
-            "OFFER",
+            self.legs[0],
             "p99",
-            "ACK",
+            self.legs[1],
             "p99",
             "whole",
             "p50",
@@ -318,7 +321,7 @@ impl fmt::Display for Report {
             let middle = |figure: &dyn Fn(&Round) -> f64| server.middle(figure);
             writeln!(
                 f,
-                "{:<10} {:>8.0} {:>7.3} | {:>7.3} {:>7.3} | {:>7.3} {:>7.3} | {:>7.3} {:>7.3} {:>7.3} {:>8.3} | {:>6.1} {:>6.1} | {:>7}",
+                "{:<10} {:>8.0} {:>7.3} | {:>9.3} {:>7.3} | {:>7.3} {:>7.3} | {:>7.3} {:>7.3} {:>7.3} {:>8.3} | {:>6.1} {:>6.1} | {:>7}",
                 server.name,
                 middle(&|round| round.per_second),
                 middle(&|round| round.loss * 100.0),

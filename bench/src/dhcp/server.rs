@@ -120,13 +120,24 @@ fn spawn(
     words: &[String],
     dir: tempfile::TempDir,
 ) -> Result<Started, Error> {
+    launch(server.name(), pair, words, dir, |dir| is_ready(server, pair, dir))
+}
+
+/// Starts a program in the pair's server namespace; back when it is ready.
+pub fn launch(
+    name: &str,
+    pair: &Pair,
+    words: &[String],
+    dir: tempfile::TempDir,
+    is_ready: impl Fn(&Path) -> Result<bool, Error>,
+) -> Result<Started, Error> {
     let mut command = pair.in_server(words);
-    let step = format!("starting {}", server.name());
+    let step = format!("starting {name}");
     let log = at(&step, fs::File::create(dir.path().join("log")))?;
     command.stdin(Stdio::null()).stdout(at(&step, log.try_clone())?).stderr(log);
     let mut started = Started { process: Running(at(&step, command.spawn())?), dir };
     let began = Instant::now();
-    while !is_ready(server, pair, started.dir.path())? {
+    while !is_ready(started.dir.path())? {
         let ended = at(&step, started.process.0.try_wait())?;
         if ended.is_some() || began.elapsed() > PATIENCE {
             let log = fs::read_to_string(started.dir.path().join("log")).unwrap_or_default();
@@ -140,7 +151,7 @@ fn spawn(
 /// Whether anything has port 67 open there, or a packet socket.
 fn is_ready(server: Server, pair: &Pair, dir: &Path) -> Result<bool, Error> {
     if server == Server::Echo {
-        return Ok(fs::read_to_string(dir.join("log")).unwrap_or_default().contains("ready"));
+        return Ok(echo_is_ready(dir));
     }
     let words = ["ss", "-Hlnu0"].map(str::to_owned);
     let output = at("looking for the server's socket", pair.in_server(&words).output())?;
@@ -149,6 +160,11 @@ fn is_ready(server: Server, pair: &Pair, dir: &Path) -> Result<bool, Error> {
         line.contains(":67 ") || line.starts_with("p_raw") || line.starts_with("p_dgr")
     };
     Ok(text.lines().any(open))
+}
+
+/// It says so.
+pub fn echo_is_ready(dir: &Path) -> bool {
+    fs::read_to_string(dir.join("log")).unwrap_or_default().contains("ready")
 }
 
 fn words(server: Server, dir: &Path, berth: &Path) -> Result<Vec<String>, Error> {
@@ -229,6 +245,6 @@ fn words(server: Server, dir: &Path, berth: &Path) -> Result<Vec<String>, Error>
     Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 
-fn own() -> Result<PathBuf, Error> {
+pub fn own() -> Result<PathBuf, Error> {
     at("our own program", std::env::current_exe())
 }

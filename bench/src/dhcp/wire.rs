@@ -23,6 +23,12 @@ pub fn mac(client: u32) -> MacAddr {
     MacAddr([0x02, 0xbe, a, b, c, d])
 }
 
+/// The client that has it.
+pub fn client(mac: MacAddr) -> Option<u32> {
+    let [0x02, 0xbe, number @ ..] = mac.0 else { return None };
+    Some(u32::from_be_bytes(number))
+}
+
 /// What a client says. Addresses that are not there are not sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Message {
