@@ -35,7 +35,7 @@ struct Step {
     plots: &'static [&'static str],
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     Step {
         name: "startup",
         title: "Start to QEMU's exec",
@@ -69,6 +69,20 @@ const STEPS: [Step; 10] = [
         title: "The highest rate that holds",
         words: "dhcp --against echo,berth,kea,isc,dnsmasq --rounds 2 --rate 250 --find-limit",
         brief: "dhcp --against berth --rounds 1 --rate 200 --find-limit --p99-ms 0.001",
+        plots: &["limit.svg"],
+    },
+    Step {
+        name: "dhcp6",
+        title: "DHCPv6 at 1,000 exchanges a second",
+        words: "dhcp6 --against echo,berth,kea --rounds 5 --duration 3",
+        brief: "dhcp6 --against echo,berth --rounds 1 --duration 0.5 --rate 200",
+        plots: &["latency.svg"],
+    },
+    Step {
+        name: "dhcp6-limit",
+        title: "The highest rate of DHCPv6 that holds",
+        words: "dhcp6 --against echo,berth,kea --rounds 2 --rate 250 --find-limit",
+        brief: "dhcp6 --against berth --rounds 1 --rate 200 --find-limit --p99-ms 0.001",
         plots: &["limit.svg"],
     },
     Step {
@@ -227,12 +241,13 @@ fn goals(found: &Value) -> String {
     let latency = |pointer: &'static str, peer: &str| {
         over(server("dhcp", "berth", &at(pointer)), server("dhcp", peer, &at(pointer)))
     };
-    let limit = |peer: &str| {
-        over(
-            server("dhcp-limit", "berth", &at("/limit")),
-            server("dhcp-limit", peer, &at("/limit")),
-        )
+    let limit = |step: &str, peer: &str| {
+        over(server(step, "berth", &at("/limit")), server(step, peer, &at("/limit")))
     };
+    let exchange6 = over(
+        server("dhcp6", "berth", &at("/whole/mean")),
+        server("dhcp6", "kea", &at("/whole/mean")),
+    );
     let point = |leases: u64, figure: &str| {
         let points = found.pointer("/scale/points")?.as_array()?;
         let point =
@@ -278,8 +293,20 @@ fn goals(found: &Value) -> String {
         ("REQUEST to ACK, p99, of Kea's", latency("/ack/p99", "kea"), "×", AtMost(0.6)),
         ("DISCOVER to OFFER, mean, of the floor", latency("/offer/mean", "echo"), "×", AtMost(1.5)),
         ("REQUEST to ACK, mean, of the floor", latency("/ack/mean", "echo"), "×", AtMost(1.5)),
-        ("highest rate that holds, of Kea's", limit("kea"), "×", AtLeast(3.0)),
-        ("highest rate that holds, of dnsmasq's", limit("dnsmasq"), "×", AtLeast(50.0)),
+        ("highest rate that holds, of Kea's", limit("dhcp-limit", "kea"), "×", AtLeast(3.0)),
+        (
+            "highest rate that holds, of dnsmasq's",
+            limit("dhcp-limit", "dnsmasq"),
+            "×",
+            AtLeast(50.0),
+        ),
+        ("an exchange of DHCPv6, mean, of Kea's", exchange6, "×", AtMost(0.6)),
+        (
+            "highest rate of DHCPv6 that holds, of Kea's",
+            limit("dhcp6-limit", "kea"),
+            "×",
+            AtLeast(3.0),
+        ),
         (
             "mean with 60,000 leases held, of that with 100",
             over(point(60_000, "mean_ms"), point(100, "mean_ms")),

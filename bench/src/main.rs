@@ -7,6 +7,7 @@
 
 mod all;
 mod dhcp;
+mod dhcp6;
 mod dns;
 mod footprint;
 mod hostile;
@@ -40,6 +41,8 @@ enum Bench {
     Nft(nft::Options),
     /// DHCP servers under load: latency, loss, mistakes, the highest rate that holds
     Dhcp(Box<dhcp::Options>),
+    /// DHCPv6 servers under load: the same
+    Dhcp6(Box<dhcp6::Options>),
     /// DNS forwarders: CPU for an answer, answers a second, how long they take
     Dns(dns::Options),
     /// What launchers cost while their guests do nothing: memory, threads, wake-ups
@@ -93,6 +96,7 @@ fn measure(bench: Bench) -> Result<String, Error> {
         Bench::Startup(options) => startup::run(&options).map(|report| report.to_string()),
         Bench::Nft(options) => nft::run(&options).map(|report| report.to_string()),
         Bench::Dhcp(options) => dhcp::run(&options).and_then(|report| without_mistakes(&report)),
+        Bench::Dhcp6(options) => dhcp6::run(&options).and_then(|report| without_mistakes(&report)),
         Bench::Dns(options) => dns::run(&options).map(|report| report.to_string()),
         Bench::Footprint(options) => footprint::run(&options).map(|report| report.to_string()),
         Bench::Path(options) => path::run(&options).map(|report| report.to_string()),

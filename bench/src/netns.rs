@@ -76,7 +76,7 @@ pub fn ip(args: &[&str]) -> Result<(), Error> {
     }
 }
 
-/// Two namespaces and a link between them: `s0` at 10.77.0.1/16 for a server, `c0` at 10.77.0.2/16 for the driver.
+/// Two namespaces and a link between them: `s0` for a server, `c0` for the driver.
 #[derive(Debug)]
 pub struct Pair {
     server: String,
@@ -84,7 +84,32 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// `s0` at 10.77.0.1/16, `c0` at 10.77.0.2/16.
     pub fn new() -> Result<Self, Error> {
+        let pair = Self::linked()?;
+        for (netns, link, address) in
+            [(&pair.server, "s0", "10.77.0.1/16"), (&pair.client, "c0", "10.77.0.2/16")]
+        {
+            ip(&["-n", netns, "addr", "add", address, "dev", link])?;
+            ip(&["-n", netns, "link", "set", link, "up"])?;
+        }
+        Ok(pair)
+    }
+
+    /// IPv6 alone: `s0` at fd77::1/64 and fe80::1, at once. `c0` has no address and so says nothing of its own.
+    pub fn six() -> Result<Self, Error> {
+        let pair = Self::linked()?;
+        for (netns, link) in [(&pair.server, "s0"), (&pair.client, "c0")] {
+            ip(&["-n", netns, "link", "set", link, "addrgenmode", "none"])?;
+            ip(&["-n", netns, "link", "set", link, "up"])?;
+        }
+        for address in ["fd77::1/64", "fe80::1/64"] {
+            ip(&["-n", &pair.server, "addr", "add", address, "dev", "s0", "nodad"])?;
+        }
+        Ok(pair)
+    }
+
+    fn linked() -> Result<Self, Error> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = |role: &str| format!("bb{}-{number}-{role}", std::process::id());
         let pair = Self { server: name("s"), client: name("c") };
@@ -104,12 +129,8 @@ impl Pair {
             "netns",
             &pair.client,
         ])?;
-        for (netns, link, address) in
-            [(&pair.server, "s0", "10.77.0.1/16"), (&pair.client, "c0", "10.77.0.2/16")]
-        {
+        for netns in [&pair.server, &pair.client] {
             ip(&["-n", netns, "link", "set", "lo", "up"])?;
-            ip(&["-n", netns, "addr", "add", address, "dev", link])?;
-            ip(&["-n", netns, "link", "set", link, "up"])?;
         }
         // A veth leaves checksums to hardware that is not there; the driver looks at each.
         let words = ["ethtool", "-K", "s0", "tx", "off"].map(str::to_owned);
@@ -122,6 +143,14 @@ impl Pair {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.server]).args(words);
         command
+    }
+
+    /// iproute2's commands in the server's namespace, a line each.
+    pub fn in_server_batch(&self, lines: &str) -> Result<(), Error> {
+        let file = at("a file of commands", tempfile::NamedTempFile::new())?;
+        at("a file of commands", std::fs::write(file.path(), lines))?;
+        let path = file.path().display().to_string();
+        ip(&["-n", &self.server, "-batch", &path])
     }
 
     /// A command in the driver's.

@@ -14,11 +14,16 @@ use serde_json::Value;
 
 /// One round against a server of these words; the report, and whether the program was content with it.
 fn measured(echo: &str, words: &str) -> (Value, bool) {
+    measured_by("dhcp", echo, words)
+}
+
+/// The same by one of the drivers.
+fn measured_by(driver: &str, echo: &str, words: &str) -> (Value, bool) {
     let dir = tempfile::tempdir().unwrap();
     let json = dir.path().join("report.json");
     let mut command = Command::new(env!("CARGO_BIN_EXE_berth-bench"));
     command.args([
-        "dhcp",
+        driver,
         "--against=echo",
         "--rounds=1",
         "--warmup=0.2",
@@ -109,6 +114,38 @@ fn renewals_and_relays_and_offers_alone_are_measured() {
     }
 }
 
+/// What differs in IPv6: the frames, and a lease without an offer. The schedule is the same driver's.
+#[test]
+fn all_exchanges_of_dhcpv6_are_measured() {
+    for (words, legs) in [
+        ("--exchange=sarr", 2.0),
+        ("--exchange=solicit", 1.0),
+        ("--exchange=rapid", 1.0),
+        ("--exchange=renew --clients=50", 1.0),
+        ("--exchange=sarr --clients=50 --held=50", 2.0),
+    ] {
+        let words = format!("--rate=100 --duration=0.5 {words}");
+        let (round, content) = measured_by("dhcp6", "--delay-ms 5", &words);
+        assert!(content, "{words}");
+        assert_eq!((round["begun"].as_u64(), number(&round["loss"])), (Some(50), 0.0), "{words}");
+        let whole = number(&round["whole"]["p50"]);
+        assert!((5.0 * legs..7.0 * legs).contains(&whole), "{words}: {whole} ms");
+    }
+}
+
+#[test]
+fn losses_and_mistakes_of_dhcpv6_are_counted_as_they_are() {
+    let words = "--rate=500 --duration=2 --timeout-ms=200";
+    let (round, content) = measured_by("dhcp6", "--loss-percent 20", words);
+    assert!(content, "a loss is no mistake");
+    let dropped = number(&round["dropped_offers"]) + number(&round["dropped_acks"]);
+    let share = dropped / (number(&round["begun"]) + number(&round["offer"]["count"]));
+    assert!((0.18..0.22).contains(&share), "{share}");
+    let (round, content) = measured_by("dhcp6", "--duplicate", "--rate=100 --duration=0.5");
+    assert!(!content);
+    assert!(number(&round["duplicates"]) > 10.0);
+}
+
 #[test]
 fn plots_and_percentiles_are_written() {
     let dir = tempfile::tempdir().unwrap();
@@ -144,9 +181,19 @@ fn all_of_them_make_one_report() {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report = std::fs::read_to_string(dir.path().join("report.md")).unwrap();
-    for step in
-        ["startup", "nft", "dhcp", "dhcp-limit", "scale", "dns", "path", "footprint", "hostile"]
-    {
+    for step in [
+        "startup",
+        "nft",
+        "dhcp",
+        "dhcp-limit",
+        "dhcp6",
+        "dhcp6-limit",
+        "scale",
+        "dns",
+        "path",
+        "footprint",
+        "hostile",
+    ] {
         let json = std::fs::read_to_string(dir.path().join(step).with_extension("json")).unwrap();
         assert!(serde_json::from_str::<Value>(&json).unwrap().is_object(), "{step}");
     }

@@ -7,7 +7,7 @@
 //!
 //! With an open loop (a rate) exchanges begin by a schedule that no answer delays, and a time counts from when the packet
 //! was due, not from when it left: a server that stalls pays for all who wait. With a closed loop a given number is
-//! always under way.
+//! always under way. DHCPv6's messages have other names, and the same places in it.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -225,6 +225,7 @@ impl<P: Protocol> Run<'_, '_, P> {
             (Leg::Ack, Some((address, server))) => {
                 Ask::Request { address: *address, server: server.clone() }
             }
+            (Leg::Ack, None) if self.load.exchange == Exchange::Rapid => Ask::Rapid,
             (Leg::Ack, None) => Ask::Renew { address: self.crowd.held.get(&client).copied() },
         };
         if let Some(frame) = self.crowd.protocol.frame(client, xid, &ask) {

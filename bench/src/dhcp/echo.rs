@@ -11,7 +11,7 @@ use berth::proto::frame::{Endpoint, udp4};
 use clap::Args;
 
 use super::link::Link;
-use crate::Error;
+use crate::{Error, dhcp6};
 
 /// Ethernet, IPv4 without options, UDP.
 const HEADERS: usize = 14 + 20 + 8;
@@ -20,6 +20,9 @@ const HEADERS: usize = 14 + 20 + 8;
 pub struct Options {
     #[arg(long)]
     interface: String,
+    /// Of IPv6
+    #[arg(long)]
+    dhcp6: bool,
     /// The server's address
     #[arg(long, default_value = "10.77.0.1")]
     address: Ipv4Addr,
@@ -34,12 +37,14 @@ pub struct Options {
     loss_percent: u32,
     /// All clients get the same address
     #[arg(long)]
-    duplicate: bool,
+    pub duplicate: bool,
 }
 
 /// Until it is killed.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let mut link = Link::open(&options.interface)?;
+    let open = if options.dhcp6 { Link::open6 } else { Link::open };
+    let reply = if options.dhcp6 { dhcp6::echo::reply } else { reply };
+    let mut link = open(&options.interface)?;
     let delay = Duration::from_secs_f64(options.delay_ms.max(0.0) / 1e3);
     let mut waiting: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     let (mut buffer, mut seen) = (vec![0; 2048], 0u32);

@@ -25,6 +25,8 @@ impl Protocol for Four {
             Message { kind: DISCOVER, xid, client, ciaddr: None, requested: None, server: None };
         let message = match *ask {
             Ask::Discover => message,
+            // RFC 4039 is not measured.
+            Ask::Rapid => return None,
             Ask::Request { address, server } => {
                 Message { kind: REQUEST, requested: Some(address), server, ..message }
             }

@@ -1,4 +1,4 @@
-//! Raw frames on one interface (packet(7)): IPv4 and ARP that come in, and whatever goes out.
+//! Raw frames on one interface (packet(7)): IPv4 and ARP, or IPv6, that come in, and whatever goes out.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -13,25 +13,36 @@ use crate::{Error, at};
 
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
 /// Octets: what waits while the driver is not looking.
 const BUFFER: usize = 32 << 20;
 
 #[derive(Debug)]
 pub struct Link {
-    ipv4: Socket,
-    arp: Socket,
+    ip: Socket,
+    /// IPv6 has its neighbours in itself.
+    arp: Option<Socket>,
     pub mac: MacAddr,
 }
 
 impl Link {
     /// In the network namespace of the calling thread.
     pub fn open(interface: &str) -> Result<Self, Error> {
+        Self::of(interface, IPV4, Some(ARP))
+    }
+
+    /// The same, of IPv6.
+    pub fn open6(interface: &str) -> Result<Self, Error> {
+        Self::of(interface, IPV6, None)
+    }
+
+    fn of(interface: &str, ip: u16, arp: Option<u16>) -> Result<Self, Error> {
         let (index, mac) = find(interface)?;
-        Self::bind(index, mac)
+        Self::bind(index, mac, ip, arp)
             .map_err(|source| Error::Io { step: format!("packet socket on {interface}"), source })
     }
 
-    fn bind(index: u32, mac: MacAddr) -> std::io::Result<Self> {
+    fn bind(index: u32, mac: MacAddr, ip: u16, arp: Option<u16>) -> std::io::Result<Self> {
         let socket = |protocol| -> std::io::Result<Socket> {
             // Protocol 0: nothing comes before it is bound.
             let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
@@ -39,12 +50,12 @@ impl Link {
             berth::sys::ffi::bind_packet(&socket, index, protocol)?;
             Ok(socket)
         };
-        Ok(Self { ipv4: socket(IPV4)?, arp: socket(ARP)?, mac })
+        Ok(Self { ip: socket(ip)?, arp: arp.map(socket).transpose()?, mac })
     }
 
     pub fn send(&mut self, frame: &[u8]) -> Result<(), Error> {
         loop {
-            match (&self.ipv4).write(frame) {
+            match (&self.ip).write(frame) {
                 Ok(_) => return Ok(()),
                 // The link's queue is full: as a wire would be busy.
                 Err(error)
@@ -56,24 +67,25 @@ impl Link {
         }
     }
 
-    /// The length of the next IPv4 frame; none when none waits.
+    /// The length of the next frame of IP; none when none waits.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Error> {
-        receive(&self.ipv4, buffer)
+        receive(&self.ip, buffer)
     }
 
     pub fn receive_arp(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Error> {
-        receive(&self.arp, buffer)
+        self.arp.as_ref().map_or(Ok(None), |arp| receive(arp, buffer))
     }
 
     /// Until a frame waits, or so long.
     pub fn wait(&self, longest: Duration) -> Result<(), Error> {
-        let mut both = [&self.ipv4, &self.arp]
-            .map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN));
+        let sockets = std::iter::once(&self.ip).chain(&self.arp);
+        let mut sockets: Vec<_> =
+            sockets.map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)).collect();
         let longest = Timespec {
             tv_sec: longest.as_secs().try_into().unwrap_or(1),
             tv_nsec: longest.subsec_nanos().into(),
         };
-        match poll(&mut both, Some(&longest)) {
+        match poll(&mut sockets, Some(&longest)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => at("waiting for frames", Err(error.into())),
         }

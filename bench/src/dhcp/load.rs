@@ -26,6 +26,8 @@ pub enum Exchange {
     Full,
     /// An offer alone.
     Offer,
+    /// A lease without an offer (rapid commit).
+    Rapid,
     /// Of clients that have their lease (made before, unmeasured).
     Renew,
 }
@@ -34,7 +36,7 @@ impl Exchange {
     pub(super) fn first(self) -> Leg {
         match self {
             Self::Full | Self::Offer => Leg::Offer,
-            Self::Renew => Leg::Ack,
+            Self::Rapid | Self::Renew => Leg::Ack,
         }
     }
 }

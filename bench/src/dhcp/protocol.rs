@@ -37,8 +37,15 @@ pub trait Protocol {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask<A, S> {
     Discover,
-    Request { address: A, server: Option<S> },
-    Renew { address: Option<A> },
+    /// A lease at once.
+    Rapid,
+    Request {
+        address: A,
+        server: Option<S>,
+    },
+    Renew {
+        address: Option<A>,
+    },
 }
 
 /// A frame that came in.
