@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 pub use values::{
     BootFile, BootFor, Host, MaybeAddress, OptionWords, Relayed, Relayed6, Reserve, Reserve6,
-    Router6, RouterAdvertisements, Span, Span6, Upstream, Whose, Whose6,
+    Router6, RouterAdvertisements, Span, Span6, Upstream, Whose,
 };
 use values::{address6, boot_url, host_address, host_address6, seconds};
 

@@ -7,7 +7,6 @@
 //! NetworkManager takes the guest's end, a tap, for what a VPN has made; it is among the clients of `serve`.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -168,21 +167,18 @@ const OWN4: (&str, &str, &str) = (POD, "192.168.254.1", PEER);
 const OWN6: (&str, &str, &str) = (POD6, "fe80::1", PEER6);
 const SETTINGS: [(&str, &str); 1] = [("BERTH_IPV4", "own")];
 
-fn default_script() -> PathBuf {
-    PathBuf::from("/sbin/dhclient-script")
-}
-
-#[test]
-fn systemd_networkd_has_both_addresses() {
-    let mut world = World::new(&SETTINGS);
-    world.runs(
-        "mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
+const NETWORKD: &str = "\
+mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
 chown -R systemd-network /run/systemd/netif
 printf '%s\\n' [Match] Name=eth0 [Network] DHCP=ipv4 >/run/systemd/network/eth0.network
 export SYSTEMD_LOG_LEVEL=debug SYSTEMD_LOG_TARGET=console
 exec /lib/systemd/systemd-networkd
-",
-    );
+";
+
+#[test]
+fn systemd_networkd_has_both_addresses() {
+    let mut world = World::new(&SETTINGS);
+    world.runs(NETWORKD);
     world.has(OWN4);
     world.has(OWN6);
 }
@@ -241,8 +237,7 @@ fn dhclient_has_both_addresses() {
     let leases = world.dir.path().display().to_string();
     let line = |version: &str| {
         format!(
-            "dhclient {version} -v -d -sf {} -lf {leases}/leases{version} -pf /run/pid{version} eth0",
-            default_script().display()
+            "dhclient {version} -v -d -sf /sbin/dhclient-script -lf {leases}/leases{version} -pf /run/pid{version} eth0"
         )
     };
     world.runs(&format!(
@@ -258,13 +253,7 @@ fn dhclient_has_both_addresses() {
 #[test]
 fn systemd_networkd_has_an_address_behind_nat() {
     let mut world = World::new(&[]);
-    world.runs(
-        "mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
-chown -R systemd-network /run/systemd/netif
-printf '%s\\n' [Match] Name=eth0 [Network] DHCP=ipv4 >/run/systemd/network/eth0.network
-exec /lib/systemd/systemd-networkd
-",
-    );
+    world.runs(NETWORKD);
     world.has(OWN6);
     let addresses = world.guest.ip("-4 -o addr show dev eth0");
     assert!(addresses.contains("192.168.254.2/30"), "{addresses}");

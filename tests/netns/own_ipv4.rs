@@ -229,7 +229,6 @@ fn nobody_sends_from_an_address_that_is_nobodys_or_of_the_guests_own_link() {
 #[test]
 fn a_frame_that_is_not_for_the_pod_is_not_the_guests() {
     let pod = pod();
-    let uplink = pod.uplink();
     let stranger = Ipv4Addr::new(10, 1, 1, 77);
     for to in [BROADCAST, [2, 0, 0, 0, 0x22, 0x22]] {
         for packet in [
@@ -244,7 +243,6 @@ fn a_frame_that_is_not_for_the_pod_is_not_the_guests() {
     pod.without("netdev berth uplink4", "a frame to others, or to all");
     pod.peer_sends(BROADCAST, &udp((stranger, 53), (POD, 5353)));
     assert!(pod.hears4(stranger), "without the rule");
-    let _ = uplink;
 }
 
 /// Of a packet that says to be longer no rule sees a port: not one that stays with the pod either.

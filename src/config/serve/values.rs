@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
-pub use six::{Relayed6, Reserve6, Router6, RouterAdvertisements, Span6, Whose6};
+pub use six::{Relayed6, Reserve6, Router6, RouterAdvertisements, Span6};
 pub(super) use six::{address6, boot_url, host_address6};
 
 use crate::net::{

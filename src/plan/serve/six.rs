@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Dhcp6Plan, Error, SPARE_LEASES, lease_time, once_each};
 use crate::config::serve::{
-    Host, Relayed6, Reserve6, Router6, RouterAdvertisements, ServeOptions, Span6, Whose6,
+    Host, Relayed6, Reserve6, Router6, RouterAdvertisements, ServeOptions, Span6, Whose,
 };
 use crate::facts::Interface;
 use crate::net::{DomainName, Ipv6Prefix};
@@ -253,8 +253,8 @@ fn reservations(options: &ServeOptions, subnets: &[Subnet]) -> Result<Vec<Reserv
     }
     let reservation = |reserve: &Reserve6| {
         let client = match &reserve.whose {
-            Whose6::Mac(mac) => ReservedFor::Mac(*mac),
-            Whose6::Duid(duid) => ReservedFor::Duid(Duid::new(duid)?),
+            Whose::Mac(mac) => ReservedFor::Mac(*mac),
+            Whose::Id(duid) => ReservedFor::Duid(Duid::new(duid)?),
         };
         let name = reserve.name.as_ref().map(DomainName::to_string);
         Some(Reservation { client, address: reserve.address, name })

@@ -191,13 +191,9 @@ impl<'a> Assignment<'_, 'a> {
 
     /// RFC 8415 §18.3.3: whether addresses are of the link, not whose they are.
     fn confirm(&self) -> Option<Decision<'a>> {
-        let associations = self.message.associations.iter();
-        let mut named = associations
-            .filter(|association| association.kind != Kind::Prefixes)
-            .flat_map(|association| &association.addresses)
-            .peekable();
+        let mut named = self.message.named().peekable();
         named.peek()?;
-        let on_link = named.all(|address| self.is_on_link(*address));
+        let on_link = named.all(|address| self.is_on_link(address));
         let status = if on_link { Status::Success } else { Status::NotOnLink };
         (on_link || self.pool.authoritative).then(|| Decision::status(status))
     }

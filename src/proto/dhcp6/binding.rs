@@ -144,15 +144,11 @@ impl<'a> Guest<'_, 'a> {
         Decision { associations, ..Decision::new(MessageType::Reply) }
     }
 
-    /// RFC 8415 §18.3.3. Prefixes are not what is asked about.
+    /// RFC 8415 §18.3.3.
     fn confirm(&self) -> Option<Decision<'a>> {
-        let associations = self.message.associations.iter();
-        let mut named = associations
-            .filter(|association| association.kind != Kind::Prefixes)
-            .flat_map(|association| &association.addresses)
-            .peekable();
+        let mut named = self.message.named().peekable();
         named.peek()?;
-        let on_link = named.all(|address| self.current.contains(address));
+        let on_link = named.all(|address| self.current.contains(&address));
         Some(Decision::status(if on_link { Status::Success } else { Status::NotOnLink }))
     }
 

@@ -45,6 +45,15 @@ pub(super) enum Kind {
 }
 
 impl<'a> Message<'a> {
+    /// The addresses that a CONFIRM asks about. Prefixes are not what it is for (RFC 8415 §18.3.3).
+    pub fn named(&self) -> impl Iterator<Item = Ipv6Addr> {
+        self.associations
+            .iter()
+            .filter(|association| association.kind != Kind::Prefixes)
+            .flat_map(|association| &association.addresses)
+            .copied()
+    }
+
     /// Reads a message to its end; the reason why not.
     pub fn parse(octets: &'a [u8]) -> Result<Self, Reason> {
         let (&[kind, a, b, c], options) =

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
-use super::or_say;
-use crate::net::{DomainName, Ipv6Prefix, MacAddr, NameError, octets};
+use super::{Whose, or_say};
+use crate::net::{DomainName, Ipv6Prefix, NameError, octets};
 
 /// Octets of a DUID (RFC 8415 §11.1).
 const DUID: std::ops::RangeInclusive<usize> = 3..=130;
@@ -32,29 +32,11 @@ pub struct Relayed6 {
     pub span: Span6,
 }
 
-/// By what a DHCPv6 client is recognised.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whose6 {
-    Mac(MacAddr),
-    Duid(Vec<u8>),
-}
-
-impl fmt::Display for Whose6 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mac(mac) => mac.fmt(f),
-            Self::Duid(duid) => {
-                f.write_str("id:")?;
-                duid.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
-            }
-        }
-    }
-}
-
 /// An address reserved for one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reserve6 {
-    pub whose: Whose6,
+    /// Its MAC, or its DUID.
+    pub whose: Whose,
     pub address: Ipv6Addr,
     pub name: Option<DomainName>,
 }
@@ -150,8 +132,8 @@ impl FromStr for Reserve6 {
         let mut words = word.splitn(3, ',');
         let client = words.next().unwrap_or_default();
         let whose = match client.strip_prefix("id:") {
-            Some(digits) => octets(digits).filter(|id| DUID.contains(&id.len())).map(Whose6::Duid),
-            None => client.parse().ok().map(Whose6::Mac),
+            Some(digits) => octets(digits).filter(|id| DUID.contains(&id.len())).map(Whose::Id),
+            None => client.parse().ok().map(Whose::Mac),
         };
         let address = words.next().and_then(|address| host_address6(address).ok());
         let (whose, address) = or_say(
@@ -184,7 +166,7 @@ mod tests {
         let web = "52:54:00:12:34:56,fd00::5,Web".parse::<Reserve6>().unwrap();
         assert_eq!(web.name.unwrap().as_str(), "web");
         let duid = "id:00:04:ff,fd00::5".parse::<Reserve6>().unwrap();
-        assert_eq!((duid.whose, duid.name), (Whose6::Duid(vec![0, 4, 255]), None));
+        assert_eq!((duid.whose, duid.name), (Whose::Id(vec![0, 4, 255]), None));
         for wrong in
             ["id:0004,fd00::5", "fd00::5", "id:000100,10.0.0.5", "x,fd00::5", "id:,fd00::5"]
         {
