@@ -1,4 +1,5 @@
-//! The guest has the pod's own address: its packets are handed on as they are, and IPv6 forwarding stays 0.
+//! The guest has the pod's own address, of either version of IP: its packets are handed on as they are, and nothing forwards
+//! IPv6.
 //!
 //! ```text
 //! table netdev   what comes by the uplink  ── TCP, UDP, whole, not the pod's own flow ──── fwd ► tap
@@ -150,8 +151,8 @@ impl Build {
         rules
     }
 
-    /// Senders that nobody beyond the uplink has: the guest's gateway, the guest itself, and hosts of its link. Of TCP and
-    /// UDP: routers beyond have link-local addresses as well, and their errors count.
+    /// Senders that nobody beyond the uplink has: the guest's gateway, the guest itself, hosts of its link, and what is no
+    /// host's address.
     pub(super) fn forged(&mut self, own: &Owned) -> Vec<Rule> {
         let saddr = own.version.saddr();
         let mut of_pod = self.is(own.version);
@@ -283,7 +284,7 @@ impl Build {
         rules
     }
 
-    /// `ip6 saddr != POD accept`
+    /// `ip saddr != POD accept`, or `ip6`.
     fn not_of_pod(&mut self, offset: u32, own: &Owned) -> Vec<Expr> {
         let mut exprs = own.version.protocol().to_vec();
         exprs.push(own.version.load(offset));
