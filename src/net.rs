@@ -10,7 +10,7 @@ pub(crate) use name::host_label;
 pub use name::{DomainName, NameError};
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -272,6 +272,33 @@ pub struct Mapping {
     pub gateway: Ipv4Addr,
     /// Ports that stay with the pod.
     pub reserved: Vec<Port>,
+    /// The same of IPv6, where it is translated.
+    pub six: Option<Mapping6>,
+}
+
+/// Of IPv6, as [`Mapping`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mapping6 {
+    pub pod: Vec<Ipv6Addr>,
+    pub guest: Ipv6Addr,
+    pub gateway: Ipv6Addr,
+}
+
+impl Mapping {
+    /// All addresses mapped onto the guest.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let six = self.six.iter().flat_map(|six| &six.pod).copied().map(IpAddr::V6);
+        self.pod.iter().copied().map(IpAddr::V4).chain(six)
+    }
+
+    /// Guest and gateway, of the version that this address is of.
+    pub fn beside(&self, address: IpAddr) -> Option<(IpAddr, IpAddr)> {
+        match (address, &self.six) {
+            (IpAddr::V4(_), _) => Some((self.guest.into(), self.gateway.into())),
+            (IpAddr::V6(_), Some(six)) => Some((six.guest.into(), six.gateway.into())),
+            (IpAddr::V6(_), None) => None,
+        }
+    }
 }
 
 impl fmt::Display for Port {

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -99,16 +99,16 @@ struct Flows {
 #[derive(Default)]
 struct Due {
     /// Addresses that the pod has no more.
-    gone: BTreeSet<Ipv4Addr>,
+    gone: BTreeSet<IpAddr>,
     /// What was not mapped by this, and should have been.
     unmapped: Option<Mapping>,
 }
 
 impl Flows {
-    fn add(&self, gone: impl IntoIterator<Item = Ipv4Addr>, mapping: &Mapping) {
+    fn add(&self, gone: impl IntoIterator<Item = IpAddr>, mapping: &Mapping) {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         due.gone.extend(gone);
-        due.gone.retain(|address| !mapping.pod.contains(address));
+        due.gone.retain(|address| mapping.addresses().all(|is| is != *address));
         due.unmapped = Some(mapping.clone());
         self.added.notify_one();
     }
@@ -253,7 +253,8 @@ impl Observer<'_> {
             return Ok(());
         }
         self.counts.send_modify(|counts| counts.addresses_changed += 1);
-        let (before, now) = (before.mapping.pod, &self.rules.mapping.pod);
+        let before: Vec<IpAddr> = before.mapping.addresses().collect();
+        let now: Vec<IpAddr> = self.rules.mapping.addresses().collect();
         tracing::warn!(from = ?before, to = ?now, "the pod's address changed, remapped");
         self.flows.add(before, &self.rules.mapping);
         Ok(())

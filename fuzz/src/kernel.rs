@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use berth::net::{Mapping, Port, Transport};
+use berth::net::{Mapping, Mapping6, Port, Transport};
 use berth::nft::attr::Messages;
 use berth::nft::compile::compile;
 use berth::nft::dump::{Dump, Filter};
@@ -61,10 +61,17 @@ pub fn conntrack(data: &[u8]) {
     let (pod, guest) = (Ipv4Addr::new(10, 244, 7, 2), Ipv4Addr::new(192, 168, 254, 2));
     let reserved = vec![Port { transport: Transport::Tcp, number: 5900 }];
     let gateway = Ipv4Addr::new(192, 168, 254, 1);
-    let mapping = Mapping { pod: vec![pod], guest, gateway, reserved };
+    let six = Mapping6 {
+        pod: vec!["2001:db8::2".parse().expect("an address")],
+        guest: "fd00:6be::2".parse().expect("an address"),
+        gateway: "fd00:6be::1".parse().expect("an address"),
+    };
+    let mapping = Mapping { pod: vec![pod], guest, gateway, reserved, six: Some(six) };
     for message in Messages(data) {
-        let found =
-            [conntrack::stale(&message, &mapping), conntrack::translated(&message, &[pod, guest])];
+        let found = [
+            conntrack::stale(&message, &mapping),
+            conntrack::translated(&message, &[pod.into(), guest.into()]),
+        ];
         for stale in found.into_iter().flatten() {
             let request = stale.delete_request(7);
             let mut again = Messages(&request);

@@ -13,7 +13,7 @@ pub mod watch;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TryRecvError;
@@ -187,7 +187,7 @@ impl Firewall {
     }
 
     /// Forgets every connection that was translated to or from these addresses. Returns how many.
-    pub async fn forget(&self, addresses: Vec<Ipv4Addr>) -> Result<usize, Error> {
+    pub async fn forget(&self, addresses: Vec<IpAddr>) -> Result<usize, Error> {
         self.ask(|answer| Request::Forget(Which::Translated(addresses), answer)).await
     }
 

@@ -126,6 +126,7 @@ pub fn mapping(config: &Config, facts: &NetFacts) -> Mapping {
         guest: config.network.vm.address,
         gateway: config.network.gateway,
         reserved: reserved(config),
+        six: None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use tokio::sync::oneshot;
 
@@ -22,7 +22,7 @@ pub(super) enum Which {
     /// Those of pod and guest that should have been translated and were not.
     Untranslated(Mapping),
     /// Those that were translated to or from these addresses.
-    Translated(Vec<Ipv4Addr>),
+    Translated(Vec<IpAddr>),
 }
 
 impl Which {
@@ -32,10 +32,21 @@ impl Which {
                 let inbound =
                     |(sequence, pod): (u32, &Ipv4Addr)| conntrack::inbound_request(*pod, sequence);
                 let outbound = conntrack::outbound_request(mapping.guest, first);
-                (first.wrapping_add(1)..).zip(&mapping.pod).map(inbound).chain([outbound]).collect()
+                let mut requests = vec![outbound];
+                requests.extend((first.wrapping_add(1)..).zip(&mapping.pod).map(inbound));
+                let next = u32::try_from(requests.len()).map(|sent| first.wrapping_add(sent));
+                let six = next.ok().filter(|_| mapping.six.is_some());
+                requests.extend(six.map(|sequence| conntrack::all_request(true, sequence)));
+                requests
             }
-            Self::Translated(addresses) if addresses.is_empty() => Vec::new(),
-            Self::Translated(_) => vec![conntrack::all_request(first)],
+            Self::Translated(addresses) => {
+                let of = |is_six| addresses.iter().any(|address| address.is_ipv6() == is_six);
+                let versions = [false, true].into_iter().filter(|is_six| of(*is_six));
+                (first..)
+                    .zip(versions)
+                    .map(|(at, is_six)| conntrack::all_request(is_six, at))
+                    .collect()
+            }
         }
     }
 
