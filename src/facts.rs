@@ -3,7 +3,7 @@
 mod ipv6;
 mod routing;
 
-pub use ipv6::{Ipv6, Off, Unusable};
+pub use ipv6::{Forwarding, Ipv6, Off, Unusable};
 pub use routing::{Further, MAX_ROUTES, Route, Route4, Route6, Routing, RoutingRule};
 
 use std::collections::BTreeSet;

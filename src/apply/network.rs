@@ -1,6 +1,6 @@
 //! Links, routes and rules of the network half.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use super::{Error, TAP_COMES};
@@ -10,7 +10,7 @@ use crate::nft::dump::{Elements, Filter, Rules};
 use crate::nft::explain::{Question, Route};
 use crate::plan::link::LinkPlan;
 use crate::plan::nat::{Abilities, Indices};
-use crate::plan::{self, NetPlan, RoutePlan, nat};
+use crate::plan::{self, Ipv6Plan, NetPlan, RoutePlan, nat};
 use crate::sys::link::{self, Bridge, Ipv6On, Links, Tap, Version};
 use crate::sys::netlink::Firewall;
 use crate::sys::route;
@@ -54,21 +54,23 @@ pub async fn ipv4(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
 
 /// What the links have of IPv6, where the guest has some: addresses, neighbours, and the tap for router advertisements.
 pub async fn ipv6(plan: &LinkPlan, bridge: u32, links: &Links) -> Result<(), Error> {
-    let Some(own) = plan.ipv6.own() else { return Ok(()) };
-    let aliases: Vec<Ipv6Addr> = own.aliases().map(|(_, alias)| alias).collect();
+    let Some(guest) = plan.ipv6.guest() else { return Ok(()) };
+    if plan.ipv6.nat().is_some() {
+        links.ensure_forwarding6(&plan.uplink, &plan.bridge.name)?;
+    }
     let router = Ipv6Prefix { address: plan::ipv6::ROUTER, ..plan::ipv6::NETWORK };
     let gateway = Ipv6Prefix { address: plan::ipv6::GATEWAY, ..plan::ipv6::NETWORK };
     let wanted = Ipv6On {
         bridge: &plan.bridge.name,
         addresses: &[router, gateway],
         tap: &plan.tap.name,
-        guest: &aliases,
-        mac: own.mac,
+        guest: &guest.known_by,
+        mac: guest.mac,
     };
     links.ensure_ipv6(&wanted).await?;
     let mtu = plan.bridge.mtu;
     let port = link::Port::Control;
-    let control = Tap { name: &own.control, mtu, queues: 1, owner: 0, ipv6: false, port };
+    let control = Tap { name: &guest.control, mtu, queues: 1, owner: 0, ipv6: false, port };
     // Held by the router's task as a guest's is by QEMU.
     links.mend_tap(&control, bridge).await?;
     Ok(())
@@ -151,13 +153,13 @@ async fn forwarding(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
 
 fn bridge_of(plan: &LinkPlan) -> Bridge<'_> {
     let bridge = &plan.bridge;
-    let ipv6 = plan.ipv6.own().is_some();
+    let ipv6 = plan.ipv6.guest().is_some();
     Bridge { name: &bridge.name, mac: bridge.mac, mtu: bridge.mtu, address: bridge.address, ipv6 }
 }
 
 fn tap_of(plan: &LinkPlan) -> Tap<'_> {
     let LinkPlan { bridge, tap, ipv6, .. } = plan;
-    let ipv6 = ipv6.own().is_some();
+    let ipv6 = ipv6.guest().is_some();
     let port = link::Port::Guest;
     Tap { name: &tap.name, mtu: bridge.mtu, queues: tap.queues, owner: tap.owner, ipv6, port }
 }
@@ -194,7 +196,14 @@ pub(crate) async fn learn(
                 "the guest's own packets go by dup, which is slower than fwd"
             );
         } else {
-            tracing::warn!(error = told, "the guest has no IPv6: this kernel has no way for it");
+            match &plan.on(less).link.ipv6 {
+                Ipv6Plan::Off(why) => {
+                    tracing::warn!(error = told, "the guest has no IPv6: {why}");
+                }
+                way => {
+                    tracing::info!(reason = told, ipv6 = %way, "another way for the guest's IPv6");
+                }
+            }
         }
         abilities = less;
     }

@@ -77,8 +77,8 @@ pub async fn remove(
         }
     }
     step("what was added to the ip rules", links.ensure_rules(&[]).await.map_err(Error::from));
-    let control = plan.link.ipv6.own().map(|own| &own.control);
-    for link in control.into_iter().chain([&plan.link.tap.name, &plan.link.bridge.name]) {
+    let control = plan.link.ipv6.guest().map(|guest| guest.control);
+    for link in control.iter().chain([&plan.link.tap.name, &plan.link.bridge.name]) {
         step(link.as_str(), links.remove(link).await.map_err(Error::from));
     }
     left

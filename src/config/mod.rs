@@ -195,8 +195,10 @@ pub enum Ipv6 {
     Auto,
     /// Not at all.
     Off,
-    /// The guest has the pod's own address. A pod or kernel that does not let it is an error.
+    /// The guest has the pod's own address. A pod that does not let it is an error.
     Own,
+    /// An address of its own, onto which the pod's is translated. So is a pod that is no router, and cannot be made one.
+    Nat,
 }
 
 /// Which name servers the guest is given.

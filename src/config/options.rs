@@ -146,8 +146,8 @@ pub struct Options {
     /// The pod's IPv4: nat (translated onto the guest's own), or own (the guest has the pod's address) [default: nat]
     #[arg(long, env = "BERTH_IPV4", value_name = "WAY", help_heading = "Network")]
     pub ipv4: Option<String>,
-    /// The pod's IPv6: own (the guest has the pod's address), off, or auto (own where pod and kernel let it)
-    /// [default: auto]
+    /// The pod's IPv6: own (the guest has the pod's address), nat (translated onto the guest's own, where the pod
+    /// forwards), off, or auto (own where pod and kernel let it, else nat) [default: auto]
     #[arg(long, env = "BERTH_IPV6", value_name = "WAY", help_heading = "Network")]
     pub ipv6: Option<String>,
     /// Rules of your own, in nft's JSON (`nft -j list ruleset`), loaded in one transaction with ours; their tables

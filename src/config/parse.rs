@@ -168,7 +168,7 @@ impl Options {
                 "BERTH_IPV6",
                 &self.ipv6,
                 Ipv6::Auto,
-                &[("auto", Ipv6::Auto), ("off", Ipv6::Off), ("own", Ipv6::Own)],
+                &[("auto", Ipv6::Auto), ("off", Ipv6::Off), ("own", Ipv6::Own), ("nat", Ipv6::Nat)],
             ),
             extra_rules: path(&self.extra_rules),
             nft_owner: wrong.or("BERTH_NFT_OWNER", &self.nft_owner, false, "on or off", switch),

@@ -18,6 +18,21 @@ pub struct Ipv6 {
     pub routes: Vec<Route6>,
     /// The kernel has no IPv6, or it is off on the uplink or on links that will be made (`disable_ipv6`).
     pub off: Option<Off>,
+    /// Whether what others send can be sent on.
+    pub forwarding: Forwarding,
+}
+
+/// `net.ipv6.conf.all.forwarding`, or `force_forwarding` of a link (Linux 6.17).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forwarding {
+    /// Neither on nor to be had.
+    #[default]
+    Off,
+    /// May be turned on, or was turned on by us.
+    Ours,
+    /// On, by somebody else: it may not be written here.
+    Others,
 }
 
 /// Why an address is none that a packet may come from.

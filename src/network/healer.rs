@@ -83,12 +83,13 @@ impl<'a> Healer<'a> {
         let plan = LinkPlan { ipv4: now.link.ipv4.clone(), ..self.plan.borrow().clone() };
         apply::ipv4(&plan, self.source.links).await?;
         let (abilities, indices) = (self.abilities.get(), self.indices.get());
-        apply::learn(now, abilities, indices, self.firewall).await?;
+        self.abilities.set(apply::learn(now, abilities, indices, self.firewall).await?.1);
         self.plan.borrow_mut().ipv4 = now.link.ipv4.clone();
         let told = plan::nat::told4(&now.link.ipv4, abilities);
         self.feed.ways.send_modify(|ways| ways.ipv4 = Some(told));
         if let Some(targets) = &self.targets {
-            targets.send_if_modified(|target| target.follow(&now.guest));
+            let guest = &now.on(self.abilities.get()).guest;
+            targets.send_if_modified(|target| target.follow(guest));
         }
         Ok(true)
     }
@@ -96,7 +97,7 @@ impl<'a> Healer<'a> {
     /// The pod's address is not clear. What the guest sends from one that is gone for sure is dropped: another pod may have
     /// it by now.
     async fn close(&self) -> Result<(), String> {
-        let own = self.plan.borrow().own(self.abilities.get().dup);
+        let own = self.plan.borrow().own();
         let lost = probe::missing(&own, self.source.links).await;
         let lost = lost.map_err(|error| error_chain(&error))?;
         if *self.lost.borrow() == lost {
@@ -127,45 +128,45 @@ impl<'a> Healer<'a> {
 
     /// Once it is served.
     fn tell_own(&self, now: &NetPlan) {
-        let own = now.link.own(self.abilities.get().dup);
+        let own = now.link.own();
         self.feed.own.send_if_modified(|before| std::mem::replace(before, own.clone()) != own);
     }
 
-    /// The guest's IPv6 as the pod's is now: links, rules that this kernel takes, and what is served. True when it is
+    /// The guest's IPv6 as the pod's is now: rules that this kernel takes, links, and what is served. True when it is
     /// another.
-    async fn follow_ipv6(&self, now: &NetPlan) -> Result<bool, apply::Error> {
+    async fn follow_ipv6(&self, plan: &NetPlan) -> Result<bool, apply::Error> {
         let before = self.plan.borrow().ipv6.clone();
-        let is_another = before != now.link.ipv6;
-        if self.abilities.get().dup {
-            let plan = LinkPlan { ipv6: now.link.ipv6.clone(), ..self.plan.borrow().clone() };
-            let links = self.source.links;
-            match apply::ipv6(&plan, self.indices.get().bridge, links).await {
-                // That stays so, and is no reason to follow nothing else.
-                Err(apply::Error::Link(error @ link::Error::NoIpv6 { .. })) => {
-                    tracing::warn!("the guest has no IPv6: {}", error_chain(&error));
-                    self.abilities.set(self.abilities.get().without_ipv6());
-                }
-                made => made?,
-            }
-        }
-        if is_another && now.link.ipv6.own().is_some() {
+        let mut now = plan.on(self.abilities.get());
+        let is_new = |now: &NetPlan| before != now.link.ipv6 && now.link.ipv6.guest().is_some();
+        if is_new(now) {
             let (abilities, indices) = (self.abilities.get(), self.indices.get());
-            self.abilities.set(apply::learn(now, abilities, indices, self.firewall).await?.1);
+            self.abilities.set(apply::learn(plan, abilities, indices, self.firewall).await?.1);
+            now = plan.on(self.abilities.get());
+        }
+        let links = LinkPlan { ipv6: now.link.ipv6.clone(), ..self.plan.borrow().clone() };
+        match apply::ipv6(&links, self.indices.get().bridge, self.source.links).await {
+            // That stays so, and is no reason to follow nothing else.
+            Err(apply::Error::Link(
+                error @ (link::Error::NoIpv6 { .. } | link::Error::NoForwarding6(_)),
+            )) => {
+                tracing::warn!("the guest has no IPv6: {}", error_chain(&error));
+                self.abilities.set(self.abilities.get().without_ipv6());
+                now = plan.on(self.abilities.get());
+            }
+            made => made?,
         }
         // Not before: what failed is tried again at the next look.
         self.plan.borrow_mut().ipv6 = now.link.ipv6.clone();
+        let is_another = before != now.link.ipv6;
         if is_another {
             let told = plan::nat::told(&now.link.ipv6, self.abilities.get());
             self.feed.ways.send_modify(|ways| ways.ipv6 = Some(told));
-        }
-        if !self.abilities.get().dup {
-            return Ok(false);
         }
         let told = self
             .targets
             .as_ref()
             .is_some_and(|targets| targets.send_if_modified(|target| target.follow(&now.guest)));
-        if told && before.own().is_some() && now.link.ipv6.own().is_none() {
+        if told && before.guest().is_some() && now.link.ipv6.guest().is_none() {
             // The rules that come next let no word of ours through.
             tokio::time::sleep(LAST_WORDS).await;
         }
@@ -192,15 +193,17 @@ impl observe::Pod for Healer<'_> {
             );
         }
         // While the pod has no address its routes stay; `rules` tells why.
-        if let Ok(now) = self.plan_now().await {
+        if let Ok(plan) = self.plan_now().await {
             self.open().await;
-            if self.follow_ipv4(&now).await.map_err(told)? {
-                tracing::warn!(ipv4 = %now.link.ipv4, "the pod's IPv4 or its routes changed");
+            if self.follow_ipv4(&plan).await.map_err(told)? {
+                tracing::warn!(ipv4 = %plan.link.ipv4, "the pod's IPv4 or its routes changed");
             }
-            if self.follow_ipv6(&now).await.map_err(told)? {
+            let is_another = self.follow_ipv6(&plan).await.map_err(told)?;
+            let now = plan.on(self.abilities.get());
+            if is_another {
                 tracing::warn!(ipv6 = %now.link.ipv6, "the pod's IPv6 or its routes changed");
             }
-            self.tell_own(&now);
+            self.tell_own(now);
             let lost =
                 apply::routes(&now.route, links).await.map_err(|error| error_chain(&error))?;
             let logged_by_dns = |note: &String| Some(note) == now.resolver_note.as_ref();

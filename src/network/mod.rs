@@ -69,12 +69,29 @@ impl Network {
     }
 
     /// The pod's address is the guest's from here on.
-    pub async fn map(mut self, plan: &NetPlan) -> Result<Self, Failure> {
+    pub async fn map(mut self, plan: &NetPlan, links: &Links) -> Result<Self, Failure> {
         self.abilities = apply::nat(plan, self.abilities, self.indices, &self.firewall).await?;
-        if let Some(bound) = self.bound.as_mut().filter(|_| !self.abilities.dup) {
-            bound.without_ipv6();
+        let taken = plan.on(self.abilities);
+        if taken.link.ipv6 != plan.link.ipv6 {
+            self.less(plan, links).await?;
         }
         Ok(self)
+    }
+
+    /// Another way for IPv6 than the first, or none: its links, rules and words.
+    async fn less(&mut self, plan: &NetPlan, links: &Links) -> Result<(), Failure> {
+        let Indices { bridge, .. } = self.indices;
+        if let Err(error) = apply::ipv6(&plan.on(self.abilities).link, bridge, links).await {
+            let note = format!("the guest has no IPv6: {}", error_chain(&error));
+            tracing::warn!("{note}");
+            self.logged.insert(note);
+            let abilities = self.abilities.without_ipv6();
+            self.abilities = apply::learn(plan, abilities, self.indices, &self.firewall).await?.1;
+        }
+        if let Some(bound) = &mut self.bound {
+            bound.with_less(&plan.on(self.abilities).guest);
+        }
+        Ok(())
     }
 
     /// Serves and heals until told to stop.
@@ -94,12 +111,13 @@ impl Network {
                 _ => drop(services.send_replace(serve::Services::OFF)),
             }
         });
-        let ipv4 = told4(&plan.link.ipv4, self.abilities);
-        let ipv6 = told(&plan.link.ipv6, self.abilities);
+        let link = plan.on(self.abilities).link.clone();
+        let ipv4 = told4(&link.ipv4, self.abilities);
+        let ipv6 = told(&link.ipv6, self.abilities);
         tracing::info!(ipv4, ipv6, "the guest's ways");
         feed.ways.send_replace(Ways { ipv4: Some(ipv4), ipv6: Some(ipv6) });
-        feed.own.send_replace(plan.link.own(self.abilities.dup));
-        let (known, link) = ((self.abilities, self.indices), plan.link.clone());
+        feed.own.send_replace(link.own());
+        let known = (self.abilities, self.indices);
         let healer = Healer::new(source, (&self.firewall, feed), link, known, targets, self.logged);
         observe::run(&self.firewall, healer.rules_of(plan), &healer, &feed.counts, stopping).await;
         let _ = serving.await;

@@ -88,7 +88,7 @@ fn servers6(config: &Config, facts: &NetFacts) -> Vec<Ipv6Addr> {
 
 /// No prefix: the guest's address is had by DHCPv6, and everybody else is behind the router.
 fn ipv6(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6> {
-    let own = link.ipv6.own()?;
+    let six = link.ipv6.guest()?;
     let servers = servers6(config, facts);
     let search: Vec<DomainName> =
         facts.resolver.search.iter().filter_map(|name| name.parse().ok()).collect();
@@ -111,14 +111,14 @@ fn ipv6(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Option<GuestIpv6>
     });
     let server = Duid::stable(link.bridge.mac);
     let lifetimes = Lifetimes::of(PREFERRED, VALID);
-    let mut dhcp = dhcp6::Settings::one_guest(server, own.pod.clone(), lifetimes);
+    let mut dhcp = dhcp6::Settings::one_guest(server, six.addresses, lifetimes);
     dhcp.parameters.dns = servers;
     dhcp.parameters.search = search;
     if Responder::new(dhcp.clone()).is_err() {
         dhcp.parameters.search.clear();
     }
-    let (control, advertisement) = (own.control.clone(), advertisement.ok()?);
-    Some(GuestIpv6 { control, advertisement, dhcp, dns: GATEWAY })
+    let advertisement = advertisement.ok()?;
+    Some(GuestIpv6 { control: six.control, advertisement, dhcp, dns: GATEWAY })
 }
 
 /// Decides what the guest is told.

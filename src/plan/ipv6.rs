@@ -1,4 +1,6 @@
-//! The pod's IPv6 as the guest's own: which addresses, by which next hops, and why not where that cannot be.
+//! The pod's IPv6 as the guest's own: which addresses, by which next hops, and why not where that cannot be. Where the pod
+//! routes already, or may be made to, an address of the guest's own onto which they are translated (RFC 6296 has the word
+//! NPTv6 for what knows no connections; this is NAT66, which does).
 //!
 //! No address is translated on the way to the world. Between the pod's stack and the guest, which both have the pod's
 //! address, the guest has an alias: its packets get it when they come in, and lose it when they go out (`nat::own`).
@@ -15,7 +17,7 @@ use serde::Serialize;
 
 use super::ipv4::too_many;
 use crate::config::{Config, Ipv6 as Wanted};
-use crate::facts::{NameServer, NetFacts, Route6};
+use crate::facts::{Forwarding, NameServer, NetFacts, Route6};
 use crate::net::{IfName, Ipv6Prefix, MacAddr};
 
 /// The guest's router (RFC 4861 §6.1.2).
@@ -28,18 +30,25 @@ pub const NETWORK: Ipv6Prefix =
 /// RFC 8200 §5.
 const MIN_MTU: u32 = 1280;
 
-/// `BERTH_IPV6=own`, and the pod does not let it.
+/// A way that was asked for, and that the pod does not let.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the guest cannot have the pod's IPv6 address (BERTH_IPV6=own): {0}; with auto it is left out"
-)]
-pub struct Error(pub String);
+pub enum Error {
+    #[error(
+        "the guest cannot have the pod's IPv6 address (BERTH_IPV6=own): {0}; with auto it is left out"
+    )]
+    Own(String),
+    #[error(
+        "the pod's IPv6 address cannot be translated to the guest's (BERTH_IPV6=nat): {0}; with auto it is left out"
+    )]
+    Nat(String),
+}
 
 /// What the guest has of IPv6.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ipv6Plan {
     Own(Own),
+    Nat(Nat),
     /// Nothing, and why.
     Off(String),
 }
@@ -60,32 +69,98 @@ pub struct Own {
 impl Own {
     /// The guest's addresses, each with what the pod's own stack knows it by.
     pub fn aliases(&self) -> impl Iterator<Item = (Ipv6Addr, Ipv6Addr)> {
-        let alias = |at: u128| Ipv6Addr::from_bits(GATEWAY.to_bits() + 1 + at);
-        self.pod.iter().zip(0..).map(move |(pod, at)| (*pod, alias(at)))
+        self.pod.iter().copied().zip((1..).map(beside))
     }
 
     /// That of the primary address.
     pub fn alias(&self) -> Ipv6Addr {
-        Ipv6Addr::from_bits(GATEWAY.to_bits() + 1)
+        beside(1)
+    }
+}
+
+/// The pod's addresses, translated onto one of the guest's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Nat {
+    /// The pod's, the one first that the guest leaves as.
+    pub pod: Vec<Ipv6Addr>,
+    pub guest: Ipv6Addr,
+    /// The guest's MAC.
+    pub mac: MacAddr,
+    /// As [`Own::control`].
+    pub control: IfName,
+    /// Forwarding is on for the guest alone: between other links nothing is routed.
+    pub closed: bool,
+}
+
+/// What the links and the pod's own stack have of the guest, whichever way its packets go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest6 {
+    pub pod: Vec<Ipv6Addr>,
+    /// The guest's own.
+    pub addresses: Vec<Ipv6Addr>,
+    /// What the pod's own stack knows it by: for each of the pod's addresses, or one for all.
+    pub known_by: Vec<Ipv6Addr>,
+    pub mac: MacAddr,
+    pub control: IfName,
+}
+
+impl Guest6 {
+    /// The pod's addresses, each with what its stack knows the guest by there.
+    pub fn aliases(&self) -> impl Iterator<Item = (Ipv6Addr, Ipv6Addr)> {
+        self.pod.iter().copied().zip(self.known_by.iter().copied())
     }
 }
 
 impl Ipv6Plan {
-    /// None when the guest has no IPv6.
+    /// None where the guest has not the pod's address.
     pub fn own(&self) -> Option<&Own> {
         match self {
             Self::Own(own) => Some(own),
+            Self::Nat(_) | Self::Off(_) => None,
+        }
+    }
+
+    /// None where nothing is translated.
+    pub fn nat(&self) -> Option<&Nat> {
+        match self {
+            Self::Nat(nat) => Some(nat),
+            Self::Own(_) | Self::Off(_) => None,
+        }
+    }
+
+    /// None when the guest has no IPv6.
+    pub fn guest(&self) -> Option<Guest6> {
+        match self {
+            Self::Own(Own { pod, mac, control, .. }) => Some(Guest6 {
+                pod: pod.clone(),
+                addresses: pod.clone(),
+                known_by: (1_u128..).map(beside).take(pod.len()).collect(),
+                mac: *mac,
+                control: control.clone(),
+            }),
+            Self::Nat(Nat { pod, guest, mac, control, .. }) => Some(Guest6 {
+                pod: pod.clone(),
+                addresses: vec![*guest],
+                known_by: vec![*guest],
+                mac: *mac,
+                control: control.clone(),
+            }),
             Self::Off(_) => None,
         }
     }
 }
 
+/// Addresses that follow the gateway's.
+fn beside(at: u128) -> Ipv6Addr {
+    Ipv6Addr::from_bits(GATEWAY.to_bits() + at)
+}
+
 impl fmt::Display for Ipv6Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Own(own) => {
-                f.write_str("own:")?;
-                own.pod.iter().try_for_each(|address| write!(f, " {address}"))
+            Self::Own(Own { pod, .. }) | Self::Nat(Nat { pod, .. }) => {
+                f.write_str(if self.nat().is_some() { "nat:" } else { "own:" })?;
+                pod.iter().try_for_each(|address| write!(f, " {address}"))
             }
             Self::Off(why) => write!(f, "off: {why}"),
         }
@@ -98,16 +173,52 @@ pub fn plan(config: &Config, facts: &NetFacts, mtu: u32, mac: MacAddr) -> Result
     if wanted == Wanted::Off {
         return Ok(Ipv6Plan::Off("BERTH_IPV6 is off".to_owned()));
     }
-    match why_not(config, facts, mtu) {
-        None => Ok(Ipv6Plan::Own(Own {
+    let why = why_not(config, facts, mtu);
+    let why = why.or_else(|| (wanted == Wanted::Nat).then(|| why_no_router(facts)).flatten());
+    match (why, wanted) {
+        (None, Wanted::Nat) => Ok(Ipv6Plan::Nat(nat(config, facts, mac))),
+        (None, _) => Ok(Ipv6Plan::Own(Own {
             pod: facts.ipv6.addresses.clone(),
             routes: routes(facts),
             mac,
             control: control(&config.network.bridge),
         })),
-        Some(why) if wanted == Wanted::Own => Err(Error(why)),
-        Some(why) => Ok(Ipv6Plan::Off(why)),
+        (Some(why), Wanted::Own) => Err(Error::Own(why)),
+        (Some(why), Wanted::Nat) => Err(Error::Nat(why)),
+        (Some(why), Wanted::Auto | Wanted::Off) => Ok(Ipv6Plan::Off(why)),
     }
+}
+
+/// What is left where this kernel takes the rules of a plan not; None when that has none.
+pub fn less(plan: &Ipv6Plan, config: &Config, facts: &NetFacts) -> Option<Ipv6Plan> {
+    const NO_WAY: &str = "this kernel has no way for it";
+    match plan {
+        Ipv6Plan::Own(own) if config.network.ipv6 == Wanted::Auto => {
+            Some(match why_no_router(facts) {
+                None => Ipv6Plan::Nat(nat(config, facts, own.mac)),
+                Some(why) => Ipv6Plan::Off(format!("{NO_WAY}, and {why}")),
+            })
+        }
+        Ipv6Plan::Own(_) | Ipv6Plan::Nat(_) => Some(Ipv6Plan::Off(NO_WAY.to_owned())),
+        Ipv6Plan::Off(_) => None,
+    }
+}
+
+fn nat(config: &Config, facts: &NetFacts, mac: MacAddr) -> Nat {
+    Nat {
+        pod: facts.ipv6.addresses.clone(),
+        guest: beside(1),
+        mac,
+        control: control(&config.network.bridge),
+        closed: facts.ipv6.forwarding != Forwarding::Others,
+    }
+}
+
+fn why_no_router(facts: &NetFacts) -> Option<String> {
+    (facts.ipv6.forwarding == Forwarding::Off).then(|| {
+        "net.ipv6.conf.all.forwarding is 0 and may not be written: it is a sysctl of the pod's"
+            .to_owned()
+    })
 }
 
 /// Without those to the pod's own addresses, which are the guest's. By other links than the uplink the guest goes nowhere:
@@ -167,6 +278,7 @@ fn why_not(config: &Config, facts: &NetFacts, mtu: u32) -> Option<String> {
 pub fn note(plan: &Ipv6Plan, config: &Config, facts: &NetFacts) -> Option<String> {
     let has_some = !(facts.ipv6.addresses.is_empty() && facts.ipv6.unusable.is_empty());
     match plan {
+        Ipv6Plan::Nat(_) => None,
         Ipv6Plan::Own(_) => elsewhere(facts).or_else(|| too_many("IPv6", facts.ipv6.routes.len())),
         Ipv6Plan::Off(why) if has_some && config.network.ipv6 != Wanted::Off => {
             Some(format!("the guest has no IPv6: {why}"))

@@ -63,18 +63,11 @@ pub struct Tap {
 }
 
 impl LinkPlan {
-    /// The pod's addresses that are the guest's own, of IPv6 where this kernel has a way for it.
-    pub fn own(&self, has_ipv6: bool) -> Vec<IpAddr> {
+    /// The pod's addresses that are the guest's own.
+    pub fn own(&self) -> Vec<IpAddr> {
         let four = self.ipv4.own().map(|own| IpAddr::V4(own.pod));
-        let six = self.ipv6.own().filter(|_| has_ipv6).map(|own| own.pod.clone());
+        let six = self.ipv6.own().map(|own| own.pod.clone());
         four.into_iter().chain(six.into_iter().flatten().map(IpAddr::V6)).collect()
-    }
-
-    /// The same for a kernel that cannot give the guest IPv6; None when it has none.
-    pub(super) fn without_ipv6(&self) -> Option<Self> {
-        self.ipv6.own()?;
-        let ipv6 = Ipv6Plan::Off("this kernel has no way for it".to_owned());
-        Some(Self { ipv6, ..self.clone() })
     }
 }
 

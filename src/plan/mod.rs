@@ -20,6 +20,7 @@ pub use guest::GuestPlan;
 pub use ipv6::Ipv6Plan;
 pub use link::LinkPlan;
 pub use machine::MachinePlan;
+use nat::Abilities;
 pub use route::RoutePlan;
 
 use serde::Serialize;
@@ -27,8 +28,8 @@ use serde::Serialize;
 use crate::config::{Config, Lifecycle};
 use crate::exit::{Code, Coded};
 use crate::facts::{Facts, NetFacts};
-use crate::net::{IfName, Mapping};
-use crate::nft::{Ruleset, compile};
+use crate::net::{IfName, Mapping, Mapping6};
+use crate::nft::{Ruleset, Table, compile};
 
 /// What cannot be planned: the user's wish and the pod do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,9 +84,6 @@ pub struct NetPlan {
     pub route: RoutePlan,
     /// Our table, and those of the operator's own rules.
     pub nat: Ruleset,
-    /// The same where this kernel cannot give the guest IPv6; None when there is none in `nat`.
-    #[serde(skip)]
-    pub nat_without_ipv6: Option<Ruleset>,
     /// What the NAT is for: flows that began before it was there are told by it.
     pub mapping: Mapping,
     pub guest: GuestPlan,
@@ -94,6 +92,9 @@ pub struct NetPlan {
     /// The one of them that the DNS service tells anew whenever `resolv.conf` changes.
     #[serde(skip)]
     pub resolver_note: Option<String>,
+    /// The same with less of IPv6, where a kernel takes this not; None when it has none.
+    #[serde(skip)]
+    pub less: Option<Box<NetPlan>>,
 }
 
 impl NetPlan {
@@ -112,14 +113,22 @@ impl NetPlan {
             Some(text) => compile::compile(text, nat::is_ours)?.tables,
             None => Vec::new(),
         };
-        let rules = |link: &LinkPlan| {
-            let mut rules = nat::plan(config, facts, link);
-            rules.tables.extend(extra.iter().cloned());
-            rules
-        };
-        let nat = rules(&link);
-        let nat_without_ipv6 = link.without_ipv6().as_ref().map(rules);
-        let mapping = nat::mapping(config, facts);
+        Ok(Self::of(config, facts, link, &extra))
+    }
+
+    fn of(config: &Config, facts: &NetFacts, link: LinkPlan, extra: &[Table]) -> Self {
+        let mut nat = nat::plan(config, facts, &link);
+        nat.tables.extend_from_slice(extra);
+        let less = ipv6::less(&link.ipv6, config, facts).map(|ipv6| {
+            let link = LinkPlan { ipv6, ..link.clone() };
+            Box::new(Self::of(config, facts, link, extra))
+        });
+        let six = link.ipv6.nat().map(|nat| Mapping6 {
+            pod: nat.pod.clone(),
+            guest: nat.guest,
+            gateway: ipv6::GATEWAY,
+        });
+        let mapping = Mapping { six, ..nat::mapping(config, facts) };
         let guest = guest::plan(config, facts, &link);
         let mut notes = guest.notes.clone();
         let [resolver_note, other] = guest::notes(&guest, facts);
@@ -136,16 +145,24 @@ impl NetPlan {
         if link.ipv4.own().is_none() {
             notes.extend(route::notes(config, facts));
         }
-        Ok(Self {
+        Self {
             route: route::plan(config, facts),
             link,
             nat,
-            nat_without_ipv6,
             mapping,
             guest,
             notes,
             resolver_note,
-        })
+            less,
+        }
+    }
+
+    /// What of it can be had with this kernel.
+    pub fn on(&self, abilities: Abilities) -> &Self {
+        match &self.less {
+            Some(less) if !abilities.take(&self.link.ipv6) => less.on(abilities),
+            _ => self,
+        }
     }
 }
 

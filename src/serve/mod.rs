@@ -161,7 +161,7 @@ impl Target {
     }
 
     /// This kernel has no way for the guest's IPv6.
-    pub fn without_ipv6(&mut self) {
+    fn without_ipv6(&mut self) {
         (self.router, self.dhcp6) = (None, None);
         if let Some(dns) = &mut self.dns {
             dns.address6 = None;
@@ -273,9 +273,12 @@ impl Bound {
         Ok(Self { packets, target, dhcp, dns, router })
     }
 
-    /// Serves no IPv6, which this kernel has no way for.
-    pub fn without_ipv6(&mut self) {
-        self.target.without_ipv6();
+    /// Serves what is left of IPv6 with this kernel: nothing was told of it so far.
+    pub fn with_less(&mut self, plan: &GuestPlan) {
+        match plan.ipv6 {
+            Some(_) => drop(self.target.follow(plan)),
+            None => self.target.without_ipv6(),
+        }
     }
 
     /// What it was bound for; who sends another one changes what is served.

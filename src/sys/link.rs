@@ -54,6 +54,8 @@ pub enum Error {
     Tap { link: IfName, step: &'static str, source: io::Error },
     #[error("IPv6 is off on {link} (disable_ipv6), and cannot be turned on here")]
     NoIpv6 { link: IfName, source: io::Error },
+    #[error("IPv6 is not forwarded (net.ipv6.conf.all.forwarding is 0), and cannot be here")]
+    NoForwarding6(#[source] io::Error),
     #[error("{0} is not there though it was just made: something else removes it")]
     Vanished(IfName),
 }

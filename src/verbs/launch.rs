@@ -48,7 +48,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
                 Some(network) => network,
                 None => Network::make(&plan.net, &links, firewall).await?,
             };
-            network.map(&plan.net).await
+            network.map(&plan.net, &links).await
         };
         let (disks, network) = tokio::join!(apply::disks(&plan.disk, held), mapping);
         Ok::<_, Failure>((disks?, network?))
@@ -83,7 +83,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     tokio::spawn(halves::serve(listener, feed.network()));
     let preparing = async {
         let firewall = Firewall::start()?;
-        Network::make(&plan, &links, firewall).await?.map(&plan).await
+        Network::make(&plan, &links, firewall).await?.map(&plan, &links).await
     };
     let network = or_stopped(&mut signals, preparing).await?;
     let (stop, stopping) = watch::channel(false);

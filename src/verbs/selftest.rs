@@ -60,7 +60,8 @@ async fn walk(
     (pod, no_dns): (Option<Ipv4Addr>, bool),
     signals: &mut Signals,
 ) -> Result<Option<Vec<Finding>>, Failure> {
-    let network = Network::make(plan, source.links, firewall.clone()).await?.map(plan).await?;
+    let network =
+        Network::make(plan, source.links, firewall.clone()).await?.map(plan, source.links).await?;
     let tap = &plan.link.tap;
     let queues = open_tap(&tap.name, tap.queues)?;
     let queue =

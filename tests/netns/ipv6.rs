@@ -3,7 +3,7 @@
 use crate::support::site::{block_on, firewall};
 use crate::support::{Netns, sample};
 use berth::config::MetadataAddress;
-use berth::facts::{Ipv6, Route4, Route6};
+use berth::facts::{Forwarding, Ipv6, Route4, Route6};
 use berth::net::{Port, Transport};
 use berth::nft::dump::Filter;
 use berth::nft::{Family, Ruleset};
@@ -22,6 +22,7 @@ fn plan(change: impl FnOnce(&mut berth::facts::NetFacts, &mut berth::config::Net
         leads_nowhere: false,
     };
     facts.ipv6 = Ipv6 {
+        forwarding: Forwarding::Off,
         addresses: ["2001:db8::2", "2001:db8::7"].map(|text| text.parse().unwrap()).to_vec(),
         unusable: Vec::new(),
         routes: vec![
@@ -80,6 +81,10 @@ fn what_is_loaded_is_what_was_planned_and_nft_lists_it_alike() {
     let both = plan(|_, _| {});
     let alone = plan(|facts, _| facts.uplink.address = None);
     let own4 = plan(own4);
+    let nat = plan(|facts, network| {
+        facts.ipv6.forwarding = Forwarding::Ours;
+        network.ipv6 = berth::config::Ipv6::Nat;
+    });
     let by_dup = Abilities { fwd: false, ..Abilities::ALL };
     let none = Abilities { fwd: false, dup: false, ..Abilities::ALL };
     for (plan, abilities) in [
@@ -91,6 +96,7 @@ fn what_is_loaded_is_what_was_planned_and_nft_lists_it_alike() {
         (&own4, by_dup),
         (&own4, none),
         (&own4, Abilities::ALL),
+        (&nat, Abilities::ALL),
     ] {
         let wanted = for_kernel(plan, abilities, indices);
         let generation = block_on(firewall.commit(wanted.clone())).unwrap();
@@ -175,7 +181,12 @@ fn why_there_is_none_is_told_once_and_own_insists() {
         assert!(found.0.contains(words), "{words}: {}", found.0);
         assert_eq!(found.1, noted, "{words}");
     }
+    let plan = plan(|_, network| network.ipv6 = berth::config::Ipv6::Own);
+    assert_eq!(way(&plan, Abilities::ALL), "own: 2001:db8::2 2001:db8::7, by fwd");
     let (mut config, mut facts) = (sample::config(), sample::facts().net);
+    config.network.ipv6 = berth::config::Ipv6::Nat;
+    let error = NetPlan::new(&config, &facts, Attached::Here).unwrap_err().to_string();
+    assert!(error.contains("BERTH_IPV6=nat") && error.contains("eth0"), "{error}");
     config.network.ipv6 = berth::config::Ipv6::Own;
     let error = NetPlan::new(&config, &facts, Attached::Here).unwrap_err().to_string();
     assert!(error.contains("BERTH_IPV6=own") && error.contains("eth0"), "{error}");
@@ -186,4 +197,42 @@ fn why_there_is_none_is_told_once_and_own_insists() {
         error.contains("eth0 has no IPv4 address") && error.contains("no global IPv6"),
         "{error}"
     );
+}
+
+fn way(plan: &NetPlan, abilities: Abilities) -> String {
+    told(&plan.on(abilities).link.ipv6, abilities)
+}
+
+#[test]
+fn the_last_way_is_nat_where_the_pod_forwards() {
+    let without = Abilities { dup: false, ..Abilities::ALL };
+    let pod = "2001:db8::2 2001:db8::7";
+    for (forwarding, words, closed) in [
+        (
+            Forwarding::Off,
+            "off: this kernel has no way for it, and net.ipv6.conf.all.forwarding is 0",
+            false,
+        ),
+        (Forwarding::Ours, "nat: 2001:db8::2 2001:db8::7", true),
+        (Forwarding::Others, "nat: 2001:db8::2 2001:db8::7", false),
+    ] {
+        let plan = plan(|facts, _| facts.ipv6.forwarding = forwarding);
+        assert_eq!(way(&plan, Abilities::ALL), format!("own: {pod}, by fwd"));
+        let told = way(&plan, without);
+        assert!(told.starts_with(words), "{told}");
+        let taken = plan.on(without);
+        let is_nat = forwarding != Forwarding::Off;
+        assert_eq!(taken.link.ipv6.nat().is_some_and(|nat| nat.closed), closed);
+        assert_eq!(taken.link.own(), Vec::<std::net::IpAddr>::new());
+        assert_eq!(taken.mapping.six.is_some(), is_nat);
+        let given = taken.guest.ipv6.as_ref().map(|ipv6| ipv6.dhcp.clone());
+        assert_eq!(given.is_some(), is_nat);
+        // Nothing of IPv6 where the links have none, whatever the rules could.
+        assert!(way(&plan, Abilities::ALL.without_ipv6()).starts_with("off: "));
+    }
+    let insists = plan(|facts, network| {
+        facts.ipv6.forwarding = Forwarding::Ours;
+        network.ipv6 = berth::config::Ipv6::Own;
+    });
+    assert_eq!(way(&insists, without), "off: this kernel has no way for it");
 }

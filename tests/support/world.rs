@@ -107,6 +107,11 @@ impl World {
         self
     }
 
+    /// The node's own global address: what its errors come from, which else are of a link-local one.
+    pub fn node6(&self) {
+        self._node.ip("addr add 2001:db8:7::1/128 dev lo");
+    }
+
     /// No IPv4 at all; the pod's IPv6 address is still tentative.
     pub fn ipv6_only(&mut self) -> &mut Self {
         self.dual_stack();

@@ -12,16 +12,17 @@ use std::net::Ipv6Addr;
 
 use crate::net::{Ipv6Prefix, Port, Transport};
 use crate::nft::build::{
-    IPV6, cmp, equal, ifname, immediate, load_network, load_transport, meta_l4proto, meta_nfproto,
+    IPV6, cmp, equal, ifname, load_network, load_transport, meta_l4proto, meta_nfproto,
 };
-use crate::nft::expr::{CmpOp, NatKind, ct, meta};
+use crate::nft::expr::{CmpOp, ct, meta};
 use crate::nft::{Chain, Expr, Rule, Set, Verdict, set};
-use crate::plan::ipv6::{GATEWAY, NETWORK, Own, ROUTER};
+use crate::plan::ipv6::{GATEWAY, Guest6, NETWORK, ROUTER};
 
 use super::flows::UPDATE;
-use super::matches::{DADDR6, RELATED, SADDR6, dropped, interface, masquerade, was_dnat};
+use super::matches::{RELATED, dropped, interface, masquerade, was_dnat};
 use super::own::{ICMPV6, field6, within6};
-use super::owned::{LINK_LOCAL, MULTICAST, Version};
+use super::owned::{LINK_LOCAL, MULTICAST};
+use super::version::{DADDR6, SADDR6, Version};
 use super::{Build, TRANSPORTS, ports_of};
 use crate::nft::build::ct_state;
 
@@ -61,29 +62,24 @@ fn icmpv6(kind: u8) -> Vec<Expr> {
     exprs
 }
 
-/// The pod's addresses.
-fn octets(own: &Own) -> Vec<Vec<u8>> {
-    own.pod.iter().map(|pod| pod.octets().to_vec()).collect()
-}
-
 impl Build {
     /// All IPv6 that comes by the bridge; a guest that has none sends none.
     pub(super) fn raw6(&mut self) -> Rule {
         let mut ipv6 = meta_nfproto(IPV6).to_vec();
         ipv6.extend(interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge));
-        let Some(own) = self.names.own.clone() else {
+        let Some(six) = self.names.six.clone() else {
             ipv6.extend(dropped());
             return Rule::new(ipv6, "from the guest: IPv6, of which it has none here");
         };
         ipv6.push(Expr::verdict(Verdict::Goto(GUEST6.to_owned())));
-        let rules = self.guest6(&own);
+        let rules = self.guest6(&six);
         self.table.chains.push(Chain { rules, ..Chain::new(GUEST6, None) });
         Rule::new(ipv6, "from the guest: IPv6")
     }
 
     /// From others to the network between pod and guest.
     pub(super) fn past6(&self) -> Option<Rule> {
-        self.names.own.as_ref()?;
+        self.names.six.as_ref()?;
         let mut past = meta_nfproto(IPV6).to_vec();
         past.extend(within6(DADDR6, NETWORK));
         past.extend(interface(meta::IIFNAME, CmpOp::Neq, &self.names.bridge));
@@ -94,12 +90,13 @@ impl Build {
 
     /// Where `br_netfilter` is on, what the bridge passes on comes here, too, our own advertisements among it: who may
     /// say what to the pod's stack is `input`'s matter.
-    fn guest6(&mut self, own: &Own) -> Vec<Rule> {
+    fn guest6(&mut self, six: &Guest6) -> Vec<Rule> {
         let accept = || Expr::verdict(Verdict::Accept);
         let is6 = || meta_nfproto(IPV6).to_vec();
         let mut own_address = is6();
         own_address.push(load_network(SADDR6, 16));
-        own_address.push(self.one_of(set::IPV6_ADDR, octets(own)));
+        let its = six.addresses.iter().map(|address| address.octets().to_vec()).collect();
+        own_address.push(self.one_of(set::IPV6_ADDR, its));
         own_address.push(accept());
         let mut none_yet = is6();
         none_yet.extend(field6(SADDR6, Ipv6Addr::UNSPECIFIED));
@@ -135,7 +132,7 @@ impl Build {
     /// What writes the guest's aliases, and what takes them back: in the table of family ip6.
     pub(super) fn aliases6(&self) -> (Vec<Rule>, Vec<Rule>) {
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        for (pod, alias) in self.names.own.iter().flat_map(Own::aliases) {
+        for (pod, alias) in self.names.six.iter().flat_map(Guest6::aliases) {
             let mut exprs = interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge);
             exprs.extend(field6(SADDR6, pod));
             exprs.extend(field6(DADDR6, GATEWAY));
@@ -151,7 +148,7 @@ impl Build {
 
     /// What of the pod's own stack is open to the guest.
     pub(super) fn opened6(&mut self) -> Option<Rule> {
-        self.names.own.as_ref()?;
+        self.names.six.as_ref()?;
         let few = self.few();
         let mut rules = self.claims6().to_vec();
         rules.push(few);
@@ -242,7 +239,7 @@ impl Build {
 
     /// An ICMPv6 error that quotes a packet of somebody else's.
     pub(super) fn foreign_errors6(&self) -> Option<Rule> {
-        let alias = self.names.own.as_ref()?.alias();
+        let alias = self.names.six.as_ref()?.known_by.first()?;
         let mut exprs = interface(meta::IIFNAME, CmpOp::Eq, &self.names.bridge);
         exprs.extend(ct_state(RELATED));
         for direction in [0, 1] {
@@ -253,52 +250,13 @@ impl Build {
         Some(Rule::new(exprs, "from the guest: errors about connections that are not its own"))
     }
 
-    /// Connections the pod makes to its own address.
-    pub(super) fn output6(&mut self) -> Vec<Rule> {
-        let Some(own) = self.names.own.clone() else { return Vec::new() };
-        let pod = octets(&own);
-        let to_pod = |this: &mut Self| {
-            let mut exprs = meta_nfproto(IPV6).to_vec();
-            exprs.push(load_network(DADDR6, 16));
-            exprs.push(this.one_of(set::IPV6_ADDR, pod.clone()));
-            exprs
-        };
-        let mut rules = Vec::new();
-        for (transport, word) in TRANSPORTS {
-            let Some(ports) = ports_of(&self.names.mapping.reserved, transport) else { continue };
-            let mut exprs = to_pod(self);
-            exprs.extend(self.destination_ports(transport, ports));
-            exprs.extend([Expr::counter(), Expr::verdict(Verdict::Return)]);
-            rules.push(Rule::new(exprs, &format!("{word} ports that stay with the pod")));
-        }
-        for (pod, alias) in own.aliases() {
-            let mut exprs = to(pod);
-            exprs.extend([
-                Expr::counter(),
-                immediate(1, alias.octets().to_vec()),
-                Expr::Nat {
-                    kind: NatKind::Dnat,
-                    family: u32::from(IPV6),
-                    addr: Some(1),
-                    addr_max: None,
-                    port: None,
-                    port_max: None,
-                    flags: 0,
-                },
-            ]);
-            rules.push(Rule::new(exprs, "from the pod to its own address: the guest's too"));
-        }
-        rules
-    }
-
     /// The guest answers whom it does not take for itself.
-    pub(super) fn postrouting6(&self) -> Option<Rule> {
-        self.names.own.as_ref()?;
+    pub(super) fn postrouting6(&self) -> Rule {
         let mut exprs = meta_nfproto(IPV6).to_vec();
         exprs.extend(interface(meta::OIFNAME, CmpOp::Eq, &self.names.bridge));
         exprs.extend(within6(DADDR6, NETWORK));
         exprs.extend(was_dnat());
         exprs.extend([Expr::counter(), masquerade()]);
-        Some(Rule::new(exprs, "from the pod to its own address: as the guest's gateway"))
+        Rule::new(exprs, "from the pod to its own address: as the guest's gateway")
     }
 }

@@ -18,8 +18,8 @@ use crate::plan::ipv4::Own4;
 use super::Build;
 use super::alias::{TAKEN_BACK, WRITTEN};
 use super::filter::{ARP_IN, ARP_SENDER, METADATA, PRIORITY_FILTER};
-use super::matches::{DADDR, SADDR, address, dropped, field, interface, masquerade, was_dnat};
-use super::owned::Version;
+use super::matches::{address, dropped, field, interface, masquerade, was_dnat};
+use super::version::{DADDR, SADDR, Version};
 
 /// NF_ARP_OUT (linux/netfilter_arp.h), and where a packet says whom it asks (RFC 826).
 const ARP_OUT: u32 = 1;

@@ -9,7 +9,7 @@ use crate::nft::{Chain, Family, Hook, Policy, Rule, Ruleset, Table, Userdata};
 
 use super::matches::dropped;
 use super::own::INGRESS;
-use super::owned::Version;
+use super::version::Version;
 
 /// A table beside ours, whose rules stay as they were: the pod may have its address again in a moment.
 pub const CLOSED: &str = "berth-closed";

@@ -20,14 +20,14 @@ use std::net::Ipv4Addr;
 
 use crate::config::Network;
 use crate::net::{Port, Transport};
-use crate::nft::build::{cmp, ct_state, ifname, load_network};
+use crate::nft::build::{IPV6, cmp, ct_state, ifname, load_network, meta_nfproto};
 use crate::nft::expr::{CmpOp, meta};
 use crate::nft::{Chain, Expr, Rule, Verdict, hook, set};
 
 use super::matches::{
-    DADDR, ESTABLISHED, INVALID, RELATED, SADDR, address, dropped, echo_request, field, interface,
-    not_of, within,
+    ESTABLISHED, INVALID, RELATED, address, dropped, echo_request, field, interface, not_of, within,
 };
+use super::version::{DADDR, SADDR};
 use super::{Build, TRANSPORTS, ports_of};
 
 /// NF_IP_PRI_RAW_BEFORE_DEFRAG and _FILTER (linux/netfilter_ipv4.h).
@@ -147,6 +147,14 @@ impl Build {
                 "to the guest's network, but not to the guest: no other host is there",
             ));
         }
+        if names.nat6.as_ref().is_some_and(|nat| nat.closed) {
+            let mut passing = meta_nfproto(IPV6).to_vec();
+            passing.extend(interface(meta::IIFNAME, CmpOp::Neq, &names.bridge));
+            passing.extend(interface(meta::OIFNAME, CmpOp::Neq, &names.bridge));
+            passing.extend(dropped());
+            let words = "between the pod's own interfaces: of IPv6 it routes for the guest alone";
+            rules.push(Rule::new(passing, words));
+        }
         if names.drop_metadata {
             let mut metadata = interface(meta::IIFNAME, CmpOp::Eq, &names.bridge);
             metadata.extend(address(DADDR, CmpOp::Eq, METADATA));
@@ -164,7 +172,10 @@ impl Build {
         let rules = vec![
             Rule::new(invalid, "from the guest, of no connection: it would leave untranslated"),
             self.foreign_errors(),
-        ];
+        ]
+        .into_iter()
+        .chain(self.names.nat6.as_ref().and_then(|_| self.foreign_errors6()))
+        .collect();
         self.table.chains.push(Chain { rules, ..Chain::new(INVALID_CHAIN, None) });
     }
 

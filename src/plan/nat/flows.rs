@@ -5,7 +5,7 @@ use crate::nft::expr::{CmpOp, base, meta};
 use crate::nft::{Expr, Rule, Set, Verdict, set};
 
 use super::matches::{TCP, UDP};
-use super::owned::Version;
+use super::version::Version;
 
 const TCP_FIN_OR_RST: u8 = 0x05;
 const TCP_SYN_OR_PSH: u8 = 0x0a;

@@ -25,13 +25,15 @@ pub struct Abilities {
     pub arp: bool,
     /// `fwd`, and chains for what a device sends (Linux 5.16).
     pub fwd: bool,
-    /// `dup` to an IPv6 address, without which the guest has no IPv6.
+    /// `dup` to an IPv6 address, without which the guest has not the pod's own.
     pub dup: bool,
+    /// Of IPv6 what the links want, by whichever way.
+    pub ipv6: bool,
 }
 
 impl Abilities {
     /// Everything, until it is known better.
-    pub const ALL: Self = Self { arp: true, fwd: true, dup: true };
+    pub const ALL: Self = Self { arp: true, fwd: true, dup: true, ipv6: true };
 
     /// Less by what was refused; None when nothing is left to do without.
     #[must_use]
@@ -39,7 +41,7 @@ impl Abilities {
         match refused {
             Family::ARP if self.arp => Some(Self { arp: false, ..self }),
             Family::NETDEV if self.fwd => Some(Self { fwd: false, ..self }),
-            Family::IP6 if self.dup => Some(self.without_ipv6()),
+            Family::IP6 if self.dup => Some(Self { dup: false, ..self }),
             _ => None,
         }
     }
@@ -47,7 +49,16 @@ impl Abilities {
     /// No way for IPv6 at all.
     #[must_use]
     pub fn without_ipv6(self) -> Self {
-        Self { dup: false, ..self }
+        Self { ipv6: false, ..self }
+    }
+
+    /// Whether what the guest has of IPv6 can be had.
+    pub(crate) fn take(self, plan: &Ipv6Plan) -> bool {
+        match plan {
+            Ipv6Plan::Own(_) => self.ipv6 && self.dup,
+            Ipv6Plan::Nat(_) => self.ipv6,
+            Ipv6Plan::Off(_) => true,
+        }
     }
 
     /// Without tables of ours that such a kernel refuses.
@@ -74,23 +85,15 @@ pub fn told4(plan: &Ipv4Plan, abilities: Abilities) -> String {
 
 /// The way of the guest's IPv6, for people.
 pub fn told(plan: &Ipv6Plan, abilities: Abilities) -> String {
-    match (plan, abilities) {
-        (Ipv6Plan::Own(_), Abilities { dup: false, .. }) => {
-            "off: this kernel has no way for it".to_owned()
-        }
-        (Ipv6Plan::Own(_), Abilities { fwd: true, .. }) => format!("{plan}, by fwd"),
-        (Ipv6Plan::Own(_), _) => format!("{plan}, by dup"),
-        (Ipv6Plan::Off(_), _) => plan.to_string(),
+    match plan {
+        Ipv6Plan::Own(_) => format!("{plan}, by {}", if abilities.fwd { "fwd" } else { "dup" }),
+        Ipv6Plan::Nat(_) | Ipv6Plan::Off(_) => plan.to_string(),
     }
 }
 
 /// The rules of a plan as this kernel takes them, and with the numbers of the links.
 pub fn for_kernel(plan: &NetPlan, abilities: Abilities, indices: Indices) -> Ruleset {
-    let rules = match &plan.nat_without_ipv6 {
-        Some(without) if !abilities.dup => without,
-        _ => &plan.nat,
-    };
-    placed(abilities.of(rules), indices)
+    placed(abilities.of(&plan.on(abilities).nat), indices)
 }
 
 fn placed(mut rules: Ruleset, indices: Indices) -> Ruleset {

@@ -11,12 +11,8 @@ use crate::nft::expr::{CmpOp, Extension, NatKind, ct};
 use crate::nft::names::key::rt;
 use crate::nft::{Expr, Rule, Verdict};
 
-/// Offsets in the IPv4 header.
-pub(super) const SADDR: u32 = 12;
-pub(super) const DADDR: u32 = 16;
-/// Of the IPv6 header (RFC 8200 §3).
-pub(super) const SADDR6: u32 = 8;
-pub(super) const DADDR6: u32 = 24;
+use super::version::Version;
+
 /// IPS_DST_NAT, in the host's byte order.
 const STATUS_DNAT: u32 = 0x20;
 /// NF_CT_STATE_INVALID_BIT, NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
@@ -89,12 +85,12 @@ pub(super) fn was_dnat() -> [Expr; 3] {
 }
 
 /// `snat ip to …` or `dnat ip to …`, all protocols.
-pub(super) fn nat(kind: NatKind, to: Ipv4Addr) -> [Expr; 2] {
+pub(super) fn nat(kind: NatKind, version: Version, to: Vec<u8>) -> [Expr; 2] {
     [
-        immediate(1, to.octets().to_vec()),
+        immediate(1, to),
         Expr::Nat {
             kind,
-            family: u32::from(IPV4),
+            family: u32::from(version.nfproto()),
             addr: Some(1),
             addr_max: None,
             port: None,
@@ -109,16 +105,20 @@ pub(super) fn masquerade() -> Expr {
 }
 
 /// `snat ip to …:FIRST-LAST`, or `masquerade to :FIRST-LAST`; of a packet that has ports.
-pub(super) fn from_ports(to: Option<Ipv4Addr>, (first, last): (u16, u16)) -> Vec<Expr> {
+pub(super) fn from_ports(
+    version: Version,
+    to: Option<Vec<u8>>,
+    (first, last): (u16, u16),
+) -> Vec<Expr> {
     let port = |dreg, port: u16| immediate(dreg, port.to_be_bytes().to_vec());
     match to {
         Some(to) => vec![
-            immediate(1, to.octets().to_vec()),
+            immediate(1, to),
             port(2, first),
             port(3, last),
             Expr::Nat {
                 kind: NatKind::Snat,
-                family: u32::from(IPV4),
+                family: u32::from(version.nfproto()),
                 addr: Some(1),
                 addr_max: None,
                 port: Some(2),

@@ -26,6 +26,8 @@ mod matches;
 mod own;
 mod owned;
 mod slow;
+mod translated;
+mod version;
 
 pub use anchor::{ANCHOR, anchor};
 pub use closed::{CLOSED, closed};
@@ -36,20 +38,18 @@ use std::net::Ipv4Addr;
 use crate::config::{Config, Ipv4, MetadataAddress};
 use crate::facts::NetFacts;
 use crate::net::{IfName, Ipv4Prefix, Mapping, Port, Transport};
-use crate::nft::build::{IPV4, cmp, load_network, load_transport, meta_l4proto, meta_nfproto};
-use crate::nft::expr::{CmpOp, NatKind, meta};
+use crate::nft::build::{cmp, load_transport, meta_l4proto};
+use crate::nft::expr::{CmpOp, meta};
 use crate::nft::{
-    Chain, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, Verdict, hook, set,
-    table,
+    Chain, Expr, Family, Hook, Policy, Rule, Ruleset, Set, Table, Userdata, hook, set, table,
 };
-use matches::{
-    DADDR, SADDR, address, clamp, dropped, from_ports, interface, masquerade, nat, was_dnat,
-};
+use matches::{clamp, dropped, interface};
 
 use super::ipv4::Own4;
-use super::ipv6::Own;
+use super::ipv6::{Guest6, Nat};
 use super::{LinkPlan, link};
 use owned::Owned;
+use translated::Side;
 
 /// The name of the tables that are ours: one of family inet, and one for ARP.
 pub const TABLE: &str = "berth";
@@ -60,18 +60,6 @@ pub const FAMILY: Family = Family::INET;
 const PRIORITY_DSTNAT: i32 = -100;
 const PRIORITY_SRCNAT: i32 = 100;
 const PRIORITY_MANGLE: i32 = -150;
-
-/// Where the guest leaves from when its own port stays with the pod: below those that the kernel gives by itself (32768).
-const OTHER_PORTS: (u16, u16) = (16384, 32767);
-
-/// The longest run of them without a port that stays with the pod. Sorted ports of one transport.
-fn other_ports(kept: impl Iterator<Item = u16>) -> (u16, u16) {
-    let (first, last) = OTHER_PORTS;
-    let kept = kept.filter(|port| (first..=last).contains(port)).chain([last + 1]);
-    let mut begin = first;
-    let runs = kept.map(|port| (std::mem::replace(&mut begin, port + 1), port - 1));
-    runs.max_by_key(|(from, to)| i32::from(*to) - i32::from(*from)).unwrap_or(OTHER_PORTS)
-}
 
 /// The rules for this pod and guest. There is always an answer: what could be wrong was refused before.
 pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Ruleset {
@@ -163,14 +151,12 @@ fn pod_addresses(facts: &NetFacts) -> Vec<Ipv4Addr> {
 
 struct Names {
     mapping: Mapping,
-    /// Of the pod's addresses those that are the guest's, mapped onto it or its own.
-    pod: Vec<Ipv4Addr>,
     /// What the guest itself has.
     guest: Ipv4Addr,
     /// Forwarding is on for the guest alone, on more than one interface: nobody else is to be routed between them.
     guest_alone: bool,
-    /// Of the pod's addresses the one that the guest leaves as.
-    primary: Option<Ipv4Addr>,
+    /// The pod's addresses, and what they are translated to.
+    sides: Vec<Side>,
     uplink: IfName,
     bridge: IfName,
     tap: IfName,
@@ -181,20 +167,20 @@ struct Names {
     /// The guest's network has other addresses than the guest's and the gateway's.
     neighbours: bool,
     drop_metadata: bool,
-    /// The guest's IPv6, which is the pod's own.
-    own: Option<Own>,
-    /// The same of IPv4, where it is.
+    /// The guest's IPv6.
+    six: Option<Guest6>,
+    /// The same, where it is translated.
+    nat6: Option<Nat>,
+    /// The guest's IPv4, where it is the pod's own.
     own4: Option<Own4>,
 }
 
 impl Names {
     fn new(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Self {
-        Self {
+        let mut names = Self {
             mapping: mapping(config, facts),
-            pod: link.ipv4.own().map_or_else(|| pod_addresses(facts), |own| vec![own.pod]),
             guest: link.ipv4.own().map_or(config.network.vm.address, |own| own.pod),
             guest_alone: !facts.routing.ip_forward && !facts.routing.further.is_empty(),
-            primary: facts.uplink.address.map(|address| address.address),
             uplink: link.uplink.clone(),
             bridge: link.bridge.name.clone(),
             tap: link.tap.name.clone(),
@@ -202,9 +188,14 @@ impl Names {
             network: config.network.vm,
             neighbours: config.network.vm.length < 30,
             drop_metadata: config.network.metadata_address == MetadataAddress::Drop,
-            own: link.ipv6.own().cloned(),
+            six: link.ipv6.guest(),
+            nat6: link.ipv6.nat().cloned(),
             own4: link.ipv4.own().cloned(),
-        }
+            sides: Vec::new(),
+        };
+        let pod = link.ipv4.own().map_or_else(|| pod_addresses(facts), |own| vec![own.pod]);
+        names.sides = [Side::four(&names, &pod)].into_iter().chain(Side::six(link)).collect();
+        names
     }
 }
 
@@ -232,34 +223,6 @@ struct Build {
 }
 
 impl Build {
-    fn prerouting(&mut self) {
-        let rules = match self.names.own4 {
-            None => self.mapped("to the pod: every protocol and port is the guest's"),
-            Some(_) => Vec::new(),
-        };
-        self.chain("prerouting", "nat", hook::PREROUTING, PRIORITY_DSTNAT, rules);
-    }
-
-    /// Of the pod's addresses, where it has some: what stays with it, and the rest.
-    fn mapped(&mut self, comment: &str) -> Vec<Rule> {
-        if self.names.pod.is_empty() {
-            return Vec::new();
-        }
-        let mut rules = self.reserved_rules();
-        let mut exprs = self.addressed_to_pod();
-        exprs.push(Expr::counter());
-        exprs.extend(nat(NatKind::Dnat, self.names.mapping.guest));
-        rules.push(Rule::new(exprs, comment));
-        rules
-    }
-
-    /// Connections the pod makes to its own address.
-    fn output(&mut self) {
-        let mut rules = self.mapped("from the pod to its own address: the guest's too");
-        rules.extend(self.output6());
-        self.chain("output", "nat", hook::OUTPUT, PRIORITY_DSTNAT, rules);
-    }
-
     fn forward(&mut self) {
         let bridge = &self.names.bridge;
         let mut rules = vec![
@@ -288,83 +251,6 @@ impl Build {
         self.invalid();
     }
 
-    fn postrouting(&mut self) {
-        if let Some(own) = self.postrouting4() {
-            let rules = [own].into_iter().chain(self.postrouting6()).collect();
-            return self.chain("postrouting", "nat", hook::POSTROUTING, PRIORITY_SRCNAT, rules);
-        }
-        let mut rules = self.kept_ports();
-        let Names { mapping: Mapping { guest, .. }, primary, uplink, bridge, .. } = &self.names;
-        let from_guest = || address(SADDR, CmpOp::Eq, *guest);
-
-        let mut hairpin = from_guest();
-        hairpin.extend(interface(meta::OIFNAME, CmpOp::Eq, bridge));
-        hairpin.extend(was_dnat());
-        hairpin.extend([Expr::counter(), masquerade()]);
-
-        let out = primary.map(|primary| {
-            let mut out = from_guest();
-            out.extend(interface(meta::OIFNAME, CmpOp::Eq, uplink));
-            out.push(Expr::counter());
-            out.extend(nat(NatKind::Snat, primary));
-            Rule::new(out, "guest to the world: as the pod")
-        });
-
-        let mut elsewhere = from_guest();
-        elsewhere.extend(interface(meta::OIFNAME, CmpOp::Neq, bridge));
-        elsewhere.extend([Expr::counter(), masquerade()]);
-
-        let hairpin =
-            Rule::new(hairpin, "guest to its own pod address: replies must come back this way");
-        let elsewhere = Rule::new(elsewhere, "guest through any other interface of the pod");
-        rules.extend([hairpin].into_iter().chain(out).chain([elsewhere]));
-        rules.extend(self.postrouting6());
-        self.chain("postrouting", "nat", hook::POSTROUTING, PRIORITY_SRCNAT, rules);
-    }
-
-    /// From a port that stays with the pod the guest leaves by another one: what comes to it would else be taken for an answer
-    /// to the guest. `ip saddr GUEST tcp sport { … } oifname UPLINK counter snat ip to POD:16384-32767`, and elsewhere.
-    fn kept_ports(&mut self) -> Vec<Rule> {
-        let mut rules = Vec::new();
-        for (transport, word) in TRANSPORTS {
-            let reserved = &self.names.mapping.reserved;
-            let Some(ports) = ports_of(reserved, transport) else { continue };
-            let kept =
-                reserved.iter().filter(|port| port.transport == transport).map(|port| port.number);
-            let others = other_ports(kept);
-            let Names { primary, uplink, bridge, mapping, .. } = &self.names;
-            let (guest, primary) = (mapping.guest, *primary);
-            let to_the_world = interface(meta::OIFNAME, CmpOp::Eq, uplink);
-            let elsewhere = interface(meta::OIFNAME, CmpOp::Neq, bridge);
-            let world = primary.map(|primary| (to_the_world, Some(primary), "to the world"));
-            for (where_to, to, words) in world.into_iter().chain([(elsewhere, None, "elsewhere")]) {
-                let mut exprs = address(SADDR, CmpOp::Eq, guest);
-                exprs.extend(self.ports(0, transport, ports.clone()));
-                exprs.extend(where_to);
-                exprs.push(Expr::counter());
-                exprs.extend(from_ports(to, others));
-                rules.push(Rule::new(
-                    exprs,
-                    &format!("guest {words} from {word} ports that stay with the pod"),
-                ));
-            }
-        }
-        rules
-    }
-
-    /// `ip daddr POD tcp dport { … } counter return`, one rule for each transport that has reserved ports.
-    fn reserved_rules(&mut self) -> Vec<Rule> {
-        let mut rules = Vec::new();
-        for (transport, word) in TRANSPORTS {
-            let Some(ports) = ports_of(&self.names.mapping.reserved, transport) else { continue };
-            let mut exprs = self.addressed_to_pod();
-            exprs.extend(self.destination_ports(transport, ports));
-            exprs.extend([Expr::counter(), Expr::verdict(Verdict::Return)]);
-            rules.push(Rule::new(exprs, &format!("{word} ports that stay with the pod")));
-        }
-        rules
-    }
-
     /// `tcp dport { … }`
     fn destination_ports(&mut self, transport: Transport, ports: Vec<Vec<u8>>) -> Vec<Expr> {
         self.ports(2, transport, ports)
@@ -374,16 +260,6 @@ impl Build {
         let mut exprs = meta_l4proto(transport.number()).to_vec();
         exprs.push(load_transport(offset, 2));
         exprs.push(self.one_of(set::INET_SERVICE, ports));
-        exprs
-    }
-
-    /// `ip daddr POD`
-    fn addressed_to_pod(&mut self) -> Vec<Expr> {
-        let pod: Vec<Vec<u8>> =
-            self.names.pod.iter().map(|address| address.octets().to_vec()).collect();
-        let mut exprs = meta_nfproto(IPV4).to_vec();
-        exprs.push(load_network(DADDR, 4));
-        exprs.push(self.one_of(set::IPV4_ADDR, pod));
         exprs
     }
 
@@ -407,18 +283,5 @@ impl Build {
             policy: Policy::Accept,
         };
         self.table.chains.push(Chain { rules, ..Chain::new(name, Some(hook)) });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::other_ports;
-
-    #[test]
-    fn other_ports_are_none_of_those_that_stay() {
-        assert_eq!(other_ports([22, 5900].into_iter()), (16384, 32767));
-        assert_eq!(other_ports([16384].into_iter()), (16385, 32767));
-        assert_eq!(other_ports([32767].into_iter()), (16384, 32766));
-        assert_eq!(other_ports([16400, 20000, 32000].into_iter()), (20001, 31999));
     }
 }

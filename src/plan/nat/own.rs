@@ -22,8 +22,9 @@ use crate::nft::{Chain, Expr, Family, Hook, Policy, Rule, Table, Verdict, set};
 
 use super::flows::{flow, flows, heard, updates};
 use super::kernel::TAP;
-use super::matches::{ADDRESS, DADDR6, SADDR6, TCP, UDP, dropped};
-use super::owned::{HOP_BY_HOP, LINK_LOCAL, MULTICAST, Owned, Version, present};
+use super::matches::{ADDRESS, TCP, UDP, dropped};
+use super::owned::{LINK_LOCAL, MULTICAST, Owned};
+use super::version::{DADDR6, HOP_BY_HOP, SADDR6, Version, present};
 use super::{Build, Names, TRANSPORTS, empty_table, ports_of};
 
 pub(super) const ICMPV6: u8 = 58;

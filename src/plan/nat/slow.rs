@@ -8,7 +8,8 @@ use crate::nft::{Chain, Expr, Rule, Verdict, hook, set};
 use super::kernel::BRIDGE;
 use super::matches::{ESTABLISHED, ICMP, RELATED, dropped, interface};
 use super::own::{HOST_FRAME, ICMPV6, Next, last_hop, onward};
-use super::owned::{Owned, Version};
+use super::owned::Owned;
+use super::version::Version;
 use super::{Build, TRANSPORTS};
 
 /// NF_IP_PRI_RAW after fragments are put together, before connection tracking, and NF_IP_PRI_MANGLE behind it.

@@ -48,6 +48,20 @@ impl Links {
         Ok(())
     }
 
+    /// Packets between uplink and bridge are sent on.
+    ///
+    /// # Errors
+    ///
+    /// It is off, and may not be turned on.
+    pub fn ensure_forwarding6(&self, uplink: &IfName, bridge: &IfName) -> Result<(), Error> {
+        match ipv6::forward(uplink, bridge) {
+            Ok(true) => self.changed(),
+            Ok(false) => {}
+            Err(error) => return Err(Error::NoForwarding6(error)),
+        }
+        Ok(())
+    }
+
     /// These and no others.
     async fn ensure_addresses6(
         &self,

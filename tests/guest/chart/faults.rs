@@ -416,8 +416,8 @@ fn what_does_not_go_together_is_refused_in_the_same_words() {
         (with("/netconfig/gateway_ports", json!("15020/icmp")), "gateway_ports"),
         (with("/netconfig/metadata_address", json!("reject")), "metadata_address"),
         (with("/netconfig/ipv4", json!("off")), "ipv4: \"off\" is none of nat, own"),
-        (with("/netconfig/ipv6", json!("nat")), "ipv6: \"nat\" is none of auto, off, own"),
-        (with("/netconfig/ipv6", json!(true)), "ipv6: true is none of auto, off, own"),
+        (with("/netconfig/ipv6", json!("slaac")), "ipv6: \"slaac\" is none of auto, off, own, nat"),
+        (with("/netconfig/ipv6", json!(true)), "ipv6: true is none of auto, off, own, nat"),
         (service(json!({"ipFamilies": ["IPv5"]})), "is none of IPv4, IPv6"),
         (
             service(json!({"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6", "IPv6"]})),
