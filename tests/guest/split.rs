@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::checked;
-use crate::support::world::{self, PEER, POD, World};
+use crate::support::world::{self, PEER, POD, POD6, World};
 
 const SIDECAR: [&str; 3] = ["setpriv", "--bounding-set", "-all,+net_admin,+net_bind_service"];
 const NOBODY: [&str; 7] = [
@@ -204,6 +204,36 @@ fn the_halves_are_one_pod_and_each_may_end_and_come_back() {
     assert_eq!(split.status("state", &[]).0, Some(1));
     split.world.start_binary(&NOBODY, &binary, "vm").ready();
     answers(&split);
+    assert_eq!(split.world.stop(), Some(0), "{}", split.world.log());
+    assert_eq!(split.end_net("TERM"), Some(0));
+}
+
+#[test]
+fn another_address_of_the_pod_reaches_a_guest_of_the_other_half() {
+    let mut split = Split::new();
+    split.world.dual_stack();
+    split.start_net();
+    let binary = split.world.path("berth").display().to_string();
+    split.world.start_binary(&NOBODY, &binary, "vm").ready();
+    let has = |split: &Split, address: &str| {
+        split.world.until("an answer", SOON, |world| {
+            World::tcp(&world.peer, address, 8080, b"").ok().map(drop)
+        });
+    };
+    has(&split, POD6);
+    // By the machine half's QMP: its link goes down and up, so that it asks again.
+    split.world.readdress("2001:db8:7::22");
+    split.world.address = POD;
+    split.world.until("its link went down", SOON, |world| {
+        world.log().contains("its link goes down for a moment").then_some(())
+    });
+    let link = split.world.guest("cat /sys/class/net/eth0/carrier_changes");
+    // KAME's client does not look at its link; who does asks by himself (full.rs).
+    split
+        .world
+        .guest("killall dhcp6c; sleep 1; dhcp6c -f -c /etc/dhcp6c.conf eth0 >/dev/null 2>&1 &");
+    assert!(link.trim().parse::<u32>().unwrap() >= 3, "the guest saw it: {link}");
+    has(&split, "2001:db8:7::22");
     assert_eq!(split.world.stop(), Some(0), "{}", split.world.log());
     assert_eq!(split.end_net("TERM"), Some(0));
 }
