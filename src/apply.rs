@@ -19,7 +19,7 @@ use crate::sys::image::{self, Access, Format, Keys, Lock, Origin, Request, Timin
 use crate::sys::{link, netlink, route};
 
 pub(crate) use network::{close, learn, open, way_out, without};
-pub use network::{ipv4, ipv6, links, mend_links, nat, routes, tap};
+pub use network::{forwarding6, ipv4, ipv6, links, mend_links, nat, routes, tap};
 pub use undo::{Before, before, remove};
 
 use progress::Bar;

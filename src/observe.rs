@@ -73,6 +73,7 @@ pub async fn run(
         counts,
         seen: None,
         quiet: false,
+        unclear: None,
     };
     let watching = async {
         loop {
@@ -150,6 +151,8 @@ struct Observer<'a> {
     seen: Option<Generation>,
     /// That repairs are put off was said.
     quiet: bool,
+    /// Why the pod's address is not clear, which was said.
+    unclear: Option<String>,
 }
 
 /// Never returns without an error.
@@ -238,10 +241,14 @@ impl Observer<'_> {
             Ok(now) => now,
             // Between two addresses there may be none: the rules stay until there is one.
             Err(error) => {
-                tracing::warn!(error, "the pod's address is not clear, rules stay as they are");
+                if self.unclear.as_ref() != Some(&error) {
+                    tracing::warn!(error, "the pod's address is not clear, rules stay as they are");
+                }
+                self.unclear = Some(error);
                 return Ok(());
             }
         };
+        self.unclear = None;
         if now == self.rules {
             return Ok(());
         }

@@ -55,9 +55,6 @@ pub async fn ipv4(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
 /// What the links have of IPv6, where the guest has some: addresses, neighbours, and the tap for router advertisements.
 pub async fn ipv6(plan: &LinkPlan, bridge: u32, links: &Links) -> Result<(), Error> {
     let Some(guest) = plan.ipv6.guest() else { return Ok(()) };
-    if plan.ipv6.nat().is_some() {
-        links.ensure_forwarding6(&plan.uplink, &plan.bridge.name)?;
-    }
     let router = Ipv6Prefix { address: plan::ipv6::ROUTER, ..plan::ipv6::NETWORK };
     let gateway = Ipv6Prefix { address: plan::ipv6::GATEWAY, ..plan::ipv6::NETWORK };
     let wanted = Ipv6On {
@@ -73,6 +70,14 @@ pub async fn ipv6(plan: &LinkPlan, bridge: u32, links: &Links) -> Result<(), Err
     let control = Tap { name: &guest.control, mtu, queues: 1, owner: 0, ipv6: false, port };
     // Held by the router's task as a guest's is by QEMU.
     links.mend_tap(&control, bridge).await?;
+    Ok(())
+}
+
+/// Forwarding of IPv6, where the guest's is translated, and nowhere else: when the rules are there that close it to others.
+pub fn forwarding6(plan: &NetPlan, links: &Links) -> Result<(), Error> {
+    let further = plan.route.further.iter().map(|further| &further.name);
+    let of: Vec<&IfName> = further.chain([&plan.link.uplink, &plan.link.bridge.name]).collect();
+    links.ensure_forwarding6(&of, plan.link.ipv6.nat().is_some())?;
     Ok(())
 }
 

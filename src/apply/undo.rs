@@ -77,6 +77,8 @@ pub async fn remove(
         }
     }
     step("what was added to the ip rules", links.ensure_rules(&[]).await.map_err(Error::from));
+    let of = [&plan.link.uplink, &plan.link.bridge.name];
+    step("forwarding of IPv6", links.ensure_forwarding6(&of, false).map_err(Error::from));
     let control = plan.link.ipv6.guest().map(|guest| guest.control);
     for link in control.iter().chain([&plan.link.tap.name, &plan.link.bridge.name]) {
         step(link.as_str(), links.remove(link).await.map_err(Error::from));

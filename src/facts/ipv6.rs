@@ -22,16 +22,16 @@ pub struct Ipv6 {
     pub forwarding: Forwarding,
 }
 
-/// `net.ipv6.conf.all.forwarding`, or `force_forwarding` of a link (Linux 6.17).
+/// `net.ipv6.conf.all.forwarding`, or else `force_forwarding` of a link (Linux 6.17).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Forwarding {
     /// Neither on nor to be had.
     #[default]
     Off,
-    /// May be turned on, or was turned on by us.
+    /// Off, but may be had for links of the guest's alone.
     Ours,
-    /// On, by somebody else: it may not be written here.
+    /// On, and not by us.
     Others,
 }
 

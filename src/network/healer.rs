@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Source;
+use crate::config::Ipv6;
 use crate::exit::error_chain;
 use crate::plan::nat::{Abilities, Indices};
 use crate::plan::{self, LinkPlan, NetPlan};
@@ -65,7 +66,16 @@ impl<'a> Healer<'a> {
     async fn plan_now(&self) -> Result<NetPlan, String> {
         let Source { config, links, attached } = self.source;
         let facts = probe::net_facts(config, links).await.map_err(|error| error_chain(&error))?;
-        NetPlan::new(config, &facts, attached).map_err(|error| error_chain(&error))
+        let plan = match NetPlan::new(config, &facts, attached) {
+            // IPv6 that was insisted on has gone: no reason to follow nothing else.
+            Err(plan::Error::Link(plan::link::Error::Ipv6(_))) => {
+                let mut config = config.clone();
+                config.network.ipv6 = Ipv6::Off;
+                NetPlan::new(&config, &facts, attached)
+            }
+            plan => plan,
+        };
+        plan.map_err(|error| error_chain(&error))
     }
 
     /// Each once, for as long as it is so.
@@ -99,7 +109,14 @@ impl<'a> Healer<'a> {
     async fn close(&self) -> Result<(), String> {
         let own = self.plan.borrow().own();
         let lost = probe::missing(&own, self.source.links).await;
-        let lost = lost.map_err(|error| error_chain(&error))?;
+        let mut lost = lost.map_err(|error| error_chain(&error))?;
+        // One of its own would leave as the address that is gone.
+        let nat = self.plan.borrow().ipv6.nat().cloned();
+        let leaves_as = nat.iter().filter_map(|nat| nat.pod.first().copied()).map(IpAddr::V6);
+        let leaves_as: Vec<IpAddr> = leaves_as.collect();
+        let gone = probe::missing(&leaves_as, self.source.links).await;
+        let gone = gone.map_err(|error| error_chain(&error))?;
+        lost.extend(nat.filter(|_| !gone.is_empty()).map(|nat| IpAddr::V6(nat.guest)));
         if *self.lost.borrow() == lost {
             return Ok(());
         }
@@ -144,7 +161,8 @@ impl<'a> Healer<'a> {
             now = plan.on(self.abilities.get());
         }
         let links = LinkPlan { ipv6: now.link.ipv6.clone(), ..self.plan.borrow().clone() };
-        match apply::ipv6(&links, self.indices.get().bridge, self.source.links).await {
+        let made = apply::ipv6(&links, self.indices.get().bridge, self.source.links).await;
+        match made.and_then(|()| apply::forwarding6(now, self.source.links)) {
             // That stays so, and is no reason to follow nothing else.
             Err(apply::Error::Link(
                 error @ (link::Error::NoIpv6 { .. } | link::Error::NoForwarding6(_)),

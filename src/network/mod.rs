@@ -17,7 +17,7 @@ use crate::exit::{Failure, error_chain};
 use crate::plan::nat::{Abilities, Indices, told, told4};
 use crate::plan::{Attached, NetPlan};
 use crate::readiness::{Feed, Ways};
-use crate::sys::link::Links;
+use crate::sys::link::{self, Links};
 use crate::sys::netlink::Firewall;
 use crate::{apply, observe, serve};
 
@@ -51,9 +51,12 @@ impl Network {
         let indices = apply::links(&plan.link, links).await?;
         let mut lost = apply::routes(&plan.route, links).await?;
         let mut abilities = Abilities::ALL;
-        if let Err(error) = apply::ipv6(&plan.link, indices.bridge, links).await {
-            lost.push(format!("the guest has no IPv6: {}", error_chain(&error)));
-            abilities = abilities.without_ipv6();
+        match apply::ipv6(&plan.link, indices.bridge, links).await {
+            Err(error @ apply::Error::Link(link::Error::NoIpv6 { .. })) => {
+                lost.push(format!("the guest has no IPv6: {}", error_chain(&error)));
+                abilities = abilities.without_ipv6();
+            }
+            made => made?,
         }
         for note in &lost {
             tracing::warn!("{note}");
@@ -71,27 +74,22 @@ impl Network {
     /// The pod's address is the guest's from here on.
     pub async fn map(mut self, plan: &NetPlan, links: &Links) -> Result<Self, Failure> {
         self.abilities = apply::nat(plan, self.abilities, self.indices, &self.firewall).await?;
-        let taken = plan.on(self.abilities);
-        if taken.link.ipv6 != plan.link.ipv6 {
-            self.less(plan, links).await?;
-        }
-        Ok(self)
-    }
-
-    /// Another way for IPv6 than the first, or none: its links, rules and words.
-    async fn less(&mut self, plan: &NetPlan, links: &Links) -> Result<(), Failure> {
-        let Indices { bridge, .. } = self.indices;
-        if let Err(error) = apply::ipv6(&plan.on(self.abilities).link, bridge, links).await {
+        if plan.on(self.abilities).link.ipv6.nat().is_some()
+            && let Err(error) = apply::forwarding6(plan.on(self.abilities), links)
+        {
             let note = format!("the guest has no IPv6: {}", error_chain(&error));
             tracing::warn!("{note}");
             self.logged.insert(note);
             let abilities = self.abilities.without_ipv6();
             self.abilities = apply::learn(plan, abilities, self.indices, &self.firewall).await?.1;
         }
-        if let Some(bound) = &mut self.bound {
-            bound.with_less(&plan.on(self.abilities).guest);
+        let taken = plan.on(self.abilities);
+        if taken.link.ipv6 != plan.link.ipv6
+            && let Some(bound) = &mut self.bound
+        {
+            bound.with_less(&taken.guest);
         }
-        Ok(())
+        Ok(self)
     }
 
     /// Serves and heals until told to stop.

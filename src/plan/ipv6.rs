@@ -88,8 +88,6 @@ pub struct Nat {
     pub mac: MacAddr,
     /// As [`Own::control`].
     pub control: IfName,
-    /// Forwarding is on for the guest alone: between other links nothing is routed.
-    pub closed: bool,
 }
 
 /// What the links and the pod's own stack have of the guest, whichever way its packets go.
@@ -210,15 +208,12 @@ fn nat(config: &Config, facts: &NetFacts, mac: MacAddr) -> Nat {
         guest: beside(1),
         mac,
         control: control(&config.network.bridge),
-        closed: facts.ipv6.forwarding != Forwarding::Others,
     }
 }
 
 fn why_no_router(facts: &NetFacts) -> Option<String> {
-    (facts.ipv6.forwarding == Forwarding::Off).then(|| {
-        "net.ipv6.conf.all.forwarding is 0 and may not be written: it is a sysctl of the pod's"
-            .to_owned()
-    })
+    (facts.ipv6.forwarding == Forwarding::Off)
+        .then(|| "net.ipv6.conf.all.forwarding is 0, a sysctl of the pod's".to_owned())
 }
 
 /// Without those to the pod's own addresses, which are the guest's. By other links than the uplink the guest goes nowhere:

@@ -34,45 +34,59 @@ pub fn with(link: &IfName) -> io::Result<bool> {
 }
 
 /// What forwarding of IPv6 is here.
-pub(super) fn forwarding(uplink: &IfName) -> Forwarding {
-    let every = Path::new(CONF).join("all/forwarding");
-    let is_writable = |path: &Path| OpenOptions::new().write(true).open(path).is_ok();
-    let is_on = std::fs::read_to_string(&every).is_ok_and(|text| text.trim_end() != "0");
-    if is_writable(&every) || is_writable(&forced(uplink)) {
-        Forwarding::Ours
-    } else if is_on {
+pub(super) fn forwarding() -> Forwarding {
+    let is_on = std::fs::read_to_string(conf("all", "forwarding")).is_ok_and(|text| is_set(&text));
+    if is_on {
         Forwarding::Others
+    } else if OpenOptions::new().write(true).open(conf("all", FORCED)).is_ok() {
+        Forwarding::Ours
     } else {
         Forwarding::Off
     }
 }
 
-/// Of one link, whatever the others are, and without making a router of the pod: Linux 6.17 has it.
-fn forced(link: &IfName) -> PathBuf {
-    Path::new(CONF).join(link.as_str()).join("force_forwarding")
+/// Of one link, whatever the others are, and without making a router of the pod, which would hear no other one any more:
+/// Linux 6.17 has it.
+const FORCED: &str = "force_forwarding";
+
+fn conf(link: &str, name: &str) -> PathBuf {
+    Path::new(CONF).join(link).join(name)
 }
 
-/// What comes by these links is sent on; whether anything had to be done.
+fn is_set(text: &str) -> bool {
+    text.trim_end() != "0"
+}
+
+/// What comes by these links is sent on; whether anything had to be done. One that is not there any more is passed by.
 ///
 /// # Errors
 ///
 /// It is not, and that cannot be changed.
-pub fn forward(uplink: &IfName, bridge: &IfName) -> io::Result<bool> {
-    let every = Path::new(CONF).join("all/forwarding");
-    if std::fs::read_to_string(&every)?.trim_end() != "0" {
+pub fn forward(links: &[&IfName]) -> io::Result<bool> {
+    if is_set(&std::fs::read_to_string(conf("all", "forwarding"))?) {
         return Ok(false);
     }
-    let forced = [uplink, bridge].map(forced);
-    if forced.iter().all(|path| path.exists()) {
-        let done: io::Result<Vec<bool>> = forced.into_iter().map(|path| set(path, "1")).collect();
-        return Ok(done?.contains(&true));
+    std::fs::metadata(conf("all", FORCED))?;
+    let mut changed = false;
+    for link in links {
+        match set(conf(link.as_str(), FORCED), "1") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => changed |= done?,
+        }
     }
-    // A router hears no other one, whose route would go: 2 is to hear it all the same (Documentation/networking/ip-sysctl.rst).
-    let hears = Path::new(CONF).join(uplink.as_str()).join("accept_ra");
-    if std::fs::read_to_string(&hears)?.trim_end() == "1" {
-        set(hears, "2")?;
-    }
-    set(every, "1")
+    Ok(changed)
+}
+
+/// The end of [`forward`], where it was us: the last of these links is our own. Whether anything had to be done.
+pub fn forward_no_more(links: &[&IfName]) -> bool {
+    let is_forced = |link: &&&IfName| {
+        std::fs::read_to_string(conf(link.as_str(), FORCED)).is_ok_and(|text| is_set(&text))
+    };
+    let was_us = links.last().iter().any(is_forced);
+    was_us
+        && links.iter().fold(false, |changed, link| {
+            changed | set(conf(link.as_str(), FORCED), "0").unwrap_or(false)
+        })
 }
 
 fn set(path: PathBuf, value: &str) -> io::Result<bool> {

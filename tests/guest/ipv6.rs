@@ -182,6 +182,11 @@ fn outward(world: &World, side: &Side) {
     let hops: Vec<&str> = hops.lines().skip(1).map(str::trim).collect();
     assert!(hops.len() == 3 && hops[0].starts_with(&format!("1  {}", side.first_hop)), "{hops:?}");
     assert!(hops[2].starts_with(&format!("3  {peer}")), "{hops:?}");
+    // It was asked for by now, and has said that it is a router.
+    if side.is_six() {
+        let route = world.guest("ip -6 route show default");
+        assert!(route.contains("via fe80::1"), "the guest has lost its router: {route}");
+    }
     let told = guest(&format!("nc -w 3 {gateway} 777 </dev/null"));
     assert!(!told.contains("it did"), "a port of the pod that was not opened: {told}");
     assert!(guest(&format!("ping -c 1 -W 3 {gateway}")).contains("it did"), "its gateway");

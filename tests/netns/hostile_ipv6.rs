@@ -58,6 +58,10 @@ impl Pod {
             (plan, indices, tap)
         });
         block_on(firewall(&netns).commit(for_kernel(&plan, Abilities::ALL, indices))).unwrap();
+        let plan = netns.enter(move || async move {
+            berth::apply::forwarding6(&plan, &Links::open().unwrap()).unwrap();
+            plan
+        });
         let tap = File::from(tap);
         rustix::io::ioctl_fionbio(&tap, true).unwrap();
         let (bridge, mac) = (plan.link.bridge.mac.0, plan.guest.mac.0);

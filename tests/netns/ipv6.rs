@@ -222,7 +222,12 @@ fn the_last_way_is_nat_where_the_pod_forwards() {
         assert!(told.starts_with(words), "{told}");
         let taken = plan.on(without);
         let is_nat = forwarding != Forwarding::Off;
-        assert_eq!(taken.link.ipv6.nat().is_some_and(|nat| nat.closed), closed);
+        let chains = &taken.nat.table(Family::INET, "berth").unwrap().chains;
+        let forward = chains.iter().find(|chain| chain.name == "forward").unwrap();
+        let is_closed = |rule: &berth::nft::Rule| {
+            rule.userdata.as_comment().is_some_and(|text| text.contains("for the guest alone"))
+        };
+        assert_eq!(forward.rules.iter().any(is_closed), closed);
         assert_eq!(taken.link.own(), Vec::<std::net::IpAddr>::new());
         assert_eq!(taken.mapping.six.is_some(), is_nat);
         let given = taken.guest.ipv6.as_ref().map(|ipv6| ipv6.dhcp.clone());

@@ -26,6 +26,7 @@ mod generated;
 mod guests;
 mod hostile_frames;
 mod hostile_ipv6;
+mod hostile_nat66;
 mod image;
 mod ipv6;
 mod iso;

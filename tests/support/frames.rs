@@ -114,6 +114,17 @@ pub fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Of one octet.
+pub fn icmp6(ends: (Ipv6Addr, Ipv6Addr), hops: u8, kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut message = [&[kind, 0, 0, 0][..], body].concat();
+    let length = u16::try_from(message.len()).unwrap().to_be_bytes();
+    let pseudo = [0, 0, length[0], length[1], 0, 0, 0, 58];
+    let sum = checksum(&[&ends.0.octets(), &ends.1.octets(), &pseudo, &message]);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = ipv6(ends.0, ends.1, 58, &message);
+    packet[7] = hops;
+    packet
+}
+
 pub fn udp6(from: (Ipv6Addr, u16), to: (Ipv6Addr, u16)) -> Vec<u8> {
     let (source, port) = (from.1.to_be_bytes(), to.1.to_be_bytes());
     let mut datagram = [source[0], source[1], port[0], port[1], 0, 9, 0, 0, 1];

@@ -12,18 +12,18 @@ use std::net::Ipv6Addr;
 
 use crate::net::{Ipv6Prefix, Port, Transport};
 use crate::nft::build::{
-    IPV6, cmp, equal, ifname, load_network, load_transport, meta_l4proto, meta_nfproto,
+    IPV6, cmp, equal, ifname, immediate, load_network, load_transport, meta_l4proto, meta_nfproto,
 };
-use crate::nft::expr::{CmpOp, ct, meta};
-use crate::nft::{Chain, Expr, Rule, Set, Verdict, set};
+use crate::nft::expr::{CmpOp, base, ct, meta};
+use crate::nft::{Chain, Expr, Rule, Set, Verdict, hook, set};
 use crate::plan::ipv6::{GATEWAY, Guest6, NETWORK, ROUTER};
 
 use super::flows::UPDATE;
-use super::matches::{RELATED, dropped, interface, masquerade, was_dnat};
+use super::matches::{RELATED, UNTRACKED, dropped, interface, masquerade, was_dnat};
 use super::own::{ICMPV6, field6, within6};
 use super::owned::{LINK_LOCAL, MULTICAST};
 use super::version::{DADDR6, SADDR6, Version};
-use super::{Build, TRANSPORTS, ports_of};
+use super::{Build, Names, PRIORITY_MANGLE, TRANSPORTS, ports_of};
 use crate::nft::build::ct_state;
 
 /// Words of the rules that write an alias, and take it back.
@@ -31,13 +31,18 @@ pub(super) const WRITTEN: &str =
     "from the guest to the pod's own stack, which has this address too";
 pub(super) const TAKEN_BACK: &str = "from the pod's own stack to the guest";
 const GUEST6: &str = "from-guest6";
+const PAST6: &str = "from-others6";
 const INPUT6: &str = "input6";
 const ALLOWED6: &str = "allowed6";
 /// Types of ICMPv6 (RFC 4443, 4861).
 const ECHO_REQUEST: u8 = 128;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
-/// Where an advertisement says whom it is about.
+/// Where an advertisement has its flags, which these are, and whom it is about (RFC 4861 §4.4).
+const FLAGS: u32 = 4;
+const ROUTER_FLAG: u8 = 0x80;
+const SOLICITED: u8 = 0x40;
+const OVERRIDE: u8 = 0x20;
 const TARGET: u32 = 8;
 const DHCP_SERVER: u16 = 547;
 /// `All_DHCP_Relay_Agents_and_Servers` (RFC 8415 §7.1).
@@ -54,6 +59,15 @@ fn to(address: Ipv6Addr) -> Vec<Expr> {
     let mut exprs = meta_nfproto(IPV6).to_vec();
     exprs.extend(field6(DADDR6, address));
     exprs
+}
+
+/// Not within a network.
+fn beyond6(offset: u32, network: Ipv6Prefix) -> Vec<Expr> {
+    let not = |expr| match expr {
+        Expr::Cmp { sreg, data, .. } => Expr::Cmp { sreg, op: CmpOp::Neq, data },
+        other => other,
+    };
+    within6(offset, network).into_iter().map(not).collect()
 }
 
 fn icmpv6(kind: u8) -> Vec<Expr> {
@@ -77,15 +91,52 @@ impl Build {
         Rule::new(ipv6, "from the guest: IPv6")
     }
 
-    /// From others to the network between pod and guest.
-    pub(super) fn past6(&self) -> Option<Rule> {
+    /// From others to the network between pod and guest, or as if they were in it: nobody else looks at who sends IPv6.
+    pub(super) fn past6(&mut self) -> Option<Rule> {
         self.names.six.as_ref()?;
+        let others = [
+            (DADDR6, "from others to the network between pod and guest"),
+            (SADDR6, "from others as the guest, or as its gateway"),
+        ];
+        let rules = others.map(|(offset, words)| {
+            let mut exprs = meta_nfproto(IPV6).to_vec();
+            exprs.extend(within6(offset, NETWORK));
+            exprs.extend(dropped());
+            Rule::new(exprs, words)
+        });
+        self.table.chains.push(Chain { rules: rules.to_vec(), ..Chain::new(PAST6, None) });
         let mut past = meta_nfproto(IPV6).to_vec();
-        past.extend(within6(DADDR6, NETWORK));
         past.extend(interface(meta::IIFNAME, CmpOp::Neq, &self.names.bridge));
         past.push(cmp(CmpOp::Neq, ifname("lo")));
-        past.extend(dropped());
-        Some(Rule::new(past, "from others to the network between pod and guest"))
+        past.push(Expr::verdict(Verdict::Goto(PAST6.to_owned())));
+        Some(Rule::new(past, "from others: IPv6"))
+    }
+
+    /// Advertisements of the guest's router say that it is one: the kernel's would not where it does not forward, and the guest
+    /// would take its route away (RFC 4861 §7.2.5).
+    pub(super) fn router(&mut self) {
+        if self.names.six.is_none() {
+            return;
+        }
+        let rule = |flags: u8| {
+            let mut exprs = interface(meta::OIFNAME, CmpOp::Eq, &self.names.bridge);
+            exprs.extend(icmpv6(ADVERTISEMENT));
+            exprs.extend(equal(load_transport(FLAGS, 1), vec![flags]));
+            exprs.push(immediate(1, vec![flags | ROUTER_FLAG]));
+            exprs.push(Expr::PayloadSet {
+                base: base::TRANSPORT,
+                offset: FLAGS,
+                len: 1,
+                sreg: 1,
+                // NFT_PAYLOAD_CSUM_INET, where ICMPv6 has its checksum.
+                csum_type: 1,
+                csum_offset: 2,
+                csum_flags: 0,
+            });
+            Rule::new(exprs, "neighbour advertisements to the guest: of its router")
+        };
+        let rules = [SOLICITED | OVERRIDE, SOLICITED, OVERRIDE].map(rule).to_vec();
+        self.chain("router", "filter", hook::OUTPUT, PRIORITY_MANGLE, rules);
     }
 
     /// Where `br_netfilter` is on, what the bridge passes on comes here, too, our own advertisements among it: who may
@@ -235,6 +286,48 @@ impl Build {
             Expr::verdict(Verdict::Goto(ALLOWED6.to_owned())),
         ]);
         Rule::new(exprs, "from few addresses at a time: each is a neighbour to the kernel")
+    }
+
+    /// Of IPv6 what is not forwarded. What is the guest's own passes forwarding by.
+    pub(super) fn unfit6(&self) -> Vec<Rule> {
+        let Names { bridge, six, nat6, closed6, .. } = &self.names;
+        let of6 = |key, op| {
+            let mut exprs = meta_nfproto(IPV6).to_vec();
+            exprs.extend(interface(key, op, bridge));
+            exprs
+        };
+        // Not what the bridge itself passes on, which comes here too where `br_netfilter` is on: to groups, or on the link.
+        let routed = |key| {
+            let mut exprs = of6(key, CmpOp::Eq);
+            exprs.extend(beyond6(SADDR6, LINK_LOCAL));
+            exprs.extend(beyond6(DADDR6, MULTICAST));
+            exprs
+        };
+        let mut rules = Vec::new();
+        if let Some(six) = six {
+            let mut nobody = routed(meta::OIFNAME);
+            let guest = six.known_by.first().unwrap_or(&GATEWAY).octets();
+            nobody.extend([load_network(DADDR6, 16), cmp(CmpOp::Neq, guest.to_vec())]);
+            nobody.extend(dropped());
+            let words =
+                "of IPv6 to the guest's network, but not to the guest: no other host is there";
+            rules.push(Rule::new(nobody, words));
+        }
+        if nat6.is_some() {
+            let mut untracked = routed(meta::IIFNAME);
+            untracked.extend(ct_state(UNTRACKED));
+            untracked.extend(dropped());
+            let words = "from the guest, and not tracked: it would leave untranslated";
+            rules.push(Rule::new(untracked, words));
+        }
+        if *closed6 {
+            let mut passing = of6(meta::IIFNAME, CmpOp::Neq);
+            passing.extend(interface(meta::OIFNAME, CmpOp::Neq, bridge));
+            passing.extend(dropped());
+            let words = "between the pod's own interfaces: of IPv6 it routes for the guest alone";
+            rules.push(Rule::new(passing, words));
+        }
+        rules
     }
 
     /// An ICMPv6 error that quotes a packet of somebody else's.

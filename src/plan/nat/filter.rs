@@ -20,7 +20,7 @@ use std::net::Ipv4Addr;
 
 use crate::config::Network;
 use crate::net::{Port, Transport};
-use crate::nft::build::{IPV6, cmp, ct_state, ifname, load_network, meta_nfproto};
+use crate::nft::build::{cmp, ct_state, ifname, load_network};
 use crate::nft::expr::{CmpOp, meta};
 use crate::nft::{Chain, Expr, Rule, Verdict, hook, set};
 
@@ -147,14 +147,7 @@ impl Build {
                 "to the guest's network, but not to the guest: no other host is there",
             ));
         }
-        if names.nat6.as_ref().is_some_and(|nat| nat.closed) {
-            let mut passing = meta_nfproto(IPV6).to_vec();
-            passing.extend(interface(meta::IIFNAME, CmpOp::Neq, &names.bridge));
-            passing.extend(interface(meta::OIFNAME, CmpOp::Neq, &names.bridge));
-            passing.extend(dropped());
-            let words = "between the pod's own interfaces: of IPv6 it routes for the guest alone";
-            rules.push(Rule::new(passing, words));
-        }
+        rules.extend(self.unfit6());
         if names.drop_metadata {
             let mut metadata = interface(meta::IIFNAME, CmpOp::Eq, &names.bridge);
             metadata.extend(address(DADDR, CmpOp::Eq, METADATA));

@@ -1,6 +1,6 @@
 //! The rules as one kernel takes them: without what it has not, and with the numbers of its links.
 
-use crate::nft::{Data, Expr, Family, Ruleset};
+use crate::nft::{Data, Expr, Family, Ruleset, Table};
 use crate::plan::NetPlan;
 use crate::plan::ipv4::Ipv4Plan;
 use crate::plan::ipv6::Ipv6Plan;
@@ -69,10 +69,19 @@ impl Abilities {
             Family::NETDEV => !self.fwd,
             _ => false,
         };
+        let lacks = |table: &Table| {
+            lacks(table.family) && (table.family != Family::NETDEV || uses_fwd(table))
+        };
         let mut rules = rules.clone();
-        rules.tables.retain(|table| !(lacks(table.family) && is_ours(table.family, &table.name)));
+        rules.tables.retain(|table| !(lacks(table) && is_ours(table.family, &table.name)));
         rules
     }
+}
+
+/// Or chains for what a device sends, which come with it.
+fn uses_fwd(table: &Table) -> bool {
+    let mut exprs = table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs);
+    exprs.any(|expr| matches!(expr, Expr::Fwd { .. }))
 }
 
 /// The way of the guest's IPv4, for people.

@@ -19,6 +19,8 @@ const STATUS_DNAT: u32 = 0x20;
 pub(super) const INVALID: u32 = 1;
 pub(super) const ESTABLISHED: u32 = 2;
 pub(super) const RELATED: u32 = 4;
+/// NF_CT_STATE_UNTRACKED_BIT.
+pub(super) const UNTRACKED: u32 = 0x40;
 /// IP_CT_DIR_ORIGINAL and _REPLY.
 const ORIGINAL: u8 = 0;
 const REPLY: u8 = 1;

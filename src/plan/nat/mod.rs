@@ -36,7 +36,7 @@ pub use kernel::{Abilities, Indices, for_kernel, told, told4};
 use std::net::Ipv4Addr;
 
 use crate::config::{Config, Ipv4, MetadataAddress};
-use crate::facts::NetFacts;
+use crate::facts::{Forwarding, NetFacts};
 use crate::net::{IfName, Ipv4Prefix, Mapping, Port, Transport};
 use crate::nft::build::{cmp, load_transport, meta_l4proto};
 use crate::nft::expr::{CmpOp, meta};
@@ -71,6 +71,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Ruleset {
     build.input();
     build.forward();
     build.output();
+    build.router();
     build.postrouting();
     let mut arp = Build { table: empty_table(Family::ARP, owned), names: build.names };
     match link.ipv4.own() {
@@ -85,7 +86,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> Ruleset {
         .into_iter()
         .chain(link.ipv6.own().map(Owned::from))
         .collect();
-    if !ways.is_empty() {
+    if !ways.is_empty() || link.ipv6.nat().is_some() {
         tables.extend(own::tables(arp.names, &ways, link::guest_mac(config), owned));
     }
     Ruleset { tables }
@@ -171,6 +172,8 @@ struct Names {
     six: Option<Guest6>,
     /// The same, where it is translated.
     nat6: Option<Nat>,
+    /// Links forward IPv6 for the guest's sake alone, now or in an earlier life.
+    closed6: bool,
     /// The guest's IPv4, where it is the pod's own.
     own4: Option<Own4>,
 }
@@ -190,6 +193,7 @@ impl Names {
             drop_metadata: config.network.metadata_address == MetadataAddress::Drop,
             six: link.ipv6.guest(),
             nat6: link.ipv6.nat().cloned(),
+            closed6: facts.ipv6.forwarding == Forwarding::Ours,
             own4: link.ipv4.own().cloned(),
             sides: Vec::new(),
         };

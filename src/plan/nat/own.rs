@@ -82,6 +82,7 @@ pub(super) fn tables(names: Names, owned: &[Owned], mac: MacAddr, is_owner: bool
     for own in owned {
         netdev.netdev(own, mac);
     }
+    netdev.translated6();
     let mut tables = vec![netdev.table];
     let mut names = netdev.names;
     for own in owned {
@@ -94,6 +95,18 @@ pub(super) fn tables(names: Names, owned: &[Owned], mac: MacAddr, is_owner: bool
 }
 
 impl Build {
+    /// What the kernel reads and answers before any rule of the IP hooks, of a guest whose IPv6 is translated.
+    fn translated6(&mut self) {
+        if self.names.nat6.is_none() {
+            return;
+        }
+        let version = Version::Six;
+        let rules = [other_protocol(version), tagged(version)].into_iter();
+        let rules = rules.chain(refused_options(version)).collect();
+        let tap = self.names.tap.to_string();
+        self.device_chain(&version.named("guest"), INGRESS, &tap, rules);
+    }
+
     fn netdev(&mut self, own: &Owned, mac: MacAddr) {
         let named = |name: &str| own.version.named(name);
         self.table.sets.push(flows(own.version));
@@ -200,13 +213,9 @@ impl Build {
         others.push(version.load(version.saddr()));
         others.push(self.none_of(version.set_type(), own.pod.clone()));
         others.push(Expr::verdict(Verdict::Goto(version.named("near"))));
-        let ethertype = Expr::Payload { base: base::LINK, offset: 12, len: 2, dreg: 1 };
-        // Of a frame with a tag this is the tag's: the kernel takes one of VLAN 0 for none.
-        let mut tagged = vec![ethertype, cmp(CmpOp::Neq, version.ethertype())];
-        tagged.extend(dropped());
         let mut rules = vec![
             other_protocol(version),
-            Rule::new(tagged, "of a VLAN, which the bridge has none of"),
+            tagged(version),
             Rule::new(others, "not from the guest's global address: to its link alone"),
         ];
         rules.extend(self.near(own, &[Expr::verdict(Verdict::Goto(version.named("link")))]));
@@ -369,6 +378,14 @@ fn untagged_alone(version: Version) -> Rule {
     let exprs = vec![ethertype, other, Expr::verdict(Verdict::Accept)];
     let name = version.name();
     Rule::new(exprs, &format!("not {name}, or of a VLAN, which the bridge has none of"))
+}
+
+/// Of a frame with a tag the type is the tag's: the kernel takes one of VLAN 0 for none.
+fn tagged(version: Version) -> Rule {
+    let ethertype = Expr::Payload { base: base::LINK, offset: 12, len: 2, dreg: 1 };
+    let mut tagged = vec![ethertype, cmp(CmpOp::Neq, version.ethertype())];
+    tagged.extend(dropped());
+    Rule::new(tagged, "of a VLAN, which the bridge has none of")
 }
 
 fn other_protocol(version: Version) -> Rule {

@@ -37,6 +37,9 @@ impl Links {
             match ipv6::with(name) {
                 Ok(true) => self.changed(),
                 Ok(false) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(Error::Vanished(name.clone()));
+                }
                 Err(source) => return Err(Error::NoIpv6 { link: name.clone(), source }),
             }
             let index = link.header.index;
@@ -48,16 +51,19 @@ impl Links {
         Ok(())
     }
 
-    /// Packets between uplink and bridge are sent on.
+    /// Packets that come by these links are sent on, or no more.
     ///
     /// # Errors
     ///
     /// It is off, and may not be turned on.
-    pub fn ensure_forwarding6(&self, uplink: &IfName, bridge: &IfName) -> Result<(), Error> {
-        match ipv6::forward(uplink, bridge) {
-            Ok(true) => self.changed(),
-            Ok(false) => {}
-            Err(error) => return Err(Error::NoForwarding6(error)),
+    pub fn ensure_forwarding6(&self, links: &[&IfName], on: bool) -> Result<(), Error> {
+        let changed = if on {
+            ipv6::forward(links).map_err(Error::NoForwarding6)?
+        } else {
+            ipv6::forward_no_more(links)
+        };
+        if changed {
+            self.changed();
         }
         Ok(())
     }

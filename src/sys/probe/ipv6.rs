@@ -41,7 +41,7 @@ pub(super) async fn ipv6(
     let found = main_table::messages::<V6>(links.handle()).await?;
     let (routes, source) = main_table::best::<V6>(&found, &names, but);
     let (addresses, unusable) = of_uplink(addresses, uplink.1, source);
-    let forwarding = ipv6::forwarding(uplink.0);
+    let forwarding = ipv6::forwarding();
     Ok(Ipv6 { addresses, unusable, routes, off: None, forwarding })
 }
 
