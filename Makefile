@@ -10,6 +10,8 @@
 #   make sbom        what is in the launcher image, as CycloneDX: berth.cdx.json where cargo builds
 #   make bench       measure everything into bench/results; BENCH=NAME: that alone
 #   make reliability orderly ends, kills, full volumes: again and again with real guests; ROUNDS=50, BERTH=path
+#   make web         the page in the browser, from web/src and npm's packages into web/dist, which is committed
+#   make web-check   builds it twice: is what is committed what comes of its sources?
 #   make guest       the guest images of the demo and the tests, in the cache
 #   make clean       what cargo built; the cached images stay
 
@@ -20,7 +22,7 @@ SHELL := bash
 TRIPLE := $(shell uname -m)-unknown-linux-gnu
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run build test test-full e2e image man sbom bench reliability guest clean checks
+.PHONY: run build test test-full e2e image man sbom bench reliability web web-check guest clean checks
 
 run: packages-run build
 	examples/demo.sh
@@ -87,6 +89,21 @@ bench: packages-bench
 # One at a time: each guest wants a processor.
 reliability: packages-full guest
 	ROUNDS=$(or $(ROUNDS),50) cargo test --locked --features e2e --test guest -- --nocapture --test-threads=1 reliability::
+
+# No other goal needs npm: cargo takes web/dist as it is committed. No script of a package is run.
+web: packages-web
+	@echo "==> the page: web/dist"
+	cd web && npm ci --ignore-scripts --no-audit --no-fund
+	cd web && node build.mjs
+	cd web && node --test test/parts.test.mjs
+
+web-check: packages-web
+	@committed=$$(mktemp -d); trap 'rm -rf -- "$$committed"' EXIT; cp -r web/dist/. "$$committed"; \
+	for round in 1 2; do \
+		$(MAKE) --no-print-directory web; \
+		diff -r web/dist "$$committed" || { echo "web/dist is not what its sources make: commit what make web made" >&2; exit 1; }; \
+	done
+	@echo "==> web/dist is what its sources make"
 
 guest: packages-full
 	@for script in examples/guest/*.sh; do echo "==> guest image: $$script"; "$$script"; done

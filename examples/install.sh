@@ -6,8 +6,9 @@
 #   examples/install.sh image   what builds the launcher image without a registry, and runs it
 #   examples/install.sh full    the distribution guest of the full tests, and what the image needs
 #   examples/install.sh bench   what the benches compare with
+#   examples/install.sh web     what builds the page in the browser: node with npm
 #
-# Every goal includes `run`; full and bench include `test`. For Debian 12 and later. It does not
+# Every goal but `web` includes `run`; full and bench include `test`. For Debian 12 and later. It does not
 # install Rust: rustup reads rust-toolchain.toml.
 set -euo pipefail
 
@@ -26,6 +27,9 @@ image=(runc podman catatonit mmdebstrap containerd containernetworking-plugins j
 command -v dockerd >/dev/null || image+=(docker.io)
 full=(mmdebstrap grub-pc-bin grub-common openssh-client)
 bench=(kea-dhcp4-server isc-dhcp-server udhcpd unbound)
+# Whoever has another node keeps it, and its npm: Debian's conflicts with it.
+web=()
+command -v npm >/dev/null || web=(nodejs npm)
 
 say() { printf 'install: %s\n' "$*" >&2; }
 die() {
@@ -86,7 +90,8 @@ test) wanted=("${run[@]}" "${test[@]}") ;;
 image) wanted=("${run[@]}" "${image[@]}") ;;
 full) wanted=("${run[@]}" "${test[@]}" "${image[@]}" "${full[@]}") ;;
 bench) wanted=("${run[@]}" "${test[@]}" "${bench[@]}") ;;
-*) die "usage: $0 run|test|image|full|bench" ;;
+web) wanted=("${web[@]}") ;;
+*) die "usage: $0 run|test|image|full|bench|web" ;;
 esac
 
 command -v apt-get >/dev/null || die "no apt-get here; install by hand: ${wanted[*]}"

@@ -18,5 +18,6 @@ mod dhcp;
 mod docs;
 mod history;
 mod layers;
+mod page;
 mod runner;
 mod validate;
