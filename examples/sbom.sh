@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes what the launcher image is made of to stdout, as a CycloneDX 1.5 document in JSON: the crates that are compiled
-# into berth, by Cargo.lock, and the Debian packages of the image, by its own dpkg. The image is that of this checkout.
+# into berth, by Cargo.lock, the npm packages in its page, by web/dist/manifest, and the Debian packages of the image, by its own dpkg. The image is that of this checkout.
 #
 #   examples/sbom.sh [NAME:TAG]      berth:VERSION unless said otherwise
 #
@@ -43,6 +43,7 @@ awk -F'"' '
 
 jq -n --arg image "$image" --arg version "$version" --arg id "$id" --arg release "$release" \
     --rawfile packages "$work/packages" --rawfile linked "$work/linked" --rawfile checksums "$work/checksums" \
+    --rawfile page web/dist/manifest \
     --slurpfile metadata "$work/metadata" '
     def lines: split("\n") | map(select(. != ""));
     # As package URLs have it: a colon stays.
@@ -60,6 +61,13 @@ jq -n --arg image "$image" --arg version "$version" --arg id "$id" --arg release
           + if .license then {licenses: [{expression: (.license | gsub("/"; " OR ") | gsub("  +"; " "))}]} else {} end
           + if $checksums[$key] then {hashes: [{alg: "SHA-256", content: $checksums[$key]}]} else {} end
       ] as $crates
+    | [$page | lines[] | select(startswith("package ")) | split(" ")
+        | "pkg:npm/\(.[1] | sub("^@"; "%40"))@\(.[2])" as $purl
+        | {
+            type: "library", "bom-ref": $purl, name: .[1], version: .[2], purl: $purl,
+            licenses: [{expression: .[3]}]
+          }
+      ] as $npm
     | [$packages | lines[] | split("\t")
         | "pkg:deb/debian/\(.[0] | purl)@\(.[1] | purl)?arch=\(.[2])&distro=debian-\($release)" as $purl
         | {
@@ -78,9 +86,9 @@ jq -n --arg image "$image" --arg version "$version" --arg id "$id" --arg release
         components: ([{
             type: "application", "bom-ref": "pkg:cargo/berth@\($version)", name: "berth", version: $version,
             purl: "pkg:cargo/berth@\($version)", licenses: [{expression: "Apache-2.0"}]
-        }] + $crates + $debian),
+        }] + $crates + $npm + $debian),
         dependencies: [
             {ref: "image", dependsOn: (["pkg:cargo/berth@\($version)"] + [$debian[]["bom-ref"]])},
-            {ref: "pkg:cargo/berth@\($version)", dependsOn: [$crates[]["bom-ref"]]}
+            {ref: "pkg:cargo/berth@\($version)", dependsOn: [($crates + $npm)[]["bom-ref"]]}
         ]
     }'

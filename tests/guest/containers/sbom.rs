@@ -48,6 +48,15 @@ pub fn is_true(docker: &Docker) {
         installed.map(|(name, version)| (name.to_owned(), version.to_owned())).collect()
     );
 
+    let page = std::fs::read_to_string(root.join("web/dist/manifest")).unwrap();
+    let bundled = page.lines().filter_map(|line| line.strip_prefix("package "));
+    let bundled: BTreeSet<_> = bundled
+        .map(|line| line.split(' ').map(str::to_owned))
+        .map(|mut words| (words.next().unwrap(), words.next().unwrap()))
+        .collect();
+    assert!(bundled.len() >= 3);
+    assert_eq!(of("pkg:npm/"), bundled);
+
     let crates = of("pkg:cargo/");
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap();
     for (name, version) in &crates {
