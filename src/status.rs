@@ -3,26 +3,19 @@
 //! One connection, one JSON object, closed. Probes of Kubernetes run `berth status` in the container.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with,
-};
-use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
 use crate::exit::{Code, Coded};
 use crate::log::one_line;
+use crate::sys::local_socket;
 
 /// Name of the socket in the state directory.
 const SOCKET: &str = "status.sock";
@@ -30,8 +23,6 @@ const SOCKET: &str = "status.sock";
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer is some hundred octets.
 const LARGEST: u64 = 64 << 10;
-/// Those that ask at the same time and wait (listen(2)).
-const BACKLOG: i32 = 128;
 
 /// How a launcher is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,85 +129,13 @@ impl Coded for Error {
     }
 }
 
-/// Listens in `dir`, for its owner only; the socket of a launcher that was killed makes room, that of one that runs
-/// does not. Whatever else is in its place is not ours, and makes room as well.
+/// Listens in `dir`, as [`local_socket::listen`] does.
 pub fn listen(dir: &Path) -> Result<UnixListener, Error> {
     let path = dir.join(SOCKET);
-    let replace = |what: &str| {
-        tracing::warn!(path = %path.display(), "{what} is where `berth status` asks: replacing it");
-        remove(&path)
-    };
-    let listen = || -> io::Result<Option<UnixListener>> {
-        match look(&path)? {
-            Found::Nothing => {}
-            Found::Ours if is_answered(&path) => return Ok(None),
-            Found::Ours => remove(&path)?,
-            Found::Strange => replace("a socket of another user")?,
-            Found::Other(what) => replace(what)?,
-        }
-        let listener = socket()?;
-        // Before it has a name: chmod(2) would follow what somebody puts there meanwhile.
-        fchmod(&listener, Mode::RUSR | Mode::WUSR)?;
-        bind(&listener, &SocketAddrUnix::new(&path)?)?;
-        rustix::net::listen(&listener, BACKLOG)?;
-        UnixListener::from_std(listener.into()).map(Some)
-    };
-    match listen() {
+    match local_socket::listen(&path, "berth status") {
         Ok(listener) => listener.ok_or(Error::Taken(path)),
         Err(source) => Err(Error::Listen { path, source }),
     }
-}
-
-/// What is where the socket is meant to be.
-enum Found {
-    Nothing,
-    Ours,
-    /// A socket of another user.
-    Strange,
-    Other(&'static str),
-}
-
-/// The directory may be anybody's: no link is followed, and of sockets those count that berth made.
-fn look(path: &Path) -> io::Result<Found> {
-    let found = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        found => found?,
-    };
-    Ok(if found.file_type().is_symlink() {
-        Found::Other("a link")
-    } else if !found.file_type().is_socket() {
-        Found::Other("something else than a socket")
-    } else if found.uid() != geteuid().as_raw() {
-        Found::Strange
-    } else if found.nlink() > 1 {
-        Found::Other("a socket with another name")
-    } else {
-        Found::Ours
-    })
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn socket() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
-}
-
-/// At once: a listener whose backlog is full is an error, EAGAIN (connect(2)).
-fn dial(path: &Path) -> io::Result<OwnedFd> {
-    let stream = socket()?;
-    connect(&stream, &SocketAddrUnix::new(path)?)?;
-    Ok(stream)
-}
-
-/// Whether somebody listens, who may be too busy to answer.
-fn is_answered(path: &Path) -> bool {
-    dial(path).map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true)
 }
 
 /// Tells everybody who connects, for as long as the task lives.
@@ -237,14 +156,7 @@ pub async fn serve(listener: UnixListener, status: impl Fn() -> Status) {
 pub async fn ask(dir: &Path) -> Result<Status, Error> {
     let path = dir.join(SOCKET);
     let ask = async {
-        match look(&path)? {
-            Found::Nothing => return Err(Errno::NOENT.into()),
-            Found::Ours => {}
-            Found::Strange if geteuid().is_root() => {}
-            Found::Strange => return Err(Errno::ACCESS.into()),
-            Found::Other(what) => return Err(io::Error::other(format!("{what} is there"))),
-        }
-        let stream = UnixStream::from_std(dial(&path)?.into())?;
+        let stream = local_socket::open(&path)?;
         let mut text = Vec::new();
         stream.take(LARGEST).read_to_end(&mut text).await?;
         Ok(text)
@@ -304,7 +216,15 @@ impl fmt::Display for Because<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+    use rustix::net::{SocketAddrUnix, bind};
+    use rustix::process::geteuid;
+
     use super::*;
+    use crate::sys::local_socket::{dial, socket};
 
     fn status() -> Status {
         Status {

@@ -11,6 +11,7 @@ mod ipv6;
 pub mod landlock;
 pub mod lease_file;
 pub mod link;
+pub mod local_socket;
 pub mod names;
 pub mod neighbours;
 pub mod netlink;

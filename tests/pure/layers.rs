@@ -28,7 +28,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("observe", &["exit", "net", "nft", "plan", "sys"]),
     ("selftest", &["net", "plan", "sys"]),
     ("serve", &["confine", "exit", "facts", "net", "plan", "proto", "sys"]),
-    ("status", &["exit", "log"]),
+    ("status", &["exit", "log", "sys"]),
     ("halves", &["exit", "net", "status"]),
     ("validate", &["config", "plan"]),
     ("network", &["apply", "config", "exit", "observe", "plan", "readiness", "serve", "sys"]),
