@@ -11,9 +11,9 @@
 //!
 //! Pure rooms (`config`, `facts`, `plan`, `proto`, `nft`, `iso`) think and never touch; `sys` touches and never
 //! decides; the verbs (`apply`, `confine`, `serve`, `supervise`, `observe`, `halves`, `inspect`,
-//! `status`, `selftest`) see both, and never each other; `network` (made, served, healed) and `readiness` put them
-//! together. What they log leaves by `log`, and each error says its exit code by `exit`. The program is `main` (arguments,
-//! log, runtime) and its `verbs`. `tests/pure/layers.rs` holds all of them to that.
+//! `status`, `selftest`) see both, and never each other; `console` is what all readers of the serial line share, this process's and
+//! others; `network` (made, served, healed) and `readiness` put them together. What they log leaves by `log`, and each
+//! error says its exit code by `exit`. The program is `main` (arguments, log, runtime) and its `verbs`. `tests/pure/layers.rs` holds all of them to that.
 
 pub mod cli;
 pub mod config;
@@ -23,6 +23,7 @@ pub mod plan;
 
 pub mod apply;
 pub mod confine;
+pub mod console;
 pub mod halves;
 pub mod inspect;
 pub mod log;

@@ -26,7 +26,7 @@ use crate::sys::{cgroup, child};
 
 use qemu::Qemu;
 use report::RateLimit;
-pub use serial::{Console, Replay};
+pub use serial::Console;
 pub use signals::Signals;
 use signals::Wanted;
 

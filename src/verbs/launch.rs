@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use berth::config::{OnNetLost, Options};
+use berth::console::Wire;
 use berth::exit::{Code, Failure, error_chain};
 use berth::network::{Network, Source};
 use berth::plan::link::Tap;
@@ -14,7 +15,7 @@ use berth::supervise::{self, Console, Signals};
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
 use berth::sys::{child, probe};
-use berth::{apply, confine, halves};
+use berth::{apply, confine, console, halves};
 use tokio::sync::watch;
 
 use super::{configure, make_plan, warn};
@@ -31,6 +32,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
     let feed =
         Feed::start(Half::Run, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
+    let (_hub, wire) = console::new();
     let preparing = async {
         let firewall = Firewall::start()?;
         let held = apply::lock(&plan).await?;
@@ -57,7 +59,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let machine = disks.machine(&plan.machine);
     let (stop, stopping) = watch::channel(false);
     let supervising = async {
-        let code = supervise(&plan, &machine, &mut signals, &feed).await;
+        let code = supervise(&plan, &machine, wire, &mut signals, &feed).await;
         let _ = stop.send(true);
         code
     };
@@ -108,6 +110,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
     let feed =
         Feed::start(Half::Vm, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
+    let (_hub, wire) = console::new();
     tokio::spawn(halves::follow(
         plan.net.link.tap.name.clone(),
         config.machine.uid,
@@ -127,7 +130,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
             Ok(apply::disks(&plan.disk, held).await?)
         };
         let disks = or_stopped(&mut signals, preparing).await?;
-        supervise(&plan, &disks.machine(&plan.machine), &mut signals, &feed).await
+        supervise(&plan, &disks.machine(&plan.machine), wire, &mut signals, &feed).await
     };
     let watching = async {
         let limit = (config.lifecycle.on_net_lost == OnNetLost::Exit).then_some(NET_LOST);
@@ -171,12 +174,13 @@ async fn or_stopped<T>(
 async fn supervise(
     plan: &Plan,
     machine: &ReadyMachine,
+    wire: Wire,
     signals: &mut Signals,
     feed: &Feed,
 ) -> Result<Code, Failure> {
     let tap = &plan.net.link.tap;
     let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
-    let mut console = Console::stdio(false);
+    let mut console = Console::stdio(wire, false);
     let (lifecycle, own) = (&plan.lifecycle, feed.own.subscribe());
     let outcome =
         supervise::run(machine, lifecycle, open, &mut console, signals, own, &feed.machine).await;

@@ -10,7 +10,7 @@ use arrows::{Arrows, circles};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for rooms whose errors a verb
 /// may end with.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     ("net", &[]),
     ("iso", &[]),
     ("exit", &["log"]),
@@ -24,6 +24,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("sys", &["config", "exit", "facts", "net", "nft"]),
     ("apply", &["config", "confine", "exit", "iso", "log", "net", "nft", "plan", "sys"]),
     ("confine", &["plan", "sys"]),
+    ("console", &["exit", "log", "sys"]),
     ("inspect", &["cli", "exit", "net", "nft", "plan", "sys"]),
     ("observe", &["exit", "net", "nft", "plan", "sys"]),
     ("selftest", &["net", "plan", "sys"]),
@@ -41,6 +42,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
             "cli",
             "config",
             "confine",
+            "console",
             "exit",
             "facts",
             "halves",
@@ -58,7 +60,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
         ],
     ),
     ("main", &["cli", "config", "confine", "exit", "log", "sys", "verbs"]),
-    ("supervise", &["config", "confine", "exit", "net", "plan", "proto", "sys"]),
+    ("supervise", &["config", "confine", "console", "exit", "net", "plan", "proto", "sys"]),
 ];
 
 struct Source {

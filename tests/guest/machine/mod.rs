@@ -32,7 +32,7 @@ fn supervisor() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let outcome = runtime.block_on(async {
         let mut signals = Signals::listen().unwrap();
-        let mut console = Console::stdio(false);
+        let mut console = Console::stdio(berth::console::new().1, false);
         let queues = wanted.queues;
         let outcome = supervise::run(
             &plan.ready(None),

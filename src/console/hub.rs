@@ -1,0 +1,381 @@
+//! Who reads the guest's serial line and who types there: sessions, their queues, and counters.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::ring::{Chunk, Cursor, Ring};
+use super::{MAX_SESSIONS, REPLAY_BYTES};
+use crate::log::one_line;
+
+/// Octets that may wait for a session, and for our stdout, before it loses some.
+const WAITING_BYTES: usize = 256 << 10;
+const STDOUT_WAITING_BYTES: usize = 1 << 20;
+/// A reader gets at most so many octets at once.
+const CHUNK_BYTES: usize = 16 << 10;
+/// What is typed waits for the guest in so many pieces of so many octets: one session's paste lets others' keys through.
+const TYPED_PIECES: usize = 16;
+const TYPED_BYTES: usize = 256;
+/// DECSTR, the terminal's soft reset: what a guest's last program left set does not colour the replay.
+const SOFT_RESET: &[u8] = b"\x1b[!p";
+
+/// Who a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Our own stdout: the container's log.
+    Stdout,
+    /// A process that came by the socket.
+    Socket,
+    /// A browser.
+    Web,
+}
+
+impl Kind {
+    pub const ALL: [Self; 3] = [Self::Stdout, Self::Socket, Self::Web];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Socket => "socket",
+            Self::Web => "web",
+        }
+    }
+}
+
+/// Whether a session may type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    #[serde(rename = "rw")]
+    ReadWrite,
+    #[serde(rename = "ro")]
+    ReadOnly,
+}
+
+impl Mode {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWrite => "read-write",
+            Self::ReadOnly => "read-only",
+        }
+    }
+}
+
+/// Who wants to be attached, and how.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub kind: Kind,
+    /// For the log and for the others that are there: `uid 0, pid 12`, or an address.
+    pub who: String,
+    pub mode: Mode,
+    /// Octets of replay that are wanted, at most; 64 KiB are kept.
+    pub replay: usize,
+}
+
+/// Nobody more can be attached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{MAX_SESSIONS} sessions are attached to the console, which is the most: end one first")]
+pub struct Full;
+
+/// The guest has ended, and nobody reads what is typed any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the guest has ended")]
+pub struct Gone;
+
+/// Sessions now, and octets that sessions lost because they were too slow, so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub sessions: BTreeMap<Kind, u64>,
+    pub skipped_bytes: BTreeMap<Kind, u64>,
+}
+
+/// The readers' side. Clones are the same hub.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    state: Arc<Mutex<State>>,
+    to_guest: mpsc::Sender<Bytes>,
+    /// A session has ended.
+    left: Arc<Notify>,
+}
+
+/// The guest's side: there is one.
+#[derive(Debug)]
+pub struct Wire {
+    hub: Hub,
+    typed: mpsc::Receiver<Bytes>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ring: Ring,
+    readers: BTreeMap<u64, Reader>,
+    next_id: u64,
+    closed: bool,
+    skipped_bytes: BTreeMap<Kind, u64>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    kind: Kind,
+    who: String,
+    mode: Mode,
+    cursor: Cursor,
+    skipped: u64,
+    /// Dropped at the end of the stream.
+    wake: Option<mpsc::Sender<()>>,
+}
+
+/// A hub, and the end of it that the serial line is connected to.
+pub fn new() -> (Hub, Wire) {
+    let (to_guest, typed) = mpsc::channel(TYPED_PIECES);
+    let hub = Hub { state: Arc::default(), to_guest, left: Arc::default() };
+    (hub.clone(), Wire { hub, typed })
+}
+
+impl Wire {
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// What the guest wrote, for everybody. Never waits.
+    pub fn write(&self, bytes: &[u8]) {
+        let mut state = self.hub.lock();
+        let State { ring, readers, .. } = &mut *state;
+        let needed = readers.values().map(|reader| reader.cursor.needs(ring, bytes.len())).max();
+        ring.push(bytes, needed.unwrap_or_default().max(REPLAY_BYTES));
+        for wake in readers.values().filter_map(|reader| reader.wake.as_ref()) {
+            // Full: it will look anyway.
+            let _ = wake.try_send(());
+        }
+    }
+
+    /// What is typed next. Cancel-safe.
+    pub async fn typed(&mut self) -> Bytes {
+        match self.typed.recv().await {
+            Some(bytes) => bytes,
+            // Not while this has a hub.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The stream ends here: sessions read what there is, and leave. Resolves when all have left, or at `until`.
+    pub async fn close(self, until: Instant) {
+        self.hub.close();
+        let all_left = async {
+            loop {
+                let left = self.hub.left.notified();
+                if self.hub.lock().readers.is_empty() {
+                    return;
+                }
+                left.await;
+            }
+        };
+        let _ = tokio::time::timeout_at(until, all_left).await;
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.hub.close();
+    }
+}
+
+impl Hub {
+    /// Attaches somebody, who gets what the guest writes from here on after the replay. Told in the log, as is the end.
+    pub fn attach(&self, request: Request) -> Result<Session, Full> {
+        let Request { kind, who, mode, replay } = request;
+        let who = one_line(&who).into_owned();
+        let mut state = self.lock();
+        if kind != Kind::Stdout && state.guests() >= MAX_SESSIONS {
+            drop(state);
+            tracing::warn!(who, kind = kind.as_str(), "console: refused, {Full}");
+            return Err(Full);
+        }
+        let others = state.readers.values().map(Reader::words).collect();
+        let id = state.next_id;
+        state.next_id += 1;
+        let (wake, woken) = mpsc::channel(1);
+        let bound = if kind == Kind::Stdout { STDOUT_WAITING_BYTES } else { WAITING_BYTES };
+        let cursor = Cursor::at_end(&state.ring, bound);
+        let wake = (!state.closed).then_some(wake);
+        let replay = state.ring.last(replay.min(REPLAY_BYTES));
+        let reader = Reader { kind, who, mode, cursor, skipped: 0, wake };
+        if kind != Kind::Stdout {
+            tracing::info!(
+                who = reader.who,
+                kind = kind.as_str(),
+                mode = mode.as_str(),
+                "console: attached"
+            );
+        }
+        state.readers.insert(id, reader);
+        drop(state);
+        let replay = match replay.is_empty() {
+            true => replay,
+            false => [SOFT_RESET, &replay].concat().into(),
+        };
+        let input = (mode == Mode::ReadWrite).then(|| self.input());
+        Ok(Session { replay, others, output: Output { hub: self.clone(), id, woken }, input })
+    }
+
+    /// A way to type that is no session: our own stdin's.
+    pub fn input(&self) -> Input {
+        Input(self.to_guest.clone())
+    }
+
+    /// The end of what the guest wrote, at most 64 KiB, from a line's start on where there is one.
+    pub fn replay(&self, limit: usize) -> Bytes {
+        self.lock().ring.last(limit.min(REPLAY_BYTES))
+    }
+
+    /// Who is there, our stdout too.
+    pub fn sessions(&self) -> Vec<String> {
+        self.lock().readers.values().map(Reader::words).collect()
+    }
+
+    /// For metrics. Every kind has a number.
+    pub fn counts(&self) -> Counts {
+        let state = self.lock();
+        let of = |kind: Kind| state.readers.values().filter(|reader| reader.kind == kind).count();
+        let skipped = |kind| state.skipped_bytes.get(&kind).copied().unwrap_or_default();
+        Counts {
+            sessions: Kind::ALL
+                .map(|kind| (kind, u64::try_from(of(kind)).unwrap_or(u64::MAX)))
+                .into(),
+            skipped_bytes: Kind::ALL.map(|kind| (kind, skipped(kind))).into(),
+        }
+    }
+
+    fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        for reader in state.readers.values_mut() {
+            reader.wake = None;
+        }
+    }
+
+    fn take(&self, id: u64) -> Option<Chunk> {
+        let mut state = self.lock();
+        let State { ring, readers, skipped_bytes, .. } = &mut *state;
+        let reader = readers.get_mut(&id)?;
+        let chunk = reader.cursor.next(ring, CHUNK_BYTES)?;
+        if let Chunk::Skipped(count) = chunk {
+            reader.skipped += count;
+            *skipped_bytes.entry(reader.kind).or_default() += count;
+        }
+        Some(chunk)
+    }
+
+    fn detach(&self, id: u64) {
+        let Some(Reader { kind, who, skipped, .. }) = self.lock().readers.remove(&id) else {
+            return;
+        };
+        if kind != Kind::Stdout {
+            tracing::info!(who, kind = kind.as_str(), skipped_bytes = skipped, "console: detached");
+        }
+        self.left.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Sessions that count.
+    fn guests(&self) -> usize {
+        self.readers.values().filter(|reader| reader.kind != Kind::Stdout).count()
+    }
+}
+
+impl Reader {
+    fn words(&self) -> String {
+        match self.kind {
+            Kind::Stdout => self.who.clone(),
+            Kind::Socket | Kind::Web => format!("{} ({})", self.who, self.mode.as_str()),
+        }
+    }
+}
+
+/// One that is attached. It has left when its output is dropped.
+#[derive(Debug)]
+pub struct Session {
+    /// The end of what the guest wrote before, after a soft reset of the terminal; empty when there is nothing.
+    pub replay: Bytes,
+    /// Who else is there.
+    pub others: Vec<String>,
+    pub output: Output,
+    /// None: it may only read.
+    pub input: Option<Input>,
+}
+
+/// What the guest writes, for one session.
+#[derive(Debug)]
+pub struct Output {
+    hub: Hub,
+    id: u64,
+    woken: mpsc::Receiver<()>,
+}
+
+impl Output {
+    /// What is next; None once the guest has ended and all is read. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Chunk> {
+        loop {
+            if let Some(chunk) = self.hub.take(self.id) {
+                return Some(chunk);
+            }
+            if self.woken.recv().await.is_none() {
+                // It may have been written between the two.
+                return self.hub.take(self.id);
+            }
+        }
+    }
+
+    /// The same on a thread that may wait.
+    pub fn blocking_next(&mut self) -> Option<Chunk> {
+        loop {
+            if let Some(chunk) = self.hub.take(self.id) {
+                return Some(chunk);
+            }
+            if self.woken.blocking_recv().is_none() {
+                return self.hub.take(self.id);
+            }
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.hub.detach(self.id);
+    }
+}
+
+/// What a session types.
+#[derive(Debug, Clone)]
+pub struct Input(mpsc::Sender<Bytes>);
+
+impl Input {
+    /// Waits while the guest takes nothing: at most 4 KiB wait for it, of all sessions together. Each of those that wait has
+    /// its turn. Dropped half-way, the pieces that went are gone.
+    pub async fn send(&self, bytes: &[u8]) -> Result<(), Gone> {
+        for piece in bytes.chunks(TYPED_BYTES) {
+            self.0.send(Bytes::copy_from_slice(piece)).await.map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+
+    /// The same on a thread that may wait.
+    pub fn blocking_send(&self, bytes: &[u8]) -> Result<(), Gone> {
+        for piece in bytes.chunks(TYPED_BYTES) {
+            self.0.blocking_send(Bytes::copy_from_slice(piece)).map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
