@@ -3,6 +3,7 @@
 //! `berth run` is the default. Two words of the seed are kept: the first argument `bash` gives a debug shell,
 //! and under the name `startvm.sh` every argument is QEMU's.
 
+pub mod console;
 pub mod nft;
 
 use std::ffi::OsString;
@@ -107,6 +108,9 @@ enum Verb {
         #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
         output: Output,
     },
+    /// The guest's serial console, shared by all who attach; Ctrl-] leaves
+    #[command(after_help = console::EXAMPLES)]
+    Console(console::Console),
     /// Print what run would do; touches nothing
     Plan {
         #[command(flatten)]
@@ -187,6 +191,7 @@ pub enum Command {
     Vm(Box<Options>),
     Selftest { options: Box<Options>, no_dns: bool },
     Status { state_dir: Option<PathBuf>, alive: bool, output: Output },
+    Console(console::Console),
     Plan { options: Box<Options>, output: Output },
     Serve(Box<ServeOptions>),
     Validate { files: Vec<PathBuf>, output: Output },
@@ -207,6 +212,7 @@ impl Command {
             | Self::Serve(_)
             | Self::Check { .. } => true,
             Self::Status { .. }
+            | Self::Console(_)
             | Self::Validate { .. }
             | Self::Leases { .. }
             | Self::Inspect { .. } => false,
@@ -221,6 +227,7 @@ impl Command {
             | Self::Plan { .. }
             | Self::Check { .. }
             | Self::Status { .. }
+            | Self::Console(_)
             | Self::Validate { .. }
             | Self::Leases { .. }
             | Self::Inspect { .. } => false,
@@ -263,6 +270,7 @@ fn parse_in(
         Some(Verb::Status { state_dir, alive, output }) => {
             (Log::default(), Command::Status { state_dir, alive, output })
         }
+        Some(Verb::Console(console)) => (Log::default(), Command::Console(console)),
         Some(Verb::Validate { files, output }) => {
             (Log::default(), Command::Validate { files, output })
         }

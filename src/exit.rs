@@ -55,6 +55,10 @@ pub enum Code {
     Output,
     /// `status`: not ready, or nobody answers.
     NotReady,
+    /// `console`: there is none, or it was cut off.
+    NoConsole,
+    /// `console`: ended by a signal.
+    Signal(u8),
     /// `selftest`: a step failed.
     SelfTest,
     /// `validate`: a values file has errors.
@@ -73,6 +77,7 @@ impl Code {
             | Self::NotLoaded
             | Self::Output
             | Self::NotReady
+            | Self::NoConsole
             | Self::SelfTest
             | Self::Invalid => 1,
             Self::ImageDirectory => 2,
@@ -90,6 +95,8 @@ impl Code {
             Self::Machine => 19,
             Self::Stopped => 20,
             Self::NetLost => 21,
+            // As shells tell it.
+            Self::Signal(number) => number.saturating_add(128),
             Self::Guest(code) => code,
         }
     }

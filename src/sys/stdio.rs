@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// One of the two. Unbuffered.
 #[derive(Debug)]
@@ -23,6 +23,22 @@ pub fn stderr() -> Output {
 }
 
 impl Output {
+    /// Waits until nobody can read it any more: a pipe without a reader, a terminal that hung up. Of a file that is never.
+    pub fn until_gone(&self) -> io::Result<()> {
+        let mut output = [PollFd::new(&self.0, PollFlags::empty())];
+        rustix::io::retry_on_intr(|| poll(&mut output, None))?;
+        Ok(())
+    }
+
+    /// What there is room for at once: for words that nobody waits to be read.
+    pub fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
+        let mut ready = [PollFd::new(&self.0, PollFlags::OUT)];
+        match poll(&mut ready, Some(&Timespec::default()))? {
+            0 => Ok(0),
+            _ => Ok(rustix::io::write(self.0, octets)?),
+        }
+    }
+
     /// Columns of the terminal that it is; None when it is none.
     pub fn columns(&self) -> Option<u16> {
         rustix::termios::tcgetwinsize(self.0)

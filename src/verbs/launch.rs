@@ -32,7 +32,8 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
     let feed =
         Feed::start(Half::Run, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
-    let (_hub, wire) = console::new();
+    let (hub, wire) = console::new();
+    console::socket::start(&plan.disk.state_dir, hub);
     let preparing = async {
         let firewall = Firewall::start()?;
         let held = apply::lock(&plan).await?;
@@ -110,7 +111,8 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
     let feed =
         Feed::start(Half::Vm, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
-    let (_hub, wire) = console::new();
+    let (hub, wire) = console::new();
+    console::socket::start(&plan.disk.state_dir, hub);
     tokio::spawn(halves::follow(
         plan.net.link.tap.name.clone(),
         config.machine.uid,

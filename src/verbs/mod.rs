@@ -1,5 +1,6 @@
 //! The verbs: what each command does with the rooms of the library.
 
+mod console;
 mod launch;
 mod nft;
 mod selftest;
@@ -24,6 +25,7 @@ pub fn prepare(command: &Command) -> Result<(), Failure> {
         | Command::Vm(_)
         | Command::Selftest { .. }
         | Command::Status { .. }
+        | Command::Console(_)
         | Command::Plan { .. }
         | Command::Serve(_)
         | Command::Validate { .. }
@@ -41,6 +43,7 @@ pub async fn act(command: &Command) -> Result<Code, Failure> {
         Command::Status { state_dir, alive, output } => {
             show::status(state_dir.as_deref(), *alive, *output).await
         }
+        Command::Console(console) => console::run(console).await,
         Command::Plan { options, output } => show::plan(options, *output).await,
         Command::Serve(options) => serve::run(options).await,
         Command::Validate { files, output } => show::validate(files, *output),

@@ -235,6 +235,8 @@ fn a_log_and_a_console_that_nobody_reads_stop_nothing_of_run() {
             .ok()
             .filter(|hello| hello.starts_with(b"hello from demo"))
     });
+    // More than is kept for a stdout that is not read, until the end.
+    world.tell_guest("seq 1 1000000 >/dev/ttyS0 &");
     for _ in 0..50 {
         world.pod.nft("flush table inet berth");
         world.until("the rules again", SOON, |world| {
@@ -248,6 +250,15 @@ fn a_log_and_a_console_that_nobody_reads_stop_nothing_of_run() {
             .contains("lease of 192.168.254.2 obtained")
     );
     assert_eq!(status(&world).0, 0);
+    // Whoever reads the console has it all the same.
+    world.until("the flood, by another way", SOON, |world| {
+        let mut log = world.command(&[]);
+        let log = log.args(["console", "--log"]).output().unwrap();
+        let text = String::from_utf8(log.stdout).unwrap();
+        let numbers =
+            text.lines().filter(|line| line.parse::<u32>().is_ok_and(|line| line > 50_000));
+        (numbers.count() > 1000).then_some(())
+    });
     let asked = Instant::now();
     assert_eq!(run.end("-TERM", Duration::from_secs(25)).code(), Some(0));
     println!("SIGTERM to the end, nobody reads: {:?}", asked.elapsed());

@@ -15,6 +15,7 @@ mod support;
 mod chart;
 mod codes;
 mod confine;
+mod console;
 mod containers;
 mod cri;
 mod disks;

@@ -47,6 +47,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "facts",
             "halves",
             "inspect",
+            "log",
             "network",
             "plan",
             "proto",
