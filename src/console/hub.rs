@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ const WAITING_BYTES: usize = 256 << 10;
 const STDOUT_WAITING_BYTES: usize = 1 << 20;
 /// A reader gets at most so many octets at once.
 const CHUNK_BYTES: usize = 16 << 10;
+/// Between two times that a reader gets less than that.
+const PACE: Duration = Duration::from_millis(25);
 /// What is typed waits for the guest in so many pieces of so many octets: one session's paste lets others' keys through.
 const TYPED_PIECES: usize = 16;
 const TYPED_BYTES: usize = 256;
@@ -219,7 +222,12 @@ impl Hub {
             false => [SOFT_RESET, &replay].concat().into(),
         };
         let input = (mode == Mode::ReadWrite).then(|| self.input());
-        Ok(Session { replay, others, output: Output { hub: self.clone(), id, woken }, input })
+        Ok(Session {
+            replay,
+            others,
+            output: Output { hub: self.clone(), id, woken, last: None },
+            input,
+        })
     }
 
     /// A way to type that is no session: our own stdin's.
@@ -256,6 +264,13 @@ impl Hub {
         for reader in state.readers.values_mut() {
             reader.wake = None;
         }
+    }
+
+    /// Octets that wait for a session, and whether no more are to come.
+    fn waiting(&self, id: u64) -> (usize, bool) {
+        let state = self.lock();
+        let waiting = state.readers.get(&id).map(|reader| reader.cursor.needs(&state.ring, 0));
+        (waiting.unwrap_or_default(), state.closed)
     }
 
     fn take(&self, id: u64) -> Option<Chunk> {
@@ -319,18 +334,31 @@ pub struct Output {
     hub: Hub,
     id: u64,
     woken: mpsc::Receiver<()>,
+    /// When it got something the last time.
+    last: Option<Instant>,
+}
+
+/// What a session is to do now.
+enum Next {
+    Take,
+    /// Gather a little first.
+    Gather(Duration),
+    Wait,
+    End,
 }
 
 impl Output {
     /// What is next; None once the guest has ended and all is read. Cancel-safe.
+    ///
+    /// At once after a pause; then at most every 25 ms, unless there is much: QEMU hands over octet by octet, and to wake
+    /// every reader for each would cost the guest more than half its speed.
     pub async fn next(&mut self) -> Option<Chunk> {
         loop {
-            if let Some(chunk) = self.hub.take(self.id) {
-                return Some(chunk);
-            }
-            if self.woken.recv().await.is_none() {
-                // It may have been written between the two.
-                return self.hub.take(self.id);
+            match self.now() {
+                Next::Take => return self.take(),
+                Next::Gather(time) => tokio::time::sleep(time).await,
+                Next::Wait => drop(self.woken.recv().await),
+                Next::End => return None,
             }
         }
     }
@@ -338,13 +366,29 @@ impl Output {
     /// The same on a thread that may wait.
     pub fn blocking_next(&mut self) -> Option<Chunk> {
         loop {
-            if let Some(chunk) = self.hub.take(self.id) {
-                return Some(chunk);
-            }
-            if self.woken.blocking_recv().is_none() {
-                return self.hub.take(self.id);
+            match self.now() {
+                Next::Take => return self.take(),
+                Next::Gather(time) => std::thread::sleep(time),
+                Next::Wait => drop(self.woken.blocking_recv()),
+                Next::End => return None,
             }
         }
+    }
+
+    fn now(&self) -> Next {
+        let (waiting, closed) = self.hub.waiting(self.id);
+        let pause = self.last.map(|last| PACE.saturating_sub(last.elapsed())).unwrap_or_default();
+        match waiting {
+            0 if closed => Next::End,
+            0 => Next::Wait,
+            1..CHUNK_BYTES if !closed && !pause.is_zero() => Next::Gather(pause),
+            _ => Next::Take,
+        }
+    }
+
+    fn take(&mut self) -> Option<Chunk> {
+        self.last = Some(Instant::now());
+        self.hub.take(self.id)
     }
 }
 

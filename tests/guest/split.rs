@@ -97,6 +97,15 @@ impl Split {
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     }
 
+    /// Exit code, output and words of `berth console --log` for a state directory.
+    fn console(&self, wrapper: &[&str], dir: &str) -> (Option<i32>, String, String) {
+        let mut command = self.berth(wrapper, "console");
+        let command = command.arg("--log").env("BERTH_STATE_DIR", self.world.path(dir));
+        let output = command.output().unwrap();
+        let text = |octets| String::from_utf8(octets).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
     fn vm_is_ready(&self, wanted: bool) {
         let what = format!("berth vm ready: {wanted}");
         self.world.until(&what, SOON, |_| {
@@ -138,6 +147,11 @@ fn the_halves_are_one_pod_and_each_may_end_and_come_back() {
     );
     let binary = split.world.path("berth").display().to_string();
     split.world.start_binary(&NOBODY, &binary, "vm").ready();
+    // The console is the guest's half's alone, without any capability.
+    let (code, log, _) = split.console(&NOBODY, "state");
+    assert!(code == Some(0) && log.contains(" ready\r\n"), "{log}");
+    let (code, _, words) = split.console(&[], "net-state");
+    assert!(code == Some(1) && words.contains("this is `berth net`"), "{words}");
     let vm = split.world.pid().to_string();
     let qemu = checked(Command::new("pgrep").args(["-P", &vm]));
     for pid in [vm.as_str(), qemu.trim()] {

@@ -17,7 +17,7 @@ async fn all(output: &mut Output) -> (Vec<u8>, u64) {
     (read, skipped)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_that_does_not_read_costs_itself_octets_and_nobody_else() {
     let (hub, wire) = new();
     let attach = || hub.attach(request(Kind::Socket, Mode::ReadOnly)).unwrap().output;
@@ -33,7 +33,7 @@ async fn one_that_does_not_read_costs_itself_octets_and_nobody_else() {
             got.extend_from_slice(&bytes);
         }
     }
-    let closing = tokio::spawn(wire.close(Instant::now() + std::time::Duration::from_secs(60)));
+    let closing = tokio::spawn(wire.close(Instant::now() + Duration::from_secs(60)));
     let (rest, skipped) = all(&mut reading).await;
     assert_eq!(skipped, 0);
     assert!([got, rest].concat() == written, "it has it all");
@@ -56,7 +56,7 @@ async fn the_end_does_not_wait_for_one_that_does_not_read() {
     let _stopped = hub.attach(request(Kind::Web, Mode::ReadWrite)).unwrap();
     wire.write(b"last words");
     tokio::time::pause();
-    wire.close(Instant::now() + std::time::Duration::from_secs(1)).await;
+    wire.close(Instant::now() + Duration::from_secs(1)).await;
 }
 
 #[test]
@@ -112,4 +112,31 @@ async fn what_all_type_reaches_the_guest_and_those_who_may_only_read_have_no_way
     assert!(pasting.await.unwrap().is_ok() && key.await.unwrap().is_ok());
     drop(wire);
     assert_eq!(input.send(b"x").await, Err(Gone));
+}
+
+/// QEMU writes octet by octet; each must not wake everybody.
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_octets_comes_in_pieces_and_the_first_and_the_last_at_once() {
+    let (hub, wire) = new();
+    let mut output = hub.attach(request(Kind::Socket, Mode::ReadOnly)).unwrap().output;
+    let start = Instant::now();
+    wire.write(b"a");
+    assert_eq!(output.next().await, Some(Chunk::Bytes("a".into())));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let reading = tokio::spawn(async move {
+        let mut pieces = 0;
+        while output.next().await.is_some() {
+            pieces += 1;
+        }
+        pieces
+    });
+    for _ in 0..1000 {
+        wire.write(b"b");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let end = Instant::now();
+    wire.close(end + Duration::from_secs(9)).await;
+    assert!(end.elapsed() <= PACE, "{:?}", end.elapsed());
+    let pieces = reading.await.unwrap();
+    assert!((38..=42).contains(&pieces), "{pieces} pieces");
 }
