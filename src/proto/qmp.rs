@@ -169,10 +169,12 @@ pub enum Reason {
 }
 
 /// One thing to do after [`Client::receive`] or [`Client::send`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     Transmit(Vec<u8>),
     Event(Event),
+    /// To the question of this number ([`Client::ask`]); an error is in QEMU's words.
+    Answer(u64, Result<Value, String>),
 }
 
 /// ```text
@@ -184,6 +186,7 @@ pub struct Client {
     /// The rest of a line that was too long is skipped.
     skipping: bool,
     version: Option<Version>,
+    ready: bool,
     next_id: u64,
     in_flight: BTreeMap<u64, Asked>,
     outputs: VecDeque<Output>,
@@ -195,6 +198,7 @@ enum Asked {
     Capabilities,
     Status,
     Named(&'static str),
+    Question,
 }
 
 impl Client {
@@ -221,6 +225,17 @@ impl Client {
             other => Asked::Named(other.name()),
         };
         self.transmit(command.name(), command.arguments(), asked);
+    }
+
+    /// Whether [`Event::Ready`] was said.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Asks anything: the line to send, and the number of its [`Output::Answer`]. Must not be called before
+    /// [`Event::Ready`]. Whoever asks bounds how many are under way, and forgets those that have no answer.
+    pub fn ask(&mut self, name: &str, arguments: Option<Value>) -> (u64, Vec<u8>) {
+        self.message(name, arguments, Asked::Question)
     }
 
     /// The next thing to do; None when all is done.
@@ -288,28 +303,33 @@ impl Client {
         }
         let id = value.get("id").and_then(Value::as_u64).ok_or(Reason::UnknownId)?;
         let asked = self.in_flight.remove(&id).ok_or(Reason::UnknownId)?;
+        if asked == Asked::Question {
+            let answer = match error {
+                Some(error) => Err(why(error)),
+                None => Ok(answer.cloned().unwrap_or_default()),
+            };
+            self.outputs.push_back(Output::Answer(id, answer));
+            return Ok(());
+        }
         if let Some(error) = error {
             let command = match asked {
                 Asked::Capabilities => "qmp_capabilities",
                 Asked::Status => Command::QueryStatus.name(),
                 Asked::Named(name) => name,
+                Asked::Question => return Ok(()),
             };
-            let why: String = error
-                .get("desc")
-                .and_then(Value::as_str)
-                .unwrap_or("no reason given")
-                .chars()
-                .take(200)
-                .collect();
-            return self.event(Event::Refused { command, why });
+            return self.event(Event::Refused { command, why: why(error) });
         }
         match (asked, self.version) {
-            (Asked::Capabilities, Some(version)) => self.event(Event::Ready(version)),
+            (Asked::Capabilities, Some(version)) => {
+                self.ready = true;
+                self.event(Event::Ready(version))
+            }
             (Asked::Status, _) => {
                 let state = answer.and_then(|answer| answer.get("status")).and_then(Value::as_str);
                 self.event(Event::Status(run_state(state.ok_or(Reason::NotQmp)?)))
             }
-            (Asked::Capabilities | Asked::Named(_), _) => Ok(()),
+            (Asked::Capabilities | Asked::Named(_) | Asked::Question, _) => Ok(()),
         }
     }
 
@@ -322,6 +342,11 @@ impl Client {
     }
 
     fn transmit(&mut self, name: &str, arguments: Option<Value>, asked: Asked) {
+        let (_, line) = self.message(name, arguments, asked);
+        self.outputs.push_back(Output::Transmit(line));
+    }
+
+    fn message(&mut self, name: &str, arguments: Option<Value>, asked: Asked) -> (u64, Vec<u8>) {
         if self.in_flight.len() >= MAX_IN_FLIGHT {
             // Answers that never came are given up, oldest first: a power button must still be pressed.
             self.in_flight.pop_first();
@@ -333,12 +358,18 @@ impl Client {
             object.insert("arguments".to_owned(), arguments);
         }
         self.in_flight.insert(id, asked);
-        self.outputs.push_back(Output::Transmit(format!("{message}\r\n").into_bytes()));
+        (id, format!("{message}\r\n").into_bytes())
     }
 
     fn count(&mut self, reason: Reason) {
         *self.reasons.entry(reason).or_default() += 1;
     }
+}
+
+/// QEMU's own words, cut.
+fn why(error: &Value) -> String {
+    let text = error.get("desc").and_then(Value::as_str).unwrap_or("no reason given");
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 fn event(name: &str, data: &Value) -> Option<Event> {

@@ -4,6 +4,7 @@
 //! inputs. Runs on a current-thread runtime with IO and time, on a thread that lives as long as the machine:
 //! QEMU is killed when the thread that started it ends, so that no machine outlives its supervisor.
 
+mod ask;
 mod qemu;
 mod report;
 mod serial;
@@ -24,6 +25,7 @@ use crate::proto::lifecycle::{Exit, Fault, Input, Lifecycle, Outcome, Output, Se
 use crate::proto::qmp::Event;
 use crate::sys::{cgroup, child};
 
+pub use ask::{Monitor, NoAnswer, Questions};
 use qemu::Qemu;
 use report::RateLimit;
 pub use serial::Console;
@@ -107,16 +109,25 @@ impl Phase {
     }
 }
 
+/// Who is heard and told while the machine runs.
+#[derive(Debug)]
+pub struct Others<'a> {
+    /// Of the pod's addresses the guest's own: when one is another, the guest is to ask for its addresses anew.
+    pub own: watch::Receiver<Vec<IpAddr>>,
+    /// Passed on to QEMU.
+    pub questions: &'a mut Questions,
+    pub status: &'a watch::Sender<MachineStatus>,
+}
+
 /// Runs the machine to its end. `open_tap` is called for each start of QEMU that is handed tap queues, and gives
-/// one descriptor for each queue of the tap. When one of `own` is another, the guest is to ask for its addresses anew.
+/// one descriptor for each queue of the tap.
 pub async fn run(
     ready: &ReadyMachine,
     lifecycle: &config::Lifecycle,
     mut open_tap: impl FnMut() -> io::Result<Vec<OwnedFd>>,
     console: &mut Console,
     signals: &mut Signals,
-    own: watch::Receiver<Vec<IpAddr>>,
-    status: &watch::Sender<MachineStatus>,
+    others: Others<'_>,
 ) -> Result<Outcome, Error> {
     let plan = &ready.plan;
     for note in &plan.notes {
@@ -130,6 +141,7 @@ pub async fn run(
     };
     let core = Lifecycle::new(now(), settings);
     let rate_limit = RateLimit::new(now());
+    let Others { own, questions, status } = others;
     let mut own = Own::new(own);
     let mut machine = Machine { ready, core, qemu: None, oom_kills: None, status, rate_limit };
     machine.core.handle(now(), Input::Start);
@@ -137,7 +149,7 @@ pub async fn run(
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
             break outcome;
         }
-        machine.next(console, signals, &mut own).await?;
+        machine.next(console, signals, &mut own, questions).await?;
     };
     let said = machine.qemu.as_ref().map(Qemu::last_said).unwrap_or_default();
     machine.end_run(console).await;
@@ -207,9 +219,12 @@ impl Machine<'_> {
         console: &mut Console,
         signals: &mut Signals,
         own: &mut Own,
+        questions: &mut Questions,
     ) -> Result<(), Error> {
         let deadline = self.core.deadline();
         let mut events = Vec::new();
+        // As many as QEMU may have under way: then what it says has its turn.
+        let takes_questions = self.qemu.as_mut().is_none_or(Qemu::takes_questions);
         let input = tokio::select! {
             biased;
             wanted = signals.next() => match wanted {
@@ -219,6 +234,10 @@ impl Machine<'_> {
             },
             () = until(deadline) => Some(Input::Tick),
             () = own.are_others() => Some(Input::Relink),
+            question = questions.next(), if takes_questions => {
+                self.asked(question);
+                None
+            }
             () = talk(&mut self.qemu, &mut events, console) => None,
         };
         for event in events {
@@ -254,6 +273,13 @@ impl Machine<'_> {
         self.qemu = Some(qemu);
         self.status.send_modify(|status| status.accelerator = Some(attempt.accelerator));
         Ok(())
+    }
+
+    fn asked(&mut self, question: ask::Question) {
+        match &mut self.qemu {
+            Some(qemu) => qemu.ask(question),
+            None => question.refuse(NoAnswer::NotRunning),
+        }
     }
 
     /// After SIGCHLD.

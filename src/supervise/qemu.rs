@@ -4,16 +4,19 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use super::Error;
+use super::ask::{NoAnswer, Question, UnderWay};
 use super::serial::{Console, Line};
 use crate::plan::machine::{Attempt, Handed, MachinePlan, ReadyMachine};
 use crate::proto::lifecycle::Exit;
 use crate::proto::qmp::{Client, Command, Event, Output};
 use crate::sys::beneath::Beneath;
 use crate::sys::child::{self, Child, Ended, Order, User};
+use crate::sys::descriptors::send_with;
 use crate::{config, confine};
 
 /// Longest line of QEMU's own output that is kept whole.
@@ -38,6 +41,7 @@ pub(super) struct Qemu {
     qmp_open: bool,
     client: Client,
     unsent: VecDeque<u8>,
+    questions: UnderWay,
     output: pipe::Receiver,
     output_open: bool,
     said: Said,
@@ -74,6 +78,7 @@ impl Qemu {
             qmp_open: true,
             client: Client::default(),
             unsent: VecDeque::new(),
+            questions: UnderWay::default(),
             output: pipe::Receiver::from_owned_fd(output).map_err(Error::Socket)?,
             output_open: true,
             said: Said { held: doubtful.then(Vec::new), ..Said::default() },
@@ -112,6 +117,21 @@ impl Qemu {
     /// Sends at once as much as the socket takes; [`Self::talk`] sends the rest.
     pub(super) fn send(&mut self, command: &Command) {
         self.client.send(command);
+        self.transmit(&mut Vec::new());
+    }
+
+    /// Whether another question is taken now.
+    pub(super) fn takes_questions(&mut self) -> bool {
+        self.questions.forget();
+        self.questions.takes()
+    }
+
+    /// Somebody's question: sent when the socket is free.
+    pub(super) fn ask(&mut self, question: Question) {
+        if !self.qmp_open || !self.client.is_ready() {
+            return question.refuse(NoAnswer::NotRunning);
+        }
+        self.questions.add(question);
         self.transmit(&mut Vec::new());
     }
 
@@ -197,18 +217,43 @@ impl Qemu {
         while let Some(output) = self.client.poll() {
             match output {
                 Output::Event(event) => events.push(event),
+                Output::Answer(id, answer) => self.questions.answered(id, answer),
                 Output::Transmit(bytes) if self.unsent.len() + bytes.len() <= MAX_UNSENT_BYTES => {
                     self.unsent.extend(bytes);
                 }
                 Output::Transmit(_) => {}
             }
         }
+        self.flush();
+        while let Some(next) = self.questions.next(self.unsent.is_empty()) {
+            let (id, line) = self.client.ask(next.command, next.arguments.clone());
+            self.unsent.extend(line);
+            if let Some(file) = &next.file {
+                self.send_with(file);
+            }
+            let with_file = next.file.is_some();
+            self.questions.sent(id, next, with_file);
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
         while !self.unsent.is_empty() {
             match self.stream.try_write(self.unsent.make_contiguous()) {
                 Ok(length) => drop(self.unsent.drain(..length)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => self.unsent.clear(),
             }
+        }
+    }
+
+    /// What is unsent, and a descriptor with its first octet. Where the socket takes nothing now, the command goes without,
+    /// and QEMU says that it has none: whoever asked hears that.
+    fn send_with(&mut self, file: &OwnedFd) {
+        let (stream, bytes) = (&self.stream, self.unsent.make_contiguous());
+        let sent = stream.try_io(Interest::WRITABLE, || send_with(stream, bytes, file));
+        if let Ok(length) = sent {
+            self.unsent.drain(..length);
         }
     }
 
@@ -368,6 +413,7 @@ mod tests {
             qmp_open: true,
             client: Client::default(),
             unsent: VecDeque::new(),
+            questions: UnderWay::default(),
             output: pipe::Receiver::from_owned_fd(output).unwrap(),
             output_open: true,
             said: Said::default(),

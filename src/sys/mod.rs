@@ -3,6 +3,7 @@
 pub mod beneath;
 pub mod cgroup;
 pub mod child;
+pub mod descriptors;
 pub mod ffi;
 pub mod file_watch;
 pub mod frames;

@@ -11,7 +11,7 @@ use berth::plan::machine::ReadyMachine;
 use berth::plan::{Attached, NetPlan, Plan};
 use berth::proto::lifecycle::Outcome;
 use berth::readiness::{Feed, Half};
-use berth::supervise::{self, Console, Signals};
+use berth::supervise::{self, Console, Others, Questions, Signals};
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
 use berth::sys::{child, probe};
@@ -183,9 +183,10 @@ async fn supervise(
     let tap = &plan.net.link.tap;
     let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
     let mut console = Console::stdio(wire, false);
-    let (lifecycle, own) = (&plan.lifecycle, feed.own.subscribe());
+    let questions = &mut Questions::none();
+    let others = Others { own: feed.own.subscribe(), questions, status: &feed.machine };
     let outcome =
-        supervise::run(machine, lifecycle, open, &mut console, signals, own, &feed.machine).await;
+        supervise::run(machine, &plan.lifecycle, open, &mut console, signals, others).await;
     console.close().await;
     let outcome = outcome?;
     let code = Code::Guest(outcome.exit_code());

@@ -9,6 +9,7 @@ fn drain(client: &mut Client) -> Vec<String> {
         .map(|output| match output {
             Output::Transmit(bytes) => String::from_utf8(bytes).unwrap().trim_end().to_owned(),
             Output::Event(event) => format!("{event:?}"),
+            Output::Answer(id, answer) => format!("{id}: {answer:?}"),
         })
         .collect()
 }
@@ -53,6 +54,27 @@ fn commands_carry_their_arguments_and_answers_find_their_question() {
         drain(&mut client),
         ["Status(InternalError)", "Refused { command: \"set_password\", why: \"no vnc\" }"]
     );
+}
+
+#[test]
+fn a_question_has_its_answer_or_qemus_words_and_is_no_refused_command() {
+    let mut client = Client::default();
+    client.receive(GREETING);
+    assert!(!client.is_ready());
+    client.receive(b"{\"return\": {}, \"id\": 0}\r\n");
+    assert!(client.is_ready());
+    drain(&mut client);
+    let (first, line) = client.ask("query-balloon", None);
+    assert_eq!(line, b"{\"execute\":\"query-balloon\",\"id\":1}\r\n");
+    let (second, line) = client.ask("getfd", Some(json!({"fdname": "a"})));
+    assert_eq!(line, b"{\"execute\":\"getfd\",\"id\":2,\"arguments\":{\"fdname\":\"a\"}}\r\n");
+    assert_eq!((first, second), (1, 2));
+    client
+        .receive(b"{\"id\": 2, \"error\": {\"class\": \"GenericError\", \"desc\": \"no\\nfd\"}}\n");
+    client.receive(b"{\"id\": 1, \"return\": {\"actual\": 5}}\n{\"id\": 1, \"return\": {}}\n");
+    let said = drain(&mut client);
+    assert_eq!(said, ["2: Err(\"nofd\")", "1: Ok(Object {\"actual\": Number(5)})"]);
+    assert_eq!(client.reasons().get(&Reason::UnknownId), Some(&1));
 }
 
 #[test]

@@ -40,8 +40,11 @@ fn supervisor() {
             || Ok(open_tap(queues)),
             &mut console,
             &mut signals,
-            watch::channel(Vec::new()).1,
-            &watch::Sender::default(),
+            supervise::Others {
+                own: watch::channel(Vec::new()).1,
+                questions: &mut supervise::Questions::none(),
+                status: &watch::Sender::default(),
+            },
         )
         .await;
         console.close().await;
