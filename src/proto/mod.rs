@@ -14,6 +14,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod ndp;
 pub mod qmp;
+pub mod rfb;
 
 /// Both clocks: the monotonic one decides, the wall clock is only written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
