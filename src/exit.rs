@@ -39,7 +39,7 @@ pub enum Code {
     Seed,
     /// The kernel refused the NAT rules.
     Nat,
-    /// DHCP or DNS could not be bound.
+    /// DHCP, DNS, the page or the metrics' port could not be bound.
     Serve,
     /// QEMU could not be started, ended before there was a guest, or none of the accelerators worked.
     Machine,

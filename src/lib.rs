@@ -12,7 +12,7 @@
 //! Pure rooms (`config`, `facts`, `plan`, `proto`, `nft`, `iso`) think and never touch; `sys` touches and never
 //! decides; the verbs (`apply`, `confine`, `serve`, `supervise`, `observe`, `halves`, `inspect`,
 //! `status`, `selftest`) see both, and never each other; `console` is what all readers of the serial line share, this process's and
-//! others; `network` (made, served, healed) and `readiness` put them together. What they log leaves by `log`, and each
+//! others; `network` (made, served, healed), `readiness` and `web` put them together. What they log leaves by `log`, and each
 //! error says its exit code by `exit`. The program is `main` (arguments, log, runtime) and its `verbs`. `tests/pure/layers.rs` holds all of them to that.
 
 pub mod cli;
@@ -34,6 +34,7 @@ pub mod selftest;
 pub mod serve;
 pub mod status;
 pub mod supervise;
+pub mod web;
 
 pub mod iso;
 pub mod net;

@@ -7,6 +7,10 @@
 //! Names of files, answers of servers and words of QEMU end in the log: whatever is in them, a line stays one line
 //! ([`one_line`]).
 
+mod recent;
+
+pub use recent::{keep, recent};
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -126,6 +130,7 @@ impl Write for Queue {
     /// Takes the line, or counts it.
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         let line = line_of(octets);
+        recent::add(&line);
         let line = line.as_bytes();
         let mut state = self.0.lock();
         if self.0.writer.get() == Some(&std::thread::current().id()) {

@@ -54,10 +54,25 @@ impl Feed {
     /// Answers `berth status` from now on. A state directory that cannot be written costs the answers, not the guest.
     pub fn start(half: Half, state_dir: &Path, unconfined: Vec<String>) -> Self {
         let feed = Self::default();
-        let (machine, services) = (feed.machine.subscribe(), feed.services.subscribe());
-        let (counts, other) = (feed.counts.subscribe(), feed.other.subscribe());
-        let (ways, own) = (feed.ways.subscribe(), feed.own.subscribe());
-        let now = move || {
+        let now = feed.status(half, unconfined);
+        let made = sys::image::private_dir(state_dir).map_err(|error| error_chain(&error));
+        match made.and_then(|()| status::listen(state_dir).map_err(|error| error_chain(&error))) {
+            Ok(listener) => drop(tokio::spawn(status::serve(listener, now))),
+            Err(error) => tracing::warn!(error, "`berth status` gets no answer"),
+        }
+        feed
+    }
+
+    /// How it is, whenever it is asked. `unconfined`: what is not confined by plan.
+    pub fn status(
+        &self,
+        half: Half,
+        unconfined: Vec<String>,
+    ) -> impl Fn() -> Status + Send + Sync + use<> {
+        let (machine, services) = (self.machine.subscribe(), self.services.subscribe());
+        let (counts, other) = (self.counts.subscribe(), self.other.subscribe());
+        let (ways, own) = (self.ways.subscribe(), self.own.subscribe());
+        move || {
             let network = match half {
                 Half::Vm => other.borrow().clone(),
                 Half::Run | Half::Net => Some(network(
@@ -74,13 +89,7 @@ impl Feed {
             // A stage may fail at any time: threads are made anew.
             let unconfined = unconfined.iter().cloned().chain(confine::failed()).collect();
             fold(half, machine, network, unconfined)
-        };
-        let made = sys::image::private_dir(state_dir).map_err(|error| error_chain(&error));
-        match made.and_then(|()| status::listen(state_dir).map_err(|error| error_chain(&error))) {
-            Ok(listener) => drop(tokio::spawn(status::serve(listener, now))),
-            Err(error) => tracing::warn!(error, "`berth status` gets no answer"),
         }
-        feed
     }
 
     /// The network half as it is and as it changes, for the other half.

@@ -55,6 +55,7 @@ defaults of values.yaml away where a values file has null. JSON.
 {{- $vm := .vm }}
 {{- $net := $vm.netconfig | default dict }}
 {{- $vnc := $net.vnc | default dict }}
+{{- $web := $net.web | default dict }}
 {{- $rootfs := $vm.vmconfig.rootfs }}
 {{- $cloud := $vm.cloudconfig | default dict }}
 {{- $all := list
@@ -78,6 +79,12 @@ defaults of values.yaml away where a values file has null. JSON.
   (list "BERTH_IPV6" (eq "false" (toString $net.ipv6) | ternary "off" $net.ipv6))
   (list "BERTH_VNC" (hasKey $vnc "enabled" | ternary (ternary "on" "off" ($vnc.enabled | default false)) ""))
   (list "BERTH_VNC_PASSWORD_FILE" ($vnc.passwordSecret | empty | ternary "" (printf "/vnc/%s" ($vnc.passwordKey | default "password"))))
+  (list "BERTH_WEB" (eq "false" (toString $web.listen) | ternary "off" ($web.listen | default "loopback")))
+  (list "BERTH_WEB_PORT" $web.port)
+  (list "BERTH_WEB_TOKEN_FILE" ($web.tokenSecret | empty | ternary "" (printf "/web/token/%s" ($web.tokenKey | default "token"))))
+  (list "BERTH_WEB_READONLY" (hasKey $web "readonly" | ternary (ternary "on" "off" ($web.readonly | default false)) ""))
+  (list "BERTH_WEB_TLS_CERT" ($web.tlsSecret | empty | ternary "" "/web/tls/tls.crt"))
+  (list "BERTH_WEB_TLS_KEY" ($web.tlsSecret | empty | ternary "" "/web/tls/tls.key"))
   (list "BERTH_METADATA" "/cloudconfig/metadata")
   (list "BERTH_USERDATA" "/cloudconfig/userdata") }}
 {{- range $key, $variable := dict "vendordata" "BERTH_VENDORDATA" "networkdata" "BERTH_NETWORKDATA" }}
@@ -195,6 +202,12 @@ volumeMounts:
   - {name: run, mountPath: /run/berth}
   {{- if ((.vm.netconfig | default dict).vnc | default dict).passwordSecret }}
   - {name: vnc, mountPath: /vnc, readOnly: true}
+  {{- end }}
+  {{- $web := (.vm.netconfig | default dict).web | default dict }}
+  {{- range $key := list "token" "tls" }}
+  {{- if get $web (printf "%sSecret" $key) }}
+  - {name: {{ printf "web-%s" $key }}, mountPath: {{ printf "/web/%s" $key }}, readOnly: true}
+  {{- end }}
   {{- end }}
   {{- range $disk := .vm.disks }}
   {{- if eq ($disk.mode | default "Filesystem") "Block" }}

@@ -59,6 +59,7 @@ fn heard(
         ] {
             client.send(&command);
         }
+        client.ask("query-block", None);
     }
     client.receive(before);
     data.chunks(piece).for_each(|piece| client.receive(piece));
@@ -91,6 +92,9 @@ pub fn qmp(data: &[u8]) {
                 assert!([device, operation, reason].iter().all(|text| text.chars().count() <= 64));
             }
             Output::Event(Event::Refused { why, .. }) => assert!(why.chars().count() <= 200),
+            Output::Answer(_, answer) => {
+                assert!(answer.err().is_none_or(|why| why.chars().count() <= 200));
+            }
             Output::Event(_) => {}
         }
     }

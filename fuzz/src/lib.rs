@@ -5,12 +5,14 @@ mod host;
 mod kernel;
 mod packets;
 mod seed;
+mod web;
 
 pub use download::*;
 pub use host::*;
 pub use kernel::*;
 pub use packets::*;
 pub use seed::*;
+pub use web::*;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant, SystemTime};

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     /// A value that is taken, and one that is not, where there is one.
-    const ALL: [(&str, &str, Option<&str>); 52] = [
+    const ALL: [(&str, &str, Option<&str>); 56] = [
         ("BERTH_NAME", "web-0", Some("../x")),
         ("HOSTNAME", "web.example", Some("../x")),
         ("IMG_VCPU", "255", Some("256")),
@@ -109,6 +109,10 @@ mod tests {
         ("BERTH_ON_NET_LOST", "exit", Some("restart")),
         ("BERTH_GRACE_S", "86400", Some("0")),
         ("BERTH_GRACE_MARGIN_S", "25", Some("26")),
+        ("BERTH_WEB", "loopback", Some("all")),
+        ("BERTH_WEB_PORT", "8080", Some("0")),
+        ("BERTH_WEB_READONLY", "on", Some("maybe")),
+        ("BERTH_METRICS", "pod:9177", Some("9177")),
         ("BERTH_IMAGE_DIR", "/image", None),
         ("BERTH_STATE_DIR", "/run/berth", None),
         ("BERTH_METADATA", "/metadata", None),
@@ -117,12 +121,15 @@ mod tests {
         ("BERTH_LOG", "berth=debug,info", Some("berth=loud")),
         ("BERTH_LOG_FORMAT", "JSON", Some("xml")),
     ];
-    const PATHS: [&str; 5] = [
+    const PATHS: [&str; 8] = [
         "BERTH_VENDORDATA",
         "BERTH_NETWORKDATA",
         "BERTH_DEVICE_DIR",
         "BERTH_VOLUMES_DIR",
         "BERTH_RESOLV_CONF",
+        "BERTH_WEB_TOKEN_FILE",
+        "BERTH_WEB_TLS_CERT",
+        "BERTH_WEB_TLS_KEY",
     ];
 
     #[test]

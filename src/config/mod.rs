@@ -14,6 +14,7 @@ pub mod reader;
 pub mod serve;
 mod source;
 mod variables;
+mod web;
 
 pub(crate) use crate::net::number;
 pub use check::{check, check_all};
@@ -24,6 +25,7 @@ pub(crate) use placeholders::PLACEHOLDERS;
 pub use proxy::{Proxies, Proxy, Unusable};
 pub use source::{Source, Url, WrongSource};
 pub use variables::{Unknown, of_qemu, unknown, unknown_here, variables};
+pub use web::{Reach, Tls, Web, WebOptions};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,6 +65,7 @@ pub struct Config {
     pub network: Network,
     pub machine: Machine,
     pub lifecycle: Lifecycle,
+    pub web: Web,
     pub paths: Paths,
 }
 

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::invalid::Invalid;
+use super::web::WebOptions;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -230,6 +231,9 @@ pub struct Options {
     /// QEMU is quit this many seconds before the grace period ends [default: 2]
     #[arg(long, env = "BERTH_GRACE_MARGIN_S", value_name = "SECONDS", help_heading = "Lifecycle")]
     pub grace_margin: Option<String>,
+
+    #[command(flatten)]
+    pub web: WebOptions,
 
     /// Images and the VMs' disks [default: /image]
     #[arg(long, env = "BERTH_IMAGE_DIR", value_name = "DIR", help_heading = "Paths")]

@@ -76,6 +76,8 @@ impl Options {
                 "letters, digits, '-', '_' and '.', at most 230, not a '.' first",
             );
         }
+        let machine = self.machine(ambient, wrong);
+        let vnc = machine.vnc;
         Config {
             name,
             hostname,
@@ -95,8 +97,9 @@ impl Options {
                 ),
             },
             network: self.network(wrong),
-            machine: self.machine(ambient, wrong),
+            machine,
             lifecycle: self.lifecycle(wrong),
+            web: self.web.parse(vnc, wrong),
             paths: self.paths(),
         }
     }
@@ -298,18 +301,18 @@ impl Options {
 }
 
 /// Gathers what is wrong; a default stands in, so that the rest can be checked too.
-struct Wrong(Vec<Invalid>);
+pub(super) struct Wrong(Vec<Invalid>);
 
 impl Wrong {
-    fn add(&mut self, variable: &'static str, value: &str, allowed: &str) {
+    pub(super) fn add(&mut self, variable: &'static str, value: &str, allowed: &str) {
         self.refuse(variable, value, format!("expected {allowed}"));
     }
 
-    fn refuse(&mut self, variable: &'static str, value: &str, reason: String) {
+    pub(super) fn refuse(&mut self, variable: &'static str, value: &str, reason: String) {
         self.0.push(Invalid { variable, value: value.to_owned(), reason });
     }
 
-    fn optional<T>(
+    pub(super) fn optional<T>(
         &mut self,
         variable: &'static str,
         value: &Option<String>,
@@ -324,7 +327,7 @@ impl Wrong {
         parsed
     }
 
-    fn or<T>(
+    pub(super) fn or<T>(
         &mut self,
         variable: &'static str,
         value: &Option<String>,
@@ -353,7 +356,7 @@ impl Wrong {
         address
     }
 
-    fn word<T: Copy>(
+    pub(super) fn word<T: Copy>(
         &mut self,
         variable: &'static str,
         value: &Option<String>,
@@ -428,7 +431,7 @@ fn any(value: &Option<String>) -> Option<&str> {
     value.as_deref().filter(|text| !text.is_empty())
 }
 
-fn path(value: &Option<PathBuf>) -> Option<PathBuf> {
+pub(super) fn path(value: &Option<PathBuf>) -> Option<PathBuf> {
     value.as_deref().filter(|path| !path.as_os_str().is_empty()).map(Path::to_path_buf)
 }
 
@@ -436,7 +439,7 @@ fn parsed<T: FromStr>(text: &str) -> Option<T> {
     decimal(text)
 }
 
-fn within<T: FromStr + PartialOrd>(text: &str, min: T, max: T) -> Option<T> {
+pub(super) fn within<T: FromStr + PartialOrd>(text: &str, min: T, max: T) -> Option<T> {
     decimal(text).filter(|number| (min..=max).contains(number))
 }
 

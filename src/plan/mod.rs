@@ -14,6 +14,7 @@ pub mod route;
 pub mod serve;
 mod text;
 mod upstreams;
+pub mod web;
 
 pub use disk::DiskPlan;
 pub use guest::GuestPlan;
@@ -22,6 +23,7 @@ pub use link::LinkPlan;
 pub use machine::MachinePlan;
 use nat::Abilities;
 pub use route::RoutePlan;
+pub use web::WebPlan;
 
 use serde::Serialize;
 
@@ -66,6 +68,7 @@ pub struct Plan {
     pub disk: DiskPlan,
     pub machine: MachinePlan,
     pub lifecycle: Lifecycle,
+    pub web: WebPlan,
 }
 
 /// Who starts the QEMU that attaches to the tap: whose the tap is depends on it.
@@ -177,6 +180,7 @@ impl Plan {
             net,
             disk,
             lifecycle: config.lifecycle.clone(),
+            web: web::plan(config, &facts.net),
         })
     }
 }

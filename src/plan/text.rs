@@ -8,12 +8,17 @@ use crate::log::one_line;
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { name, net: NetPlan { link, route, nat, guest, .. }, disk, machine, lifecycle } =
-            self;
+        let Self { name, net, disk, machine, lifecycle, web } = self;
+        let NetPlan { link, route, nat, guest, .. } = net;
         writeln!(f, "plan for {}", one_line(name))?;
         writeln!(f)?;
         links(f, link, route)?;
         served(f, guest)?;
+        for (what, addresses) in [("web", &web.page), ("metrics", &web.metrics)] {
+            if !addresses.is_empty() {
+                row(f, what, list(addresses))?;
+            }
+        }
         writeln!(f)?;
         disks(f, disk)?;
         writeln!(f)?;

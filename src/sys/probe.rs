@@ -320,6 +320,11 @@ fn deaf(link: &LinkMessage) -> Option<String> {
     })
 }
 
+/// What is in a file of the pod, at most 16 MiB; None where there is none.
+pub fn file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    files::read(path)
+}
+
 /// The resolver's settings as they are now; without a file there are none.
 pub fn resolver(path: &Path) -> Result<Resolver, Error> {
     Ok(resolver_file(path)?.unwrap_or_else(|| Resolver::parse(b"")))

@@ -15,7 +15,7 @@ const CONFIG_MAP_LIMIT: usize = 1_048_576;
 const MIB: f64 = 1_048_576.0;
 
 /// What the templates give a VM's containers; `env` goes before it.
-pub(super) const VARIABLES: [&str; 27] = [
+pub(super) const VARIABLES: [&str; 33] = [
     "BERTH_NAME",
     "HOSTNAME",
     "BERTH_LOG",
@@ -36,6 +36,12 @@ pub(super) const VARIABLES: [&str; 27] = [
     "BERTH_IPV6",
     "BERTH_VNC",
     "BERTH_VNC_PASSWORD_FILE",
+    "BERTH_WEB",
+    "BERTH_WEB_PORT",
+    "BERTH_WEB_TOKEN_FILE",
+    "BERTH_WEB_READONLY",
+    "BERTH_WEB_TLS_CERT",
+    "BERTH_WEB_TLS_KEY",
     "BERTH_METADATA",
     "BERTH_USERDATA",
     "BERTH_VENDORDATA",

@@ -1,8 +1,9 @@
 //! The verbs that launch: everything, and its two halves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use berth::config::{OnNetLost, Options};
+use berth::config::{Config, OnNetLost, Options, Reach};
 use berth::console::Wire;
 use berth::exit::{Code, Failure, error_chain};
 use berth::network::{Network, Source};
@@ -11,11 +12,12 @@ use berth::plan::machine::ReadyMachine;
 use berth::plan::{Attached, NetPlan, Plan};
 use berth::proto::lifecycle::Outcome;
 use berth::readiness::{Feed, Half};
-use berth::supervise::{self, Console, Others, Questions, Signals};
+use berth::status::Status;
+use berth::supervise::{self, Console, Monitor, Others, Questions, Signals};
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
 use berth::sys::{child, probe};
-use berth::{apply, confine, console, halves};
+use berth::{apply, confine, console, halves, web};
 use tokio::sync::watch;
 
 use super::{configure, make_plan, warn};
@@ -30,10 +32,11 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let config = configure(options)?;
     let plan = make_plan(&config, &links).await?;
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
-    let feed =
-        Feed::start(Half::Run, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
+    let unconfined = confine::unconfined(Some(&plan.machine));
+    let feed = Feed::start(Half::Run, &plan.disk.state_dir, unconfined.clone());
     let (hub, wire) = console::new();
     console::socket::start(&plan.disk.state_dir, hub);
+    let mut questions = page(&config, &plan, feed.status(Half::Run, unconfined))?;
     let preparing = async {
         let firewall = Firewall::start()?;
         let held = apply::lock(&plan).await?;
@@ -60,7 +63,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let machine = disks.machine(&plan.machine);
     let (stop, stopping) = watch::channel(false);
     let supervising = async {
-        let code = supervise(&plan, &machine, wire, &mut signals, &feed).await;
+        let code = supervise(&plan, &machine, wire, &mut signals, &feed, &mut questions).await;
         let _ = stop.send(true);
         code
     };
@@ -80,6 +83,11 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     let plan = NetPlan::new(&config, &facts, Attached::Elsewhere)?;
     warn(&plan.notes);
     warn(confine::ourselves(None).as_slice());
+    if config.web.reach != Reach::Off || config.web.metrics.is_some() {
+        tracing::info!(
+            "BERTH_WEB and BERTH_METRICS are `berth vm`'s: this half has no screen, and keeps their ports for it"
+        );
+    }
     // Before anything is touched: another one may serve here.
     let listener = halves::listen(&plan.link.tap.name).await?;
     let feed = Feed::start(Half::Net, &config.paths.state_dir, confine::unconfined(None));
@@ -109,10 +117,11 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     let config = configure(options)?;
     let plan = make_plan(&config, &links).await?;
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
-    let feed =
-        Feed::start(Half::Vm, &plan.disk.state_dir, confine::unconfined(Some(&plan.machine)));
+    let unconfined = confine::unconfined(Some(&plan.machine));
+    let feed = Feed::start(Half::Vm, &plan.disk.state_dir, unconfined.clone());
     let (hub, wire) = console::new();
     console::socket::start(&plan.disk.state_dir, hub);
+    let mut questions = page(&config, &plan, feed.status(Half::Vm, unconfined))?;
     tokio::spawn(halves::follow(
         plan.net.link.tap.name.clone(),
         config.machine.uid,
@@ -132,7 +141,8 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
             Ok(apply::disks(&plan.disk, held).await?)
         };
         let disks = or_stopped(&mut signals, preparing).await?;
-        supervise(&plan, &disks.machine(&plan.machine), wire, &mut signals, &feed).await
+        let machine = disks.machine(&plan.machine);
+        supervise(&plan, &machine, wire, &mut signals, &feed, &mut questions).await
     };
     let watching = async {
         let limit = (config.lifecycle.on_net_lost == OnNetLost::Exit).then_some(NET_LOST);
@@ -172,6 +182,25 @@ async fn or_stopped<T>(
     }
 }
 
+/// The page and the metrics' port, where they are wanted; what they ask of QEMU.
+fn page(
+    config: &Config,
+    plan: &Plan,
+    status: impl Fn() -> Status + Send + Sync + 'static,
+) -> Result<Questions, Failure> {
+    let (monitor, questions) = Monitor::new();
+    let parts = web::Parts {
+        vm: config.name.clone(),
+        status: Arc::new(status),
+        monitor,
+        serial: None,
+        metrics: None,
+        assets: &[],
+    };
+    web::start(&config.web, &plan.web, parts)?;
+    Ok(questions)
+}
+
 /// From QEMU's start to the guest's end.
 async fn supervise(
     plan: &Plan,
@@ -179,11 +208,11 @@ async fn supervise(
     wire: Wire,
     signals: &mut Signals,
     feed: &Feed,
+    questions: &mut Questions,
 ) -> Result<Code, Failure> {
     let tap = &plan.net.link.tap;
     let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
     let mut console = Console::stdio(wire, false);
-    let questions = &mut Questions::none();
     let others = Others { own: feed.own.subscribe(), questions, status: &feed.machine };
     let outcome =
         supervise::run(machine, &plan.lifecycle, open, &mut console, signals, others).await;

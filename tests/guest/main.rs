@@ -28,3 +28,4 @@ mod overlay;
 mod reliability;
 mod split;
 mod vm;
+mod web;

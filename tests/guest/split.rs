@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::support::checked;
 use crate::support::world::{self, PEER, POD, POD6, World};
+use crate::web;
 
 const SIDECAR: [&str; 3] = ["setpriv", "--bounding-set", "-all,+net_admin,+net_bind_service"];
 const NOBODY: [&str; 7] = [
@@ -133,6 +134,28 @@ fn field(pid: &str, name: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim_start_matches(':').split_whitespace().next().unwrap().to_owned()
+}
+
+/// Its files in memory are its own, though nobody may look into it (`PR_SET_DUMPABLE`), and QEMU is no other user.
+#[test]
+fn the_page_of_a_guest_without_any_capability_has_its_screen() {
+    let mut split = Split::new();
+    split.world.set("BERTH_WEB", "loopback");
+    split.start_net();
+    split.net_is_ready();
+    assert!(split.net_log().contains("this half has no screen"), "{}", split.net_log());
+    let binary = split.world.path("berth").display().to_string();
+    split.world.start_binary(&NOBODY, &binary, "vm").ready();
+    assert_eq!(web::get(&split.world, "/readyz").status, 200);
+    let (_, width, height) = web::Viewer::start(&split.world.pod, &web::origin(), 1);
+    let shot = web::get(&split.world, "/screenshot.png");
+    assert_eq!(shot.status, 200, "{}", String::from_utf8_lossy(&shot.body));
+    assert_eq!(web::picture(&shot.body), (u32::from(width), u32::from(height)));
+    split.end_net("TERM");
+    split.world.until("not ready", SOON, |world| {
+        let said = web::get(world, "/readyz");
+        (said.status == 503 && said.text().contains("no `berth net`")).then_some(())
+    });
 }
 
 #[test]

@@ -134,6 +134,16 @@ fn resolv_conf() {
 }
 
 #[test]
+fn web_guard() {
+    replay("web_guard", targets::web_guard);
+}
+
+#[test]
+fn rfb() {
+    replay("rfb", targets::rfb);
+}
+
+#[test]
 fn values_file() {
     sample("values_file", targets::values_file);
 }

@@ -58,9 +58,11 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "supervise",
             "sys",
             "validate",
+            "web",
         ],
     ),
     ("main", &["cli", "config", "confine", "exit", "log", "sys", "verbs"]),
+    ("web", &["config", "console", "exit", "log", "plan", "proto", "status", "supervise", "sys"]),
     ("supervise", &["config", "confine", "console", "exit", "net", "plan", "proto", "sys"]),
 ];
 

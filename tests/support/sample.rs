@@ -62,6 +62,7 @@ pub fn config() -> Config {
             confine: true,
             extra_args: Vec::new(),
         },
+        web: berth::config::Web::default(),
         lifecycle: Lifecycle {
             on_poweroff: OnPoweroff::Exit,
             on_reboot: OnReboot::Reset,

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::disk::{ExtraDisk, Root};
 use super::{DiskPlan, LinkPlan};
-use crate::config::{Accel, Config, OnReboot, SeedAs};
+use crate::config::{Accel, Config, OnReboot, Reach, SeedAs};
 use crate::facts::{Facts, NetFacts};
 use crate::net::MacAddr;
 use crate::proto::qmp::NETDEV;
@@ -222,7 +222,8 @@ pub fn plan(
 
     let mut build = Build { block_devices: facts.disks.block_devices.clone(), ..Build::default() };
     build.frame(config, own_net.as_ref().is_none_or(|net| net.fd_word.is_some()));
-    build.consoles(vnc.as_ref());
+    let web = config.web.reach != Reach::Off;
+    build.consoles(vnc.as_ref(), web);
     let helper = match own_net {
         None => {
             build.nic(link, mac);
@@ -239,7 +240,7 @@ pub fn plan(
         None => build.root(&disk.root),
     };
     build.other_disks(disk);
-    build.small_devices(vnc.is_some());
+    build.small_devices(vnc.is_some() || web);
     build.words.extend_from_slice(&machine.extra_args);
 
     let (user, mut notes) = user::choose(config, facts, &attempts, own_disk.is_some(), helper);
@@ -363,21 +364,27 @@ impl Build {
         }
     }
 
-    /// QMP and serial on sockets; no human monitor anywhere. A screen only where VNC shows it.
-    fn consoles(&mut self, vnc: Option<&Vnc>) {
+    /// QMP and serial on sockets; no human monitor anywhere. A screen only where VNC or the page (`web`) shows it: the page's
+    /// readers come by QMP, to a server that needs no listener, and whoever wants to be alone there is not.
+    fn consoles(&mut self, vnc: Option<&Vnc>, web: bool) {
         let qmp = self.hand(Handed::Qmp);
         self.word("-chardev", format!("socket,id=qmp0,fd={qmp}"));
         self.word("-mon", "chardev=qmp0,mode=control");
         let serial = self.hand(Handed::Serial);
         self.word("-chardev", format!("socket,id=serial0,fd={serial}"));
         self.word("-serial", "chardev:serial0");
+        let shared = if web { ",share=ignore" } else { "" };
         if let Some(vnc) = vnc {
             let password = if vnc.password_file.is_some() { ",password=on" } else { "" };
             let address = match vnc.address {
                 IpAddr::V4(address) => address.to_string(),
                 IpAddr::V6(address) => format!("[{address}]"),
             };
-            self.word("-vnc", format!("{address}:0{password}"));
+            self.word("-vnc", format!("{address}:0{password}{shared}"));
+        } else if web {
+            self.word("-vnc", format!("none{shared}"));
+        }
+        if vnc.is_some() || web {
             self.word("-vga", "std");
         }
     }
@@ -465,10 +472,10 @@ impl Build {
     }
 
     /// Whatever else takes a PCI slot of QEMU's choosing. The pointer is absolute, as VNC's is.
-    fn small_devices(&mut self, vnc: bool) {
+    fn small_devices(&mut self, screen: bool) {
         self.word("-object", "rng-builtin,id=rng0");
         self.word("-device", "virtio-rng-pci,rng=rng0");
-        if vnc {
+        if screen {
             self.word("-device", "qemu-xhci,id=usb0");
             self.word("-device", "usb-tablet,bus=usb0.0");
         }

@@ -98,6 +98,7 @@ fn pod() -> Pod {
             confine: true,
             extra_args: vec![],
         },
+        web: config::Web::default(),
         lifecycle: Lifecycle {
             on_poweroff: OnPoweroff::Exit,
             on_reboot: OnReboot::Reset,
@@ -189,6 +190,18 @@ fn no_vnc_no_screen_and_no_pointer() {
     for word in ["vnc", "vga", "usb", "10.1.2.3"] {
         assert!(!text.contains(word), "{word} in {text}");
     }
+}
+
+/// `force-shared` sends a viewer away that wants to be alone, and the default all others.
+#[test]
+fn the_page_has_a_screen_without_a_listener_and_nobody_is_alone_with_it() {
+    let mut pod = pod();
+    pod.config.web.reach = Reach::Loopback;
+    assert!(pod.text().contains("\n-vnc 10.1.2.3:0,share=ignore\n-vga std\n"), "{}", pod.text());
+    pod.config.machine.vnc = false;
+    let text = pod.text();
+    assert!(text.contains("\n-vnc none,share=ignore\n-vga std\n"), "{text}");
+    assert!(text.contains("usb-tablet") && !text.contains("10.1.2.3"), "{text}");
 }
 
 #[test]

@@ -119,11 +119,14 @@ pub fn mapping(config: &Config, facts: &NetFacts) -> Mapping {
     }
 }
 
-/// Ports that stay with the pod: VNC unless it was given away, and what the user reserved. Sorted, no repeats.
+/// Ports that stay with the pod: VNC unless it was given away, the page and metrics where they listen on the pod's address, and
+/// what the user reserved. Sorted, no repeats.
 fn reserved(config: &Config) -> Vec<Port> {
     let vnc = Port { transport: Transport::Tcp, number: 5900 };
     let vnc = (config.machine.vnc && config.machine.reserve_vnc).then_some(vnc);
-    let mut ports: Vec<Port> = config.network.reserved.iter().copied().chain(vnc).collect();
+    let web = config.web.pod_ports().map(|number| Port { transport: Transport::Tcp, number });
+    let kept = config.network.reserved.iter().copied().chain(vnc).chain(web);
+    let mut ports: Vec<Port> = kept.collect();
     ports.sort_unstable();
     ports.dedup();
     ports

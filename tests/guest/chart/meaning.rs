@@ -266,6 +266,19 @@ impl Check<'_> {
         let password = net["vnc"]["passwordSecret"].as_str().map(|_| {
             json!(format!("/vnc/{}", net["vnc"]["passwordKey"].as_str().unwrap_or("password")))
         });
+        let web = &net["web"];
+        let listen = match &web["listen"] {
+            Value::Null => json!("loopback"),
+            Value::Bool(_) => json!("off"),
+            said => said.clone(),
+        };
+        let token = web["tokenSecret"]
+            .as_str()
+            .map(|_| json!(format!("/web/token/{}", web["tokenKey"].as_str().unwrap_or("token"))));
+        let readonly = web["readonly"].as_bool().map(|on| json!(if on { "on" } else { "off" }));
+        let tls = |file: &str| {
+            web["tlsSecret"].as_str().map(|_| json!(format!("/web/tls/{file}"))).unwrap_or_default()
+        };
         let file = |key: &str| {
             let keys = cloud["keys"].as_array().cloned().unwrap_or_default();
             let there = cloud[key].as_str().is_some_and(|text| !text.is_empty())
@@ -294,6 +307,12 @@ impl Check<'_> {
             ("BERTH_IPV6", if net["ipv6"] == false { json!("off") } else { net["ipv6"].clone() }),
             ("BERTH_VNC", vnc.unwrap_or_default()),
             ("BERTH_VNC_PASSWORD_FILE", password.unwrap_or_default()),
+            ("BERTH_WEB", listen),
+            ("BERTH_WEB_PORT", web["port"].clone()),
+            ("BERTH_WEB_TOKEN_FILE", token.unwrap_or_default()),
+            ("BERTH_WEB_READONLY", readonly.unwrap_or_default()),
+            ("BERTH_WEB_TLS_CERT", tls("tls.crt")),
+            ("BERTH_WEB_TLS_KEY", tls("tls.key")),
             ("BERTH_METADATA", json!("/cloudconfig/metadata")),
             ("BERTH_USERDATA", json!("/cloudconfig/userdata")),
             ("BERTH_VENDORDATA", file("vendordata")),

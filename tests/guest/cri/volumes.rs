@@ -137,11 +137,26 @@ fn contents(objects: &[Value], kind: &str, name: &str) -> BTreeMap<String, Strin
             ("userdata", "#cloud-config\n# made up\n"),
             ("networkdata", "version: 2\nethernets: {}\n"),
             ("password", "made-up"),
+            ("token", "0123456789abcdef0123456789abcdef"),
         ];
-        return made_up.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let made_up = made_up.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        return made_up.into_iter().chain(certificate()).collect();
     };
     let data = object["data"].as_object().into_iter().flatten();
     data.map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned())).collect()
+}
+
+/// As cert-manager names them.
+fn certificate() -> [(String, String); 2] {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (key, cert) = (path("tls.key"), path("tls.crt"));
+    let words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    let mut openssl = Command::new("openssl");
+    openssl.args(words).args(["-subj", "/CN=made-up", "-keyout", &key, "-out", &cert]);
+    checked(&mut openssl);
+    ["tls.crt", "tls.key"]
+        .map(|name| (name.to_owned(), std::fs::read_to_string(dir.path().join(name)).unwrap()))
 }
 
 /// As the kubelet's atomic writer has it: the files in a directory of this time, `..data` to it, and one link for each file.

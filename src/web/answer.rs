@@ -1,0 +1,267 @@
+//! From a request to its answer: the guard's judgement, then what the route says.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::body::{Body, empty, protect, text, typed};
+use super::guard::{self, Allowed, By, Door, Refused, Route, Token};
+use super::screen::Screen;
+use super::sessions::{SECRET_BYTES, Sessions};
+use super::{Parts, page, socket};
+use crate::log;
+use crate::status::Status;
+
+/// Of a form.
+const MAX_BODY_BYTES: usize = 4 * 1024;
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub parts: Parts,
+    pub token: Option<Token>,
+    pub is_tls: bool,
+    pub read_only: bool,
+    pub cookie: String,
+    pub sessions: Mutex<Sessions>,
+    pub screen: Screen,
+}
+
+impl Shared {
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who asks.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub shared: Arc<Shared>,
+    pub peer: SocketAddr,
+    pub is_loopback: bool,
+    pub probes_alone: bool,
+    /// Its place among those that are served at once.
+    pub room: Arc<OwnedSemaphorePermit>,
+}
+
+/// For the log: from where, and as whom.
+pub(super) struct Who {
+    peer: SocketAddr,
+    by: By,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.by {
+            By::Anybody => write!(f, "{}", self.peer),
+            By::Bearer => write!(f, "{} by token", self.peer),
+            By::Session(number) => write!(f, "{} in session {number}", self.peer),
+        }
+    }
+}
+
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    connection: Connection,
+) -> Result<Response<Body>, Infallible> {
+    let response = match judge(&request, &connection) {
+        Ok(allowed) => route(request, &connection, allowed).await,
+        Err(Refused { status, why, is_guess }) => {
+            if is_guess {
+                slow_down(&connection).await;
+            }
+            refuse(status, why)
+        }
+    };
+    Ok(protect(response))
+}
+
+fn refuse(status: StatusCode, why: &'static str) -> Response<Body> {
+    let mut response = text(status, why);
+    if status == StatusCode::UNAUTHORIZED {
+        let bearer = HeaderValue::from_static("Bearer realm=\"berth\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+    }
+    response
+}
+
+/// After a wrong token; with some before it, it takes its time.
+async fn slow_down(connection: &Connection) {
+    let (delay, is_told) = connection.shared.sessions().guessed(now());
+    if is_told {
+        tracing::warn!(peer = %connection.peer, "a wrong token, or an old session, at the page");
+    }
+    tokio::time::sleep(delay).await;
+}
+
+fn judge<T>(request: &Request<T>, connection: &Connection) -> Result<Allowed, Refused> {
+    let shared = &connection.shared;
+    let door = Door {
+        is_loopback: connection.is_loopback,
+        probes_alone: connection.probes_alone,
+        token: shared.token.as_ref(),
+        read_only: shared.read_only,
+        cookie: &shared.cookie,
+    };
+    let session = |secret: &[u8]| shared.sessions().number(now(), secret);
+    let allowed = guard::judge(request.method(), request.uri(), request.headers(), &door, session)?;
+    if let By::Session(number) = allowed.by {
+        shared.sessions().used(now(), number);
+    }
+    Ok(allowed)
+}
+
+async fn route(
+    request: Request<Incoming>,
+    connection: &Connection,
+    allowed: Allowed,
+) -> Response<Body> {
+    let shared = &connection.shared;
+    let who = Who { peer: connection.peer, by: allowed.by };
+    match allowed.route {
+        Route::Index | Route::Licences | Route::Asset => page::file(&request, shared.parts.assets),
+        Route::Session => session(shared, allowed.is_known),
+        Route::Login => login(request, connection).await,
+        Route::Logout => logout(shared, allowed.by),
+        Route::Status => match serde_json::to_string(&(shared.parts.status)()) {
+            Ok(json) => typed(StatusCode::OK, "application/json", json),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        },
+        Route::Log => typed(StatusCode::OK, "text/plain; charset=utf-8", log::recent()),
+        Route::Livez => text(StatusCode::OK, "ok"),
+        Route::Readyz => ready(&(shared.parts.status)()),
+        Route::Metrics => match &shared.parts.metrics {
+            None => text(StatusCode::NOT_FOUND, "there are no metrics in this build"),
+            Some(metrics) => {
+                let accept = request.headers().get(header::ACCEPT);
+                let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
+                let (kind, numbers) = metrics(accept.to_owned()).await;
+                typed(StatusCode::OK, kind, numbers)
+            }
+        },
+        Route::Screenshot => shared.screen.picture().await,
+        Route::Power | Route::Reset | Route::Nmi => act(shared, allowed.route, &who).await,
+        Route::Screen | Route::Serial => {
+            socket::attach(request, connection, allowed.route, who).await
+        }
+    }
+}
+
+/// What the page asks first. Who it is for is told to those alone who are let in.
+fn session(shared: &Shared, is_known: bool) -> Response<Body> {
+    let Shared { parts, token, read_only, .. } = shared;
+    let (vm, version) = match is_known {
+        true => (parts.vm.as_str(), env!("CARGO_PKG_VERSION")),
+        false => ("", ""),
+    };
+    let object = serde_json::json!({
+        "vm": vm,
+        "version": version,
+        "read_only": read_only,
+        "login": token.is_some() && !is_known,
+        "screen": true,
+        "serial": parts.serial.is_some(),
+    });
+    typed(StatusCode::OK, "application/json", object.to_string())
+}
+
+/// The form's `token`, for a cookie.
+async fn login(request: Request<Incoming>, connection: &Connection) -> Response<Body> {
+    let shared = &connection.shared;
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let body = match timeout(BODY_WITHIN, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => {
+            return text(StatusCode::PAYLOAD_TOO_LARGE, "a form of at most 4 KiB is taken");
+        }
+        Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the form did not come in 10 s"),
+    };
+    let Some(token) = &shared.token else { return empty(StatusCode::NO_CONTENT) };
+    let said = url::form_urlencoded::parse(&body).find(|(name, _)| name == "token");
+    if !said.is_some_and(|(_, said)| token.is(said.trim().as_bytes())) {
+        slow_down(connection).await;
+        return refuse(StatusCode::UNAUTHORIZED, "this token is not the one");
+    }
+    let mut secret = [0; SECRET_BYTES];
+    if rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
+        != Ok(SECRET_BYTES)
+    {
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "the kernel gives no random octets");
+    }
+    let (number, secret) = shared.sessions().begin(now(), secret);
+    tracing::info!(peer = %connection.peer, session = number, "logged in at the page");
+    with_cookie(shared, &secret, "")
+}
+
+fn logout(shared: &Shared, by: By) -> Response<Body> {
+    if let By::Session(number) = by {
+        shared.sessions().end(number);
+    }
+    with_cookie(shared, "", "; Max-Age=0")
+}
+
+/// Without a Path it is that of the directory which the page is in for the browser, below whatever proxy (RFC 6265 §5.1.4).
+fn with_cookie(shared: &Shared, value: &str, more: &str) -> Response<Body> {
+    let secure = if shared.is_tls { "; Secure" } else { "" };
+    let cookie = format!("{}={value}; HttpOnly; SameSite=Strict{secure}{more}", shared.cookie);
+    let mut response = empty(StatusCode::NO_CONTENT);
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// "ok", or why not, each a line.
+fn ready(status: &Status) -> Response<Body> {
+    if status.ready {
+        return text(StatusCode::OK, "ok");
+    }
+    let because = |reason: &Option<String>| {
+        reason.as_ref().map(|reason| format!(" ({})", log::one_line(reason))).unwrap_or_default()
+    };
+    let mut reasons = Vec::new();
+    if let Some(guest) = &status.guest
+        && guest.phase != "running"
+    {
+        reasons.push(format!("guest {}{}", log::one_line(&guest.phase), because(&guest.reason)));
+    }
+    match &status.network {
+        None => reasons.push("no `berth net` serves in this network namespace".to_owned()),
+        Some(network) if !network.serving.is_ready() => reasons.push(format!(
+            "network {}{}",
+            network.serving.as_str(),
+            because(&network.reason)
+        )),
+        Some(_) => {}
+    }
+    text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n"))
+}
+
+async fn act(shared: &Shared, route: Route, who: &Who) -> Response<Body> {
+    let (what, command) = match route {
+        Route::Reset => ("reset", "system_reset"),
+        Route::Nmi => ("NMI", "inject-nmi"),
+        _ => ("power button", "system_powerdown"),
+    };
+    let done = shared.parts.monitor.ask(command, None, None).await;
+    match done {
+        Ok(_) => {
+            tracing::info!(%who, "{what}, by the page");
+            empty(StatusCode::NO_CONTENT)
+        }
+        Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
+}
