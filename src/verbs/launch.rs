@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth::config::{Config, OnNetLost, Options, Reach};
-use berth::console::Wire;
+use berth::console::{Hub, Wire};
 use berth::exit::{Code, Failure, error_chain};
 use berth::network::{Network, Source};
 use berth::plan::link::Tap;
@@ -35,8 +35,8 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let unconfined = confine::unconfined(Some(&plan.machine));
     let feed = Feed::start(Half::Run, &plan.disk.state_dir, unconfined.clone());
     let (hub, wire) = console::new();
-    console::socket::start(&plan.disk.state_dir, hub);
-    let mut questions = page(&config, &plan, feed.status(Half::Run, unconfined))?;
+    console::socket::start(&plan.disk.state_dir, hub.clone());
+    let mut questions = page(&config, &plan, feed.status(Half::Run, unconfined), &hub)?;
     let preparing = async {
         let firewall = Firewall::start()?;
         let held = apply::lock(&plan).await?;
@@ -120,8 +120,8 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     let unconfined = confine::unconfined(Some(&plan.machine));
     let feed = Feed::start(Half::Vm, &plan.disk.state_dir, unconfined.clone());
     let (hub, wire) = console::new();
-    console::socket::start(&plan.disk.state_dir, hub);
-    let mut questions = page(&config, &plan, feed.status(Half::Vm, unconfined))?;
+    console::socket::start(&plan.disk.state_dir, hub.clone());
+    let mut questions = page(&config, &plan, feed.status(Half::Vm, unconfined), &hub)?;
     tokio::spawn(halves::follow(
         plan.net.link.tap.name.clone(),
         config.machine.uid,
@@ -187,15 +187,16 @@ fn page(
     config: &Config,
     plan: &Plan,
     status: impl Fn() -> Status + Send + Sync + 'static,
+    hub: &Hub,
 ) -> Result<Questions, Failure> {
     let (monitor, questions) = Monitor::new();
     let parts = web::Parts {
         vm: config.name.clone(),
         status: Arc::new(status),
         monitor,
-        serial: None,
+        serial: Some(Arc::new(hub.clone())),
         metrics: None,
-        assets: &[],
+        assets: web::ASSETS,
     };
     web::start(&config.web, &plan.web, parts)?;
     Ok(questions)

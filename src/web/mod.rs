@@ -14,6 +14,7 @@ pub mod guard;
 mod listen;
 mod page;
 mod screen;
+mod serial;
 pub mod sessions;
 mod socket;
 mod tls;
@@ -80,6 +81,9 @@ pub struct Asset {
     pub kind: &'static str,
     pub gzip: &'static [u8],
 }
+
+/// The page as it is built by `make web`.
+pub const ASSETS: &[Asset] = &include!("../../web/dist/assets.rs");
 
 /// Octets both ways.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
