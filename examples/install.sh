@@ -20,6 +20,7 @@ run=(
 test=(
     nftables iptables dnsmasq-base genisoimage xorriso libarchive-tools isc-dhcp-client isc-dhcp-relay dhcpcd5 kea-admin kea-dhcp6-server dnsutils dnsperf
     dibbler-client wide-dhcpv6-client ndisc6 radvdump ovmf
+    chromium
     mmdebstrap systemd network-manager dbus-daemon bridge-utils iperf3 strace ethtool tcpdump openssl python3 python3-venv python3-yaml jq util-linux shellcheck
 )
 image=(runc podman catatonit mmdebstrap containerd containernetworking-plugins jq)
@@ -28,6 +29,7 @@ command -v dockerd >/dev/null || image+=(docker.io)
 full=(mmdebstrap grub-pc-bin grub-common openssh-client)
 bench=(kea-dhcp4-server isc-dhcp-server udhcpd unbound)
 # Whoever has another node keeps it, and its npm: Debian's conflicts with it.
+command -v node >/dev/null || test+=(nodejs)
 web=()
 command -v npm >/dev/null || web=(nodejs npm)
 

@@ -192,8 +192,12 @@ const STEPS = {
     const left = {};
     for (const view of ['screen', 'serial']) {
       await show(page, view);
-      await page.click(`#${view} .glass`);
-      await page.until(`document.getElementById('${view}').contains(document.activeElement)`);
+      // A click that meets the view of a moment ago is lost.
+      await until(`the focus in the ${view}`, FRAME_MS, async () => {
+        await page.click(`#${view} .glass`);
+        await pause(200);
+        return page.evaluate(`document.getElementById('${view}').contains(document.activeElement)`);
+      });
       for (const type of ['keyDown', 'keyUp']) {
         const keys = [['Control', 'ControlLeft', 2], ['Alt', 'AltLeft', 1], ['Shift', 'ShiftLeft', 8], ['M', 'KeyM', 0]];
         let modifiers = type === 'keyDown' ? 0 : 11;
