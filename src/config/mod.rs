@@ -19,13 +19,13 @@ mod web;
 pub(crate) use crate::net::number;
 pub use check::{check, check_all};
 pub use invalid::{Errors, Invalid};
-pub use options::{Log, LogFormat, Options, SelfTest};
+pub use options::{Log, LogFormat, Options, SelfTest, WebOptions};
 pub use parse::Ambient;
 pub(crate) use placeholders::PLACEHOLDERS;
 pub use proxy::{Proxies, Proxy, Unusable};
 pub use source::{Source, Url, WrongSource};
 pub use variables::{Unknown, of_qemu, unknown, unknown_here, variables};
-pub use web::{Reach, Tls, Web, WebOptions};
+pub use web::{Reach, Tls, Web};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -2,13 +2,16 @@
 //!
 //! Every value is kept as text here, so that `parse` can tell all that is wrong at once.
 
+mod web;
+
+pub use web::WebOptions;
+
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::invalid::Invalid;
-use super::web::WebOptions;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

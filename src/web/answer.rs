@@ -1,73 +1,25 @@
 //! From a request to its answer: the guard's judgement, then what the route says.
 
 use std::convert::Infallible;
-use std::fmt;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::body::{Body, empty, protect, text, typed};
-use super::guard::{self, Allowed, By, Door, Refused, Route, Token};
-use super::screen::Screen;
-use super::sessions::{SECRET_BYTES, Sessions};
-use super::{Parts, page, socket};
+use super::connection::{Connection, Shared, Who};
+use super::guard::{self, Allowed, By, Door, Refused, Route};
+use super::sessions::SECRET_BYTES;
+use super::{page, socket};
 use crate::log;
 use crate::status::Status;
 
 /// Of a form.
 const MAX_BODY_BYTES: usize = 4 * 1024;
 const BODY_WITHIN: Duration = Duration::from_secs(10);
-
-/// What all connections share.
-pub(super) struct Shared {
-    pub parts: Parts,
-    pub token: Option<Token>,
-    pub is_tls: bool,
-    pub read_only: bool,
-    pub cookie: String,
-    pub sessions: Mutex<Sessions>,
-    pub screen: Screen,
-}
-
-impl Shared {
-    fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One who asks.
-#[derive(Clone)]
-pub(super) struct Connection {
-    pub shared: Arc<Shared>,
-    pub peer: SocketAddr,
-    pub is_loopback: bool,
-    pub probes_alone: bool,
-    /// Its place among those that are served at once.
-    pub room: Arc<OwnedSemaphorePermit>,
-}
-
-/// For the log: from where, and as whom.
-pub(super) struct Who {
-    peer: SocketAddr,
-    by: By,
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.by {
-            By::Anybody => write!(f, "{}", self.peer),
-            By::Bearer => write!(f, "{} by token", self.peer),
-            By::Session(number) => write!(f, "{} in session {number}", self.peer),
-        }
-    }
-}
 
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()

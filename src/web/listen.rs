@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::answer::{self, Connection, Shared};
+use super::answer;
+use super::connection::{Connection, Shared};
 use super::tls::Tls;
 use super::{Error, Stream};
 

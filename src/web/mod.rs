@@ -10,6 +10,7 @@
 
 mod answer;
 mod body;
+mod connection;
 pub mod guard;
 mod listen;
 mod page;
@@ -136,7 +137,7 @@ pub fn start(config: &config::Web, plan: &WebPlan, parts: Parts) -> Result<(), E
     };
     let page = listen::bind(&plan.page, "page", "BERTH_WEB_PORT")?;
     let metrics = listen::bind(&plan.metrics, "metrics", "BERTH_METRICS")?;
-    let shared = Arc::new(answer::Shared {
+    let shared = Arc::new(connection::Shared {
         cookie: cookie(&parts.vm),
         screen: screen::Screen::new(parts.monitor.clone()),
         parts,

@@ -101,13 +101,17 @@ impl Sessions {
 mod tests {
     use super::*;
 
+    fn a_time() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
     fn secret(number: u8) -> [u8; SECRET_BYTES] {
         [number; SECRET_BYTES]
     }
 
     #[test]
     fn a_session_is_known_until_it_ends_or_is_idle() {
-        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let (mut sessions, now) = (Sessions::default(), a_time());
         let (number, text) = sessions.begin(now, secret(0xab));
         assert_eq!(text, "ab".repeat(16));
         assert_eq!(sessions.number(now, text.as_bytes()), Some(number));
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn there_are_no_more_than_that_and_the_one_used_last_stays() {
-        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let (mut sessions, now) = (Sessions::default(), a_time());
         let (first, text) = sessions.begin(now, secret(0));
         for number in 1..=255 {
             let now = now + Duration::from_secs(u64::from(number));
@@ -139,7 +143,7 @@ mod tests {
 
     #[test]
     fn guesses_become_slow_and_are_forgotten() {
-        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let (mut sessions, now) = (Sessions::default(), a_time());
         let delays: Vec<_> = (0..7).map(|_| sessions.guessed(now)).collect();
         let free = [(Duration::ZERO, true); 5];
         assert_eq!(delays, [free.as_slice(), &[(DELAY, false); 2]].concat());

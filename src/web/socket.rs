@@ -18,8 +18,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use tokio_tungstenite::tungstenite::{Error, error::CapacityError};
 
 use super::Stream;
-use super::answer::{Connection, Who};
 use super::body::{Body, empty, text};
+use super::connection::{Connection, Who};
 use super::guard::Route;
 use crate::proto::rfb::LookOnly;
 
