@@ -1,6 +1,7 @@
 //! One question on its way: which name is tried, which server is asked, what was the best answer so far.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hickory_proto::op::ResponseCode;
@@ -8,7 +9,7 @@ use hickory_proto::rr::{Name, RecordType};
 
 use super::message::{self, Answer, Query};
 use super::wire::{self, HEADER, Key};
-use super::{Asker, BUDGET, Client, Output, Over, Settings, TELL_STALE, UPSTREAM_TIMEOUT, WAITING};
+use super::{BUDGET, Client, Output, Over, Settings, TELL_STALE, UPSTREAM_TIMEOUT, WAITING};
 
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -47,6 +48,21 @@ pub(super) struct Flight {
 pub(super) enum Stale {
     Known,
     Told,
+}
+
+/// What is to be sent: answers to many are made one by one, when they are asked for.
+#[derive(Debug)]
+pub(super) enum Queued {
+    Ready(Output),
+    Answer(Waiting, Arc<Vec<u8>>),
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    pub client: u64,
+    pub from: Client,
+    pub over: Over,
 }
 
 /// Who asked, and in which words.

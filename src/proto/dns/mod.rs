@@ -14,8 +14,10 @@
 
 mod cache;
 mod flight;
+mod ids;
 mod message;
 mod names;
+mod outcome;
 mod reason;
 mod servers;
 mod shares;
@@ -24,7 +26,6 @@ mod tests;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,9 +36,11 @@ use hickory_proto::serialize::binary::BinDecodable;
 
 use crate::net::{Ipv4Prefix, Ipv6Prefix};
 use cache::{Cache, Found};
-use flight::{Flight, Stale, Step, Waiting};
+use flight::{Asker, Flight, Queued, Stale, Step, Waiting};
+use ids::Ids;
 use message::{Query, local};
 use names::Names;
+use outcome::{Outcome, Outcomes};
 use servers::Servers;
 use wire::{Key, Plain, plain};
 
@@ -144,6 +147,7 @@ pub struct Forwarder {
     names: Names,
     /// The flight that will answer the question.
     under_way: HashMap<Key, u64>,
+    outcomes: Outcomes,
 }
 
 impl Forwarder {
@@ -161,6 +165,7 @@ impl Forwarder {
             cache: Cache::default(),
             names: Names::default(),
             under_way: HashMap::new(),
+            outcomes: Outcomes::default(),
         }
     }
 
@@ -205,6 +210,11 @@ impl Forwarder {
         self.servers.are_silent(&self.settings.upstreams)
     }
 
+    /// How many answers came from where since this was last asked, by metric label; None: there were none.
+    pub fn outcomes(&mut self) -> Option<Vec<(&'static str, u64)>> {
+        self.outcomes.take()
+    }
+
     /// What is to be sent, until there is nothing more.
     pub fn poll(&mut self) -> Option<Output> {
         let Some(queued) = self.out.pop_front() else {
@@ -240,11 +250,11 @@ impl Forwarder {
                     }
                 }
                 Found::Answer(answer) => {
-                    self.answer_client(asker, bytes, *max, answer);
+                    self.answer_client((asker, bytes, *max), answer, Outcome::Hit);
                     return Ok(());
                 }
                 Found::Ageing(answer) => {
-                    self.answer_client(asker, bytes, *max, answer);
+                    self.answer_client((asker, bytes, *max), answer, Outcome::Hit);
                     ageing = true;
                 }
             }
@@ -258,7 +268,7 @@ impl Forwarder {
         };
         let max = query.max();
         if let Some(answer) = local(now, &query, &self.settings, &self.names) {
-            self.answer_client(asker, bytes, max, answer);
+            self.answer_client((asker, bytes, max), answer, Outcome::Local);
             return Ok(());
         }
         let without = self.settings.upstreams.is_empty();
@@ -266,7 +276,8 @@ impl Forwarder {
         let waiting = (!ageing).then(|| Waiting::new(asker, bytes, max));
         if without || !self.admits(asker.from, waiting.as_ref()) {
             if !ageing {
-                self.answer_client(asker, bytes, max, query.refusal(ResponseCode::ServFail));
+                let answer = query.refusal(ResponseCode::ServFail);
+                self.answer_client((asker, bytes, max), answer, Outcome::Failed);
             }
             return if without { Ok(()) } else { Err(Reason::Busy) };
         }
@@ -322,7 +333,7 @@ impl Forwarder {
             Reason::Loop
         } else if flight.stale == Some(Stale::Told) {
             let stale = self.cache.stale(now, key)?;
-            self.answer_client(asker, bytes, max, stale);
+            self.answer_client((asker, bytes, max), stale, Outcome::Stale);
             return Some(Ok(()));
         } else {
             let waiting = Waiting::new(asker, bytes, max);
@@ -333,7 +344,7 @@ impl Forwarder {
             Reason::Busy
         };
         let answer = flight.query.refusal(ResponseCode::ServFail);
-        self.answer_client(asker, bytes, max, answer);
+        self.answer_client((asker, bytes, max), answer, Outcome::Failed);
         Some(Err(refused))
     }
 
@@ -349,16 +360,17 @@ impl Forwarder {
     }
 
     /// The answer to everybody who waits for it; remembered, if it may be.
-    fn land(&mut self, now: Instant, mut flight: Flight, answer: Vec<u8>) {
+    fn land(&mut self, now: Instant, mut flight: Flight, answer: Vec<u8>, outcome: Outcome) {
         self.leave(&mut flight);
         if let Some(key) = &flight.key {
             self.cache.put(now, key, &answer, flight.is_about_the_name(&self.settings));
         }
-        self.answer_all(flight.waiting, answer);
+        self.answer_all(flight.waiting, answer, outcome);
     }
 
     /// One answer for all of them: each has its own when it is sent.
-    fn answer_all(&mut self, waiting: Vec<Waiting>, answer: Vec<u8>) {
+    fn answer_all(&mut self, waiting: Vec<Waiting>, answer: Vec<u8>, outcome: Outcome) {
+        self.outcomes.add(outcome, waiting.len());
         let answer = Arc::new(answer);
         for waiting in waiting {
             self.waiting.give(waiting.asker.from, waiting.octets());
@@ -366,12 +378,19 @@ impl Forwarder {
         }
     }
 
-    fn answer_client(&mut self, asker: Asker, question: &[u8], max: usize, answer: Vec<u8>) {
+    fn answer_client(
+        &mut self,
+        (asker, question, max): (Asker, &[u8], usize),
+        answer: Vec<u8>,
+        outcome: Outcome,
+    ) {
+        self.outcomes.add(outcome, 1);
         self.out.push_back(Queued::Ready(flight::answer(asker, question, max, answer)));
     }
 
     /// As it is.
     fn refuse(&mut self, asker: Asker, bytes: Vec<u8>) {
+        self.outcomes.add(Outcome::Refused, 1);
         self.out.push_back(Queued::Ready(Output::Answer { client: asker.client, bytes }));
     }
 
@@ -423,7 +442,7 @@ impl Forwarder {
         flight.stale = known.is_some().then_some(Stale::Told);
         if let Some(known) = known {
             let waiting = std::mem::take(&mut flight.waiting);
-            self.answer_all(waiting, known);
+            self.answer_all(waiting, known, Outcome::Stale);
         }
     }
 
@@ -436,7 +455,7 @@ impl Forwarder {
         }
         match decide(&mut flight) {
             Step::Ask => self.ask(now, flight),
-            Step::Answer(bytes) => self.land(now, flight, bytes),
+            Step::Answer(bytes) => self.land(now, flight, bytes, Outcome::Upstream),
             Step::Fail => self.fail(now, flight),
         }
     }
@@ -447,11 +466,11 @@ impl Forwarder {
             Some((key, known)) => {
                 self.cache.none_newer(now, key);
                 self.leave(&mut flight);
-                self.answer_all(flight.waiting, known);
+                self.answer_all(flight.waiting, known, Outcome::Stale);
             }
             None => {
                 let answer = flight.give_up();
-                self.land(now, flight, answer);
+                self.land(now, flight, answer, Outcome::Failed);
             }
         }
     }
@@ -470,29 +489,5 @@ impl Forwarder {
             self.under_way.insert(key.clone(), self.next);
         }
         self.flights.insert(self.next, flight);
-    }
-}
-
-/// What is to be sent: answers to many are made one by one, when they are asked for.
-#[derive(Debug)]
-enum Queued {
-    Ready(Output),
-    Answer(Waiting, Arc<Vec<u8>>),
-}
-
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-struct Asker {
-    client: u64,
-    from: Client,
-    over: Over,
-}
-
-/// Where message ids come from. The ports are the kernel's; both together are RFC 5452's.
-struct Ids(Box<dyn FnMut() -> Option<u16> + Send>);
-
-impl fmt::Debug for Ids {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ids")
     }
 }
