@@ -27,6 +27,7 @@ pub mod console;
 pub mod halves;
 pub mod inspect;
 pub mod log;
+pub mod metrics;
 pub mod network;
 pub mod observe;
 pub mod readiness;

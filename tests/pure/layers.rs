@@ -10,7 +10,7 @@ use arrows::{Arrows, circles};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for rooms whose errors a verb
 /// may end with.
-const ROOMS: [(&str, &[&str]); 27] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("net", &[]),
     ("iso", &[]),
     ("exit", &["log"]),
@@ -30,6 +30,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ("selftest", &["net", "plan", "sys"]),
     ("serve", &["confine", "exit", "facts", "net", "plan", "proto", "sys"]),
     ("status", &["exit", "log", "sys"]),
+    ("metrics", &[]),
     ("halves", &["exit", "net", "status"]),
     ("validate", &["config", "plan"]),
     ("network", &["apply", "config", "exit", "observe", "plan", "readiness", "serve", "sys"]),
