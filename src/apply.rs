@@ -17,12 +17,14 @@ use crate::plan::machine::{BaseFormat, MachinePlan, ReadyMachine};
 use crate::sys::beneath::Beneath;
 use crate::sys::image::{self, Access, Format, Keys, Lock, Origin, Request, Timing};
 use crate::sys::{link, netlink, route};
+use tokio::sync::watch;
 
 pub(crate) use network::{close, learn, open, way_out, without};
 pub use network::{forwarding6, ipv4, ipv6, links, mend_links, nat, routes, tap};
 pub use undo::{Before, before, remove};
 
 use progress::Bar;
+pub use progress::Fetching;
 
 /// How long `berth vm` waits for the tap of `berth net`.
 const TAP_COMES: Duration = Duration::from_secs(60);
@@ -215,21 +217,32 @@ pub async fn has_to_fetch(plan: &DiskPlan) -> Result<bool, Error> {
 
 /// What may take long, and must be done before the pod's address is mapped, since a download under way would lose its
 /// answers to the guest.
-pub async fn fetch(plan: &DiskPlan, held: &Held) -> Result<(), Error> {
+pub async fn fetch(
+    plan: &DiskPlan,
+    held: &Held,
+    told: watch::Sender<Option<Fetching>>,
+) -> Result<(), Error> {
     let Root::Overlay { path, base, fetch: Some(fetch), .. } = plan.root.clone() else {
         return Ok(());
     };
     let (group, files) = (held.group, Files::of(plan));
     blocking(&base.clone(), move || {
         join(group);
-        fetch_base(&path, &base, &fetch, files.access())
+        fetch_base(&path, &base, &fetch, files.access(), &told)
     })
     .await
 }
 
 #[expect(clippy::disallowed_methods, reason = "a verb: durations are measured here")]
-fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch, access: Access<'_>) -> Result<(), Error> {
+fn fetch_base(
+    disk: &Path,
+    base: &Path,
+    fetch: &Fetch,
+    access: Access<'_>,
+    told: &watch::Sender<Option<Fetching>>,
+) -> Result<(), Error> {
     let started = Instant::now();
+    told.send_replace(Some(Fetching::since(started)));
     if let Some(dir) = base.parent() {
         image::make_dir(dir)?;
     }
@@ -249,8 +262,14 @@ fn fetch_base(disk: &Path, base: &Path, fetch: &Fetch, access: Access<'_>) -> Re
         max_bytes: fetch.max_bytes,
         access,
     };
-    let fetched = image::fetch_for(&request, Some(disk), &mut |progress| bar.show(progress));
+    let fetched = image::fetch_for(&request, Some(disk), &mut |progress| {
+        told.send_replace(Some(Fetching::since(started).at(progress)));
+        bar.show(progress);
+    });
     bar.finish();
+    told.send_modify(|told| {
+        *told = told.map(|told| Fetching { until: Some(Instant::now()), ..told });
+    });
     fetched?;
     tracing::info!(source = shown, image = %base.display(), took_ms = started.elapsed().as_millis(), "image fetched");
     Ok(())

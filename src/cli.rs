@@ -104,9 +104,9 @@ enum Verb {
         /// 0 too when it is not ready, as long as it answers
         #[arg(long)]
         alive: bool,
-        /// How it is printed
-        #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
-        output: Output,
+        /// How it is printed; prometheus and openmetrics are its page of metrics
+        #[arg(long, value_enum, default_value_t = StatusOutput::Text, value_name = "FORMAT")]
+        output: StatusOutput,
     },
     /// The guest's serial console, shared by all who attach; Ctrl-] leaves
     #[command(after_help = console::EXAMPLES)]
@@ -164,6 +164,18 @@ pub enum Output {
     Json,
 }
 
+/// How a status is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatusOutput {
+    Text,
+    Json,
+    /// Metrics, in Prometheus' text format 0.0.4
+    Prometheus,
+    /// Metrics, in OpenMetrics 1.0
+    #[value(name = "openmetrics")]
+    OpenMetrics,
+}
+
 #[derive(Debug, Clone, Default, Args)]
 struct Common {
     #[command(flatten)]
@@ -190,7 +202,7 @@ pub enum Command {
     Net(Box<Options>),
     Vm(Box<Options>),
     Selftest { options: Box<Options>, no_dns: bool },
-    Status { state_dir: Option<PathBuf>, alive: bool, output: Output },
+    Status { state_dir: Option<PathBuf>, alive: bool, output: StatusOutput },
     Console(console::Console),
     Plan { options: Box<Options>, output: Output },
     Serve(Box<ServeOptions>),

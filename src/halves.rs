@@ -4,6 +4,8 @@
 //! is where the network is served. A container's old namespace, in which its restart left the guest behind, still has the
 //! bridge and the tap, but no answer: nothing else tells the two apart from inside.
 //!
+//! Beside it is a socket of the same kind for the page of metrics: text, and the end.
+//!
 //! One connection for each listener; one JSON object ([`Network`]) a line, first at once, then at each change. Nothing is
 //! read from it: `berth net` can be asked, not told.
 
@@ -25,6 +27,8 @@ use crate::status::Network;
 const MAX_LISTENERS: usize = 8;
 /// A line is some hundred octets.
 const MAX_LINE: u64 = 16 << 10;
+/// Octets of a page of metrics; it has some 15 thousand.
+const MAX_PAGE: u64 = 256 << 10;
 /// A listener that does not read loses its connection.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A line at least so often; a network half that says nothing for [`SILENCE`] hangs.
@@ -57,6 +61,64 @@ impl Coded for Error {
 /// The abstract name, with its leading zero octet.
 fn name_of(tap: &IfName) -> String {
     format!("\0berth-net/{tap}")
+}
+
+/// The same for the page of metrics.
+fn name_of_page(tap: &IfName) -> String {
+    format!("\0berth-net-metrics/{tap}")
+}
+
+/// Tells the page of metrics to the half with the guest, whose uid is one of `readers`, for as long as the task lives. A name
+/// that is taken costs the page, and nothing else.
+pub async fn serve_page<F>(tap: IfName, readers: Vec<u32>, page: impl Fn() -> F)
+where
+    F: Future<Output = String> + Send + 'static,
+{
+    let listener = match UnixListener::bind(name_of_page(&tap)) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(%error, "the half with the guest gets no metrics of this one");
+            return;
+        }
+    };
+    let mut answers = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept(), if answers.len() < MAX_LISTENERS => accepted,
+            Some(_) = answers.join_next() => continue,
+        };
+        let Ok((mut stream, _)) = accepted else {
+            // Out of descriptors, at most: that passes.
+            sleep(Duration::from_secs(1)).await;
+            continue;
+        };
+        let may = |uid| is_ours(uid) || readers.contains(&uid);
+        if stream.peer_cred().is_ok_and(|peer| may(peer.uid())) {
+            let page = page();
+            answers.spawn(async move {
+                let page = page.await;
+                let _ = timeout(TIMEOUT, stream.write_all(page.as_bytes())).await;
+            });
+        }
+    }
+}
+
+/// The network half's page; None: there is none, or it is not believed, as in [`follow`].
+pub async fn page(tap: IfName, guest: u32) -> Option<String> {
+    let stream = UnixStream::connect(name_of_page(&tap)).await.ok()?;
+    if !is_believed(&stream, guest) {
+        return None;
+    }
+    let mut text = Vec::new();
+    let mut stream = stream.take(MAX_PAGE);
+    timeout(TIMEOUT, stream.read_to_end(&mut text)).await.ok()?.ok()?;
+    String::from_utf8(text).ok().filter(|text| !text.is_empty())
+}
+
+/// Root, or our uid and not QEMU's.
+fn is_believed(stream: &UnixStream, guest: u32) -> bool {
+    let believed = |uid| uid == 0 || (is_ours(uid) && uid != guest);
+    stream.peer_cred().is_ok_and(|peer| believed(peer.uid()))
 }
 
 /// Takes the name of the network half for this tap, in this network namespace. It is free when the process ends, however
@@ -127,9 +189,7 @@ pub async fn follow(tap: IfName, guest: u32, heard: watch::Sender<Option<Network
     let name = name_of(&tap);
     loop {
         if let Ok(stream) = UnixStream::connect(&name).await
-            && stream
-                .peer_cred()
-                .is_ok_and(|peer| peer.uid() == 0 || (is_ours(peer.uid()) && peer.uid() != guest))
+            && is_believed(&stream, guest)
         {
             listen_to(stream, &heard).await;
         }

@@ -12,7 +12,7 @@ use berth::config::{self, LogFormat};
 use berth::confine;
 use berth::exit::{Code, Failure};
 use berth::log::{Queue, one_line};
-use berth::sys::{self, child};
+use berth::sys::{self, child, termination};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -48,7 +48,12 @@ fn run(log: &Log, command: &Command) -> ExitCode {
     if command.reads_variables() {
         verbs::warn(&config::unknown_here());
     }
-    let code = act(command).unwrap_or_else(fail);
+    let code = act(command).unwrap_or_else(|failure| {
+        if command.runs_long() {
+            termination::tell(&format!("code {}: {}", failure.code.number(), failure.text));
+        }
+        fail(failure)
+    });
     log.close(FLUSH_WITHIN);
     code.into()
 }

@@ -1,15 +1,26 @@
-//! Whether this launcher is ready: folded from what machine, services and observer say, for `berth status` and for the
-//! other half.
+//! Whether this launcher is ready: folded from what machine, services and observer say, for `berth status`, for probes and
+//! for the other half; and its page of metrics.
 
-use std::net::IpAddr;
+mod sign;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
+use crate::apply::Fetching;
+use crate::collect::{self, Collector, Kernel, Planned};
+use crate::config::Ready;
+use crate::console::Hub;
 use crate::exit::error_chain;
-use crate::serve::{Health, Services};
-use crate::status::{Guest, Network, Serving, Status};
-use crate::{confine, observe, status, supervise, sys};
+use crate::metrics::Format;
+use crate::serve::{Health, Services, Tally};
+use crate::status::{Guest, Network, Request, Serving, Status};
+use crate::supervise::{MachineStatus, Monitor, Phase};
+use crate::{confine, halves, observe, status, sys};
 
 /// Which half, or both, answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +47,27 @@ pub struct Ways {
     pub ipv6: Option<String>,
 }
 
+/// What the guest has to show, and where it is dialled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub ready: Ready,
+    pub guest: Ipv4Addr,
+}
+
+/// What there is where a guest is.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    pub wanted: Wanted,
+    /// QEMU is asked here.
+    pub monitor: Monitor,
+    /// What the guest writes is read here.
+    pub hub: Hub,
+}
+
 /// Where those who know say how it is.
 #[derive(Debug, Default)]
 pub struct Feed {
-    pub machine: watch::Sender<supervise::MachineStatus>,
+    pub machine: watch::Sender<MachineStatus>,
     pub services: watch::Sender<Services>,
     pub counts: watch::Sender<observe::Counts>,
     /// The ways of the guest's packets, in words.
@@ -48,31 +76,156 @@ pub struct Feed {
     pub own: watch::Sender<Vec<IpAddr>>,
     /// What `berth net` says, for `berth vm`; None while there is none.
     pub other: watch::Sender<Option<Network>>,
+    /// What the services count.
+    pub tally: Tally,
+    /// Links and rules, once they are made.
+    pub kernel: watch::Sender<Option<Kernel>>,
+    pub planned: watch::Sender<Option<Planned>>,
+    pub fetch: watch::Sender<Option<Fetching>>,
+}
+
+/// What is told to who asks: by a socket, or by a listener. Cheap to clone.
+#[derive(Clone)]
+pub struct Answers {
+    status: Arc<dyn Fn() -> Status + Send + Sync>,
+    collector: Collector,
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answers").finish_non_exhaustive()
+    }
+}
+
+impl Answers {
+    /// How it is now; [`Status::reasons`] says why it is not ready.
+    pub fn status(&self) -> Status {
+        (self.status)()
+    }
+
+    /// The page of metrics, within half a second.
+    pub async fn page(&self, format: Format) -> String {
+        self.collector.page(format).await
+    }
+
+    async fn to(self, request: Request) -> Option<Vec<u8>> {
+        match request {
+            Request::Status => serde_json::to_vec(&self.status()).ok(),
+            Request::Metrics(format) => Some(self.page(format).await.into_bytes()),
+        }
+    }
+}
+
+/// A moment by both clocks.
+#[expect(clippy::disallowed_methods, reason = "a verb: when berth was started")]
+fn started() -> (Instant, SystemTime) {
+    (tokio::time::Instant::now().into_std(), SystemTime::now())
 }
 
 impl Feed {
     /// Answers `berth status` from now on. A state directory that cannot be written costs the answers, not the guest.
-    pub fn start(half: Half, state_dir: &Path, unconfined: Vec<String>) -> Self {
+    /// `launch` is None for `net`, which has no guest; `other` asks the other half for its page.
+    pub fn start(
+        half: Half,
+        state_dir: &Path,
+        unconfined: Vec<String>,
+        launch: Option<Launch>,
+        other: Option<collect::Other>,
+    ) -> (Self, Answers) {
         let feed = Self::default();
-        let now = feed.status(half, unconfined);
+        let acked = feed.acked(half);
+        let seen = feed.look_for(launch.as_ref(), acked.clone());
+        let wanted = launch.as_ref().map(|launch| launch.wanted.clone());
+        let status = feed.fold(half, unconfined, wanted, seen.subscribe());
+        let (ready, first_ready) = feed.judge(status.clone(), seen.subscribe());
+        let machine = launch.map(|launch| collect::Machine {
+            status: feed.machine.subscribe(),
+            monitor: launch.monitor,
+            console: launch.hub,
+            planned: feed.planned.subscribe(),
+            fetch: feed.fetch.subscribe(),
+        });
+        let services = (half != Half::Vm).then(|| collect::Services {
+            tally: feed.tally.clone(),
+            health: feed.services.subscribe(),
+            counts: feed.counts.subscribe(),
+            kernel: feed.kernel.subscribe(),
+        });
+        let collector = Collector::new(collect::Sources {
+            verb: half.as_str(),
+            started: started(),
+            machine,
+            services,
+            other,
+            acked,
+            ready,
+            first_ready,
+        });
+        let answers = Answers { status, collector };
         let made = sys::image::private_dir(state_dir).map_err(|error| error_chain(&error));
         match made.and_then(|()| status::listen(state_dir).map_err(|error| error_chain(&error))) {
-            Ok(listener) => drop(tokio::spawn(status::serve(listener, now))),
+            Ok(listener) => {
+                let answers = answers.clone();
+                let answer = move |request| answers.clone().to(request);
+                drop(tokio::spawn(status::serve(listener, answer)));
+            }
             Err(error) => tracing::warn!(error, "`berth status` gets no answer"),
         }
-        feed
+        (feed, answers)
     }
 
-    /// How it is, whenever it is asked. `unconfined`: what is not confined by plan.
-    pub fn status(
+    /// When the guest was given its address: by this process, or by the other half.
+    fn acked(&self, half: Half) -> watch::Receiver<Option<Instant>> {
+        if half != Half::Vm {
+            return self.tally.acked();
+        }
+        let acked = watch::Sender::default();
+        let heard = acked.subscribe();
+        tokio::spawn(other_acks(self.other.subscribe(), acked, started()));
+        heard
+    }
+
+    /// Looks for what the guest has to show from now on.
+    fn look_for(
+        &self,
+        launch: Option<&Launch>,
+        acked: watch::Receiver<Option<Instant>>,
+    ) -> sign::Seen {
+        let (seen, machine) = (sign::Seen::default(), self.machine.subscribe());
+        let wanted = launch.map(|launch| (&launch.wanted.ready, launch.wanted.guest, &launch.hub));
+        match wanted {
+            None | Some((Ready::Running, ..)) => {}
+            Some((Ready::Dhcp, ..)) => {
+                tokio::spawn(sign::dhcp(machine, acked, seen.clone()));
+            }
+            Some((Ready::Tcp(port), guest, _)) => {
+                tokio::spawn(sign::tcp(machine, (guest, *port), seen.clone()));
+            }
+            Some((Ready::Serial(pattern), _, hub)) => match hub.attach(sign::reader()) {
+                Ok(session) => {
+                    let looking =
+                        sign::serial(pattern.clone(), session.output, machine, seen.clone());
+                    tokio::spawn(looking);
+                }
+                Err(error) => tracing::warn!(%error, "BERTH_READY is not looked for"),
+            },
+        }
+        seen
+    }
+
+    /// How it is, whenever that is asked.
+    fn fold(
         &self,
         half: Half,
         unconfined: Vec<String>,
-    ) -> impl Fn() -> Status + Send + Sync + use<> {
+        wanted: Option<Wanted>,
+        seen: watch::Receiver<Option<Instant>>,
+    ) -> Arc<dyn Fn() -> Status + Send + Sync> {
         let (machine, services) = (self.machine.subscribe(), self.services.subscribe());
         let (counts, other) = (self.counts.subscribe(), self.other.subscribe());
         let (ways, own) = (self.ways.subscribe(), self.own.subscribe());
-        move || {
+        let (acked, begun) = (self.tally.acked(), started());
+        Arc::new(move || {
             let network = match half {
                 Half::Vm => other.borrow().clone(),
                 Half::Run | Half::Net => Some(network(
@@ -80,6 +233,7 @@ impl Feed {
                     *counts.borrow(),
                     &ways.borrow(),
                     &own.borrow(),
+                    acked.borrow().map(|at| unix_ms(begun, at)),
                 )),
             };
             let machine = match half {
@@ -88,14 +242,49 @@ impl Feed {
             };
             // A stage may fail at any time: threads are made anew.
             let unconfined = unconfined.iter().cloned().chain(confine::failed()).collect();
-            fold(half, machine, network, unconfined)
-        }
+            let missing = machine.as_ref().zip(wanted.as_ref()).and_then(|(machine, wanted)| {
+                sign::missing(&wanted.ready, machine, *seen.borrow())
+            });
+            fold(half, machine, network, missing, unconfined)
+        })
+    }
+
+    /// Whether it is ready as that changes, and when it was for the first time.
+    fn judge(
+        &self,
+        status: Arc<dyn Fn() -> Status + Send + Sync>,
+        mut seen: watch::Receiver<Option<Instant>>,
+    ) -> (watch::Receiver<bool>, watch::Receiver<Option<Instant>>) {
+        let (mut machine, mut services) = (self.machine.subscribe(), self.services.subscribe());
+        let mut other = self.other.subscribe();
+        let (ready, first_ready) = (watch::Sender::new(false), watch::Sender::new(None));
+        let both = (ready.subscribe(), first_ready.subscribe());
+        tokio::spawn(async move {
+            loop {
+                let now = status().ready;
+                ready.send_replace(now);
+                if now && first_ready.borrow().is_none() {
+                    first_ready.send_replace(Some(tokio::time::Instant::now().into_std()));
+                }
+                let changed = tokio::select! {
+                    changed = machine.changed() => changed,
+                    changed = services.changed() => changed,
+                    changed = other.changed() => changed,
+                    changed = seen.changed() => changed,
+                };
+                if changed.is_err() {
+                    return;
+                }
+            }
+        });
+        both
     }
 
     /// The network half as it is and as it changes, for the other half.
     pub fn network(&self) -> watch::Receiver<Network> {
         let (mut services, mut counts) = (self.services.subscribe(), self.counts.subscribe());
         let (mut ways, mut own) = (self.ways.subscribe(), self.own.subscribe());
+        let (mut acked, begun) = (self.tally.acked(), started());
         let (to, heard) = watch::channel(Network::default());
         tokio::spawn(async move {
             loop {
@@ -104,6 +293,7 @@ impl Feed {
                     *counts.borrow_and_update(),
                     &ways.borrow_and_update(),
                     &own.borrow_and_update(),
+                    acked.borrow_and_update().map(|at| unix_ms(begun, at)),
                 );
                 to.send_replace(now);
                 let changed = tokio::select! {
@@ -111,6 +301,7 @@ impl Feed {
                     changed = counts.changed() => changed,
                     changed = ways.changed() => changed,
                     changed = own.changed() => changed,
+                    changed = acked.changed() => changed,
                 };
                 if changed.is_err() {
                     return;
@@ -121,8 +312,42 @@ impl Feed {
     }
 }
 
+/// Milliseconds since the Unix epoch, by a moment that is known by both clocks.
+fn unix_ms((instant, wall): (Instant, SystemTime), at: Instant) -> u64 {
+    let wall = wall + at.saturating_duration_since(instant);
+    let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When the other half gave the guest its address, by this process's clock.
+async fn other_acks(
+    mut other: watch::Receiver<Option<Network>>,
+    acked: watch::Sender<Option<Instant>>,
+    (instant, wall): (Instant, SystemTime),
+) {
+    loop {
+        let told = other.borrow_and_update().as_ref().and_then(|other| other.leased_ms);
+        let at = told.and_then(|ms| {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+            at.duration_since(wall).ok().and_then(|after| instant.checked_add(after))
+        });
+        if at.is_some() {
+            acked.send_if_modified(|acked| std::mem::replace(acked, at) != at);
+        }
+        if other.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// The worst of the services counts.
-fn network(services: &Services, counts: observe::Counts, ways: &Ways, own: &[IpAddr]) -> Network {
+fn network(
+    services: &Services,
+    counts: observe::Counts,
+    ways: &Ways,
+    own: &[IpAddr],
+    leased_ms: Option<u64>,
+) -> Network {
     let mut reasons = Vec::new();
     let mut serving = Serving::Off;
     for (name, health) in services.all() {
@@ -143,6 +368,7 @@ fn network(services: &Services, counts: observe::Counts, ways: &Ways, own: &[IpA
         ipv4: ways.ipv4.clone(),
         ipv6: ways.ipv6.clone(),
         own: own.to_vec(),
+        leased_ms,
         rules_restored: counts.rules_restored,
         links_mended: counts.links_mended,
         addresses_changed: counts.addresses_changed,
@@ -151,16 +377,34 @@ fn network(services: &Services, counts: observe::Counts, ways: &Ways, own: &[IpA
 
 fn fold(
     half: Half,
-    machine: Option<supervise::MachineStatus>,
+    machine: Option<MachineStatus>,
     network: Option<Network>,
+    missing: Option<String>,
     unconfined: Vec<String>,
 ) -> Status {
-    let runs = machine.as_ref().is_none_or(|machine| machine.phase == supervise::Phase::Running);
-    let serves = network.as_ref().is_some_and(|network| network.serving.is_ready());
+    let mut reasons = Vec::new();
+    let because = |what: &str, why: &Option<String>| {
+        why.as_ref().map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"))
+    };
+    if let Some(machine) = &machine
+        && machine.phase != Phase::Running
+    {
+        reasons.push(because(&format!("the guest is {}", machine.phase.as_str()), &machine.reason));
+    }
+    match &network {
+        Some(network) if network.serving.is_ready() => {}
+        Some(network) => {
+            let what = format!("the network is {}", network.serving.as_str());
+            reasons.push(because(&what, &network.reason));
+        }
+        None => reasons.push("no `berth net` serves in this network namespace".to_owned()),
+    }
+    reasons.extend(missing);
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         verb: half.as_str().to_owned(),
-        ready: runs && serves,
+        ready: reasons.is_empty(),
+        reasons,
         guest: machine.map(|machine| Guest {
             phase: machine.phase.as_str().to_owned(),
             reason: machine.reason,
@@ -171,6 +415,11 @@ fn fold(
     }
 }
 
+/// Asks the network half of this tap for its page.
+pub fn other_page(tap: crate::net::IfName, guest: u32) -> collect::Other {
+    Box::new(move || Box::pin(halves::page(tap.clone(), guest)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +427,7 @@ mod tests {
     fn of(dhcp: &Health, dns: &Health) -> (Serving, Option<String>) {
         let services = Services { dhcp: dhcp.clone(), dns: dns.clone(), ..Services::OFF };
         let Network { serving, reason, .. } =
-            network(&services, observe::Counts::default(), &Ways::default(), &[]);
+            network(&services, observe::Counts::default(), &Ways::default(), &[], None);
         (serving, reason)
     }
 
@@ -203,13 +452,12 @@ mod tests {
 
     #[test]
     fn each_half_is_ready_when_what_it_needs_is() {
-        let running =
-            supervise::MachineStatus { phase: supervise::Phase::Running, ..Default::default() };
-        let ready = |half, machine: &Option<supervise::MachineStatus>, serving: Option<Serving>| {
+        let running = MachineStatus { phase: Phase::Running, ..Default::default() };
+        let ready = |half, machine: &Option<MachineStatus>, serving: Option<Serving>| {
             let network = serving.map(|serving| Network { serving, ..Network::default() });
-            fold(half, machine.clone(), network, Vec::new()).ready
+            fold(half, machine.clone(), network, None, Vec::new()).ready
         };
-        let (some, starting) = (Some(running), Some(supervise::MachineStatus::default()));
+        let (some, starting) = (Some(running.clone()), Some(MachineStatus::default()));
         for serving in [Serving::Off, Serving::Serving] {
             assert!(
                 ready(Half::Run, &some, Some(serving)) && ready(Half::Net, &None, Some(serving))
@@ -222,5 +470,9 @@ mod tests {
             );
         }
         assert!(!ready(Half::Vm, &some, None), "no network half is heard");
+        let serving = Network { serving: Serving::Serving, ..Network::default() };
+        let missing = Some("no sign of it".to_owned());
+        let status = fold(Half::Run, Some(running), Some(serving), missing, Vec::new());
+        assert_eq!((status.ready, status.reasons), (false, vec!["no sign of it".to_owned()]));
     }
 }

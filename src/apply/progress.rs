@@ -16,6 +16,27 @@ const COLUMNS: u16 = 80;
 /// How long the end of the bar may take to be drawn.
 const FLUSH_WITHIN: Duration = Duration::from_millis(100);
 
+/// How far a download is, for whoever asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetching {
+    pub since: Instant,
+    pub done_bytes: u64,
+    /// None: the server did not say.
+    pub size_bytes: Option<u64>,
+    /// None: it goes on.
+    pub until: Option<Instant>,
+}
+
+impl Fetching {
+    pub(super) fn since(since: Instant) -> Self {
+        Self { since, done_bytes: 0, size_bytes: None, until: None }
+    }
+
+    pub(super) fn at(self, progress: Progress) -> Self {
+        Self { done_bytes: progress.done, size_bytes: progress.total, ..self }
+    }
+}
+
 /// One download.
 pub(super) struct Bar {
     bar: Option<(ProgressBar, Queue)>,

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     /// A value that is taken, and one that is not, where there is one.
-    const ALL: [(&str, &str, Option<&str>); 56] = [
+    const ALL: [(&str, &str, Option<&str>); 57] = [
         ("BERTH_NAME", "web-0", Some("../x")),
         ("HOSTNAME", "web.example", Some("../x")),
         ("IMG_VCPU", "255", Some("256")),
@@ -107,6 +107,7 @@ mod tests {
         ("BERTH_ON_POWEROFF", "restart", Some("explode")),
         ("BERTH_ON_REBOOT", "exit", Some("explode")),
         ("BERTH_ON_NET_LOST", "exit", Some("restart")),
+        ("BERTH_READY", "tcp:22", Some("agent")),
         ("BERTH_GRACE_S", "86400", Some("0")),
         ("BERTH_GRACE_MARGIN_S", "25", Some("26")),
         ("BERTH_WEB", "loopback", Some("all")),

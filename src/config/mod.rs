@@ -11,6 +11,7 @@ mod parse;
 mod placeholders;
 mod proxy;
 pub mod reader;
+mod ready;
 pub mod serve;
 mod source;
 mod variables;
@@ -23,6 +24,7 @@ pub use options::{Log, LogFormat, Options, SelfTest, WebOptions};
 pub use parse::Ambient;
 pub(crate) use placeholders::PLACEHOLDERS;
 pub use proxy::{Proxies, Proxy, Unusable};
+pub use ready::Ready;
 pub use source::{Source, Url, WrongSource};
 pub use variables::{Unknown, of_qemu, unknown, unknown_here, variables};
 pub use web::{Reach, Tls, Web};
@@ -292,6 +294,8 @@ pub struct Lifecycle {
     pub on_reboot: OnReboot,
     /// `BERTH_ON_NET_LOST`
     pub on_net_lost: OnNetLost,
+    /// `BERTH_READY`
+    pub ready: Ready,
     /// `BERTH_GRACE_S`: seconds between SIGTERM and the moment QEMU must be gone.
     pub grace: Duration,
     /// `BERTH_GRACE_MARGIN_S`: QEMU is quit this long before `grace` ends.

@@ -277,6 +277,7 @@ impl Options {
                 OnNetLost::Wait,
                 &[("wait", OnNetLost::Wait), ("exit", OnNetLost::Exit)],
             ),
+            ready: wrong.ready(set(&self.ready), any(&self.no_dhcp).is_none()),
             grace: Duration::from_secs(grace),
             margin: Duration::from_secs(margin),
         }

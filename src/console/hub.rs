@@ -35,16 +35,27 @@ pub enum Kind {
     Socket,
     /// A browser.
     Web,
+    /// Our own look for what BERTH_READY waits for: nobody is there, and nobody waits for it.
+    Readiness,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Stdout, Self::Socket, Self::Web];
+    pub const ALL: [Self; 4] = [Self::Stdout, Self::Socket, Self::Web, Self::Readiness];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::Socket => "socket",
             Self::Web => "web",
+            Self::Readiness => "readiness",
+        }
+    }
+
+    /// Whether it is somebody else's: those are counted, and told in the log.
+    fn is_guest(self) -> bool {
+        match self {
+            Self::Socket | Self::Web => true,
+            Self::Stdout | Self::Readiness => false,
         }
     }
 }
@@ -171,7 +182,7 @@ impl Wire {
         let all_left = async {
             loop {
                 let left = self.hub.left.notified();
-                if self.hub.lock().readers.is_empty() {
+                if !self.hub.lock().is_waited_for() {
                     return;
                 }
                 left.await;
@@ -193,12 +204,12 @@ impl Hub {
         let Request { kind, who, mode, replay } = request;
         let who = one_line(&who).into_owned();
         let mut state = self.lock();
-        if kind != Kind::Stdout && state.guests() >= MAX_SESSIONS {
+        if kind.is_guest() && state.guests() >= MAX_SESSIONS {
             drop(state);
             tracing::warn!(who, kind = kind.as_str(), "console: refused, {Full}");
             return Err(Full);
         }
-        let others = state.readers.values().map(Reader::words).collect();
+        let others = state.words().collect();
         let id = state.next_id;
         state.next_id += 1;
         let (wake, woken) = mpsc::channel(1);
@@ -207,7 +218,7 @@ impl Hub {
         let wake = (!state.closed).then_some(wake);
         let replay = state.ring.last(replay.min(REPLAY_BYTES));
         let reader = Reader { kind, who, mode, cursor, skipped: 0, wake };
-        if kind != Kind::Stdout {
+        if kind.is_guest() {
             tracing::info!(
                 who = reader.who,
                 kind = kind.as_str(),
@@ -242,7 +253,7 @@ impl Hub {
 
     /// Who is there, our stdout too.
     pub fn sessions(&self) -> Vec<String> {
-        self.lock().readers.values().map(Reader::words).collect()
+        self.lock().words().collect()
     }
 
     /// For metrics. Every kind has a number.
@@ -289,7 +300,7 @@ impl Hub {
         let Some(Reader { kind, who, skipped, .. }) = self.lock().readers.remove(&id) else {
             return;
         };
-        if kind != Kind::Stdout {
+        if kind.is_guest() {
             tracing::info!(who, kind = kind.as_str(), skipped_bytes = skipped, "console: detached");
         }
         self.left.notify_waiters();
@@ -301,16 +312,26 @@ impl Hub {
 }
 
 impl State {
+    /// Who is there, our stdout too.
+    fn words(&self) -> impl Iterator<Item = String> {
+        self.readers.values().filter(|reader| reader.kind != Kind::Readiness).map(Reader::words)
+    }
+
+    /// Whether somebody reads on at the end of the stream.
+    fn is_waited_for(&self) -> bool {
+        self.readers.values().any(|reader| reader.kind != Kind::Readiness)
+    }
+
     /// Sessions that count.
     fn guests(&self) -> usize {
-        self.readers.values().filter(|reader| reader.kind != Kind::Stdout).count()
+        self.readers.values().filter(|reader| reader.kind.is_guest()).count()
     }
 }
 
 impl Reader {
     fn words(&self) -> String {
         match self.kind {
-            Kind::Stdout => self.who.clone(),
+            Kind::Stdout | Kind::Readiness => self.who.clone(),
             Kind::Socket | Kind::Web => format!("{} ({})", self.who, self.mode.as_str()),
         }
     }

@@ -9,12 +9,14 @@
 mod healer;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::collect::Kernel;
 use crate::config::Config;
 use crate::exit::{Failure, error_chain};
-use crate::plan::nat::{Abilities, Indices, told, told4};
+use crate::plan::nat::{Abilities, Indices, TABLE, told, told4};
 use crate::plan::{Attached, NetPlan};
 use crate::readiness::{Feed, Ways};
 use crate::sys::link::{self, Links};
@@ -103,9 +105,12 @@ impl Network {
         let targets = self.bound.as_ref().map(serve::Bound::targets);
         let (subscribed, stop) = (targets.as_ref().map(watch::Sender::subscribe), stopping.clone());
         let services = feed.services.clone();
+        let tally = feed.tally.clone();
         let serving = tokio::spawn(async move {
             match (self.bound, subscribed) {
-                (Some(bound), Some(targets)) => bound.run(stop, targets, &services).await,
+                (Some(bound), Some(targets)) => {
+                    bound.run(stop, targets, &services, &tally).await;
+                }
                 _ => drop(services.send_replace(serve::Services::OFF)),
             }
         });
@@ -117,7 +122,27 @@ impl Network {
         feed.own.send_replace(link.own());
         let known = (self.abilities, self.indices);
         let healer = Healer::new(source, (&self.firewall, feed), link, known, targets, self.logged);
-        observe::run(&self.firewall, healer.rules_of(plan), &healer, &feed.counts, stopping).await;
+        let rules = healer.rules_of(plan);
+        feed.kernel.send_replace(measured(&self.firewall, &rules, plan));
+        observe::run(&self.firewall, rules, &healer, &feed.counts, stopping).await;
         let _ = serving.await;
     }
+}
+
+/// Whose counters are read for a page of metrics: by a socket of its own, and of our own tables alone.
+fn measured(firewall: &Firewall, rules: &observe::Rules, plan: &NetPlan) -> Option<Kernel> {
+    let ours = rules.nat.tables.iter().filter(|table| table.name == TABLE);
+    let links = Links::open()
+        .inspect_err(|error| {
+            let error = error_chain(error);
+            tracing::warn!(error, "links and rules are not among the metrics");
+        })
+        .ok()?;
+    Some(Kernel {
+        firewall: firewall.clone(),
+        tables: ours.map(|table| (table.family, table.name.clone())).collect(),
+        links: Arc::new(links),
+        uplink: plan.link.uplink.clone(),
+        tap: plan.link.tap.name.clone(),
+    })
 }

@@ -168,6 +168,19 @@ pub enum Reason {
     Flood,
 }
 
+impl Reason {
+    /// Metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::LineTooLong => "line_too_long",
+            Self::NotJson => "not_json",
+            Self::NotQmp => "not_qmp",
+            Self::UnknownId => "unknown_id",
+            Self::Flood => "flood",
+        }
+    }
+}
+
 /// One thing to do after [`Client::receive`] or [`Client::send`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {

@@ -18,6 +18,7 @@ use self::four::Four;
 use self::six::Six;
 pub(super) use self::six::to;
 use super::store::{Both, Keeping, Store, header};
+use super::tally::Tally;
 use super::{On, Wanted};
 use crate::net::{IfName, MacAddr};
 use crate::plan::GuestPlan;
@@ -185,7 +186,12 @@ pub(super) fn bind(on: &On<Task>) -> Result<Sockets, socket::Error> {
 
 /// Serves until a socket fails; the end is why.
 /// Names of clients go to whoever wants them.
-pub(super) async fn serve(sockets: Sockets, task: Task, wanted: watch::Receiver<Wanted>) -> End {
+pub(super) async fn serve(
+    sockets: Sockets,
+    task: Task,
+    wanted: watch::Receiver<Wanted>,
+    tally: Tally,
+) -> End {
     let (store, leases) = match Store::open(&task.keeping(), now()) {
         Ok(opened) => opened,
         Err(error) => return End::Leases(error),
@@ -194,15 +200,18 @@ pub(super) async fn serve(sockets: Sockets, task: Task, wanted: watch::Receiver<
     let Task { interface, mac, four, six, .. } = task;
     let four = match sockets.four.zip(four) {
         Some((sockets, four)) => {
-            Served::Here(Box::new(Four::new(sockets, interface.clone(), mac, four, leases4)))
+            let four = Four::new(sockets, interface.clone(), mac, four, leases4, tally.clone());
+            Served::Here(Box::new(four))
         }
         None => Served::Idle(leases4),
     };
     let six = match sockets.six.zip(six) {
-        Some((sockets, six)) => match Six::new(sockets, interface, six.plan.settings, leases6) {
-            Ok(six) => Served::Here(Box::new(six)),
-            Err(error) => return End::Socket(io::Error::other(error)),
-        },
+        Some((sockets, six)) => {
+            match Six::new(sockets, interface, six.plan.settings, leases6, tally) {
+                Ok(six) => Served::Here(Box::new(six)),
+                Err(error) => return End::Socket(io::Error::other(error)),
+            }
+        }
         None => Served::Idle(leases6),
     };
     let server = DhcpServer { four, six, store, started: now().monotonic, wanted };

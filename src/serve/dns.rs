@@ -20,6 +20,7 @@ use super::Wanted;
 use super::connections::{Connections, Event, Place};
 use super::reach::{Reach, Where};
 use super::resolver::ResolvConf;
+use super::tally::Tally;
 use super::upstreams::{MAX_OVER_TCP, UpstreamEvent, ask_server};
 use crate::facts::Resolver;
 use crate::net::IfName;
@@ -88,7 +89,8 @@ struct DnsServer {
     pending_octets: usize,
     /// Answers that have yet to leave by UDP.
     answers: Vec<(SocketAddr, Vec<u8>)>,
-    asks: BTreeMap<u64, AbortHandle>,
+    /// Under way, and since when.
+    asks: BTreeMap<u64, (AbortHandle, Instant)>,
     over_tcp: Arc<Semaphore>,
     next: u64,
     connections: Connections,
@@ -101,6 +103,7 @@ struct DnsServer {
     warned: Option<Instant>,
     /// When the log was last told of a connection that could not be taken.
     refused: Option<Instant>,
+    tally: Tally,
 }
 
 /// Serves until a socket fails; the error is why.
@@ -110,6 +113,7 @@ pub(super) async fn serve(
     interface: IfName,
     plan: DnsPlan,
     wanted: watch::Sender<Wanted>,
+    tally: Tally,
 ) -> io::Error {
     let (sender, mut messages) = mpsc::channel(MAX_EVENTS);
     let (name, mut names) = mpsc::channel(MAX_NAMES);
@@ -117,7 +121,7 @@ pub(super) async fn serve(
     let mut resolv_conf = plan.reads_resolv_conf().then(|| ResolvConf::new(&plan.resolv_conf));
     let settings = initial_settings(&plan, resolv_conf.as_ref().and_then(ResolvConf::says));
     let reach = sockets.four.as_ref().map(|four| Reach::new(interface, &four.aside.tables));
-    let mut server = DnsServer::new(settings, reach, sender);
+    let mut server = DnsServer::new(settings, reach, sender, tally);
     let mut basket = Basket::default();
     loop {
         let deadline = server.forwarder.deadline();
@@ -222,7 +226,12 @@ fn now() -> Instant {
 }
 
 impl DnsServer {
-    fn new(settings: Settings, reach: Option<Reach>, sender: mpsc::Sender<TaskMessage>) -> Self {
+    fn new(
+        settings: Settings,
+        reach: Option<Reach>,
+        sender: mpsc::Sender<TaskMessage>,
+        tally: Tally,
+    ) -> Self {
         Self {
             forwarder: Forwarder::new(settings, ids()),
             reply_paths: HashMap::new(),
@@ -240,6 +249,7 @@ impl DnsServer {
             without_servers: false,
             warned: None,
             refused: None,
+            tally,
         }
     }
 
@@ -310,12 +320,18 @@ impl DnsServer {
             TaskMessage::Connection(Event::Closed { id }) => self.connections.closed(id),
             TaskMessage::Server(UpstreamEvent::Reply { ask, bytes }) => {
                 match self.forwarder.handle(now, Input::Reply { ask, bytes: &bytes }) {
-                    Ok(()) => self.forget(ask),
+                    Ok(()) => {
+                        if let Some((_, since)) = self.asks.get(&ask) {
+                            self.tally.upstream_answered(now.duration_since(*since));
+                        }
+                        self.forget(ask);
+                    }
                     // A forged answer must not end the wait for the true one.
                     Err(reason) => self.count(reason),
                 }
             }
             TaskMessage::Server(UpstreamEvent::Failed { ask }) => {
+                self.tally.upstream_failed();
                 self.forget(ask);
                 self.input(now, Input::Failed { ask });
             }
@@ -325,6 +341,7 @@ impl DnsServer {
     fn count(&mut self, reason: Reason) {
         let count = self.dropped.entry(reason).or_default();
         *count += 1;
+        self.tally.dns_dropped(reason.label());
         if reason == Reason::Loop && *count == 1 {
             tracing::warn!(
                 "a name server asks us what we asked it: it is answered SERVFAIL, and passed over"
@@ -357,7 +374,7 @@ impl DnsServer {
     }
 
     fn forget(&mut self, ask: u64) {
-        if let Some(task) = self.asks.remove(&ask) {
+        if let Some((task, _)) = self.asks.remove(&ask) {
             task.abort();
         }
     }
@@ -369,10 +386,17 @@ impl DnsServer {
                 Output::Ask { ask, server, over, bytes } => {
                     let (sender, over_tcp) = (self.sender.clone(), self.over_tcp.clone());
                     let task = tokio::spawn(ask_server(sender, over_tcp, ask, server, over, bytes));
-                    self.asks.insert(ask, task.abort_handle());
+                    self.asks.insert(ask, (task.abort_handle(), now()));
                 }
-                Output::Forget { ask } => self.forget(ask),
+                // It was silent for too long.
+                Output::Forget { ask } => {
+                    self.tally.upstream_failed();
+                    self.forget(ask);
+                }
             }
+        }
+        if let Some(outcomes) = self.forwarder.outcomes() {
+            self.tally.dns(&outcomes);
         }
         if self.reply_paths.is_empty() {
             self.reply_paths.shrink_to(MAX_NAMES);

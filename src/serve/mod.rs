@@ -21,6 +21,7 @@ mod reach;
 mod resolver;
 mod router;
 mod store;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod upstreams;
@@ -49,6 +50,7 @@ use health::Record;
 pub use health::{Health, Services};
 use packets::Packets;
 pub use packets::Starting;
+pub use tally::{BOUNDS, Counted, Tally};
 
 /// Where names of DHCP clients are wanted: by the DNS service, when it runs.
 type Wanted = Option<mpsc::Sender<Named>>;
@@ -292,6 +294,7 @@ impl Bound {
         stop: watch::Receiver<bool>,
         targets: watch::Receiver<Target>,
         health: &watch::Sender<Services>,
+        tally: &Tally,
     ) {
         let (wanted, wants) = watch::channel(None);
         let dhcp = restart_forever(
@@ -300,7 +303,9 @@ impl Bound {
             self.dhcp,
             targets.clone(),
             stop.clone(),
-            |sockets, on: On<dhcp::Task>| dhcp::serve(sockets, on.plan, wants.clone()),
+            |sockets, on: On<dhcp::Task>| {
+                dhcp::serve(sockets, on.plan, wants.clone(), tally.clone())
+            },
         );
         let router = restart_forever(
             Service {
@@ -326,7 +331,7 @@ impl Bound {
             None,
             targets.clone(),
             stop.clone(),
-            |socket, on: On<Settings>| dhcp6::serve(socket, on.plan),
+            |socket, on: On<Settings>| dhcp6::serve(socket, on.plan, tally.clone()),
         );
         let dns = restart_forever(
             Service { name: "dns", packets: &self.packets, pick: Target::dns, bind: bind_dns },
@@ -334,7 +339,9 @@ impl Bound {
             self.dns,
             targets,
             stop,
-            |sockets, on: On<DnsPlan>| dns::serve(sockets, on.interface, on.plan, wanted.clone()),
+            |sockets, on: On<DnsPlan>| {
+                dns::serve(sockets, on.interface, on.plan, wanted.clone(), tally.clone())
+            },
         );
         tokio::join!(dhcp, dns, router, dhcp6);
     }
@@ -353,7 +360,8 @@ where
     let targets = bound.targets();
     follower.begin(&targets);
     let health = watch::Sender::default();
-    let serving = bound.run(stop, targets.subscribe(), &health);
+    let tally = Tally::default();
+    let serving = bound.run(stop, targets.subscribe(), &health, &tally);
     tokio::select! {
         () = serving => Ok(()),
         never = follower.run(&targets) => match never {},

@@ -10,6 +10,7 @@ mod report;
 mod serial;
 mod signals;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -22,7 +23,7 @@ use crate::config;
 use crate::exit::{Code, Coded};
 use crate::plan::machine::{Accelerator, MachinePlan, ReadyMachine, VNC_PORT};
 use crate::proto::lifecycle::{Exit, Fault, Input, Lifecycle, Outcome, Output, Settings};
-use crate::proto::qmp::Event;
+use crate::proto::qmp::{Event, Reason, Version};
 use crate::sys::{cgroup, child};
 
 pub use ask::{Monitor, NoAnswer, Questions};
@@ -82,6 +83,33 @@ pub struct MachineStatus {
     pub reason: Option<String>,
     /// The accelerator that is tried or runs the guest.
     pub accelerator: Option<Accelerator>,
+    /// It is paused for a disk.
+    pub is_io_error: bool,
+    /// The guest's kernel has panicked, in this run of QEMU.
+    pub is_panicked: bool,
+    /// Of this run of QEMU.
+    pub pid: Option<u32>,
+    pub version: Option<Version>,
+    /// When it was started; the first start, and when the guest first ran.
+    pub started: Option<Instant>,
+    pub first_started: Option<Instant>,
+    pub first_ran: Option<Instant>,
+    pub counts: Counts,
+    /// Lines of QMP in this run of QEMU.
+    pub misunderstood: BTreeMap<Reason, u64>,
+}
+
+/// What happened to the machine so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Of QEMU.
+    pub starts: u64,
+    /// Reboots, by who began them.
+    pub guest_resets: u64,
+    pub host_resets: u64,
+    pub panics: u64,
+    /// Lines of QMP in runs of QEMU that ended.
+    pub misunderstood: BTreeMap<Reason, u64>,
 }
 
 /// Of the machine, as `berth status` shows it.
@@ -241,6 +269,9 @@ impl Machine<'_> {
             () = talk(&mut self.qemu, &mut events, console) => None,
         };
         for event in events {
+            if event == (Event::Reset { guest: false }) {
+                self.status.send_modify(|status| status.counts.host_resets += 1);
+            }
             self.core.handle(now(), Input::Qmp(event));
         }
         if let Some(input) = input {
@@ -270,16 +301,16 @@ impl Machine<'_> {
             took_ms = millis(now().saturating_duration_since(before)),
             "QEMU started"
         );
+        let pid = qemu.pid();
         self.qemu = Some(qemu);
-        self.status.send_modify(|status| status.accelerator = Some(attempt.accelerator));
+        self.status.send_modify(|status| {
+            status.accelerator = Some(attempt.accelerator);
+            (status.pid, status.version, status.is_panicked) = (Some(pid), None, false);
+            status.started = Some(before);
+            status.first_started.get_or_insert(before);
+            status.counts.starts += 1;
+        });
         Ok(())
-    }
-
-    fn asked(&mut self, question: ask::Question) {
-        match &mut self.qemu {
-            Some(qemu) => qemu.ask(question),
-            None => question.refuse(NoAnswer::NotRunning),
-        }
     }
 
     /// After SIGCHLD.
@@ -302,8 +333,25 @@ impl Machine<'_> {
 
     async fn end_run(&mut self, console: &mut Console) {
         if let Some(qemu) = self.qemu.take() {
+            self.status.send_modify(|status| {
+                (status.pid, status.misunderstood) = (None, BTreeMap::new());
+                for (reason, count) in qemu.misunderstood() {
+                    *status.counts.misunderstood.entry(reason).or_default() += count;
+                }
+            });
             qemu.finish(console).await;
         }
+    }
+
+    /// Others ask QEMU, and see what was not understood of it so far.
+    fn asked(&mut self, question: ask::Question) {
+        let Some(qemu) = &mut self.qemu else { return question.refuse(NoAnswer::NotRunning) };
+        let misunderstood: BTreeMap<Reason, u64> = qemu.misunderstood().collect();
+        self.status.send_if_modified(|status| {
+            status.misunderstood = misunderstood;
+            false
+        });
+        qemu.ask(question);
     }
 
     /// Why somebody may have killed QEMU.

@@ -13,7 +13,7 @@ use super::ask::{NoAnswer, Question, UnderWay};
 use super::serial::{Console, Line};
 use crate::plan::machine::{Attempt, Handed, MachinePlan, ReadyMachine};
 use crate::proto::lifecycle::Exit;
-use crate::proto::qmp::{Client, Command, Event, Output};
+use crate::proto::qmp::{Client, Command, Event, Output, Reason};
 use crate::sys::beneath::Beneath;
 use crate::sys::child::{self, Child, Ended, Order, User};
 use crate::sys::descriptors::send_with;
@@ -133,6 +133,11 @@ impl Qemu {
         }
         self.questions.add(question);
         self.transmit(&mut Vec::new());
+    }
+
+    /// Lines of QMP that were not understood so far.
+    pub(super) fn misunderstood(&self) -> impl Iterator<Item = (Reason, u64)> {
+        self.client.reasons().iter().map(|(reason, count)| (*reason, *count))
     }
 
     /// Whether the process has ended; then all it left in its socket and pipe was read: the events come first.

@@ -150,6 +150,7 @@ impl Machine<'_> {
 
     /// Once it is to stop, that is how the machine stands.
     fn stand(&self, report: &Report) {
+        self.note(report);
         let (phase, reason) = match report {
             Report::Running { .. } | Report::Resumed { .. } => (Phase::Running, None),
             Report::Paused(halt) => (Phase::Paused, Some(halt.to_string())),
@@ -158,9 +159,29 @@ impl Machine<'_> {
             _ => return,
         };
         self.status.send_modify(|status| {
+            status.is_io_error = matches!(report, Report::Paused(Halt::Disk(_)));
             if status.phase != Phase::Stopping {
                 (status.phase, status.reason) = (phase, reason);
             }
+        });
+    }
+
+    /// What is counted, and seen once.
+    fn note(&self, report: &Report) {
+        self.status.send_if_modified(|status| {
+            match report {
+                Report::Running { version, .. } => {
+                    status.version = Some(*version);
+                    status.first_ran.get_or_insert_with(now);
+                }
+                Report::Reset => status.counts.guest_resets += 1,
+                Report::Panicked => {
+                    status.counts.panics += 1;
+                    status.is_panicked = true;
+                }
+                _ => return false,
+            }
+            true
         });
     }
 

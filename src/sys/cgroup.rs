@@ -11,24 +11,83 @@ pub(crate) fn oom_kills() -> Option<u64> {
     count(&groups, &|path| std::fs::read_to_string(Path::new(ROOT).join(path)).ok())
 }
 
-/// Version 2 counts in `memory.events`, version 1 in `memory.oom_control`. A container may see its own group as the root
-/// of the mount although its path is another one.
+/// What our memory cgroup says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub current_bytes: Option<u64>,
+    /// None: there is no limit.
+    pub limit_bytes: Option<u64>,
+    /// `oom`, `oom_kill`, `max`, `high`, as far as this version counts them.
+    pub events: Vec<(&'static str, u64)>,
+}
+
+/// None: there is no such cgroup here, or it cannot be read.
+pub fn memory() -> Option<Memory> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    of_memory(&groups, &|path| std::fs::read_to_string(Path::new(ROOT).join(path)).ok())
+}
+
+/// From here on version 1 means without a limit: it rounds what it is told down to pages.
+const UNLIMITED: u64 = i64::MAX as u64 - 0xffff;
+
+fn of_memory(groups: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<Memory> {
+    let number = |text: String| text.trim().parse::<u64>().ok();
+    let line = |text: &str, name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    };
+    let (version, text) = file(groups, ["memory.events", "memory.oom_control"], read)?;
+    let mut memory = Memory::default();
+    let of = |name: &str| file(groups, [name, name], read).map(|(_, text)| text);
+    let names = match version {
+        Version::Two => ["memory.current", "memory.max"],
+        Version::One => ["memory.usage_in_bytes", "memory.limit_in_bytes"],
+    };
+    memory.current_bytes = names.first().and_then(|name| of(name)).and_then(number);
+    let limit = names.last().and_then(|name| of(name)).and_then(number);
+    memory.limit_bytes = limit.filter(|limit| *limit < UNLIMITED);
+    for event in ["oom", "oom_kill", "max", "high"] {
+        memory.events.extend(line(&text, event).map(|count| (event, count)));
+    }
+    if version == Version::One {
+        memory.events.extend(of("memory.failcnt").and_then(number).map(|count| ("max", count)));
+    }
+    Some(memory)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+/// Version 2 counts in `memory.events`, version 1 in `memory.oom_control`.
 fn count(groups: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
+    let (_, text) = file(groups, ["memory.events", "memory.oom_control"], read)?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+/// The file of our memory cgroup, which has these names in version 2 and 1. A container may see its own group as the root
+/// of the mount although its path is another one.
+fn file(
+    groups: &str,
+    [two, one]: [&str; 2],
+    read: &dyn Fn(&str) -> Option<String>,
+) -> Option<(Version, String)> {
     groups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?.trim_matches('/'));
-        let (mount, file) = match controllers {
-            "" => ("", "memory.events"),
+        let (version, mount, file) = match controllers {
+            "" => (Version::Two, "", two),
             _ if controllers.split(',').any(|name| name == "memory") => {
-                ("memory", "memory.oom_control")
+                (Version::One, "memory", one)
             }
             _ => return None,
         };
         [path, ""].into_iter().find_map(|path| {
             let path =
                 [mount, path, file].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
-            let text = read(&path.join("/"))?;
-            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+            Some((version, read(&path.join("/"))?))
         })
     })
 }
@@ -59,5 +118,34 @@ mod tests {
             let read = |wanted: &str| (wanted == path).then(|| text.to_owned());
             assert_eq!(count(groups, &read), want, "{groups}{path}");
         }
+    }
+
+    #[test]
+    fn memory_is_told_in_either_version() {
+        let of = |files: &[(&str, &str)], groups: &str| {
+            of_memory(groups, &|wanted| {
+                files.iter().find(|(path, _)| *path == wanted).map(|(_, text)| (*text).to_owned())
+            })
+        };
+        let two = [
+            ("memory.events", "low 0\nhigh 3\nmax 12\noom 2\noom_kill 1\noom_group_kill 0\n"),
+            ("memory.current", "1000\n"),
+            ("memory.max", "max\n"),
+        ];
+        let events = vec![("oom", 2), ("oom_kill", 1), ("max", 12), ("high", 3)];
+        let wanted = Memory { current_bytes: Some(1000), limit_bytes: None, events };
+        assert_eq!(of(&two, "0::/\n"), Some(wanted));
+        let one = [
+            ("memory/a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+            ("memory/a/memory.usage_in_bytes", "4096\n"),
+            ("memory/a/memory.limit_in_bytes", "8192\n"),
+            ("memory/a/memory.failcnt", "7\n"),
+        ];
+        let events = vec![("oom_kill", 3), ("max", 7)];
+        let wanted = Memory { current_bytes: Some(4096), limit_bytes: Some(8192), events };
+        assert_eq!(of(&one, "4:memory:/a\n"), Some(wanted));
+        let unlimited = [one[0], ("memory/a/memory.limit_in_bytes", "9223372036854771712\n")];
+        assert_eq!(of(&unlimited, "4:memory:/a\n").unwrap().limit_bytes, None);
+        assert_eq!(of(&[], "0::/\n"), None);
     }
 }

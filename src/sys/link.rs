@@ -7,6 +7,7 @@
 mod ipv6;
 mod neighbour;
 mod port;
+mod statistics;
 mod tun;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use ipv6::Ipv6On;
 pub use neighbour::Version;
 pub use port::Port;
 use port::port_is;
+pub use statistics::Statistics;
 use tun::{TUN, make_tap};
 pub use tun::{open_tap, try_tap};
 

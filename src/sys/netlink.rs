@@ -113,6 +113,7 @@ fn detail(message: &Option<String>) -> String {
 enum Request {
     Commit(Ruleset, oneshot::Sender<Result<Generation, Error>>),
     Remove(Vec<(Family, String)>, oneshot::Sender<Result<Generation, Error>>),
+    Peek(Filter, oneshot::Sender<Result<Ruleset, Error>>),
     Dump(Filter, oneshot::Sender<Result<(Generation, Ruleset), Error>>),
     Hooks(Vec<hooks::Query>, oneshot::Sender<Result<Vec<hooks::Entry>, Error>>),
     Restore(Ruleset, oneshot::Sender<Result<(Generation, bool), Error>>),
@@ -174,6 +175,11 @@ impl Firewall {
         self.ask(|answer| Request::Dump(filter, answer)).await
     }
 
+    /// What is loaded, for its counters: without the kernel's mutex, so not of one generation for sure.
+    pub async fn peek(&self, filter: Filter) -> Result<Ruleset, Error> {
+        self.ask(|answer| Request::Peek(filter, answer)).await
+    }
+
     /// Who sits on these hooks.
     pub async fn hooks(&self, queries: Vec<hooks::Query>) -> Result<Vec<hooks::Entry>, Error> {
         self.ask(|answer| Request::Hooks(queries, answer)).await
@@ -221,6 +227,10 @@ impl Kernel {
                 Request::Restore(wanted, answer) => drop(answer.send(self.commit(&wanted))),
                 Request::Holds(wanted, answer) => drop(answer.send(self.holds(&wanted))),
                 Request::Remove(tables, answer) => drop(answer.send(self.remove(&tables))),
+                Request::Peek(filter, answer) => {
+                    let found = self.dump_once(&filter).and_then(|found| found.ok_or(Error::Busy));
+                    drop(answer.send(found));
+                }
                 Request::Dump(filter, answer) => drop(answer.send(self.dump(&[filter]))),
                 Request::Hooks(queries, answer) => drop(answer.send(self.hooks(&queries))),
                 Request::Forget(which, answer) => self.looks.add(which, answer),

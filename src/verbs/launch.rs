@@ -1,22 +1,25 @@
 //! The verbs that launch: everything, and its two halves.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth::collect::{Other, Planned};
 use berth::config::{Config, OnNetLost, Options, Reach};
 use berth::console::{Hub, Wire};
 use berth::exit::{Code, Failure, error_chain};
+use berth::metrics::Format;
 use berth::network::{Network, Source};
+use berth::plan::disk::Root;
 use berth::plan::link::Tap;
 use berth::plan::machine::ReadyMachine;
 use berth::plan::{Attached, NetPlan, Plan};
 use berth::proto::lifecycle::Outcome;
-use berth::readiness::{Feed, Half};
-use berth::status::Status;
+use berth::readiness::{Answers, Feed, Half, Launch, Wanted, other_page};
 use berth::supervise::{self, Console, Monitor, Others, Questions, Signals};
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
-use berth::sys::{child, probe};
+use berth::sys::{child, probe, termination};
 use berth::{apply, confine, console, halves, web};
 use tokio::sync::watch;
 
@@ -32,11 +35,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let config = configure(options)?;
     let plan = make_plan(&config, &links).await?;
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
-    let unconfined = confine::unconfined(Some(&plan.machine));
-    let feed = Feed::start(Half::Run, &plan.disk.state_dir, unconfined.clone());
-    let (hub, wire) = console::new();
-    console::socket::start(&plan.disk.state_dir, hub.clone());
-    let mut questions = page(&config, &plan, feed.status(Half::Run, unconfined), &hub)?;
+    let (feed, wire, mut questions) = start(Half::Run, &config, &plan, None)?;
     let preparing = async {
         let firewall = Firewall::start()?;
         let held = apply::lock(&plan).await?;
@@ -44,7 +43,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
         let early = if apply::has_to_fetch(&plan.disk).await? {
             let network = Network::make(&plan.net, &links, firewall.clone()).await?;
             firewall.holds(plan.net.nat.clone()).await?;
-            apply::fetch(&plan.disk, &held).await?;
+            apply::fetch(&plan.disk, &held, feed.fetch.clone()).await?;
             Some(network)
         } else {
             None
@@ -90,8 +89,15 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     }
     // Before anything is touched: another one may serve here.
     let listener = halves::listen(&plan.link.tap.name).await?;
-    let feed = Feed::start(Half::Net, &config.paths.state_dir, confine::unconfined(None));
+    let (feed, answers) =
+        Feed::start(Half::Net, &config.paths.state_dir, confine::unconfined(None), None, None);
     tokio::spawn(halves::serve(listener, feed.network()));
+    let page = move || {
+        let answers = answers.clone();
+        async move { answers.page(Format::OpenMetrics).await }
+    };
+    let (tap, readers) = (plan.link.tap.name.clone(), vec![config.machine.uid]);
+    tokio::spawn(halves::serve_page(tap, readers, page));
     let preparing = async {
         let firewall = Firewall::start()?;
         Network::make(&plan, &links, firewall).await?.map(&plan, &links).await
@@ -117,11 +123,8 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     let config = configure(options)?;
     let plan = make_plan(&config, &links).await?;
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
-    let unconfined = confine::unconfined(Some(&plan.machine));
-    let feed = Feed::start(Half::Vm, &plan.disk.state_dir, unconfined.clone());
-    let (hub, wire) = console::new();
-    console::socket::start(&plan.disk.state_dir, hub.clone());
-    let mut questions = page(&config, &plan, feed.status(Half::Vm, unconfined), &hub)?;
+    let other = other_page(plan.net.link.tap.name.clone(), config.machine.uid);
+    let (feed, wire, mut questions) = start(Half::Vm, &config, &plan, Some(other))?;
     tokio::spawn(halves::follow(
         plan.net.link.tap.name.clone(),
         config.machine.uid,
@@ -136,7 +139,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
                 let Tap { name, queues, .. } = &plan.net.link.tap;
                 try_tap(name, *queues)
                     .map_err(|error| Failure::new(Code::Machine, error_chain(&error)))?;
-                apply::fetch(&plan.disk, &held).await?;
+                apply::fetch(&plan.disk, &held, feed.fetch.clone()).await?;
             }
             Ok(apply::disks(&plan.disk, held).await?)
         };
@@ -172,6 +175,55 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     }
 }
 
+/// The half with the machine answers from now on: status, console, page and metrics. Returned are who feeds them, the hub's
+/// end for the serial line, and what they ask of QEMU.
+fn start(
+    half: Half,
+    config: &Config,
+    plan: &Plan,
+    other: Option<Other>,
+) -> Result<(Feed, Wire, Questions), Failure> {
+    let (hub, wire) = console::new();
+    let (monitor, questions) = Monitor::new();
+    let guest = &plan.net.guest;
+    let wanted = Wanted {
+        ready: plan.lifecycle.ready.clone(),
+        guest: guest.alias.unwrap_or(guest.address.address),
+    };
+    let launch = Launch { wanted, monitor: monitor.clone(), hub: hub.clone() };
+    let unconfined = confine::unconfined(Some(&plan.machine));
+    let (feed, answers) = Feed::start(half, &plan.disk.state_dir, unconfined, Some(launch), other);
+    let volume = match &plan.disk.root {
+        Root::Overlay { path, .. } => path.parent().map(Path::to_path_buf),
+        Root::Device { .. } => None,
+    };
+    feed.planned.send_replace(Some(Planned {
+        vm: plan.name.clone(),
+        vcpus: config.machine.vcpu,
+        memory_bytes: config.machine.ram_mib.saturating_mul(1 << 20),
+        volume,
+    }));
+    console::socket::start(&plan.disk.state_dir, hub.clone());
+    web::start(&config.web, &plan.web, parts(config, answers, monitor, hub))?;
+    Ok((feed, wire, questions))
+}
+
+/// What the page and the metrics' port show.
+fn parts(config: &Config, answers: Answers, monitor: Monitor, hub: Hub) -> web::Parts {
+    let numbers = answers.clone();
+    web::Parts {
+        vm: config.name.clone(),
+        status: Arc::new(move || answers.status()),
+        monitor,
+        serial: Some(Arc::new(hub)),
+        metrics: Some(Arc::new(move |accept| {
+            let (numbers, format) = (numbers.clone(), Format::accepted(&accept));
+            Box::pin(async move { (format.content_type(), numbers.page(format).await) })
+        })),
+        assets: web::ASSETS,
+    }
+}
+
 async fn or_stopped<T>(
     signals: &mut Signals,
     preparing: impl Future<Output = Result<T, Failure>>,
@@ -180,26 +232,6 @@ async fn or_stopped<T>(
         prepared = preparing => prepared,
         () = signals.asked_to_stop() => Err(Failure::new(Code::Stopped, "stopped before the guest was started")),
     }
-}
-
-/// The page and the metrics' port, where they are wanted; what they ask of QEMU.
-fn page(
-    config: &Config,
-    plan: &Plan,
-    status: impl Fn() -> Status + Send + Sync + 'static,
-    hub: &Hub,
-) -> Result<Questions, Failure> {
-    let (monitor, questions) = Monitor::new();
-    let parts = web::Parts {
-        vm: config.name.clone(),
-        status: Arc::new(status),
-        monitor,
-        serial: Some(Arc::new(hub.clone())),
-        metrics: None,
-        assets: web::ASSETS,
-    };
-    web::start(&config.web, &plan.web, parts)?;
-    Ok(questions)
 }
 
 /// From QEMU's start to the guest's end.
@@ -220,6 +252,9 @@ async fn supervise(
     console.close().await;
     let outcome = outcome?;
     let code = Code::Guest(outcome.exit_code());
+    if matches!(outcome, Outcome::Failed { .. } | Outcome::Panicked) {
+        termination::tell(&format!("code {}: {outcome}", code.number()));
+    }
     if let Outcome::Failed { .. } = outcome {
         tracing::error!(code = code.number(), "{outcome}");
     } else {

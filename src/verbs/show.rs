@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use berth::cli::Output;
+use berth::cli::{Output, StatusOutput};
 use berth::config::{self, Options};
 use berth::exit::{Code, Failure};
+use berth::metrics::Format;
 use berth::sys::link::Links;
 use berth::{serve, status, validate};
 
@@ -27,14 +28,23 @@ pub async fn plan(options: &Options, output: Output) -> Result<Code, Failure> {
 pub async fn status(
     state_dir: Option<&Path>,
     alive: bool,
-    output: Output,
+    output: StatusOutput,
 ) -> Result<Code, Failure> {
     let dir = state_dir.unwrap_or(Path::new(config::STATE_DIR));
+    let format = match output {
+        StatusOutput::Prometheus => Some(Format::Text),
+        StatusOutput::OpenMetrics => Some(Format::OpenMetrics),
+        StatusOutput::Text | StatusOutput::Json => None,
+    };
+    if let Some(format) = format {
+        let page = status::ask_for(dir, status::Request::Metrics(format)).await?;
+        return print(&String::from_utf8_lossy(&page));
+    }
     let status = status::ask(dir).await?;
     let text = match output {
-        Output::Text => status.to_string(),
-        Output::Json => serde_json::to_string(&status)
+        StatusOutput::Json => serde_json::to_string(&status)
             .map_err(|error| Failure::new(Code::NotReady, error.to_string()))?,
+        _ => status.to_string(),
     };
     print(&format!("{text}\n"))?;
     Ok(if status.ready || alive { Code::Success } else { Code::NotReady })

@@ -181,24 +181,7 @@ fn ready(status: &Status) -> Response<Body> {
     if status.ready {
         return text(StatusCode::OK, "ok");
     }
-    let because = |reason: &Option<String>| {
-        reason.as_ref().map(|reason| format!(" ({})", log::one_line(reason))).unwrap_or_default()
-    };
-    let mut reasons = Vec::new();
-    if let Some(guest) = &status.guest
-        && guest.phase != "running"
-    {
-        reasons.push(format!("guest {}{}", log::one_line(&guest.phase), because(&guest.reason)));
-    }
-    match &status.network {
-        None => reasons.push("no `berth net` serves in this network namespace".to_owned()),
-        Some(network) if !network.serving.is_ready() => reasons.push(format!(
-            "network {}{}",
-            network.serving.as_str(),
-            because(&network.reason)
-        )),
-        Some(_) => {}
-    }
+    let reasons: Vec<_> = status.reasons.iter().map(|reason| log::one_line(reason)).collect();
     text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n"))
 }
 

@@ -193,7 +193,9 @@ fn serve_in(pod: &Netns, plan: GuestPlan, stopped: watch::Receiver<bool>) -> Joi
             let server = serve::Bound::new(target).expect("ports 53 and 67");
             bound.send(()).unwrap();
             let targets = server.targets();
-            server.run(stopped, targets.subscribe(), &watch::Sender::default()).await;
+            server
+                .run(stopped, targets.subscribe(), &watch::Sender::default(), &Default::default())
+                .await;
         });
     });
     is_bound.recv_timeout(Duration::from_secs(10)).expect("the responder's sockets");

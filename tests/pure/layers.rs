@@ -10,7 +10,7 @@ use arrows::{Arrows, circles};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for rooms whose errors a verb
 /// may end with.
-const ROOMS: [(&str, &[&str]); 28] = [
+const ROOMS: [(&str, &[&str]); 29] = [
     ("net", &[]),
     ("iso", &[]),
     ("exit", &["log"]),
@@ -29,18 +29,56 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ("observe", &["exit", "net", "nft", "plan", "sys"]),
     ("selftest", &["net", "plan", "sys"]),
     ("serve", &["confine", "exit", "facts", "net", "plan", "proto", "sys"]),
-    ("status", &["exit", "log", "sys"]),
+    ("status", &["exit", "log", "metrics", "sys"]),
     ("metrics", &[]),
+    (
+        "collect",
+        &[
+            "apply",
+            "console",
+            "metrics",
+            "net",
+            "nft",
+            "observe",
+            "plan",
+            "proto",
+            "serve",
+            "supervise",
+            "sys",
+        ],
+    ),
     ("halves", &["exit", "net", "status"]),
     ("validate", &["config", "plan"]),
-    ("network", &["apply", "config", "exit", "observe", "plan", "readiness", "serve", "sys"]),
-    ("readiness", &["confine", "exit", "observe", "serve", "status", "supervise", "sys"]),
+    (
+        "network",
+        &["apply", "collect", "config", "exit", "observe", "plan", "readiness", "serve", "sys"],
+    ),
+    (
+        "readiness",
+        &[
+            "apply",
+            "collect",
+            "config",
+            "confine",
+            "console",
+            "exit",
+            "halves",
+            "metrics",
+            "net",
+            "observe",
+            "serve",
+            "status",
+            "supervise",
+            "sys",
+        ],
+    ),
     // The program: it names the library's rooms by `berth::`, and its own modules by `crate::`.
     (
         "verbs",
         &[
             "apply",
             "cli",
+            "collect",
             "config",
             "confine",
             "console",
@@ -48,7 +86,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
             "facts",
             "halves",
             "inspect",
-            "log",
+            "metrics",
             "network",
             "plan",
             "proto",
@@ -276,7 +314,7 @@ fn dangerous_words_stay_in_their_rooms() {
         only_in("todo!", &[]);
         only_in("unimplemented!", &[]);
         // Cores own neither a clock nor a socket.
-        if ["proto", "nft", "plan", "iso", "facts", "net", "validate"]
+        if ["proto", "nft", "plan", "iso", "facts", "net", "validate", "metrics"]
             .contains(&source.room.as_str())
         {
             for word in [

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{self, Lifecycle, OnNetLost, OnPoweroff, SeedFormat};
+use crate::config::{self, Lifecycle, OnNetLost, OnPoweroff, Ready, SeedFormat};
 use crate::facts::{Disks, Host, NetFacts, Resolver, Routing, Uplink};
 use crate::iso::Volume;
 use crate::plan::disk::Seed;
@@ -103,6 +103,7 @@ fn pod() -> Pod {
             on_poweroff: OnPoweroff::Exit,
             on_reboot: OnReboot::Reset,
             on_net_lost: OnNetLost::Wait,
+            ready: Ready::Dhcp,
             grace: Duration::from_secs(30),
             margin: Duration::from_secs(3),
         },

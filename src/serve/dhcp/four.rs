@@ -13,6 +13,7 @@ use crate::proto::dhcp4::{CLIENT_PORT, Destination, Reason, Responder, SERVER_PO
 use crate::proto::frame::{Endpoint, arp_probe, arp_sender, udp4};
 use crate::proto::leases::Leases;
 use crate::serve::reach::{Reach, Where};
+use crate::serve::tally::{self, Tally, Told};
 use crate::sys::socket::Dhcp;
 
 /// An offer waits so long for somebody who has its address already (RFC 2131 §2.2; less than a second).
@@ -47,6 +48,8 @@ pub(super) struct Four {
     acked: bool,
     /// When the log was last told of trouble.
     warned: BTreeMap<Reason, Instant>,
+    tally: Tally,
+    told: Told<Reason>,
 }
 
 /// An offer that waits for somebody to object.
@@ -72,6 +75,7 @@ impl Four {
         mac: MacAddr,
         task: FourTask,
         leases: Leases,
+        tally: Tally,
     ) -> Self {
         Self {
             reach: Reach::new(interface.clone(), &sockets.aside.tables),
@@ -89,6 +93,8 @@ impl Four {
             started: now().monotonic,
             acked: false,
             warned: BTreeMap::new(),
+            tally,
+            told: Told::default(),
         }
     }
 
@@ -121,6 +127,7 @@ impl Four {
 
     fn answer(&mut self, request: &[u8], from: SocketAddr) -> Option<Reply> {
         let now = now();
+        self.tally.request("4", tally::asked4(request));
         let answer = self.responder.answer(now, request);
         if let Some((client, name)) = self.responder.unusable_name() {
             self.warn_of_name(client, &name, now.monotonic);
@@ -219,6 +226,7 @@ impl Four {
                 Err(error) => self.warn_unsent(&reply.transmit, &error),
             }
         }
+        self.told.tell((&self.tally, "4"), self.responder.counts(), Reason::label);
     }
 
     /// Where a client is sent to at.
@@ -254,8 +262,13 @@ impl Four {
 
     fn log_reply(&mut self, reply: &Transmit) {
         tracing::debug!(kind = ?reply.kind, client = %reply.client, address = %reply.address, "DHCP reply");
-        let Some((address, planned)) = self.guest.filter(|_| !self.acked) else { return };
-        if reply.kind == Some(MessageType::Ack) {
+        self.tally.reply("4", tally::kind4(reply.kind));
+        let Some((address, planned)) = self.guest else { return };
+        let is_ack = reply.kind == Some(MessageType::Ack);
+        if is_ack && reply.address == address {
+            self.tally.ack(now().monotonic);
+        }
+        if is_ack && !self.acked {
             self.acked = true;
             let client = reply.client;
             let after = now().monotonic.duration_since(self.started);

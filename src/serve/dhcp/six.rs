@@ -11,6 +11,7 @@ use crate::proto::dhcp6::{
     CLIENT_PORT, Datagram, Destination, Error, Reason, Responder, SERVER_PORT, Settings, Transmit,
 };
 use crate::proto::leases::Leases;
+use crate::serve::tally::{self, Tally, Told};
 use crate::sys::socket::Dhcp6;
 
 /// More than is looked at: a longer one is known as such.
@@ -25,6 +26,8 @@ pub(super) struct Six {
     buffer: Vec<u8>,
     /// When the log was last told of trouble.
     warned: BTreeMap<Reason, Instant>,
+    tally: Tally,
+    told: Told<Reason>,
 }
 
 impl Six {
@@ -33,6 +36,7 @@ impl Six {
         interface: IfName,
         settings: Settings,
         leases: Leases<Ipv6Addr>,
+        tally: Tally,
     ) -> Result<Self, Error> {
         Ok(Self {
             interface,
@@ -41,6 +45,8 @@ impl Six {
             replies: Vec::new(),
             buffer: vec![0; LARGEST],
             warned: BTreeMap::new(),
+            tally,
+            told: Told::default(),
         })
     }
 
@@ -78,6 +84,7 @@ impl Six {
 
     fn answer(&mut self, payload: &[u8], from: SocketAddrV6, by: usize) {
         let now = now();
+        self.tally.request("6", tally::asked6(payload));
         let unicast = by == Dhcp6::OURS;
         let before = self.count(Reason::Exhausted) + self.count(Reason::Declined);
         match self.responder.answer(now, Datagram { payload, unicast }) {
@@ -125,7 +132,10 @@ impl Six {
             let Some(socket) = self.sockets.each().into_iter().nth(by) else { continue };
             let Transmit { message, kind, addresses, .. } = &transmit;
             match socket.try_send_to(&transmit.payload, to(&transmit, from).into()) {
-                Ok(_) => tracing::debug!(to = ?message, ?kind, ?addresses, %from, "DHCPv6 reply"),
+                Ok(_) => {
+                    self.tally.reply("6", tally::kind6(*kind));
+                    tracing::debug!(to = ?message, ?kind, ?addresses, %from, "DHCPv6 reply");
+                }
                 Err(error) => {
                     self.responder.count(Reason::Unsent);
                     if self.is_news(Reason::Unsent, now().monotonic) {
@@ -134,6 +144,7 @@ impl Six {
                 }
             }
         }
+        self.told.tell((&self.tally, "6"), self.responder.counts(), Reason::label);
     }
 }
 
