@@ -4,7 +4,7 @@ defaults of values.yaml away where a values file has null. JSON.
 */}}
 {{- define "berth.values" -}}
 {{- $values := .Values | toJson | fromJson }}
-{{- range $key, $value := dict "images" dict "labels" dict "devices" dict "vmlist" dict }}
+{{- range $key, $value := dict "images" dict "labels" dict "devices" dict "metrics" dict "vmlist" dict }}
 {{- if not (get $values $key) }}{{- $_ := set $values $key $value }}{{- end }}
 {{- end }}
 {{- include "berth.prune" $values }}
@@ -23,6 +23,9 @@ defaults of values.yaml away where a values file has null. JSON.
 {{- include "berth.default" (list $values "grace_seconds" 60) }}
 {{- include "berth.default" (list $values "startup_seconds" 1800) }}
 {{- include "berth.default" (list $values "log" "info") }}
+{{- include "berth.default" (list $values.metrics "enabled" false) }}
+{{- include "berth.default" (list $values.metrics "port" 9177) }}
+{{- include "berth.default" (list $values.metrics "interval" "30s") }}
 {{- toJson $values }}
 {{- end }}
 
@@ -95,7 +98,9 @@ defaults of values.yaml away where a values file has null. JSON.
 {{- $all = concat $all (list
   (list "BERTH_SEED_FORMAT" $cloud.format)
   (list "BERTH_GRACE_S" (sub (include "berth.grace" . | int64) 5))
-  (list "BERTH_ON_POWEROFF" $vm.on_poweroff)) }}
+  (list "BERTH_ON_POWEROFF" $vm.on_poweroff)
+  (list "BERTH_READY" $vm.ready)
+  (list "BERTH_METRICS" (.values.metrics.enabled | ternary (printf "pod:%d" (int64 .values.metrics.port)) ""))) }}
 {{- toJson $all }}
 {{- end }}
 

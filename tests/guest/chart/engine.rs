@@ -8,9 +8,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
-const PACKAGES: [&str; 4] = [
+const PACKAGES: [&str; 5] = [
     "helm-python-sdk==0.2.2",
     "kubernetes-validate==1.37.0",
+    "prometheus_client==0.26.0",
     "PyYAML",
     "cyclonedx-python-lib[json-validation]==11.12.0",
 ];
@@ -38,7 +39,7 @@ pub fn python() -> PathBuf {
         || of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache"))).unwrap().join("berth");
     let cache = of("BERTH_CACHE").unwrap_or_else(home);
     std::fs::create_dir_all(&cache).unwrap();
-    let dir = cache.join("python-2");
+    let dir = cache.join("python-3");
     let lock = File::create(cache.join("helm.lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     if !dir.join("made").exists() {

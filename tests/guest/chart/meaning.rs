@@ -13,6 +13,7 @@ pub fn changed(values: &Value, objects: &[Value]) -> Vec<String> {
     for (name, vm) in vms.iter().filter(|(_, vm)| vm["enabled"] == true) {
         count += check.vm(name, vm);
     }
+    count += check.metrics();
     check.same("number of objects", &json!(objects.len()), &json!(count));
     let test = check.object("Pod", "berth-selftest-release");
     check.pull(&test["spec"], "test pod");
@@ -245,12 +246,37 @@ impl Check<'_> {
                 (port, json!({"name": port, "containerPort": number, "protocol": protocol(port)}))
             })
             .collect();
-        let wanted: Vec<Value> = wanted.into_values().collect();
+        let mut wanted: Vec<Value> = wanted.into_values().collect();
+        wanted.extend(self.metrics_port().map(
+            |port| json!({"name": "berth-metrics", "containerPort": port, "protocol": "TCP"}),
+        ));
         let found = container["ports"].as_array().cloned().unwrap_or_default();
         self.same("container's ports", &json!(found), &json!(wanted));
         let ready = &vm["netconfig"]["readinessTcpProbe"];
         self.same("readiness", &container["readinessProbe"]["tcpSocket"]["port"], ready);
         self.resources(vm, container);
+    }
+
+    /// Where Prometheus asks; None: nowhere.
+    fn metrics_port(&self) -> Option<u64> {
+        let metrics = &self.values["metrics"];
+        (metrics["enabled"] == true)
+            .then(|| metrics["port"].as_f64().map_or(9177, |port| port as u64))
+    }
+
+    /// Returns how many objects there are for Prometheus and Grafana.
+    fn metrics(&mut self) -> usize {
+        let metrics = &self.values["metrics"];
+        let is = |key: &str| metrics[key] == true;
+        let wanted = [
+            ("PodMonitor", "berth-release", is("enabled") && is("pod_monitor")),
+            ("PrometheusRule", "berth-release", is("rules")),
+            ("ConfigMap", "berth-dashboard-release", is("dashboard")),
+        ];
+        for (kind, name, _) in wanted.iter().filter(|(.., wanted)| *wanted) {
+            self.object(kind, name);
+        }
+        wanted.iter().filter(|(.., wanted)| *wanted).count()
     }
 
     fn protocol(&self, vm: &Value, port: &str) -> Value {
@@ -320,6 +346,11 @@ impl Check<'_> {
             ("BERTH_SEED_FORMAT", cloud["format"].clone()),
             ("BERTH_GRACE_S", json!(grace - 5.0)),
             ("BERTH_ON_POWEROFF", vm["on_poweroff"].clone()),
+            ("BERTH_READY", vm["ready"].clone()),
+            (
+                "BERTH_METRICS",
+                self.metrics_port().map_or(Value::Null, |port| json!(format!("pod:{port}"))),
+            ),
         ]
         .into_iter()
         .filter(|(_, value)| !value.is_null())
