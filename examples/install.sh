@@ -22,6 +22,7 @@ test=(
     dibbler-client wide-dhcpv6-client ndisc6 radvdump ovmf
     chromium
     mmdebstrap systemd network-manager dbus-daemon bridge-utils iperf3 strace ethtool tcpdump openssl python3 python3-venv python3-yaml jq util-linux shellcheck
+    prometheus
 )
 image=(runc podman catatonit mmdebstrap containerd containernetworking-plugins jq)
 # Whoever has another Docker keeps it.
@@ -47,7 +48,7 @@ apt() {
 # next boot. What was installed before is left as it is.
 policy=/usr/sbin/policy-rc.d
 units=(docker containerd podman NetworkManager dhcpcd kea-dhcp4-server kea-dhcp6-server isc-dhcp-server isc-dhcp-relay
-    dibbler-client wide-dhcpv6-client udhcpd unbound)
+    dibbler-client wide-dhcpv6-client udhcpd unbound prometheus)
 declare -A present=()
 
 keep_daemons_off() {

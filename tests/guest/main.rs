@@ -25,6 +25,7 @@ mod full;
 mod ipv6;
 mod life;
 mod machine;
+mod metrics;
 mod overlay;
 mod reliability;
 mod split;

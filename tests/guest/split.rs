@@ -201,6 +201,20 @@ fn the_halves_are_one_pod_and_each_may_end_and_come_back() {
         split.world.peer.run(&format!("ping -c 2 -i 0.2 -W 2 {POD}"));
     };
     answers(&split);
+    // One page has both halves' numbers; the network half's own has its alone.
+    let of_net =
+        ["berth_ready{verb=\"net\"} 1\n", "berth_network_receive_bytes_total{device=\"guest\"} "];
+    let of_vm = ["berth_ready{verb=\"vm\"} 1\n", "berth_disk_read_bytes_total{disk=\"disk0\"} "];
+    let page = |dir: &str| {
+        std::thread::sleep(Duration::from_millis(1100));
+        split.status(dir, &["--output", "openmetrics"]).1
+    };
+    let text = page("state");
+    assert!(of_net.iter().chain(&of_vm).all(|line| text.contains(line)), "{text}");
+    assert_eq!(text.matches("# TYPE berth_ready ").count(), 1, "{text}");
+    let text = page("net-state");
+    assert!(of_net.iter().all(|line| text.contains(line)), "{text}");
+    assert!(!of_vm.iter().any(|line| text.contains(line)), "{text}");
 
     // A second one is refused, before it touches anything.
     let second = split
@@ -221,6 +235,10 @@ fn the_halves_are_one_pod_and_each_may_end_and_come_back() {
     let (_, text) = split.status("state", &[]);
     assert!(text.contains("no `berth net` serves in this network namespace"), "{text}");
     assert_eq!(split.status("net-state", &["--alive"]).0, Some(1));
+    std::thread::sleep(Duration::from_millis(1100));
+    let (_, text) = split.status("state", &["--output", "openmetrics"]);
+    assert!(text.contains("berth_scrape_errors_total{source=\"net\",verb=\"vm\"} 1\n"), "{text}");
+    assert!(!of_net.iter().any(|line| text.contains(line)) && text.contains(of_vm[1]), "{text}");
     split.world.pod.nft("delete table inet berth");
     split.start_net();
     split.net_is_ready();

@@ -18,6 +18,7 @@ mod dhcp;
 mod docs;
 mod history;
 mod layers;
+mod metrics;
 mod page;
 mod runner;
 mod validate;
