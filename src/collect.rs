@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A source that does not answer in time is left out and counted. What it was asked stays open until it answers, and it
-//! is asked nothing more until then: a QEMU that hangs, or a volume, has one question and no more.
+//! is asked nothing more until then: a volume that hangs has one question and no more. So has a QEMU; that it has lost an
+//! answer is thought after 5 s, and it is asked one more.
 
 mod kernel;
 mod machine;

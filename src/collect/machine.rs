@@ -1,5 +1,6 @@
 //! The machine half: QMP, /proc of QEMU and of berth, the container's memory, the volume.
 
+use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use futures_util::future::join_all;
@@ -8,6 +9,7 @@ use tokio::time::Instant as Clock;
 
 use super::single::Single;
 use super::{Machine, Planned, Sources, fetch};
+use crate::console::{self, Kind};
 use crate::metrics::{
     Balloon, Memory, Process, Qemu, Snapshot, Volume, balloon, blocks, stats, vcpus,
 };
@@ -245,7 +247,15 @@ pub(super) fn fill(
     if let Some(planned) = &planned {
         snapshot.vm.clone_from(&planned.vm);
     }
+    snapshot.console = of_console(&machine.console.counts());
     snapshot.machine = Some(of_machine(sources, &told.status, planned.as_ref()));
+}
+
+/// By kind: sessions, and octets skipped.
+fn of_console(counts: &console::Counts) -> BTreeMap<&'static str, (u64, u64)> {
+    let of = |counts: &BTreeMap<Kind, u64>, kind| counts.get(&kind).copied().unwrap_or_default();
+    let both = |kind| (of(&counts.sessions, kind), of(&counts.skipped_bytes, kind));
+    Kind::ALL.into_iter().map(|kind| (kind.as_str(), both(kind))).collect()
 }
 
 fn of_machine(
@@ -260,7 +270,7 @@ fn of_machine(
         phase => phase.as_str(),
     };
     let counts = &status.counts;
-    let mut misunderstood = std::collections::BTreeMap::new();
+    let mut misunderstood = BTreeMap::new();
     for (reason, count) in counts.misunderstood.iter().chain(&status.misunderstood) {
         *misunderstood.entry(reason.label()).or_default() += *count;
     }

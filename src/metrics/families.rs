@@ -135,6 +135,8 @@ families! {
     ContainerLimit Gauge "bytes" "container_memory_limit_bytes" "Its limit (cgroup); absent where there is none.";
     ContainerEvents Counter "" "container_memory_events" "Times that the limit was met, and processes killed for it (cgroup).";
     QmpMisunderstood Counter "" "qmp_misunderstood" "Lines of QMP that made no sense, by reason.";
+    ConsoleSessions Gauge "" "console_sessions" "Who reads the guest's serial line now, by kind.";
+    ConsoleSkipped Counter "bytes" "console_skipped_bytes" "Octets of the serial line that a reader was too slow for, by kind.";
     ScrapeErrors Counter "" "scrape_errors" "Sources that did not answer in time, by source.";
     ScrapeDuration Gauge "seconds" "scrape_duration_seconds" "Time it took to collect this page.";
 }

@@ -62,6 +62,10 @@ pub fn samples(snapshot: &Snapshot) -> Page {
     if let Some(memory) = &snapshot.memory {
         of_memory(&mut page, memory, verb);
     }
+    for (kind, (sessions, skipped)) in &snapshot.console {
+        page.add(Id::ConsoleSessions, &[("kind", kind)], *sessions);
+        page.add(Id::ConsoleSkipped, &[("kind", kind)], *skipped);
+    }
     for (source, errors) in &snapshot.scrape_errors {
         page.add(Id::ScrapeErrors, &[("source", source), verb_of(snapshot)], *errors);
     }

@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub network: Option<Network>,
     /// When the guest was last given its address, since the Unix epoch: `vm` knows of it, too.
     pub lease: Option<Duration>,
+    /// Of the serial line by kind: who reads it now, and octets that were lost to those who were too slow.
+    pub console: BTreeMap<&'static str, (u64, u64)>,
     /// By source, 0 as well.
     pub scrape_errors: Counts,
     pub took: Duration,

@@ -147,6 +147,10 @@ fn the_page_of_a_guest_without_any_capability_has_its_screen() {
     let binary = split.world.path("berth").display().to_string();
     split.world.start_binary(&NOBODY, &binary, "vm").ready();
     assert_eq!(web::get(&split.world, "/readyz").status, 200);
+    let numbers = web::get(&split.world, "/metrics");
+    for half in ["net", "vm"] {
+        assert!(numbers.text().contains(&format!("berth_ready{{verb=\"{half}\"}} 1\n")), "{half}");
+    }
     let (_, width, height) = web::Viewer::start(&split.world.pod, &web::origin(), 1);
     let shot = web::get(&split.world, "/screenshot.png");
     assert_eq!(shot.status, 200, "{}", String::from_utf8_lossy(&shot.body));

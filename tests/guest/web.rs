@@ -13,6 +13,8 @@ use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 use crate::support::world::{POD, World};
 use crate::support::{Netns, checked};
 
+mod numbers;
+
 const LOCAL: &str = "127.0.0.1:6080";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const SOON: Duration = Duration::from_secs(30);
@@ -201,11 +203,15 @@ fn the_page_shows_the_guest_and_presses_its_button() {
     world.set("BERTH_WEB", "loopback").set("BERTH_VNC", "off").start();
     world.until("the page", SOON, |world| world.log().contains("HTTP listens").then_some(()));
     let early = get(&world, "/readyz");
-    assert!(early.status == 200 || early.text().contains("guest starting"), "{}", early.text());
+    assert!(
+        early.status == 200 || early.text().contains("the guest is starting\n"),
+        "{}",
+        early.text()
+    );
     world.ready();
 
     let session = get(&world, "/session").json();
-    let wanted = serde_json::json!({"vm": "demo", "version": env!("CARGO_PKG_VERSION"), "read_only": false, "login": false, "screen": true, "serial": false});
+    let wanted = serde_json::json!({"vm": "demo", "version": env!("CARGO_PKG_VERSION"), "read_only": false, "login": false, "screen": true, "serial": true});
     assert_eq!(session, wanted);
     let status = get(&world, "/status");
     let told = checked(world.command(&[]).args(["status", "--output", "json"]));
@@ -259,7 +265,7 @@ fn others_are_refused_and_bounded_and_the_guest_is_unharmed() {
     let foreign = [("Origin", "http://evil.example")];
     assert_eq!(socket(&world.pod, LOCAL, "/screen", &foreign).err(), Some(403));
     assert_eq!(socket(&world.pod, LOCAL, "/screen", &[]).err(), Some(403));
-    assert_eq!(socket(&world.pod, LOCAL, "/serial", &origin()).err(), Some(404));
+    assert_eq!(socket(&world.pod, LOCAL, "/serial", &foreign).err(), Some(403));
     let rebound = ask(&world.pod, LOCAL, "GET /status", &[("Host", "evil.example:6080")], "");
     assert_eq!(rebound.status, 403);
     assert_eq!(get(&world, "/screen").status, 403);
@@ -393,7 +399,7 @@ fn on_the_pods_address_it_takes_a_token() {
     // Three paths alone, for anybody.
     let metrics = format!("{POD}:9177");
     let probe = |path: &str| ask(&world.peer, &metrics, path, &[known, here], "").status;
-    assert_eq!((probe("GET /livez"), probe("GET /readyz")), (200, 200));
+    assert_eq!((probe("GET /livez"), probe("GET /readyz"), probe("GET /metrics")), (200, 200, 200));
     for path in [
         "GET /",
         "GET /session",

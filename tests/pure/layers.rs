@@ -86,6 +86,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
             "facts",
             "halves",
             "inspect",
+            "log",
             "metrics",
             "network",
             "plan",

@@ -115,6 +115,7 @@ pub fn whole() -> Snapshot {
         }),
         network: Some(network()),
         lease: Some(Duration::from_millis(1_700_000_012_500)),
+        console: BTreeMap::from([("socket", (2, 4096)), ("stdout", (1, 0))]),
         scrape_errors: BTreeMap::from([("qmp", 0), ("links", 1)]),
         took: Duration::from_micros(2500),
     }

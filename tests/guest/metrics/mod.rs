@@ -59,7 +59,7 @@ fn cpu_seconds(pid: &str) -> f64 {
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / ticks
 }
 
-fn promtool(arguments: &[&str], input: &str) {
+pub fn promtool(arguments: &[&str], input: &str) {
     let mut command = Command::new("promtool");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("promtool, of Debian's package prometheus");
@@ -138,7 +138,7 @@ fn nothing_fell(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) {
 }
 
 /// The reference parser of the Prometheus project reads it, and finds a unit and a type for each sample.
-fn is_openmetrics(page: &str) {
+pub fn is_openmetrics(page: &str) {
     let script = "import sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as read
 families = list(read(sys.stdin.read()))
 assert len(families) > 3, families
