@@ -9,12 +9,13 @@ use crate::support::world::World;
 
 const TOKEN: &str = "fedcba9876543210fedcba9876543210";
 
-/// What the driver saw; its pictures are in the world's directory.
+/// What the driver saw; its pictures are in the world's directory, or where BERTH_PICTURES says: those of docs/ are made so.
 fn drive(world: &World, words: &[&str]) -> Value {
     let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/browser/drive.mjs");
     let mut node = world.pod.command("node");
     node.arg(driver).arg("http://127.0.0.1:6080/").args(words);
-    node.arg("--pictures").arg(world.dir.path());
+    let pictures = std::env::var_os("BERTH_PICTURES");
+    node.arg("--pictures").arg(pictures.unwrap_or_else(|| world.dir.path().into()));
     let output = node.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let seen: Value = serde_json::from_slice(&output.stdout)
