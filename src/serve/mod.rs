@@ -348,9 +348,11 @@ impl Bound {
 }
 
 /// `berth serve`: DHCP, DNS or both on one interface, which is followed, until `stop` turns true or its sender is gone.
+/// `ready` is called once, when all of it is bound.
 pub async fn serve_standalone<P>(
     follower: Follower<'_, P>,
     stop: watch::Receiver<bool>,
+    ready: impl FnOnce(),
 ) -> Result<(), Error>
 where
     P: Fn(&Interface) -> Result<ServePlan, crate::plan::serve::Error>,
@@ -359,6 +361,7 @@ where
     let bound = Bound::new(follower.target())?;
     let targets = bound.targets();
     follower.begin(&targets);
+    ready();
     let health = watch::Sender::default();
     let tally = Tally::default();
     let serving = bound.run(stop, targets.subscribe(), &health, &tally);

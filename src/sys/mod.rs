@@ -17,6 +17,7 @@ pub mod names;
 pub mod neighbours;
 pub mod netlink;
 pub mod netns;
+pub mod notify;
 pub mod privilege;
 pub mod probe;
 pub mod process;

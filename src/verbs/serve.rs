@@ -1,11 +1,13 @@
 //! `berth serve`.
 
+use berth::config::reader::environment;
 use berth::config::serve::ServeOptions;
 use berth::exit::{Code, Coded, Failure, error_chain};
 use berth::facts::Interface;
 use berth::serve::Follower;
 use berth::supervise::Signals;
 use berth::sys::link::Links;
+use berth::sys::notify::{self, READY, STOPPING};
 use berth::sys::probe;
 use berth::{confine, plan, serve};
 use tokio::sync::watch;
@@ -25,16 +27,27 @@ pub async fn run(options: &ServeOptions) -> Result<Code, Failure> {
     })?;
     warn(confine::ourselves(None).as_slice());
     let (stop, stopping) = watch::channel(false);
-    let serving = serve::serve_standalone(follower, stopping);
+    let serving = serve::serve_standalone(follower, stopping, || tell_manager(READY));
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => ended?,
         () = signals.asked_to_stop() => {
+            tell_manager(STOPPING);
             let _ = stop.send(true);
             serving.await?;
         }
     }
     Ok(Code::Success)
+}
+
+/// systemd, or whoever started us and wants to know (sd_notify(3)); nobody, most often.
+fn tell_manager(state: &str) {
+    let Some(socket) = environment(notify::VARIABLE).filter(|socket| !socket.is_empty()) else {
+        return;
+    };
+    if let Err(error) = notify::notify(&socket, state) {
+        tracing::warn!(%error, state, "the service manager at NOTIFY_SOCKET cannot be told");
+    }
 }
 
 /// Each on a line of its own; the first decides what it ends with.
