@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod completions;
 mod contract;
 mod corpus;
 mod dhcp;
