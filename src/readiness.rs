@@ -137,7 +137,7 @@ impl Feed {
         let seen = feed.look_for(launch.as_ref(), acked.clone());
         let wanted = launch.as_ref().map(|launch| launch.wanted.clone());
         let status = feed.fold(half, unconfined, wanted, seen.subscribe());
-        let (ready, first_ready) = feed.judge(status.clone(), seen.subscribe());
+        let (ready, first_ready) = feed.judge(status.clone(), seen);
         let machine = launch.map(|launch| collect::Machine {
             status: feed.machine.subscribe(),
             monitor: launch.monitor,
@@ -253,13 +253,15 @@ impl Feed {
     fn judge(
         &self,
         status: Arc<dyn Fn() -> Status + Send + Sync>,
-        mut seen: watch::Receiver<Option<Instant>>,
+        seen: sign::Seen,
     ) -> (watch::Receiver<bool>, watch::Receiver<Option<Instant>>) {
         let (mut machine, mut services) = (self.machine.subscribe(), self.services.subscribe());
         let mut other = self.other.subscribe();
         let (ready, first_ready) = (watch::Sender::new(false), watch::Sender::new(None));
         let both = (ready.subscribe(), first_ready.subscribe());
         tokio::spawn(async move {
+            // Where nothing is looked for, nobody else has the other end.
+            let mut shown = seen.subscribe();
             loop {
                 let now = status().ready;
                 ready.send_replace(now);
@@ -270,7 +272,7 @@ impl Feed {
                     changed = machine.changed() => changed,
                     changed = services.changed() => changed,
                     changed = other.changed() => changed,
-                    changed = seen.changed() => changed,
+                    changed = shown.changed() => changed,
                 };
                 if changed.is_err() {
                     return;

@@ -301,6 +301,9 @@ def refused(objects):
             "NetworkPolicy": judge.policy,
             "Pod": lambda item: judge.pod(item["spec"]),
             "PodDisruptionBudget": lambda item: judge.selector(item["spec"]["selector"]),
+            "PodMonitor": lambda item: judge.selector(item["spec"]["selector"]),
+            # promtool judges its rules, elsewhere.
+            "PrometheusRule": lambda item: None,
         }
         kinds[kind](item)
         found += [f"{kind} {item['metadata']['name']}: {said}" for said in judge.said]

@@ -631,7 +631,7 @@ fn a_vm_that_is_not_running_keeps_all_that_is_its_own() {
             .to_owned()
     };
     assert!(notes(&mut helm, &with("/running", json!(false))).contains("is stopped"));
-    assert!(notes(&mut helm, &one(|_| {})).contains("attach"));
+    assert!(notes(&mut helm, &one(|_| {})).contains("berth console"));
 }
 
 /// Unknown keys are taken, as the seed's chart took them, but not in silence: where the schema leaves a map open.

@@ -52,7 +52,7 @@ const PLAIN_WORDS: [&str; 34] = [
 ];
 
 /// Text that is written in quotes, and that a template must not make something else of.
-const WORDS: [&str; 92] = [
+const WORDS: [&str; 95] = [
     "",
     " ",
     "a: b",
@@ -145,6 +145,9 @@ const WORDS: [&str; 92] = [
     "hostPath",
     "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "memory",
+    "dhcp",
+    "tcp:22",
+    "serial:login: $",
 ];
 
 /// SplitMix64.
@@ -290,6 +293,12 @@ impl Maker<'_> {
             // Ports that what names ports may name.
             if let Some(net) = vm.get_mut("netconfig").filter(|net| net.is_object()) {
                 self.ports(net);
+            }
+            // On the pod's address it takes a token.
+            if let Some(web) = vm.pointer_mut("/netconfig/web").and_then(Value::as_object_mut)
+                && web.get("listen") == Some(&json!("pod"))
+            {
+                web.entry("tokenSecret").or_insert(json!("a"));
             }
             if let Some(cloud) = vm.get_mut("cloudconfig").and_then(Value::as_object_mut) {
                 let existing =

@@ -559,7 +559,9 @@ fn the_readme_has_every_value_and_values_yaml_every_default() {
             .unwrap(),
     )
     .unwrap();
-    let templates = read("templates/vm.yaml") + &read("templates/_helpers.tpl");
+    let templates = ["vm.yaml", "_helpers.tpl", "metrics.yaml"]
+        .map(|name| read(&format!("templates/{name}")))
+        .concat();
     for key in &wanted {
         let last = key.rsplit('.').next().unwrap();
         assert!(templates.contains(last), "{key} is not used");
