@@ -5,8 +5,10 @@
 #   make test        what CI runs: formatting, lints, every test, those of the full guest too
 #   make test-full   the tests of the full guest alone
 #   make e2e         those of the image and the chart: containers, Helm's engine, podman, containerd
+#   make test-package those of the Debian package, in a systemd of their own; some minutes, and no part of `make test` yet
 #   make image       the launcher image; BASES=local: without a registry
 #   make man         man pages and completions for bash, zsh and fish: target/man
+#   make deb         a Debian package of it: target/berth_*.deb; BERTH=path: of a program that is there
 #   make sbom        what is in the launcher image, as CycloneDX: berth.cdx.json where cargo builds
 #   make bench       measure everything into bench/results; BENCH=NAME: that alone
 #   make reliability orderly ends, kills, full volumes: again and again with real guests; ROUNDS=50, BERTH=path
@@ -22,7 +24,7 @@ SHELL := bash
 TRIPLE := $(shell uname -m)-unknown-linux-gnu
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run build test test-full e2e image man sbom bench reliability web web-check guest clean checks
+.PHONY: run build test test-full test-package e2e image man deb sbom bench reliability web web-check guest clean checks
 
 run: packages-run build
 	examples/demo.sh
@@ -43,6 +45,10 @@ test: checks
 test-full: packages-full guest
 	@$(call tests,full::)
 
+# One after the other: it builds packages, and starts a systemd.
+test-package: packages-full packages-deb
+	cargo test --locked --features package --test guest -- --test-threads=1 package::
+
 e2e: packages-full guest
 	@$(call tests,chart:: containers:: cri:: split::)
 
@@ -53,6 +59,9 @@ man:
 	cargo run --locked --example man -- $(TARGET_DIR)/man
 	@echo "==> $(TARGET_DIR)/man: man1, completions"
 
+deb: packages-deb $(if $(BERTH),,build) man
+	@package=$$(packaging/deb.sh $(or $(BERTH),$(TARGET_DIR)/$(TRIPLE)/release/berth) $(TARGET_DIR)/man $(TARGET_DIR)) && echo "==> $$package"
+
 sbom: image
 	@mkdir -p $(TARGET_DIR)
 	@examples/sbom.sh >$(TARGET_DIR)/berth.cdx.json.part
@@ -61,7 +70,7 @@ sbom: image
 
 checks: packages-full guest
 	@echo "==> scripts"
-	shellcheck examples/*.sh examples/guest/*.sh tests/listing/trixie.sh .ci/run
+	shellcheck examples/*.sh examples/guest/*.sh packaging/*.sh packaging/deb/p*[mt] tests/listing/trixie.sh tests/guest/*/*.sh .ci/run
 	@echo "==> formatting"
 	cargo fmt --all --check
 	@echo "==> lints"

@@ -4,11 +4,12 @@
 #   examples/install.sh run     the demo: QEMU, namespaces, the tiny guest's build tools
 #   examples/install.sh test    what the ordinary tests compare with: dnsmasq, nft, DHCP clients
 #   examples/install.sh image   what builds the launcher image without a registry, and runs it
+#   examples/install.sh deb     what makes the Debian package
 #   examples/install.sh full    the distribution guest of the full tests, and what the image needs
 #   examples/install.sh bench   what the benches compare with
 #   examples/install.sh web     what builds the page in the browser: node with npm
 #
-# Every goal but `web` includes `run`; full and bench include `test`. For Debian 12 and later. It does not
+# Every goal but `web` and `deb` includes `run`; full and bench include `test`. For Debian 12 and later. It does not
 # install Rust: rustup reads rust-toolchain.toml.
 set -euo pipefail
 
@@ -27,7 +28,8 @@ test=(
 image=(runc podman catatonit mmdebstrap containerd containernetworking-plugins jq)
 # Whoever has another Docker keeps it.
 command -v dockerd >/dev/null || image+=(docker.io)
-full=(mmdebstrap grub-pc-bin grub-common openssh-client)
+deb=(gcc libc6-dev make binutils jq)
+full=(binutils lintian systemd-container mmdebstrap grub-pc-bin grub-common openssh-client)
 bench=(kea-dhcp4-server isc-dhcp-server udhcpd unbound)
 # Whoever has another node keeps it, and its npm: Debian's conflicts with it.
 command -v node >/dev/null || test+=(nodejs)
@@ -91,10 +93,11 @@ case ${1-} in
 run) wanted=("${run[@]}") ;;
 test) wanted=("${run[@]}" "${test[@]}") ;;
 image) wanted=("${run[@]}" "${image[@]}") ;;
+deb) wanted=("${deb[@]}") ;;
 full) wanted=("${run[@]}" "${test[@]}" "${image[@]}" "${full[@]}") ;;
 bench) wanted=("${run[@]}" "${test[@]}" "${bench[@]}") ;;
 web) wanted=("${web[@]}") ;;
-*) die "usage: $0 run|test|image|full|bench|web" ;;
+*) die "usage: $0 run|test|image|deb|full|bench|web" ;;
 esac
 
 command -v apt-get >/dev/null || die "no apt-get here; install by hand: ${wanted[*]}"

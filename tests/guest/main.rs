@@ -27,6 +27,8 @@ mod life;
 mod machine;
 mod metrics;
 mod overlay;
+#[cfg(feature = "package")]
+mod package;
 mod reliability;
 mod split;
 mod vm;
