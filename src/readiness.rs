@@ -1,13 +1,14 @@
 //! Whether this launcher is ready: folded from what machine, services and observer say, for `berth status`, for probes and
 //! for the other half; and its page of metrics.
 
+mod moments;
 mod sign;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -21,6 +22,8 @@ use crate::serve::{Health, Services, Tally};
 use crate::status::{Guest, Network, Request, Serving, Status};
 use crate::supervise::{MachineStatus, Monitor, Phase};
 use crate::{confine, halves, observe, status, sys};
+
+use moments::{other_acks, started, unix_ms};
 
 /// Which half, or both, answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,12 +117,6 @@ impl Answers {
             Request::Metrics(format) => Some(self.page(format).await.into_bytes()),
         }
     }
-}
-
-/// A moment by both clocks.
-#[expect(clippy::disallowed_methods, reason = "a verb: when berth was started")]
-fn started() -> (Instant, SystemTime) {
-    (tokio::time::Instant::now().into_std(), SystemTime::now())
 }
 
 impl Feed {
@@ -311,34 +308,6 @@ impl Feed {
             }
         });
         heard
-    }
-}
-
-/// Milliseconds since the Unix epoch, by a moment that is known by both clocks.
-fn unix_ms((instant, wall): (Instant, SystemTime), at: Instant) -> u64 {
-    let wall = wall + at.saturating_duration_since(instant);
-    let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// When the other half gave the guest its address, by this process's clock.
-async fn other_acks(
-    mut other: watch::Receiver<Option<Network>>,
-    acked: watch::Sender<Option<Instant>>,
-    (instant, wall): (Instant, SystemTime),
-) {
-    loop {
-        let told = other.borrow_and_update().as_ref().and_then(|other| other.leased_ms);
-        let at = told.and_then(|ms| {
-            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
-            at.duration_since(wall).ok().and_then(|after| instant.checked_add(after))
-        });
-        if at.is_some() {
-            acked.send_if_modified(|acked| std::mem::replace(acked, at) != at);
-        }
-        if other.changed().await.is_err() {
-            return;
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! at any point, ends in the same state. Needs CAP_NET_ADMIN and nothing writable under /proc/sys: forwarding
 //! is set per device by `IFLA_INET_CONF` (linux/ip.h IPV4_DEVCONF_FORWARDING).
 
+mod error;
 mod ipv6;
 mod neighbour;
 mod port;
@@ -25,65 +26,15 @@ use rtnetlink::{
 };
 
 use super::ipv6 as sysctl;
-use crate::exit::{Code, Coded};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
+pub use error::Error;
 pub use ipv6::Ipv6On;
 pub use neighbour::Version;
 pub use port::Port;
 use port::port_is;
 pub use statistics::Statistics;
-use tun::{TUN, make_tap};
+use tun::make_tap;
 pub use tun::{open_tap, try_tap};
-
-/// What the kernel did not let us do, and to which link.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("opening an rtnetlink socket")]
-    Socket(#[source] io::Error),
-    #[error("{link}: {step}{}", capability_hint(.source))]
-    Step { link: String, step: &'static str, source: io::Error },
-    #[error(
-        "{link} exists and is {kind}, not a bridge: remove it or choose another name with BERTH_BRIDGE"
-    )]
-    NotABridge { link: IfName, kind: String },
-    #[error("{link} exists and is no tap: remove it or choose another name with BERTH_TAP")]
-    NotATap { link: IfName },
-    #[error(
-        "{TUN}: give the container the device (--device {TUN}, or a device plugin), or CAP_MKNOD to make it"
-    )]
-    NoTun(#[source] io::Error),
-    #[error("{link}: {step}{}", tap_hint(.source))]
-    Tap { link: IfName, step: &'static str, source: io::Error },
-    #[error("IPv6 is off on {link} (disable_ipv6), and cannot be turned on here")]
-    NoIpv6 { link: IfName, source: io::Error },
-    #[error("IPv6 is not forwarded (net.ipv6.conf.all.forwarding is 0), and cannot be here")]
-    NoForwarding6(#[source] io::Error),
-    #[error("{0} is not there though it was just made: something else removes it")]
-    Vanished(IfName),
-}
-
-impl Coded for Error {
-    fn code(&self) -> Code {
-        Code::Network
-    }
-}
-
-fn capability_hint(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::PermissionDenied { " (needs CAP_NET_ADMIN)" } else { "" }
-}
-
-/// Attaching without CAP_NET_ADMIN is for the tap's owner; its queues were counted when it was made.
-fn tap_hint(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EPERM) => {
-            " (needs CAP_NET_ADMIN, or `berth net` with this uid as BERTH_QEMU_UID)"
-        }
-        Some(libc::EINVAL) => {
-            " (its shape is another: IMG_VCPU has to be the same for `berth net` and `berth vm`)"
-        }
-        _ => "",
-    }
-}
 
 /// A bridge as it should be.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@
 //! Replies are all queued when `sendmsg` returns; reading until the queue is empty gets them.
 
 mod connections;
+mod error;
 mod socket;
 pub mod trace;
 pub mod watch;
@@ -19,96 +20,20 @@ use std::time::Duration;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::exit::{Code, Coded};
 use crate::net::Mapping;
 use crate::nft::dump::Filter;
-use crate::nft::{self, Batch, Dump, Family, Generation, Ruleset, dump, hooks, table};
+use crate::nft::{Batch, Dump, Family, Generation, Ruleset, dump, hooks, table};
 use connections::{Looks, Which};
+use error::ATTEMPTS;
+pub use error::Error;
 use socket::{Refusal, Socket};
 
 /// Requests that wait for the thread.
 const QUEUE: usize = 8;
-/// How often a commit or dump begins anew because somebody else changed the ruleset meanwhile.
-const ATTEMPTS: usize = 32;
 /// Rules that are asked for with one request.
 const FEW_RULES: u32 = 500;
 /// Sets whose elements one socket asks for.
 const FEW_SETS: usize = 100;
-
-/// What the kernel refused, or why it could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(
-        "cannot open a netfilter netlink socket: the process needs CAP_NET_ADMIN and the kernel nfnetlink"
-    )]
-    Open(#[source] io::Error),
-    #[error("cannot start the firewall thread")]
-    Thread(#[source] io::Error),
-    #[error("the firewall thread has ended")]
-    Gone,
-    #[error(
-        "cannot talk to nf_tables: the process needs CAP_NET_ADMIN and the kernel CONFIG_NF_TABLES"
-    )]
-    Talk(#[source] io::Error),
-    #[error("the kernel refuses {subject}{}", detail(.message))]
-    Refused {
-        subject: String,
-        message: Option<String>,
-        /// Of which it is a part.
-        table: Option<(Family, String)>,
-        source: io::Error,
-    },
-    #[error(
-        "the ruleset changes faster than it can be read ({ATTEMPTS} attempts): is another firewall at work?"
-    )]
-    Busy,
-    #[error(
-        "cannot look through the connection tracking table: is the nf_conntrack_netlink module loaded?"
-    )]
-    Conntrack(#[source] io::Error),
-    #[error("this kernel has no {missing}, which {subject} needs: load the module on the node")]
-    Missing {
-        missing: String,
-        subject: String,
-        /// As of [`Error::Refused`].
-        table: Option<(Family, String)>,
-        source: io::Error,
-    },
-    #[error(
-        "this kernel has no tables of family {family}, which {subject} is: it was built without them"
-    )]
-    NoFamily { family: Family, subject: String, source: io::Error },
-    #[error(
-        "this kernel cannot keep {subject} with an owner (BERTH_NFT_OWNER=on): it needs Linux 6.9 or later"
-    )]
-    Owner { subject: String, source: io::Error },
-    #[error("{subject} belongs to another process (table flag owner), which alone may change it")]
-    Owned { subject: String, source: io::Error },
-    #[error(transparent)]
-    Ruleset(#[from] nft::Error),
-}
-
-impl Coded for Error {
-    fn code(&self) -> Code {
-        Code::Nat
-    }
-}
-
-impl Error {
-    /// The family of our own table `name` that the kernel refuses, or a part of it.
-    pub fn refused_family(&self, name: &str) -> Option<Family> {
-        match self {
-            Self::NoFamily { family, .. } => Some(*family),
-            Self::Refused { table: Some((family, of)), .. }
-            | Self::Missing { table: Some((family, of)), .. } => (of == name).then_some(*family),
-            _ => None,
-        }
-    }
-}
-
-fn detail(message: &Option<String>) -> String {
-    message.as_ref().map_or_else(String::new, |message| format!(" ({message})"))
-}
 
 enum Request {
     Commit(Ruleset, oneshot::Sender<Result<Generation, Error>>),

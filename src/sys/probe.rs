@@ -4,14 +4,13 @@
 
 mod disks;
 mod files;
+mod host;
 mod ipv6;
 mod main_table;
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,8 +31,8 @@ use super::link::{Links, address_of, errno};
 use crate::config::{Config, Ipv4};
 use crate::exit::{Code, Coded};
 use crate::facts::{
-    Facts, Further, Host, Interface, NetFacts, Resolver, Routing, RoutingRule, ServedLink,
-    Unusable, Uplink,
+    Facts, Further, Interface, NetFacts, Resolver, Routing, RoutingRule, ServedLink, Unusable,
+    Uplink,
 };
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
@@ -88,7 +87,7 @@ impl Coded for Error {
 pub async fn facts(config: &Config, links: &Links) -> Result<Facts, Error> {
     Ok(Facts {
         disks: disks::disks(config)?,
-        host: host(config)?,
+        host: host::host(config)?,
         net: settled_net_facts(config, links).await?,
     })
 }
@@ -420,38 +419,6 @@ fn is_deprecated(message: &AddressMessage) -> bool {
         AddressAttribute::Address(IpAddr::V6(_)) => true,
         _ => false,
     })
-}
-
-// ── devices ──
-
-fn host(config: &Config) -> Result<Host, Error> {
-    let opens = |path| OpenOptions::new().read(true).write(true).open(path).is_ok();
-    Ok(Host {
-        qemu: program(&config.machine.qemu, &config.machine.search_path)?,
-        cpus: cpus(),
-        kvm: opens("/dev/kvm"),
-        vhost_net: opens("/dev/vhost-net"),
-        uid: rustix::process::geteuid().as_raw(),
-        kvm_gid: fs::metadata("/dev/kvm").ok().map(|metadata| metadata.gid()),
-    })
-}
-
-/// CPUs this process may run on (`sched_getaffinity(2)`); 0 when they cannot be counted.
-fn cpus() -> u32 {
-    rustix::thread::sched_getaffinity(None).map_or(0, |set| set.count())
-}
-
-/// As `execvp(3)` looks a program up.
-fn program(name: &Path, search_path: &[PathBuf]) -> Result<PathBuf, Error> {
-    let executable = |path: &PathBuf| {
-        fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
-    };
-    let candidates: Vec<PathBuf> = if name.as_os_str().as_bytes().contains(&b'/') {
-        vec![name.to_owned()]
-    } else {
-        search_path.iter().map(|dir| dir.join(name)).collect()
-    };
-    candidates.into_iter().find(executable).ok_or_else(|| Error::NoQemu(name.to_owned()))
 }
 
 /// CAP_SETGID (6) and CAP_SETUID (7) in the effective set (`proc(5)`, linux/capability.h).

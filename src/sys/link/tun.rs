@@ -5,11 +5,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
+use super::error::TUN;
 use super::{Error, Tap};
 use crate::net::IfName;
 use crate::sys::ffi;
-
-pub(super) const TUN: &str = "/dev/net/tun";
 
 /// Opens the descriptors QEMU is handed, one per queue. They are closed on exec unless duplicated for it.
 pub fn open_tap(name: &IfName, queues: u16) -> Result<Vec<OwnedFd>, Error> {
