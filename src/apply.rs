@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::exit::{Code, Coded};
+use crate::faults::{self, Fault};
 use crate::iso;
 use crate::net::IfName;
 use crate::plan::Plan;
@@ -81,6 +82,18 @@ impl Coded for Error {
             Self::Link(error) => error.code(),
             Self::Routes(error) => error.code(),
             Self::Nat(error) => error.code(),
+        }
+    }
+
+    fn fault(&self) -> Option<&'static Fault> {
+        match self {
+            Self::Image(error) | Self::WriteSeed(error) => error.fault(),
+            Self::NoBase(_) => Some(&faults::NO_IMAGE),
+            Self::Link(error) => error.fault(),
+            Self::Nat(error) => error.fault(),
+            Self::Panicked { .. } => Some(&faults::IMAGE_REFUSED),
+            Self::NoTap(_) => Some(&faults::NET_HALF_LOST),
+            _ => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! and under the name `startvm.sh` every argument is QEMU's.
 
 pub mod console;
+pub mod doctor;
 pub mod nft;
 
 use std::ffi::OsString;
@@ -111,6 +112,9 @@ enum Verb {
     /// The guest's serial console, shared by all who attach; Ctrl-] leaves
     #[command(after_help = console::EXAMPLES)]
     Console(console::Console),
+    /// What is wrong here, and how it is mended; touches nothing
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Doctor),
     /// Print what run would do; touches nothing
     Plan {
         #[command(flatten)]
@@ -204,6 +208,7 @@ pub enum Command {
     Selftest { options: Box<Options>, no_dns: bool },
     Status { state_dir: Option<PathBuf>, alive: bool, output: StatusOutput },
     Console(console::Console),
+    Doctor(doctor::Doctor),
     Plan { options: Box<Options>, output: Output },
     Serve(Box<ServeOptions>),
     Validate { files: Vec<PathBuf>, output: Output },
@@ -220,6 +225,7 @@ impl Command {
             | Self::Net(_)
             | Self::Vm(_)
             | Self::Selftest { .. }
+            | Self::Doctor(_)
             | Self::Plan { .. }
             | Self::Serve(_)
             | Self::Check { .. } => true,
@@ -240,6 +246,7 @@ impl Command {
             | Self::Check { .. }
             | Self::Status { .. }
             | Self::Console(_)
+            | Self::Doctor(_)
             | Self::Validate { .. }
             | Self::Leases { .. }
             | Self::Inspect { .. } => false,
@@ -283,6 +290,7 @@ fn parse_in(
             (Log::default(), Command::Status { state_dir, alive, output })
         }
         Some(Verb::Console(console)) => (Log::default(), Command::Console(console)),
+        Some(Verb::Doctor(doctor)) => (doctor.log.clone(), Command::Doctor(doctor)),
         Some(Verb::Validate { files, output }) => {
             (Log::default(), Command::Validate { files, output })
         }

@@ -4,8 +4,10 @@
 //! a decision for each new one.
 //! 2, 3 and 4 keep the meaning the seed documents; the rest of ours begin at 10; QEMU's own code is passed on.
 
+use std::fmt;
 use std::process::ExitCode;
 
+use crate::faults::Fault;
 use crate::log::one_line;
 
 /// Why there is no guest (any more), as the code the container ends with.
@@ -59,6 +61,10 @@ pub enum Code {
     NoConsole,
     /// `console`: ended by a signal.
     Signal(u8),
+    /// `doctor`: something will make somebody suffer.
+    Warnings,
+    /// `doctor`: something keeps the guest from running.
+    Errors,
     /// `selftest`: a step failed.
     SelfTest,
     /// `validate`: a values file has errors.
@@ -79,8 +85,9 @@ impl Code {
             | Self::NotReady
             | Self::NoConsole
             | Self::SelfTest
+            | Self::Warnings
             | Self::Invalid => 1,
-            Self::ImageDirectory => 2,
+            Self::ImageDirectory | Self::Errors => 2,
             Self::Overlay | Self::CannotTell => 3,
             Self::Network => 4,
             Self::Usage => 10,
@@ -112,24 +119,43 @@ impl From<Code> for ExitCode {
 pub trait Coded: std::error::Error {
     /// What the process ends with.
     fn code(&self) -> Code;
+
+    /// Which of the known faults it is; None where it has no name.
+    fn fault(&self) -> Option<&'static Fault> {
+        None
+    }
 }
 
-/// Why a verb ended: the code, and the words for it.
+/// Why a verb ended: the code, the words for it, and which fault it is, where it has a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub code: Code,
     pub text: String,
+    pub fault: Option<&'static Fault>,
 }
 
 impl Failure {
     pub fn new(code: Code, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
+        Self { code, text: text.into(), fault: None }
+    }
+
+    /// The same, by its name.
+    pub fn named(self, fault: &'static Fault) -> Self {
+        Self { fault: Some(fault), ..self }
+    }
+}
+
+/// As the end of a container is told.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.fault.map(|fault| format!(" [{}]", fault.id)).unwrap_or_default();
+        write!(f, "code {}{name}: {}", self.code.number(), self.text)
     }
 }
 
 impl<E: Coded> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(error.code(), error_chain(&error))
+        Self { fault: error.fault(), ..Self::new(error.code(), error_chain(&error)) }
     }
 }
 

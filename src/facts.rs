@@ -215,6 +215,10 @@ pub struct Host {
     pub uid: u32,
     /// gid of `/dev/kvm`, for QEMU's supplementary groups.
     pub kvm_gid: Option<u32>,
+    /// Whether a child of another uid can be killed (CAP_KILL).
+    pub can_kill: bool,
+    /// What the memory cgroup lets the container have; None: there is no limit, or it is not seen here.
+    pub memory_limit_bytes: Option<u64>,
 }
 
 /// At most this many name servers and search domains are kept: enough for any real file, a bound for others.

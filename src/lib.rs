@@ -9,9 +9,9 @@
 //!                                              disks
 //! ```
 //!
-//! Pure rooms (`config`, `facts`, `plan`, `proto`, `nft`, `iso`, `metrics`) think and never touch; `sys` touches and never
+//! Pure rooms (`config`, `facts`, `faults`, `plan`, `proto`, `nft`, `iso`, `metrics`) think and never touch; `sys` touches and never
 //! decides; the verbs (`apply`, `confine`, `serve`, `supervise`, `observe`, `halves`, `inspect`, `collect`,
-//! `status`, `selftest`) see both, and never each other; `console` is what all readers of the serial line share, this process's and
+//! `status`, `doctor`, `selftest`) see both, and never each other; `console` is what all readers of the serial line share, this process's and
 //! others; `network` (made, served, healed), `readiness` and `web` put them together. What they log leaves by `log`, and each
 //! error says its exit code by `exit`. The program is `main` (arguments, log, runtime) and its `verbs`. `tests/pure/layers.rs` holds all of them to that.
 
@@ -19,12 +19,14 @@ pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod facts;
+pub mod faults;
 pub mod plan;
 
 pub mod apply;
 pub mod collect;
 pub mod confine;
 pub mod console;
+pub mod doctor;
 pub mod halves;
 pub mod inspect;
 pub mod log;

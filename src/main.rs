@@ -12,7 +12,7 @@ use berth::config::{self, LogFormat};
 use berth::confine;
 use berth::exit::{Code, Failure};
 use berth::log::{Queue, one_line};
-use berth::sys::{self, child, termination};
+use berth::sys::{self, child};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -50,7 +50,7 @@ fn run(log: &Log, command: &Command) -> ExitCode {
     }
     let code = act(command).unwrap_or_else(|failure| {
         if command.runs_long() {
-            termination::tell(&format!("code {}: {}", failure.code.number(), failure.text));
+            verbs::ended(command, &failure);
         }
         fail(failure)
     });
@@ -75,9 +75,10 @@ fn act(command: &Command) -> Result<Code, Failure> {
     result
 }
 
-fn fail(Failure { code, text }: Failure) -> Code {
+fn fail(Failure { code, text, fault }: Failure) -> Code {
+    let fault = fault.map(|fault| fault.id);
     for line in text.lines() {
-        tracing::error!(code = code.number(), "{line}");
+        tracing::error!(code = code.number(), fault, "{line}");
     }
     code
 }

@@ -3,6 +3,7 @@
 
 mod moments;
 mod sign;
+mod symptoms;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,6 +18,7 @@ use crate::collect::{self, Collector, Kernel, Planned};
 use crate::config::Ready;
 use crate::console::Hub;
 use crate::exit::error_chain;
+use crate::faults::{self, Finding};
 use crate::metrics::Format;
 use crate::serve::{Health, Services, Tally};
 use crate::status::{Guest, Network, Request, Serving, Status};
@@ -24,6 +26,7 @@ use crate::supervise::{MachineStatus, Monitor, Phase};
 use crate::{confine, halves, observe, status, sys};
 
 use moments::{other_acks, started, unix_ms};
+pub use symptoms::Expected;
 
 /// Which half, or both, answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub struct Launch {
     pub monitor: Monitor,
     /// What the guest writes is read here.
     pub hub: Hub,
+    /// What it is to do, besides.
+    pub expected: Expected,
 }
 
 /// Where those who know say how it is.
@@ -85,6 +90,8 @@ pub struct Feed {
     pub kernel: watch::Sender<Option<Kernel>>,
     pub planned: watch::Sender<Option<Planned>>,
     pub fetch: watch::Sender<Option<Fetching>>,
+    /// What is wrong, of what has a name.
+    pub findings: watch::Sender<Vec<Finding>>,
 }
 
 /// What is told to who asks: by a socket, or by a listener. Cheap to clone.
@@ -131,6 +138,12 @@ impl Feed {
     ) -> (Self, Answers) {
         let feed = Self::default();
         let acked = feed.acked(half);
+        if let Some(Launch { monitor, hub, expected, .. }) = launch.clone() {
+            let (machine, acked) = (feed.machine.subscribe(), acked.clone());
+            let (tally, findings) = (feed.tally.clone(), feed.findings.clone());
+            let watch = symptoms::Watch { expected, machine, acked, tally, monitor, hub, findings };
+            tokio::spawn(watch.run());
+        }
         let seen = feed.look_for(launch.as_ref(), acked.clone());
         let wanted = launch.as_ref().map(|launch| launch.wanted.clone());
         let status = feed.fold(half, unconfined, wanted, seen.subscribe());
@@ -166,7 +179,11 @@ impl Feed {
                 let answer = move |request| answers.clone().to(request);
                 drop(tokio::spawn(status::serve(listener, answer)));
             }
-            Err(error) => tracing::warn!(error, "`berth status` gets no answer"),
+            Err(error) => {
+                let finding = faults::STATE_DIRECTORY
+                    .found(format_args!("`berth status` gets no answer: {error}"));
+                tracing::warn!("{finding}");
+            }
         }
         (feed, answers)
     }
@@ -222,6 +239,7 @@ impl Feed {
         let (counts, other) = (self.counts.subscribe(), self.other.subscribe());
         let (ways, own) = (self.ways.subscribe(), self.own.subscribe());
         let (acked, begun) = (self.tally.acked(), started());
+        let findings = self.findings.subscribe();
         Arc::new(move || {
             let network = match half {
                 Half::Vm => other.borrow().clone(),
@@ -242,7 +260,14 @@ impl Feed {
             let missing = machine.as_ref().zip(wanted.as_ref()).and_then(|(machine, wanted)| {
                 sign::missing(&wanted.ready, machine, *seen.borrow())
             });
-            fold(half, machine, network, missing, unconfined)
+            let stopped = machine.as_ref().filter(|machine| machine.is_io_error);
+            let stopped = stopped.map(|machine| {
+                format!("the guest is paused: {}", machine.reason.as_deref().unwrap_or("its disk"))
+            });
+            let status = fold(half, machine, network, missing, unconfined);
+            let mut findings = findings.borrow().clone();
+            findings.extend(stopped.map(|why| faults::DISK_STOPPED.found(why)));
+            Status { findings, ..status }
         })
     }
 
@@ -383,6 +408,7 @@ fn fold(
         }),
         network,
         unconfined,
+        findings: Vec::new(),
     }
 }
 

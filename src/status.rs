@@ -16,6 +16,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 
 use crate::exit::{Code, Coded};
+use crate::faults::Finding;
 use crate::log::one_line;
 use crate::metrics::Format;
 use crate::sys::local_socket;
@@ -50,6 +51,9 @@ pub struct Status {
     /// What of it is not confined, and why.
     #[serde(default)]
     pub unconfined: Vec<String>,
+    /// What is wrong though it runs, as `berth doctor` says more of.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
 }
 
 /// The guest's half of the status.
@@ -131,6 +135,17 @@ pub enum Error {
     Listen { path: PathBuf, source: io::Error },
     #[error("another launcher is listening on {}: left to it", .0.display())]
     Taken(PathBuf),
+}
+
+impl Error {
+    /// Whether somebody is there who does not answer, or not so that it can be read.
+    pub fn is_stuck(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => source.kind() == io::ErrorKind::TimedOut,
+            Self::Answer { .. } => true,
+            Self::Listen { .. } | Self::Taken(_) => false,
+        }
+    }
 }
 
 impl Coded for Error {
@@ -249,7 +264,7 @@ pub async fn ask_for(dir: &Path, request: Request) -> Result<Vec<u8>, Error> {
 /// For people: whatever is in a value, a line stays one line.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, verb, ready, reasons, guest, network, unconfined } = self;
+        let Self { version, verb, ready, reasons, guest, network, .. } = self;
         let (verb, version) = (one_line(verb), one_line(version));
         write!(f, "berth {verb} {version}: {}", if *ready { "ready" } else { "not ready" })?;
         if let Some(Guest { phase, reason, accelerator }) = guest {
@@ -282,7 +297,13 @@ impl fmt::Display for Status {
         for reason in reasons {
             write!(f, "\nbecause  {}", one_line(reason))?;
         }
-        unconfined.iter().try_for_each(|what| write!(f, "\nnot confined  {}", one_line(what)))
+        for what in &self.unconfined {
+            write!(f, "\nnot confined  {}", one_line(what))?;
+        }
+        self.findings.iter().try_for_each(|Finding { id, severity, evidence, .. }| {
+            let (severity, id) = (severity.as_str(), one_line(id));
+            write!(f, "\n{severity:<8} {id}: {}", one_line(evidence))
+        })
     }
 }
 

@@ -51,6 +51,8 @@ fn facts(metadata: Option<&[u8]>) -> Facts {
             vhost_net: false,
             uid: 0,
             kvm_gid: None,
+            can_kill: true,
+            memory_limit_bytes: None,
         },
     }
 }

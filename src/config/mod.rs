@@ -31,7 +31,7 @@ pub use web::{Reach, Tls, Web};
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -168,6 +168,8 @@ pub struct Network {
     pub ipv4: Ipv4,
     /// `BERTH_IPV6`: by which way the guest has the pod's IPv6.
     pub ipv6: Ipv6,
+    /// `KUBERNETES_SERVICE_HOST`, which is given to every pod: where the API server is.
+    pub service_host: Option<IpAddr>,
     /// `BERTH_EXTRA_RULES`: nft's JSON, whose tables are loaded beside ours.
     pub extra_rules: Option<PathBuf>,
     /// `BERTH_NFT_OWNER`: our table belongs to our socket, and stays when that is closed.

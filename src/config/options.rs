@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+use super::STATE_DIR;
 use super::invalid::Invalid;
 
 /// How log lines look.
@@ -277,4 +278,12 @@ pub struct Options {
     /// QEMU's own arguments, last on its line, exactly as given
     #[arg(last = true, value_name = "QEMU ARGS")]
     pub qemu_args: Vec<String>,
+}
+
+impl Options {
+    /// Where the launcher keeps its state, whatever else is wrong with the words.
+    pub fn state_dir(&self) -> PathBuf {
+        let said = self.state_dir.clone().filter(|dir| !dir.as_os_str().is_empty());
+        said.unwrap_or_else(|| STATE_DIR.into())
+    }
 }

@@ -1,7 +1,7 @@
 //! From words to values: every wrong one is named, with its variable, what it was and what is allowed.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,8 +12,7 @@ use super::placeholders::{PLACEHOLDERS, braces_are_closed, named};
 use super::reader::switch;
 use super::{
     Accel, Checksum, Config, Dns, Guest, Image, Ipv4, Ipv6, Lifecycle, Machine, MetadataAddress,
-    Network, OnNetLost, OnPoweroff, OnReboot, Paths, Proxies, STATE_DIR, SeedAs, SeedFormat,
-    Source,
+    Network, OnNetLost, OnPoweroff, OnReboot, Paths, Proxies, SeedAs, SeedFormat, Source,
 };
 use crate::net::{Ipv4Prefix, Port, decimal, octets};
 
@@ -26,6 +25,8 @@ pub struct Ambient {
     pub search_path: Vec<PathBuf>,
     /// `http_proxy` and its like.
     pub proxies: Proxies,
+    /// `KUBERNETES_SERVICE_HOST`, where it is an address.
+    pub service_host: Option<IpAddr>,
 }
 
 impl Ambient {
@@ -35,8 +36,11 @@ impl Ambient {
         let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let path =
             std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-        let proxies = Proxies::read(|name| std::env::var(name).ok());
-        Self { nodename, search_path: std::env::split_paths(&path).collect(), proxies }
+        let variable = |name: &str| std::env::var(name).ok();
+        let proxies = Proxies::read(variable);
+        let service_host = variable("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok());
+        let search_path = std::env::split_paths(&path).collect();
+        Self { nodename, search_path, proxies, service_host }
     }
 }
 
@@ -96,7 +100,7 @@ impl Options {
                     &[("disk", SeedAs::Disk), ("cdrom", SeedAs::Cdrom)],
                 ),
             },
-            network: self.network(wrong),
+            network: self.network(ambient, wrong),
             machine,
             lifecycle: self.lifecycle(wrong),
             web: self.web.parse(vnc, wrong),
@@ -124,7 +128,7 @@ impl Options {
         }
     }
 
-    fn network(&self, wrong: &mut Wrong) -> Network {
+    fn network(&self, ambient: &Ambient, wrong: &mut Wrong) -> Network {
         let vm_ip = wrong.host("VM_IP", &self.vm_ip, Ipv4Addr::new(192, 168, 254, 2));
         let gateway = wrong.host("VM_GW", &self.vm_gw, Ipv4Addr::new(192, 168, 254, 1));
         let length = wrong.or(
@@ -173,6 +177,7 @@ impl Options {
                 Ipv6::Auto,
                 &[("auto", Ipv6::Auto), ("off", Ipv6::Off), ("own", Ipv6::Own), ("nat", Ipv6::Nat)],
             ),
+            service_host: ambient.service_host,
             extra_rules: path(&self.extra_rules),
             nft_owner: wrong.or("BERTH_NFT_OWNER", &self.nft_owner, false, "on or off", switch),
         }
@@ -288,7 +293,7 @@ impl Options {
             |value: &Option<PathBuf>, default: &str| path(value).unwrap_or_else(|| default.into());
         Paths {
             image_dir: or(&self.image_dir, "/image"),
-            state_dir: or(&self.state_dir, STATE_DIR),
+            state_dir: self.state_dir(),
             metadata: or(&self.metadata, "/metadata"),
             userdata: or(&self.userdata, "/userdata"),
             vendordata: path(&self.vendordata),

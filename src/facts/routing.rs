@@ -17,6 +17,8 @@ pub struct Routing {
     /// IPv4 unicast routes of the main table, the longest prefix first, one for each prefix; none by our own links. Only
     /// where the guest's packets go by them.
     pub main: Vec<Route4>,
+    /// Where the main table leads by others' links within the guest's network, or around it.
+    pub shadowed: Vec<Ipv4Prefix>,
     /// `net.ipv4.ip_forward`: the pod is a router already.
     pub ip_forward: bool,
     /// Some link has a global IPv6 address.

@@ -23,6 +23,7 @@ pub use crate::config::Source;
 use crate::config::{Checksum, Config, Proxies, SeedAs, Url};
 use crate::exit::{Code, Coded};
 use crate::facts::{DiskFile, Facts};
+use crate::faults::{self, Fault, Finding};
 
 /// Why the disk or the seed drive cannot be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +59,14 @@ impl Coded for Error {
             | Self::SameSerial { .. } => Code::Plan,
         }
     }
+
+    fn fault(&self) -> Option<&'static Fault> {
+        match self {
+            Self::NoImageDirectory(_) => Some(&faults::NO_IMAGE_DIRECTORY),
+            Self::NoImage(_) => Some(&faults::NO_IMAGE),
+            _ => None,
+        }
+    }
 }
 
 /// Root disk, cloud-init's seed drive and further disks.
@@ -79,6 +88,9 @@ pub struct DiskPlan {
     pub untrusted: Vec<PathBuf>,
     /// Worth one line in the log at start.
     pub notes: Vec<String>,
+    /// Those of them that have a name.
+    #[serde(skip)]
+    pub findings: Vec<Finding>,
 }
 
 /// What the guest starts from.
@@ -127,7 +139,10 @@ pub struct Seed {
 /// Decides the disks.
 pub fn plan(config: &Config, facts: &Facts) -> Result<DiskPlan, Error> {
     let state_dir = config.paths.state_dir.clone();
-    let mut notes = facts.disks.skipped.iter().map(|why| format!("no disk: {why}")).collect();
+    let skipped = facts.disks.skipped.iter();
+    let skipped = skipped.map(|why| faults::DISKS_SKIPPED.found(format_args!("no disk: {why}")));
+    let findings: Vec<Finding> = skipped.collect();
+    let mut notes = findings.iter().map(Finding::to_string).collect();
     let seed = seed::volume(config, facts, &mut notes)?.map(|volume| Seed {
         volume,
         path: state_dir.join("seed.iso"),
@@ -145,7 +160,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<DiskPlan, Error> {
     let extra = extra::disks(&config.paths, &facts.disks.extra, &mut notes)?;
     let own_options = config.machine.blk_opts.is_some();
     let untrusted = config.paths.untrusted();
-    Ok(DiskPlan { root, extra, seed, lock, state_dir, own_options, untrusted, notes })
+    Ok(DiskPlan { root, extra, seed, lock, state_dir, own_options, untrusted, notes, findings })
 }
 
 fn device(config: &Config, disk: &DiskFile, notes: &mut Vec<String>) -> Result<Root, Error> {

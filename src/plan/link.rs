@@ -116,12 +116,12 @@ pub(super) fn guest_mac(config: &Config) -> MacAddr {
 }
 
 /// What a link of so few octets does not carry.
-pub fn notes(plan: &LinkPlan) -> Option<String> {
+pub fn note(plan: &LinkPlan) -> Option<String> {
     let (uplink, mtu) = (&plan.uplink, plan.bridge.mtu);
     if mtu < MIN_MTU {
         Some(format!(
             "the MTU of {uplink} is {mtu}, below the {MIN_MTU} octets that every IPv4 host has to take: no answer of \
-             DHCP fits, and the guest gets no address; give the pod's link a larger one"
+             DHCP fits, and the guest gets no address"
         ))
     } else if mtu < MIN_MTU6 {
         Some(format!(

@@ -3,6 +3,7 @@
 //! A pure function of (Config, Facts). A Plan that exists can be applied; `apply` twice equals once.
 
 pub mod disk;
+mod findings;
 pub mod guest;
 mod host_name;
 pub mod ipv4;
@@ -30,6 +31,7 @@ use serde::Serialize;
 use crate::config::{Config, Lifecycle};
 use crate::exit::{Code, Coded};
 use crate::facts::{Facts, NetFacts};
+use crate::faults::{self, Fault, Finding};
 use crate::net::{IfName, Mapping, Mapping6};
 use crate::nft::{Ruleset, Table, compile};
 
@@ -55,6 +57,16 @@ impl Coded for Error {
             Self::NoAddress { .. } | Self::Extra(_) | Self::Link(_) | Self::Machine(_) => {
                 Code::Plan
             }
+        }
+    }
+
+    fn fault(&self) -> Option<&'static Fault> {
+        match self {
+            Self::Disk(error) => error.fault(),
+            Self::NoAddress { .. } => Some(&faults::NO_ADDRESS),
+            Self::Link(link::Error::Overlap { .. }) => Some(&faults::NETWORK_OVERLAP),
+            Self::Machine(machine::Error::NoKvm) => Some(&faults::NO_KVM),
+            Self::Extra(_) | Self::Link(_) | Self::Machine(_) => None,
         }
     }
 }
@@ -92,6 +104,9 @@ pub struct NetPlan {
     pub guest: GuestPlan,
     /// What will not be as one might expect: told once.
     pub notes: Vec<String>,
+    /// Those of them that have a name.
+    #[serde(skip)]
+    pub findings: Vec<Finding>,
     /// The one of them that the DNS service tells anew whenever `resolv.conf` changes.
     #[serde(skip)]
     pub resolver_note: Option<String>,
@@ -135,8 +150,11 @@ impl NetPlan {
         let guest = guest::plan(config, facts, &link);
         let mut notes = guest.notes.clone();
         let [resolver_note, other] = guest::notes(&guest, facts);
-        notes.extend(resolver_note.iter().cloned().chain(other));
-        notes.extend(link::notes(&link));
+        let mut findings = findings::of_network(config, facts, &link, &guest);
+        notes.extend(findings.iter().map(Finding::to_string));
+        let words = resolver_note.iter().chain(&other);
+        findings.extend(words.clone().map(|note| faults::RESOLV_CONF_WORDS.found(note)));
+        notes.extend(words.cloned());
         if facts.uplink.address.is_none() {
             notes.push(format!(
                 "{} has no IPv4 address: the guest has one for the pod alone, and no router",
@@ -155,6 +173,7 @@ impl NetPlan {
             mapping,
             guest,
             notes,
+            findings,
             resolver_note,
             less,
         }
@@ -182,5 +201,10 @@ impl Plan {
             lifecycle: config.lifecycle.clone(),
             web: web::plan(config, &facts.net),
         })
+    }
+
+    /// What has a name of what will not be as one might expect.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.net.findings.iter().chain(&self.disk.findings).chain(&self.machine.findings)
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn serve(socket: UdpSocket, settings: Settings, tally: Tally) -
                 if sent.is_ok() {
                     tally.reply("6", tally::kind6(transmit.kind));
                     if is_lease(&transmit) {
-                        tally.ack(now.monotonic);
+                        tally.ack(now.monotonic, None);
                     }
                 } else {
                     responder.count(Reason::Unsent);

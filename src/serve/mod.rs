@@ -37,6 +37,7 @@ use tokio::task::JoinHandle;
 use crate::confine;
 use crate::exit::{Code, Coded};
 use crate::facts::Interface;
+use crate::faults::Fault;
 use crate::net::IfName;
 use crate::plan::GuestPlan;
 use crate::plan::serve::{DnsPlan, LeasesPlan, ServePlan};
@@ -225,6 +226,13 @@ impl Coded for Error {
     fn code(&self) -> Code {
         match self {
             Self::Socket(_) | Self::Frames(_) | Self::Leases(_) | Self::Thread(_) => Code::Serve,
+        }
+    }
+
+    fn fault(&self) -> Option<&'static Fault> {
+        match self {
+            Self::Socket(error) => error.fault(),
+            Self::Frames(_) | Self::Leases(_) | Self::Thread(_) => None,
         }
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use dhcproto::{v4, v6};
 
+use crate::net::MacAddr;
+
 /// By protocol, and by kind or reason; all of them from fixed lists.
 type Pairs = BTreeMap<(&'static str, &'static str), u64>;
 
@@ -36,6 +38,8 @@ pub struct Counted {
     pub upstream_time: Duration,
     /// When the guest was last given an address, and the first time.
     pub acked: Option<Instant>,
+    /// By which MAC address it asked.
+    pub client: Option<MacAddr>,
     pub first_acked: Option<Instant>,
 }
 
@@ -76,10 +80,11 @@ impl Tally {
     }
 
     /// The guest has its address from now on, or still.
-    pub(super) fn ack(&self, now: Instant) {
+    pub(super) fn ack(&self, now: Instant, client: Option<MacAddr>) {
         {
             let mut counted = self.lock();
             counted.acked = Some(now);
+            counted.client = client.or(counted.client);
             counted.first_acked.get_or_insert(now);
         }
         self.acked.send_replace(Some(now));

@@ -32,6 +32,7 @@ fn status() -> Status {
             addresses_changed: 0,
         }),
         unconfined: Vec::new(),
+        findings: Vec::new(),
     }
 }
 

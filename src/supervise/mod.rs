@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::config;
 use crate::exit::{Code, Coded};
+use crate::faults;
 use crate::plan::machine::{Accelerator, MachinePlan, ReadyMachine, VNC_PORT};
 use crate::proto::lifecycle::{Exit, Fault, Input, Lifecycle, Outcome, Output, Settings};
 use crate::proto::qmp::{Event, Reason, Version};
@@ -54,6 +55,15 @@ pub enum Error {
         "port {VNC_PORT} of {address} is taken by another program of this pod: VNC cannot listen there; end that program, or set BERTH_VNC=off (and NO_VNC=1, where the port is the guest's)"
     )]
     VncPort { address: IpAddr },
+    /// Before the guest ran, with QEMU's own code: a word of its command line, as good as always.
+    #[error(
+        "QEMU does not start{said}: mend the words after --, KVM_*_OPTS, BERTH_CPU or LAUNCHER, whichever it names"
+    )]
+    Refused { said: String },
+    #[error(
+        "QEMU cannot have the guest's memory{said}: lower IMG_RAM_MB, or give the container or the machine more"
+    )]
+    NoMemory { said: String },
     #[error("{outcome}{said}")]
     Broken { outcome: Outcome, said: String },
 }
@@ -70,8 +80,27 @@ impl Coded for Error {
             | Self::Wait(_)
             | Self::Accelerator { .. }
             | Self::VncPort { .. }
+            | Self::Refused { .. }
+            | Self::NoMemory { .. }
             | Self::Broken { .. } => Code::Machine,
         }
+    }
+
+    fn fault(&self) -> Option<&'static faults::Fault> {
+        Some(match self {
+            Self::Accelerator { .. } => &faults::KVM_BROKEN,
+            Self::VncPort { .. } => &faults::VNC_TAKEN,
+            Self::Refused { .. } => &faults::QEMU_REFUSED,
+            Self::NoMemory { .. } => &faults::MEMORY_REFUSED,
+            Self::Start { .. } | Self::Broken { .. } => &faults::QEMU_FAILED,
+            Self::Signals(_)
+            | Self::Socket(_)
+            | Self::Tap(_)
+            | Self::Disk { .. }
+            | Self::Wait(_) => {
+                return None;
+            }
+        })
     }
 }
 
@@ -185,20 +214,28 @@ pub async fn run(
     judge(plan, outcome, said)
 }
 
+/// strerror(3) of ENOMEM, as QEMU has it in all its words for memory that it cannot have.
+const NO_MEMORY: &str = "Cannot allocate memory";
+
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
 /// A failure of QEMU that it did not put into an exit code of its own is ours to explain.
 fn judge(plan: &MachinePlan, outcome: Outcome, said: String) -> Result<Outcome, Error> {
-    let Outcome::Failed { fault, attempt, suspect, .. } = outcome else {
+    let Outcome::Failed { fault, attempt, suspect, running } = outcome else {
         return Ok(outcome);
     };
+    let refused = !running && fault == Fault::Exited(Exit::Code(1));
+    let of_memory = said.contains(NO_MEMORY);
+    let of_kvm = said.to_ascii_lowercase().contains("kvm");
     let said = if said.is_empty() { said } else { format!(" ({said})") };
     match plan.attempts.get(attempt).map(|attempt| attempt.accelerator) {
-        Some(accelerator @ Accelerator::Kvm) if suspect => {
+        _ if refused && of_memory => Err(Error::NoMemory { said }),
+        Some(accelerator @ Accelerator::Kvm) if suspect && (of_kvm || !refused) => {
             Err(Error::Accelerator { accelerator, fault, said })
         }
+        _ if refused => Err(Error::Refused { said }),
         _ if matches!(fault, Fault::Exited(exit) if exit != Exit::Code(0)) => Ok(outcome),
         _ => Err(Error::Broken { outcome, said }),
     }

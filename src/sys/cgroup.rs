@@ -27,6 +27,19 @@ pub fn memory() -> Option<Memory> {
     of_memory(&groups, &|path| std::fs::read_to_string(Path::new(ROOT).join(path)).ok())
 }
 
+/// In how many of its periods the container was stopped for its CPU limit, and of how many (`cpu.stat`). None: there is no
+/// such limit, or it is not seen here.
+pub fn throttled() -> Option<(u64, u64)> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    of_cpu(&groups, &|path| std::fs::read_to_string(Path::new(ROOT).join(path)).ok())
+}
+
+fn of_cpu(groups: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<(u64, u64)> {
+    let (_, text) = of_controller("cpu", groups, ["cpu.stat", "cpu.stat"], read)?;
+    let of = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    of("nr_throttled ").zip(of("nr_periods "))
+}
+
 /// From here on version 1 means without a limit: it rounds what it is told down to pages.
 const UNLIMITED: u64 = i64::MAX as u64 - 0xffff;
 
@@ -71,6 +84,16 @@ fn count(groups: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
 /// of the mount although its path is another one.
 fn file(
     groups: &str,
+    names: [&str; 2],
+    read: &dyn Fn(&str) -> Option<String>,
+) -> Option<(Version, String)> {
+    of_controller("memory", groups, names, read)
+}
+
+/// The same of any controller.
+fn of_controller(
+    controller: &str,
+    groups: &str,
     [two, one]: [&str; 2],
     read: &dyn Fn(&str) -> Option<String>,
 ) -> Option<(Version, String)> {
@@ -79,8 +102,8 @@ fn file(
         let (controllers, path) = (parts.next()?, parts.next()?.trim_matches('/'));
         let (version, mount, file) = match controllers {
             "" => (Version::Two, "", two),
-            _ if controllers.split(',').any(|name| name == "memory") => {
-                (Version::One, "memory", one)
+            _ if controllers.split(',').any(|name| name == controller) => {
+                (Version::One, controller, one)
             }
             _ => return None,
         };
@@ -117,6 +140,20 @@ mod tests {
         ] {
             let read = |wanted: &str| (wanted == path).then(|| text.to_owned());
             assert_eq!(count(groups, &read), want, "{groups}{path}");
+        }
+    }
+
+    #[test]
+    fn throttling_is_told_in_either_version() {
+        let text = "nr_periods 40\nnr_throttled 30\nthrottled_time 12\n";
+        for (groups, path) in [
+            ("0::/kubepods/c1\n", "kubepods/c1/cpu.stat"),
+            ("3:cpu,cpuacct:/docker/c1\n0::/\n", "cpu/docker/c1/cpu.stat"),
+        ] {
+            let read = |wanted: &str| (wanted == path).then(|| text.to_owned());
+            assert_eq!(of_cpu(groups, &read), Some((30, 40)), "{groups}");
+            let without = |wanted: &str| (wanted == path).then(|| "usage_usec 7\n".to_owned());
+            assert_eq!(of_cpu(groups, &without), None);
         }
     }
 

@@ -41,6 +41,25 @@ pub(crate) fn tun_set_owner(tun: &File, uid: u32) -> io::Result<()> {
     check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOWNER, libc::c_ulong::from(uid)) })
 }
 
+/// TUNGETFEATURES (linux/if_tun.h): what the driver can do; an error where it is no TUN device.
+pub(crate) fn tun_features(tun: &File) -> io::Result<u32> {
+    let mut features: libc::c_uint = 0;
+    // SAFETY: the descriptor is open for the call, and `features` is the unsigned int that the driver writes.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNGETFEATURES, &raw mut features) })?;
+    Ok(features)
+}
+
+/// KVM_GET_API_VERSION (linux/kvm.h): 12 for ever; an error where it is no KVM device.
+pub(crate) fn kvm_api_version(kvm: &File) -> io::Result<u32> {
+    // SAFETY: the argument is a plain number; nothing is read from memory.
+    let version = unsafe { libc::ioctl(kvm.as_raw_fd(), KVM_GET_API_VERSION, 0) };
+    check(version)?;
+    Ok(u32::try_from(version).unwrap_or(0))
+}
+
+/// _IO(KVMIO, 0)
+const KVM_GET_API_VERSION: libc::Ioctl = 0xae00;
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -9,7 +9,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::ffi;
 use super::link::{self, open_tap};
-use super::socket::solicitations;
+use super::socket::{every_frame, solicitations};
 use crate::net::IfName;
 
 /// `struct virtio_net_hdr` (linux/virtio_net.h): of zeros, a frame as it is, with its checksums.
@@ -59,6 +59,17 @@ impl Frames {
         let (queue, member) = solicitations(name).map_err(refused)?;
         let queue = ffi::awaited(queue).map_err(refused)?;
         Ok(Self { queue, header: 0, _member: Some(member) })
+    }
+
+    /// All that is sent and received on a link, to be looked at. Needs CAP_NET_RAW.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn every(name: &IfName) -> Result<Self, Error> {
+        let wait = |source| Error::Wait { name: name.clone(), source };
+        let queue = ffi::awaited(every_frame(name).map_err(wait)?).map_err(wait)?;
+        Ok(Self { queue, header: 0, _member: None })
     }
 
     /// Attaches to the tap; to be called within the runtime that it waits in. Needs CAP_NET_ADMIN.

@@ -28,6 +28,11 @@ pub(crate) fn no_new_privileges() -> io::Result<()> {
     Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
+/// Whether this thread has all of these in its effective set (capabilities(7)).
+pub(crate) fn has(wanted: CapabilitySet) -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(wanted))
+}
+
 /// Takes every capability from the calling thread. System calls only: a child may do it before its exec.
 pub fn drop_capabilities() -> io::Result<()> {
     let none = CapabilitySet::empty();

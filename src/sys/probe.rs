@@ -23,17 +23,20 @@ use netlink_packet_route::route::{
 };
 use rtnetlink::Handle;
 use rustix::net::netdevice::name_to_index;
+use rustix::thread::CapabilitySet;
 use socket2::{Domain, Socket, Type};
 
 use main_table::V4;
 
 use super::link::{Links, address_of, errno};
+use super::privilege;
 use crate::config::{Config, Ipv4};
 use crate::exit::{Code, Coded};
 use crate::facts::{
     Facts, Further, Interface, NetFacts, Resolver, Routing, RoutingRule, ServedLink, Unusable,
     Uplink,
 };
+use crate::faults::{self, Fault};
 use crate::net::{IfName, Ipv4Prefix, MacAddr};
 
 /// So many networks behind a further interface are named.
@@ -80,6 +83,17 @@ pub enum Error {
 impl Coded for Error {
     fn code(&self) -> Code {
         Code::Facts
+    }
+
+    fn fault(&self) -> Option<&'static Fault> {
+        match self {
+            Self::Link(error) => error.fault(),
+            Self::NoDefaultRoute => Some(&faults::NO_DEFAULT_ROUTE),
+            Self::NoSuchLink(_) => Some(&faults::NO_SUCH_UPLINK),
+            Self::NoAddress(_) => Some(&faults::NO_ADDRESS),
+            Self::NoQemu(_) => Some(&faults::NO_QEMU),
+            _ => None,
+        }
     }
 }
 
@@ -131,13 +145,14 @@ pub async fn net_facts(config: &Config, links: &Links) -> Result<NetFacts, Error
             further: further(links.handle(), &addresses, &routes, &not_further).await?,
             rules,
             main,
+            shadowed: shadowed(&routes, config.network.vm, links, &ours).await?,
             ip_forward: fs::read_to_string(IP_FORWARD).is_ok_and(|text| text.trim() != "0"),
             ipv6: addresses.iter().any(is_global6),
         },
         uplink,
         extra_rules: config.network.extra_rules.as_deref().map(files::text).transpose()?,
         metadata: files::read(&config.paths.metadata)?,
-        can_setuid: can_setuid(),
+        can_setuid: privilege::has(CapabilitySet::SETUID.union(CapabilitySet::SETGID)),
     })
 }
 
@@ -283,6 +298,33 @@ fn network_behind(message: &RouteMessage, index: u32) -> Option<Ipv4Prefix> {
     Ipv4Prefix::new(to.unwrap_or(Ipv4Addr::UNSPECIFIED), message.header.destination_prefix_length)
 }
 
+/// Where the main table leads, by links that are not ours, to what is within the guest's network or holds all of it.
+async fn shadowed(
+    routes: &[RouteMessage],
+    vm: Ipv4Prefix,
+    links: &Links,
+    ours: &[&IfName],
+) -> Result<Vec<Ipv4Prefix>, Error> {
+    let is_main = |route: &&RouteMessage| {
+        u32::from(route.header.table) == u32::from(RouteHeader::RT_TABLE_MAIN)
+    };
+    let mut found = Vec::new();
+    for (index, name) in links.names().await? {
+        if ours.iter().any(|ours| name == ours.as_str()) {
+            continue;
+        }
+        let behind = routes.iter().filter(is_main).filter_map(|route| network_behind(route, index));
+        found
+            .extend(behind.filter(|to| {
+                to.length > 0 && (to.contains(vm.address) || vm.contains(to.address))
+            }));
+    }
+    found.sort_unstable();
+    found.dedup();
+    found.truncate(MAX_NETWORKS);
+    Ok(found)
+}
+
 /// An interface as DHCP and DNS are served on it; None when there is none of this name.
 pub async fn served_link(name: &IfName, links: &Links) -> Result<Option<ServedLink>, Error> {
     let Some(link) = links.find(name).await? else { return Ok(None) };
@@ -419,12 +461,4 @@ fn is_deprecated(message: &AddressMessage) -> bool {
         AddressAttribute::Address(IpAddr::V6(_)) => true,
         _ => false,
     })
-}
-
-/// CAP_SETGID (6) and CAP_SETUID (7) in the effective set (`proc(5)`, linux/capability.h).
-fn can_setuid() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
-    bits & 0b1100_0000 == 0b1100_0000
 }

@@ -19,7 +19,7 @@ pub use solicitations::solicitations;
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg};
@@ -33,6 +33,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::ffi;
 use super::neighbours::Tables;
+use crate::faults::{self, Fault};
 use crate::net::IfName;
 
 const DHCP_SERVER: u16 = 67;
@@ -41,6 +42,7 @@ const DNS: u16 = 53;
 const DISCARD: u16 = 9;
 /// linux/if_ether.h.
 const ETH_P_ARP: u16 = 0x0806;
+const ETH_P_ALL: u16 = 0x0003;
 /// BPF_RET | BPF_K (linux/bpf_common.h): with 0 the datagram is dropped.
 const RETURN: u16 = 0x06;
 
@@ -141,6 +143,17 @@ pub enum Error {
     Bind { what: &'static str, place: String, off: &'static str, source: io::Error },
 }
 
+impl Error {
+    pub(crate) fn fault(&self) -> Option<&'static Fault> {
+        let Self::Bind { source, .. } = self;
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Some(&faults::NO_NET_BIND_SERVICE),
+            io::ErrorKind::AddrInUse => Some(&faults::SERVE_TAKEN),
+            _ => None,
+        }
+    }
+}
+
 /// `off` is how the user does without this service.
 fn hint(error: &io::Error, off: &str) -> String {
     match error.kind() {
@@ -207,6 +220,11 @@ pub fn dhcp(interface: &IfName, ours: Ipv4Addr, off: &'static str) -> Result<Dhc
         off,
         source,
     })
+}
+
+/// A packet socket (packet(7)) for all that the link sends and receives.
+pub(super) fn every_frame(interface: &IfName) -> io::Result<OwnedFd> {
+    frames(interface, ETH_P_ALL).map(OwnedFd::from)
 }
 
 fn frames(interface: &IfName, protocol: u16) -> io::Result<Socket> {

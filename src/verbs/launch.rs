@@ -8,6 +8,7 @@ use berth::collect::{Other, Planned};
 use berth::config::{Config, OnNetLost, Options, Reach};
 use berth::console::{Hub, Wire};
 use berth::exit::{Code, Failure, error_chain};
+use berth::faults::{self, Fault};
 use berth::metrics::Format;
 use berth::network::{Network, Source};
 use berth::plan::disk::Root;
@@ -15,15 +16,15 @@ use berth::plan::link::Tap;
 use berth::plan::machine::ReadyMachine;
 use berth::plan::{Attached, NetPlan, Plan};
 use berth::proto::lifecycle::Outcome;
-use berth::readiness::{Answers, Feed, Half, Launch, Wanted, other_page};
+use berth::readiness::{Answers, Expected, Feed, Half, Launch, Wanted, other_page};
 use berth::supervise::{self, Console, Monitor, Others, Questions, Signals};
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
-use berth::sys::{child, probe, termination};
-use berth::{apply, confine, console, halves, web};
+use berth::sys::{child, probe};
+use berth::{apply, confine, console, doctor, halves, web};
 use tokio::sync::watch;
 
-use super::{configure, make_plan, warn};
+use super::{configure, failed, make_plan, warn};
 
 /// How long `berth net` may stay away under `BERTH_ON_NET_LOST=exit`.
 const NET_LOST: Duration = Duration::from_secs(30);
@@ -91,6 +92,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     let listener = halves::listen(&plan.link.tap.name).await?;
     let (feed, answers) =
         Feed::start(Half::Net, &config.paths.state_dir, confine::unconfined(None), None, None);
+    feed.findings.send_replace(plan.findings.clone());
     tokio::spawn(halves::serve(listener, feed.network()));
     let page = move || {
         let answers = answers.clone();
@@ -165,11 +167,8 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     child::terminate_ourselves();
     match launching.await {
         Ok(_) | Err(Failure { code: Code::Stopped, .. }) => {
-            tracing::error!(
-                code = Code::NetLost.number(),
-                "ended because the network half stayed away"
-            );
-            Ok(Code::NetLost)
+            let words = "ended because the network half stayed away";
+            Err(Failure::new(Code::NetLost, words).named(&faults::NET_HALF_LOST))
         }
         code => code,
     }
@@ -190,9 +189,17 @@ fn start(
         ready: plan.lifecycle.ready.clone(),
         guest: guest.alias.unwrap_or(guest.address.address),
     };
-    let launch = Launch { wanted, monitor: monitor.clone(), hub: hub.clone() };
+    let expected = Expected {
+        tap: plan.net.link.tap.name.clone(),
+        mac: guest.mac,
+        gateway: guest.gateway_mac,
+        asks: guest.serve,
+        seed: plan.disk.seed.is_some(),
+    };
+    let launch = Launch { wanted, monitor: monitor.clone(), hub: hub.clone(), expected };
     let unconfined = confine::unconfined(Some(&plan.machine));
     let (feed, answers) = Feed::start(half, &plan.disk.state_dir, unconfined, Some(launch), other);
+    feed.findings.send_replace(plan.findings().cloned().collect());
     let volume = match &plan.disk.root {
         Root::Overlay { path, .. } => path.parent().map(Path::to_path_buf),
         Root::Device { .. } => None,
@@ -224,6 +231,14 @@ fn parts(config: &Config, answers: Answers, monitor: Monitor, hub: Hub) -> web::
     }
 }
 
+fn fault_of(outcome: Outcome) -> Option<&'static Fault> {
+    match outcome {
+        Outcome::Failed { .. } => Some(&faults::QEMU_FAILED),
+        Outcome::Panicked => Some(&faults::GUEST_PANICKED),
+        Outcome::Poweroff | Outcome::Reboot | Outcome::Stopped(_) => None,
+    }
+}
+
 async fn or_stopped<T>(
     signals: &mut Signals,
     preparing: impl Future<Output = Result<T, Failure>>,
@@ -252,8 +267,10 @@ async fn supervise(
     console.close().await;
     let outcome = outcome?;
     let code = Code::Guest(outcome.exit_code());
-    if matches!(outcome, Outcome::Failed { .. } | Outcome::Panicked) {
-        termination::tell(&format!("code {}: {outcome}", code.number()));
+    let state_dir = &plan.disk.state_dir;
+    match fault_of(outcome) {
+        Some(fault) => failed(state_dir, &Failure::new(code, outcome.to_string()).named(fault)),
+        None => doctor::forget(state_dir),
     }
     if let Outcome::Failed { .. } = outcome {
         tracing::error!(code = code.number(), "{outcome}");

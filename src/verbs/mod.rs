@@ -1,6 +1,7 @@
 //! The verbs: what each command does with the rooms of the library.
 
 mod console;
+mod doctor;
 mod launch;
 mod nft;
 mod selftest;
@@ -8,13 +9,16 @@ mod serve;
 mod show;
 
 use std::io::Write;
+use std::path::Path;
+use std::time::SystemTime;
 
 use berth::cli::Command;
 use berth::config::{Ambient, Config, Options};
 use berth::exit::{Code, Failure};
+use berth::faults;
 use berth::plan::Plan;
 use berth::sys::link::Links;
-use berth::sys::{probe, stdio};
+use berth::sys::{probe, stdio, termination};
 
 /// What has to be done before there are other threads.
 pub fn prepare(command: &Command) -> Result<(), Failure> {
@@ -26,6 +30,7 @@ pub fn prepare(command: &Command) -> Result<(), Failure> {
         | Command::Selftest { .. }
         | Command::Status { .. }
         | Command::Console(_)
+        | Command::Doctor(_)
         | Command::Plan { .. }
         | Command::Serve(_)
         | Command::Validate { .. }
@@ -44,6 +49,7 @@ pub async fn act(command: &Command) -> Result<Code, Failure> {
             show::status(state_dir.as_deref(), *alive, *output).await
         }
         Command::Console(console) => console::run(console).await,
+        Command::Doctor(wanted) => doctor::run(wanted).await,
         Command::Plan { options, output } => show::plan(options, *output).await,
         Command::Serve(options) => serve::run(options).await,
         Command::Validate { files, output } => show::validate(files, *output),
@@ -55,7 +61,9 @@ pub async fn act(command: &Command) -> Result<Code, Failure> {
 
 fn configure(options: &Options) -> Result<Config, Failure> {
     warn(&options.notes());
-    options.parse(&Ambient::read()).map_err(|errors| Failure::new(Code::Usage, errors.to_string()))
+    options
+        .parse(&Ambient::read())
+        .map_err(|errors| Failure::new(Code::Usage, errors.to_string()).named(&faults::WRONG_WORDS))
 }
 
 async fn make_plan(config: &Config, links: &Links) -> Result<Plan, Failure> {
@@ -63,6 +71,31 @@ async fn make_plan(config: &Config, links: &Links) -> Result<Plan, Failure> {
     let plan = Plan::new(config, &facts)?;
     warn(&plan.net.notes);
     Ok(plan)
+}
+
+/// How a launcher ends that failed: told to Kubernetes, and kept for `berth doctor`.
+pub fn ended(command: &Command, failure: &Failure) {
+    match command {
+        Command::Run(options) | Command::Net(options) | Command::Vm(options) => {
+            failed(&options.state_dir(), failure);
+        }
+        _ => termination::tell(&failure.to_string()),
+    }
+}
+
+/// The same by its state directory.
+fn failed(state_dir: &Path, failure: &Failure) {
+    termination::tell(&failure.to_string());
+    // One that was asked to stop has nothing to tell later.
+    if failure.code != Code::Stopped {
+        berth::doctor::keep(state_dir, failure, now_ms());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a verb: when it ended")]
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Each a line in the log.

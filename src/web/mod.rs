@@ -32,6 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config;
 use crate::exit::{Code, Coded};
+use crate::faults::{self, Fault};
 use crate::plan::WebPlan;
 use crate::status::Status;
 use crate::supervise::Monitor;
@@ -69,6 +70,15 @@ impl Coded for Error {
             Self::Bind { .. } => Code::Serve,
             Self::TokenFile(_) | Self::NoTokenFile(_) | Self::Tls(_) => Code::Facts,
             Self::Token { .. } => Code::Plan,
+        }
+    }
+
+    fn fault(&self) -> Option<&'static Fault> {
+        match self {
+            Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Some(&faults::SERVE_TAKEN)
+            }
+            _ => None,
         }
     }
 }

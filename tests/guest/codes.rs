@@ -16,10 +16,14 @@ const NO_ADMIN: [&str; 3] = ["setpriv", "--bounding-set=-net_admin", "--inh-caps
 type Case = (i32, &'static str, &'static str);
 
 /// On a pod with nothing of ours, but a table that drops what comes for port 9, and half of what comes for port 10.
-const PLAIN: [Case; 71] = [
+const PLAIN: [Case; 76] = [
     (0, "plan", "table inet berth"),
     (0, "validate HERE/good.yaml", ""),
     (0, "leases --lease-file HERE/leases", ""),
+    (0, "doctor --list", "tun-missing"),
+    (1, "doctor", "name-server-silent"),
+    (2, "BERTH_UPLINK=eth7 doctor", "no-such-uplink"),
+    (2, "IMG_VCPU=none doctor", "wrong-words"),
     (0, "nft list", "chain c"),
     (0, "nft watch --for 100ms", ""),
     (0, "nft trace --for 100ms", ""),
@@ -52,6 +56,7 @@ const PLAIN: [Case; 71] = [
     (10, "vm --no-such-flag", "--no-such-flag"),
     (10, "plan --output yaml", "yaml"),
     (10, "status --no-such-flag", "--no-such-flag"),
+    (10, "doctor --explain tun", "did you mean"),
     (10, "validate", "FILE"),
     (10, "leases --output yaml", "yaml"),
     (10, "serve --interface=eth0 --range=10.0.0.9 --lease-time=x", "--lease-time"),

@@ -47,6 +47,9 @@ fn a_guest_paused_by_a_full_volume_is_not_ready_until_there_is_room() {
         until_status(&world, "not ready\nguest    paused (write on disk0: No space left on device"),
         1
     );
+    let doctor = world.command(&[]).args(["doctor", "--output", "json"]).output().unwrap();
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(doctor.status.code() == Some(2) && said.contains("\"disk-stopped\""), "{said}");
     // Three times it is tried again, and said nothing of.
     let told = status(&world).1;
     for _ in 0..80 {
@@ -106,14 +109,14 @@ fn a_guest_paused_by_any_other_error_or_a_qemu_that_hangs_is_not_ready() {
 }
 
 /// A memory cgroup of the test's own, of either version.
-struct Group {
+pub struct Group {
     path: std::path::PathBuf,
     /// Mounts it where `ip netns exec` has mounted a /sys without it.
     mount: &'static str,
 }
 
 impl Group {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let v1 = std::path::Path::new("/sys/fs/cgroup/memory");
         let (root, mount) = if v1.join("memory.limit_in_bytes").exists() {
             (
@@ -129,7 +132,7 @@ impl Group {
     }
 
     /// What goes before a program that is to be in it.
-    fn enter(&self) -> String {
+    pub fn enter(&self) -> String {
         let Self { path, mount } = self;
         let path = path.display();
         format!(
@@ -138,7 +141,7 @@ impl Group {
     }
 
     /// What is used, and that much more.
-    fn limit(&self, more: u64) {
+    pub fn limit(&self, more: u64) {
         let files =
             [("memory.usage_in_bytes", "memory.limit_in_bytes"), ("memory.current", "memory.max")];
         for (usage, limit) in files {

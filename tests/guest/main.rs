@@ -20,6 +20,7 @@ mod console;
 mod containers;
 mod cri;
 mod disks;
+mod doctor;
 mod files;
 mod full;
 mod ipv6;

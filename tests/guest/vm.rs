@@ -142,10 +142,10 @@ fn vnc_asks_for_the_password_of_the_file() {
 }
 
 /// The pod's resolver, in the peer's namespace.
-struct Dnsmasq(Child);
+pub struct Dnsmasq(Child);
 
 impl Dnsmasq {
-    fn start(netns: &Netns) -> Self {
+    pub fn start(netns: &Netns) -> Self {
         let mut command = netns.command("dnsmasq");
         command.args([
             "-k",

@@ -10,26 +10,28 @@ use arrows::{Arrows, circles};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for rooms whose errors a verb
 /// may end with.
-const ROOMS: [(&str, &[&str]); 29] = [
+const ROOMS: [(&str, &[&str]); 31] = [
     ("net", &[]),
     ("iso", &[]),
-    ("exit", &["log"]),
+    ("faults", &[]),
+    ("exit", &["faults", "log"]),
     ("log", &[]),
     ("nft", &["net"]),
     ("proto", &["net"]),
     ("config", &["net"]),
     ("facts", &["net"]),
     ("cli", &["config"]),
-    ("plan", &["config", "exit", "facts", "iso", "log", "net", "nft", "proto"]),
-    ("sys", &["config", "exit", "facts", "net", "nft"]),
-    ("apply", &["config", "confine", "exit", "iso", "log", "net", "nft", "plan", "sys"]),
+    ("plan", &["config", "exit", "facts", "faults", "iso", "log", "net", "nft", "proto"]),
+    ("sys", &["config", "exit", "facts", "faults", "net", "nft"]),
+    ("apply", &["config", "confine", "exit", "faults", "iso", "log", "net", "nft", "plan", "sys"]),
     ("confine", &["plan", "sys"]),
     ("console", &["exit", "log", "sys"]),
     ("inspect", &["cli", "exit", "net", "nft", "plan", "sys"]),
     ("observe", &["exit", "net", "nft", "plan", "sys"]),
     ("selftest", &["net", "plan", "sys"]),
-    ("serve", &["confine", "exit", "facts", "net", "plan", "proto", "sys"]),
-    ("status", &["exit", "log", "metrics", "sys"]),
+    ("serve", &["confine", "exit", "facts", "faults", "net", "plan", "proto", "sys"]),
+    ("status", &["exit", "faults", "log", "metrics", "sys"]),
+    ("doctor", &["exit", "faults", "plan", "status", "sys"]),
     ("metrics", &[]),
     (
         "collect",
@@ -62,6 +64,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
             "confine",
             "console",
             "exit",
+            "faults",
             "halves",
             "metrics",
             "net",
@@ -82,8 +85,10 @@ const ROOMS: [(&str, &[&str]); 29] = [
             "config",
             "confine",
             "console",
+            "doctor",
             "exit",
             "facts",
+            "faults",
             "halves",
             "inspect",
             "log",
@@ -102,8 +107,25 @@ const ROOMS: [(&str, &[&str]); 29] = [
         ],
     ),
     ("main", &["cli", "config", "confine", "exit", "log", "sys", "verbs"]),
-    ("web", &["config", "console", "exit", "log", "plan", "proto", "status", "supervise", "sys"]),
-    ("supervise", &["config", "confine", "console", "exit", "net", "plan", "proto", "sys"]),
+    (
+        "web",
+        &[
+            "config",
+            "console",
+            "exit",
+            "faults",
+            "log",
+            "plan",
+            "proto",
+            "status",
+            "supervise",
+            "sys",
+        ],
+    ),
+    (
+        "supervise",
+        &["config", "confine", "console", "exit", "faults", "net", "plan", "proto", "sys"],
+    ),
 ];
 
 struct Source {

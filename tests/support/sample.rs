@@ -40,6 +40,7 @@ pub fn config() -> Config {
             dns: Dns::Gateway,
             ipv4: berth::config::Ipv4::Nat,
             ipv6: berth::config::Ipv6::Auto,
+            service_host: None,
             extra_rules: None,
             nft_owner: false,
         },
@@ -129,6 +130,8 @@ pub fn facts() -> Facts {
             vhost_net: false,
             uid: 0,
             kvm_gid: None,
+            can_kill: true,
+            memory_limit_bytes: None,
         },
     }
 }

@@ -239,6 +239,8 @@ mod tests {
                 vhost_net: false,
                 uid: 0,
                 kvm_gid: None,
+                can_kill: true,
+                memory_limit_bytes: None,
             },
         }
     }

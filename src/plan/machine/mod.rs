@@ -18,9 +18,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::disk::{ExtraDisk, Root};
-use super::{DiskPlan, LinkPlan};
+use super::{DiskPlan, LinkPlan, findings};
 use crate::config::{Accel, Config, OnReboot, Reach, SeedAs};
 use crate::facts::{Facts, NetFacts};
+use crate::faults::Finding;
 use crate::net::MacAddr;
 use crate::proto::qmp::NETDEV;
 
@@ -65,6 +66,9 @@ pub struct MachinePlan {
     pub untrusted: Vec<PathBuf>,
     /// Worth one line in the log at start.
     pub notes: Vec<String>,
+    /// Those of them that have a name.
+    #[serde(skip)]
+    pub findings: Vec<Finding>,
     /// Words before the accelerator and the root disk: the NIC with its fixed address is among them.
     head: Vec<String>,
     /// `-drive` and `-device` of a root disk whose base format is known at start only.
@@ -250,13 +254,8 @@ pub fn plan(
             .map(|why| format!("{why}: QEMU is not confined (docs/reference.md, Confinement)")),
     );
     notes.extend(overcommitted(machine.vcpu, facts.host.cpus));
-    if machine.accel == Accel::Auto && !facts.host.kvm {
-        notes.push(
-            "no /dev/kvm that opens here: the guest is emulated (tcg), which is much slower; give the container that device, \
-             or say BERTH_ACCEL=tcg if it is meant"
-                .to_owned(),
-        );
-    }
+    let findings = findings::of_machine(config, facts, user.as_ref().map(|user| user.uid));
+    notes.extend(findings.iter().map(Finding::to_string));
     head.append(&mut build.fdsets());
     Ok(MachinePlan {
         launcher: machine.launcher.clone(),
@@ -268,6 +267,7 @@ pub fn plan(
         unconfined,
         untrusted: disk.untrusted.clone(),
         notes,
+        findings,
         head,
         root,
         tail: build.words,

@@ -76,6 +76,7 @@ fn pod() -> Pod {
             dns: config::Dns::Gateway,
             ipv4: config::Ipv4::Nat,
             ipv6: config::Ipv6::Auto,
+            service_host: None,
             extra_rules: None,
             nft_owner: false,
         },
@@ -157,6 +158,8 @@ fn pod() -> Pod {
             vhost_net: false,
             uid: 0,
             kvm_gid: Some(104),
+            can_kill: true,
+            memory_limit_bytes: None,
         },
     };
     let volume = Volume { label: "config-2".to_owned(), files: vec![] };
@@ -172,6 +175,7 @@ fn pod() -> Pod {
         seed: Some(Seed { volume, path: "/run/berth/seed.iso".into(), attach: SeedAs::Disk }),
         own_options: false,
         notes: vec![],
+        findings: vec![],
         lock: "/image/web-1.lock".into(),
         state_dir: "/run/berth".into(),
     };

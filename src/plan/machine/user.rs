@@ -29,10 +29,6 @@ pub(super) fn choose(
                 .to_owned(),
         );
     }
-    // The half without a capability is that user already.
-    if !facts.net.can_setuid && facts.host.uid != uid {
-        notes.push("no CAP_SETUID and CAP_SETGID: QEMU keeps berth's uid".to_owned());
-    }
     if !notes.is_empty() || !facts.net.can_setuid {
         return (None, notes);
     }

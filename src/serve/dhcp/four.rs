@@ -266,7 +266,7 @@ impl Four {
         let Some((address, planned)) = self.guest else { return };
         let is_ack = reply.kind == Some(MessageType::Ack);
         if is_ack && reply.address == address {
-            self.tally.ack(now().monotonic);
+            self.tally.ack(now().monotonic, Some(reply.client));
         }
         if is_ack && !self.acked {
             self.acked = true;

@@ -20,6 +20,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Code, Coded};
+use crate::faults::{self, Fault};
 use crate::sys::beneath::{ALL_TRUSTED, Beneath};
 
 pub use fetch::{Origin, Progress, Request, Timing, fetch, fetch_for};
@@ -44,6 +45,11 @@ pub enum Error {
     /// Another try would end as this one.
     #[error("{url}: {why}")]
     Refused { url: String, why: String },
+    /// Its certificate is not one that is trusted here.
+    #[error(
+        "{url}: {why}: check the name and the server's certificate, or give its authority in BERTH_CA_FILE"
+    )]
+    Untrusted { url: String, why: String },
     #[error(
         "{url}: given up after {tries} tries, of which the last {idle} got no further than {furthest} octets: {last}"
     )]
@@ -75,6 +81,7 @@ impl Coded for Error {
         match self {
             Self::Status { .. }
             | Self::Refused { .. }
+            | Self::Untrusted { .. }
             | Self::Unreachable { .. }
             | Self::Certificates(_)
             | Self::Full(_) => Code::Fetch,
@@ -89,6 +96,22 @@ impl Coded for Error {
             | Self::Create { .. } => Code::Overlay,
         }
     }
+
+    fn fault(&self) -> Option<&'static Fault> {
+        Some(match self {
+            Self::Status { .. } => &faults::IMAGE_STATUS,
+            Self::Refused { .. } | Self::Unreachable { .. } => &faults::IMAGE_UNREACHABLE,
+            Self::Untrusted { .. } | Self::Certificates(_) => &faults::IMAGE_UNTRUSTED,
+            Self::Full(_) => &faults::VOLUME_FULL,
+            Self::Checksum { .. } => &faults::IMAGE_CHECKSUM,
+            Self::NotAnImage { .. } | Self::Refers { .. } => &faults::IMAGE_REFUSED,
+            Self::TooLarge { .. } => &faults::IMAGE_TOO_LARGE,
+            Self::Locked { .. } => &faults::DISK_LOCKED,
+            Self::Denied { .. } => &faults::VOLUME_READ_ONLY,
+            Self::Overlay { .. } | Self::Create { .. } => &faults::OVERLAY_REFUSED,
+            Self::File { .. } => return None,
+        })
+    }
 }
 
 /// An I/O error with its file; a full disk and a file of somebody else have words of their own.
@@ -98,6 +121,12 @@ fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         io::ErrorKind::PermissionDenied => {
             Error::Denied { step, path: path.to_owned(), why: owner::words(path) }
         }
+        io::ErrorKind::ReadOnlyFilesystem => Error::Denied {
+            step,
+            path: path.to_owned(),
+            why: "the volume is mounted read-only: mount it to be written (readOnly: false)"
+                .to_owned(),
+        },
         _ => Error::File { step, path: path.to_owned(), source },
     }
 }

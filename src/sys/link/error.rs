@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::exit::{Code, Coded};
+use crate::faults::{self, Fault};
 use crate::net::IfName;
 
 pub(super) const TUN: &str = "/dev/net/tun";
@@ -38,6 +39,21 @@ impl Coded for Error {
     fn code(&self) -> Code {
         Code::Network
     }
+
+    fn fault(&self) -> Option<&'static Fault> {
+        match self {
+            Self::Step { source, .. } | Self::Tap { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some(&faults::NO_NET_ADMIN)
+            }
+            Self::NoTun(_) => Some(&faults::TUN_MISSING),
+            Self::Tap { source, .. } if source.raw_os_error() == Some(libc::ENOTTY) => {
+                Some(&faults::TUN_WRONG)
+            }
+            _ => None,
+        }
+    }
 }
 
 fn capability_hint(error: &io::Error) -> &'static str {
@@ -52,6 +68,9 @@ fn tap_hint(error: &io::Error) -> &'static str {
         }
         Some(libc::EINVAL) => {
             " (its shape is another: IMG_VCPU has to be the same for `berth net` and `berth vm`)"
+        }
+        Some(libc::ENOTTY) => {
+            " (/dev/net/tun is no TUN device here: mount the node's, character device 10:200, there)"
         }
         _ => "",
     }

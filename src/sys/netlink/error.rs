@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::exit::{Code, Coded};
+use crate::faults::{self, Fault};
 use crate::nft::{self, Family};
 
 /// How often a commit or dump begins anew because somebody else changed the ruleset meanwhile.
@@ -64,6 +65,20 @@ pub enum Error {
 impl Coded for Error {
     fn code(&self) -> Code {
         Code::Nat
+    }
+
+    fn fault(&self) -> Option<&'static Fault> {
+        match self {
+            Self::Open(error) | Self::Talk(error)
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some(&faults::NO_NET_ADMIN)
+            }
+            Self::Talk(_) | Self::Refused { .. } | Self::Missing { .. } | Self::NoFamily { .. } => {
+                Some(&faults::NAT_REFUSED)
+            }
+            _ => None,
+        }
     }
 }
 

@@ -129,6 +129,7 @@ impl Wanted {
             untrusted: Vec::new(),
             own_options: false,
             notes: vec![],
+            findings: Vec::new(),
             root,
             extra: self.extra_disks.iter().map(|path| writable(path)).collect(),
             seed,

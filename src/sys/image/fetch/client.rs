@@ -176,10 +176,7 @@ impl<'a> Client<'a> {
         })?;
         match self.tls.connect(name, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(match final_tls(&error) {
-                Some(why) => route.refused(why),
-                None => route.broken(&error),
-            }),
+            Err(error) => Err(final_tls(route, &error).unwrap_or_else(|| route.broken(&error))),
         }
     }
 }
@@ -278,17 +275,15 @@ fn unanswered(route: &Route<'_>, error: &io::Error) -> End {
 }
 
 /// What TLS says that another try cannot change: not an alert of a server in trouble, nor an end of the connection.
-fn final_tls(error: &io::Error) -> Option<String> {
+fn final_tls(route: &Route<'_>, error: &io::Error) -> Option<End> {
     use rustls::{AlertDescription as Alert, Error as Tls};
     let tls = error.get_ref()?.downcast_ref::<Tls>()?;
     match tls {
-        Tls::InvalidCertificate(_) => Some(format!(
-            "{tls}: check the name and the server's certificate, or give its authority in BERTH_CA_FILE"
-        )),
+        Tls::InvalidCertificate(_) => Some(route.untrusted(tls)),
         Tls::AlertReceived(Alert::InternalError | Alert::UserCanceled | Alert::CloseNotify) => None,
-        Tls::AlertReceived(_) | Tls::PeerIncompatible(_) | Tls::InvalidMessage(_) => {
-            Some(format!("{tls}: does the server speak TLS 1.2 or 1.3 on this port?"))
-        }
+        Tls::AlertReceived(_) | Tls::PeerIncompatible(_) | Tls::InvalidMessage(_) => Some(
+            route.refused(format!("{tls}: does the server speak TLS 1.2 or 1.3 on this port?")),
+        ),
         _ => None,
     }
 }

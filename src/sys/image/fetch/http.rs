@@ -108,7 +108,8 @@ impl Download<'_> {
     /// Nothing of a bad file is worth keeping, and a full disk needs the room. What a server or proxy refused to go on
     /// with is as good as before.
     fn tidy(&self, error: &Error) {
-        let refused = matches!(error, Error::Status { .. } | Error::Refused { .. });
+        let refused =
+            matches!(error, Error::Status { .. } | Error::Refused { .. } | Error::Untrusted { .. });
         if !(refused && self.resume(None).range().is_some()) {
             let _ = self.request.access.files.remove(self.part);
             self.forget();

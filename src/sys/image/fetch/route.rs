@@ -49,6 +49,12 @@ impl Route<'_> {
         refused(self.shown(), why)
     }
 
+    /// The same for want of trust.
+    pub fn untrusted(&self, why: impl fmt::Display) -> End {
+        let Shown { url, via } = self.shown();
+        End::Final(Error::Untrusted { url, why: format!("{via}{why}") })
+    }
+
     /// An end after which trying again may help.
     pub fn broken(&self, error: &io::Error) -> End {
         End::Broken(io::Error::new(error.kind(), causes(error))).on(&self.shown())
