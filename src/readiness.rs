@@ -21,7 +21,7 @@ use crate::exit::error_chain;
 use crate::faults::{self, Finding};
 use crate::metrics::Format;
 use crate::serve::{Health, Services, Tally};
-use crate::status::{Guest, Network, Request, Serving, Status};
+use crate::status::{Fetch, Guest, Network, Request, Serving, Status};
 use crate::supervise::{MachineStatus, Monitor, Phase};
 use crate::{confine, halves, observe, status, sys};
 
@@ -238,7 +238,7 @@ impl Feed {
         let (machine, services) = (self.machine.subscribe(), self.services.subscribe());
         let (counts, other) = (self.counts.subscribe(), self.other.subscribe());
         let (ways, own) = (self.ways.subscribe(), self.own.subscribe());
-        let (acked, begun) = (self.tally.acked(), started());
+        let (acked, begun, fetching) = (self.tally.acked(), started(), self.fetch.subscribe());
         let findings = self.findings.subscribe();
         Arc::new(move || {
             let network = match half {
@@ -264,10 +264,15 @@ impl Feed {
             let stopped = stopped.map(|machine| {
                 format!("the guest is paused: {}", machine.reason.as_deref().unwrap_or("its disk"))
             });
-            let status = fold(half, machine, network, missing, unconfined);
-            let mut findings = findings.borrow().clone();
-            findings.extend(stopped.map(|why| faults::DISK_STOPPED.found(why)));
-            Status { findings, ..status }
+            let mut status = fold(half, machine.as_ref(), network, missing, unconfined);
+            if let (Some(guest), Some(machine)) = (&mut status.guest, &machine) {
+                let running = machine.started.filter(|_| machine.pid.is_some());
+                guest.started_ms = running.map(|at| unix_ms(begun, at));
+            }
+            status.fetch = fetching.borrow().and_then(fetch);
+            status.findings.clone_from(&findings.borrow());
+            status.findings.extend(stopped.map(|why| faults::DISK_STOPPED.found(why)));
+            status
         })
     }
 
@@ -371,9 +376,15 @@ fn network(
     }
 }
 
+/// The download, until it is over.
+fn fetch(fetching: Fetching) -> Option<Fetch> {
+    let Fetching { done_bytes: bytes, size_bytes: size, until, .. } = fetching;
+    until.is_none().then_some(Fetch { bytes, size })
+}
+
 fn fold(
     half: Half,
-    machine: Option<MachineStatus>,
+    machine: Option<&MachineStatus>,
     network: Option<Network>,
     missing: Option<String>,
     unconfined: Vec<String>,
@@ -382,7 +393,7 @@ fn fold(
     let because = |what: &str, why: &Option<String>| {
         why.as_ref().map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"))
     };
-    if let Some(machine) = &machine
+    if let Some(machine) = machine
         && machine.phase != Phase::Running
     {
         reasons.push(because(&format!("the guest is {}", machine.phase.as_str()), &machine.reason));
@@ -403,10 +414,12 @@ fn fold(
         reasons,
         guest: machine.map(|machine| Guest {
             phase: machine.phase.as_str().to_owned(),
-            reason: machine.reason,
+            reason: machine.reason.clone(),
             accelerator: machine.accelerator.map(|accelerator| accelerator.as_str().to_owned()),
+            started_ms: None,
         }),
         network,
+        fetch: None,
         unconfined,
         findings: Vec::new(),
     }
@@ -418,58 +431,4 @@ pub fn other_page(tap: crate::net::IfName, guest: u32) -> collect::Other {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(dhcp: &Health, dns: &Health) -> (Serving, Option<String>) {
-        let services = Services { dhcp: dhcp.clone(), dns: dns.clone(), ..Services::OFF };
-        let Network { serving, reason, .. } =
-            network(&services, observe::Counts::default(), &Ways::default(), &[], None);
-        (serving, reason)
-    }
-
-    #[test]
-    fn the_worst_of_the_services_counts() {
-        let failing = Health::Failing("port 67 is taken".to_owned());
-        for (health, serving) in [
-            (Health::Off, Serving::Off),
-            (Health::Starting, Serving::Starting),
-            (Health::Serving, Serving::Serving),
-        ] {
-            assert_eq!(of(&health, &health), (serving, None));
-            let why = Some("dhcp: port 67 is taken".to_owned());
-            assert_eq!(of(&failing, &health), (Serving::Failing, why));
-            let why = Some("dns: port 67 is taken".to_owned());
-            assert_eq!(of(&health, &failing), (Serving::Failing, why));
-        }
-        assert_eq!(of(&Health::Serving, &Health::Off).0, Serving::Serving);
-        assert_eq!(of(&Health::Serving, &Health::Starting).0, Serving::Starting);
-        assert_eq!(of(&Health::Starting, &Health::Off).0, Serving::Starting);
-    }
-
-    #[test]
-    fn each_half_is_ready_when_what_it_needs_is() {
-        let running = MachineStatus { phase: Phase::Running, ..Default::default() };
-        let ready = |half, machine: &Option<MachineStatus>, serving: Option<Serving>| {
-            let network = serving.map(|serving| Network { serving, ..Network::default() });
-            fold(half, machine.clone(), network, None, Vec::new()).ready
-        };
-        let (some, starting) = (Some(running.clone()), Some(MachineStatus::default()));
-        for serving in [Serving::Off, Serving::Serving] {
-            assert!(
-                ready(Half::Run, &some, Some(serving)) && ready(Half::Net, &None, Some(serving))
-            );
-            assert!(!ready(Half::Run, &starting, Some(serving)));
-        }
-        for serving in [Serving::Starting, Serving::Failing] {
-            assert!(
-                !ready(Half::Run, &some, Some(serving)) && !ready(Half::Net, &None, Some(serving))
-            );
-        }
-        assert!(!ready(Half::Vm, &some, None), "no network half is heard");
-        let serving = Network { serving: Serving::Serving, ..Network::default() };
-        let missing = Some("no sign of it".to_owned());
-        let status = fold(Half::Run, Some(running), Some(serving), missing, Vec::new());
-        assert_eq!((status.ready, status.reasons), (false, vec!["no sign of it".to_owned()]));
-    }
-}
+mod tests;

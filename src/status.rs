@@ -48,6 +48,9 @@ pub struct Status {
     pub guest: Option<Guest>,
     /// None for `vm` while no `berth net` is heard.
     pub network: Option<Network>,
+    /// The image that is fetched now.
+    #[serde(default)]
+    pub fetch: Option<Fetch>,
     /// What of it is not confined, and why.
     #[serde(default)]
     pub unconfined: Vec<String>,
@@ -65,6 +68,17 @@ pub struct Guest {
     pub reason: Option<String>,
     /// `kvm` or `tcg`.
     pub accelerator: Option<String>,
+    /// When its QEMU was started, where it runs: ms since the Unix epoch.
+    #[serde(default)]
+    pub started_ms: Option<u64>,
+}
+
+/// How far a download is, in octets of what comes over the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    pub bytes: u64,
+    /// None: the server did not say.
+    pub size: Option<u64>,
 }
 
 /// How DHCP and DNS are.
@@ -264,14 +278,19 @@ pub async fn ask_for(dir: &Path, request: Request) -> Result<Vec<u8>, Error> {
 /// For people: whatever is in a value, a line stays one line.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, verb, ready, reasons, guest, network, .. } = self;
+        let Self { version, verb, ready, reasons, guest, network, fetch, .. } = self;
         let (verb, version) = (one_line(verb), one_line(version));
         write!(f, "berth {verb} {version}: {}", if *ready { "ready" } else { "not ready" })?;
-        if let Some(Guest { phase, reason, accelerator }) = guest {
+        if let Some(Guest { phase, reason, accelerator, .. }) = guest {
             write!(f, "\nguest    {}{}", one_line(phase), Because(reason))?;
             if let Some(accelerator) = accelerator {
                 write!(f, ", {}", one_line(accelerator))?;
             }
+        }
+        if let Some(Fetch { bytes, size }) = fetch {
+            write!(f, "\nfetching {bytes}")?;
+            size.map_or(Ok(()), |size| write!(f, " of {size}"))?;
+            write!(f, " bytes of the image")?;
         }
         match network {
             Some(network) => {

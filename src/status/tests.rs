@@ -19,6 +19,7 @@ fn status() -> Status {
             phase: "running".to_owned(),
             reason: None,
             accelerator: Some("tcg".to_owned()),
+            started_ms: Some(1_790_000_000_123),
         }),
         network: Some(Network {
             serving: Serving::Serving,
@@ -31,6 +32,7 @@ fn status() -> Status {
             links_mended: 1,
             addresses_changed: 0,
         }),
+        fetch: None,
         unconfined: Vec::new(),
         findings: Vec::new(),
     }
@@ -158,6 +160,7 @@ fn people_read_lines() {
         phase: "paused".to_owned(),
         reason: Some("write on disk0: No space left on device".to_owned()),
         accelerator: Some("tcg".to_owned()),
+        started_ms: None,
     };
     let unconfined = vec!["QEMU: BERTH_CONFINE=off".to_owned()];
     let paused = Status { ready: false, guest: Some(guest), network: None, unconfined, ..status() };
@@ -165,6 +168,12 @@ fn people_read_lines() {
         paused.to_string(),
         "berth run 1.2.3: not ready\nguest    paused (write on disk0: No space left on device), tcg\nnot confined  QEMU: BERTH_CONFINE=off"
     );
+    let fetching = |size| {
+        let fetch = Some(Fetch { bytes: 7, size });
+        Status { guest: None, network: None, fetch, ..status() }.to_string()
+    };
+    assert_eq!(fetching(Some(9)), "berth run 1.2.3: ready\nfetching 7 of 9 bytes of the image");
+    assert_eq!(fetching(None), "berth run 1.2.3: ready\nfetching 7 bytes of the image");
     let network = Network {
         serving: Serving::Failing,
         reason: Some("dns: port 53 is\ntaken\u{1b}[2J".to_owned()),

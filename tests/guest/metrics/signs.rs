@@ -1,5 +1,7 @@
 //! What makes it ready: each sign with a guest that gives it, and one that does not.
 
+use std::io::Read;
+
 use super::*;
 
 /// Exit code and output of `berth status`.
@@ -73,4 +75,35 @@ fn a_guest_that_powers_off_and_is_run_again_has_to_show_it_again() {
     let started = "berth_guest_start_time_seconds";
     assert!(of(&after, started) > of(&before, started));
     world.stop();
+}
+
+/// Octets of the wire, of as many as the server said.
+#[test]
+fn an_image_that_is_fetched_is_told_with_its_size_until_it_is_there() {
+    let mut world = World::new();
+    let listener = world.peer.within(|| std::net::TcpListener::bind((PEER, 80)).unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let mut sector = [0; 512];
+                sector[510..].copy_from_slice(&[0x55, 0xaa]);
+                let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1048576\r\n\r\n";
+                let _ = stream.write_all(&[&head[..], &sector, &[0; 65024]].concat());
+                // The rest never comes.
+                let _ = stream.read(&mut [0; 1]);
+            });
+        }
+    });
+    let source = format!("http://{PEER}/new.img");
+    world.set("IMG_SOURCE", &source).set("IMG_TARGET", "new.img").start();
+    let json = world.until("a download", SOON, |world| {
+        let output = world.command(&[]).args(["status", "--output", "json"]).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        (json["fetch"]["bytes"] == 65536).then_some(json)
+    });
+    assert_eq!(json["fetch"]["size"], 1_048_576, "{json}");
+    assert_eq!(json["guest"]["started_ms"], serde_json::Value::Null, "{json}");
+    assert_eq!(until_status(&world, "\nfetching 65536 of 1048576 bytes of the image"), 1);
+    assert_eq!(world.stop(), Some(20));
 }
