@@ -49,6 +49,8 @@ pub enum Code {
     Stopped,
     /// `vm`: `berth net` stayed away, and `BERTH_ON_NET_LOST=exit`.
     NetLost,
+    /// The guest's kernel panicked, and that is to end it.
+    Panicked,
     /// `nft check`: the rules are not what the plan says.
     Drifted,
     /// `nft list`: what was asked for is not loaded.
@@ -102,6 +104,7 @@ impl Code {
             Self::Machine => 19,
             Self::Stopped => 20,
             Self::NetLost => 21,
+            Self::Panicked => 22,
             // As shells tell it.
             Self::Signal(number) => number.saturating_add(128),
             Self::Guest(code) => code,

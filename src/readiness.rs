@@ -272,6 +272,10 @@ impl Feed {
             status.fetch = fetching.borrow().and_then(fetch);
             status.findings.clone_from(&findings.borrow());
             status.findings.extend(stopped.map(|why| faults::DISK_STOPPED.found(why)));
+            if machine.is_some_and(|machine| machine.is_panicked) {
+                let what = "the guest is as its kernel left it, and waits";
+                status.findings.push(faults::GUEST_PANICKED.found(what));
+            }
             status
         })
     }

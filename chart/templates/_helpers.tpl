@@ -99,6 +99,7 @@ defaults of values.yaml away where a values file has null. JSON.
   (list "BERTH_SEED_FORMAT" $cloud.format)
   (list "BERTH_GRACE_S" (sub (include "berth.grace" . | int64) 5))
   (list "BERTH_ON_POWEROFF" $vm.on_poweroff)
+  (list "BERTH_ON_PANIC" $vm.on_panic)
   (list "BERTH_READY" $vm.ready)
   (list "BERTH_METRICS" (.values.metrics.enabled | ternary (printf "pod:%d" (int64 .values.metrics.port)) ""))) }}
 {{- toJson $all }}

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     /// A value that is taken, and one that is not, where there is one.
-    const ALL: [(&str, &str, Option<&str>); 57] = [
+    const ALL: [(&str, &str, Option<&str>); 58] = [
         ("BERTH_NAME", "web-0", Some("../x")),
         ("HOSTNAME", "web.example", Some("../x")),
         ("IMG_VCPU", "255", Some("256")),
@@ -106,6 +106,7 @@ mod tests {
         ("BERTH_CONFINE", "off", Some("perhaps")),
         ("BERTH_ON_POWEROFF", "restart", Some("explode")),
         ("BERTH_ON_REBOOT", "exit", Some("explode")),
+        ("BERTH_ON_PANIC", "pause", Some("explode")),
         ("BERTH_ON_NET_LOST", "exit", Some("restart")),
         ("BERTH_READY", "tcp:22", Some("agent")),
         ("BERTH_GRACE_S", "86400", Some("0")),
@@ -163,6 +164,11 @@ mod tests {
         assert_eq!(check_all(&apart).first().map(|invalid| invalid.variable), Some("VM_GW"));
         assert!(check_all(&[("VM_IP", "10.0.0.2"), ("VM_GW", "10.0.0.1")]).is_empty());
         assert!(check_all(&[("IMG_VCPU", "0"), ("IMG_VCPU", "1"), ("OTHER", "x")]).is_empty());
+        let endless = [("BERTH_ON_PANIC", "reset"), ("BERTH_ON_REBOOT", "exit")];
+        assert_eq!(
+            check_all(&endless).first().map(|invalid| invalid.variable),
+            Some("BERTH_ON_PANIC")
+        );
         let names: Vec<_> =
             check_all(&[("IMG_VCPU", "0"), ("BERTH_LOG", "=="), ("BERTH_MTU", "x")]);
         assert_eq!(names.len(), 3, "{names:?}");

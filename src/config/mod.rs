@@ -6,6 +6,7 @@
 
 mod check;
 mod invalid;
+mod lifecycle;
 mod options;
 mod parse;
 mod placeholders;
@@ -279,6 +280,18 @@ pub enum OnReboot {
     Exit,
 }
 
+/// What follows a panic of the guest's kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnPanic {
+    /// With a code of its own.
+    Exit,
+    /// Some times in a row; then as `Exit`.
+    Reset,
+    /// For a debugger.
+    Pause,
+}
+
 /// What `berth vm` does when `berth net` stays away from its network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -294,6 +307,8 @@ pub enum OnNetLost {
 pub struct Lifecycle {
     pub on_poweroff: OnPoweroff,
     pub on_reboot: OnReboot,
+    /// `BERTH_ON_PANIC`
+    pub on_panic: OnPanic,
     /// `BERTH_ON_NET_LOST`
     pub on_net_lost: OnNetLost,
     /// `BERTH_READY`

@@ -226,6 +226,9 @@ pub struct Options {
     /// When the guest reboots: reset or exit [default: reset]
     #[arg(long, env = "BERTH_ON_REBOOT", value_name = "POLICY", help_heading = "Lifecycle")]
     pub on_reboot: Option<String>,
+    /// When the guest's kernel panics: exit (with code 22), reset (at most 5 times in a row) or pause [default: exit]
+    #[arg(long, env = "BERTH_ON_PANIC", value_name = "POLICY", help_heading = "Lifecycle")]
+    pub on_panic: Option<String>,
     /// `berth vm`: when `berth net` is gone from its network namespace for 30 s: wait or exit [default: wait]
     #[arg(long, env = "BERTH_ON_NET_LOST", value_name = "POLICY", help_heading = "Lifecycle")]
     pub on_net_lost: Option<String>,

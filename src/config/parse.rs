@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 use super::invalid::{Errors, Invalid};
 use super::options::Options;
 use super::placeholders::{PLACEHOLDERS, braces_are_closed, named};
 use super::reader::switch;
 use super::{
-    Accel, Checksum, Config, Dns, Guest, Image, Ipv4, Ipv6, Lifecycle, Machine, MetadataAddress,
-    Network, OnNetLost, OnPoweroff, OnReboot, Paths, Proxies, SeedAs, SeedFormat, Source,
+    Accel, Checksum, Config, Dns, Guest, Image, Ipv4, Ipv6, Machine, MetadataAddress, Network,
+    Paths, Proxies, SeedAs, SeedFormat, Source,
 };
 use crate::net::{Ipv4Prefix, Port, decimal, octets};
 
@@ -252,42 +251,6 @@ impl Options {
         }
     }
 
-    fn lifecycle(&self, wrong: &mut Wrong) -> Lifecycle {
-        let grace = wrong.or("BERTH_GRACE_S", &self.grace, 25, "seconds from 1 to 86400", |text| {
-            within(text, 1, 86_400)
-        });
-        let margin = wrong.or(
-            "BERTH_GRACE_MARGIN_S",
-            &self.grace_margin,
-            grace.min(2),
-            "seconds, at most BERTH_GRACE_S",
-            |text| within(text, 0, grace),
-        );
-        Lifecycle {
-            on_poweroff: wrong.word(
-                "BERTH_ON_POWEROFF",
-                &self.on_poweroff,
-                OnPoweroff::Exit,
-                &[("exit", OnPoweroff::Exit), ("restart", OnPoweroff::Restart)],
-            ),
-            on_reboot: wrong.word(
-                "BERTH_ON_REBOOT",
-                &self.on_reboot,
-                OnReboot::Reset,
-                &[("reset", OnReboot::Reset), ("exit", OnReboot::Exit)],
-            ),
-            on_net_lost: wrong.word(
-                "BERTH_ON_NET_LOST",
-                &self.on_net_lost,
-                OnNetLost::Wait,
-                &[("wait", OnNetLost::Wait), ("exit", OnNetLost::Exit)],
-            ),
-            ready: wrong.ready(set(&self.ready), any(&self.no_dhcp).is_none()),
-            grace: Duration::from_secs(grace),
-            margin: Duration::from_secs(margin),
-        }
-    }
-
     fn paths(&self) -> Paths {
         let or =
             |value: &Option<PathBuf>, default: &str| path(value).unwrap_or_else(|| default.into());
@@ -428,12 +391,12 @@ impl Wrong {
 const SIZES: &str = "bytes, or a number with K, M, G or T, as in 20G";
 
 /// The value without what stands around it, unless it is unset or empty.
-fn set(value: &Option<String>) -> Option<&str> {
+pub(super) fn set(value: &Option<String>) -> Option<&str> {
     value.as_deref().map(str::trim).filter(|text| !text.is_empty())
 }
 
 /// The seed's: any text is yes.
-fn any(value: &Option<String>) -> Option<&str> {
+pub(super) fn any(value: &Option<String>) -> Option<&str> {
     value.as_deref().filter(|text| !text.is_empty())
 }
 

@@ -26,11 +26,12 @@ impl Display for Plan {
             f,
             "lifecycle",
             format_args!(
-                "grace {} s, quit {} s before its end, on poweroff {:?}, on reboot {:?}",
+                "grace {} s, quit {} s before its end, on poweroff {:?}, on reboot {:?}, on panic {:?}",
                 lifecycle.grace.as_secs(),
                 lifecycle.margin.as_secs(),
                 lifecycle.on_poweroff,
-                lifecycle.on_reboot
+                lifecycle.on_reboot,
+                lifecycle.on_panic
             ),
         )?;
         writeln!(f)?;

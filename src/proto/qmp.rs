@@ -26,6 +26,8 @@ pub enum Command {
     SystemPowerdown,
     /// Ends the sleep of a guest that suspended itself.
     SystemWakeup,
+    /// Presses the reset button. A guest that is paused stays so.
+    SystemReset,
     /// Flushes the disks and ends QEMU.
     Quit,
     /// Lets a paused guest run on.
@@ -50,6 +52,7 @@ impl Command {
             Self::QueryStatus => "query-status",
             Self::SystemPowerdown => "system_powerdown",
             Self::SystemWakeup => "system_wakeup",
+            Self::SystemReset => "system_reset",
             Self::Quit => "quit",
             Self::Cont => "cont",
             Self::SetVncPassword(_) => "set_password",
@@ -70,6 +73,7 @@ impl Command {
             Self::QueryStatus
             | Self::SystemPowerdown
             | Self::SystemWakeup
+            | Self::SystemReset
             | Self::Quit
             | Self::Cont => None,
         }
@@ -105,7 +109,10 @@ pub enum Event {
     Wakeup,
     /// The power button was pressed, at our command.
     Powerdown,
-    GuestPanicked,
+    /// `runs`: QEMU lets the guest do what it likes then.
+    GuestPanicked {
+        runs: bool,
+    },
     /// A disk of the guest could not be read or written.
     BlockIoError {
         device: String,
@@ -401,7 +408,7 @@ fn event(name: &str, data: &Value) -> Option<Event> {
         "SUSPEND" => Event::Suspend,
         "WAKEUP" => Event::Wakeup,
         "POWERDOWN" => Event::Powerdown,
-        "GUEST_PANICKED" => Event::GuestPanicked,
+        "GUEST_PANICKED" => Event::GuestPanicked { runs: word("action") == "run" },
         "BLOCK_IO_ERROR" => Event::BlockIoError {
             device: text(if word("device").is_empty() { "node-name" } else { "device" }),
             operation: text("operation"),

@@ -10,6 +10,7 @@ mod report;
 mod serial;
 mod signals;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, TcpListener};
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 use crate::config;
 use crate::exit::{Code, Coded};
 use crate::faults;
-use crate::plan::machine::{Accelerator, MachinePlan, ReadyMachine, VNC_PORT};
+use crate::plan::machine::{Accelerator, MachinePlan, NO_PANIC_DEVICE, ReadyMachine, VNC_PORT};
 use crate::proto::lifecycle::{Exit, Fault, Input, Lifecycle, Outcome, Output, Settings};
 use crate::proto::qmp::{Event, Reason, Version};
 use crate::sys::{cgroup, child};
@@ -193,6 +194,7 @@ pub async fn run(
     let settings = Settings {
         attempts: plan.attempts.len(),
         restart_on_poweroff: lifecycle.on_poweroff == config::OnPoweroff::Restart,
+        reset_on_panic: lifecycle.on_panic == config::OnPanic::Reset,
         grace: lifecycle.grace,
         margin: lifecycle.margin,
     };
@@ -200,7 +202,9 @@ pub async fn run(
     let rate_limit = RateLimit::new(now());
     let Others { own, questions, status } = others;
     let mut own = Own::new(own);
-    let mut machine = Machine { ready, core, qemu: None, oom_kills: None, status, rate_limit };
+    let ready = Cow::Borrowed(ready);
+    let (qemu, is_doubtful, oom_kills) = (None, false, None);
+    let mut machine = Machine { ready, core, qemu, is_doubtful, oom_kills, status, rate_limit };
     machine.core.handle(now(), Input::Start);
     let outcome = loop {
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
@@ -242,10 +246,12 @@ fn judge(plan: &MachinePlan, outcome: Outcome, said: String) -> Result<Outcome, 
 }
 
 struct Machine<'a> {
-    ready: &'a ReadyMachine,
+    ready: Cow<'a, ReadyMachine>,
     core: Lifecycle,
     /// None before the first start and between two runs.
     qemu: Option<Qemu>,
+    /// There is another accelerator for this run of QEMU.
+    is_doubtful: bool,
     /// What our cgroup counted when QEMU was started.
     oom_kills: Option<u64>,
     status: &'a watch::Sender<MachineStatus>,
@@ -322,7 +328,7 @@ impl Machine<'_> {
         attempt: usize,
         open_tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
     ) -> Result<(), Error> {
-        let another = attempt + 1 < self.ready.plan.attempts.len();
+        self.is_doubtful = attempt + 1 < self.ready.plan.attempts.len();
         let Some(attempt) = self.ready.plan.attempts.get(attempt) else {
             return Ok(());
         };
@@ -331,7 +337,9 @@ impl Machine<'_> {
         }
         self.oom_kills = cgroup::oom_kills();
         let before = now();
-        let qemu = Qemu::start(self.ready, attempt, open_tap, another)?;
+        // Until it takes commands it may lack a device, too.
+        let is_doubtful = self.is_doubtful || self.ready.plan.panic_device;
+        let qemu = Qemu::start(&self.ready, attempt, open_tap, is_doubtful)?;
         tracing::info!(
             pid = qemu.pid(),
             accelerator = attempt.accelerator.as_str(),
@@ -357,7 +365,23 @@ impl Machine<'_> {
             None => None,
         };
         child::reap_orphans(self.qemu.as_ref().map(Qemu::child));
-        Ok(exit.map(Input::Exited))
+        Ok(exit.map(|exit| if self.lacks() { Input::Lacking(exit) } else { Input::Exited(exit) }))
+    }
+
+    /// Whether QEMU has ended for want of the device that tells panics: then it is to be started without.
+    fn lacks(&mut self) -> bool {
+        let Some(qemu) = self.qemu.as_mut().filter(|_| self.ready.plan.panic_device) else {
+            return false;
+        };
+        if !qemu.last_said().contains(NO_PANIC_DEVICE) {
+            return false;
+        }
+        qemu.fold();
+        self.ready.to_mut().plan.panic_device = false;
+        tracing::warn!(
+            "this QEMU has no pvpanic-pci: nobody hears when the guest's kernel panics, and BERTH_ON_PANIC does nothing"
+        );
+        true
     }
 
     fn kill(&mut self) {

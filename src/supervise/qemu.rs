@@ -50,7 +50,7 @@ pub(super) struct Qemu {
 
 impl Qemu {
     /// Opens what is handed over and starts the program. `tap` is called when the plan hands tap queues. `doubtful`:
-    /// another accelerator is tried when this one does not run the guest.
+    /// it may end at once, and be started in another way.
     pub(super) fn start(
         ready: &ReadyMachine,
         attempt: &Attempt,

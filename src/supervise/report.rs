@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::qemu::Qemu;
 use super::{Machine, Phase, millis, now};
-use crate::proto::lifecycle::{CONTINUE_EVERY, Fault, Halt, Report};
+use crate::proto::lifecycle::{CONTINUE_EVERY, Fault, Halt, MAX_RESETS, Report};
 use crate::proto::qmp::{Command, Version};
 
 /// VNC's own authentication looks at no more of a password (RFC 6143 §7.2.2).
@@ -75,6 +75,7 @@ fn is_rate_limited(report: &Report) -> bool {
         | Report::Quitting { .. }
         | Report::Killing
         | Report::Relinking
+        | Report::Resetting { .. }
         | Report::Restarting { .. } => false,
     }
 }
@@ -86,7 +87,7 @@ impl Machine<'_> {
             return;
         }
         match report {
-            Report::Ready => self.set_vnc_password(),
+            Report::Ready => self.takes_commands(),
             Report::Relinking => tracing::warn!(
                 "the guest's address is another now: its link goes down for a moment, so that it asks for it"
             ),
@@ -118,6 +119,10 @@ impl Machine<'_> {
             Report::Killing => tracing::warn!("killing QEMU"),
             Report::Reset => tracing::info!("the guest rebooted"),
             Report::Panicked => tracing::error!("the guest's kernel panicked"),
+            Report::Resetting { after, time } => tracing::warn!(
+                after_s = after.as_secs(),
+                "the guest is reset for its panic, {time} of {MAX_RESETS} times in a row"
+            ),
             Report::Restarting { after } => {
                 tracing::info!(
                     after_s = after.as_secs_f64(),
@@ -174,7 +179,11 @@ impl Machine<'_> {
                     status.version = Some(*version);
                     status.first_ran.get_or_insert_with(now);
                 }
-                Report::Reset => status.counts.guest_resets += 1,
+                Report::Reset => {
+                    status.counts.guest_resets += 1;
+                    status.is_panicked = false;
+                }
+                Report::Resumed { .. } => status.is_panicked = false,
                 Report::Panicked => {
                     status.counts.panics += 1;
                     status.is_panicked = true;
@@ -195,6 +204,14 @@ impl Machine<'_> {
             qemu = said,
             "{from} does not run the guest here: {why}; trying {next}, which is slower"
         );
+    }
+
+    /// It has all devices that it is to have.
+    fn takes_commands(&mut self) {
+        if !self.is_doubtful {
+            self.qemu.iter_mut().for_each(Qemu::trust);
+        }
+        self.set_vnc_password();
     }
 
     fn set_vnc_password(&mut self) {
@@ -249,7 +266,7 @@ fn running(version: Version, after: Duration) {
 fn remedy(halt: &Halt) -> String {
     match halt {
         Halt::Disk(_) => format!("; tried again every {} s", CONTINUE_EVERY.as_secs()),
-        Halt::Suspended | Halt::State(_) | Halt::Silent => String::new(),
+        Halt::Suspended | Halt::Panicked | Halt::State(_) | Halt::Silent => String::new(),
     }
 }
 

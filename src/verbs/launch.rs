@@ -234,7 +234,7 @@ fn parts(config: &Config, answers: Answers, monitor: Monitor, hub: Hub) -> web::
 fn fault_of(outcome: Outcome) -> Option<&'static Fault> {
     match outcome {
         Outcome::Failed { .. } => Some(&faults::QEMU_FAILED),
-        Outcome::Panicked => Some(&faults::GUEST_PANICKED),
+        Outcome::Panicked { .. } => Some(&faults::GUEST_PANICKED),
         Outcome::Poweroff | Outcome::Reboot | Outcome::Stopped(_) => None,
     }
 }
@@ -266,13 +266,15 @@ async fn supervise(
         supervise::run(machine, &plan.lifecycle, open, &mut console, signals, others).await;
     console.close().await;
     let outcome = outcome?;
-    let code = Code::Guest(outcome.exit_code());
+    let is_panicked = matches!(outcome, Outcome::Panicked { .. });
+    let code = if is_panicked { Code::Panicked } else { Code::Guest(outcome.exit_code()) };
+    let fault = fault_of(outcome);
     let state_dir = &plan.disk.state_dir;
-    match fault_of(outcome) {
+    match fault {
         Some(fault) => failed(state_dir, &Failure::new(code, outcome.to_string()).named(fault)),
         None => doctor::forget(state_dir),
     }
-    if let Outcome::Failed { .. } = outcome {
+    if fault.is_some() {
         tracing::error!(code = code.number(), "{outcome}");
     } else {
         tracing::info!(code = code.number(), "{outcome}");

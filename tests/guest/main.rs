@@ -30,6 +30,7 @@ mod metrics;
 mod overlay;
 #[cfg(feature = "package")]
 mod package;
+mod panic;
 mod reliability;
 mod split;
 mod vm;

@@ -83,6 +83,7 @@ fn flags_that_take_some_few_words_offer_them() {
     let accel = offers(dir.path(), &["run", "--accel", ""]);
     assert_eq!(accel, ["auto", "kvm", "tcg"].map(str::to_owned).into());
     assert_eq!(man::words("BERTH_ON_POWEROFF").unwrap(), ["exit", "restart"]);
+    assert_eq!(man::words("BERTH_ON_PANIC").unwrap(), ["exit", "reset", "pause"]);
     assert_eq!(man::words("IMG_VCPU"), None);
     assert_eq!(man::words("BERTH_NAME"), None);
 }

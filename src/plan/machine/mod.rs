@@ -6,8 +6,10 @@
 //! is filled in by [`MachinePlan::ready`] and [`ReadyMachine::command`]. Options of the user (`KVM_*_OPTS`, words after `--`) are in
 //! `options`, next to this file.
 
+mod accel;
 mod confine;
 mod options;
+mod panic;
 mod ready;
 mod user;
 
@@ -19,12 +21,13 @@ use serde::Serialize;
 
 use super::disk::{ExtraDisk, Root};
 use super::{DiskPlan, LinkPlan, findings};
-use crate::config::{Accel, Config, OnReboot, Reach, SeedAs};
+use crate::config::{Config, OnPanic, OnReboot, Reach, SeedAs};
 use crate::facts::{Facts, NetFacts};
 use crate::faults::Finding;
 use crate::net::MacAddr;
 use crate::proto::qmp::NETDEV;
 
+pub(crate) use panic::NO_PANIC_DEVICE;
 pub use ready::ReadyMachine;
 
 /// What makes a machine impossible.
@@ -61,6 +64,8 @@ pub struct MachinePlan {
     pub vnc: Option<Vnc>,
     /// Why QEMU keeps all that its uid may open; None: it is confined to what it is handed.
     pub unconfined: Option<String>,
+    /// QEMU is to have a device by which a Linux or Windows guest tells that its kernel panicked.
+    pub panic_device: bool,
     /// As the disks' plan has it.
     #[serde(skip)]
     pub untrusted: Vec<PathBuf>,
@@ -157,6 +162,9 @@ impl MachinePlan {
         let mut words = self.launcher.clone();
         words.push(self.qemu.to_string_lossy().into_owned());
         words.extend_from_slice(&self.head);
+        if self.panic_device {
+            push(&mut words, "-device", panic::DEVICE);
+        }
         push(&mut words, "-accel", attempt.accelerator.as_str());
         push(&mut words, "-cpu", &attempt.cpu);
         if let Some(root) = &self.root {
@@ -166,9 +174,7 @@ impl MachinePlan {
         words.extend_from_slice(&self.tail);
         words
     }
-}
 
-impl MachinePlan {
     /// The command line as it is most likely to be, for people to look at.
     pub fn preview(&self) -> Vec<String> {
         self.attempts
@@ -221,7 +227,7 @@ pub fn plan(
     let own_disk = options::disk(config, disk, mac)?;
     let own_net = options::net(config, disk, mac)?;
     let unconfined = confine::why_not(config, disk, own_net.as_ref());
-    let attempts = attempts(config, facts)?;
+    let attempts = accel::attempts(config, facts)?;
     let vnc = vnc(config, &facts.net);
 
     let mut build = Build { block_devices: facts.disks.block_devices.clone(), ..Build::default() };
@@ -253,7 +259,9 @@ pub fn plan(
             .as_ref()
             .map(|why| format!("{why}: QEMU is not confined (docs/reference.md, Confinement)")),
     );
-    notes.extend(overcommitted(machine.vcpu, facts.host.cpus));
+    let panic_device = panic::has_place(machine);
+    notes.extend(panic::note(&panic_device, config));
+    notes.extend(accel::overcommitted(machine.vcpu, facts.host.cpus));
     let findings = findings::of_machine(config, facts, user.as_ref().map(|user| user.uid));
     notes.extend(findings.iter().map(Finding::to_string));
     head.append(&mut build.fdsets());
@@ -265,36 +273,13 @@ pub fn plan(
         user,
         vnc,
         unconfined,
+        panic_device: panic_device == panic::Place::Ours,
         untrusted: disk.untrusted.clone(),
         notes,
         findings,
         head,
         root,
         tail: build.words,
-    })
-}
-
-/// KVM first where there is a device, TCG after it unless KVM is insisted on. `-cpu host` exists under KVM
-/// only, so TCG gets `max` for it.
-fn attempts(config: &Config, facts: &Facts) -> Result<Vec<Attempt>, Error> {
-    let cpu = config.machine.cpu.as_deref();
-    let kvm = || Attempt { accelerator: Accelerator::Kvm, cpu: cpu.unwrap_or("host").to_owned() };
-    let tcg_cpu = cpu.filter(|cpu| cpu.split(',').next() != Some("host")).unwrap_or("max");
-    let tcg = Attempt { accelerator: Accelerator::Tcg, cpu: tcg_cpu.to_owned() };
-    match config.machine.accel {
-        Accel::Kvm if !facts.host.kvm => Err(Error::NoKvm),
-        Accel::Kvm => Ok(vec![kvm()]),
-        Accel::Auto if facts.host.kvm => Ok(vec![kvm(), tcg]),
-        Accel::Auto | Accel::Tcg => Ok(vec![tcg]),
-    }
-}
-
-/// A guest's processors that wait for each other's turn make its spinlocks slow.
-fn overcommitted(vcpu: u32, cpus: u32) -> Option<String> {
-    (0 < cpus && cpus < vcpu).then(|| {
-        format!(
-            "IMG_VCPU={vcpu}, but there are {cpus} CPUs here: the guest is slower than with {cpus}"
-        )
     })
 }
 
@@ -361,6 +346,9 @@ impl Build {
         self.word("-sandbox", format!("on,obsolete=deny{spawn},resourcecontrol=deny"));
         if config.lifecycle.on_reboot == OnReboot::Exit {
             self.word("-action", "reboot=shutdown");
+        }
+        if config.lifecycle.on_panic != OnPanic::Exit {
+            self.word("-action", "panic=pause");
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{self, Lifecycle, OnNetLost, OnPoweroff, Ready, SeedFormat};
+use crate::config::{self, Accel, Lifecycle, OnNetLost, OnPoweroff, Ready, SeedFormat};
 use crate::facts::{Disks, Host, NetFacts, Resolver, Routing, Uplink};
 use crate::iso::Volume;
 use crate::plan::disk::Seed;
@@ -103,6 +103,7 @@ fn pod() -> Pod {
         lifecycle: Lifecycle {
             on_poweroff: OnPoweroff::Exit,
             on_reboot: OnReboot::Reset,
+            on_panic: OnPanic::Exit,
             on_net_lost: OnNetLost::Wait,
             ready: Ready::Dhcp,
             grace: Duration::from_secs(30),
@@ -395,4 +396,37 @@ fn a_comma_in_the_name_does_not_make_an_option() {
     let mut pod = pod();
     pod.config.name = "a,debug-threads=on".to_owned();
     assert!(pod.text().contains("-name guest=a,,debug-threads=on\n"));
+}
+
+#[test]
+fn a_panic_is_heard_where_there_is_a_place_for_its_device() {
+    let has = |extra: &str, on_panic| {
+        let mut pod = pod();
+        pod.config.machine.extra_args = words(extra).unwrap();
+        pod.config.lifecycle.on_panic = on_panic;
+        (pod.text().contains("-device pvpanic-pci,id=pvpanic0"), pod.plan().unwrap().notes.len())
+    };
+    for (extra, wanted) in [
+        ("", (true, 0)),
+        ("-machine hpet=off -M pc-q35-7.2", (true, 0)),
+        ("-machine pc -M type=q35", (true, 0)),
+        ("-device pvpanic,ioport=1285", (false, 0)),
+        ("--device pvpanic-pci", (false, 0)),
+        ("-M pc,hpet=off", (false, 1)),
+        ("--machine q35 -machine type=microvm", (false, 1)),
+    ] {
+        assert_eq!(has(extra, OnPanic::Reset), wanted, "{extra}");
+        assert_eq!(has(extra, OnPanic::Exit), (wanted.0, 0), "{extra}");
+    }
+}
+
+#[test]
+fn qemu_ends_at_a_panic_unless_that_is_ours_to_follow() {
+    let paused = |on_panic| {
+        let mut pod = pod();
+        pod.config.lifecycle.on_panic = on_panic;
+        pod.text().contains("\n-action panic=pause\n")
+    };
+    let all = [OnPanic::Exit, OnPanic::Reset, OnPanic::Pause].map(paused);
+    assert_eq!(all, [false, true, true]);
 }

@@ -13,6 +13,8 @@ pub enum Halt {
     Disk(Option<DiskError>),
     /// The guest suspended itself to memory (ACPI S3).
     Suspended,
+    /// Its kernel panicked, and a debugger or a reset may follow.
+    Panicked,
     /// Another run state than `running`, by QEMU's name.
     State(&'static str),
     /// QEMU answers no command: it hangs, or was stopped.
@@ -25,6 +27,7 @@ impl fmt::Display for Halt {
             Self::Disk(Some(error)) => error.fmt(f),
             Self::Disk(None) => f.write_str("a disk of the guest fails"),
             Self::Suspended => f.write_str("the guest suspended itself"),
+            Self::Panicked => f.write_str("panicked"),
             Self::State(name) => write!(f, "QEMU's run state is {name}"),
             Self::Silent => write!(f, "QEMU answered nothing for {} s", ANSWER_WITHIN.as_secs()),
         }
@@ -39,7 +42,7 @@ impl Halt {
             Self::State(name) => {
                 matches!(*name, "paused" | "prelaunch" | "debug" | "watchdog" | "postmigrate")
             }
-            Self::Suspended | Self::Silent => false,
+            Self::Suspended | Self::Panicked | Self::Silent => false,
         }
     }
 

@@ -8,17 +8,20 @@ mod outcome;
 mod pulse;
 mod relink;
 mod report;
+mod reset;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::qmp::{Command, Event, RunState, Shutdown, Version};
 pub use halt::{ANSWER_WITHIN, DiskError, Halt};
-pub use outcome::{By, Exit, Fault, Outcome};
+pub use outcome::{By, CALM, Exit, Fault, Outcome, PANICKED};
 use pulse::Pulse;
 pub use pulse::{ASK_EVERY, CONTINUE_EVERY, ERRORS_EVERY, LASTS};
 pub use relink::LINK_DOWN;
 pub use report::Report;
+use reset::Resets;
+pub use reset::{MAX_RESETS, REBOOT};
 
 /// Between two presses of the power button: a guest that is still booting ignores the first ones.
 pub(crate) const POWERDOWN_EVERY: Duration = Duration::from_secs(2);
@@ -26,8 +29,6 @@ pub(crate) const POWERDOWN_EVERY: Duration = Duration::from_secs(2);
 pub(crate) const WATCH: Duration = Duration::from_secs(30);
 /// QEMU must take commands this soon after its start; it needs some 20 ms.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(60);
-/// Resets within this time of each other are one reboot: the firmware makes a second one itself.
-pub const REBOOT: Duration = Duration::from_secs(2);
 /// Between two runs of a guest that powers itself off: doubled from the first to the last of these.
 pub(crate) const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// After SIGKILL we wait this long for the process to be gone, then end without it.
@@ -39,6 +40,8 @@ pub struct Settings {
     /// Number of accelerators to try, at least 1.
     pub attempts: usize,
     pub restart_on_poweroff: bool,
+    /// QEMU pauses a guest that panics, and it is reset.
+    pub reset_on_panic: bool,
     /// From being asked to stop to the moment QEMU must be gone.
     pub grace: Duration,
     /// QEMU is quit this long before `grace` ends.
@@ -53,6 +56,8 @@ pub enum Input {
     Qmp(Event),
     /// QEMU ended; everything it said on QMP was handed in before.
     Exited(Exit),
+    /// QEMU ended at once for want of a device that can be done without, as it is from now on.
+    Lacking(Exit),
     /// The guest's addresses are others now: it is to ask for them.
     Relink,
     /// SIGTERM: stop in order.
@@ -114,8 +119,7 @@ pub struct Lifecycle {
     pulse: Pulse,
     /// The guest's link is down until then.
     relink_at: Option<Instant>,
-    /// When the last reboot was reported.
-    rebooted: Option<Instant>,
+    resets: Resets,
     backoff: Duration,
     outputs: VecDeque<Output>,
 }
@@ -165,7 +169,7 @@ impl Lifecycle {
             proven: false,
             pulse: Pulse::default(),
             relink_at: None,
-            rebooted: None,
+            resets: Resets::default(),
             backoff: BACKOFF.0,
             outputs: VecDeque::new(),
         }
@@ -180,7 +184,10 @@ impl Lifecycle {
             Input::Start if self.state == State::Idle => self.spawn(now),
             Input::Start | Input::Tick => {}
             Input::Qmp(event) => self.qmp(now, event),
-            Input::Exited(exit) => self.exited(now, exit),
+            Input::Lacking(_) if self.state == State::Starting && self.stop.is_none() => {
+                self.spawn(now);
+            }
+            Input::Exited(exit) | Input::Lacking(exit) => self.exited(now, exit),
             Input::Relink => self.relink(now),
             Input::Terminate => self.terminate(now),
             Input::Interrupt => self.interrupt(now),
@@ -238,6 +245,7 @@ impl Lifecycle {
         self.ran = false;
         self.proven = false;
         (self.pulse, self.relink_at) = (Pulse::default(), None);
+        self.resets.begin();
         self.outputs.push_back(Output::Spawn { attempt: self.attempt });
     }
 
@@ -256,10 +264,7 @@ impl Lifecycle {
             Event::Status(state) if self.state == State::Running => self.status(now, state),
             Event::Shutdown(shutdown) => self.shutdown = Some(shutdown),
             Event::Reset { guest: true } => self.reset(now),
-            Event::GuestPanicked => {
-                self.panicked = true;
-                self.report(Report::Panicked);
-            }
+            Event::GuestPanicked { runs } => self.panics(runs),
             Event::Refused { command, why } => {
                 self.report(Report::Refused { command, why });
                 if command == Command::Cont.name() {
@@ -267,7 +272,7 @@ impl Lifecycle {
                 }
             }
             Event::Powerdown => self.report(Report::Pressed),
-            Event::Reset { guest: false } => {}
+            Event::Reset { guest: false } => self.was_reset(),
             event if self.state == State::Running => self.pulse(now, event),
             _ => {}
         }
@@ -277,13 +282,6 @@ impl Lifecycle {
         if let (false, Some(version)) = (self.ran, self.version) {
             self.ran = true;
             self.report(Report::Running { version, after: self.age(now) });
-        }
-    }
-
-    fn reset(&mut self, now: Instant) {
-        if self.rebooted.is_none_or(|last| now >= last + REBOOT) {
-            self.rebooted = Some(now);
-            self.report(Report::Reset);
         }
     }
 
@@ -306,7 +304,7 @@ impl Lifecycle {
             _ if killed => None,
             _ if self.shutdown.is_none() => Some(Fault::Exited(exit)),
             // QEMU announced its end and then failed at it.
-            _ if exit != Exit::Code(0) => Some(Fault::Exited(exit)),
+            _ if exit != Exit::Code(0) && !self.panicked => Some(Fault::Exited(exit)),
             _ => None,
         };
         match (fault, self.stop) {
@@ -354,8 +352,8 @@ impl Lifecycle {
     /// QEMU ended in order, and nobody asked us to end it.
     fn guest_ended(&mut self, now: Instant, exit: Exit) {
         match self.shutdown.take() {
+            _ if self.panicked => return self.end(self.panicked_end()),
             None => return self.end(self.failed(now, Fault::Exited(exit))),
-            Some(_) if self.panicked => return self.end(Outcome::Panicked),
             Some(Shutdown::GuestReset) => return self.end(Outcome::Reboot),
             Some(Shutdown::Guest) if self.settings.restart_on_poweroff => {}
             Some(Shutdown::Guest | Shutdown::Host) => return self.end(Outcome::Poweroff),
@@ -475,6 +473,7 @@ impl Lifecycle {
     fn give_up(&mut self, now: Instant) {
         self.end(match self.state {
             State::Failing(fault) => self.failed(now, fault),
+            _ if self.panicked && self.stop.is_none() => self.panicked_end(),
             _ => Outcome::Stopped(By::Kill),
         });
     }

@@ -1,8 +1,14 @@
 //! How a machine ends, and the exit code that says so.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::READY_WITHIN;
+
+/// A row of panics is over when there was none for this long.
+pub const CALM: Duration = Duration::from_secs(10 * 60);
+/// What a launcher ends with whose guest's kernel panicked.
+pub const PANICKED: i32 = 22;
 
 /// How it all ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,27 +17,21 @@ pub enum Outcome {
     Poweroff,
     /// The guest rebooted, and that is to end the machine.
     Reboot,
-    Panicked,
+    /// The guest's kernel panicked, so many times in a row.
+    Panicked { times: u32 },
     /// We were asked to stop, and it did.
     Stopped(By),
     /// QEMU failed. `running`: the guest had run. `suspect`: the accelerator may be to blame.
-    Failed {
-        fault: Fault,
-        attempt: usize,
-        running: bool,
-        suspect: bool,
-    },
+    Failed { fault: Fault, attempt: usize, running: bool, suspect: bool },
 }
 
 impl Outcome {
     /// The exit code of a supervisor: QEMU's own where it ended by itself, 128 and the signal where it was
-    /// killed, 0 where all went as it should. A failure is never 0.
+    /// killed, 0 where all went as it should. A failure is never 0, and a panic of the guest has a code of its own.
     pub fn exit_code(&self) -> u8 {
         let code = match self {
-            Self::Poweroff
-            | Self::Reboot
-            | Self::Panicked
-            | Self::Stopped(By::Guest | By::Quit) => 0,
+            Self::Poweroff | Self::Reboot | Self::Stopped(By::Guest | By::Quit) => 0,
+            Self::Panicked { .. } => PANICKED,
             Self::Stopped(By::Kill) => 128 + 9,
             Self::Failed { fault: Fault::Exited(Exit::Code(code)), .. } => (*code).max(1),
             Self::Failed { fault: Fault::Exited(Exit::Signal(signal)), .. } => 128 + signal,
@@ -46,7 +46,12 @@ impl fmt::Display for Outcome {
         match self {
             Self::Poweroff => f.write_str("the guest powered off"),
             Self::Reboot => f.write_str("the guest rebooted, which is to end it"),
-            Self::Panicked => f.write_str("the guest's kernel panicked"),
+            Self::Panicked { times: 0 | 1 } => f.write_str("the guest's kernel panicked"),
+            Self::Panicked { times } => write!(
+                f,
+                "the guest's kernel panicked {times} times, each less than {} min after the one before",
+                CALM.as_secs() / 60
+            ),
             Self::Stopped(By::Guest) => f.write_str("stopped as asked"),
             Self::Stopped(By::Quit) => {
                 f.write_str("stopped as asked, but the guest did not power off: QEMU was quit")

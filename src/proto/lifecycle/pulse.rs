@@ -61,6 +61,7 @@ impl Lifecycle {
             RunState::Running => self.goes(now),
             RunState::IoError => self.halts(now, Halt::Disk(self.pulse.disk_error.clone())),
             RunState::Suspended => self.halts(now, Halt::Suspended),
+            RunState::Other("guest-panicked") => self.halts(now, Halt::Panicked),
             RunState::Other(name) => self.halts(now, Halt::State(name)),
             RunState::InternalError => {}
         }
@@ -121,6 +122,9 @@ impl Lifecycle {
         let known = self.pulse.halt.as_ref().filter(|(known, _)| known.is_same_kind(&halt));
         if known.is_none() {
             self.report(Report::Paused(halt.clone()));
+            if halt == Halt::Panicked {
+                self.after_panic(now);
+            }
             self.pulse.halt = Some((halt, now));
         }
         if self.stop.is_some() {
@@ -149,7 +153,9 @@ impl Lifecycle {
     /// When [`Self::tend`] has something to do.
     pub(super) fn tend_at(&self) -> Option<Instant> {
         let Pulse { continue_at, proving_until, ask_at, .. } = &self.pulse;
-        [*continue_at, *proving_until, *ask_at, self.silent_at()].into_iter().flatten().min()
+        let after_panic = self.after_panic_at();
+        let all = [*continue_at, *proving_until, *ask_at, self.silent_at(), after_panic];
+        all.into_iter().flatten().min()
     }
 
     fn silent_at(&self) -> Option<Instant> {
@@ -166,6 +172,7 @@ impl Lifecycle {
         if due(self.silent_at()) {
             self.halts(now, Halt::Silent);
         }
+        self.tend_panicked(now);
         if due(self.pulse.continue_at) {
             self.pulse.continue_at = None;
             self.send(Command::Cont);

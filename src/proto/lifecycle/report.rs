@@ -51,6 +51,11 @@ pub enum Report {
     Killing,
     Reset,
     Panicked,
+    /// A guest that panicked is reset then: for this time in a row.
+    Resetting {
+        after: Duration,
+        time: u32,
+    },
     /// The guest powered itself off and is run again.
     Restarting {
         after: Duration,

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod panic;
+
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 const VERSION: Version = Version { major: 7, minor: 2, micro: 22 };
@@ -19,13 +21,19 @@ impl Life {
     fn new(attempts: usize, restart_on_poweroff: bool) -> Self {
         #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
         let now = Instant::now();
-        let settings = Settings { attempts, restart_on_poweroff, grace: 30 * S, margin: 3 * S };
+        let (grace, margin) = (30 * S, 3 * S);
+        let settings =
+            Settings { attempts, restart_on_poweroff, reset_on_panic: false, grace, margin };
         Self { core: Lifecycle::new(now, settings), start: now, now }
     }
 
     /// One that runs its guest.
     fn running(attempts: usize) -> Self {
-        let mut life = Self::new(attempts, false);
+        Self::new(attempts, false).run()
+    }
+
+    fn run(self) -> Self {
+        let mut life = self;
         assert_eq!(life.give(Input::Start), ["spawn 0"]);
         life.now += 25 * MS;
         assert_eq!(life.give(Input::Qmp(Event::Ready(VERSION))), ["Ready", "query-status"]);
@@ -250,10 +258,6 @@ fn the_guests_own_end_is_told_apart() {
         life.shutdown(shutdown);
         assert_eq!(life.exit(Exit::Code(0)), [want]);
     }
-    let mut life = Life::running(2);
-    assert_eq!(life.give(Input::Qmp(Event::GuestPanicked)), ["Panicked"]);
-    life.shutdown(Shutdown::Guest);
-    assert_eq!(life.exit(Exit::Code(0)), ["end Panicked"]);
 }
 
 #[test]
@@ -461,7 +465,8 @@ fn happening() -> impl Strategy<Value = (u32, Input)> {
         1 => Just(Input::Qmp(Event::Suspend)),
         1 => Just(Input::Qmp(Event::Wakeup)),
         1 => Just(Input::Qmp(disk_error(true))),
-        1 => Just(Input::Qmp(Event::GuestPanicked)),
+        1 => any::<bool>().prop_map(|runs| Input::Qmp(Event::GuestPanicked { runs })),
+        1 => any::<bool>().prop_map(|guest| Input::Qmp(Event::Reset { guest })),
         1 => any::<bool>().prop_map(|guest| {
             Input::Qmp(Event::Shutdown(if guest { Shutdown::Guest } else { Shutdown::Host }))
         }),
@@ -477,9 +482,10 @@ proptest! {
     /// comes.
     #[test]
     fn every_life_ends_and_no_guest_is_cut_short(
-        attempts in 1_usize..3, restart: bool, happenings in proptest::collection::vec(happening(), 0..60),
+        attempts in 1_usize..3, restart: bool, reset: bool, happenings in proptest::collection::vec(happening(), 0..60),
     ) {
         let mut life = Life::new(attempts, restart);
+        life.core.settings.reset_on_panic = reset;
         life.give(Input::Start);
         let mut asked: Option<Instant> = None;
         let (mut ended, mut ready, mut alive, mut internal) = (false, false, true, false);
@@ -522,9 +528,14 @@ proptest! {
                 }
                 let early = asked.is_some_and(|asked| life.now < asked + 27 * S);
                 let paused = life.core.halt().is_some();
-                prop_assert!(output != "quit" || (asked.is_some() && (!early || paused)), "quit too early");
+                // A guest that panics again and again is given up.
+                let hopeless = reset && life.core.panicked;
+                prop_assert!(
+                    output != "quit" || (asked.is_some() && (!early || paused)) || hopeless,
+                    "quit too early"
+                );
                 let slow = life.core.started + READY_WITHIN <= life.now;
-                prop_assert!(output != "kill" || internal || slow || (asked.is_some() && !early), "killed too early");
+                prop_assert!(output != "kill" || internal || slow || hopeless || (asked.is_some() && !early), "killed too early");
                 ended |= output.starts_with("end");
             }
             if first && ready && alive && !ended && !internal {

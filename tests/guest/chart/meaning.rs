@@ -346,6 +346,7 @@ impl Check<'_> {
             ("BERTH_SEED_FORMAT", cloud["format"].clone()),
             ("BERTH_GRACE_S", json!(grace - 5.0)),
             ("BERTH_ON_POWEROFF", vm["on_poweroff"].clone()),
+            ("BERTH_ON_PANIC", vm["on_panic"].clone()),
             ("BERTH_READY", vm["ready"].clone()),
             (
                 "BERTH_METRICS",

@@ -1,0 +1,75 @@
+//! The device by which a guest tells that its kernel panicked: pvpanic-pci (QEMU docs/specs/pvpanic.rst, QEMU 6.0).
+//!
+//! Linux has a driver for it (`CONFIG_PVPANIC_PCI`), Windows one in virtio-win. Without a driver it does nothing.
+
+use crate::config::{Config, Machine, OnPanic};
+
+/// A function of the chipset's own slot that it leaves free: no other device has another address for it, however many
+/// there are.
+pub(super) const DEVICE: &str = "pvpanic-pci,id=pvpanic0,bus=pcie.0,addr=0x1f.6";
+/// How a QEMU says that it was built without.
+pub(crate) const NO_PANIC_DEVICE: &str = "'pvpanic-pci' is not a valid device model name";
+
+/// Whether there is a place for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    Ours,
+    /// The user has one already.
+    Theirs,
+    /// A machine of the user's choosing may have no such slot.
+    Unknown(String),
+}
+
+pub(super) fn has_place(machine: &Machine) -> Place {
+    let pairs = || machine.extra_args.iter().zip(machine.extra_args.iter().skip(1));
+    let of = |options: &'static [&str]| {
+        pairs().filter(move |(option, _)| {
+            options.contains(&option.strip_prefix('-').unwrap_or(option).trim_start_matches('-'))
+        })
+    };
+    if of(&["device"]).any(|(_, value)| value.starts_with("pvpanic")) {
+        return Place::Theirs;
+    }
+    // The last one counts.
+    match of(&["machine", "M"]).filter_map(|(_, value)| kind(value)).next_back() {
+        Some(kind) if kind != "q35" && !kind.starts_with("pc-q35") => {
+            Place::Unknown(kind.to_owned())
+        }
+        _ => Place::Ours,
+    }
+}
+
+/// `-machine [type=]KIND,SETTING=VALUE`: the kind, where it is said.
+fn kind(value: &str) -> Option<&str> {
+    let mut settings = value.split(',');
+    let first = settings.next().filter(|first| !first.contains('='));
+    first.or_else(|| value.split(',').find_map(|setting| setting.strip_prefix("type=")))
+}
+
+/// What is asked for and cannot be.
+pub(super) fn note(place: &Place, config: &Config) -> Option<String> {
+    match place {
+        Place::Unknown(kind) if config.lifecycle.on_panic != OnPanic::Exit => Some(format!(
+            "the machine is {kind}, not q35: it has no pvpanic device of ours, and BERTH_ON_PANIC is for one of yours"
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_of_a_machine_is_its_first_word_or_its_type() {
+        for (value, wanted) in [
+            ("pc", Some("pc")),
+            ("q35,kernel-irqchip=split", Some("q35")),
+            ("type=microvm,rtc=on", Some("microvm")),
+            ("hpet=off,type=pc-i440fx-7.2", Some("pc-i440fx-7.2")),
+            ("hpet=off", None),
+        ] {
+            assert_eq!(kind(value), wanted, "{value}");
+        }
+    }
+}
