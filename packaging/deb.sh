@@ -82,6 +82,8 @@ END
 packed usr/share/doc/berth/changelog.Debian.gz "$work/changelog"
 packaging/licences.sh >"$work/crates"
 packed usr/share/doc/berth/crates.txt.gz "$work/crates"
+gzip -d <web/dist/licences.txt.gz >"$work/page"
+packed usr/share/doc/berth/page.txt.gz "$work/page"
 install -m 644 packaging/deb/copyright "$doc/copyright"
 install -D -m 644 packaging/deb/lintian-overrides "$root/usr/share/lintian/overrides/berth"
 

@@ -72,13 +72,23 @@ fn a_package_is_the_same_each_time_and_lintian_finds_no_fault() {
     judge.args(["--allow-root", "--fail-on=error,warning", "--tag-display-limit=0"]);
     let said = checked(judge.arg(&made[0]));
     assert_eq!(lines(&said), Vec::<&str>::new(), "{said}");
-    let crates = checked(Command::new("sh").arg("-c").arg(format!(
-        "dpkg-deb --fsys-tarfile {} | tar -xO ./usr/share/doc/berth/crates.txt.gz | gzip -d",
-        made[0].display()
-    )));
-    for wanted in ["tokio ", "rustls ", "Text of: ", "Permission is hereby granted"] {
-        assert!(crates.contains(wanted), "{wanted}");
+    for (name, wanted) in [
+        ("crates.txt.gz", ["tokio ", "rustls ", "Text of: ", "Permission is hereby granted"]),
+        ("page.txt.gz", ["@novnc/novnc ", "@xterm/xterm ", "Mozilla Public License", "MIT"]),
+    ] {
+        let text = document(&made[0], name);
+        for wanted in wanted {
+            assert!(text.contains(wanted), "{name}: {wanted}");
+        }
     }
+}
+
+/// A packed document of a package.
+fn document(package: &Path, name: &str) -> String {
+    checked(Command::new("sh").arg("-c").arg(format!(
+        "dpkg-deb --fsys-tarfile {} | tar -xO ./usr/share/doc/berth/{name} | gzip -d",
+        package.display()
+    )))
 }
 
 #[test]
