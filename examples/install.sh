@@ -29,7 +29,7 @@ image=(runc podman catatonit mmdebstrap containerd containernetworking-plugins j
 # Whoever has another Docker keeps it.
 command -v dockerd >/dev/null || image+=(docker.io)
 deb=(gcc libc6-dev make binutils jq)
-full=(binutils lintian systemd-container mmdebstrap grub-pc-bin grub-common openssh-client)
+full=(binutils lintian systemd-container mmdebstrap docker-compose grub-pc-bin grub-common openssh-client)
 bench=(kea-dhcp4-server isc-dhcp-server udhcpd unbound)
 # Whoever has another node keeps it, and its npm: Debian's conflicts with it.
 command -v node >/dev/null || test+=(nodejs)

@@ -71,6 +71,11 @@ impl Docker {
         format!("unix://{}", self.dir.path().join("docker.sock").display())
     }
 
+    /// Where its machine's network is.
+    pub fn netns(&self) -> String {
+        self.netns.path()
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new("docker");
         command.arg("--host").arg(self.host());

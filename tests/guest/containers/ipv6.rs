@@ -16,13 +16,13 @@ const ON: &str = "--sysctl net.ipv6.conf.default.disable_ipv6=0";
 
 impl Docker {
     /// Of a container that is on one network.
-    fn of_network(&self, name: &str, field: &str) -> String {
+    pub fn of_network(&self, name: &str, field: &str) -> String {
         let field = format!("{{{{.{field}}}}}");
         let each = "{{range.NetworkSettings.Networks}}";
         self.docker(&format!("inspect -f {each}{field}{{{{end}}}} {name}"))
     }
 
-    fn both(&self, name: &str) -> (Ipv4Addr, Ipv6Addr) {
+    pub fn both(&self, name: &str) -> (Ipv4Addr, Ipv6Addr) {
         let field = |field| self.of_network(name, field);
         (field("IPAddress").parse().unwrap(), field("GlobalIPv6Address").parse().unwrap())
     }

@@ -1,8 +1,10 @@
 //! The launcher image as it is used: real containers, real guests, no privileged ones among them.
 
+mod compose;
 pub mod docker;
 mod ipv6;
 mod podman;
+mod quadlet;
 mod sbom;
 
 use std::net::Ipv4Addr;

@@ -12,7 +12,7 @@ use super::{answers, shell, world};
 use crate::chart::engine::Helm;
 use crate::support::{Netns, checked, find, peer};
 
-const BOOT: Duration = Duration::from_secs(120);
+pub const BOOT: Duration = Duration::from_secs(120);
 /// Of the pods: podman makes no IPv6 by itself.
 const NETWORKS: &str = "--subnet 10.89.0.0/24 --subnet fd00:b0d:6::/64";
 /// Ways of this kernel and of its control groups that podman does not find by itself.
@@ -25,7 +25,7 @@ events_logger = \"file\"
 default_ulimits = [\"nofile=20000:20000\", \"nproc=20000:20000\"]
 ";
 
-struct Podman {
+pub struct Podman {
     netns: Netns,
     dir: tempfile::TempDir,
     /// Serves the guest's image.
@@ -34,7 +34,7 @@ struct Podman {
 
 impl Podman {
     /// With the image that docker built.
-    fn start() -> Self {
+    pub fn start() -> Self {
         let podman =
             Self { netns: Netns::new("podman"), dir: tempfile::tempdir().unwrap(), server: None };
         std::fs::write(podman.path("containers.conf"), CONF).unwrap();
@@ -48,11 +48,16 @@ impl Podman {
         podman
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn command(&self) -> Command {
+    /// Where its machine's network is.
+    pub fn netns(&self) -> String {
+        self.netns.path()
+    }
+
+    pub fn command(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.netns.path())).arg("podman");
         for (flag, path) in [
@@ -64,10 +69,12 @@ impl Podman {
             command.arg(flag).arg(path);
         }
         command.env("CONTAINERS_CONF", self.path("containers.conf"));
+        // No systemd here has timers for it: `podman healthcheck run` is what they would run.
+        command.env("DISABLE_HC_SYSTEMD", "true");
         command
     }
 
-    fn podman(&self, words: &str) -> String {
+    pub fn podman(&self, words: &str) -> String {
         checked(self.command().args(words.split_whitespace())).trim().to_owned()
     }
 
@@ -90,7 +97,7 @@ impl Podman {
         ("berth-tiny-pod-0-tiny".to_owned(), v4.parse().unwrap(), v6.parse().unwrap())
     }
 
-    fn ready(&self, name: &str) {
+    pub fn ready(&self, name: &str) {
         let said = || self.said(&format!("logs {name}"));
         let ready = || said().lines().any(|line| line.trim_end().ends_with(" ready")).then_some(());
         find("the guest is ready", BOOT, said, ready);
