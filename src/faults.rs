@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::one_line;
+
 /// What it means for the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,8 +52,7 @@ const MAX_EVIDENCE: usize = 600;
 impl Fault {
     /// Met, with what was seen: one line, whatever is in it.
     pub fn found(&self, evidence: impl fmt::Display) -> Finding {
-        let mut evidence: String =
-            evidence.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mut evidence = one_line(&evidence.to_string()).into_owned();
         if evidence.len() > MAX_EVIDENCE {
             let end = (0..=MAX_EVIDENCE).rev().find(|at| evidence.is_char_boundary(*at));
             evidence.truncate(end.unwrap_or(0));
@@ -316,7 +317,7 @@ faults! {
     GUEST_SILENT = "guest-silent", Warning, None,
         "the guest has not asked for an address",
         "It runs, and 120 s later no DHCP of its own has been answered: it does not boot, has no driver for virtio-net, or has \
-         a network of its own in mind.",
+         a network of its own in mind. Who sent what is seen where the launcher has CAP_NET_RAW.",
         "look at its console (`berth console --log`); have its network configured by DHCP";
     GUEST_OTHER_MAC = "guest-other-mac", Warning, None,
         "the guest sends from another MAC address",
@@ -325,8 +326,8 @@ faults! {
         "have the guest keep its card's address, or say the other one with BERTH_MAC";
     GUEST_STATIC = "guest-static", Warning, None,
         "the guest uses an address without asking",
-        "It sends from the address of its card, and has asked for none by DHCP: it has a fixed configuration, which may be \
-         of another pod.",
+        "It speaks ARP for an address, and has asked for none by DHCP: it has a fixed configuration, which may be of another \
+         pod. Seen where the launcher has CAP_NET_RAW; without, it is `guest-silent`.",
         "have its network configured by DHCP: the pod's address may be another with each start";
     NO_BOOT = "no-boot", Warning, None,
         "the firmware found nothing to boot",
@@ -334,9 +335,10 @@ faults! {
         "use an image that boots by BIOS, or give QEMU a UEFI firmware by words after --";
     CONFIG_DRIVE_UNREAD = "config-drive-unread", Warning, None,
         "the guest has not opened its config drive",
-        "It runs and has not read its config drive, with which cloud-init sets up users and keys: there is no cloud-init in \
-         the image, it has no driver for the drive, or it does not boot.",
-        "use a cloud image, or say BERTH_SEED_AS=cdrom where it looks for a CD-ROM; without user data this is no fault";
+        "It runs, and not one block of its config drive was read, with which cloud-init sets up users and keys: it does not \
+         boot, or has no driver for the drive. Most systems look at every disk, with cloud-init or without: that there is no \
+         cloud-init in an image is not seen from here.",
+        "use a cloud image, or say BERTH_SEED_AS=cdrom where it looks for a CD-ROM";
     GUEST_PANICKED = "guest-panicked", Error, Some(22),
         "the guest's kernel panicked",
         "The guest told so by its pvpanic device. What follows is BERTH_ON_PANIC's.",
@@ -345,10 +347,22 @@ faults! {
         "the network half is away",
         "`berth vm` runs beside `berth net`, in the same network namespace; nobody answers there.",
         "look at the container with `berth net`, which has to run in the same pod with the same BERTH_TAP";
+    NOT_READY = "not-ready", Note, None,
+        "the launcher is not ready",
+        "What BERTH_READY asks for has not been seen, or a service of its own fails. While a guest boots that is as it should be.",
+        "wait for it, or look at its console (`berth console --log`) and at the log";
+    SERVICE_FAILS = "service-fails", Warning, None,
+        "DHCP, DNS or another service of the launcher fails",
+        "It ended, or could not be bound, and is started again and again.",
+        "look at the log for why; another program on its port is likely";
     NOT_ANSWERING = "not-answering", Error, None,
         "a launcher is there and does not answer",
-        "The socket in the state directory takes connections and no answer comes: the launcher is stuck, or stopped.",
-        "look at its log; end it and start it again: the disk is safe";
+        "The socket in the state directory is there and no answer comes: the launcher is stuck, stopped, or another user's.",
+        "ask as the user it runs as; look at its log; end it and start it again: the disk is safe";
+    UNKNOWN_VARIABLE = "unknown-variable", Warning, None,
+        "a variable is not known",
+        "It begins as ours do, and nobody reads it: mistyped, most likely. What it was meant for is as if it was not said.",
+        "mend its name, or take it away";
     CANNOT_START = "cannot-start", Error, None,
         "a start would end here",
         "What the launcher needs is not as it should be, by a fault that has no name of its own here.",
@@ -382,6 +396,6 @@ mod tests {
     #[test]
     fn what_others_said_is_one_line_of_a_bounded_length() {
         let finding = ENDED.found(format!("a\nb\x1b[31m{}", "é".repeat(1000)));
-        assert!(finding.evidence.starts_with("a b [31mé") && finding.evidence.len() < 610);
+        assert!(finding.evidence.starts_with("a\\nb\\u001b[31mé") && finding.evidence.len() < 610);
     }
 }

@@ -26,7 +26,7 @@ use crate::supervise::{MachineStatus, Monitor, Phase};
 use crate::{confine, halves, observe, status, sys};
 
 use moments::{other_acks, started, unix_ms};
-pub use symptoms::Expected;
+pub use symptoms::{Expected, look_at_client};
 
 /// Which half, or both, answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,8 +140,8 @@ impl Feed {
         let acked = feed.acked(half);
         if let Some(Launch { monitor, hub, expected, .. }) = launch.clone() {
             let (machine, acked) = (feed.machine.subscribe(), acked.clone());
-            let (tally, findings) = (feed.tally.clone(), feed.findings.clone());
-            let watch = symptoms::Watch { expected, machine, acked, tally, monitor, hub, findings };
+            let findings = feed.findings.clone();
+            let watch = symptoms::Watch { expected, machine, acked, monitor, hub, findings };
             tokio::spawn(watch.run());
         }
         let seen = feed.look_for(launch.as_ref(), acked.clone());

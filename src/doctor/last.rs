@@ -1,8 +1,10 @@
 //! How the last launcher with a state directory ended, if it failed: kept there, for who asks later.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,23 +56,33 @@ pub fn forget(state_dir: &Path) {
 
 /// None: it did not fail, or was never here.
 pub fn last(state_dir: &Path) -> Option<Last> {
+    // Whatever else is in its place is neither followed nor waited for.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(state_dir.join(FILE)).ok()?;
     let mut text = Vec::new();
-    File::open(state_dir.join(FILE)).ok()?.take(LARGEST).read_to_end(&mut text).ok()?;
+    (file.metadata().ok()?.is_file()).then(|| file.take(LARGEST).read_to_end(&mut text).ok())??;
     serde_json::from_slice(&text).ok()
 }
 
 impl Last {
-    /// `running`: another launcher has begun since, so that it is a note.
-    pub fn finding(&self, running: bool) -> Finding {
+    /// `running`: another launcher has begun since, so that it is a note. `now_ms`: as [`Self::at_ms`].
+    pub fn finding(&self, running: bool, now_ms: u64) -> Finding {
         let fault = self.fault.as_deref().and_then(faults::by_id).unwrap_or(&faults::ENDED);
         let Self { code, text, at_ms, .. } = self;
-        let mut finding =
-            fault.found(format_args!("the last launcher ended at {} s: {text}", at_ms / 1000));
+        let ago = ago(Duration::from_millis(now_ms.saturating_sub(*at_ms)));
+        let mut finding = fault.found(format_args!("the last launcher ended {ago} ago: {text}"));
         finding.exit_code = Some(*code);
-        if running {
-            finding.severity = Severity::Note;
-        }
+        finding.severity = if running { Severity::Note } else { Severity::Error };
         finding
+    }
+}
+
+fn ago(age: Duration) -> String {
+    match age.as_secs() {
+        secs @ 0..120 => format!("{secs} s"),
+        secs @ 120..7200 => format!("{} min", secs / 60),
+        secs @ 7200..172_800 => format!("{} h", secs / 3600),
+        secs => format!("{} days", secs / 86_400),
     }
 }
 
@@ -87,15 +99,22 @@ mod tests {
         assert_eq!(last(&dir.path().join("absent")), None);
         keep(dir.path(), &failure, 61_500);
         let found = last(dir.path()).unwrap();
-        let finding = found.finding(false);
+        let finding = found.finding(false, 7_300_000);
         assert_eq!((&*finding.id, finding.exit_code), ("disk-locked", Some(15)));
-        assert!(finding.evidence.contains("61 s: held by another"), "{}", finding.evidence);
-        assert_eq!(found.finding(true).severity, Severity::Note);
+        assert!(
+            finding.evidence.contains("the last launcher ended 2 h ago: held by another"),
+            "{}",
+            finding.evidence
+        );
+        assert_eq!(found.finding(true, 0).severity, Severity::Note);
         keep(dir.path(), &Failure::new(Code::Serve, "é".repeat(4000)), 1);
-        assert_eq!((last(dir.path()).unwrap().finding(false).id).as_ref(), "ended");
+        assert_eq!((last(dir.path()).unwrap().finding(false, 0).id).as_ref(), "ended");
         forget(dir.path());
         assert_eq!(last(dir.path()), None);
         fs::write(dir.path().join(FILE), "{\"code\":").unwrap();
         assert_eq!(last(dir.path()), None);
+        fs::remove_file(dir.path().join(FILE)).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join(FILE), 0o600.into()).unwrap();
+        assert_eq!(last(dir.path()), None, "a pipe that nobody writes to");
     }
 }

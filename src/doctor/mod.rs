@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::exit::{Code, Coded, error_chain};
 use crate::faults::{self, Fault, Finding, Severity};
-use crate::status::Status;
+use crate::status::{Serving, Status};
 
 pub use last::{Last, forget, keep, last};
 pub use name_servers::ask as name_servers;
@@ -30,11 +30,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// Each fault once: what was found first says it best.
+    /// Each fault once, at its worst; of two as bad what was found first.
     pub fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for finding in findings {
-            if self.findings.iter().all(|known| known.id != finding.id) {
-                self.findings.push(finding);
+            match self.findings.iter_mut().find(|known| known.id == finding.id) {
+                Some(known) if known.severity < finding.severity => *known = finding,
+                Some(_) => {}
+                None => self.findings.push(finding),
             }
         }
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -44,7 +46,7 @@ impl Report {
     pub fn failure(&mut self, error: &impl Coded) {
         let fault = error.fault().unwrap_or(&faults::CANNOT_START);
         let mut finding = fault.found(error_chain(error));
-        finding.exit_code = Some(error.code().number());
+        (finding.exit_code, finding.severity) = (Some(error.code().number()), Severity::Error);
         self.add([finding]);
     }
 
@@ -52,6 +54,21 @@ impl Report {
     pub fn heard(&mut self, status: &Status) {
         self.running = Some(status.verb.clone());
         self.add(status.findings.iter().cloned());
+        if !status.ready {
+            self.add([faults::NOT_READY.found(status.reasons.join("; "))]);
+        }
+        match &status.network {
+            None if status.verb == "vm" => {
+                self.add([
+                    faults::NET_HALF_LOST.found("no `berth net` serves in this network namespace")
+                ]);
+            }
+            Some(network) if network.serving == Serving::Failing => {
+                let why = network.reason.as_deref().unwrap_or("one of its services");
+                self.add([faults::SERVICE_FAILS.found(why)]);
+            }
+            _ => {}
+        }
     }
 
     /// 0, 1 and 2: nothing but notes, warnings, errors.

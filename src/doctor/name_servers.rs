@@ -51,19 +51,17 @@ pub async fn ask(guest: &GuestPlan, mtu: u32) -> Vec<Finding> {
         findings.push(faults::NAME_SERVER_SILENT.found(silent.join("; ")));
     }
     let narrow = asked.iter().find_map(|(server, asked)| {
-        let path = asked.as_ref().ok().copied()?;
-        (path < mtu).then(|| {
-            format!(
-                "a router on the way to {server} carries {path} octets, and the pod's link {mtu}"
-            )
-        })
+        let path = asked.as_ref().ok().copied().flatten()?;
+        Some(format!(
+            "a router on the way to {server} carries {path} octets, and the pod's link {mtu}"
+        ))
     });
     findings.extend(narrow.map(|seen| faults::PATH_MTU.found(seen)));
     findings
 }
 
-/// Octets that a packet to it may have, as far as routers have said.
-async fn one(server: SocketAddr, mtu: u32) -> io::Result<u32> {
+/// Octets that a packet to it may have, where a router has said that it carries fewer than the route has it.
+async fn one(server: SocketAddr, mtu: u32) -> io::Result<Option<u32>> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => [0u8; 4].into(),
         SocketAddr::V6(_) => [0u8; 16].into(),
@@ -86,13 +84,14 @@ async fn one(server: SocketAddr, mtu: u32) -> io::Result<u32> {
         let mut answer = [0; 512];
         match timeout(WITHIN, socket.recv(&mut answer)).await {
             Ok(Ok(_)) => {
-                let room = usize::try_from(path()?.min(mtu)).unwrap_or(0);
+                let before = path()?;
+                let room = usize::try_from(before.min(mtu)).unwrap_or(0);
                 let headers = if server.is_ipv4() { HEADERS } else { HEADERS6 };
                 // What the kernel knows already refuses it, and says so by itself.
                 if socket.send(&question(0x4242, room.saturating_sub(headers))?).await.is_ok() {
                     sleep(ERROR_WITHIN).await;
                 }
-                return path();
+                return path().map(|after| (after < before).then_some(after));
             }
             Ok(Err(error)) => last = error,
             Err(_) => last = io::ErrorKind::TimedOut.into(),

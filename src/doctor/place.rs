@@ -2,13 +2,12 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{Access, FlockOperation, access, flock};
 use rustix::thread::CapabilitySet;
-use socket2::{Domain, Socket, Type};
 
 use crate::faults::{self, Finding};
 use crate::plan::disk::Root;
@@ -36,8 +35,18 @@ impl Place {
         }
         findings.extend(tun());
         if plan.guest.serve {
-            findings.extend(port(plan.guest.gateway, DHCP, "DHCP"));
-            findings.extend(port(plan.guest.gateway, DNS, "DNS"));
+            if unprivileged() > DNS && !privilege::has(CapabilitySet::NET_BIND_SERVICE) {
+                findings.push(faults::NO_NET_BIND_SERVICE.found(
+                    "CAP_NET_BIND_SERVICE is not in the effective set, and DHCP and DNS have ports that need it",
+                ));
+            }
+            let at = |port| SocketAddr::from((plan.guest.gateway, port));
+            let wanted = [
+                (at(DHCP), Transport::Udp, "DHCP"),
+                (at(DNS), Transport::Udp, "DNS"),
+                (at(DNS), Transport::Tcp, "DNS"),
+            ];
+            findings.extend(taken(&wanted).map(|seen| faults::SERVE_TAKEN.found(seen)));
         }
         findings
     }
@@ -45,9 +54,22 @@ impl Place {
     /// For the machine half.
     pub fn machine(plan: &Plan) -> Vec<Finding> {
         let disk = &plan.disk;
-        let vnc = plan.machine.vnc.as_ref().and_then(|vnc| vnc_port(vnc.address));
+        let vnc = plan.machine.vnc.as_ref().and_then(|vnc| {
+            let at = SocketAddr::new(vnc.address, VNC_PORT);
+            taken(&[(at, Transport::Tcp, "VNC")]).map(|seen| faults::VNC_TAKEN.found(seen))
+        });
+        let page = plan.web.page.iter().map(|at| (*at, Transport::Tcp, "the page"));
+        let metrics = plan.web.metrics.iter().map(|at| (*at, Transport::Tcp, "the metrics"));
+        let web: Vec<_> = page.chain(metrics).collect();
+        let web = taken(&web).map(|seen| faults::SERVE_TAKEN.found(seen));
         let volume = disk.lock.parent().filter(|dir| *dir != disk.state_dir).and_then(writable);
-        lock(&disk.lock).into_iter().chain(no_image(&disk.root)).chain(volume).chain(vnc).collect()
+        lock(&disk.lock)
+            .into_iter()
+            .chain(no_image(&disk.root))
+            .chain(volume)
+            .chain(vnc)
+            .chain(web)
+            .collect()
     }
 }
 
@@ -69,33 +91,78 @@ fn tun() -> Option<Finding> {
     }
 }
 
-/// Whether it could be bound at the gateway's address, which is not there yet.
-fn port(gateway: Ipv4Addr, port: u16, what: &str) -> Option<Finding> {
-    let bound = || -> io::Result<()> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-        socket.set_freebind_v4(true)?;
-        socket.bind(&SocketAddr::from((gateway, port)).into())
-    };
-    let error = bound().err()?;
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Some(
-            faults::NO_NET_BIND_SERVICE
-                .found(format_args!("binding {what}, port {port}/udp: {error}")),
-        ),
-        io::ErrorKind::AddrInUse => Some(
-            faults::SERVE_TAKEN
-                .found(format_args!("{what}, port {port}/udp: something else serves there")),
-        ),
-        _ => None,
+/// What is bound already where berth wants to be: nothing is bound to find that out.
+fn taken(wanted: &[(SocketAddr, Transport, &str)]) -> Option<String> {
+    let taken = wanted.iter().filter(|(socket, transport, _)| {
+        transport.tables().iter().any(|table| {
+            let text = std::fs::read_to_string(table).unwrap_or_default();
+            text.lines().skip(1).filter_map(|line| transport.bound(line)).any(|bound| {
+                bound.port() == socket.port()
+                    && (bound.ip().is_unspecified()
+                        || socket.ip().is_unspecified()
+                        || bound.ip() == socket.ip())
+            })
+        })
+    });
+    let words = taken.map(|(socket, transport, what)| {
+        format!(
+            "{what}, port {}/{}: something else serves there",
+            socket.port(),
+            transport.as_str()
+        )
+    });
+    let words: Vec<String> = words.collect();
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+
+    /// Of this network namespace (proc(5)).
+    fn tables(self) -> [&'static str; 2] {
+        match self {
+            Self::Tcp => ["/proc/self/net/tcp", "/proc/self/net/tcp6"],
+            Self::Udp => ["/proc/self/net/udp", "/proc/self/net/udp6"],
+        }
+    }
+
+    /// Where the socket of a line is bound: one that listens, of TCP.
+    fn bound(self, line: &str) -> Option<SocketAddr> {
+        let mut words = line.split_whitespace().skip(1);
+        let (local, state) = (words.next()?, words.nth(1)?);
+        // TCP_LISTEN (linux/tcp_states.h).
+        if self == Self::Tcp && state != "0A" {
+            return None;
+        }
+        let (address, port) = local.split_once(':')?;
+        let port = u16::from_str_radix(port, 16).ok()?;
+        let word = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::to_ne_bytes);
+        let octets: Option<Vec<[u8; 4]>> =
+            (0..address.len() / 8).map(|at| word(address.get(at * 8..at * 8 + 8)?)).collect();
+        let octets = octets?.concat();
+        let address: IpAddr = match <[u8; 4]>::try_from(octets.as_slice()) {
+            Ok(four) => four.into(),
+            Err(_) => <[u8; 16]>::try_from(octets.as_slice()).ok()?.into(),
+        };
+        Some(SocketAddr::new(address.to_canonical(), port))
     }
 }
 
-fn vnc_port(address: IpAddr) -> Option<Finding> {
-    let error = TcpListener::bind((address, VNC_PORT)).err()?;
-    (error.kind() == io::ErrorKind::AddrInUse).then(|| {
-        faults::VNC_TAKEN
-            .found(format_args!("port {VNC_PORT} of {address}: something else listens there"))
-    })
+/// From which port on nobody needs a capability (ip-sysctl).
+fn unprivileged() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 fn no_image(root: &Root) -> Option<Finding> {
@@ -114,7 +181,12 @@ fn writable(dir: &Path) -> Option<Finding> {
 
 /// Held for as long as it takes to see that nobody else has it.
 fn lock(path: &Path) -> Option<Finding> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
+    // Whatever else is in its place is neither followed nor waited for.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return None;
+    }
     let held = flock(&file, FlockOperation::NonBlockingLockShared).err()?;
     (held == rustix::io::Errno::WOULDBLOCK).then(|| {
         let mut text = String::new();
@@ -126,17 +198,38 @@ fn lock(path: &Path) -> Option<Finding> {
     })
 }
 
-/// Whose it is: `berth status` asks there.
+/// `berth status` asks there; what is not there yet is made by the launcher.
 pub fn state_directory(dir: &Path) -> Option<Finding> {
-    let found = std::fs::symlink_metadata(dir).ok()?;
-    let (uid, path) = (rustix::process::geteuid().as_raw(), dir.display());
-    let seen = if !found.is_dir() {
+    let uid = rustix::process::geteuid().as_raw();
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
+    let path = there.display();
+    let seen = if !there.is_dir() {
         format!("{path} is no directory")
-    } else if found.uid() != uid && uid != 0 {
-        format!("{path} is uid {}'s, and this is uid {uid}", found.uid())
     } else {
-        let error = access(dir, Access::WRITE_OK).err()?;
-        format!("{path}: {}", io::Error::from(error))
+        let error = access(there, Access::WRITE_OK | Access::EXEC_OK).err()?;
+        format!("{path}, as uid {uid}: {}", io::Error::from(error))
     };
     Some(faults::STATE_DIRECTORY.found(seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_kernels_says_where_a_socket_is_bound() {
+        let tcp = |line| Transport::Tcp.bound(line).map(|bound| bound.to_string());
+        let listens = "   0: 00000000:0035 00000000:0000 0A 00000000:00000000 00:00000000";
+        assert_eq!(tcp(listens).as_deref(), Some("0.0.0.0:53"));
+        let connected = "   1: 0100007F:1770 0100007F:9A10 01 00000000:00000000 00:00000000";
+        assert_eq!(tcp(connected), None);
+        let mapped = "  2: 0000000000000000FFFF00000100007F:17C0 00000000000000000000000000000000:0000 0A 0:0";
+        assert_eq!(tcp(mapped).as_deref(), Some("127.0.0.1:6080"));
+        let udp = "  123: 01FEA8C0:0043 00000000:0000 07 00000000:00000000 00:00000000 00000000";
+        let bound = Transport::Udp.bound(udp).map(|bound| bound.to_string());
+        assert_eq!(bound.as_deref(), Some("192.168.254.1:67"));
+        for cut in 0..udp.len() {
+            let _ = Transport::Udp.bound(udp.get(..cut).unwrap_or_default());
+        }
+    }
 }

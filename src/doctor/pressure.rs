@@ -51,10 +51,11 @@ pub fn volume(dir: &Path) -> Option<Finding> {
 fn filling(dir: &Path, free: u64, size: u64) -> Option<Finding> {
     let (path, mib) = (dir.display(), |octets: u64| octets >> 20);
     if free < FULL {
-        return Some(
-            faults::VOLUME_FULL
-                .found(format_args!("{path}: no octet of {} MiB is free", mib(size))),
-        );
+        return Some(faults::VOLUME_FULL.found(format_args!(
+            "{path}: {} KiB of {} MiB are free",
+            free >> 10,
+            mib(size)
+        )));
     }
     let part = free as f64 / size.max(1) as f64;
     (free < NEARLY || (part < FREE && free < 16 * NEARLY)).then(|| {

@@ -6,7 +6,7 @@
 //!                        its screen of text: nothing to boot?
 //!                                its config drive: unread?
 //!                                                     no address by DHCP: who sends what on the tap?
-//! an address by DHCP ─► all of it is forgotten but the config drive; is its MAC address the one it was given?
+//! an address by DHCP ─► all of it is forgotten but the config drive
 //! ```
 //!
 //! A guest that does as it should costs four looks, and nothing that a packet would notice.
@@ -35,8 +35,9 @@ const LISTEN: Duration = Duration::from_secs(10);
 const MAX_FRAMES: usize = 256;
 /// The end of what the guest wrote that is looked through.
 const MAX_WRITTEN: usize = 16 * 1024;
-/// What SeaBIOS says (its src/boot.c), on the serial line too where it has no other screen.
-const NOTHING_TO_BOOT: [&str; 2] = ["No bootable device", "Boot failed: not a bootable disk"];
+/// What SeaBIOS says once it has tried all there is (its src/boot.c).
+const NOTHING_TO_BOOT: &str = "No bootable device";
+const BANNER: &str = "SeaBIOS (version";
 /// Senders that are named.
 const MAX_SENDERS: usize = 4;
 
@@ -59,7 +60,6 @@ pub(super) struct Watch {
     pub expected: Expected,
     pub machine: watch::Receiver<MachineStatus>,
     pub acked: watch::Receiver<Option<Instant>>,
-    pub tally: Tally,
     pub monitor: Monitor,
     pub hub: Hub,
     pub findings: watch::Sender<Vec<Finding>>,
@@ -84,7 +84,6 @@ impl Watch {
                 &faults::CONFIG_DRIVE_UNREAD,
                 &faults::GUEST_SILENT,
                 &faults::GUEST_STATIC,
-                &faults::GUEST_OTHER_MAC,
             ] {
                 self.clear(fault);
             }
@@ -94,6 +93,7 @@ impl Watch {
     /// One run, without an end.
     async fn look(&self, started: Option<Instant>) {
         let began = tokio::time::Instant::now();
+        let sent = self.sent().await;
         let at = |after: Duration| sleep_until(began + after);
         let mut acked = self.acked.clone();
         let firmware = async {
@@ -111,7 +111,7 @@ impl Watch {
         let silent = async {
             at(SILENT).await;
             if self.expected.asks && !self.has_address(started) {
-                self.look_at_tap(started).await;
+                self.look_at_tap(started, sent).await;
             }
         };
         let addressed = async {
@@ -135,22 +135,17 @@ impl Watch {
         for fault in [&faults::NO_BOOT, &faults::GUEST_SILENT, &faults::GUEST_STATIC] {
             self.clear(fault);
         }
-        let Expected { mac, .. } = self.expected;
-        match self.tally.counted().client {
-            // Said in the log by who answered.
-            Some(client) if client != mac => self.findings.send_modify(|all| {
-                let seen = format!("its card is {mac}, and {client} was given the address");
-                set(all, faults::GUEST_OTHER_MAC.found(seen));
-            }),
-            _ => self.clear(&faults::GUEST_OTHER_MAC),
-        }
     }
 
     fn look_at_firmware(&self) {
         let written = self.hub.replay(MAX_WRITTEN);
         let text = String::from_utf8_lossy(&written);
-        if let Some(said) = NOTHING_TO_BOOT.iter().find(|said| text.contains(**said)) {
-            self.tell(faults::NO_BOOT.found(format_args!("the firmware says \"{said}\"")));
+        // What comes before its banner is of another run.
+        let text = text.rsplit_once(BANNER).map_or("", |(_, text)| text);
+        if text.contains(NOTHING_TO_BOOT) {
+            self.tell(
+                faults::NO_BOOT.found(format_args!("the firmware says \"{NOTHING_TO_BOOT}\"")),
+            );
         }
     }
 
@@ -181,12 +176,10 @@ impl Watch {
     }
 
     /// A guest without an address: does it send anything, and as whom?
-    async fn look_at_tap(&self, started: Option<Instant>) {
+    async fn look_at_tap(&self, started: Option<Instant>, before: Option<u64>) {
         let Expected { tap, mac, gateway, .. } = &self.expected;
-        let sent = match Links::open() {
-            Ok(links) => links.statistics(tap).await.ok().flatten().map(|stats| stats.rx_packets),
-            Err(_) => None,
-        };
+        let sent = self.sent().await.map(|sent| sent.saturating_sub(before.unwrap_or(0)));
+        let card = self.card().await;
         let heard = listen(tap, *gateway).await;
         if self.has_address(started) {
             return;
@@ -202,6 +195,12 @@ impl Watch {
             }
             (Some(sent), _) => seen.push_str(&format!("; {sent} frames came by the tap")),
             (None, _) => {}
+        }
+        if heard.is_err() && sent != Some(0) {
+            seen.push_str(", whose is not seen without CAP_NET_RAW");
+        }
+        if let Some(card) = card.filter(|card| *card != mac.to_string()) {
+            seen.push_str(&format!("; the guest has set its card to {card}"));
         }
         let senders = heard.unwrap_or_default();
         if !senders.is_empty() {
@@ -222,6 +221,19 @@ impl Watch {
         });
     }
 
+    /// Frames of this guest and those before it, by the tap, which outlives them.
+    async fn sent(&self) -> Option<u64> {
+        let links = Links::open().ok()?;
+        let statistics = links.statistics(&self.expected.tap).await.ok()?;
+        statistics.map(|statistics| statistics.rx_packets)
+    }
+
+    /// The MAC address that the guest's driver has set (query-rx-filter, qapi/net.json).
+    async fn card(&self) -> Option<String> {
+        let answer = self.monitor.ask("query-rx-filter", None, None).await.ok()?;
+        Some(answer.as_array()?.first()?.get("main-mac")?.as_str()?.chars().take(17).collect())
+    }
+
     /// Once in the log for each time that it begins.
     fn tell(&self, finding: Finding) {
         let is_new = !self.findings.borrow().iter().any(|known| known.id == finding.id);
@@ -232,12 +244,31 @@ impl Watch {
     }
 
     fn clear(&self, fault: &Fault) {
-        self.findings.send_if_modified(|all| {
-            let before = all.len();
-            all.retain(|finding| finding.id != fault.id);
-            all.len() != before
-        });
+        clear(&self.findings, fault);
     }
+}
+
+/// Whether who was given the address has the MAC address of the guest's card, for as long as the task lives. For who serves.
+pub async fn look_at_client(tally: Tally, mac: MacAddr, findings: watch::Sender<Vec<Finding>>) {
+    let mut acked = tally.acked();
+    while acked.changed().await.is_ok() {
+        match tally.counted().client {
+            // Said in the log by who answered.
+            Some(client) if client != mac => findings.send_modify(|all| {
+                let seen = format!("its card is {mac}, and {client} was given the address");
+                set(all, faults::GUEST_OTHER_MAC.found(seen));
+            }),
+            _ => clear(&findings, &faults::GUEST_OTHER_MAC),
+        }
+    }
+}
+
+fn clear(findings: &watch::Sender<Vec<Finding>>, fault: &Fault) {
+    findings.send_if_modified(|all| {
+        let before = all.len();
+        all.retain(|finding| finding.id != fault.id);
+        all.len() != before
+    });
 }
 
 fn set(all: &mut Vec<Finding>, finding: Finding) {

@@ -2,19 +2,24 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
+use std::time::Duration;
 
 use berth::cli::Output;
 use berth::cli::doctor::{Doctor, DoctorHalf};
-use berth::config::{Ambient, Config};
+use berth::config::{self, Ambient, Config, Errors};
 use berth::doctor::{self, Place, Report};
-use berth::exit::{Code, Failure};
+use berth::exit::{Code, Failure, error_chain};
 use berth::faults;
+use berth::plan::disk::Root;
 use berth::plan::{Attached, NetPlan, Plan};
 use berth::status::{self, Status};
 use berth::sys::link::Links;
 use berth::sys::probe;
 
-use super::print;
+use super::{now_ms, print};
+
+/// A launcher that is busy with something else for so long is stuck.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 pub async fn run(wanted: &Doctor) -> Result<Code, Failure> {
     if wanted.list {
@@ -53,46 +58,89 @@ fn unknown(id: &str) -> Failure {
 }
 
 async fn look(wanted: &Doctor) -> Report {
+    let config = wanted.options.parse(&Ambient::read());
+    let state_dir = wanted.options.state_dir();
+    let mut there = ask(&state_dir).await;
+    loop {
+        let report = once(wanted, &config, &there, &state_dir).await;
+        // A launcher that began meanwhile has ports and locks that are no fault.
+        if matches!(there, There::Nobody)
+            && report.findings.iter().any(|finding| is_held(&finding.id))
+        {
+            there = ask(&state_dir).await;
+            if !matches!(there, There::Nobody) {
+                continue;
+            }
+        }
+        return report;
+    }
+}
+
+fn is_held(id: &str) -> bool {
+    [faults::DISK_LOCKED.id, faults::VNC_TAKEN.id, faults::SERVE_TAKEN.id].contains(&id)
+}
+
+async fn once(
+    wanted: &Doctor,
+    config: &Result<Config, Errors>,
+    there: &There,
+    state_dir: &Path,
+) -> Report {
     let mut report = Report::default();
-    let config = match wanted.options.parse(&Ambient::read()) {
-        Ok(config) => Some(config),
-        Err(errors) => {
-            report.add([faults::WRONG_WORDS.found(errors)]);
-            None
+    let unknown = config::unknown_here().into_iter().map(|unknown| unknown.to_string());
+    let unknown: Vec<String> = unknown.collect();
+    if !unknown.is_empty() {
+        report.add([faults::UNKNOWN_VARIABLE.found(unknown.join("; "))]);
+    }
+    let half = match there {
+        There::Runs(status) => {
+            report.heard(status);
+            match status.verb.as_str() {
+                "net" => DoctorHalf::Net,
+                "vm" => DoctorHalf::Vm,
+                _ => DoctorHalf::Run,
+            }
+        }
+        There::Silent(why) => {
+            report.add([faults::NOT_ANSWERING.found(why)]);
+            report.add(doctor::state_directory(state_dir));
+            wanted.half
+        }
+        There::Nobody => {
+            report.add(doctor::state_directory(state_dir));
+            wanted.half
         }
     };
-    let state_dir = wanted.options.state_dir();
-    let running = ask(&state_dir, &mut report).await;
-    if let Some(status) = &running {
-        report.heard(status);
-    }
-    if let Some(last) = doctor::last(&state_dir) {
-        report.add([last.finding(running.is_some())]);
-    }
-    if let Some(config) = &config {
-        let half = match running.as_ref().map(|status| status.verb.as_str()) {
-            Some("net") => DoctorHalf::Net,
-            Some("vm") => DoctorHalf::Vm,
-            Some(_) => DoctorHalf::Run,
-            None => wanted.half,
-        };
-        plan(config, half, running.is_none(), &mut report).await;
+    let idle = matches!(there, There::Nobody);
+    match config {
+        Ok(config) => plan(config, half, idle, &mut report).await,
+        Err(errors) => report.add([faults::WRONG_WORDS.found(errors)]),
     }
     report.add(doctor::cgroups());
+    if let Some(last) = doctor::last(state_dir) {
+        report.add([last.finding(!idle, now_ms())]);
+    }
     report
 }
 
-/// The launcher that is here, or what is in its way.
-async fn ask(state_dir: &Path, report: &mut Report) -> Option<Status> {
-    match status::ask(state_dir).await {
-        Ok(status) => Some(status),
-        Err(error) => {
-            if error.is_stuck() {
-                report.add([faults::NOT_ANSWERING.found(berth::exit::error_chain(&error))]);
-            }
-            report.add(doctor::state_directory(state_dir));
-            None
-        }
+/// The launcher with this state directory.
+enum There {
+    Runs(Box<Status>),
+    /// Somebody is, and why there is no answer.
+    Silent(String),
+    Nobody,
+}
+
+async fn ask(state_dir: &Path) -> There {
+    match tokio::time::timeout(ANSWER_WITHIN, status::ask(state_dir)).await {
+        Ok(Ok(status)) => There::Runs(Box::new(status)),
+        Ok(Err(error)) if error.is_absent() => There::Nobody,
+        Ok(Err(error)) => There::Silent(error_chain(&error)),
+        Err(_) => There::Silent(format!(
+            "{}: no answer within {} s",
+            state_dir.display(),
+            ANSWER_WITHIN.as_secs()
+        )),
     }
 }
 
@@ -136,9 +184,19 @@ async fn plan(config: &Config, half: DoctorHalf, idle: bool, report: &mut Report
     if idle {
         report.add(Place::machine(&plan));
     }
-    report.add(plan.disk.lock.parent().and_then(doctor::volume));
+    if let Root::Overlay { path, .. } = &plan.disk.root {
+        report.add(path.parent().and_then(doctor::volume));
+    }
     if half == DoctorHalf::Run {
         network(&plan.net, facts.net.uplink.mtu, idle, report).await;
+    } else if idle {
+        let tap = &plan.net.link.tap.name;
+        if let Ok(None) = links.statistics(tap).await {
+            let mut finding = faults::NET_HALF_LOST.found(format_args!("there is no {tap} here"));
+            // As the start has it that waits for it.
+            finding.exit_code = Some(Code::Network.number());
+            report.add([finding]);
+        }
     }
 }
 

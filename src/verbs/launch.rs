@@ -16,7 +16,7 @@ use berth::plan::link::Tap;
 use berth::plan::machine::ReadyMachine;
 use berth::plan::{Attached, NetPlan, Plan};
 use berth::proto::lifecycle::Outcome;
-use berth::readiness::{Answers, Expected, Feed, Half, Launch, Wanted, other_page};
+use berth::readiness::{Answers, Expected, Feed, Half, Launch, Wanted, look_at_client, other_page};
 use berth::supervise::{self, Console, Monitor, Others, Questions, Signals};
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
@@ -93,6 +93,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     let (feed, answers) =
         Feed::start(Half::Net, &config.paths.state_dir, confine::unconfined(None), None, None);
     feed.findings.send_replace(plan.findings.clone());
+    tokio::spawn(look_at_client(feed.tally.clone(), plan.guest.mac, feed.findings.clone()));
     tokio::spawn(halves::serve(listener, feed.network()));
     let page = move || {
         let answers = answers.clone();
@@ -115,6 +116,7 @@ pub async fn net(options: &Options) -> Result<Code, Failure> {
     tracing::info!(
         "asked to stop: links and rules stay for the guest, as long as this network namespace does"
     );
+    doctor::forget(&config.paths.state_dir);
     Ok(Code::Success)
 }
 
@@ -200,6 +202,7 @@ fn start(
     let unconfined = confine::unconfined(Some(&plan.machine));
     let (feed, answers) = Feed::start(half, &plan.disk.state_dir, unconfined, Some(launch), other);
     feed.findings.send_replace(plan.findings().cloned().collect());
+    tokio::spawn(look_at_client(feed.tally.clone(), guest.mac, feed.findings.clone()));
     let volume = match &plan.disk.root {
         Root::Overlay { path, .. } => path.parent().map(Path::to_path_buf),
         Root::Device { .. } => None,

@@ -86,9 +86,10 @@ pub fn ended(command: &Command, failure: &Failure) {
 /// The same by its state directory.
 fn failed(state_dir: &Path, failure: &Failure) {
     termination::tell(&failure.to_string());
-    // One that was asked to stop has nothing to tell later.
-    if failure.code != Code::Stopped {
-        berth::doctor::keep(state_dir, failure, now_ms());
+    // One that was asked to stop has nothing to tell later, nor what was before it.
+    match failure.code {
+        Code::Stopped => berth::doctor::forget(state_dir),
+        _ => berth::doctor::keep(state_dir, failure, now_ms()),
     }
 }
 

@@ -180,6 +180,13 @@ fn a_healthy_pod_is_told_nothing_before_a_start_and_beside_it() {
         status.status.success().then_some(())
     });
     silent(&world);
+    // What a launcher has itself is no fault, whether it can answer or not.
+    world.signal("STOP");
+    let began = Instant::now();
+    let (code, report) = look(&world, &[], &[], &[]);
+    assert_eq!((code, ids(&report)), (2, vec!["not-answering"]), "{report}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    world.signal("CONT");
     let (code, report) = look(&world, &[], &[], &[]);
     assert_eq!((code, &report["running"]), (0, &Value::from("run")), "{report}");
 
@@ -229,6 +236,13 @@ fn what_is_wrong_with_the_words_and_the_network_is_found_before_a_start() {
     let taken = world.pod.within(|| UdpSocket::bind("0.0.0.0:67").unwrap());
     rows.row(&world, "serve-taken", &[], &[]);
     drop(taken);
+    let taken = world.pod.within(|| TcpListener::bind("[::]:53").unwrap());
+    rows.row(&world, "serve-taken", &[], &[]);
+    drop(taken);
+    let taken = world.pod.within(|| TcpListener::bind("0.0.0.0:9177").unwrap());
+    rows.row(&world, "serve-taken", &[], &[("BERTH_METRICS", "pod:9177")]);
+    drop(taken);
+    rows.row(&world, "unknown-variable", &[], &[("BERTH_UPLNK", "eth0")]);
 
     let words = fs::read_to_string(world.path("resolv.conf")).unwrap();
     fs::write(world.path("resolv.conf"), format!("nameserver 300.1.1.1\n{words}")).unwrap();
@@ -237,6 +251,10 @@ fn what_is_wrong_with_the_words_and_the_network_is_found_before_a_start() {
     world.pod.ip("route add 192.168.0.0/16 via 169.254.1.1 dev eth0");
     rows.row(&world, "network-shadows", &[], &[]);
     world.pod.ip("route del 192.168.0.0/16");
+    // A route that says so itself is no router on the way.
+    world.pod.ip("route change default via 169.254.1.1 dev eth0 mtu 1300");
+    assert_eq!(ids(&look(&world, &[], &[], &[]).1), [""; 0]);
+    world.pod.ip("route change default via 169.254.1.1 dev eth0");
     world.narrow(1300);
     rows.row(&world, "path-mtu", &[], &[]);
     world.narrow(1450);
@@ -286,6 +304,13 @@ fn what_is_wrong_with_the_machine_and_its_disks_is_found_before_a_start() {
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     rows.row(&world, "disk-locked", &[], &[]);
     drop(lock);
+    // Whatever is in the place of files of ours is not waited for.
+    fs::remove_file(world.path("image/.demo.lock")).unwrap();
+    checked(Command::new("mkfifo").arg(world.path("image/.demo.lock")));
+    checked(Command::new("mkfifo").arg(world.path("state/last-fault.json")));
+    assert_eq!(ids(&look(&world, &["timeout", "10"], &[], &[]).1), [""; 0]);
+    fs::remove_file(world.path("image/.demo.lock")).unwrap();
+    fs::remove_file(world.path("state/last-fault.json")).unwrap();
     let volume = Volume::new(&world, "image", "64k");
     fs::write(world.path("image/ballast"), vec![1; 60 << 10]).unwrap();
     rows.row(&world, "volume-full", &[], &[]);
@@ -293,6 +318,21 @@ fn what_is_wrong_with_the_machine_and_its_disks_is_found_before_a_start() {
     let (_, report) = look(&world, &[], &[], &[]);
     assert!(find(&report, "volume-fills").is_some(), "{report}");
     drop(volume);
+
+    // What is so now is worse than what was once, of the same name.
+    fs::write(
+        world.path("state/last-fault.json"),
+        r#"{"code":11,"text":"BERTH_UPLINK=old0","fault":"no-such-uplink","at_ms":1}"#,
+    )
+    .unwrap();
+    let (_, report) = look(&world, &[], &[("BERTH_UPLINK", "new9")], &[]);
+    let found = find(&report, "no-such-uplink").unwrap()["evidence"].as_str().unwrap();
+    assert!(found.contains("new9"), "{report}");
+    fs::remove_file(world.path("state/last-fault.json")).unwrap();
+    // What those who started here have left.
+    world.pod.ip("link del tap0");
+    let (code, report) = look(&world, &[], &[], &["--half", "vm"]);
+    rows.judge("net-half-lost", code, &report);
 
     // As nobody, of whom the directory is not.
     let copy = world.path("berth");
@@ -401,11 +441,8 @@ fn what_a_start_ended_with_is_known_afterwards() {
 fn a_guest_that_does_not_boot_is_told_by_name() {
     let mut world = World::new();
     let _resolver = Dnsmasq::start(&world.peer);
-    let empty = world.path("empty.img");
-    let mut disk = vec![0; 4 << 20];
-    // A partition table that nothing boots from: a raw image that is whole.
-    disk[510..512].copy_from_slice(b"\x55\xaa");
-    fs::write(&empty, disk).unwrap();
+    let empty = world.path("empty.qcow2");
+    checked(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&empty).arg("1M"));
     world.set("IMG_TARGET", &empty.display().to_string()).start();
     let until = |world: &World, id: &str, limit: u64| {
         world.until(id, Duration::from_secs(limit), |world| {
@@ -413,6 +450,7 @@ fn a_guest_that_does_not_boot_is_told_by_name() {
             find(&look(world, &[], &[], &[]).1, id).cloned()
         })
     };
+    until(&world, "no-boot", 90);
     let unread = until(&world, "config-drive-unread", 150);
     let silent = until(&world, "guest-silent", 150);
     assert!(silent["evidence"].as_str().unwrap().contains("the tap saw no frame"), "{silent}");

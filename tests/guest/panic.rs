@@ -68,7 +68,7 @@ fn a_panic_ends_berth_with_22_and_says_so() {
     assert_eq!(ended.code(), Some(22), "{log}\n{}", world.serial());
     assert_eq!(log.matches("the guest's kernel panicked code=22").count(), 1, "{log}");
     let told = fs::read_to_string(world.path("termination-log")).unwrap();
-    assert_eq!(told, "code 22: the guest's kernel panicked");
+    assert_eq!(told, "code 22 [guest-panicked]: the guest's kernel panicked");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use arrows::{Arrows, circles};
 const ROOMS: [(&str, &[&str]); 31] = [
     ("net", &[]),
     ("iso", &[]),
-    ("faults", &[]),
+    ("faults", &["log"]),
     ("exit", &["faults", "log"]),
     ("log", &[]),
     ("nft", &["net"]),

@@ -15,6 +15,10 @@ use super::owner::SHARED;
 use super::{ALL_TRUSTED, Beneath, Error, at};
 use crate::sys::ffi;
 
+/// Who only looks whether it is held (`berth doctor`) has it for a moment.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Held until dropped.
 #[derive(Debug)]
 pub struct Lock {
@@ -29,7 +33,13 @@ pub fn lock(path: &Path, holder: &str) -> Result<Lock, Error> {
 /// [`lock`], in a directory that may not be trusted.
 pub fn lock_for(path: &Path, holder: &str, files: &Beneath) -> Result<Lock, Error> {
     let (mut file, writable) = open(path, SHARED, files).map_err(at("opening the lock", path))?;
-    if !acquire(&file, path, FlockOperation::NonBlockingLockExclusive)? {
+    let mut tries = TRIES;
+    while !acquire(&file, path, FlockOperation::NonBlockingLockExclusive)? {
+        tries -= 1;
+        if tries > 0 {
+            std::thread::sleep(PAUSE);
+            continue;
+        }
         return Err(Error::Locked { path: path.to_owned(), holder: holder_of(&mut file) });
     }
     if writable {
