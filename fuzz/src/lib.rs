@@ -1,5 +1,6 @@
 //! What each fuzz target does with its bytes. `tests/pure/corpus.rs` does the same with the committed corpus.
 
+mod agent;
 mod download;
 mod host;
 mod kernel;
@@ -7,6 +8,7 @@ mod packets;
 mod seed;
 mod web;
 
+pub use agent::*;
 pub use download::*;
 pub use host::*;
 pub use kernel::*;

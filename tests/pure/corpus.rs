@@ -169,6 +169,12 @@ fn qmp() {
 }
 
 #[test]
+fn agent() {
+    let now = Instant::now();
+    sample("agent", |bytes| targets::agent(now, bytes));
+}
+
+#[test]
 fn halves() {
     replay("halves", targets::halves);
 }
