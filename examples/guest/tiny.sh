@@ -22,7 +22,7 @@ exec 3>&1 1>&2
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 cache=${BERTH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/berth}
 modules=(
-    virtio_pci virtio_blk virtio_net virtio_rng virtio_scsi button evdev pvpanic-pci
+    virtio_pci virtio_blk virtio_net virtio_rng virtio_scsi virtio_console button evdev pvpanic-pci
     sr_mod ata_piix ahci isofs vfat nls_cp437 nls_ascii nls_utf8
 )
 boot_mib=32 # with the kernel (14 MB) and the initramfs (5 MB)

@@ -17,6 +17,8 @@ const MAX_EVENTS: usize = 256;
 
 /// The id of the guest's `-netdev`.
 pub const NETDEV: &str = "net0";
+/// The id of the port that the guest's agent has.
+pub const AGENT_PORT: &str = "agent0";
 
 /// What QEMU is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +123,10 @@ pub enum Event {
         no_space: bool,
         /// The guest is paused for it, instead of being told.
         stops: bool,
+    },
+    /// The guest opened the agent's port, or closed it.
+    AgentPort {
+        open: bool,
     },
     /// A command was refused.
     Refused {
@@ -409,6 +415,7 @@ fn event(name: &str, data: &Value) -> Option<Event> {
         "WAKEUP" => Event::Wakeup,
         "POWERDOWN" => Event::Powerdown,
         "GUEST_PANICKED" => Event::GuestPanicked { runs: word("action") == "run" },
+        "VSERPORT_CHANGE" if word("id") == AGENT_PORT => Event::AgentPort { open: flag("open") },
         "BLOCK_IO_ERROR" => Event::BlockIoError {
             device: text(if word("device").is_empty() { "node-name" } else { "device" }),
             operation: text("operation"),

@@ -4,7 +4,9 @@
 //! inputs. Runs on a current-thread runtime with IO and time, on a thread that lives as long as the machine:
 //! QEMU is killed when the thread that started it ends, so that no machine outlives its supervisor.
 
+pub mod agent;
 mod ask;
+mod own;
 mod qemu;
 mod report;
 mod serial;
@@ -25,10 +27,11 @@ use crate::exit::{Code, Coded};
 use crate::faults;
 use crate::plan::machine::{Accelerator, MachinePlan, NO_PANIC_DEVICE, ReadyMachine, VNC_PORT};
 use crate::proto::lifecycle::{Exit, Fault, Input, Lifecycle, Outcome, Output, Settings};
-use crate::proto::qmp::{Event, Reason, Version};
+use crate::proto::qmp::{Command, Event, Reason, Version};
 use crate::sys::{cgroup, child};
 
 pub use ask::{Monitor, NoAnswer, Questions};
+use own::Own;
 use qemu::Qemu;
 use report::RateLimit;
 pub use serial::Console;
@@ -175,6 +178,8 @@ pub struct Others<'a> {
     /// Passed on to QEMU.
     pub questions: &'a mut Questions,
     pub status: &'a watch::Sender<MachineStatus>,
+    /// The way to the guest's agent.
+    pub agent: &'a agent::Channel,
 }
 
 /// Runs the machine to its end. `open_tap` is called for each start of QEMU that is handed tap queues, and gives
@@ -200,11 +205,12 @@ pub async fn run(
     };
     let core = Lifecycle::new(now(), settings);
     let rate_limit = RateLimit::new(now());
-    let Others { own, questions, status } = others;
+    let Others { own, questions, status, agent } = others;
     let mut own = Own::new(own);
     let ready = Cow::Borrowed(ready);
     let (qemu, is_doubtful, oom_kills) = (None, false, None);
-    let mut machine = Machine { ready, core, qemu, is_doubtful, oom_kills, status, rate_limit };
+    let mut machine =
+        Machine { ready, core, qemu, is_doubtful, oom_kills, status, rate_limit, agent };
     machine.core.handle(now(), Input::Start);
     let outcome = loop {
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
@@ -256,6 +262,7 @@ struct Machine<'a> {
     oom_kills: Option<u64>,
     status: &'a watch::Sender<MachineStatus>,
     rate_limit: RateLimit,
+    agent: &'a agent::Channel,
 }
 
 impl Machine<'_> {
@@ -272,6 +279,9 @@ impl Machine<'_> {
                     self.spawn(attempt, open_tap)?;
                 }
                 Output::Send(command) => {
+                    if command == Command::SystemPowerdown {
+                        self.agent.shut_down();
+                    }
                     if let Some(qemu) = &mut self.qemu {
                         qemu.send(&command);
                     }
@@ -312,6 +322,9 @@ impl Machine<'_> {
             () = talk(&mut self.qemu, &mut events, console) => None,
         };
         for event in events {
+            if let Event::AgentPort { open } = event {
+                self.agent.port(open);
+            }
             if event == (Event::Reset { guest: false }) {
                 self.status.send_modify(|status| status.counts.host_resets += 1);
             }
@@ -339,7 +352,7 @@ impl Machine<'_> {
         let before = now();
         // Until it takes commands it may lack a device, too.
         let is_doubtful = self.is_doubtful || self.ready.plan.panic_device;
-        let qemu = Qemu::start(&self.ready, attempt, open_tap, is_doubtful)?;
+        let qemu = Qemu::start(&self.ready, attempt, open_tap, is_doubtful, self.agent)?;
         tracing::info!(
             pid = qemu.pid(),
             accelerator = attempt.accelerator.as_str(),
@@ -437,37 +450,6 @@ fn look_for_vnc(address: IpAddr) -> Result<(), Error> {
     match TcpListener::bind((address, VNC_PORT)) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::VncPort { address }),
         _ => Ok(()),
-    }
-}
-
-/// Which of the pod's addresses are the guest's own.
-struct Own {
-    heard: watch::Receiver<Vec<IpAddr>>,
-    /// What the guest may have been given.
-    given: Vec<IpAddr>,
-}
-
-impl Own {
-    fn new(mut heard: watch::Receiver<Vec<IpAddr>>) -> Self {
-        let given = heard.borrow_and_update().clone();
-        Self { heard, given }
-    }
-
-    /// Until the guest may have one that is its own no more, while there is another for it. Of one that is new, or that there
-    /// is none, it hears by itself.
-    async fn are_others(&mut self) {
-        while self.heard.changed().await.is_ok() {
-            let now = self.heard.borrow_and_update().clone();
-            if now.is_empty() {
-                continue;
-            }
-            let is_lost = self.given.iter().any(|address| !now.contains(address));
-            self.given = now;
-            if is_lost {
-                return;
-            }
-        }
-        std::future::pending::<()>().await;
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use super::Error;
+use super::agent::Channel;
 use super::ask::{NoAnswer, Question, UnderWay};
 use super::serial::{Console, Line};
 use crate::plan::machine::{Attempt, Handed, MachinePlan, ReadyMachine};
@@ -50,17 +51,19 @@ pub(super) struct Qemu {
 
 impl Qemu {
     /// Opens what is handed over and starts the program. `tap` is called when the plan hands tap queues. `doubtful`:
-    /// it may end at once, and be started in another way.
+    /// it may end at once, and be started in another way. Our end to the guest's agent is `agent`'s.
     pub(super) fn start(
         ready: &ReadyMachine,
         attempt: &Attempt,
         tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
         doubtful: bool,
+        agent: &Channel,
     ) -> Result<Self, Error> {
         let plan = &ready.plan;
         let (stream, qmp_end) = socket_pair().map_err(Error::Socket)?;
         let (serial, serial_end) = socket_pair().map_err(Error::Socket)?;
-        let handed = open(plan, qmp_end, serial_end, tap)?;
+        let (to_agent, agent_end) = socket_pair().map_err(Error::Socket)?;
+        let handed = open(plan, [qmp_end, serial_end, agent_end], tap)?;
         let words = ready.command(attempt);
         let user = plan.user.as_ref().map(|user| User {
             uid: user.uid,
@@ -72,6 +75,9 @@ impl Qemu {
         let confined = confine::qemu(plan).map_err(start)?;
         let order = Order { words: &words, handed, user, environment: config::of_qemu(), confined };
         let (child, output) = child::spawn(order).map_err(start)?;
+        if plan.has_agent() {
+            agent.begin(to_agent);
+        }
         Ok(Self {
             child,
             stream,
@@ -299,11 +305,10 @@ fn socket_pair() -> io::Result<(UnixStream, OwnedFd)> {
 
 fn open(
     plan: &MachinePlan,
-    qmp: OwnedFd,
-    serial: OwnedFd,
+    sockets: [OwnedFd; 3],
     tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
 ) -> Result<Vec<(i32, OwnedFd)>, Error> {
-    let (mut qmp, mut serial) = (Some(qmp), Some(serial));
+    let [mut qmp, mut serial, mut agent] = sockets.map(Some);
     let wants_tap = plan.handed.iter().any(|(_, file)| matches!(file, Handed::TapQueue(_)));
     let mut queues = if wants_tap { tap().map_err(Error::Tap)? } else { Vec::new() }.into_iter();
     let files = Beneath::new(plan.untrusted.iter().cloned());
@@ -314,6 +319,7 @@ fn open(
             let fd = match file {
                 Handed::Qmp => qmp.take().ok_or_else(missing)?,
                 Handed::Serial => serial.take().ok_or_else(missing)?,
+                Handed::Agent => agent.take().ok_or_else(missing)?,
                 Handed::TapQueue(_) => queues.next().ok_or_else(missing)?,
                 Handed::Disk { path, writable, .. } => child::open_disk(path, *writable, &files)
                     .map_err(|source| Error::Disk { path: path.clone(), source })?,

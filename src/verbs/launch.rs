@@ -17,6 +17,7 @@ use berth::plan::machine::ReadyMachine;
 use berth::plan::{Attached, NetPlan, Plan};
 use berth::proto::lifecycle::Outcome;
 use berth::readiness::{Answers, Expected, Feed, Half, Launch, Wanted, look_at_client, other_page};
+use berth::supervise::agent::{self, Channel};
 use berth::supervise::{self, Console, Monitor, Others, Questions, Signals};
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
@@ -36,7 +37,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let config = configure(options)?;
     let plan = make_plan(&config, &links).await?;
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
-    let (feed, wire, mut questions) = start(Half::Run, &config, &plan, None)?;
+    let (feed, ends) = start(Half::Run, &config, &plan, None)?;
     let preparing = async {
         let firewall = Firewall::start()?;
         let held = apply::lock(&plan).await?;
@@ -63,7 +64,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let machine = disks.machine(&plan.machine);
     let (stop, stopping) = watch::channel(false);
     let supervising = async {
-        let code = supervise(&plan, &machine, wire, &mut signals, &feed, &mut questions).await;
+        let code = supervise(&plan, &machine, ends, &mut signals, &feed).await;
         let _ = stop.send(true);
         code
     };
@@ -128,7 +129,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     let plan = make_plan(&config, &links).await?;
     warn(confine::ourselves(Some(&plan.machine)).as_slice());
     let other = other_page(plan.net.link.tap.name.clone(), config.machine.uid);
-    let (feed, wire, mut questions) = start(Half::Vm, &config, &plan, Some(other))?;
+    let (feed, ends) = start(Half::Vm, &config, &plan, Some(other))?;
     tokio::spawn(halves::follow(
         plan.net.link.tap.name.clone(),
         config.machine.uid,
@@ -149,7 +150,7 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
         };
         let disks = or_stopped(&mut signals, preparing).await?;
         let machine = disks.machine(&plan.machine);
-        supervise(&plan, &machine, wire, &mut signals, &feed, &mut questions).await
+        supervise(&plan, &machine, ends, &mut signals, &feed).await
     };
     let watching = async {
         let limit = (config.lifecycle.on_net_lost == OnNetLost::Exit).then_some(NET_LOST);
@@ -176,16 +177,24 @@ pub async fn vm(options: &Options) -> Result<Code, Failure> {
     }
 }
 
-/// The half with the machine answers from now on: status, console, page and metrics. Returned are who feeds them, the hub's
-/// end for the serial line, and what they ask of QEMU.
+/// The supervisor's ends: of the serial line, of what is asked of QEMU, and of the way to the guest's agent.
+struct Ends {
+    wire: Wire,
+    questions: Questions,
+    agent: Channel,
+}
+
+/// The half with the machine answers from now on: status, console, page and metrics. Returned are who feeds them, and what they
+/// ask.
 fn start(
     half: Half,
     config: &Config,
     plan: &Plan,
     other: Option<Other>,
-) -> Result<(Feed, Wire, Questions), Failure> {
+) -> Result<(Feed, Ends), Failure> {
     let (hub, wire) = console::new();
     let (monitor, questions) = Monitor::new();
+    let (_, agent) = agent::start();
     let guest = &plan.net.guest;
     let wanted = Wanted {
         ready: plan.lifecycle.ready.clone(),
@@ -215,7 +224,7 @@ fn start(
     }));
     console::socket::start(&plan.disk.state_dir, hub.clone());
     web::start(&config.web, &plan.web, parts(config, answers, monitor, hub))?;
-    Ok((feed, wire, questions))
+    Ok((feed, Ends { wire, questions, agent }))
 }
 
 /// What the page and the metrics' port show.
@@ -256,15 +265,20 @@ async fn or_stopped<T>(
 async fn supervise(
     plan: &Plan,
     machine: &ReadyMachine,
-    wire: Wire,
+    ends: Ends,
     signals: &mut Signals,
     feed: &Feed,
-    questions: &mut Questions,
 ) -> Result<Code, Failure> {
+    let Ends { wire, mut questions, agent } = ends;
     let tap = &plan.net.link.tap;
     let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
     let mut console = Console::stdio(wire, false);
-    let others = Others { own: feed.own.subscribe(), questions, status: &feed.machine };
+    let others = Others {
+        own: feed.own.subscribe(),
+        questions: &mut questions,
+        status: &feed.machine,
+        agent: &agent,
+    };
     let outcome =
         supervise::run(machine, &plan.lifecycle, open, &mut console, signals, others).await;
     console.close().await;

@@ -7,6 +7,7 @@
 //! `options`, next to this file.
 
 mod accel;
+mod channel;
 mod confine;
 mod options;
 mod panic;
@@ -144,6 +145,8 @@ pub enum Handed {
     Qmp,
     /// One end of a socket pair that carries the serial console.
     Serial,
+    /// One end of a socket pair to the guest's agent.
+    Agent,
     /// A disk, opened read-write or read-only; the member of fd set N.
     Disk { path: PathBuf, writable: bool, fdset: u32 },
 }
@@ -173,6 +176,11 @@ impl MachinePlan {
         }
         words.extend_from_slice(&self.tail);
         words
+    }
+
+    /// Whether the guest has a channel to an agent that is ours.
+    pub fn has_agent(&self) -> bool {
+        self.handed.iter().any(|(_, file)| *file == Handed::Agent)
     }
 
     /// The command line as it is most likely to be, for people to look at.
@@ -251,6 +259,9 @@ pub fn plan(
     };
     build.other_disks(disk);
     build.small_devices(vnc.is_some() || web);
+    if channel::has_place(machine) {
+        build.agent();
+    }
     build.words.extend_from_slice(&machine.extra_args);
 
     let (user, mut notes) = user::choose(config, facts, &attempts, own_disk.is_some(), helper);

@@ -21,22 +21,30 @@ pub(super) enum Place {
 }
 
 pub(super) fn has_place(machine: &Machine) -> Place {
-    let pairs = || machine.extra_args.iter().zip(machine.extra_args.iter().skip(1));
-    let of = |options: &'static [&str]| {
-        pairs().filter(move |(option, _)| {
-            options.contains(&option.strip_prefix('-').unwrap_or(option).trim_start_matches('-'))
-        })
-    };
-    if of(&["device"]).any(|(_, value)| value.starts_with("pvpanic")) {
+    if values(machine, &["device"]).any(|value| value.starts_with("pvpanic")) {
         return Place::Theirs;
     }
+    other_kind(machine).map_or(Place::Ours, Place::Unknown)
+}
+
+/// The kind of machine that the user's words make of it, where that is not ours.
+pub(super) fn other_kind(machine: &Machine) -> Option<String> {
     // The last one counts.
-    match of(&["machine", "M"]).filter_map(|(_, value)| kind(value)).next_back() {
-        Some(kind) if kind != "q35" && !kind.starts_with("pc-q35") => {
-            Place::Unknown(kind.to_owned())
-        }
-        _ => Place::Ours,
-    }
+    let kind = values(machine, &["machine", "M"]).filter_map(kind).next_back()?;
+    (kind != "q35" && !kind.starts_with("pc-q35")).then(|| kind.to_owned())
+}
+
+/// What the user's words have behind these options.
+fn values<'a>(
+    machine: &'a Machine,
+    options: &'static [&str],
+) -> impl DoubleEndedIterator<Item = &'a str> {
+    machine.extra_args.windows(2).filter_map(move |pair| match pair {
+        [option, value] => options
+            .contains(&option.strip_prefix('-').unwrap_or(option).trim_start_matches('-'))
+            .then_some(value.as_str()),
+        _ => None,
+    })
 }
 
 /// `-machine [type=]KIND,SETTING=VALUE`: the kind, where it is said.

@@ -421,6 +421,22 @@ fn a_panic_is_heard_where_there_is_a_place_for_its_device() {
 }
 
 #[test]
+fn an_agent_has_a_channel_unless_the_user_gives_it_another() {
+    let has = |extra: &str| {
+        let mut pod = pod();
+        pod.config.machine.extra_args = words(extra).unwrap();
+        let plan = pod.plan().unwrap();
+        assert_eq!(plan.has_agent(), pod.text().contains("-device virtio-serial-pci,id=agent-bus"));
+        plan.has_agent()
+    };
+    assert!(has("") && has("-machine q35,hpet=off -device virtio-balloon"));
+    assert!(!has("-M pc"));
+    assert!(!has(
+        "-chardev socket,id=a,path=/a -device virtio-serial -device virtserialport,chardev=a,name=org.qemu.guest_agent.0"
+    ));
+}
+
+#[test]
 fn qemu_ends_at_a_panic_unless_that_is_ours_to_follow() {
     let paused = |on_panic| {
         let mut pod = pod();

@@ -44,6 +44,7 @@ fn supervisor() {
                 own: watch::channel(Vec::new()).1,
                 questions: &mut supervise::Questions::none(),
                 status: &watch::Sender::default(),
+                agent: &supervise::agent::start().1,
             },
         )
         .await;
