@@ -1,6 +1,7 @@
 //! Whether this launcher is ready: folded from what machine, services and observer say, for `berth status`, for probes and
 //! for the other half; and its page of metrics.
 
+mod agent;
 mod moments;
 mod sign;
 mod symptoms;
@@ -22,6 +23,7 @@ use crate::faults::{self, Finding};
 use crate::metrics::Format;
 use crate::serve::{Health, Services, Tally};
 use crate::status::{Fetch, Guest, Network, Request, Serving, Status};
+use crate::supervise::agent::Known;
 use crate::supervise::{MachineStatus, Monitor, Phase};
 use crate::{confine, halves, observe, status, sys};
 
@@ -70,6 +72,8 @@ pub struct Launch {
     pub hub: Hub,
     /// What it is to do, besides.
     pub expected: Expected,
+    /// What its agent says, where it has a channel to one.
+    pub agent: Option<watch::Receiver<Known>>,
 }
 
 /// Where those who know say how it is.
@@ -145,8 +149,7 @@ impl Feed {
             tokio::spawn(watch.run());
         }
         let seen = feed.look_for(launch.as_ref(), acked.clone());
-        let wanted = launch.as_ref().map(|launch| launch.wanted.clone());
-        let status = feed.fold(half, unconfined, wanted, seen.subscribe());
+        let status = feed.fold(half, unconfined, launch.as_ref(), seen.subscribe());
         let (ready, first_ready) = feed.judge(status.clone(), seen);
         let machine = launch.map(|launch| collect::Machine {
             status: feed.machine.subscribe(),
@@ -232,7 +235,7 @@ impl Feed {
         &self,
         half: Half,
         unconfined: Vec<String>,
-        wanted: Option<Wanted>,
+        launch: Option<&Launch>,
         seen: watch::Receiver<Option<Instant>>,
     ) -> Arc<dyn Fn() -> Status + Send + Sync> {
         let (machine, services) = (self.machine.subscribe(), self.services.subscribe());
@@ -240,6 +243,8 @@ impl Feed {
         let (ways, own) = (self.ways.subscribe(), self.own.subscribe());
         let (acked, begun, fetching) = (self.tally.acked(), started(), self.fetch.subscribe());
         let findings = self.findings.subscribe();
+        let wanted = launch.map(|launch| launch.wanted.clone());
+        let agent = launch.and_then(|launch| launch.agent.clone());
         Arc::new(move || {
             let network = match half {
                 Half::Vm => other.borrow().clone(),
@@ -268,6 +273,7 @@ impl Feed {
             if let (Some(guest), Some(machine)) = (&mut status.guest, &machine) {
                 let running = machine.started.filter(|_| machine.pid.is_some());
                 guest.started_ms = running.map(|at| unix_ms(begun, at));
+                guest.agent = agent.as_ref().map(|known| agent::said(&known.borrow(), begun));
             }
             status.fetch = fetching.borrow().and_then(fetch);
             status.findings.clone_from(&findings.borrow());
@@ -421,6 +427,7 @@ fn fold(
             reason: machine.reason.clone(),
             accelerator: machine.accelerator.map(|accelerator| accelerator.as_str().to_owned()),
             started_ms: None,
+            agent: None,
         }),
         network,
         fetch: None,

@@ -31,6 +31,8 @@ const LARGEST: u64 = 1 << 20;
 const MAX_REQUEST: u64 = 64;
 /// How long a request is waited for: ours is there with the connection.
 const REQUEST_WITHIN: Duration = Duration::from_secs(1);
+/// Of a guest's addresses, on a line for people.
+const SHOWN_ADDRESSES: usize = 8;
 /// Answers at a time; more wait.
 const MAX_ANSWERS: usize = 16;
 
@@ -71,6 +73,24 @@ pub struct Guest {
     /// When its QEMU was started, where it runs: ms since the Unix epoch.
     #[serde(default)]
     pub started_ms: Option<u64>,
+    /// What its agent says; None where it has no channel to one.
+    #[serde(default)]
+    pub agent: Option<Agent>,
+}
+
+/// What the guest's agent says: all of it is the guest's to choose.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// `absent`, `syncing`, `answers`, `frozen` or `silent`; what is in the other fields stays while it is frozen or silent.
+    pub state: String,
+    /// The agent's own.
+    pub version: Option<String>,
+    pub os: Option<String>,
+    pub host_name: Option<String>,
+    /// Of all interfaces, without those of loopback; the first 64.
+    pub addresses: Vec<IpAddr>,
+    /// When it last answered: ms since the Unix epoch.
+    pub heard_ms: Option<u64>,
 }
 
 /// How far a download is, in octets of what comes over the wire.
@@ -288,11 +308,12 @@ impl fmt::Display for Status {
         let Self { version, verb, ready, reasons, guest, network, fetch, .. } = self;
         let (verb, version) = (one_line(verb), one_line(version));
         write!(f, "berth {verb} {version}: {}", if *ready { "ready" } else { "not ready" })?;
-        if let Some(Guest { phase, reason, accelerator, .. }) = guest {
+        if let Some(Guest { phase, reason, accelerator, agent, .. }) = guest {
             write!(f, "\nguest    {}{}", one_line(phase), Because(reason))?;
             if let Some(accelerator) = accelerator {
                 write!(f, ", {}", one_line(accelerator))?;
             }
+            agent.as_ref().map_or(Ok(()), |agent| write!(f, "\nagent    {agent}"))?;
         }
         if let Some(Fetch { bytes, size }) = fetch {
             write!(f, "\nfetching {bytes}")?;
@@ -330,6 +351,27 @@ impl fmt::Display for Status {
             let (severity, id) = (severity.as_str(), one_line(id));
             write!(f, "\n{severity:<8} {id}: {}", one_line(evidence))
         })
+    }
+}
+
+impl fmt::Display for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { state, os, host_name, addresses, .. } = self;
+        f.write_str(&one_line(state))?;
+        if let Some(os) = os {
+            write!(f, ", {}", one_line(os))?;
+        }
+        if let Some(name) = host_name {
+            write!(f, ", host {}", one_line(name))?;
+        }
+        let shown = addresses.iter().take(SHOWN_ADDRESSES);
+        shown.enumerate().try_for_each(|(at, address)| {
+            write!(f, "{}{address}", if at == 0 { ", " } else { " " })
+        })?;
+        match addresses.len().saturating_sub(SHOWN_ADDRESSES) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
 }
 

@@ -20,6 +20,14 @@ fn status() -> Status {
             reason: None,
             accelerator: Some("tcg".to_owned()),
             started_ms: Some(1_790_000_000_123),
+            agent: Some(Agent {
+                state: "answers".to_owned(),
+                version: Some("7.2.22".to_owned()),
+                os: Some("Debian GNU/Linux 12 (bookworm)".to_owned()),
+                host_name: Some("we\u{1b}b".to_owned()),
+                addresses: (1..=9).map(|last| [10, 0, 0, last].into()).collect(),
+                heard_ms: Some(1_790_000_030_000),
+            }),
         }),
         network: Some(Network {
             serving: Serving::Serving,
@@ -154,13 +162,14 @@ async fn an_answer_that_does_not_end_is_given_up() {
 fn people_read_lines() {
     assert_eq!(
         status().to_string(),
-        "berth run 1.2.3: ready\nguest    running, tcg\nnetwork  serving; rules restored 2, links mended 1, addresses changed 0\nipv4     nat\nipv6     own: 2001:db8::2, by fwd"
+        "berth run 1.2.3: ready\nguest    running, tcg\nagent    answers, Debian GNU/Linux 12 (bookworm), host we\\u001bb, 10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6 10.0.0.7 10.0.0.8 and 1 more\nnetwork  serving; rules restored 2, links mended 1, addresses changed 0\nipv4     nat\nipv6     own: 2001:db8::2, by fwd"
     );
     let guest = Guest {
         phase: "paused".to_owned(),
         reason: Some("write on disk0: No space left on device".to_owned()),
         accelerator: Some("tcg".to_owned()),
         started_ms: None,
+        agent: None,
     };
     let unconfined = vec!["QEMU: BERTH_CONFINE=off".to_owned()];
     let paused = Status { ready: false, guest: Some(guest), network: None, unconfined, ..status() };

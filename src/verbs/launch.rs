@@ -194,7 +194,7 @@ fn start(
 ) -> Result<(Feed, Ends), Failure> {
     let (hub, wire) = console::new();
     let (monitor, questions) = Monitor::new();
-    let (_, agent) = agent::start();
+    let (guest_agent, agent) = agent::start();
     let guest = &plan.net.guest;
     let wanted = Wanted {
         ready: plan.lifecycle.ready.clone(),
@@ -207,7 +207,13 @@ fn start(
         asks: guest.serve,
         seed: plan.disk.seed.is_some(),
     };
-    let launch = Launch { wanted, monitor: monitor.clone(), hub: hub.clone(), expected };
+    let launch = Launch {
+        wanted,
+        monitor: monitor.clone(),
+        hub: hub.clone(),
+        expected,
+        agent: plan.machine.has_agent().then(|| guest_agent.known()),
+    };
     let unconfined = confine::unconfined(Some(&plan.machine));
     let (feed, answers) = Feed::start(half, &plan.disk.state_dir, unconfined, Some(launch), other);
     feed.findings.send_replace(plan.findings().cloned().collect());

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent;
 mod browser;
 mod chart;
 mod codes;

@@ -1,0 +1,105 @@
+//! Debian's qemu-ga in the tiny guest: absent, there, frozen, gone and back.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::checked;
+use crate::support::world::World;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// The agent's package, kept beside the guests; the libraries are this machine's.
+const DISK: &str = r#"
+set -euo pipefail
+to=$1
+cache=${BERTH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/berth}
+mkdir -p "$cache"
+exec 9>"$cache/qemu-guest-agent.lock"
+flock 9
+deb=$(find "$cache" -name 'qemu-guest-agent_*.deb' -print -quit)
+if [ -z "$deb" ]; then
+    work=$(mktemp -d)
+    (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root qemu-guest-agent >&2)
+    mv "$work"/*.deb "$cache"
+    rmdir "$work"
+    deb=$(find "$cache" -name 'qemu-guest-agent_*.deb' -print -quit)
+fi
+root=$(mktemp -d)
+trap 'rm -rf -- "$root"' EXIT
+dpkg-deb -x "$deb" "$root/package"
+mkdir "$root/disk"
+cp "$root/package/usr/sbin/qemu-ga" "$root/disk/"
+libraries=$(ldd "$root/disk/qemu-ga")
+case $libraries in *'not found'*) echo "missing: $libraries" >&2; exit 1 ;; esac
+grep -o '/[^ ]*' <<<"$libraries" | while read -r library; do cp -L "$library" "$root/disk/"; done
+/sbin/mke2fs -q -t ext4 -O ^has_journal -d "$root/disk" "$to" 24M
+"#;
+
+/// In the guest: the port's device has its name in sysfs alone, without udev.
+const START: &str = "mkdir -p /a; mount -t ext4 -o ro,noatime /dev/vdb /a; \
+    port=$(grep -l org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name | cut -d/ -f5); \
+    LD_LIBRARY_PATH=/a /a/ld-linux-x86-64.so.2 /a/qemu-ga -d -m virtio-serial -p /dev/$port -t /run -f /run/qga.pid 2>&1";
+
+fn world() -> World {
+    let world = World::new();
+    std::fs::create_dir(world.path("volumes")).unwrap();
+    let disk = world.path("volumes/agent.img");
+    checked(Command::new("bash").args(["-c", DISK, "bash"]).arg(Path::new(&disk)));
+    world
+}
+
+fn agent(world: &World) -> Value {
+    let output = world.command(&[]).args(["status", "--output", "json"]).output().unwrap();
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    status["guest"]["agent"].clone()
+}
+
+fn until_state(world: &World, state: &str) -> Value {
+    world.until(&format!("agent {state}"), SOON, |world| {
+        let agent = agent(world);
+        (agent["state"] == state).then_some(agent)
+    })
+}
+
+/// It says all that it is asked at first.
+fn until_known(world: &World) -> Value {
+    world.until("what the agent says", SOON, |world| {
+        let agent = agent(world);
+        (!agent["addresses"].as_array()?.is_empty()).then_some(agent)
+    })
+}
+
+#[test]
+fn what_the_agent_says_is_in_the_status_while_it_is_there() {
+    let mut world = world();
+    world.start().ready();
+    let absent = until_state(&world, "absent");
+    assert_eq!(absent["os"], Value::Null);
+    let said = world.guest(START);
+    let agent = until_known(&world);
+    assert_eq!(
+        (&agent["state"], &agent["host_name"]),
+        (&"answers".into(), &"demo".into()),
+        "{said}"
+    );
+    let addresses: Vec<&str> = agent["addresses"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|address| address.as_str().unwrap())
+        .collect();
+    assert!(addresses.contains(&"192.168.254.2") && !addresses.contains(&"127.0.0.1"), "{agent}");
+    assert!(agent["version"].as_str().unwrap().starts_with("7.2"), "{agent}");
+    let text = checked(world.command(&[]).arg("status"));
+    assert!(text.contains("\nagent    answers, "), "{text}");
+    world.guest("kill -KILL $(cat /run/qga.pid)");
+    let gone = until_state(&world, "absent");
+    assert_eq!((&gone["host_name"], &gone["addresses"]), (&Value::Null, &Value::Array(vec![])));
+    world.guest(&format!("rm -f /run/qga.pid; hostname other; {START}"));
+    assert_eq!(until_known(&world)["host_name"], "other");
+    assert!(world.log().contains("the guest agent answers"), "{}", world.log());
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+}
