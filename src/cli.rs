@@ -5,6 +5,7 @@
 
 pub mod console;
 pub mod doctor;
+pub mod guest;
 pub mod nft;
 
 use std::ffi::OsString;
@@ -112,6 +113,12 @@ enum Verb {
     /// The guest's serial console, shared by all who attach; Ctrl-] leaves
     #[command(after_help = console::EXAMPLES)]
     Console(console::Console),
+    /// What the guest's agent tells, and can do; exit code 1 when it does not answer or refuses
+    #[command(after_help = guest::EXAMPLES)]
+    Guest {
+        #[command(subcommand)]
+        verb: guest::Guest,
+    },
     /// What is wrong here, and how it is mended; touches nothing
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Doctor),
@@ -208,6 +215,7 @@ pub enum Command {
     Selftest { options: Box<Options>, no_dns: bool },
     Status { state_dir: Option<PathBuf>, alive: bool, output: StatusOutput },
     Console(console::Console),
+    Guest(guest::Guest),
     Doctor(doctor::Doctor),
     Plan { options: Box<Options>, output: Output },
     Serve(Box<ServeOptions>),
@@ -231,6 +239,7 @@ impl Command {
             | Self::Check { .. } => true,
             Self::Status { .. }
             | Self::Console(_)
+            | Self::Guest(_)
             | Self::Validate { .. }
             | Self::Leases { .. }
             | Self::Inspect { .. } => false,
@@ -246,6 +255,7 @@ impl Command {
             | Self::Check { .. }
             | Self::Status { .. }
             | Self::Console(_)
+            | Self::Guest(_)
             | Self::Doctor(_)
             | Self::Validate { .. }
             | Self::Leases { .. }
@@ -290,6 +300,7 @@ fn parse_in(
             (Log::default(), Command::Status { state_dir, alive, output })
         }
         Some(Verb::Console(console)) => (Log::default(), Command::Console(console)),
+        Some(Verb::Guest { verb }) => (Log::default(), Command::Guest(verb)),
         Some(Verb::Doctor(doctor)) => (doctor.log.clone(), Command::Doctor(doctor)),
         Some(Verb::Validate { files, output }) => {
             (Log::default(), Command::Validate { files, output })

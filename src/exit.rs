@@ -63,6 +63,8 @@ pub enum Code {
     NoConsole,
     /// `console`: ended by a signal.
     Signal(u8),
+    /// `guest`: its agent does not answer, or refuses.
+    NoAgent,
     /// `doctor`: something will make somebody suffer.
     Warnings,
     /// `doctor`: something keeps the guest from running.
@@ -86,6 +88,7 @@ impl Code {
             | Self::Output
             | Self::NotReady
             | Self::NoConsole
+            | Self::NoAgent
             | Self::SelfTest
             | Self::Warnings
             | Self::Invalid => 1,

@@ -12,7 +12,7 @@
 //! Pure rooms (`config`, `facts`, `faults`, `plan`, `proto`, `nft`, `iso`, `metrics`) think and never touch; `sys` touches and never
 //! decides; the verbs (`apply`, `confine`, `serve`, `supervise`, `observe`, `halves`, `inspect`, `collect`,
 //! `status`, `doctor`, `selftest`) see both, and never each other; `console` is what all readers of the serial line share, this process's and
-//! others; `network` (made, served, healed), `readiness` and `web` put them together. What they log leaves by `log`, and each
+//! others; `network` (made, served, healed), `readiness`, `web` and `control` put them together. What they log leaves by `log`, and each
 //! error says its exit code by `exit`. The program is `main` (arguments, log, runtime) and its `verbs`. `tests/pure/layers.rs` holds all of them to that.
 
 pub mod cli;
@@ -26,6 +26,7 @@ pub mod apply;
 pub mod collect;
 pub mod confine;
 pub mod console;
+pub mod control;
 pub mod doctor;
 pub mod halves;
 pub mod inspect;

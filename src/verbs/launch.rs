@@ -22,7 +22,7 @@ use berth::supervise::{self, Console, Monitor, Others, Questions, Signals};
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
 use berth::sys::{child, probe};
-use berth::{apply, confine, console, doctor, halves, web};
+use berth::{apply, confine, console, control, doctor, halves, web};
 use tokio::sync::watch;
 
 use super::{configure, failed, make_plan, warn};
@@ -229,6 +229,7 @@ fn start(
         volume,
     }));
     console::socket::start(&plan.disk.state_dir, hub.clone());
+    control::start(&plan.disk.state_dir, plan.machine.has_agent().then_some(guest_agent));
     web::start(&config.web, &plan.web, parts(config, answers, monitor, hub))?;
     Ok((feed, Ends { wire, questions, agent }))
 }

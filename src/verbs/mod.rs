@@ -2,6 +2,7 @@
 
 mod console;
 mod doctor;
+mod guest;
 mod launch;
 mod nft;
 mod selftest;
@@ -30,6 +31,7 @@ pub fn prepare(command: &Command) -> Result<(), Failure> {
         | Command::Selftest { .. }
         | Command::Status { .. }
         | Command::Console(_)
+        | Command::Guest(_)
         | Command::Doctor(_)
         | Command::Plan { .. }
         | Command::Serve(_)
@@ -49,6 +51,7 @@ pub async fn act(command: &Command) -> Result<Code, Failure> {
             show::status(state_dir.as_deref(), *alive, *output).await
         }
         Command::Console(console) => console::run(console).await,
+        Command::Guest(verb) => guest::run(verb).await,
         Command::Doctor(wanted) => doctor::run(wanted).await,
         Command::Plan { options, output } => show::plan(options, *output).await,
         Command::Serve(options) => serve::run(options).await,

@@ -103,3 +103,89 @@ fn what_the_agent_says_is_in_the_status_while_it_is_there() {
     assert!(world.log().contains("the guest agent answers"), "{}", world.log());
     assert_eq!(world.stop(), Some(0), "{}", world.log());
 }
+
+/// `berth guest`: the code, and what it says on both.
+fn guest(world: &World, words: &str) -> (i32, String) {
+    let output = world.command(&[]).arg("guest").args(words.split(' ')).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
+}
+
+fn json(world: &World, words: &str) -> Value {
+    let (code, said) = guest(world, &format!("{words} --output json"));
+    assert_eq!(code, 0, "{words}: {said}");
+    serde_json::from_str(&said).unwrap()
+}
+
+/// Octets that a writer in the guest has written so far.
+fn written(world: &World) -> u64 {
+    let said = world.guest("wc -c </run/written");
+    let number = said.split_whitespace().find_map(|word| word.parse().ok());
+    number.unwrap_or_else(|| panic!("{said}"))
+}
+
+#[test]
+fn a_freeze_stops_a_writer_until_a_thaw_or_its_end() {
+    let mut world = world();
+    world.start().ready();
+    let (code, said) = guest(&world, "info");
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no guest agent is running"), "{said}");
+    world.guest(START);
+    until_known(&world);
+    let mode = std::fs::metadata(world.path("state/control.sock")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+    let info = json(&world, "info");
+    assert_eq!(
+        (&info["host_name"], &info["os"]["machine"]),
+        (&"demo".into(), &"x86_64".into()),
+        "{info}"
+    );
+    let interfaces = json(&world, "interfaces");
+    let card =
+        interfaces.as_array().unwrap().iter().find(|interface| interface["name"] != "lo").unwrap();
+    assert!(card["mac"].as_str().unwrap().starts_with("52:54:"), "{interfaces}");
+    assert_eq!(card["addresses"][0]["address"], "192.168.254.2", "{interfaces}");
+    let systems = json(&world, "filesystems");
+    let data =
+        systems.as_array().unwrap().iter().find(|system| system["mountpoint"] == "/data").unwrap();
+    assert_eq!(data["type"], "ext4", "{systems}");
+    assert!(data["total_bytes"].as_u64() > data["used_bytes"].as_u64(), "{systems}");
+    // Each round says that it is over only when its octet is on the disk.
+    world.guest(": >/run/written; (while :; do echo x | dd of=/data/w conv=fsync 2>/dev/null && echo -n x >>/run/written; usleep 100000; done) >/dev/null 2>&1 &");
+    world.until("the writer", SOON, |world| (written(world) > 3).then_some(()));
+    let goes_on = |world: &World| {
+        let before = written(world);
+        world
+            .until("the writer goes on", SOON, |world| (written(world) > before + 1).then_some(()));
+    };
+
+    let (code, said) = guest(&world, "freeze --for 120");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("are frozen, for 120 s at most"), "{said}");
+    // One round may be over the freeze.
+    let before = written(&world);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(written(&world) <= before + 1);
+    assert_eq!(agent(&world)["state"], "frozen");
+    let (code, said) = guest(&world, "interfaces");
+    assert_eq!((code, said.contains("frozen")), (1, true), "{said}");
+    assert_eq!(agent(&world)["host_name"], "demo", "what it said stays");
+    assert_eq!(guest(&world, "thaw").0, 0);
+    goes_on(&world);
+    assert_eq!(agent(&world)["state"], "answers");
+
+    let (code, said) = guest(&world, "freeze --for 5");
+    assert_eq!(code, 0, "{said}");
+    world.until("the thaw", SOON, |world| (agent(world)["state"] == "answers").then_some(()));
+    goes_on(&world);
+
+    // Frozen for longer than the guest has to end: it is thawed for that.
+    assert_eq!(guest(&world, "freeze --for 300").0, 0);
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+    let log = world.log();
+    assert!(
+        log.contains("file systems are frozen") && log.contains("file systems are thawed"),
+        "{log}"
+    );
+}

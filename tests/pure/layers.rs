@@ -10,7 +10,7 @@ use arrows::{Arrows, circles};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for rooms whose errors a verb
 /// may end with.
-const ROOMS: [(&str, &[&str]); 31] = [
+const ROOMS: [(&str, &[&str]); 32] = [
     ("net", &[]),
     ("iso", &[]),
     ("faults", &["log"]),
@@ -26,6 +26,7 @@ const ROOMS: [(&str, &[&str]); 31] = [
     ("apply", &["config", "confine", "exit", "faults", "iso", "log", "net", "nft", "plan", "sys"]),
     ("confine", &["plan", "sys"]),
     ("console", &["exit", "log", "sys"]),
+    ("control", &["exit", "supervise", "sys"]),
     ("inspect", &["cli", "exit", "net", "nft", "plan", "sys"]),
     ("observe", &["exit", "net", "nft", "plan", "sys"]),
     ("selftest", &["net", "plan", "sys"]),
@@ -85,6 +86,7 @@ const ROOMS: [(&str, &[&str]); 31] = [
             "config",
             "confine",
             "console",
+            "control",
             "doctor",
             "exit",
             "facts",
