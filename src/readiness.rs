@@ -209,9 +209,16 @@ impl Feed {
         acked: watch::Receiver<Option<Instant>>,
     ) -> sign::Seen {
         let (seen, machine) = (sign::Seen::default(), self.machine.subscribe());
+        let agent = launch.and_then(|launch| launch.agent.clone());
         let wanted = launch.map(|launch| (&launch.wanted.ready, launch.wanted.guest, &launch.hub));
         match wanted {
             None | Some((Ready::Running, ..)) => {}
+            Some((Ready::Agent, ..)) => match agent {
+                Some(known) => drop(tokio::spawn(sign::agent(machine, known, seen.clone()))),
+                None => tracing::warn!(
+                    "BERTH_READY=agent: the guest has no channel to an agent that is berth's, and is never ready"
+                ),
+            },
             Some((Ready::Dhcp, ..)) => {
                 tokio::spawn(sign::dhcp(machine, acked, seen.clone()));
             }

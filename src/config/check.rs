@@ -108,7 +108,7 @@ mod tests {
         ("BERTH_ON_REBOOT", "exit", Some("explode")),
         ("BERTH_ON_PANIC", "pause", Some("explode")),
         ("BERTH_ON_NET_LOST", "exit", Some("restart")),
-        ("BERTH_READY", "tcp:22", Some("agent")),
+        ("BERTH_READY", "agent", Some("booted")),
         ("BERTH_GRACE_S", "86400", Some("0")),
         ("BERTH_GRACE_MARGIN_S", "25", Some("26")),
         ("BERTH_WEB", "loopback", Some("all")),

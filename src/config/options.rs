@@ -232,9 +232,9 @@ pub struct Options {
     /// `berth vm`: when `berth net` is gone from its network namespace for 30 s: wait or exit [default: wait]
     #[arg(long, env = "BERTH_ON_NET_LOST", value_name = "POLICY", help_heading = "Lifecycle")]
     pub on_net_lost: Option<String>,
-    /// What makes it ready beside a guest that runs: running (nothing more), dhcp (the guest has its address), tcp:PORT (the
-    /// guest takes a connection there) or serial:REGEX (it wrote that on its serial line) [default: dhcp, with NO_DHCP
-    /// running]
+    /// What makes it ready beside a guest that runs: running (nothing more), dhcp (the guest has its address), agent (its
+    /// guest agent answers), tcp:PORT (the guest takes a connection there) or serial:REGEX (it wrote that on its serial line)
+    /// [default: dhcp, with NO_DHCP running]
     #[arg(long, env = "BERTH_READY", value_name = "SIGN", help_heading = "Lifecycle")]
     pub ready: Option<String>,
     /// Seconds from SIGTERM to the moment QEMU must be gone, 1 to 86400 [default: 25]

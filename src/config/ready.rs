@@ -20,6 +20,8 @@ pub enum Ready {
     Tcp(u16),
     /// The guest has written what this regular expression matches.
     Serial(String),
+    /// The guest's agent answers.
+    Agent,
 }
 
 impl Ready {
@@ -30,6 +32,7 @@ impl Ready {
         match (word.to_ascii_lowercase().as_str(), rest) {
             ("running", None) => Ok(Self::Running),
             ("dhcp", None) => Ok(Self::Dhcp),
+            ("agent", None) => Ok(Self::Agent),
             ("tcp", Some(port)) => match port.parse::<u16>() {
                 Ok(port) if port > 0 && port.to_string().len() == rest.map_or(0, str::len) => {
                     Ok(Self::Tcp(port))
@@ -37,7 +40,7 @@ impl Ready {
                 _ => Err("expected a port from 1 to 65535 behind tcp:".to_owned()),
             },
             ("serial", Some(pattern)) => Self::serial(pattern),
-            _ => Err("expected running, dhcp, tcp:PORT or serial:REGEX".to_owned()),
+            _ => Err("expected running, dhcp, agent, tcp:PORT or serial:REGEX".to_owned()),
         }
     }
 
@@ -63,7 +66,7 @@ impl Wrong {
         let Some(text) = said else { return default };
         match Ready::parse(text) {
             Ok(Ready::Dhcp) if !dhcp => {
-                let reason = "with NO_DHCP nobody sees the guest take an address: expected running, tcp:PORT or serial:REGEX";
+                let reason = "with NO_DHCP nobody sees the guest take an address: expected running, agent, tcp:PORT or serial:REGEX";
                 self.refuse("BERTH_READY", text, reason.to_owned());
                 default
             }
@@ -81,6 +84,7 @@ impl fmt::Display for Ready {
         match self {
             Self::Running => f.write_str("running"),
             Self::Dhcp => f.write_str("dhcp"),
+            Self::Agent => f.write_str("agent"),
             Self::Tcp(port) => write!(f, "tcp:{port}"),
             Self::Serial(pattern) => write!(f, "serial:{pattern}"),
         }
@@ -102,6 +106,7 @@ mod tests {
         for (text, wanted) in [
             ("running", Ready::Running),
             ("DHCP", Ready::Dhcp),
+            ("agent", Ready::Agent),
             ("tcp:22", Ready::Tcp(22)),
             ("serial:login: $", Ready::Serial("login: $".to_owned())),
         ] {
@@ -109,7 +114,8 @@ mod tests {
         }
         assert_eq!(Ready::parse("serial:a|b").unwrap().to_string(), "serial:a|b");
         for text in [
-            "agent",
+            "booted",
+            "agent:",
             "tcp",
             "tcp:",
             "tcp:0",

@@ -3,7 +3,8 @@
 //! ```text
 //! dhcp:   an ACK since QEMU's start ───────────┐
 //! tcp:    a connection, looked at from time to time ─► seen: the start that it was seen in
-//! serial: a match in what it writes ───────────┘
+//! serial: a match in what it writes ───────────┤
+//! agent:  an answer, until it is silent ────────┘
 //! ```
 //!
 //! Another run of QEMU has shown nothing. A network half that is started anew does not know of the address that it gave
@@ -19,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Ready;
 use crate::console::{Chunk, Kind, Mode, Output, Request};
+use crate::supervise::agent::Known;
 use crate::supervise::{MachineStatus, Phase};
 
 /// Between two looks at a port: until it takes connections, and after.
@@ -45,6 +47,7 @@ pub(super) fn missing(
     Some(match ready {
         Ready::Running => return None,
         Ready::Dhcp => "the guest has not taken its address by DHCP".to_owned(),
+        Ready::Agent => "the guest's agent does not answer".to_owned(),
         Ready::Tcp(port) => format!("the guest takes no connection at TCP port {port}"),
         Ready::Serial(_) => {
             "the guest has not written what BERTH_READY waits for on its serial line".to_owned()
@@ -98,6 +101,27 @@ pub(super) async fn tcp(
             }
         }
         sleep(if takes { DIAL_AGAIN } else { DIAL }).await;
+    }
+}
+
+/// Follows whether the guest's agent answers, for as long as the task lives. One that is slow once is asked again before it counts
+/// as silent.
+pub(super) async fn agent(
+    mut machine: watch::Receiver<MachineStatus>,
+    mut known: watch::Receiver<Known>,
+    seen: Seen,
+) {
+    loop {
+        let answers = known.borrow_and_update().presence.answers();
+        let started = machine.borrow_and_update().started.filter(|_| answers);
+        seen.send_if_modified(|seen| std::mem::replace(seen, started) != started);
+        let changed = tokio::select! {
+            changed = machine.changed() => changed,
+            changed = known.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
     }
 }
 

@@ -72,12 +72,21 @@ fn until_known(world: &World) -> Value {
     })
 }
 
+/// For people: the code, and what is told.
+fn status(world: &World) -> (i32, String) {
+    let output = world.command(&[]).arg("status").output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
 #[test]
 fn what_the_agent_says_is_in_the_status_while_it_is_there() {
     let mut world = world();
-    world.start().ready();
+    world.set("BERTH_READY", "agent").start().ready();
     let absent = until_state(&world, "absent");
     assert_eq!(absent["os"], Value::Null);
+    let (code, text) = status(&world);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("\nbecause  the guest's agent does not answer"), "{text}");
     let said = world.guest(START);
     let agent = until_known(&world);
     assert_eq!(
@@ -93,10 +102,12 @@ fn what_the_agent_says_is_in_the_status_while_it_is_there() {
         .collect();
     assert!(addresses.contains(&"192.168.254.2") && !addresses.contains(&"127.0.0.1"), "{agent}");
     assert!(agent["version"].as_str().unwrap().starts_with("7.2"), "{agent}");
-    let text = checked(world.command(&[]).arg("status"));
+    let (code, text) = status(&world);
+    assert_eq!(code, 0, "{text}");
     assert!(text.contains("\nagent    answers, "), "{text}");
     world.guest("kill -KILL $(cat /run/qga.pid)");
     let gone = until_state(&world, "absent");
+    assert_eq!(status(&world).0, 1);
     assert_eq!((&gone["host_name"], &gone["addresses"]), (&Value::Null, &Value::Array(vec![])));
     world.guest(&format!("rm -f /run/qga.pid; hostname other; {START}"));
     assert_eq!(until_known(&world)["host_name"], "other");
