@@ -199,7 +199,7 @@ fn a_certificate_in_the_file_is_trusted_as_curl_trusts_it_and_a_bad_one_is_final
         match place.get(&from) {
             Ok(()) => assert!(trusted && place.image() == body, "{what}"),
             Err(error) => {
-                assert!(!trusted && matches!(error, Error::Refused { .. }), "{what}: {error}");
+                assert!(!trusted && matches!(error, Error::Untrusted { .. }), "{what}: {error}");
                 assert!(error.to_string().contains("certificate"), "{what}: {error}");
             }
         }
