@@ -5,22 +5,17 @@ use std::net::IpAddr;
 use super::{GuestPlan, LinkPlan, link};
 use crate::config::{Accel, Config};
 use crate::facts::{Facts, NetFacts};
-use crate::faults::{self, Finding};
+use crate::faults::{self, Fault, Finding};
 
 /// What QEMU takes beside the guest's memory, about: MiB.
 const QEMU_MIB: u64 = 200;
 
 /// Of the network.
-pub(super) fn of_network(
-    config: &Config,
-    facts: &NetFacts,
-    links: &LinkPlan,
-    guest: &GuestPlan,
-) -> Vec<Finding> {
+pub(super) fn of_network(config: &Config, facts: &NetFacts, links: &LinkPlan) -> Vec<Finding> {
     let mtu = mtu(config, facts);
     let small = link::note(links).map(|note| faults::MTU_TOO_SMALL.found(note));
     let shadows = shadows(config, facts).map(|seen| faults::NETWORK_SHADOWS.found(seen));
-    mtu.into_iter().chain(small).chain(no_name_server(guest)).chain(shadows).collect()
+    mtu.into_iter().chain(small).chain(shadows).collect()
 }
 
 fn mtu(config: &Config, facts: &NetFacts) -> Option<Finding> {
@@ -33,13 +28,13 @@ fn mtu(config: &Config, facts: &NetFacts) -> Option<Finding> {
     })
 }
 
-fn no_name_server(guest: &GuestPlan) -> Option<Finding> {
-    (guest.serve && guest.upstreams.is_empty()).then(|| {
-        let path = guest.resolv_conf.display();
-        faults::NO_NAME_SERVER.found(format_args!(
-            "{path} names no server that can be asked (missing or empty?): the guest resolves nothing but its own name"
-        ))
-    })
+/// By which name the words about `resolv.conf` are known.
+pub(super) fn of_resolver(guest: &GuestPlan) -> &'static Fault {
+    if guest.serve && guest.upstreams.is_empty() {
+        &faults::NO_NAME_SERVER
+    } else {
+        &faults::RESOLV_CONF_WORDS
+    }
 }
 
 /// Addresses that the pod needs, and that stay at the bridge; networks that overlap the guest's.

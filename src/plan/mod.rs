@@ -150,10 +150,11 @@ impl NetPlan {
         let guest = guest::plan(config, facts, &link);
         let mut notes = guest.notes.clone();
         let [resolver_note, other] = guest::notes(&guest, facts);
-        let mut findings = findings::of_network(config, facts, &link, &guest);
+        let mut findings = findings::of_network(config, facts, &link);
         notes.extend(findings.iter().map(Finding::to_string));
         let words = resolver_note.iter().chain(&other);
-        findings.extend(words.clone().map(|note| faults::RESOLV_CONF_WORDS.found(note)));
+        let of_resolver = findings::of_resolver(&guest);
+        findings.extend(words.clone().map(|note| of_resolver.found(note)));
         notes.extend(words.cloned());
         if facts.uplink.address.is_none() {
             notes.push(format!(
