@@ -117,7 +117,7 @@ const STEPS: [Step; 12] = [
         name: "hostile",
         title: "Floods",
         words: "hostile",
-        brief: "hostile --seconds 0.5 --only net-arp,serve-dns-tcp,run-qmp",
+        brief: "hostile --seconds 0.5 --only net-arp,serve-dns-tcp",
         plots: &[],
     },
 ];
