@@ -20,7 +20,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::exit::{Code, Coded, error_chain};
+use crate::exit::{Code, Coded};
 use crate::supervise::agent::{Answer, GuestAgent, MAX_HOLD, NoAnswer, Request};
 use crate::sys::local_socket;
 
@@ -89,21 +89,11 @@ impl Coded for Error {
 /// Asks the launcher whose state directory this is.
 pub async fn ask(dir: &Path, ask: &Ask) -> Result<Value, Error> {
     let path = dir.join(SOCKET);
-    let asking = async {
-        let mut stream = local_socket::open(&path)?;
-        let mut line = serde_json::to_vec(ask)?;
-        line.push(b'\n');
-        stream.write_all(&line).await?;
-        let mut text = Vec::new();
-        stream.take(MAX_ANSWER).read_to_end(&mut text).await?;
-        Ok(text)
-    };
-    let told = timeout(ANSWER_WITHIN, asking).await;
-    let told = told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let text = match told {
-        Ok(text) => text,
-        Err(source) => return Err(Error::Unreachable { path, source }),
-    };
+    let unreachable = |source| Error::Unreachable { path: path.clone(), source };
+    let mut line = serde_json::to_vec(ask).map_err(|error| unreachable(error.into()))?;
+    line.push(b'\n');
+    let told = local_socket::exchange(&path, &line, MAX_ANSWER, ANSWER_WITHIN).await;
+    let text = told.map_err(unreachable)?;
     match serde_json::from_slice(&text) {
         Ok(Told::Answer(answer)) => Ok(answer),
         Ok(Told::Error(why)) => Err(Error::Refused(why)),
@@ -114,13 +104,9 @@ pub async fn ask(dir: &Path, ask: &Ask) -> Result<Value, Error> {
 /// Lets processes of the container ask by `dir`, for as long as the runtime lives. A directory that cannot be written costs
 /// these verbs, not the guest. `agent` is None where the guest has no channel of ours.
 pub fn start(dir: &Path, agent: Option<GuestAgent>) {
-    let path = dir.join(SOCKET);
-    let why = match local_socket::listen(&path, "berth guest") {
-        Ok(Some(listener)) => return drop(tokio::spawn(serve(listener, agent))),
-        Ok(None) => "another launcher is listening there: left to it".to_owned(),
-        Err(error) => error_chain(&error),
-    };
-    tracing::warn!(path = %path.display(), error = why, "`berth guest` gets no answer");
+    if let Some(listener) = local_socket::listen_or_tell(&dir.join(SOCKET), "berth guest") {
+        tokio::spawn(serve(listener, agent));
+    }
 }
 
 async fn serve(listener: UnixListener, agent: Option<GuestAgent>) {

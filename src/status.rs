@@ -283,23 +283,15 @@ pub async fn ask(dir: &Path) -> Result<Status, Error> {
 /// Asks the launcher whose state directory this is. Root may ask one that is not root.
 pub async fn ask_for(dir: &Path, request: Request) -> Result<Vec<u8>, Error> {
     let path = dir.join(SOCKET);
-    let ask = async {
-        let mut stream = local_socket::open(&path)?;
-        let asked = stream.write_all(format!("{}\n", request.as_str()).as_bytes()).await;
-        // Who was too slow on a busy machine is told the status all the same.
-        match asked {
-            Err(error)
-                if error.kind() == io::ErrorKind::BrokenPipe && request == Request::Status => {}
-            asked => asked?,
+    let line = format!("{}\n", request.as_str());
+    let answer = local_socket::exchange(&path, line.as_bytes(), LARGEST, TIMEOUT).await;
+    let is_misheard = |text: &Vec<u8>| request != Request::Status && text.starts_with(b"{");
+    match answer {
+        Ok(text) if is_misheard(&text) => {
+            Err(Error::Unreachable { path, source: Errno::TIMEDOUT.into() })
         }
-        let mut text = Vec::new();
-        stream.take(LARGEST).read_to_end(&mut text).await?;
-        Ok(text)
-    };
-    let asked = tokio::time::timeout(TIMEOUT, ask).await;
-    asked
-        .unwrap_or_else(|_| Err(Errno::TIMEDOUT.into()))
-        .map_err(|source| Error::Unreachable { path, source })
+        answer => answer.map_err(|source| Error::Unreachable { path, source }),
+    }
 }
 
 /// For people: whatever is in a value, a line stays one line.

@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::{Hub, Input, Kind, MAX_SESSIONS, Mode, REPLAY_BYTES, Request, Session};
-use crate::exit::error_chain;
 use crate::sys::local_socket;
 
 /// Name of the socket in the state directory.
@@ -79,13 +78,9 @@ pub(super) fn path(dir: &Path) -> PathBuf {
 /// Lets processes of the container in by `dir`, for as long as the runtime lives. A directory that cannot be written, or in
 /// which another launcher listens, costs the console, not the guest.
 pub fn start(dir: &Path, hub: Hub) {
-    let path = path(dir);
-    let why = match local_socket::listen(&path, "berth console") {
-        Ok(Some(listener)) => return drop(tokio::spawn(serve(listener, hub))),
-        Ok(None) => "another launcher is listening there: left to it".to_owned(),
-        Err(error) => error_chain(&error),
-    };
-    tracing::warn!(path = %path.display(), error = why, "`berth console` gets no answer");
+    if let Some(listener) = local_socket::listen_or_tell(&path(dir), "berth console") {
+        tokio::spawn(serve(listener, hub));
+    }
 }
 
 async fn serve(listener: UnixListener, hub: Hub) {

@@ -1,8 +1,7 @@
 //! How the last launcher with a state directory ended, if it failed: kept there, for who asks later.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -43,10 +42,15 @@ pub fn keep(state_dir: &Path, failure: &Failure, at_ms: u64) {
     };
     let Ok(text) = serde_json::to_vec(&last) else { return };
     if state_dir.is_dir()
-        && let Err(error) = write_atomically(&state_dir.join(FILE), &text, 0o600, &Beneath::new([]))
+        && let Err(error) = write_atomically(&state_dir.join(FILE), &text, 0o600, &of(state_dir))
     {
         tracing::debug!(%error, "how it ended is not kept");
     }
+}
+
+/// What is in a state directory may be somebody's doing.
+fn of(state_dir: &Path) -> Beneath {
+    Beneath::new([state_dir.to_owned()])
 }
 
 /// It ended as it should: what was before is of no interest.
@@ -56,11 +60,9 @@ pub fn forget(state_dir: &Path) {
 
 /// None: it did not fail, or was never here.
 pub fn last(state_dir: &Path) -> Option<Last> {
-    // Whatever else is in its place is neither followed nor waited for.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(state_dir.join(FILE)).ok()?;
+    let file = of(state_dir).read(&state_dir.join(FILE)).ok()?;
     let mut text = Vec::new();
-    (file.metadata().ok()?.is_file()).then(|| file.take(LARGEST).read_to_end(&mut text).ok())??;
+    file.take(LARGEST).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
 }
 

@@ -4,7 +4,7 @@
 
 mod last;
 mod name_servers;
-mod place;
+pub mod place;
 mod pressure;
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use crate::status::{Serving, Status};
 
 pub use last::{Last, forget, keep, last};
 pub use name_servers::ask as name_servers;
-pub use place::{Place, state_directory};
+pub use place::state_directory;
 pub use pressure::{cgroups, volume};
 
 /// What was found, the worst first.

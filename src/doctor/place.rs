@@ -1,94 +1,72 @@
 //! What a start needs of its place, looked at without taking anything: devices, capabilities, ports, locks.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::fs::{Access, access};
 use rustix::thread::CapabilitySet;
 
+use crate::exit::{Coded, error_chain};
 use crate::faults::{self, Finding};
 use crate::plan::disk::Root;
 use crate::plan::machine::VNC_PORT;
-use crate::plan::{NetPlan, Plan};
-use crate::sys::{ffi, privilege};
+use crate::plan::{DiskPlan, NetPlan, Plan};
+use crate::sys::beneath::Beneath;
+use crate::sys::{image, link, privilege};
 
-const TUN: &str = "/dev/net/tun";
 /// Ports of the gateway's (RFC 2131 §4.1, RFC 1035 §4.2).
 const DHCP: u16 = 67;
 const DNS: u16 = 53;
-/// Octets of a lock that say who has it.
-const MAX_HOLDER: u64 = 512;
 
-/// Of whoever starts here next: nobody runs yet.
-#[derive(Debug)]
-pub struct Place;
-
-impl Place {
-    /// For the network half.
-    pub fn network(plan: &NetPlan) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        if !privilege::has(CapabilitySet::NET_ADMIN) {
-            findings.push(faults::NO_NET_ADMIN.found("CAP_NET_ADMIN is not in the effective set"));
-        }
-        findings.extend(tun());
-        if plan.guest.serve {
-            if unprivileged() > DNS && !privilege::has(CapabilitySet::NET_BIND_SERVICE) {
-                findings.push(faults::NO_NET_BIND_SERVICE.found(
-                    "CAP_NET_BIND_SERVICE is not in the effective set, and DHCP and DNS have ports that need it",
-                ));
-            }
-            let at = |port| SocketAddr::from((plan.guest.gateway, port));
-            let wanted = [
-                (at(DHCP), Transport::Udp, "DHCP"),
-                (at(DNS), Transport::Udp, "DNS"),
-                (at(DNS), Transport::Tcp, "DNS"),
-            ];
-            findings.extend(taken(&wanted).map(|seen| faults::SERVE_TAKEN.found(seen)));
-        }
-        findings
+/// For the network half.
+pub fn network(plan: &NetPlan) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !privilege::has(CapabilitySet::NET_ADMIN) {
+        findings.push(faults::NO_NET_ADMIN.found("CAP_NET_ADMIN is not in the effective set"));
     }
-
-    /// For the machine half.
-    pub fn machine(plan: &Plan) -> Vec<Finding> {
-        let disk = &plan.disk;
-        let vnc = plan.machine.vnc.as_ref().and_then(|vnc| {
-            let at = SocketAddr::new(vnc.address, VNC_PORT);
-            taken(&[(at, Transport::Tcp, "VNC")]).map(|seen| faults::VNC_TAKEN.found(seen))
-        });
-        let page = plan.web.page.iter().map(|at| (*at, Transport::Tcp, "the page"));
-        let metrics = plan.web.metrics.iter().map(|at| (*at, Transport::Tcp, "the metrics"));
-        let web: Vec<_> = page.chain(metrics).collect();
-        let web = taken(&web).map(|seen| faults::SERVE_TAKEN.found(seen));
-        let volume = disk.lock.parent().filter(|dir| *dir != disk.state_dir).and_then(writable);
-        lock(&disk.lock)
-            .into_iter()
-            .chain(no_image(&disk.root))
-            .chain(volume)
-            .chain(vnc)
-            .chain(web)
-            .collect()
+    findings.extend(link::try_tun().err().map(|error| found(&error)));
+    if plan.guest.serve {
+        if unprivileged() > DNS && !privilege::has(CapabilitySet::NET_BIND_SERVICE) {
+            findings.push(faults::NO_NET_BIND_SERVICE.found(
+                "CAP_NET_BIND_SERVICE is not in the effective set, and DHCP and DNS have ports that need it",
+            ));
+        }
+        let at = |port| SocketAddr::from((plan.guest.gateway, port));
+        let wanted = [
+            (at(DHCP), Transport::Udp, "DHCP"),
+            (at(DNS), Transport::Udp, "DNS"),
+            (at(DNS), Transport::Tcp, "DNS"),
+        ];
+        findings.extend(taken(&wanted).map(|seen| faults::SERVE_TAKEN.found(seen)));
     }
+    findings
 }
 
-fn tun() -> Option<Finding> {
-    let mut options = OpenOptions::new();
-    let opened = options.read(true).write(true).custom_flags(libc::O_CLOEXEC).open(TUN);
-    match opened {
-        Ok(file) => ffi::tun_features(&file).err().map(|error| {
-            faults::TUN_WRONG
-                .found(format_args!("{TUN} is there, and TUNGETFEATURES says: {error}"))
-        }),
-        // It is made then, where that is allowed.
-        Err(error)
-            if error.kind() == io::ErrorKind::NotFound && privilege::has(CapabilitySet::MKNOD) =>
-        {
-            None
-        }
-        Err(error) => Some(faults::TUN_MISSING.found(format_args!("{TUN}: {error}"))),
-    }
+/// For the machine half.
+pub fn machine(plan: &Plan) -> Vec<Finding> {
+    let disk = &plan.disk;
+    let vnc = plan.machine.vnc.as_ref().and_then(|vnc| {
+        let at = SocketAddr::new(vnc.address, VNC_PORT);
+        taken(&[(at, Transport::Tcp, "VNC")]).map(|seen| faults::VNC_TAKEN.found(seen))
+    });
+    let page = plan.web.page.iter().map(|at| (*at, Transport::Tcp, "the page"));
+    let metrics = plan.web.metrics.iter().map(|at| (*at, Transport::Tcp, "the metrics"));
+    let web: Vec<_> = page.chain(metrics).collect();
+    let web = taken(&web).map(|seen| faults::SERVE_TAKEN.found(seen));
+    let volume = disk.lock.parent().filter(|dir| *dir != disk.state_dir).and_then(writable);
+    locked(disk)
+        .into_iter()
+        .chain(no_image(&disk.root))
+        .chain(volume)
+        .chain(vnc)
+        .chain(web)
+        .collect()
+}
+
+/// As the start would say it.
+fn found(error: &impl Coded) -> Finding {
+    error.fault().unwrap_or(&faults::CANNOT_START).found(error_chain(error))
 }
 
 /// What is bound already where berth wants to be: nothing is bound to find that out.
@@ -179,23 +157,10 @@ fn writable(dir: &Path) -> Option<Finding> {
     Some(faults::VOLUME_READ_ONLY.found(format_args!("{}: {error}", dir.display())))
 }
 
-/// Held for as long as it takes to see that nobody else has it.
-fn lock(path: &Path) -> Option<Finding> {
-    // Whatever else is in its place is neither followed nor waited for.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return None;
-    }
-    let held = flock(&file, FlockOperation::NonBlockingLockShared).err()?;
-    (held == rustix::io::Errno::WOULDBLOCK).then(|| {
-        let mut text = String::new();
-        let _ = file.take(MAX_HOLDER).read_to_string(&mut text);
-        let file = path.display();
-        let holder = text.trim();
-        let holder = if holder.is_empty() { "another launcher" } else { holder };
-        faults::DISK_LOCKED.found(format_args!("{file} is held by {holder}"))
-    })
+fn locked(disk: &DiskPlan) -> Option<Finding> {
+    let files = Beneath::new(disk.untrusted.iter().cloned());
+    let holder = image::held_by(&disk.lock, &files)?;
+    Some(faults::DISK_LOCKED.found(format_args!("{} is held by {holder}", disk.lock.display())))
 }
 
 /// `berth status` asks there; what is not there yet is made by the launcher.

@@ -12,7 +12,8 @@
 //! A guest that does as it should costs four looks, and nothing that a packet would notice.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -279,10 +280,9 @@ fn set(all: &mut Vec<Finding>, finding: Finding) {
 /// What somebody sent.
 #[derive(Debug, Clone, Default)]
 struct Sender {
-    frames: usize,
-    kinds: std::collections::BTreeSet<Cow<'static, str>>,
+    kinds: BTreeSet<Cow<'static, str>>,
     /// Which address it speaks ARP for, where that is one.
-    address: Option<std::net::Ipv4Addr>,
+    address: Option<Ipv4Addr>,
 }
 
 impl Sender {
@@ -303,7 +303,6 @@ async fn listen(tap: &IfName, gateway: MacAddr) -> std::io::Result<BTreeMap<MacA
                 continue;
             }
             let sender = senders.entry(mac).or_default();
-            sender.frames += 1;
             if sender.kinds.len() < MAX_SENDERS {
                 sender.kinds.insert(kind);
             }
@@ -315,7 +314,7 @@ async fn listen(tap: &IfName, gateway: MacAddr) -> std::io::Result<BTreeMap<MacA
 }
 
 /// From whom, of which protocol, and ARP's sender address (RFC 826), where that is one.
-fn read(frame: &[u8]) -> Option<(MacAddr, Cow<'static, str>, Option<std::net::Ipv4Addr>)> {
+fn read(frame: &[u8]) -> Option<(MacAddr, Cow<'static, str>, Option<Ipv4Addr>)> {
     let mac = MacAddr(frame.get(6..12)?.try_into().ok()?);
     let ethertype = u16::from_be_bytes(frame.get(12..14)?.try_into().ok()?);
     let kind = match ethertype {
@@ -326,7 +325,7 @@ fn read(frame: &[u8]) -> Option<(MacAddr, Cow<'static, str>, Option<std::net::Ip
     };
     let address = (ethertype == 0x0806).then(|| frame.get(28..32)).flatten();
     let address = address.and_then(|octets| <[u8; 4]>::try_from(octets).ok());
-    let address = address.map(std::net::Ipv4Addr::from).filter(|address| !address.is_unspecified());
+    let address = address.map(Ipv4Addr::from).filter(|address| !address.is_unspecified());
     Some((mac, kind, address))
 }
 

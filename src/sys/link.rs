@@ -34,7 +34,7 @@ pub use port::Port;
 use port::port_is;
 pub use statistics::Statistics;
 use tun::make_tap;
-pub use tun::{open_tap, try_tap};
+pub use tun::{open_tap, try_tap, try_tun};
 
 /// A bridge as it should be.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
@@ -12,7 +13,10 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with,
 };
 use rustix::process::geteuid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+
+use crate::exit::error_chain;
 
 /// Those that ask at the same time and wait (listen(2)).
 const BACKLOG: i32 = 128;
@@ -37,6 +41,39 @@ pub fn listen(path: &Path, verb: &str) -> io::Result<Option<UnixListener>> {
     bind(&listener, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&listener, BACKLOG)?;
     UnixListener::from_std(listener.into()).map(Some)
+}
+
+/// [`listen`], and one line in the log where that cannot be had, or is another launcher's: it costs the answers, nothing else.
+pub fn listen_or_tell(path: &Path, verb: &str) -> Option<UnixListener> {
+    let why = match listen(path, verb) {
+        Ok(Some(listener)) => return Some(listener),
+        Ok(None) => "another launcher is listening there: left to it".to_owned(),
+        Err(error) => error_chain(&error),
+    };
+    tracing::warn!(path = %path.display(), error = why, "`{verb}` gets no answer");
+    None
+}
+
+/// One line, and all that is answered to it, at most `largest` octets, within a time. Who was too slow to be heard is told
+/// what those are told who say nothing.
+pub async fn exchange(
+    path: &Path,
+    line: &[u8],
+    largest: u64,
+    within: Duration,
+) -> io::Result<Vec<u8>> {
+    let exchange = async {
+        let mut stream = open(path)?;
+        match stream.write_all(line).await {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+            _ => {}
+        }
+        let mut text = Vec::new();
+        stream.take(largest).read_to_end(&mut text).await?;
+        Ok(text)
+    };
+    let exchanged = tokio::time::timeout(within, exchange).await;
+    exchanged.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into()))
 }
 
 /// Connects to what [`listen`] made, without waiting. Root may ask one that is not root.

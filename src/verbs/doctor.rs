@@ -7,7 +7,7 @@ use std::time::Duration;
 use berth::cli::Output;
 use berth::cli::doctor::{Doctor, DoctorHalf};
 use berth::config::{self, Ambient, Config, Errors};
-use berth::doctor::{self, Place, Report};
+use berth::doctor::{self, Report, place};
 use berth::exit::{Code, Failure, error_chain};
 use berth::faults;
 use berth::plan::disk::Root;
@@ -182,7 +182,7 @@ async fn plan(config: &Config, half: DoctorHalf, idle: bool, report: &mut Report
     };
     report.add(plan.findings().cloned());
     if idle {
-        report.add(Place::machine(&plan));
+        report.add(place::machine(&plan));
     }
     if let Root::Overlay { path, .. } = &plan.disk.root {
         report.add(path.parent().and_then(doctor::volume));
@@ -215,7 +215,7 @@ async fn net_plan(config: &Config, links: &Links) -> Result<(NetPlan, u32), faul
 async fn network(plan: &NetPlan, mtu: u32, idle: bool, report: &mut Report) {
     report.add(plan.findings.iter().cloned());
     if idle {
-        report.add(Place::network(plan));
+        report.add(place::network(plan));
     }
     if plan.guest.serve {
         report.add(doctor::name_servers(&plan.guest, mtu).await);

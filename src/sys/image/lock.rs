@@ -48,6 +48,13 @@ pub fn lock_for(path: &Path, holder: &str, files: &Beneath) -> Result<Lock, Erro
     Ok(Lock { _file: file })
 }
 
+/// Who has the lock, by its own word; None: nobody, or there is none. Held for as long as it takes to see that.
+pub fn held_by(path: &Path, files: &Beneath) -> Option<String> {
+    let mut file = files.read(path).ok()?;
+    let held = retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockShared));
+    (held == Err(Errno::WOULDBLOCK)).then(|| holder_of(&mut file))
+}
+
 /// Whether the lock is ours now. A file system without locks is refused: what is not guarded is lost in silence.
 pub(super) fn acquire(file: &File, path: &Path, operation: FlockOperation) -> Result<bool, Error> {
     match retry_on_intr(|| flock(file, operation)) {

@@ -26,7 +26,7 @@ use crate::sys::beneath::{ALL_TRUSTED, Beneath};
 pub use fetch::{Origin, Progress, Request, Timing, fetch, fetch_for};
 pub use format::{Access, Format, Keys, classify, inspect, inspect_for};
 pub use identity::{Identity, Note};
-pub use lock::{Lock, lock, lock_for, wait_released};
+pub use lock::{Lock, held_by, lock, lock_for, wait_released};
 pub use overlay::{Overlay, ensure_overlay, ensure_overlay_for};
 pub use owner::{join_group, share};
 

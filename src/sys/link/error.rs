@@ -25,6 +25,8 @@ pub enum Error {
         "{TUN}: give the container the device (--device {TUN}, or a device plugin), or CAP_MKNOD to make it"
     )]
     NoTun(#[source] io::Error),
+    #[error("{TUN} is no TUN device here: mount the node's, character device 10:200, there")]
+    NotTun(#[source] io::Error),
     #[error("{link}: {step}{}", tap_hint(.source))]
     Tap { link: IfName, step: &'static str, source: io::Error },
     #[error("IPv6 is off on {link} (disable_ipv6), and cannot be turned on here")]
@@ -48,9 +50,7 @@ impl Coded for Error {
                 Some(&faults::NO_NET_ADMIN)
             }
             Self::NoTun(_) => Some(&faults::TUN_MISSING),
-            Self::Tap { source, .. } if source.raw_os_error() == Some(libc::ENOTTY) => {
-                Some(&faults::TUN_WRONG)
-            }
+            Self::NotTun(_) => Some(&faults::TUN_WRONG),
             _ => None,
         }
     }
@@ -68,9 +68,6 @@ fn tap_hint(error: &io::Error) -> &'static str {
         }
         Some(libc::EINVAL) => {
             " (its shape is another: IMG_VCPU has to be the same for `berth net` and `berth vm`)"
-        }
-        Some(libc::ENOTTY) => {
-            " (/dev/net/tun is no TUN device here: mount the node's, character device 10:200, there)"
         }
         _ => "",
     }

@@ -5,10 +5,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
+use rustix::thread::CapabilitySet;
+
 use super::error::TUN;
 use super::{Error, Tap};
 use crate::net::IfName;
-use crate::sys::ffi;
+use crate::sys::{ffi, privilege};
 
 /// Opens the descriptors QEMU is handed, one per queue. They are closed on exec unless duplicated for it.
 pub fn open_tap(name: &IfName, queues: u16) -> Result<Vec<OwnedFd>, Error> {
@@ -34,23 +36,35 @@ pub(super) fn make_tap(wanted: &Tap<'_>) -> Result<(), Error> {
 fn attach(name: &IfName, queues: u16) -> Result<File, Error> {
     let multi = if queues > 1 { libc::IFF_MULTI_QUEUE } else { 0 };
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | multi;
-    let tun = open_tun()?;
+    let tun = open_tun(true)?;
     let step = ffi::tun_set_iff(&tun, name.as_str(), u16::try_from(flags).unwrap_or(0));
     step.map_err(|source| Error::Tap { link: name.clone(), step: "attaching", source })?;
     Ok(tun)
 }
 
-fn open_tun() -> Result<File, Error> {
+/// Whether the device is there, or can be made, and is what it is to be. Makes nothing.
+pub fn try_tun() -> Result<(), Error> {
+    match open_tun(false) {
+        Err(Error::NoTun(error))
+            if error.kind() == io::ErrorKind::NotFound && privilege::has(CapabilitySet::MKNOD) =>
+        {
+            Ok(())
+        }
+        opened => opened.map(drop),
+    }
+}
+
+fn open_tun(make: bool) -> Result<File, Error> {
     let open = || OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(TUN);
-    open()
-        .or_else(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
-                make_tun().and_then(|()| open())
-            } else {
-                Err(error)
-            }
-        })
-        .map_err(Error::NoTun)
+    let opened = match open() {
+        Err(error) if make && error.kind() == io::ErrorKind::NotFound => {
+            make_tun().and_then(|()| open())
+        }
+        opened => opened,
+    };
+    let tun = opened.map_err(Error::NoTun)?;
+    ffi::tun_features(&tun).map_err(Error::NotTun)?;
+    Ok(tun)
 }
 
 /// The node a container without the device may make itself if it has CAP_MKNOD (misc major 10, minor 200).
