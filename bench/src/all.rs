@@ -35,7 +35,7 @@ struct Step {
     plots: &'static [&'static str],
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step {
         name: "startup",
         title: "Start to QEMU's exec",
@@ -111,6 +111,13 @@ const STEPS: [Step; 12] = [
         title: "Launchers",
         words: "footprint --watch 12",
         brief: "footprint --launchers 1,2 --watch 2",
+        plots: &[],
+    },
+    Step {
+        name: "operate",
+        title: "An operator's looks",
+        words: "operate",
+        brief: "operate --scrapes 2 --launchers 1 --rounds 0",
         plots: &[],
     },
     Step {

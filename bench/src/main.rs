@@ -13,6 +13,7 @@ mod footprint;
 mod hostile;
 mod netns;
 mod nft;
+mod operate;
 mod path;
 mod plot;
 mod process;
@@ -47,6 +48,8 @@ enum Bench {
     Dns(dns::Options),
     /// What launchers cost while their guests do nothing: memory, threads, wake-ups
     Footprint(footprint::Options),
+    /// What an operator's looks cost: a scrape, the page's memory, the guest's output while its console is read
+    Operate(operate::Options),
     /// Throughput and latency to a guest and back: berth's NAT, plain routing, the seed's iptables
     Path(path::Options),
     /// DHCP servers with few leases and with many: memory, latency, recovery after a kill
@@ -99,6 +102,7 @@ fn measure(bench: Bench) -> Result<String, Error> {
         Bench::Dhcp6(options) => dhcp6::run(&options).and_then(|report| without_mistakes(&report)),
         Bench::Dns(options) => dns::run(&options).map(|report| report.to_string()),
         Bench::Footprint(options) => footprint::run(&options).map(|report| report.to_string()),
+        Bench::Operate(options) => operate::run(&options).map(|report| report.to_string()),
         Bench::Path(options) => path::run(&options).map(|report| report.to_string()),
         Bench::Scale(options) => scale::run(&options).map(|report| report.to_string()),
         Bench::Hostile(options) => hostile::run(&options).map(|report| report.to_string()),

@@ -47,6 +47,8 @@ pub struct Report {
     /// In a pod that has IPv6 too: with it, and with `BERTH_IPV6=off`.
     dual_stack: Summary,
     dual_stack_off: Summary,
+    /// With `BERTH_WEB=loopback`.
+    page: Summary,
     seed_order: Summary,
     /// The stand-in alone: spawn → its stamp. What no launcher can be below.
     floor: Summary,
@@ -67,6 +69,7 @@ impl fmt::Display for Report {
         writeln!(f, "  berth                 {}", self.berth)?;
         writeln!(f, "  dual-stack pod        {}", self.dual_stack)?;
         writeln!(f, "  the same, IPv6 off    {}", self.dual_stack_off)?;
+        writeln!(f, "  with the page         {}", self.page)?;
         writeln!(f, "  seed's tools in order {}", self.seed_order)?;
         writeln!(f, "  spawn of QEMU alone   {}", self.floor)?;
         writeln!(f, "  ratio                 {:>9.1} x", self.ratio)?;
@@ -110,6 +113,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         Side::Berth(&berth),
         Side::DualStack(&berth, "auto"),
         Side::DualStack(&berth, "off"),
+        Side::Page(&berth),
         Side::SeedOrder,
         Side::Floor,
     ];
@@ -120,8 +124,14 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         }
     }
     let summaries = sides.map(|samples| Summary::of(&samples));
-    let [Some(ours), Some(dual_stack), Some(dual_stack_off), Some(seed_order), Some(floor)] =
-        summaries
+    let [
+        Some(ours),
+        Some(dual_stack),
+        Some(dual_stack_off),
+        Some(page),
+        Some(seed_order),
+        Some(floor),
+    ] = summaries
     else {
         return Err(Error::Step("nothing was measured".into()));
     };
@@ -131,6 +141,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         berth: ours,
         dual_stack,
         dual_stack_off,
+        page,
         seed_order,
         floor,
         rss_kib,
@@ -189,6 +200,8 @@ enum Side<'a> {
     Berth(&'a Path),
     /// With this for `BERTH_IPV6`.
     DualStack(&'a Path, &'static str),
+    /// With `BERTH_WEB=loopback`.
+    Page(&'a Path),
     SeedOrder,
     Floor,
 }
@@ -272,6 +285,11 @@ fn one(side: &Side<'_>) -> Result<Duration, Error> {
         Side::DualStack(binary, ipv6) => {
             let mut command = files.berth(binary);
             command.env("BERTH_QEMU", files.path(QEMU)).env("BERTH_IPV6", ipv6);
+            command
+        }
+        Side::Page(binary) => {
+            let mut command = files.berth(binary);
+            command.env("BERTH_QEMU", files.path(QEMU)).env("BERTH_WEB", "loopback");
             command
         }
         Side::SeedOrder => {

@@ -192,6 +192,7 @@ fn all_of_them_make_one_report() {
         "dns",
         "path",
         "footprint",
+        "operate",
         "hostile",
     ] {
         let json = std::fs::read_to_string(dir.path().join(step).with_extension("json")).unwrap();
