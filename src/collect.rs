@@ -28,6 +28,7 @@ use tokio::time::{Instant as Clock, timeout_at};
 use crate::apply::Fetching;
 use crate::console::Hub;
 use crate::metrics::{Counts, Fetch, Format, Network, Page, Snapshot, samples};
+use crate::supervise::agent::Known;
 use crate::supervise::{MachineStatus, Monitor};
 use crate::{observe, serve};
 
@@ -47,6 +48,8 @@ pub struct Machine {
     /// Of the plan, once there is one.
     pub planned: watch::Receiver<Option<Planned>>,
     pub fetch: watch::Receiver<Option<Fetching>>,
+    /// What the guest's agent says, where it has a channel to one.
+    pub agent: Option<watch::Receiver<Known>>,
 }
 
 /// What was planned.

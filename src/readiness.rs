@@ -157,6 +157,7 @@ impl Feed {
             console: launch.hub,
             planned: feed.planned.subscribe(),
             fetch: feed.fetch.subscribe(),
+            agent: launch.agent,
         });
         let services = (half != Half::Vm).then(|| collect::Services {
             tally: feed.tally.clone(),

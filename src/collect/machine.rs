@@ -11,8 +11,9 @@ use super::single::Single;
 use super::{Machine, Planned, Sources, fetch};
 use crate::console::{self, Kind};
 use crate::metrics::{
-    Balloon, Memory, Process, Qemu, Snapshot, Volume, balloon, blocks, stats, vcpus,
+    Agent, Balloon, Memory, Process, Qemu, Snapshot, Volume, balloon, blocks, stats, vcpus,
 };
+use crate::supervise::agent::{self, FileSystem};
 use crate::supervise::{MachineStatus, Monitor, NoAnswer, Phase};
 use crate::sys::{cgroup, process};
 
@@ -247,8 +248,18 @@ pub(super) fn fill(
     if let Some(planned) = &planned {
         snapshot.vm.clone_from(&planned.vm);
     }
+    snapshot.agent = machine.agent.as_ref().map(|known| of_agent(&known.borrow()));
     snapshot.console = of_console(&machine.console.counts());
     snapshot.machine = Some(of_machine(sources, &told.status, planned.as_ref()));
+}
+
+fn of_agent(known: &agent::Known) -> Agent {
+    let of = |system: &FileSystem| {
+        let FileSystem { mountpoint, kind, used_bytes, total_bytes } = system.clone();
+        (mountpoint, kind, used_bytes, total_bytes)
+    };
+    let file_systems = known.file_systems.iter().map(of).collect();
+    Agent { answers: known.presence.answers(), file_systems }
 }
 
 /// By kind: sessions, and octets skipped.

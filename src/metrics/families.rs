@@ -128,6 +128,9 @@ families! {
     DnsDropped Counter "" "dns_dropped" "DNS messages without an answer of a server, by reason.";
     DnsUpstreamDuration Histogram "seconds" "dns_upstream_duration_seconds" "From a question to a name server to its answer.";
     GuestLeaseTime Gauge "seconds" "guest_lease_time_seconds" "When the guest was last given its address by DHCP, Unix time.";
+    AgentUp Gauge "" "agent_up" "1 while the guest's agent answers; absent where the guest has no channel to one.";
+    AgentUsed Gauge "bytes" "agent_filesystem_used_bytes" "Used of a file system, as the guest's agent says (guest-get-fsinfo, used-bytes).";
+    AgentSize Gauge "bytes" "agent_filesystem_size_bytes" "Size of it for users without privilege (guest-get-fsinfo, total-bytes).";
     FetchBytes Gauge "bytes" "image_fetch_bytes" "Fetched of the image so far.";
     FetchSize Gauge "bytes" "image_fetch_size_bytes" "Size of the image, where its server said so.";
     FetchDuration Gauge "seconds" "image_fetch_duration_seconds" "Time the fetch took, or has taken so far.";

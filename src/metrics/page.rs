@@ -119,21 +119,18 @@ impl Page {
         self.insert(id, line);
     }
 
+    /// A series that is there already is left out: two samples of one are an error to who reads them.
     fn insert(&mut self, id: Id, line: String) {
         let lines = self.lines.entry(id).or_default();
-        if lines.len() < MAX_SERIES {
+        if lines.len() < MAX_SERIES && !lines.iter().any(|known| series(known) == series(&line)) {
             lines.push(line);
         }
     }
 
-    /// Takes in the samples of another page, of either format. What is of no family here, or no sample, is left out, and
-    /// so is a series that this page has already.
+    /// Takes in the samples of another page, of either format. What is of no family here, or no sample, is left out.
     pub fn merge(&mut self, text: &str) {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let Some((id, rest)) = sample(line) else { continue };
-            let series = |line: &str| line.rsplit_once(' ').map(|(series, _)| series.to_owned());
-            let known = self.lines.get(&id).into_iter().flatten();
-            if !known.clone().any(|known| series(known) == series(rest)) {
+            if let Some((id, rest)) = sample(line) {
                 self.insert(id, rest.to_owned());
             }
         }
@@ -167,6 +164,11 @@ impl Page {
         }
         out
     }
+}
+
+/// A line without its value.
+fn series(line: &str) -> &str {
+    line.rsplit_once(' ').map_or(line, |(series, _)| series)
 }
 
 /// Backslash, quote and line feed are escaped in either format; other control characters are left out.

@@ -6,7 +6,7 @@ use super::families::Id;
 use super::page::Page;
 use super::qemu::{Balloon, Disk, Qemu};
 use super::snapshot::{
-    DNS_BOUNDS, Dns, Machine, Memory, Network, Pairs, Process, STATES, Snapshot, Way,
+    Agent, DNS_BOUNDS, Dns, Machine, Memory, Network, Pairs, Process, STATES, Snapshot, Way,
 };
 
 const NANOS: f64 = 1e9;
@@ -52,6 +52,9 @@ pub fn samples(snapshot: &Snapshot) -> Page {
     }
     if let Some(network) = &snapshot.network {
         of_network(&mut page, network);
+    }
+    if let Some(agent) = &snapshot.agent {
+        of_agent(&mut page, agent);
     }
     page.add_some(Id::GuestLeaseTime, &[], snapshot.lease.map(|lease| lease.as_secs_f64()));
     if let Some(fetch) = snapshot.fetch {
@@ -109,6 +112,15 @@ fn of_machine(page: &mut Page, machine: &Machine, qemu: Option<&Qemu>) {
     page.add(Id::Memory, &[], memory);
     for (reason, count) in &machine.misunderstood {
         page.add(Id::QmpMisunderstood, &[("reason", reason)], *count);
+    }
+}
+
+fn of_agent(page: &mut Page, agent: &Agent) {
+    page.add(Id::AgentUp, &[], agent.answers);
+    for (mountpoint, kind, used, size) in &agent.file_systems {
+        let labels = [("mountpoint", mountpoint.as_str()), ("fstype", kind)];
+        page.add_some(Id::AgentUsed, &labels, *used);
+        page.add_some(Id::AgentSize, &labels, *size);
     }
 }
 

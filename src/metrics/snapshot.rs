@@ -33,6 +33,7 @@ pub struct Snapshot {
     pub memory: Option<Memory>,
     pub fetch: Option<Fetch>,
     pub network: Option<Network>,
+    pub agent: Option<Agent>,
     /// When the guest was last given its address, since the Unix epoch: `vm` knows of it, too.
     pub lease: Option<Duration>,
     /// Of the serial line by kind: who reads it now, and octets that were lost to those who were too slow.
@@ -98,6 +99,15 @@ pub struct Fetch {
     pub done_bytes: u64,
     pub size_bytes: Option<u64>,
     pub took: Duration,
+}
+
+/// What the guest's agent says; the guest chooses it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Agent {
+    /// Whether it answers now; the rest stays while it is silent.
+    pub answers: bool,
+    /// Mount point, type, octets used and in all.
+    pub file_systems: Vec<(String, String, Option<u64>, Option<u64>)>,
 }
 
 /// What the network half counts.

@@ -30,6 +30,8 @@ fn what_is_no_number_is_left_out_and_labels_are_escaped_and_cut() {
     page.add(Id::Ready, &[("verb", "b")], f64::INFINITY);
     page.add(Id::Ready, &[("verb", "c\\d\"e\nf\u{7}g")], 0.000_000_5);
     page.add_some::<u64>(Id::Ready, &[], None);
+    // The same series to who reads it.
+    page.add(Id::Ready, &[("verb", "c\\d\"e\nf\u{8}g")], 1);
     assert_eq!(
         page.write(Format::Text),
         "# TYPE berth_ready gauge\n# HELP berth_ready 1 when berth status says ready.\nberth_ready{verb=\"c\\\\d\\\"e\\nfg\"} 0.0000005\n"

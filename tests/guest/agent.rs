@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::support::checked;
 use crate::support::world::World;
+use crate::web;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -81,7 +82,7 @@ fn status(world: &World) -> (i32, String) {
 #[test]
 fn what_the_agent_says_is_in_the_status_while_it_is_there() {
     let mut world = world();
-    world.set("BERTH_READY", "agent").start().ready();
+    world.set("BERTH_READY", "agent").set("BERTH_WEB", "loopback").start().ready();
     let absent = until_state(&world, "absent");
     assert_eq!(absent["os"], Value::Null);
     let (code, text) = status(&world);
@@ -105,6 +106,11 @@ fn what_the_agent_says_is_in_the_status_while_it_is_there() {
     let (code, text) = status(&world);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("\nagent    answers, "), "{text}");
+    world.until("its disk among the metrics", SOON, |world| {
+        let page = web::get(world, "/metrics");
+        let disk = "\nberth_agent_filesystem_size_bytes{mountpoint=\"/a\",fstype=\"ext4\"} ";
+        (page.text().contains("\nberth_agent_up 1\n") && page.text().contains(disk)).then_some(())
+    });
     world.guest("kill -KILL $(cat /run/qga.pid)");
     let gone = until_state(&world, "absent");
     assert_eq!(status(&world).0, 1);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use berth::metrics::{
-    Balloon, Dns, Fetch, Link, Machine, Memory, Network, Process, Qemu, Snapshot, Volume, Way,
-    blocks, stats,
+    Agent, Balloon, Dns, Fetch, Link, Machine, Memory, Network, Process, Qemu, Snapshot, Volume,
+    Way, blocks, stats,
 };
 use serde_json::json;
 
@@ -112,6 +112,13 @@ pub fn whole() -> Snapshot {
             done_bytes: 1000,
             size_bytes: Some(4000),
             took: Duration::from_millis(2500),
+        }),
+        agent: Some(Agent {
+            answers: true,
+            file_systems: vec![
+                ("/".to_owned(), "ext4".to_owned(), Some(1_500_000_000), Some(9_000_000_000)),
+                ("/mnt/\"x\"".to_owned(), "iso9660".to_owned(), None, None),
+            ],
         }),
         network: Some(network()),
         lease: Some(Duration::from_millis(1_700_000_012_500)),

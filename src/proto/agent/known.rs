@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::values::{Answer, Info, Interface, OsInfo};
+use super::values::{Answer, FileSystem, Info, Interface, OsInfo};
 use super::{NoAnswer, Request};
 
 /// Whether somebody is there.
@@ -48,6 +48,7 @@ pub struct Known {
     pub os: Option<OsInfo>,
     pub host_name: Option<String>,
     pub interfaces: Vec<Interface>,
+    pub file_systems: Vec<FileSystem>,
     /// When it last answered.
     pub heard: Option<Instant>,
     /// None: it did not say.
@@ -80,7 +81,8 @@ impl Known {
             Ok(Answer::FreezeStatus(frozen)) => self.is_frozen = *frozen,
             Ok(Answer::Frozen(_)) | Err(NoAnswer::Frozen) => self.is_frozen = true,
             Ok(Answer::Thawed(_)) => self.is_frozen = false,
-            Ok(Answer::FileSystems(_) | Answer::Done) | Err(_) => {}
+            Ok(Answer::FileSystems(systems)) => self.file_systems.clone_from(systems),
+            Ok(Answer::Done) | Err(_) => {}
         }
     }
 

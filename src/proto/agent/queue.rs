@@ -12,8 +12,8 @@ const MAX_WAITING: usize = 8;
 const ROUND: Duration = Duration::from_secs(30);
 /// Between rounds that an opened port begins: a guest may open and close it without end.
 const OPENED_AGAIN: Duration = Duration::from_secs(5);
-const QUESTIONS: [Request; 4] =
-    [Request::Info, Request::OsInfo, Request::HostName, Request::Interfaces];
+const QUESTIONS: [Request; 5] =
+    [Request::Info, Request::OsInfo, Request::HostName, Request::Interfaces, Request::FileSystems];
 
 /// Whose request it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

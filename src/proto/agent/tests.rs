@@ -36,6 +36,7 @@ impl Site {
             ("guest-get-osinfo", r#"{"return":{"id":"debian","pretty-name":"Debian 12"}}"#),
             ("guest-get-host-name", r#"{"return":{"host-name":"tiny"}}"#),
             ("guest-network-get-interfaces", r#"{"return":[]}"#),
+            ("guest-get-fsinfo", r#"{"return":[]}"#),
         ] {
             assert_eq!(site.asked(), asked);
             site.says(reply);
@@ -460,7 +461,7 @@ impl Model {
                 self.asked += 1;
                 format!(r#"{{"return":{{"host-name":"{}"}}}}"#, self.asked)
             }
-            "guest-network-get-interfaces" => r#"{"return":[]}"#.to_owned(),
+            "guest-network-get-interfaces" | "guest-get-fsinfo" => r#"{"return":[]}"#.to_owned(),
             _ => r#"{"return":{}}"#.to_owned(),
         };
         self.replies.push_back(format!("{reply}\n").into_bytes());

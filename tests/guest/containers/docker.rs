@@ -37,6 +37,7 @@ impl Docker {
         // Half of a build is the linker's optimization, by one processor: the others wait for it.
         build.env("CARGO_PROFILE_RELEASE_LTO", "off");
         build.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+        build.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
         let image = checked(&mut build).trim().to_owned();
 
         let lock = File::create(data.with_extension("lock")).unwrap();
