@@ -11,9 +11,10 @@ WORKDIR /src
 # As `make build` does.
 ENV CARGO_HOME=/usr/local/cargo
 ENV RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --remap-path-prefix=/usr/local/cargo/registry/src='
-# Cargo.toml's, for cargo to read from its environment; LTO off and 16 units is a quicker build, for tests.
+# Cargo.toml's, for cargo to read from its environment; LTO off, 16 units and level 1 is a quicker build, for tests.
 ARG CARGO_PROFILE_RELEASE_LTO=fat
 ARG CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
+ARG CARGO_PROFILE_RELEASE_OPT_LEVEL=s
 # What berth is made of besides its own sources, in a layer by itself: a change of ours does not build it again.
 COPY Cargo.toml Cargo.lock ./
 COPY bench/Cargo.toml bench/

@@ -11,7 +11,7 @@
 #
 #   BASES=local       on bases made here, once: a minimal Debian by mmdebstrap, and the same with a compiler and this
 #                     machine's own Rust toolchain and certificates
-#   CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+#   CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
 #                     a larger berth that is built sooner: for tests
 #   DOCKER_DATA=DIR   by a docker daemon that is started for this and ended, its images in DIR; its builds use this
 #                     machine's own network, and no bridge or rule is made. `dockerd --data-root DIR` has them later.
@@ -116,7 +116,7 @@ if [ "${BASES-}" = local ]; then
     has "$rust_base" || make_rust_base "$rust_base"
     words=(--build-arg "BASE=$base" --build-arg "RUST_BASE=$rust_base")
 fi
-for setting in CARGO_PROFILE_RELEASE_LTO CARGO_PROFILE_RELEASE_CODEGEN_UNITS; do
+for setting in CARGO_PROFILE_RELEASE_{LTO,CODEGEN_UNITS,OPT_LEVEL}; do
     [ -z "${!setting-}" ] || words+=(--build-arg "$setting=${!setting}")
 done
 say "building $name: some minutes, most of them the release build"
