@@ -6,6 +6,7 @@
 )]
 
 mod all;
+mod boot;
 mod dhcp;
 mod dhcp6;
 mod dns;
@@ -38,6 +39,8 @@ struct Cli {
 enum Bench {
     /// From start to QEMU's exec: berth and the seed's tools in the seed's order; then RSS and binary size
     Startup(startup::Options),
+    /// From start to the guest's first answer: a boot beside bare QEMU's, and a guest that was suspended
+    Boot(boot::Options),
     /// nf_tables: commit of our table and listings of any, beside nft and iptables
     Nft(nft::Options),
     /// DHCP servers under load: latency, loss, mistakes, the highest rate that holds
@@ -97,6 +100,7 @@ fn without_mistakes(report: &dhcp::Report) -> Result<String, Error> {
 fn measure(bench: Bench) -> Result<String, Error> {
     match bench {
         Bench::Startup(options) => startup::run(&options).map(|report| report.to_string()),
+        Bench::Boot(options) => boot::run(&options).map(|report| report.to_string()),
         Bench::Nft(options) => nft::run(&options).map(|report| report.to_string()),
         Bench::Dhcp(options) => dhcp::run(&options).and_then(|report| without_mistakes(&report)),
         Bench::Dhcp6(options) => dhcp6::run(&options).and_then(|report| without_mistakes(&report)),

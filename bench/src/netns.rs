@@ -160,6 +160,14 @@ impl Pair {
         command
     }
 
+    /// Runs `work` in a thread inside the server's namespace; processes it starts are inside too.
+    pub fn serving<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
+        inside(&self.server, work)
+    }
+
     /// Runs `work` in a thread inside the driver's namespace.
     pub fn driving<T: Send>(
         &self,
