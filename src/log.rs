@@ -42,9 +42,10 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     line.into()
 }
 
-/// Cc of Unicode, its separators of lines, and what turns the order of reading.
+/// Cc of Unicode, its separators of lines, what turns the order of reading, and what is not seen.
 fn is_control(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// [`one_line`] of a line with its end. Colours are the formatter's: it lets no ESC through that is in a message or field.

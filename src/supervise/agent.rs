@@ -48,11 +48,12 @@ pub struct Channel {
     ask: mpsc::Sender<Question>,
 }
 
-/// Whether the guest has the port open, and how often that changed: it may close and open it between two looks.
+/// Whether the guest has the port open, and how often that changed, or the guest began anew: all may happen between two looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Port {
     open: bool,
     changes: u64,
+    resets: u64,
 }
 
 /// Begins the task, which lives as long as the runtime.
@@ -109,7 +110,12 @@ impl Channel {
     }
 
     pub(super) fn port(&self, open: bool) {
-        self.port.send_modify(|port| *port = Port { open, changes: port.changes + 1 });
+        self.port.send_modify(|port| (port.open, port.changes) = (open, port.changes + 1));
+    }
+
+    /// The guest begins anew.
+    pub(super) fn reset(&self) {
+        self.port.send_modify(|port| port.resets += 1);
     }
 
     /// Beside the power button. Nobody waits for the answer: there is none when it succeeds.
@@ -150,7 +156,11 @@ impl Relay {
                 },
                 Some(question) = asked.recv() => self.ask(question),
                 () = super::until(deadline) => self.handle(Input::Tick),
-                () = readable(self.stream.as_ref()) => self.read(),
+                () = readable(self.stream.as_ref()) => {
+                    self.read();
+                    // One that talks without end is always readable: signals and timers have their turn between.
+                    tokio::task::yield_now().await;
+                }
                 () = writable(self.stream.as_ref()), if writing => self.flush(),
             }
         }
@@ -159,6 +169,7 @@ impl Relay {
     fn begin(&mut self, line: UnixStream) {
         self.unsent.clear();
         self.handle(Input::Port { open: false });
+        self.handle(Input::Reset);
         self.stream = Some(line);
         // It may be told first.
         if self.port.open {
@@ -168,6 +179,12 @@ impl Relay {
 
     fn port(&mut self, port: Port) {
         let before = std::mem::replace(&mut self.port, port);
+        if port.resets != before.resets {
+            self.handle(Input::Reset);
+        }
+        if port.changes == before.changes {
+            return;
+        }
         if port.changes > before.changes + 1 || !port.open {
             self.handle(Input::Port { open: false });
         }
@@ -271,5 +288,34 @@ async fn writable(stream: Option<&UnixStream>) {
     match stream {
         Some(stream) => drop(stream.writable().await),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Without an end, as fast as a thread writes: others of the runtime have their turn.
+    #[tokio::test]
+    async fn an_agent_that_talks_without_end_holds_up_nobody() {
+        for what in ["\n", "\u{ff}{\"return\":1}\n", "xxxxxxxx"] {
+            let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let chunk = what.repeat((1 << 20) / what.len());
+            let flood =
+                std::thread::spawn(move || while theirs.write_all(chunk.as_bytes()).is_ok() {});
+            let (agent, channel) = start();
+            channel.begin(UnixStream::from_std(ours).unwrap());
+            let begun = tokio::time::Instant::now();
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // 0.1 s of sleep; without its turn each would be as long as the flood.
+            assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+            drop((agent, channel));
+            tokio::task::spawn_blocking(|| flood.join().unwrap()).await.unwrap();
+        }
     }
 }

@@ -325,6 +325,9 @@ impl Machine<'_> {
             if let Event::AgentPort { open } = event {
                 self.agent.port(open);
             }
+            if matches!(event, Event::Reset { .. }) {
+                self.agent.reset();
+            }
             if event == (Event::Reset { guest: false }) {
                 self.status.send_modify(|status| status.counts.host_resets += 1);
             }
@@ -333,6 +336,8 @@ impl Machine<'_> {
         if let Some(input) = input {
             self.core.handle(now(), input);
         }
+        // A socket that is always readable never waits: signals and timers have their turn now and then.
+        tokio::task::coop::consume_budget().await;
         Ok(())
     }
 

@@ -55,6 +55,8 @@ pub enum Input<'a> {
     Port {
         open: bool,
     },
+    /// The guest begins anew: nothing of it is frozen.
+    Reset,
     Bytes(&'a [u8]),
     /// Somebody asks; `number` comes back in [`Output::Answer`].
     Ask {
@@ -89,6 +91,8 @@ pub enum NoAnswer {
     Busy,
     #[error("the file systems are frozen: thaw them first")]
     Frozen,
+    #[error("the guest is shutting down")]
+    ShuttingDown,
     /// In the agent's words.
     #[error("the guest agent refused: {0}")]
     Refused(String),
@@ -155,6 +159,8 @@ pub struct Agent {
     failed: u32,
     queue: Queue,
     guard: Option<Guard>,
+    /// A shutdown was asked for: nothing is to be frozen any more.
+    is_ending: bool,
     known: Known,
     outputs: VecDeque<Output>,
     reasons: BTreeMap<Reason, u64>,
@@ -171,6 +177,7 @@ impl Agent {
             failed: 0,
             queue: Queue::default(),
             guard: None,
+            is_ending: false,
             known: Known::default(),
             outputs: VecDeque::new(),
             reasons: BTreeMap::new(),
@@ -181,6 +188,7 @@ impl Agent {
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         match input {
             Input::Port { open } => self.port(now, open),
+            Input::Reset => self.reset(now),
             Input::Bytes(bytes) => self.bytes(now, bytes),
             Input::Ask { number, request } => self.ask(now, number, request),
             Input::Tick => {}
@@ -219,7 +227,7 @@ impl Agent {
 
     fn port(&mut self, now: Instant, open: bool) {
         if !open || !matches!(self.state, State::Absent) {
-            self.fail(NoAnswer::Ended);
+            self.fail(now, NoAnswer::Ended);
             self.queue.fail(&NoAnswer::Ended, &mut self.outputs);
             self.known.forget();
             self.state = State::Absent;
@@ -231,14 +239,29 @@ impl Agent {
         }
     }
 
+    /// One that was frozen is thawed as soon as it answers: what lies unread in the socket may be a freeze still.
+    fn reset(&mut self, now: Instant) {
+        self.is_ending = false;
+        if let Some(guard) = &mut self.guard {
+            guard.thaw_at = now;
+        }
+    }
+
     fn ask(&mut self, now: Instant, number: u64, request: Request) {
         if let (Request::Shutdown, Some(guard)) = (&request, &mut self.guard) {
             // A frozen agent refuses it, and a frozen system does not end.
             guard.thaw_at = guard.thaw_at.min(now);
         }
+        if request == Request::Shutdown {
+            self.is_ending = true;
+            self.queue.refuse_freezes(&NoAnswer::ShuttingDown, &mut self.outputs);
+        }
         let refused = match &self.state {
             State::Absent => Some(NoAnswer::Absent),
             State::Lost { .. } => Some(NoAnswer::Silent),
+            _ if matches!(request, Request::Freeze { .. }) && self.is_ending => {
+                Some(NoAnswer::ShuttingDown)
+            }
             // Refused by the agent as well; ours would be taken for one that failed, and thawed.
             _ if matches!(request, Request::Freeze { .. }) && self.guard.is_some() => {
                 Some(NoAnswer::Frozen)
@@ -334,9 +357,17 @@ impl Agent {
         match (request, answer, &mut self.guard) {
             // Frozen by others, and theirs to thaw.
             (Request::Freeze { .. }, Err(NoAnswer::Frozen), guard) => *guard = None,
+            // From here, not from when it was asked: it may have taken long.
+            (Request::Freeze { hold }, Ok(_), Some(guard)) => {
+                guard.thaw_at = now + (*hold).min(MAX_HOLD);
+            }
             // Perhaps by half.
             (Request::Freeze { .. }, Err(_), Some(guard)) => guard.thaw_at = now,
-            (Request::Thaw, Ok(_), guard) => *guard = None,
+            (Request::Thaw, Ok(_), guard) => {
+                *guard = None;
+                // What a frozen agent refused.
+                self.queue.begin_round_soon(now);
+            }
             (Request::Thaw, Err(_), Some(guard)) => {
                 guard.thaw_at = now + wait(guard.tries);
                 guard.tries = guard.tries.saturating_add(1);
@@ -350,7 +381,9 @@ impl Agent {
         match self.state {
             State::Asked { until, .. } if now >= until => self.lose(now, NoAnswer::TimedOut),
             State::Syncing { until, .. } if now >= until => {
-                self.state = State::Lost { again: now + wait(self.failed) };
+                // Somebody waits for the thaw.
+                let tries = if self.guard.is_some() { 0 } else { self.failed };
+                self.state = State::Lost { again: now + wait(tries) };
                 self.failed = self.failed.saturating_add(1);
                 self.queue.fail(&NoAnswer::Silent, &mut self.outputs);
             }
@@ -365,6 +398,9 @@ impl Agent {
 
     fn next_request(&mut self, now: Instant) {
         let is_due = |guard: &Guard| now >= guard.thaw_at;
+        if self.guard.is_some() {
+            self.queue.refuse_freezes(&NoAnswer::Frozen, &mut self.outputs);
+        }
         let next = if self.guard.as_ref().is_some_and(is_due) {
             Some((Owner::Ours, Request::Thaw))
         } else {
@@ -385,12 +421,17 @@ impl Agent {
         if why == NoAnswer::TimedOut {
             self.queue.end_round();
         }
-        self.fail(why);
+        self.fail(now, why);
         self.sync(now);
     }
 
-    /// Whoever asked gets no answer.
-    fn fail(&mut self, why: NoAnswer) {
+    /// Whoever asked gets no answer. A freeze may have happened all the same, and who asked for it was told that it failed.
+    fn fail(&mut self, now: Instant, why: NoAnswer) {
+        if let (State::Asked { request: Request::Freeze { .. }, .. }, Some(guard)) =
+            (&self.state, &mut self.guard)
+        {
+            guard.thaw_at = now;
+        }
         if let State::Asked { owner: Owner::Other(number), .. } = self.state {
             self.outputs.push_back(Output::Answer(number, Err(why)));
         }

@@ -12,8 +12,15 @@ const MAX_WAITING: usize = 8;
 const ROUND: Duration = Duration::from_secs(30);
 /// Between rounds that an opened port begins: a guest may open and close it without end.
 const OPENED_AGAIN: Duration = Duration::from_secs(5);
-const QUESTIONS: [Request; 5] =
-    [Request::Info, Request::OsInfo, Request::HostName, Request::Interfaces, Request::FileSystems];
+const QUESTIONS: [Request; 6] = [
+    Request::Info,
+    // One that was begun anew while its guest is frozen refuses nothing: it says that it has no other commands.
+    Request::FreezeStatus,
+    Request::OsInfo,
+    Request::HostName,
+    Request::Interfaces,
+    Request::FileSystems,
+];
 
 /// Whose request it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +42,12 @@ pub(super) struct Queue {
 impl Queue {
     pub fn add(&mut self, number: u64, request: Request) -> Result<(), NoAnswer> {
         // Thaw and shutdown find a place behind whoever asks too much.
-        if self.others.len() >= MAX_WAITING + usize::from(request.is_urgent()) {
+        let urgent = match request {
+            Request::Thaw => 1,
+            Request::Shutdown => 2,
+            _ => 0,
+        };
+        if self.others.len() >= MAX_WAITING + urgent {
             return Err(NoAnswer::Busy);
         }
         if request.is_urgent() {
@@ -50,6 +62,17 @@ impl Queue {
         self.round.clear();
         let failed = self.others.drain(..);
         outputs.extend(failed.map(|(number, _)| Output::Answer(number, Err(why.clone()))));
+    }
+
+    /// Those that wait: one is under way, or none is wanted.
+    pub fn refuse_freezes(&mut self, why: &NoAnswer, outputs: &mut VecDeque<Output>) {
+        self.others.retain(|(number, request)| {
+            let refused = matches!(request, Request::Freeze { .. });
+            if refused {
+                outputs.push_back(Output::Answer(*number, Err(why.clone())));
+            }
+            !refused
+        });
     }
 
     pub fn next(&mut self, now: Instant, known: &Known) -> Option<(Owner, Request)> {

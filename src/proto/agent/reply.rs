@@ -63,7 +63,7 @@ fn reply<'a, T: Deserialize<'a>>(
 
 /// A frozen agent has no class of its own for it, but always these words (qga/main.c).
 fn refusal(words: &str) -> NoAnswer {
-    if words.contains("frozen") {
+    if words.contains("in frozen state") {
         return NoAnswer::Frozen;
     }
     let words = if words.trim().is_empty() { "no reason given" } else { words };

@@ -33,6 +33,7 @@ impl Site {
         site.answer_number();
         for (asked, reply) in [
             ("guest-info", r#"{"return":{"version":"7.2.22","supported_commands":[]}}"#),
+            ("guest-fsfreeze-status", r#"{"return":"thawed"}"#),
             ("guest-get-osinfo", r#"{"return":{"id":"debian","pretty-name":"Debian 12"}}"#),
             ("guest-get-host-name", r#"{"return":{"host-name":"tiny"}}"#),
             ("guest-network-get-interfaces", r#"{"return":[]}"#),
@@ -247,7 +248,8 @@ fn a_frozen_agent_refuses_and_what_it_said_stays() {
     site.says(r#"{"return": 1}"#);
     assert_eq!(site.answer(), (4, Ok(Answer::Thawed(1))));
     assert_eq!(site.presence(), Presence::Answering);
-    assert_eq!(site.wait(), Duration::from_secs(30), "no thaw of ours");
+    // No thaw of ours: what it refused is asked again.
+    assert_eq!(site.wait(), Duration::from_secs(5));
     assert_eq!(site.asked(), "guest-info");
 }
 
@@ -466,6 +468,162 @@ impl Model {
         };
         self.replies.push_back(format!("{reply}\n").into_bytes());
     }
+}
+
+const REFUSED: &str = r#"{"error": {"class": "CommandNotFound", "desc": "Command guest-fsfreeze-freeze has been disabled: the agent is in frozen state"}}"#;
+
+fn freeze(secs: u64) -> Request {
+    Request::Freeze { hold: Duration::from_secs(secs) }
+}
+
+/// One that was asked for a freeze and has frozen, at the answer to the asker.
+fn frozen(secs: u64) -> Site {
+    let mut site = Site::synced();
+    site.ask(1, freeze(secs));
+    assert_eq!(site.asked(), "guest-fsfreeze-freeze");
+    site.says(r#"{"return":1}"#);
+    assert_eq!(site.answer(), (1, Ok(Answer::Frozen(1))));
+    site
+}
+
+#[test]
+fn of_two_freezes_that_wait_the_second_is_refused_and_the_first_ends() {
+    let mut site = Site::synced();
+    site.ask(1, Request::FileSystems);
+    site.ask(2, freeze(20));
+    site.ask(3, freeze(20));
+    site.asked();
+    site.says(r#"{"return":[]}"#);
+    drop(site.answer());
+    assert_eq!(site.asked(), "guest-fsfreeze-freeze");
+    site.says(r#"{"return":1}"#);
+    assert_eq!(site.answers, [(2, Ok(Answer::Frozen(1))), (3, Err(NoAnswer::Frozen))]);
+    assert!(site.sent.is_empty());
+    assert_eq!(site.wait(), Duration::from_secs(20));
+    assert_eq!(site.asked(), "guest-fsfreeze-thaw");
+}
+
+#[test]
+fn a_freeze_that_was_told_as_failed_is_thawed_when_the_agent_answers_again() {
+    let mut site = Site::synced();
+    site.ask(1, Request::Freeze { hold: MAX_HOLD });
+    site.asked();
+    site.wait();
+    assert_eq!(site.answer(), (1, Err(NoAnswer::TimedOut)));
+    site.answer_number();
+    assert_eq!(site.asked(), "guest-fsfreeze-thaw");
+}
+
+#[test]
+fn a_freeze_holds_from_its_answer_on() {
+    let mut site = Site::synced();
+    site.ask(1, freeze(20));
+    site.asked();
+    site.now += Duration::from_secs(19);
+    site.says(r#"{"return":1}"#);
+    site.wait();
+    // The round that keeps the status fresh comes between.
+    site.says(r#"{"return":"frozen"}"#);
+    site.sent.clear();
+    assert_eq!(site.wait(), Duration::from_secs(9));
+    assert_eq!(site.asked(), "guest-fsfreeze-thaw");
+}
+
+#[test]
+fn an_agent_that_comes_back_while_its_guest_is_frozen_is_shown_so() {
+    let mut site = frozen(300);
+    site.handle(Input::Port { open: false });
+    site.open();
+    site.sent.clear();
+    site.now += Duration::from_secs(10);
+    site.handle(Input::Port { open: true });
+    site.sent.drain(..site.sent.len() - 1);
+    site.answer_number();
+    while let Some(line) = site.sent.pop_front() {
+        let asked = String::from_utf8(line).unwrap();
+        if asked.contains("guest-info") {
+            site.says(r#"{"return":{"version":"7.2.22","supported_commands":[{"name":"guest-fsfreeze-status","enabled":true},{"name":"guest-get-osinfo","enabled":false}]}}"#);
+        } else {
+            assert!(asked.contains("guest-fsfreeze-status"), "{asked}");
+            site.says(r#"{"return":"frozen"}"#);
+        }
+    }
+    assert_eq!(site.presence(), Presence::Frozen);
+}
+
+#[test]
+fn a_guest_that_begins_anew_is_not_frozen_any_more() {
+    let mut site = frozen(300);
+    site.handle(Input::Reset);
+    site.handle(Input::Port { open: false });
+    // Whatever was sent is for nobody.
+    site.sent.clear();
+    site.open();
+    site.answer_number();
+    assert_eq!(site.asked(), "guest-fsfreeze-thaw");
+    site.says(r#"{"return":0}"#);
+    site.ask(2, freeze(20));
+    assert!(site.answers.is_empty(), "{:?}", site.answers);
+}
+
+#[test]
+fn a_shutdown_has_a_place_of_its_own_and_no_freeze_comes_after_it() {
+    let mut site = Site::synced();
+    for number in 0..9 {
+        site.ask(number, Request::Ping);
+    }
+    site.ask(9, Request::Thaw);
+    assert!(site.answers.is_empty(), "{:?}", site.answers);
+    site.ask(10, Request::Shutdown);
+    assert!(site.answers.is_empty(), "{:?}", site.answers);
+    let mut site = Site::synced();
+    site.ask(1, Request::Ping);
+    site.ask(2, freeze(300));
+    site.ask(3, Request::Shutdown);
+    assert_eq!(site.answer(), (2, Err(NoAnswer::ShuttingDown)));
+    site.ask(4, freeze(300));
+    assert_eq!(site.answer(), (4, Err(NoAnswer::ShuttingDown)));
+}
+
+#[test]
+fn somebody_who_waits_for_a_thaw_waits_no_minute() {
+    let mut site = frozen(20);
+    while site.now < site.agent.guard.as_ref().unwrap().thaw_at + Duration::from_secs(300) {
+        assert!(site.wait() <= Duration::from_secs(30));
+        site.sent.clear();
+    }
+    let longest = (0..10).map(|_| site.wait()).max();
+    assert!(longest <= Some(AGAIN), "{longest:?}");
+}
+
+#[test]
+fn a_word_of_a_path_is_no_frozen_state() {
+    let mut site = Site::synced();
+    site.ask(1, freeze(20));
+    site.asked();
+    site.says(r#"{"error": {"desc": "failed to open /srv/frozen-orders: Permission denied"}}"#);
+    assert!(matches!(site.answer(), (1, Err(NoAnswer::Refused(_)))));
+    // Perhaps by half: thawed at once. By others: theirs.
+    assert_eq!(site.asked(), "guest-fsfreeze-thaw");
+    let mut site = Site::synced();
+    site.ask(1, freeze(20));
+    site.asked();
+    site.says(REFUSED);
+    assert_eq!(site.answer(), (1, Err(NoAnswer::Frozen)));
+}
+
+#[test]
+fn a_number_that_is_none_costs_no_list() {
+    let mut site = Site::synced();
+    site.ask(1, Request::Interfaces);
+    site.says(r#"{"return":[{"name":"e0","ip-addresses":[{"ip-address":"10.0.0.1","prefix":-1},{"ip-address":"10.0.0.2","prefix":24}]}]}"#);
+    let (1, Ok(Answer::Interfaces(interfaces))) = site.answer() else { panic!() };
+    let prefixes: Vec<_> = interfaces[0].addresses.iter().map(|it| it.prefix).collect();
+    assert_eq!(prefixes, [None, Some(24)]);
+    site.ask(2, Request::FileSystems);
+    site.says(r#"{"return":[{"mountpoint":"/","type":"ext4","used-bytes":1.5,"total-bytes":7}]}"#);
+    let (2, Ok(Answer::FileSystems(systems))) = site.answer() else { panic!() };
+    assert_eq!((systems[0].used_bytes, systems[0].total_bytes), (None, Some(7)));
 }
 
 proptest! {

@@ -123,7 +123,7 @@ impl From<wire::Interfaces> for Answer {
         let address = |wire::Address { ip_address: Text(address), prefix }| {
             let address: IpAddr = address.parse().ok()?;
             let longest = if address.is_ipv4() { 32 } else { 128 };
-            Some(Address { address, prefix: prefix.filter(|prefix| *prefix <= longest) })
+            Some(Address { address, prefix: prefix.0.filter(|prefix| *prefix <= longest) })
         };
         let interface = |wire::Interface { name: Text(name), hardware_address, ip_addresses }| {
             let mac = text(hardware_address).and_then(|mac| mac.parse().ok());
@@ -136,13 +136,15 @@ impl From<wire::Interfaces> for Answer {
 
 impl From<wire::FileSystems> for Answer {
     fn from(List(systems): wire::FileSystems) -> Self {
-        let system =
-            |wire::FileSystem {
-                 mountpoint: Text(mountpoint),
-                 kind: Text(kind),
-                 used_bytes,
-                 total_bytes,
-             }| { FileSystem { mountpoint, kind, used_bytes, total_bytes } };
+        let system = |wire::FileSystem {
+                          mountpoint: Text(mountpoint),
+                          kind: Text(kind),
+                          used_bytes,
+                          total_bytes,
+                      }| {
+            let (used_bytes, total_bytes) = (used_bytes.0, total_bytes.0);
+            FileSystem { mountpoint, kind, used_bytes, total_bytes }
+        };
         Self::FileSystems(systems.into_iter().map(system).collect())
     }
 }

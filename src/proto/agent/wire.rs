@@ -68,7 +68,8 @@ pub struct Interface {
 #[serde(rename_all = "kebab-case")]
 pub struct Address {
     pub ip_address: Text<NAME>,
-    pub prefix: Option<u8>,
+    #[serde(default)]
+    pub prefix: Number<u8>,
 }
 
 pub type FileSystems = List<FileSystem, MAX_FILE_SYSTEMS>;
@@ -79,15 +80,29 @@ pub struct FileSystem {
     pub mountpoint: Text<PATH>,
     #[serde(rename = "type")]
     pub kind: Text<NAME>,
-    pub used_bytes: Option<u64>,
-    pub total_bytes: Option<u64>,
+    #[serde(default)]
+    pub used_bytes: Number<u64>,
+    #[serde(default)]
+    pub total_bytes: Number<u64>,
+}
+
+/// None where it is none of its kind: one odd element costs no list.
+#[derive(Debug, Default)]
+pub struct Number<T>(pub Option<T>);
+
+impl<'de, T: TryFrom<u64>> Deserialize<'de> for Number<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = Option::<serde_json::Number>::deserialize(deserializer)?;
+        let whole = number.and_then(|number| number.as_u64());
+        Ok(Self(whole.and_then(|whole| T::try_from(whole).ok())))
+    }
 }
 
 /// Cut, and without what would move a cursor or turn the line around.
 pub fn cut(text: &str, at_most: usize) -> String {
     let is_harmless = |c: &char| {
         !c.is_control()
-            && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            && !matches!(c, '\u{61c}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.chars().filter(is_harmless).take(at_most).collect()
 }
