@@ -21,7 +21,7 @@ use crate::sys::{link, netlink, route};
 use tokio::sync::watch;
 
 pub(crate) use network::{close, learn, open, way_out, without};
-pub use network::{forwarding6, ipv4, ipv6, links, mend_links, nat, routes, tap};
+pub use network::{forwarding6, guest, ipv4, ipv6, links, mend_links, nat, routes, tap};
 pub use undo::{Before, before, remove};
 
 use progress::Bar;

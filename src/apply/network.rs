@@ -52,6 +52,16 @@ pub async fn ipv4(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
     Ok(())
 }
 
+/// Who the guest is, behind NAT, told to the bridge before it has said so itself: `mac` where its card has another.
+pub async fn guest(plan: &NetPlan, mac: Option<MacAddr>, links: &Links) -> Result<(), Error> {
+    if plan.guest.alias.is_none() {
+        let address = IpAddr::V4(plan.guest.address.address);
+        let mac = mac.unwrap_or(plan.guest.mac);
+        links.suggest_neighbour(&plan.link.bridge.name, address, mac).await?;
+    }
+    Ok(())
+}
+
 /// What the links have of IPv6, where the guest has some: addresses, neighbours, and the tap for router advertisements.
 pub async fn ipv6(plan: &LinkPlan, bridge: u32, links: &Links) -> Result<(), Error> {
     let Some(guest) = plan.ipv6.guest() else { return Ok(()) };

@@ -64,6 +64,7 @@ impl Network {
             tracing::warn!("{note}");
         }
         apply::way_out(plan, indices.bridge, links).await?;
+        apply::guest(plan, None, links).await?;
         let bind = |(mut target, starting): (serve::Target, _)| {
             target.link = indices.bridge;
             serve::Bound::on(target, starting)
@@ -124,9 +125,23 @@ impl Network {
         let healer = Healer::new(source, (&self.firewall, feed), link, known, targets, self.logged);
         let rules = healer.rules_of(plan);
         feed.kernel.send_replace(measured(&self.firewall, &rules, plan));
-        observe::run(&self.firewall, rules, &healer, &feed.counts, stopping).await;
+        tokio::select! {
+            () = observe::run(&self.firewall, rules, &healer, &feed.counts, stopping) => {}
+            () = greet(plan, source.links, &feed.tally) => {}
+        }
         let _ = serving.await;
     }
+}
+
+/// Makes the guest known at once when it has taken its address. Whoever tried to reach it before waits for it no longer. Has no end.
+async fn greet(plan: &NetPlan, links: &Links, tally: &serve::Tally) {
+    let mut acked = tally.acked();
+    while acked.changed().await.is_ok() {
+        if let Err(error) = apply::guest(plan, tally.counted().client, links).await {
+            tracing::debug!(error = error_chain(&error), "the guest was not made known");
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Whose counters are read for a page of metrics: by a socket of its own, and of our own tables alone.

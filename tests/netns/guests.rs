@@ -253,6 +253,9 @@ fn dhclient_has_both_addresses() {
 #[test]
 fn systemd_networkd_has_an_address_behind_nat() {
     let mut world = World::new(&[]);
+    // Before anybody asked: who tries to reach a guest that boots is not to wait for the kernel's next question.
+    let known = world.pod.ip("-4 neigh show dev br0");
+    assert!(known.contains(&format!("192.168.254.2 lladdr {MAC}")), "{known}");
     world.runs(NETWORKD);
     world.has(OWN6);
     let addresses = world.guest.ip("-4 -o addr show dev eth0");

@@ -1,4 +1,4 @@
-//! The guest as a neighbour that is never asked for.
+//! The guest as a neighbour: one that is never asked for, or one that is known before it was asked for.
 
 use std::net::IpAddr;
 
@@ -19,6 +19,27 @@ pub enum Version {
 }
 
 impl Links {
+    /// Makes the address that MAC's on a link, to be confirmed when it is used (NUD_STALE, rtnetlink(7)). Without it, who
+    /// sends to a guest that is not there yet has the kernel ask for it, each second once: that long the guest, when it
+    /// comes, is not heard of.
+    pub async fn suggest_neighbour(
+        &self,
+        name: &IfName,
+        address: IpAddr,
+        mac: MacAddr,
+    ) -> Result<(), Error> {
+        let link = self.find(name).await?.ok_or_else(|| Error::Vanished(name.clone()))?;
+        let request = self
+            .handle
+            .neighbours()
+            .add(link.header.index, address)
+            .link_layer_address(&mac.0)
+            .state(NeighbourState::Stale)
+            .replace();
+        let step = request.execute().await;
+        step.map_err(|error| failed(name, "making the guest known to it", error))
+    }
+
     /// Makes these addresses, all of that version of IP, the permanent neighbours of a link that is there: no others.
     pub async fn ensure_neighbours(
         &self,
