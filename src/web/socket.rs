@@ -68,6 +68,9 @@ impl End {
     }
 }
 
+/// What is attached, in the log.
+const SCREEN: &str = "screen";
+
 /// The answer to whoever wants a WebSocket; from then on another task has it.
 pub(super) async fn attach(
     mut request: Request<Incoming>,
@@ -91,7 +94,7 @@ pub(super) async fn attach(
         _ => {
             let screen = shared.screen.attach().await;
             let boxed = |stream| Box::new(stream) as Box<dyn Stream>;
-            ("screen", screen.map(boxed).map_err(|error| error.to_string()))
+            (SCREEN, screen.map(boxed).map_err(|error| error.to_string()))
         }
     };
     let stream = match stream {
@@ -134,7 +137,11 @@ struct Session {
 async fn run(upgrade: OnUpgrade, session: Session, name: &'static str, who: &Who) {
     let Ok(upgraded) = upgrade.await else { return };
     let since = Instant::now();
-    tracing::info!(%who, read_only = session.read_only, "{name} attached");
+    // Who reads the serial line is told by the console, which has it.
+    let is_screen = name == SCREEN;
+    if is_screen {
+        tracing::info!(%who, read_only = session.read_only, "{name} attached");
+    }
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES))
@@ -144,8 +151,12 @@ async fn run(upgrade: OnUpgrade, session: Session, name: &'static str, who: &Who
     let socket =
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let end = relay(socket, session).await;
-    let seconds = since.elapsed().as_secs();
-    tracing::info!(%who, seconds, "{name} detached: {}", end.words());
+    let (seconds, why) = (since.elapsed().as_secs(), end.words());
+    if is_screen {
+        tracing::info!(%who, seconds, "{name} detached: {why}");
+    } else {
+        tracing::debug!(%who, seconds, "{name} detached: {why}");
+    }
 }
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
