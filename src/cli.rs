@@ -4,6 +4,7 @@
 //! and under the name `startvm.sh` every argument is QEMU's.
 
 pub mod console;
+pub mod disks;
 pub mod doctor;
 pub mod guest;
 pub mod nft;
@@ -119,6 +120,9 @@ enum Verb {
         #[command(subcommand)]
         verb: guest::Guest,
     },
+    /// A copy of the guest's disks as they are now, while it goes on; exit code 1 when there is none
+    #[command(after_help = disks::BACKUP)]
+    Backup(disks::Backup),
     /// What is wrong here, and how it is mended; touches nothing
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Doctor),
@@ -216,6 +220,7 @@ pub enum Command {
     Status { state_dir: Option<PathBuf>, alive: bool, output: StatusOutput },
     Console(console::Console),
     Guest(guest::Guest),
+    Backup(disks::Backup),
     Doctor(doctor::Doctor),
     Plan { options: Box<Options>, output: Output },
     Serve(Box<ServeOptions>),
@@ -240,6 +245,7 @@ impl Command {
             Self::Status { .. }
             | Self::Console(_)
             | Self::Guest(_)
+            | Self::Backup(_)
             | Self::Validate { .. }
             | Self::Leases { .. }
             | Self::Inspect { .. } => false,
@@ -256,6 +262,7 @@ impl Command {
             | Self::Status { .. }
             | Self::Console(_)
             | Self::Guest(_)
+            | Self::Backup(_)
             | Self::Doctor(_)
             | Self::Validate { .. }
             | Self::Leases { .. }
@@ -301,6 +308,7 @@ fn parse_in(
         }
         Some(Verb::Console(console)) => (Log::default(), Command::Console(console)),
         Some(Verb::Guest { verb }) => (Log::default(), Command::Guest(verb)),
+        Some(Verb::Backup(backup)) => (Log::default(), Command::Backup(backup)),
         Some(Verb::Doctor(doctor)) => (doctor.log.clone(), Command::Doctor(doctor)),
         Some(Verb::Validate { files, output }) => {
             (Log::default(), Command::Validate { files, output })

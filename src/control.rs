@@ -6,7 +6,10 @@
 //! ```
 //!
 //! `guest` is `info`, `interfaces`, `filesystems`, `freeze` or `thaw`; `for_secs` goes with `freeze` alone. Other words are refused.
+//! What may be asked of its disks is in [`disks`].
 //! What comes of the guest is cut and counted where it comes in (`proto::agent`).
+
+pub mod disks;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,13 +18,14 @@ use std::time::Duration;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::exit::{Code, Coded};
 use crate::supervise::agent::{Answer, GuestAgent, MAX_HOLD, NoAnswer, Request};
+use crate::supervise::storage::{Progress, Storage};
 use crate::sys::local_socket;
 
 /// Name of the socket in the state directory.
@@ -32,7 +36,8 @@ const MAX_CONNECTIONS: usize = 8;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than a launcher waits for its guest.
 const ANSWER_WITHIN: Duration = Duration::from_secs(180);
-const MAX_REQUEST: u64 = 1024;
+/// A path has 4096 octets at most, and each of them six in JSON.
+const MAX_REQUEST: u64 = 32 << 10;
 /// 64 interfaces with 32 addresses each are some 200 KiB.
 const MAX_ANSWER: u64 = 1 << 20;
 /// A freeze ends after this, unless another time is asked for.
@@ -64,6 +69,8 @@ pub struct Ask {
 enum Told {
     Answer(Value),
     Error(String),
+    /// Of a backup; others follow.
+    Progress(Progress),
 }
 
 /// Why there is no answer.
@@ -76,12 +83,16 @@ pub enum Error {
     /// In the launcher's words.
     #[error("{0}")]
     Refused(String),
+    #[error("the launcher ended before it answered")]
+    Ended,
 }
 
 impl Coded for Error {
     fn code(&self) -> Code {
         match self {
-            Self::Unreachable { .. } | Self::Answer { .. } | Self::Refused(_) => Code::NoAgent,
+            Self::Unreachable { .. } | Self::Answer { .. } | Self::Refused(_) | Self::Ended => {
+                Code::NoAgent
+            }
         }
     }
 }
@@ -97,19 +108,27 @@ pub async fn ask(dir: &Path, ask: &Ask) -> Result<Value, Error> {
     match serde_json::from_slice(&text) {
         Ok(Told::Answer(answer)) => Ok(answer),
         Ok(Told::Error(why)) => Err(Error::Refused(why)),
+        Ok(Told::Progress(_)) => Err(Error::Ended),
         Err(source) => Err(Error::Answer { path, source }),
     }
 }
 
 /// Lets processes of the container ask by `dir`, for as long as the runtime lives. A directory that cannot be written costs
 /// these verbs, not the guest. `agent` is None where the guest has no channel of ours.
-pub fn start(dir: &Path, agent: Option<GuestAgent>) {
+pub fn start(dir: &Path, agent: Option<GuestAgent>, storage: Option<Storage>) {
     if let Some(listener) = local_socket::listen_or_tell(&dir.join(SOCKET), "berth guest") {
-        tokio::spawn(serve(listener, agent));
+        tokio::spawn(serve(listener, Asked { agent, storage }));
     }
 }
 
-async fn serve(listener: UnixListener, agent: Option<GuestAgent>) {
+/// Who answers.
+#[derive(Debug, Clone)]
+struct Asked {
+    agent: Option<GuestAgent>,
+    storage: Option<Storage>,
+}
+
+async fn serve(listener: UnixListener, asked: Asked) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -118,10 +137,10 @@ async fn serve(listener: UnixListener, agent: Option<GuestAgent>) {
         };
         match accepted {
             Ok((stream, _)) if connections.len() < MAX_CONNECTIONS && may_ask(&stream) => {
-                let agent = agent.clone();
+                let asked = asked.clone();
                 connections.spawn(async move {
                     // Whoever left hears nothing.
-                    let _ = serve_one(stream, agent).await;
+                    let _ = serve_one(stream, asked).await;
                 });
             }
             Ok(_) => {}
@@ -136,20 +155,23 @@ fn may_ask(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw() || peer.uid() == 0)
 }
 
-async fn serve_one(mut stream: UnixStream, agent: Option<GuestAgent>) -> io::Result<()> {
+async fn serve_one(mut stream: UnixStream, asked: Asked) -> io::Result<()> {
     let (from, mut to) = stream.split();
     let mut line = Vec::new();
     let mut from = BufReader::new(from.take(MAX_REQUEST));
-    let read = timeout(TIMEOUT, from.read_until(b'\n', &mut line)).await;
-    let told = match read.map(|read| read.map(|_| parse(&line))) {
-        Ok(Ok(Ok(ask))) => answer(ask, agent.as_ref()).await,
-        Ok(Ok(Err(why))) => Told::Error(why),
+    let told = match timeout(TIMEOUT, from.read_until(b'\n', &mut line)).await {
+        Ok(Ok(_)) => match disks::parse(&line) {
+            Some(Ok(ask)) => disks::answer(ask, asked.storage.as_ref(), from, &mut to).await?,
+            Some(Err(why)) => Told::Error(why),
+            None => match parse(&line) {
+                Ok(ask) => answer(ask, asked.agent.as_ref()).await,
+                Err(why) => Told::Error(why),
+            },
+        },
         Ok(Err(error)) => return Err(error),
         Err(_) => Told::Error("no request in time".to_owned()),
     };
-    let mut text = serde_json::to_vec(&told)?;
-    text.push(b'\n');
-    timeout(TIMEOUT, to.write_all(&text)).await?
+    disks::write(&mut to, &told).await
 }
 
 /// The request, or what is wrong with it.
@@ -241,11 +263,11 @@ mod tests {
         let wanted = Ask { guest: Verb::Info, for_secs: None };
         assert!(matches!(ask(dir.path(), &wanted).await, Err(Error::Unreachable { .. })));
         let (agent, _channel) = crate::supervise::agent::start();
-        start(dir.path(), Some(agent));
+        start(dir.path(), Some(agent), None);
         let Err(Error::Refused(why)) = ask(dir.path(), &wanted).await else { panic!() };
         assert_eq!(why, NoAnswer::Absent.to_string());
         let other = tempfile::tempdir().unwrap();
-        start(other.path(), None);
+        start(other.path(), None, None);
         let Err(Error::Refused(why)) = ask(other.path(), &wanted).await else { panic!() };
         assert!(why.contains("no channel"), "{why}");
     }

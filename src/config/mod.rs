@@ -22,7 +22,7 @@ pub(crate) use crate::net::number;
 pub use check::{check, check_all};
 pub use invalid::{Errors, Invalid};
 pub use options::{Log, LogFormat, Options, SelfTest, WebOptions};
-pub use parse::Ambient;
+pub use parse::{Ambient, size};
 pub(crate) use placeholders::PLACEHOLDERS;
 pub use proxy::{Proxies, Proxy, Unusable};
 pub use ready::Ready;

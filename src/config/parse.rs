@@ -447,7 +447,7 @@ fn checksum(text: &str) -> Option<Checksum> {
 }
 
 /// `20G`, `20Gi`, `20GiB`, `1048576`: powers of 1024, as `qemu-img` has them.
-fn size(text: &str) -> Option<u64> {
+pub fn size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches(['i', 'b'])

@@ -11,6 +11,7 @@ mod qemu;
 mod report;
 mod serial;
 mod signals;
+pub mod storage;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

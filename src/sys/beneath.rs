@@ -22,8 +22,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType as Kind, Mode, OFlags};
-use rustix::fs::{fcntl_getfl, fcntl_setfl, openat, readlinkat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType as Kind, Mode, OFlags, RenameFlags};
+use rustix::fs::{
+    fcntl_getfl, fcntl_setfl, openat, readlinkat, renameat, renameat_with, statat, unlinkat,
+};
+use rustix::io::Errno;
 
 /// As the kernel has it (path_resolution(7)).
 const MAX_LINKS: u32 = 40;
@@ -64,7 +67,7 @@ impl Beneath {
                 // Some devices do something when they are opened.
                 match statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(found) => is_file(Kind::from_raw_mode(found.st_mode).into())?,
-                    Err(rustix::io::Errno::NOENT) => {}
+                    Err(Errno::NOENT) => {}
                     Err(error) => return Err(error.into()),
                 }
                 openat(dir, name, flags | OFlags::NOFOLLOW, mode)?
@@ -110,6 +113,23 @@ impl Beneath {
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (self.name(from)?, self.name(to)?);
         Ok(renameat(from.dir, from.name, to.dir, to.name)?)
+    }
+
+    /// [`Self::rename`] to a name that nobody has; one that is taken is an error.
+    pub(crate) fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (self.name(from)?, self.name(to)?);
+        let renamed =
+            renameat_with(&from.dir, &from.name, &to.dir, &to.name, RenameFlags::NOREPLACE);
+        match renamed {
+            // A file system without it, as NFS: looked at first.
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            renamed => return Ok(renamed?),
+        }
+        match statat(&to.dir, &to.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(renameat(from.dir, from.name, to.dir, to.name)?),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err(Errno::EXIST.into()),
+        }
     }
 
     /// Makes a rename in its directory durable.
@@ -169,7 +189,7 @@ fn place(root: &Path, rest: &Path, follow: bool) -> io::Result<Place> {
         if is_link {
             links += 1;
             if links > MAX_LINKS {
-                return Err(rustix::io::Errno::LOOP.into());
+                return Err(Errno::LOOP.into());
             }
             let target = OsString::from_vec(readlinkat(&dir, &name, Vec::new())?.into_bytes());
             let mut target = parts(Path::new(&target), &out)?;

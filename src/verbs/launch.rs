@@ -18,6 +18,7 @@ use berth::plan::{Attached, NetPlan, Plan};
 use berth::proto::lifecycle::Outcome;
 use berth::readiness::{Answers, Expected, Feed, Half, Launch, Wanted, look_at_client, other_page};
 use berth::supervise::agent::{self, Channel};
+use berth::supervise::storage::Storage;
 use berth::supervise::{self, Console, Monitor, Others, Questions, Signals};
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
@@ -229,7 +230,15 @@ fn start(
         volume,
     }));
     console::socket::start(&plan.disk.state_dir, hub.clone());
-    control::start(&plan.disk.state_dir, plan.machine.has_agent().then_some(guest_agent));
+    let guest_agent = plan.machine.has_agent().then_some(guest_agent);
+    let disks = Storage::new(
+        &plan.disk,
+        &plan.name,
+        monitor.clone(),
+        guest_agent.clone(),
+        feed.machine.subscribe(),
+    );
+    control::start(&plan.disk.state_dir, guest_agent, Some(disks));
     web::start(&config.web, &plan.web, parts(config, answers, monitor, hub))?;
     Ok((feed, Ends { wire, questions, agent }))
 }

@@ -1,6 +1,7 @@
 //! The verbs: what each command does with the rooms of the library.
 
 mod console;
+mod disks;
 mod doctor;
 mod guest;
 mod launch;
@@ -32,6 +33,7 @@ pub fn prepare(command: &Command) -> Result<(), Failure> {
         | Command::Status { .. }
         | Command::Console(_)
         | Command::Guest(_)
+        | Command::Backup(_)
         | Command::Doctor(_)
         | Command::Plan { .. }
         | Command::Serve(_)
@@ -52,6 +54,7 @@ pub async fn act(command: &Command) -> Result<Code, Failure> {
         }
         Command::Console(console) => console::run(console).await,
         Command::Guest(verb) => guest::run(verb).await,
+        Command::Backup(wanted) => disks::backup(wanted).await,
         Command::Doctor(wanted) => doctor::run(wanted).await,
         Command::Plan { options, output } => show::plan(options, *output).await,
         Command::Serve(options) => serve::run(options).await,

@@ -40,11 +40,11 @@ grep -o '/[^ ]*' <<<"$libraries" | while read -r library; do cp -L "$library" "$
 "#;
 
 /// In the guest: the port's device has its name in sysfs alone, without udev.
-const START: &str = "mkdir -p /a; mount -t ext4 -o ro,noatime /dev/vdb /a; \
+pub const START: &str = "mkdir -p /a; mount -t ext4 -o ro,noatime /dev/vdb /a; \
     port=$(grep -l org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name | cut -d/ -f5); \
     LD_LIBRARY_PATH=/a /a/ld-linux-x86-64.so.2 /a/qemu-ga -d -m virtio-serial -p /dev/$port -t /run -f /run/qga.pid 2>&1";
 
-fn world() -> World {
+pub fn world() -> World {
     let world = World::new();
     std::fs::create_dir(world.path("volumes")).unwrap();
     let disk = world.path("volumes/agent.img");
@@ -52,7 +52,7 @@ fn world() -> World {
     world
 }
 
-fn agent(world: &World) -> Value {
+pub fn agent(world: &World) -> Value {
     let output = world.command(&[]).args(["status", "--output", "json"]).output().unwrap();
     let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     status["guest"]["agent"].clone()
@@ -66,7 +66,7 @@ fn until_state(world: &World, state: &str) -> Value {
 }
 
 /// It says all that it is asked at first.
-fn until_known(world: &World) -> Value {
+pub fn until_known(world: &World) -> Value {
     world.until("what the agent says", SOON, |world| {
         let agent = agent(world);
         (!agent["addresses"].as_array()?.is_empty()).then_some(agent)

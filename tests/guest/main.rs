@@ -13,6 +13,7 @@
 mod support;
 
 mod agent;
+mod backup;
 mod browser;
 mod chart;
 mod codes;

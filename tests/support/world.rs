@@ -389,9 +389,13 @@ impl World {
     /// The ext4 partition at `index` of the VM's disk, copied into a file, its journal replayed and all of it
     /// found whole: whether the journal was clean before, and the file.
     pub fn partition(&self, index: usize) -> (bool, PathBuf) {
+        self.partition_of(&self.path("image/demo.qcow2"), index)
+    }
+
+    /// The same of another image.
+    pub fn partition_of(&self, disk: &Path, index: usize) -> (bool, PathBuf) {
         let raw = self.path("disk.raw");
-        let disk = self.path("image/demo.qcow2");
-        checked(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(&disk).arg(&raw));
+        checked(Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(disk).arg(&raw));
         let table: serde_json::Value =
             serde_json::from_str(&checked(Command::new("sfdisk").arg("-J").arg(&raw))).unwrap();
         let part = &table["partitiontable"]["partitions"][index];

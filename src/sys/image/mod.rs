@@ -13,6 +13,7 @@ mod owner;
 mod partitions;
 pub mod qcow2;
 mod stillborn;
+pub mod target;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
