@@ -123,6 +123,9 @@ enum Verb {
     /// A copy of the guest's disks as they are now, while it goes on; exit code 1 when there is none
     #[command(after_help = disks::BACKUP)]
     Backup(disks::Backup),
+    /// Make the guest's disk larger, or let it see that its volume is; exit code 1 when it is not
+    #[command(after_help = disks::RESIZE)]
+    Resize(disks::Resize),
     /// What is wrong here, and how it is mended; touches nothing
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Doctor),
@@ -221,6 +224,7 @@ pub enum Command {
     Console(console::Console),
     Guest(guest::Guest),
     Backup(disks::Backup),
+    Resize(disks::Resize),
     Doctor(doctor::Doctor),
     Plan { options: Box<Options>, output: Output },
     Serve(Box<ServeOptions>),
@@ -246,6 +250,7 @@ impl Command {
             | Self::Console(_)
             | Self::Guest(_)
             | Self::Backup(_)
+            | Self::Resize(_)
             | Self::Validate { .. }
             | Self::Leases { .. }
             | Self::Inspect { .. } => false,
@@ -263,6 +268,7 @@ impl Command {
             | Self::Console(_)
             | Self::Guest(_)
             | Self::Backup(_)
+            | Self::Resize(_)
             | Self::Doctor(_)
             | Self::Validate { .. }
             | Self::Leases { .. }
@@ -309,6 +315,7 @@ fn parse_in(
         Some(Verb::Console(console)) => (Log::default(), Command::Console(console)),
         Some(Verb::Guest { verb }) => (Log::default(), Command::Guest(verb)),
         Some(Verb::Backup(backup)) => (Log::default(), Command::Backup(backup)),
+        Some(Verb::Resize(resize)) => (Log::default(), Command::Resize(resize)),
         Some(Verb::Doctor(doctor)) => (doctor.log.clone(), Command::Doctor(doctor)),
         Some(Verb::Validate { files, output }) => {
             (Log::default(), Command::Validate { files, output })

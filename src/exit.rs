@@ -63,7 +63,7 @@ pub enum Code {
     NoConsole,
     /// `console`: ended by a signal.
     Signal(u8),
-    /// `guest`: its agent does not answer, or refuses. `backup`: it is not done.
+    /// `guest`: its agent does not answer, or refuses. `backup`, `resize`: it is not done.
     NoAgent,
     /// `doctor`: something will make somebody suffer.
     Warnings,

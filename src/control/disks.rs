@@ -1,9 +1,9 @@
-//! Requests for disks: `berth backup`.
+//! Requests for disks: `berth backup` and `berth resize`.
 //!
 //! ```text
-//!  client  {"backup":{"target":"/backup/","incremental":true}}\n
+//!  client  {"backup":{"target":"/backup/","incremental":true}}\n        {"resize":{"size":21474836480}}\n
 //!  server  {"progress":{"disk":"root","done":1,"total":2}}\n …
-//!          {"answer":{"files":[…],"consistency":"file-system",…}}\n   or {"error":"…"}\n
+//!          {"answer":{"files":[…],"consistency":"file-system",…}}\n      {"answer":[{"disk":"root",…}]}\n   or {"error":"…"}\n
 //! ```
 //!
 //! A client that leaves cancels its backup.
@@ -34,15 +34,14 @@ const SILENT: Duration = Duration::from_secs(180);
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Ask {
     Backup(Wanted),
+    Resize { size: Option<u64> },
 }
 
 /// One of these; None: it is about something else.
 pub(super) fn parse(line: &[u8]) -> Option<Result<Ask, String>> {
     let value: Value = serde_json::from_slice(line).ok()?;
-    value
-        .get("backup")
-        .is_some()
-        .then(|| serde_json::from_value(value).map_err(|error| format!("request: {error}")))
+    let is_ours = ["backup", "resize"].iter().any(|key| value.get(key).is_some());
+    is_ours.then(|| serde_json::from_value(value).map_err(|error| format!("request: {error}")))
 }
 
 /// Asks, and shows each line of progress to `show`.
@@ -92,7 +91,12 @@ pub(super) async fn answer(
         Ok(answer) => Told::Answer(answer),
         Err(error) => Told::Error(error.story()),
     };
-    let Ask::Backup(wanted) = ask;
+    let wanted = match ask {
+        Ask::Backup(wanted) => wanted,
+        Ask::Resize { size } => {
+            return Ok(told(storage.resize(size).await.map(|resized| json!(resized))));
+        }
+    };
     let (progress, shown) = watch::channel(Progress::default());
     let (here, gone) = oneshot::channel::<()>();
     // To its end, whoever hears of it.
@@ -143,6 +147,7 @@ mod tests {
         let wanted = Wanted { target: "/b".into(), incremental: true, speed: Some(1) };
         let line = br#"{"backup":{"target":"/b","incremental":true,"speed":1}}"#;
         assert_eq!(parse(line), Some(Ok(Ask::Backup(wanted))));
+        assert_eq!(parse(br#"{"resize":{}}"#), Some(Ok(Ask::Resize { size: None })));
         for wrong in [
             r#"{"backup":{}}"#,
             r#"{"backup":{"target":"/b","format":"raw"}}"#,

@@ -1,10 +1,10 @@
-//! `berth backup`.
+//! `berth backup` and `berth resize`.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use berth::cli::Output;
-use berth::cli::disks::Backup;
+use berth::cli::disks::{Backup, Resize};
 use berth::config;
 use berth::control::{self, disks::Ask};
 use berth::exit::{Code, Failure};
@@ -38,6 +38,17 @@ pub async fn backup(backup: &Backup) -> Result<Code, Failure> {
     super::print(&match output {
         Output::Json => format!("{answer:#}\n"),
         Output::Text => done(&answer),
+    })
+}
+
+/// Asks for it.
+pub async fn resize(resize: &Resize) -> Result<Code, Failure> {
+    let Resize { size, state_dir, output } = resize;
+    let ask = Ask::Resize { size: *size };
+    let answer = control::disks::ask(dir(state_dir.as_ref()), &ask, |_| {}).await?;
+    super::print(&match output {
+        Output::Json => format!("{answer:#}\n"),
+        Output::Text => list(&answer).iter().map(resized).collect(),
     })
 }
 
@@ -80,4 +91,13 @@ fn done(answer: &Value) -> String {
         text.push_str(&format!("warning: {}\n", word(warning)));
     }
     text
+}
+
+fn resized(disk: &Value) -> String {
+    format!(
+        "{} {} bytes, before {}\n",
+        word(&disk["disk"]),
+        word(&disk["size_bytes"]),
+        word(&disk["from_bytes"])
+    )
 }

@@ -34,6 +34,7 @@ pub fn prepare(command: &Command) -> Result<(), Failure> {
         | Command::Console(_)
         | Command::Guest(_)
         | Command::Backup(_)
+        | Command::Resize(_)
         | Command::Doctor(_)
         | Command::Plan { .. }
         | Command::Serve(_)
@@ -55,6 +56,7 @@ pub async fn act(command: &Command) -> Result<Code, Failure> {
         Command::Console(console) => console::run(console).await,
         Command::Guest(verb) => guest::run(verb).await,
         Command::Backup(wanted) => disks::backup(wanted).await,
+        Command::Resize(wanted) => disks::resize(wanted).await,
         Command::Doctor(wanted) => doctor::run(wanted).await,
         Command::Plan { options, output } => show::plan(options, *output).await,
         Command::Serve(options) => serve::run(options).await,

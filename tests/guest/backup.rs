@@ -1,4 +1,4 @@
-//! Backups of a guest that runs, and their restore.
+//! Backups of a guest that runs, their restore, and disks that grow.
 //!
 //! `ROUNDS=50` says how often a backup of a guest that writes is whole, and how long a chain of increments holds.
 
@@ -199,6 +199,7 @@ fn a_backup_that_fails_or_is_cancelled_leaves_nothing_and_the_guest_goes_on() {
     let mut client = slow(&world, "b.qcow2");
     let (code, said) = berth(&world, &["backup", &to(&world, "c.qcow2")]);
     assert_eq!((code, said.contains("one at a time")), (1, true), "{said}");
+    assert_eq!(berth(&world, &["resize", "1G"]).0, 1);
     goes_on(&world);
     client.kill().unwrap();
     client.wait().unwrap();
@@ -378,4 +379,79 @@ fn increments_are_the_full_backup_and_a_bitmap_that_a_kill_spoiled_is_not_used()
     assert_eq!(answer["files"][0]["on"], before.file_name().unwrap().to_str().unwrap(), "{answer}");
     same(&path_of(&answer), &path_of(&back_up(&world, "after7.qcow2", &[])));
     assert_eq!(world.stop(), Some(0), "{}", world.log());
+}
+
+/// In sectors.
+fn size(world: &World, serial: &str) -> u64 {
+    let said = world.guest(&format!(
+        "for d in /sys/block/vd*; do [ $(cat $d/serial) = {serial} ] && echo size $(cat $d/size).; done"
+    ));
+    let number = said.rsplit_once("size ").unwrap_or_else(|| panic!("{said}")).1;
+    number.split('.').next().unwrap().trim().parse().unwrap()
+}
+
+/// A block device on a file; gone with this.
+struct Loop(String);
+
+impl Loop {
+    fn new(file: &Path) -> Self {
+        let device = checked(Command::new("losetup").args(["--find", "--show"]).arg(file));
+        Self(device.trim().to_owned())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_disk_that_grows_is_seen_at_once_and_stays_so() {
+    let mut world = world();
+    for dir in ["volumes", "dev"] {
+        std::fs::create_dir(world.path(dir)).unwrap();
+    }
+    let make = |name: &str| {
+        let file = std::fs::File::create(world.path(name)).unwrap();
+        file.set_len(16 << 20).unwrap();
+        file
+    };
+    let (data, block) = (make("volumes/data.img"), make("block.img"));
+    let device = Loop::new(&world.path("block.img"));
+    std::os::unix::fs::symlink(&device.0, world.path("dev/disk1")).unwrap();
+    world.start().ready();
+    let answer = json(&world, &["resize", "1G"]);
+    let grown = Instant::now();
+    assert_eq!(answer[0]["size_bytes"], 1_u64 << 30, "{answer}");
+    assert_eq!(size(&world, "root"), (1 << 30) / 512);
+    println!("seen after {} ms at the latest", grown.elapsed().as_millis());
+    assert!(grown.elapsed() < Duration::from_secs(1));
+    let (code, said) = berth(&world, &["resize", "512M"]);
+    assert_eq!((code, said.contains("never made smaller")), (1, true), "{said}");
+    assert_eq!(json(&world, &["resize", "1G"])[0]["from_bytes"], 1_u64 << 30);
+
+    let before = json(&world, &["resize"]);
+    for disk in before.as_array().unwrap() {
+        assert_eq!(
+            (&disk["from_bytes"], &disk["size_bytes"]),
+            (&(16_u64 << 20).into(), &(16_u64 << 20).into())
+        );
+    }
+    assert_eq!(before.as_array().unwrap().len(), 2, "{before}");
+    data.set_len(48 << 20).unwrap();
+    block.set_len(64 << 20).unwrap();
+    checked(Command::new("losetup").args(["--set-capacity", &device.0]));
+    json(&world, &["resize"]);
+    assert_eq!((size(&world, "data"), size(&world, "disk1")), ((48 << 20) / 512, (64 << 20) / 512));
+    data.set_len(32 << 20).unwrap();
+    let (code, said) = berth(&world, &["resize"]);
+    assert_eq!((code, said.contains("never made smaller")), (1, true), "{said}");
+    data.set_len(48 << 20).unwrap();
+
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+    world.set("BERTH_DISK_SIZE", "200M").start().ready();
+    assert_eq!(size(&world, "root"), (1 << 30) / 512);
+    assert_eq!(world.stop(), Some(0), "{}", world.log());
+    check(&world.path("image/demo.qcow2"));
 }

@@ -16,7 +16,7 @@ const NO_ADMIN: [&str; 3] = ["setpriv", "--bounding-set=-net_admin", "--inh-caps
 type Case = (i32, &'static str, &'static str);
 
 /// On a pod with nothing of ours, but a table that drops what comes for port 9, and half of what comes for port 10.
-const PLAIN: [Case; 80] = [
+const PLAIN: [Case; 82] = [
     (0, "plan", "table inet berth"),
     (0, "validate HERE/good.yaml", ""),
     (0, "leases --lease-file HERE/leases", ""),
@@ -38,6 +38,7 @@ const PLAIN: [Case; 80] = [
     (1, "console", "console.sock"),
     (1, "guest info", "control.sock"),
     (1, "backup /b", "control.sock"),
+    (1, "resize 1G", "control.sock"),
     (1, "validate HERE/bad.yaml", "vmlist"),
     (1, "nft list >FULL", "writing the result"),
     (1, "nft explain --from 10.0.0.9 --iif eth0 --to pod:22/tcp >FULL", "writing the result"),
@@ -61,6 +62,7 @@ const PLAIN: [Case; 80] = [
     (10, "doctor --explain tun", "did you mean"),
     (10, "guest freeze --for 301", "--for"),
     (10, "backup --speed fast /b", "--speed"),
+    (10, "resize 0", "SIZE"),
     (10, "validate", "FILE"),
     (10, "leases --output yaml", "yaml"),
     (10, "serve --interface=eth0 --range=10.0.0.9 --lease-time=x", "--lease-time"),

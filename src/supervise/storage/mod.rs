@@ -1,4 +1,4 @@
-//! The disks of a guest that runs: copied ([`backup`]), one thing at a time.
+//! The disks of a guest that runs: copied ([`backup`]) and made larger ([`resize`]), one thing at a time.
 //!
 //! QEMU is asked by the supervisor's conversation ([`Monitor`]). Files are opened and made here, off the event loop, and handed to
 //! QEMU open: it is confined, and opens none itself.
@@ -7,6 +7,7 @@ mod backup;
 mod chain;
 mod graph;
 mod nodes;
+mod resize;
 mod still;
 mod watch;
 
@@ -27,13 +28,14 @@ use crate::sys::beneath::Beneath;
 use crate::sys::image;
 
 pub use backup::{Done, Wanted, Written};
+pub use resize::Resized;
 pub use still::Consistency;
 pub use watch::Progress;
 
-/// Why a disk was not copied. The guest goes on.
+/// Why a disk was not copied, or not made larger. The guest goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("a backup is under way: one at a time")]
+    #[error("a backup or a resize is under way: one at a time")]
     Busy,
     #[error("the guest is being stopped")]
     Stopping,
@@ -57,6 +59,14 @@ pub enum Error {
     Job { disk: String, why: String },
     #[error("cancelled: {0}")]
     Cancelled(&'static str),
+    #[error(
+        "{disk} was {size_bytes} octets large, {wanted} are wanted: a disk is never made smaller"
+    )]
+    Smaller { disk: String, size_bytes: u64, wanted: u64 },
+    #[error(
+        "{} is as large as its volume: grow that, then `berth resize` without a size", .0.display()
+    )]
+    OfVolume(PathBuf),
 }
 
 impl Error {
@@ -74,6 +84,8 @@ struct Disk {
     /// As the guest knows it: `root`, or its serial.
     name: String,
     path: PathBuf,
+    /// Its size is that of the file or device.
+    is_raw: bool,
     /// Where there is room for a scratch file: on the disk's own volume, if that is a file system.
     scratch_dir: PathBuf,
 }
@@ -174,6 +186,7 @@ fn disks(plan: &DiskPlan) -> Vec<Disk> {
         device: "disk0".to_owned(),
         name: "root".to_owned(),
         path: path.clone(),
+        is_raw: image_dir.is_none(),
         scratch_dir: image_dir.clone().unwrap_or_else(|| plan.state_dir.clone()),
     };
     let extra = (1..).zip(&plan.extra).filter(|(_, disk)| disk.writable).map(|(number, disk)| {
@@ -182,6 +195,7 @@ fn disks(plan: &DiskPlan) -> Vec<Disk> {
             device: format!("disk{number}"),
             name: disk.serial.clone(),
             path: disk.path.clone(),
+            is_raw: true,
             scratch_dir: own
                 .or_else(|| image_dir.clone())
                 .unwrap_or_else(|| plan.state_dir.clone()),

@@ -7,6 +7,7 @@ fn disk() -> Disk {
         device: "disk0".to_owned(),
         name: "root".to_owned(),
         path: "/image/vm.qcow2".into(),
+        is_raw: false,
         scratch_dir: "/image".into(),
     }
 }
