@@ -67,6 +67,8 @@ families! {
     GuestResets Counter "" "guest_resets" "Reboots of the guest, by who began them (QMP RESET).";
     GuestStarts Counter "" "guest_starts" "Starts of QEMU.";
     GuestPanics Counter "" "guest_panics" "Panics of the guest's kernel (QMP GUEST_PANICKED, of a pvpanic device).";
+    Backups Counter "" "backups" "Backups, by what came of them (berth backup).";
+    LastBackup Gauge "seconds" "backup_last_success_timestamp_seconds" "When the last backup was whole, Unix time; absent before the first of this berth.";
     BootDuration Gauge "seconds" "guest_boot_duration_seconds" "From berth's start to the first time of each step.";
     Vcpus Gauge "" "guest_vcpus" "Virtual processors (plan).";
     Memory Gauge "bytes" "guest_memory_bytes" "The guest's memory (QMP query-memory-size-summary, or plan).";

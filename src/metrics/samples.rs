@@ -103,6 +103,10 @@ fn of_machine(page: &mut Page, machine: &Machine, qemu: Option<&Qemu>) {
     page.add(Id::GuestResets, &[("initiator", "host")], machine.host_resets);
     page.add(Id::GuestStarts, &[], machine.starts);
     page.add(Id::GuestPanics, &[], machine.panics);
+    page.add(Id::Backups, &[("result", "done")], machine.backups);
+    page.add(Id::Backups, &[("result", "failed")], machine.failed_backups);
+    let last = machine.last_backup.map(|last| last.as_secs_f64());
+    page.add_some(Id::LastBackup, &[], last);
     let steps = [("qemu_exec", machine.exec_after), ("running", machine.running_after)];
     for (step, after) in steps {
         boot_step(page, step, after);

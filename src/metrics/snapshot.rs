@@ -57,6 +57,10 @@ pub struct Machine {
     pub guest_resets: u64,
     pub host_resets: u64,
     pub panics: u64,
+    pub backups: u64,
+    pub failed_backups: u64,
+    /// When the last one was whole, since the Unix epoch.
+    pub last_backup: Option<Duration>,
     /// When this QEMU was started, since the Unix epoch.
     pub started: Option<Duration>,
     /// From berth's start to the first start of QEMU, and until it first ran the guest.

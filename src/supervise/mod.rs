@@ -128,6 +128,8 @@ pub struct MachineStatus {
     pub started: Option<Instant>,
     pub first_started: Option<Instant>,
     pub first_ran: Option<Instant>,
+    /// When the last backup was whole.
+    pub last_backup: Option<Instant>,
     pub counts: Counts,
     /// Lines of QMP in this run of QEMU.
     pub misunderstood: BTreeMap<Reason, u64>,
@@ -142,6 +144,8 @@ pub struct Counts {
     pub guest_resets: u64,
     pub host_resets: u64,
     pub panics: u64,
+    pub backups: u64,
+    pub failed_backups: u64,
     /// Lines of QMP in runs of QEMU that ended.
     pub misunderstood: BTreeMap<Reason, u64>,
 }

@@ -236,7 +236,7 @@ fn start(
         &plan.name,
         monitor.clone(),
         guest_agent.clone(),
-        feed.machine.subscribe(),
+        feed.machine.clone(),
     );
     control::start(&plan.disk.state_dir, guest_agent, Some(disks));
     web::start(&config.web, &plan.web, parts(config, answers, monitor, hub))?;

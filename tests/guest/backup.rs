@@ -107,6 +107,9 @@ fn a_backup_while_the_guest_writes_is_whole_and_boots() {
             std::fs::remove_file(&last).unwrap();
         }
     }
+    let (_, page) = berth(&world, &["status", "--output", "prometheus"]);
+    assert!(page.contains(&format!("berth_backups_total{{result=\"done\"}} {number}\n")), "{page}");
+    assert!(page.contains("\nberth_backup_last_success_timestamp_seconds 1"), "{page}");
     let (code, said) = berth(&world, &["backup", &last.display().to_string()]);
     assert_eq!((code, said.contains("never replaces a file")), (1, true), "{said}");
     for nowhere in ["none/", "none/a.qcow2"] {

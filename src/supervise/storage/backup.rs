@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::super::{NoAnswer, millis};
+use super::super::{NoAnswer, millis, now};
 use super::graph::Graph;
 use super::nodes::{INCREMENT, Names, Part, begin_bitmap, insert, prepare, reach};
 use super::still::{Consistency, Released};
@@ -112,11 +112,28 @@ impl Storage {
         gone: oneshot::Receiver<()>,
     ) -> Result<Done, Error> {
         let _turn = self.turn()?;
+        let done = self.take(wanted, progress, gone).await;
+        self.machine.send_modify(|machine| match &done {
+            Ok(_) => {
+                machine.counts.backups += 1;
+                machine.last_backup = Some(now());
+            }
+            Err(_) => machine.counts.failed_backups += 1,
+        });
+        done
+    }
+
+    async fn take(
+        &self,
+        wanted: &Wanted,
+        progress: &watch::Sender<Progress>,
+        gone: oneshot::Receiver<()>,
+    ) -> Result<Done, Error> {
         let began = Instant::now();
         let found = self.look().await?;
         let mut warnings = Vec::new();
         let place = self.place(wanted, &mut warnings).await?;
-        let stop = Stop { gone, machine: self.machine.clone() };
+        let stop = Stop { gone, machine: self.machine.subscribe() };
         let mut order = Order { wanted, place: place.clone(), progress, stop };
         let (mut parts, mut targets) =
             self.files(found, &place, wanted.incremental, &mut warnings).await?;

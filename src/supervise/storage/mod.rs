@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use serde_json::Value;
-use tokio::sync::watch::Receiver;
+use tokio::sync::watch::{Receiver, Sender};
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use super::agent::GuestAgent;
@@ -112,7 +112,7 @@ pub struct Storage {
     files: Beneath,
     monitor: Monitor,
     agent: Option<GuestAgent>,
-    machine: Receiver<MachineStatus>,
+    machine: Sender<MachineStatus>,
     /// Number of the last backup: nodes of one that could not be taken out stay.
     run: Arc<AtomicU64>,
     turn: Arc<Mutex<()>>,
@@ -143,7 +143,7 @@ impl Storage {
         vm: &str,
         monitor: Monitor,
         agent: Option<GuestAgent>,
-        machine: Receiver<MachineStatus>,
+        machine: Sender<MachineStatus>,
     ) -> Self {
         let files = Beneath::new(plan.untrusted.iter().cloned());
         Self {
