@@ -45,5 +45,6 @@ pub mod iso;
 pub mod net;
 pub mod nft;
 pub mod proto;
+pub mod ram;
 pub mod sys;
 pub mod validate;

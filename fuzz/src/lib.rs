@@ -5,6 +5,7 @@ mod download;
 mod host;
 mod kernel;
 mod packets;
+mod ram;
 mod seed;
 mod web;
 
@@ -13,6 +14,7 @@ pub use download::*;
 pub use host::*;
 pub use kernel::*;
 pub use packets::*;
+pub use ram::*;
 pub use seed::*;
 pub use web::*;
 

@@ -21,6 +21,7 @@ pub mod notify;
 pub mod privilege;
 pub mod probe;
 pub mod process;
+pub mod ram_file;
 pub mod route;
 pub mod rule;
 pub mod socket;

@@ -169,6 +169,11 @@ fn qmp() {
 }
 
 #[test]
+fn ram() {
+    sample("ram", targets::ram);
+}
+
+#[test]
 fn agent() {
     let now = Instant::now();
     sample("agent", |bytes| targets::agent(now, bytes));

@@ -10,7 +10,7 @@ use arrows::{Arrows, circles};
 
 /// A room and the rooms it may name. `exit` (codes, and the words for an error's causes) is for rooms whose errors a verb
 /// may end with.
-const ROOMS: [(&str, &[&str]); 32] = [
+const ROOMS: [(&str, &[&str]); 33] = [
     ("net", &[]),
     ("iso", &[]),
     ("faults", &["log"]),
@@ -18,11 +18,12 @@ const ROOMS: [(&str, &[&str]); 32] = [
     ("log", &[]),
     ("nft", &["net"]),
     ("proto", &["net"]),
+    ("ram", &[]),
     ("config", &["net"]),
     ("facts", &["net"]),
     ("cli", &["config"]),
-    ("plan", &["config", "exit", "facts", "faults", "iso", "log", "net", "nft", "proto"]),
-    ("sys", &["config", "exit", "facts", "faults", "net", "nft"]),
+    ("plan", &["config", "exit", "facts", "faults", "iso", "log", "net", "nft", "proto", "ram"]),
+    ("sys", &["config", "exit", "facts", "faults", "net", "nft", "ram"]),
     ("apply", &["config", "confine", "exit", "faults", "iso", "log", "net", "nft", "plan", "sys"]),
     ("confine", &["plan", "sys"]),
     ("console", &["exit", "log", "sys"]),
@@ -98,6 +99,7 @@ const ROOMS: [(&str, &[&str]); 32] = [
             "network",
             "plan",
             "proto",
+            "ram",
             "readiness",
             "selftest",
             "serve",
@@ -126,7 +128,7 @@ const ROOMS: [(&str, &[&str]); 32] = [
     ),
     (
         "supervise",
-        &["config", "confine", "console", "exit", "faults", "net", "plan", "proto", "sys"],
+        &["config", "confine", "console", "exit", "faults", "net", "plan", "proto", "ram", "sys"],
     ),
 ];
 
