@@ -126,6 +126,12 @@ enum Verb {
     /// Make the guest's disk larger, or let it see that its volume is; exit code 1 when it is not
     #[command(after_help = disks::RESIZE)]
     Resize(disks::Resize),
+    /// Save the guest's memory beside its disk and end: the next start goes on; exit code 1 when it runs on
+    Suspend {
+        /// The launcher's state directory [default: /run/berth]
+        #[arg(long, env = "BERTH_STATE_DIR", value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
     /// What is wrong here, and how it is mended; touches nothing
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Doctor),
@@ -225,6 +231,7 @@ pub enum Command {
     Guest(guest::Guest),
     Backup(disks::Backup),
     Resize(disks::Resize),
+    Suspend { state_dir: Option<PathBuf> },
     Doctor(doctor::Doctor),
     Plan { options: Box<Options>, output: Output },
     Serve(Box<ServeOptions>),
@@ -251,6 +258,7 @@ impl Command {
             | Self::Guest(_)
             | Self::Backup(_)
             | Self::Resize(_)
+            | Self::Suspend { .. }
             | Self::Validate { .. }
             | Self::Leases { .. }
             | Self::Inspect { .. } => false,
@@ -269,6 +277,7 @@ impl Command {
             | Self::Guest(_)
             | Self::Backup(_)
             | Self::Resize(_)
+            | Self::Suspend { .. }
             | Self::Doctor(_)
             | Self::Validate { .. }
             | Self::Leases { .. }
@@ -316,6 +325,7 @@ fn parse_in(
         Some(Verb::Guest { verb }) => (Log::default(), Command::Guest(verb)),
         Some(Verb::Backup(backup)) => (Log::default(), Command::Backup(backup)),
         Some(Verb::Resize(resize)) => (Log::default(), Command::Resize(resize)),
+        Some(Verb::Suspend { state_dir }) => (Log::default(), Command::Suspend { state_dir }),
         Some(Verb::Doctor(doctor)) => (doctor.log.clone(), Command::Doctor(doctor)),
         Some(Verb::Validate { files, output }) => {
             (Log::default(), Command::Validate { files, output })

@@ -6,10 +6,11 @@
 //! ```
 //!
 //! `guest` is `info`, `interfaces`, `filesystems`, `freeze` or `thaw`; `for_secs` goes with `freeze` alone. Other words are refused.
-//! What may be asked of its disks is in [`disks`].
+//! What may be asked of its disks is in [`disks`], `berth suspend` in `suspend`.
 //! What comes of the guest is cut and counted where it comes in (`proto::agent`).
 
 pub mod disks;
+mod suspend;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ use crate::exit::{Code, Coded};
 use crate::supervise::agent::{Answer, GuestAgent, MAX_HOLD, NoAnswer, Request};
 use crate::supervise::storage::{Progress, Storage};
 use crate::sys::local_socket;
+
+pub use suspend::{Suspender, suspend};
 
 /// Name of the socket in the state directory.
 const SOCKET: &str = "control.sock";
@@ -99,6 +102,10 @@ impl Coded for Error {
 
 /// Asks the launcher whose state directory this is.
 pub async fn ask(dir: &Path, ask: &Ask) -> Result<Value, Error> {
+    exchange(dir, ask).await
+}
+
+async fn exchange(dir: &Path, ask: &impl Serialize) -> Result<Value, Error> {
     let path = dir.join(SOCKET);
     let unreachable = |source| Error::Unreachable { path: path.clone(), source };
     let mut line = serde_json::to_vec(ask).map_err(|error| unreachable(error.into()))?;
@@ -115,9 +122,15 @@ pub async fn ask(dir: &Path, ask: &Ask) -> Result<Value, Error> {
 
 /// Lets processes of the container ask by `dir`, for as long as the runtime lives. A directory that cannot be written costs
 /// these verbs, not the guest. `agent` is None where the guest has no channel of ours.
-pub fn start(dir: &Path, agent: Option<GuestAgent>, storage: Option<Storage>) {
-    if let Some(listener) = local_socket::listen_or_tell(&dir.join(SOCKET), "berth guest") {
-        tokio::spawn(serve(listener, Asked { agent, storage }));
+pub fn start(
+    dir: &Path,
+    agent: Option<GuestAgent>,
+    storage: Option<Storage>,
+    suspender: Suspender,
+) {
+    let verbs = "berth guest, backup, resize and suspend";
+    if let Some(listener) = local_socket::listen_or_tell(&dir.join(SOCKET), verbs) {
+        tokio::spawn(serve(listener, Asked { agent, storage, suspender }));
     }
 }
 
@@ -126,6 +139,7 @@ pub fn start(dir: &Path, agent: Option<GuestAgent>, storage: Option<Storage>) {
 struct Asked {
     agent: Option<GuestAgent>,
     storage: Option<Storage>,
+    suspender: Suspender,
 }
 
 async fn serve(listener: UnixListener, asked: Asked) {
@@ -160,6 +174,7 @@ async fn serve_one(mut stream: UnixStream, asked: Asked) -> io::Result<()> {
     let mut line = Vec::new();
     let mut from = BufReader::new(from.take(MAX_REQUEST));
     let told = match timeout(TIMEOUT, from.read_until(b'\n', &mut line)).await {
+        Ok(Ok(_)) if suspend::is_asked(&line) => suspend::answer(&asked.suspender).await,
         Ok(Ok(_)) => match disks::parse(&line) {
             Some(Ok(ask)) => disks::answer(ask, asked.storage.as_ref(), from, &mut to).await?,
             Some(Err(why)) => Told::Error(why),
@@ -263,11 +278,12 @@ mod tests {
         let wanted = Ask { guest: Verb::Info, for_secs: None };
         assert!(matches!(ask(dir.path(), &wanted).await, Err(Error::Unreachable { .. })));
         let (agent, _channel) = crate::supervise::agent::start();
-        start(dir.path(), Some(agent), None);
+        let suspender = tokio::sync::mpsc::channel(1).0;
+        start(dir.path(), Some(agent), None, suspender.clone());
         let Err(Error::Refused(why)) = ask(dir.path(), &wanted).await else { panic!() };
         assert_eq!(why, NoAnswer::Absent.to_string());
         let other = tempfile::tempdir().unwrap();
-        start(other.path(), None, None);
+        start(other.path(), None, None, suspender);
         let Err(Error::Refused(why)) = ask(other.path(), &wanted).await else { panic!() };
         assert!(why.contains("no channel"), "{why}");
     }

@@ -51,6 +51,8 @@ pub enum Code {
     NetLost,
     /// The guest's kernel panicked, and that is to end it.
     Panicked,
+    /// A saved guest cannot be resumed, and `BERTH_RESUME=require`.
+    NotResumed,
     /// `nft check`: the rules are not what the plan says.
     Drifted,
     /// `nft list`: what was asked for is not loaded.
@@ -108,6 +110,7 @@ impl Code {
             Self::Stopped => 20,
             Self::NetLost => 21,
             Self::Panicked => 22,
+            Self::NotResumed => 23,
             // As shells tell it.
             Self::Signal(number) => number.saturating_add(128),
             Self::Guest(code) => code,

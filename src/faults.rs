@@ -343,6 +343,12 @@ faults! {
         "the guest's kernel panicked",
         "The guest told so by its pvpanic device. What follows is BERTH_ON_PANIC's.",
         "look at its last words (`berth console --log`, or the container's log)";
+    RESUME_REFUSED = "resume-refused", Warning, Some(23),
+        "the suspended guest cannot be resumed",
+        "Its memory fits only the machine, the QEMU, the processor and the disk that it was saved with, and only once. Something \
+         is another now, or the image is damaged; the log has each with both values. It is booted instead, as after a power \
+         cut, unless BERTH_RESUME=require.",
+        "give it back what it was saved with, under BERTH_RESUME=require so that it is not booted before; or let it boot";
     NET_HALF_LOST = "net-half-lost", Error, Some(21),
         "the network half is away",
         "`berth vm` runs beside `berth net`, in the same network namespace; nobody answers there.",

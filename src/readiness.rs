@@ -282,6 +282,7 @@ impl Feed {
                 let running = machine.started.filter(|_| machine.pid.is_some());
                 guest.started_ms = running.map(|at| unix_ms(begun, at));
                 guest.agent = agent.as_ref().map(|known| agent::said(&known.borrow(), begun));
+                guest.suspend.clone_from(&machine.suspend);
             }
             status.fetch = fetching.borrow().and_then(fetch);
             status.findings.clone_from(&findings.borrow());
@@ -436,6 +437,7 @@ fn fold(
             accelerator: machine.accelerator.map(|accelerator| accelerator.as_str().to_owned()),
             started_ms: None,
             agent: None,
+            suspend: None,
         }),
         network,
         fetch: None,

@@ -76,6 +76,9 @@ pub struct Guest {
     /// What its agent says; None where it has no channel to one.
     #[serde(default)]
     pub agent: Option<Agent>,
+    /// How its last suspend or resume went; None: there was none in this start.
+    #[serde(default)]
+    pub suspend: Option<String>,
 }
 
 /// What the guest's agent says: all of it is the guest's to choose.
@@ -300,12 +303,14 @@ impl fmt::Display for Status {
         let Self { version, verb, ready, reasons, guest, network, fetch, .. } = self;
         let (verb, version) = (one_line(verb), one_line(version));
         write!(f, "berth {verb} {version}: {}", if *ready { "ready" } else { "not ready" })?;
-        if let Some(Guest { phase, reason, accelerator, agent, .. }) = guest {
+        if let Some(Guest { phase, reason, accelerator, agent, suspend, .. }) = guest {
             write!(f, "\nguest    {}{}", one_line(phase), Because(reason))?;
             if let Some(accelerator) = accelerator {
                 write!(f, ", {}", one_line(accelerator))?;
             }
             agent.as_ref().map_or(Ok(()), |agent| write!(f, "\nagent    {agent}"))?;
+            let how = suspend.as_ref();
+            how.map_or(Ok(()), |how| write!(f, "\nsuspend  {}", one_line(how)))?;
         }
         if let Some(Fetch { bytes, size }) = fetch {
             write!(f, "\nfetching {bytes}")?;

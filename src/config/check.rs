@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     /// A value that is taken, and one that is not, where there is one.
-    const ALL: [(&str, &str, Option<&str>); 58] = [
+    const ALL: [(&str, &str, Option<&str>); 60] = [
         ("BERTH_NAME", "web-0", Some("../x")),
         ("HOSTNAME", "web.example", Some("../x")),
         ("IMG_VCPU", "255", Some("256")),
@@ -107,6 +107,8 @@ mod tests {
         ("BERTH_ON_POWEROFF", "restart", Some("explode")),
         ("BERTH_ON_REBOOT", "exit", Some("explode")),
         ("BERTH_ON_PANIC", "pause", Some("explode")),
+        ("BERTH_ON_STOP", "suspend", Some("sleep")),
+        ("BERTH_RESUME", "require", Some("always")),
         ("BERTH_ON_NET_LOST", "exit", Some("restart")),
         ("BERTH_READY", "agent", Some("booted")),
         ("BERTH_GRACE_S", "86400", Some("0")),

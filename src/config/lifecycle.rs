@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::options::Options;
 use super::parse::{Wrong, any, set, within};
-use super::{Lifecycle, OnNetLost, OnPanic, OnPoweroff, OnReboot};
+use super::{Lifecycle, OnNetLost, OnPanic, OnPoweroff, OnReboot, OnStop, Resume};
 
 impl Options {
     pub(super) fn lifecycle(&self, wrong: &mut Wrong) -> Lifecycle {
@@ -33,6 +33,18 @@ impl Options {
             ),
             on_reboot,
             on_panic: self.on_panic(on_reboot, wrong),
+            on_stop: wrong.word(
+                "BERTH_ON_STOP",
+                &self.on_stop,
+                OnStop::Poweroff,
+                &[("poweroff", OnStop::Poweroff), ("suspend", OnStop::Suspend)],
+            ),
+            resume: wrong.word(
+                "BERTH_RESUME",
+                &self.resume,
+                Resume::Auto,
+                &[("auto", Resume::Auto), ("require", Resume::Require), ("off", Resume::Off)],
+            ),
             on_net_lost: wrong.word(
                 "BERTH_ON_NET_LOST",
                 &self.on_net_lost,

@@ -292,6 +292,28 @@ pub enum OnPanic {
     Pause,
 }
 
+/// What SIGTERM does to the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStop {
+    /// Its power button is pressed.
+    Poweroff,
+    /// Its memory is saved beside its disk; where that cannot be, as `Poweroff`.
+    Suspend,
+}
+
+/// What a start does with a guest that was suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resume {
+    /// It goes on; where it cannot, it is booted.
+    Auto,
+    /// It goes on; where it cannot, that is the end.
+    Require,
+    /// It is booted.
+    Off,
+}
+
 /// What `berth vm` does when `berth net` stays away from its network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -309,6 +331,10 @@ pub struct Lifecycle {
     pub on_reboot: OnReboot,
     /// `BERTH_ON_PANIC`
     pub on_panic: OnPanic,
+    /// `BERTH_ON_STOP`
+    pub on_stop: OnStop,
+    /// `BERTH_RESUME`
+    pub resume: Resume,
     /// `BERTH_ON_NET_LOST`
     pub on_net_lost: OnNetLost,
     /// `BERTH_READY`

@@ -229,6 +229,13 @@ pub struct Options {
     /// When the guest's kernel panics: exit (with code 22), reset (at most 5 times in a row) or pause [default: exit]
     #[arg(long, env = "BERTH_ON_PANIC", value_name = "POLICY", help_heading = "Lifecycle")]
     pub on_panic: Option<String>,
+    /// On SIGTERM: poweroff, or suspend (its memory is saved beside its disk, and the next start goes on) [default: poweroff]
+    #[arg(long, env = "BERTH_ON_STOP", value_name = "POLICY", help_heading = "Lifecycle")]
+    pub on_stop: Option<String>,
+    /// A guest that was suspended: auto (goes on, or boots where it cannot), require (goes on, or exit code 23) or off (boots)
+    /// [default: auto]
+    #[arg(long, env = "BERTH_RESUME", value_name = "POLICY", help_heading = "Lifecycle")]
+    pub resume: Option<String>,
     /// `berth vm`: when `berth net` is gone from its network namespace for 30 s: wait or exit [default: wait]
     #[arg(long, env = "BERTH_ON_NET_LOST", value_name = "POLICY", help_heading = "Lifecycle")]
     pub on_net_lost: Option<String>,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::ipv6::{GATEWAY, ROUTER};
 use super::{LinkPlan, disk, host_name, link, upstreams};
-use crate::config::{Config, Dns};
+use crate::config::{Config, Dns, OnStop};
 use crate::facts::{NameServer, NetFacts};
 use crate::net::{DomainName, IfName, Ipv4Prefix, MacAddr};
 use crate::proto::dhcp6::{self, Duid, Lifetimes, Responder};
@@ -18,8 +18,9 @@ use crate::proto::ndp::{Advertisement, Settings};
 /// One guest, one address: the lease is long, and renewing it costs nothing.
 const LEASE_SECS: u32 = 86_400;
 
-/// Of the pod's own address, which may change.
-const OWN_LEASE_SECS: u32 = 3600;
+/// Of the pod's own address, which may change, and of a guest that may go on in another pod: its MTU and its names may be
+/// others there, and it hears of them at its next renewal, after half of this.
+const SHORT_LEASE_SECS: u32 = 3600;
 
 /// Settings of the responder for one guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -138,6 +139,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
     // A guest that is told nothing resolves nothing: without a name server of the pod's it is told ours.
     let dns = if network.dns == Dns::Pod && !pod.is_empty() { pod } else { vec![network.gateway] };
     let own = link.ipv4.own();
+    let moves = config.lifecycle.on_stop == OnStop::Suspend;
     let metadata = facts.metadata.as_deref();
     let named = metadata.and_then(|metadata| disk::host_name(config.guest.seed_format, metadata));
     let (hostname, note) = host_name::told(config, named);
@@ -154,7 +156,7 @@ pub fn plan(config: &Config, facts: &NetFacts, link: &LinkPlan) -> GuestPlan {
         dns,
         search: facts.resolver.search.clone(),
         mtu: link.bridge.mtu,
-        lease_secs: if own.is_some() { OWN_LEASE_SECS } else { LEASE_SECS },
+        lease_secs: if own.is_some() || moves { SHORT_LEASE_SECS } else { LEASE_SECS },
         upstreams: upstreams::upstreams(&facts.resolver.nameservers, network.gateway),
         ndots: facts.resolver.ndots,
         ipv6: ipv6(config, facts, link),

@@ -67,18 +67,20 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Each run of QEMU anew, for as long as the task lives.
+    /// Each run of QEMU anew, for as long as the task lives. A guest that goes on where it was suspended does not start.
     pub(super) async fn run(mut self) {
         loop {
             let runs = |status: &MachineStatus| status.phase == Phase::Running;
-            let Ok(started) = self.machine.wait_for(runs).await.map(|status| status.started) else {
+            let Ok((started, is_resumed)) =
+                self.machine.wait_for(runs).await.map(|status| (status.started, status.is_resumed))
+            else {
                 return;
             };
             let mut machine = self.machine.clone();
             let ended = machine.wait_for(|status| status.started != started);
             tokio::select! {
                 gone = ended => if gone.is_err() { return },
-                () = self.look(started) => {}
+                () = self.look(started), if !is_resumed => {}
             }
             for fault in [
                 &faults::NO_BOOT,

@@ -20,6 +20,7 @@ fn status() -> Status {
             reason: None,
             accelerator: Some("tcg".to_owned()),
             started_ms: Some(1_790_000_000_123),
+            suspend: None,
             agent: Some(Agent {
                 state: "answers".to_owned(),
                 version: Some("7.2.22".to_owned()),
@@ -170,6 +171,7 @@ fn people_read_lines() {
         accelerator: Some("tcg".to_owned()),
         started_ms: None,
         agent: None,
+        suspend: None,
     };
     let unconfined = vec!["QEMU: BERTH_CONFINE=off".to_owned()];
     let paused = Status { ready: false, guest: Some(guest), network: None, unconfined, ..status() };

@@ -6,108 +6,40 @@
 
 pub mod agent;
 mod ask;
+mod error;
 mod own;
 mod qemu;
 mod report;
 mod serial;
 mod signals;
 pub mod storage;
+mod suspend;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::config;
-use crate::exit::{Code, Coded};
-use crate::faults;
 use crate::plan::machine::{Accelerator, MachinePlan, NO_PANIC_DEVICE, ReadyMachine, VNC_PORT};
 use crate::proto::lifecycle::{Exit, Fault, Input, Lifecycle, Outcome, Output, Settings};
 use crate::proto::qmp::{Command, Event, Reason, Version};
 use crate::sys::{cgroup, child};
 
 pub use ask::{Monitor, NoAnswer, Questions};
+pub use error::Error;
 use own::Own;
-use qemu::Qemu;
+use qemu::{Qemu, Run};
 use report::RateLimit;
 pub use serial::Console;
 pub use signals::Signals;
 use signals::Wanted;
-
-/// What keeps a machine from running. A guest's own end is an [`Outcome`].
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot listen for signals")]
-    Signals(#[source] io::Error),
-    #[error("cannot make a socket for QEMU")]
-    Socket(#[source] io::Error),
-    #[error("cannot open the tap")]
-    Tap(#[source] io::Error),
-    #[error("cannot open disk {}", path.display())]
-    Disk { path: PathBuf, source: io::Error },
-    #[error("cannot start {program}")]
-    Start { program: String, source: io::Error },
-    #[error("waiting for QEMU failed")]
-    Wait(#[source] io::Error),
-    #[error("{accelerator} does not run the guest here: {fault}{said}; BERTH_ACCEL=auto falls back to tcg", accelerator = accelerator.as_str())]
-    Accelerator { accelerator: Accelerator, fault: Fault, said: String },
-    #[error(
-        "port {VNC_PORT} of {address} is taken by another program of this pod: VNC cannot listen there; end that program, or set BERTH_VNC=off (and NO_VNC=1, where the port is the guest's)"
-    )]
-    VncPort { address: IpAddr },
-    /// Before the guest ran, with QEMU's own code: a word of its command line, as good as always.
-    #[error(
-        "QEMU does not start{said}: mend the words after --, KVM_*_OPTS, BERTH_CPU or LAUNCHER, whichever it names"
-    )]
-    Refused { said: String },
-    #[error(
-        "QEMU cannot have the guest's memory{said}: lower IMG_RAM_MB, or give the container or the machine more"
-    )]
-    NoMemory { said: String },
-    #[error("{outcome}{said}")]
-    Broken { outcome: Outcome, said: String },
-}
-
-impl Coded for Error {
-    fn code(&self) -> Code {
-        match self {
-            // QEMU is not to blame for a disk that went away since it was looked at.
-            Self::Disk { .. } => Code::Facts,
-            Self::Signals(_)
-            | Self::Socket(_)
-            | Self::Tap(_)
-            | Self::Start { .. }
-            | Self::Wait(_)
-            | Self::Accelerator { .. }
-            | Self::VncPort { .. }
-            | Self::Refused { .. }
-            | Self::NoMemory { .. }
-            | Self::Broken { .. } => Code::Machine,
-        }
-    }
-
-    fn fault(&self) -> Option<&'static faults::Fault> {
-        Some(match self {
-            Self::Accelerator { .. } => &faults::KVM_BROKEN,
-            Self::VncPort { .. } => &faults::VNC_TAKEN,
-            Self::Refused { .. } => &faults::QEMU_REFUSED,
-            Self::NoMemory { .. } => &faults::MEMORY_REFUSED,
-            Self::Start { .. } | Self::Broken { .. } => &faults::QEMU_FAILED,
-            Self::Signals(_)
-            | Self::Socket(_)
-            | Self::Tap(_)
-            | Self::Disk { .. }
-            | Self::Wait(_) => {
-                return None;
-            }
-        })
-    }
-}
+use suspend::Way;
+pub use suspend::{Asked, Suspension};
 
 /// How the machine is, for whoever asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,6 +53,10 @@ pub struct MachineStatus {
     pub is_io_error: bool,
     /// The guest's kernel has panicked, in this run of QEMU.
     pub is_panicked: bool,
+    /// In this run of QEMU the guest goes on that was suspended: what it showed at its start it shows no more.
+    pub is_resumed: bool,
+    /// How the last suspend or resume went.
+    pub suspend: Option<String>,
     /// Of this run of QEMU.
     pub pid: Option<u32>,
     pub version: Option<Version>,
@@ -185,6 +121,8 @@ pub struct Others<'a> {
     pub status: &'a watch::Sender<MachineStatus>,
     /// The way to the guest's agent.
     pub agent: &'a agent::Channel,
+    /// None: the guest is never suspended, and none is resumed.
+    pub suspension: Option<Suspension>,
 }
 
 /// Runs the machine to its end. `open_tap` is called for each start of QEMU that is handed tap queues, and gives
@@ -201,21 +139,35 @@ pub async fn run(
     for note in &plan.notes {
         tracing::warn!("{note}");
     }
+    let Others { own, questions, status, agent, suspension } = others;
+    let suspend = Way::new(ready, lifecycle, suspension, status).await?;
     let settings = Settings {
         attempts: plan.attempts.len(),
         restart_on_poweroff: lifecycle.on_poweroff == config::OnPoweroff::Restart,
         reset_on_panic: lifecycle.on_panic == config::OnPanic::Reset,
         grace: lifecycle.grace,
         margin: lifecycle.margin,
+        suspend_on_stop: suspend.is_some() && lifecycle.on_stop == config::OnStop::Suspend,
+        resume: suspend.as_ref().is_some_and(Way::resumes),
+        resume_required: lifecycle.resume == config::Resume::Require,
     };
     let core = Lifecycle::new(now(), settings);
     let rate_limit = RateLimit::new(now());
-    let Others { own, questions, status, agent } = others;
     let mut own = Own::new(own);
     let ready = Cow::Borrowed(ready);
     let (qemu, is_doubtful, oom_kills) = (None, false, None);
-    let mut machine =
-        Machine { ready, core, qemu, is_doubtful, oom_kills, status, rate_limit, agent };
+    let mut machine = Machine {
+        ready,
+        core,
+        qemu,
+        is_doubtful,
+        oom_kills,
+        status,
+        rate_limit,
+        agent,
+        suspend,
+        attempt: 0,
+    };
     machine.core.handle(now(), Input::Start);
     let outcome = loop {
         if let Some(outcome) = machine.obey(&mut open_tap, console).await? {
@@ -225,10 +177,13 @@ pub async fn run(
     };
     let said = machine.qemu.as_ref().map(Qemu::last_said).unwrap_or_default();
     machine.end_run(console).await;
+    machine.end_save().await;
     machine.explain(outcome);
     judge(plan, outcome, said)
 }
 
+/// How long what is under way of a save or a load may take to end when QEMU has: files are removed.
+const FINISH_WITHIN: Duration = Duration::from_secs(2);
 /// strerror(3) of ENOMEM, as QEMU has it in all its words for memory that it cannot have.
 const NO_MEMORY: &str = "Cannot allocate memory";
 
@@ -268,6 +223,10 @@ struct Machine<'a> {
     status: &'a watch::Sender<MachineStatus>,
     rate_limit: RateLimit,
     agent: &'a agent::Channel,
+    /// None: this machine has no place for a saved guest.
+    suspend: Option<Way>,
+    /// Which accelerator QEMU was started with.
+    attempt: usize,
 }
 
 impl Machine<'_> {
@@ -279,9 +238,12 @@ impl Machine<'_> {
     ) -> Result<Option<Outcome>, Error> {
         while let Some(output) = self.core.poll() {
             match output {
-                Output::Spawn { attempt } => {
+                Output::Spawn { attempt, incoming } => {
                     self.end_run(console).await;
-                    self.spawn(attempt, open_tap)?;
+                    if !incoming {
+                        self.renew().await?;
+                    }
+                    self.spawn(attempt, incoming, open_tap)?;
                 }
                 Output::Send(command) => {
                     if command == Command::SystemPowerdown {
@@ -291,6 +253,9 @@ impl Machine<'_> {
                         qemu.send(&command);
                     }
                 }
+                Output::Save => self.save(),
+                Output::Load => self.load(),
+                Output::GiveUp => self.give_up(),
                 Output::Kill => self.kill(),
                 Output::Report(report) => self.report(report),
                 Output::End(outcome) => return Ok(Some(outcome)),
@@ -320,6 +285,7 @@ impl Machine<'_> {
             },
             () = until(deadline) => Some(Input::Tick),
             () = own.are_others() => Some(Input::Relink),
+            heard = suspend::heard(&mut self.suspend) => self.hear(heard),
             question = questions.next(), if takes_questions => {
                 self.asked(question);
                 None
@@ -349,8 +315,10 @@ impl Machine<'_> {
     fn spawn(
         &mut self,
         attempt: usize,
+        incoming: bool,
         open_tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
     ) -> Result<(), Error> {
+        self.attempt = attempt;
         self.is_doubtful = attempt + 1 < self.ready.plan.attempts.len();
         let Some(attempt) = self.ready.plan.attempts.get(attempt) else {
             return Ok(());
@@ -362,7 +330,8 @@ impl Machine<'_> {
         let before = now();
         // Until it takes commands it may lack a device, too.
         let is_doubtful = self.is_doubtful || self.ready.plan.panic_device;
-        let qemu = Qemu::start(&self.ready, attempt, open_tap, is_doubtful, self.agent)?;
+        let run = Run { attempt, incoming, doubtful: is_doubtful };
+        let qemu = Qemu::start(&self.ready, run, open_tap, self.agent)?;
         tracing::info!(
             pid = qemu.pid(),
             accelerator = attempt.accelerator.as_str(),
@@ -374,6 +343,7 @@ impl Machine<'_> {
         self.status.send_modify(|status| {
             status.accelerator = Some(attempt.accelerator);
             (status.pid, status.version, status.is_panicked) = (Some(pid), None, false);
+            status.is_resumed = false;
             status.started = Some(before);
             status.first_started.get_or_insert(before);
             status.counts.starts += 1;

@@ -35,6 +35,19 @@ const MAX_LAST_READS: u32 = 1000;
 /// Commands QEMU has not read yet; it is stuck when there are more.
 const MAX_UNSENT_BYTES: usize = 16 * 1024;
 
+/// Nothing runs before it is told, whatever the stream says of the guest's state.
+const INCOMING: [&str; 3] = ["-S", "-incoming", "defer"];
+
+/// How it is started.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub attempt: &'a Attempt,
+    /// For a saved guest.
+    pub incoming: bool,
+    /// It may end at once, and be started in another way.
+    pub doubtful: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Qemu {
     child: Child,
@@ -50,13 +63,12 @@ pub(super) struct Qemu {
 }
 
 impl Qemu {
-    /// Opens what is handed over and starts the program. `tap` is called when the plan hands tap queues. `doubtful`:
-    /// it may end at once, and be started in another way. Our end to the guest's agent is `agent`'s.
+    /// Opens what is handed over and starts the program. `tap` is called when the plan hands tap queues. Our end to the
+    /// guest's agent is `agent`'s.
     pub(super) fn start(
         ready: &ReadyMachine,
-        attempt: &Attempt,
+        run: Run<'_>,
         tap: &mut impl FnMut() -> io::Result<Vec<OwnedFd>>,
-        doubtful: bool,
         agent: &Channel,
     ) -> Result<Self, Error> {
         let plan = &ready.plan;
@@ -64,7 +76,11 @@ impl Qemu {
         let (serial, serial_end) = socket_pair().map_err(Error::Socket)?;
         let (to_agent, agent_end) = socket_pair().map_err(Error::Socket)?;
         let handed = open(plan, [qmp_end, serial_end, agent_end], tap)?;
-        let words = ready.command(attempt);
+        let Run { attempt, incoming, doubtful } = run;
+        let mut words = ready.command(attempt);
+        if incoming {
+            words.extend(INCOMING.map(str::to_owned));
+        }
         let user = plan.user.as_ref().map(|user| User {
             uid: user.uid,
             gid: user.gid,

@@ -74,6 +74,8 @@ fn is_rate_limited(report: &Report) -> bool {
         | Report::Stopping { .. }
         | Report::Quitting { .. }
         | Report::Killing
+        | Report::Saved
+        | Report::NotResumed
         | Report::Relinking
         | Report::Resetting { .. }
         | Report::Restarting { .. } => false,
@@ -117,6 +119,9 @@ impl Machine<'_> {
                 "the guest is paused ({halt}) and cannot power off: quitting QEMU"
             ),
             Report::Killing => tracing::warn!("killing QEMU"),
+            // Told by whoever wrote it.
+            Report::Saved => {}
+            Report::NotResumed => self.not_resumed(),
             Report::Reset => tracing::info!("the guest rebooted"),
             Report::Panicked => tracing::error!("the guest's kernel panicked"),
             Report::Resetting { after, time } => tracing::warn!(

@@ -1,4 +1,4 @@
-//! `berth guest`.
+//! `berth guest` and `berth suspend`.
 
 use std::path::Path;
 
@@ -26,6 +26,12 @@ pub async fn run(guest: &Guest) -> Result<Code, Failure> {
         Output::Json => format!("{answer:#}\n"),
         Output::Text => text(verb, &answer),
     })
+}
+
+/// Has the guest suspended.
+pub async fn suspend(state_dir: Option<&Path>) -> Result<Code, Failure> {
+    control::suspend(state_dir.unwrap_or(Path::new(config::STATE_DIR))).await?;
+    super::print("the guest is suspended: the next start goes on\n")
 }
 
 /// A value for people, on one line whatever is in it.

@@ -16,15 +16,16 @@ use berth::plan::link::Tap;
 use berth::plan::machine::ReadyMachine;
 use berth::plan::{Attached, NetPlan, Plan};
 use berth::proto::lifecycle::Outcome;
+use berth::ram::Facts;
 use berth::readiness::{Answers, Expected, Feed, Half, Launch, Wanted, look_at_client, other_page};
 use berth::supervise::agent::{self, Channel};
 use berth::supervise::storage::Storage;
-use berth::supervise::{self, Console, Monitor, Others, Questions, Signals};
+use berth::supervise::{self, Console, Monitor, Others, Questions, Signals, Suspension};
 use berth::sys::link::{Links, open_tap, try_tap};
 use berth::sys::netlink::Firewall;
 use berth::sys::{child, probe};
 use berth::{apply, confine, console, control, doctor, halves, web};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::{configure, failed, make_plan, warn};
 
@@ -183,6 +184,7 @@ struct Ends {
     wire: Wire,
     questions: Questions,
     agent: Channel,
+    suspension: Suspension,
 }
 
 /// The half with the machine answers from now on: status, console, page and metrics. Returned are who feeds them, and what they
@@ -238,9 +240,12 @@ fn start(
         guest_agent.clone(),
         feed.machine.clone(),
     );
-    control::start(&plan.disk.state_dir, guest_agent, Some(disks));
+    let (suspender, asked) = mpsc::channel(1);
+    control::start(&plan.disk.state_dir, guest_agent.clone(), Some(disks), suspender);
+    let suspension =
+        Suspension { monitor: monitor.clone(), notes: told(plan), asked, agent: guest_agent };
     web::start(&config.web, &plan.web, parts(config, answers, monitor, hub))?;
-    Ok((feed, Ends { wire, questions, agent }))
+    Ok((feed, Ends { wire, questions, agent, suspension }))
 }
 
 /// What the page and the metrics' port show.
@@ -259,11 +264,24 @@ fn parts(config: &Config, answers: Answers, monitor: Monitor, hub: Hub) -> web::
     }
 }
 
+/// What the guest hears of its network at once, and what a pod elsewhere may tell it otherwise.
+fn told(plan: &Plan) -> Facts {
+    let guest = &plan.net.guest;
+    let mut facts = Facts::default();
+    facts.push("address", guest.address.to_string());
+    facts.push("name servers", format!("{:?}", guest.dns));
+    facts.push("search", guest.search.join(" "));
+    facts.push("MTU", guest.mtu.to_string());
+    facts.push("IPv6", format!("{:?}", plan.net.guest.ipv6));
+    facts
+}
+
 fn fault_of(outcome: Outcome) -> Option<&'static Fault> {
     match outcome {
         Outcome::Failed { .. } => Some(&faults::QEMU_FAILED),
         Outcome::Panicked { .. } => Some(&faults::GUEST_PANICKED),
-        Outcome::Poweroff | Outcome::Reboot | Outcome::Stopped(_) => None,
+        Outcome::NotResumed => Some(&faults::RESUME_REFUSED),
+        Outcome::Poweroff | Outcome::Reboot | Outcome::Stopped(_) | Outcome::Suspended => None,
     }
 }
 
@@ -285,7 +303,7 @@ async fn supervise(
     signals: &mut Signals,
     feed: &Feed,
 ) -> Result<Code, Failure> {
-    let Ends { wire, mut questions, agent } = ends;
+    let Ends { wire, mut questions, agent, suspension } = ends;
     let tap = &plan.net.link.tap;
     let open = || open_tap(&tap.name, tap.queues).map_err(std::io::Error::other);
     let mut console = Console::stdio(wire, false);
@@ -294,13 +312,17 @@ async fn supervise(
         questions: &mut questions,
         status: &feed.machine,
         agent: &agent,
+        suspension: Some(suspension),
     };
     let outcome =
         supervise::run(machine, &plan.lifecycle, open, &mut console, signals, others).await;
     console.close().await;
     let outcome = outcome?;
-    let is_panicked = matches!(outcome, Outcome::Panicked { .. });
-    let code = if is_panicked { Code::Panicked } else { Code::Guest(outcome.exit_code()) };
+    let code = match outcome {
+        Outcome::Panicked { .. } => Code::Panicked,
+        Outcome::NotResumed => Code::NotResumed,
+        _ => Code::Guest(outcome.exit_code()),
+    };
     let fault = fault_of(outcome);
     let state_dir = &plan.disk.state_dir;
     match fault {

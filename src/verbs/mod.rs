@@ -35,6 +35,7 @@ pub fn prepare(command: &Command) -> Result<(), Failure> {
         | Command::Guest(_)
         | Command::Backup(_)
         | Command::Resize(_)
+        | Command::Suspend { .. }
         | Command::Doctor(_)
         | Command::Plan { .. }
         | Command::Serve(_)
@@ -57,6 +58,7 @@ pub async fn act(command: &Command) -> Result<Code, Failure> {
         Command::Guest(verb) => guest::run(verb).await,
         Command::Backup(wanted) => disks::backup(wanted).await,
         Command::Resize(wanted) => disks::resize(wanted).await,
+        Command::Suspend { state_dir } => guest::suspend(state_dir.as_deref()).await,
         Command::Doctor(wanted) => doctor::run(wanted).await,
         Command::Plan { options, output } => show::plan(options, *output).await,
         Command::Serve(options) => serve::run(options).await,

@@ -35,5 +35,6 @@ mod package;
 mod panic;
 mod reliability;
 mod split;
+mod suspend;
 mod vm;
 mod web;

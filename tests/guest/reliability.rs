@@ -25,10 +25,10 @@ fn binary() -> String {
     std::env::var("BERTH").unwrap_or_else(|_| env!("CARGO_BIN_EXE_berth").to_owned())
 }
 
-/// So many rounds of it; whoever does not hold is told at the end, by its number.
-fn campaign(name: &str, mut round: impl FnMut(usize)) {
-    let rounds =
-        std::env::var("ROUNDS").map_or(2, |rounds| rounds.parse().expect("ROUNDS is a number"));
+/// So many rounds of it, unless others are asked for; whoever does not hold is told at the end, by its number.
+pub fn campaign(name: &str, rounds: usize, mut round: impl FnMut(usize)) {
+    let rounds = std::env::var("ROUNDS")
+        .map_or(rounds, |rounds| rounds.parse().expect("ROUNDS is a number"));
     assert!(rounds > 0, "ROUNDS: nothing would be tried");
     let mut failures = Vec::new();
     for number in 1..=rounds {
@@ -72,7 +72,7 @@ fn rules(world: &World) -> String {
 
 #[test]
 fn orderly_ends_leave_clean_file_systems() {
-    campaign("orderly ends", |_| {
+    campaign("orderly ends", 2, |_| {
         let mut world = World::new();
         world.set("BERTH_GRACE_S", "60");
         start(&mut world).ready().tell_guest(WRITER);
@@ -90,7 +90,7 @@ fn orderly_ends_leave_clean_file_systems() {
 #[test]
 fn killed_anywhere_the_next_start_converges() {
     let mut wanted: Option<String> = None;
-    campaign("kills", |round| {
+    campaign("kills", 2, |round| {
         let mut dice = Dice::new(round as u64);
         let mut world = World::new();
         let at = Duration::from_millis(dice.below(9000) as u64);
@@ -127,7 +127,7 @@ fn killed_anywhere_the_next_start_converges() {
 
 #[test]
 fn full_volumes_pause_the_guest_until_there_is_room() {
-    campaign("full volumes", |_| {
+    campaign("full volumes", 2, |_| {
         let mut world = World::new();
         let volume = Volume::new(&world, "image", "6m");
         world.set("BERTH_GRACE_S", "60");
@@ -165,7 +165,7 @@ impl Drop for Server {
 /// No lease is told that a restart would not know; the server stays, says so once, and goes on when there is room.
 #[test]
 fn leases_are_given_again_when_their_volume_has_room() {
-    campaign("lease files", |_| {
+    campaign("lease files", 2, |_| {
         let world = World::new();
         let (server, client) = (Netns::new("srv"), Netns::new("cli"));
         veth(&server, "s0", &client, "c0");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use berth::config::{
     Accel, Config, Dns, Guest, Image, Lifecycle, Machine, MetadataAddress, Network, OnNetLost,
-    OnPanic, OnPoweroff, OnReboot, Paths, Ready, SeedAs, SeedFormat,
+    OnPanic, OnPoweroff, OnReboot, OnStop, Paths, Ready, Resume, SeedAs, SeedFormat,
 };
 use berth::facts::{Disks, Facts, Host, NetFacts, Resolver, Routing, Uplink};
 use berth::net::MacAddr;
@@ -68,6 +68,8 @@ pub fn config() -> Config {
             on_poweroff: OnPoweroff::Exit,
             on_reboot: OnReboot::Reset,
             on_panic: OnPanic::Exit,
+            on_stop: OnStop::Poweroff,
+            resume: Resume::Auto,
             on_net_lost: OnNetLost::Wait,
             ready: Ready::Dhcp,
             grace: Duration::from_secs(30),

@@ -133,6 +133,14 @@ impl World {
         self.address = address;
     }
 
+    /// The pod's IPv4 address is another from now on, as a new pod's would be.
+    pub fn move_to(&mut self, address: &'static str) {
+        self._node.ip(&format!("route add {address}/32 dev pod0"));
+        self.pod.ip(&format!("addr add {address}/32 dev eth0"));
+        self.pod.ip(&format!("addr del {}/32 dev eth0", self.address));
+        self.address = address;
+    }
+
     /// The pod is given an address of a /64 on which the peer is, as Docker wires it: the node answers for the one to the other.
     pub fn on_link(&self, address: &str, peer: &str) {
         self._node.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
@@ -265,6 +273,16 @@ impl World {
             )
         };
         threads_below(self.pid()).into_iter().map(line).collect()
+    }
+
+    /// Whether berth runs.
+    pub fn is_running(&mut self) -> bool {
+        self.berth.as_mut().is_some_and(|berth| berth.try_wait().unwrap().is_none())
+    }
+
+    /// It has ended.
+    pub fn forget(&mut self) {
+        self.berth = None;
     }
 
     /// Waits for berth's own end.

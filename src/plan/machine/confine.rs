@@ -7,6 +7,11 @@ use crate::config::Config;
 use crate::plan::DiskPlan;
 use crate::plan::disk::Root;
 
+/// Of a QEMU that is not.
+pub(super) fn note(why: &str) -> String {
+    format!("{why}: QEMU is not confined (docs/reference.md, Confinement)")
+}
+
 /// Options of QEMU that open no file, device or socket, whatever their value.
 const OPEN_NOTHING: [&str; 21] = [
     "-accel",

@@ -12,6 +12,8 @@ mod confine;
 mod options;
 mod panic;
 mod ready;
+mod saved;
+mod slots;
 mod user;
 
 use std::collections::BTreeSet;
@@ -30,6 +32,7 @@ use crate::proto::qmp::NETDEV;
 
 pub(crate) use panic::NO_PANIC_DEVICE;
 pub use ready::ReadyMachine;
+pub use saved::Saved;
 
 /// What makes a machine impossible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +70,9 @@ pub struct MachinePlan {
     pub unconfined: Option<String>,
     /// QEMU is to have a device by which a Linux or Windows guest tells that its kernel panicked.
     pub panic_device: bool,
+    /// Where a guest that is suspended goes; None where it cannot be.
+    #[serde(skip)]
+    pub saved: Option<Saved>,
     /// As the disks' plan has it.
     #[serde(skip)]
     pub untrusted: Vec<PathBuf>,
@@ -156,6 +162,7 @@ struct RootDrive {
     overlay_fdset: u32,
     base_fdset: u32,
     base_is_device: bool,
+    slot: String,
 }
 
 impl MachinePlan {
@@ -172,7 +179,7 @@ impl MachinePlan {
         push(&mut words, "-cpu", &attempt.cpu);
         if let Some(root) = &self.root {
             push(&mut words, "-drive", root.drive(base));
-            push(&mut words, "-device", format!("{ROOT_DEVICE}{PAUSES}"));
+            push(&mut words, "-device", format!("{ROOT_DEVICE}{PAUSES}{}", root.slot));
         }
         words.extend_from_slice(&self.tail);
         words
@@ -241,6 +248,8 @@ pub fn plan(
     let mut build = Build { block_devices: facts.disks.block_devices.clone(), ..Build::default() };
     build.frame(config, own_net.as_ref().is_none_or(|net| net.fd_word.is_some()));
     let web = config.web.reach != Reach::Off;
+    let all_ours = own_disk.is_none() && own_net.is_none();
+    build.begin_slots(machine, all_ours, vnc.is_some() || web);
     build.consoles(vnc.as_ref(), web);
     let helper = match own_net {
         None => {
@@ -265,13 +274,10 @@ pub fn plan(
     build.words.extend_from_slice(&machine.extra_args);
 
     let (user, mut notes) = user::choose(config, facts, &attempts, own_disk.is_some(), helper);
-    notes.extend(
-        unconfined
-            .as_ref()
-            .map(|why| format!("{why}: QEMU is not confined (docs/reference.md, Confinement)")),
-    );
+    notes.extend(unconfined.as_deref().map(confine::note));
     let panic_device = panic::has_place(machine);
     notes.extend(panic::note(&panic_device, config));
+    let saved = saved::place(config, disk, own_disk.is_some(), &mut notes);
     notes.extend(accel::overcommitted(machine.vcpu, facts.host.cpus));
     let findings = findings::of_machine(config, facts, user.as_ref().map(|user| user.uid));
     notes.extend(findings.iter().map(Finding::to_string));
@@ -285,6 +291,7 @@ pub fn plan(
         vnc,
         unconfined,
         panic_device: panic_device == panic::Place::Ours,
+        saved,
         untrusted: disk.untrusted.clone(),
         notes,
         findings,
@@ -301,6 +308,8 @@ struct Build {
     handed: Vec<(i32, Handed)>,
     fdsets: u32,
     block_devices: BTreeSet<PathBuf>,
+    /// The next device's; None where that is QEMU's to choose.
+    next_slot: Option<u8>,
 }
 
 impl Build {
@@ -431,14 +440,16 @@ impl Build {
                     "-drive",
                     format!("{file},if=none,id=disk0,format=raw,auto-read-only=off,discard=unmap"),
                 );
-                self.word("-device", format!("{ROOT_DEVICE}{PAUSES}"));
+                let slot = self.slot();
+                self.word("-device", format!("{ROOT_DEVICE}{PAUSES}{slot}"));
                 None
             }
             Root::Overlay { path, base, .. } => {
                 let overlay_fdset = self.disk(path, true);
                 let base_fdset = self.disk(base, false);
                 let base_is_device = self.block_devices.contains(base);
-                Some(RootDrive { overlay_fdset, base_fdset, base_is_device })
+                let slot = self.slot();
+                Some(RootDrive { overlay_fdset, base_fdset, base_is_device, slot })
             }
         }
     }
@@ -449,9 +460,10 @@ impl Build {
             let file = self.raw_file(path, *writable);
             let access = if *writable { "auto-read-only=off,discard=unmap" } else { "readonly=on" };
             self.word("-drive", format!("{file},if=none,id=disk{number},format=raw,{access}"));
+            let slot = self.slot();
             self.word(
                 "-device",
-                format!("virtio-blk-pci,drive=disk{number},id=virtio-disk{number},serial={serial}{PAUSES}"),
+                format!("virtio-blk-pci,drive=disk{number},id=virtio-disk{number},serial={serial}{PAUSES}{slot}"),
             );
         }
         if let Some(seed) = &disk.seed {
@@ -460,23 +472,14 @@ impl Build {
                 "-drive",
                 format!("file=/dev/fdset/{set},if=none,id=seed0,format=raw,readonly=on"),
             );
-            self.word(
-                "-device",
-                match seed.attach {
-                    SeedAs::Disk => "virtio-blk-pci,drive=seed0,id=virtio-seed0,serial=seed",
-                    SeedAs::Cdrom => "ide-cd,drive=seed0,id=cd0,bus=ide.0,serial=seed",
-                },
-            );
-        }
-    }
-
-    /// Whatever else takes a PCI slot of QEMU's choosing. The pointer is absolute, as VNC's is.
-    fn small_devices(&mut self, screen: bool) {
-        self.word("-object", "rng-builtin,id=rng0");
-        self.word("-device", "virtio-rng-pci,rng=rng0");
-        if screen {
-            self.word("-device", "qemu-xhci,id=usb0");
-            self.word("-device", "usb-tablet,bus=usb0.0");
+            let device = match seed.attach {
+                SeedAs::Disk => {
+                    let slot = self.slot();
+                    format!("virtio-blk-pci,drive=seed0,id=virtio-seed0,serial=seed{slot}")
+                }
+                SeedAs::Cdrom => "ide-cd,drive=seed0,id=cd0,bus=ide.0,serial=seed".to_owned(),
+            };
+            self.word("-device", device);
         }
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{self, Accel, Lifecycle, OnNetLost, OnPoweroff, Ready, SeedFormat};
+use crate::config::{
+    self, Accel, Lifecycle, OnNetLost, OnPoweroff, OnStop, Ready, Resume, SeedFormat,
+};
 use crate::facts::{Disks, Host, NetFacts, Resolver, Routing, Uplink};
 use crate::iso::Volume;
 use crate::plan::disk::Seed;
@@ -104,6 +106,8 @@ fn pod() -> Pod {
             on_poweroff: OnPoweroff::Exit,
             on_reboot: OnReboot::Reset,
             on_panic: OnPanic::Exit,
+            on_stop: OnStop::Poweroff,
+            resume: Resume::Auto,
             on_net_lost: OnNetLost::Wait,
             ready: Ready::Dhcp,
             grace: Duration::from_secs(30),

@@ -9,22 +9,25 @@ mod pulse;
 mod relink;
 mod report;
 mod reset;
+mod stop;
+mod suspend;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::qmp::{Command, Event, RunState, Shutdown, Version};
 pub use halt::{ANSWER_WITHIN, DiskError, Halt};
-pub use outcome::{By, CALM, Exit, Fault, Outcome, PANICKED};
+pub use outcome::{By, CALM, Exit, Fault, NOT_RESUMED, Outcome, PANICKED};
 use pulse::Pulse;
 pub use pulse::{ASK_EVERY, CONTINUE_EVERY, ERRORS_EVERY, LASTS};
 pub use relink::LINK_DOWN;
 pub use report::Report;
 use reset::Resets;
 pub use reset::{MAX_RESETS, REBOOT};
+use stop::Stop;
+pub use suspend::RESERVE;
+use suspend::Suspend;
 
-/// Between two presses of the power button: a guest that is still booting ignores the first ones.
-pub(crate) const POWERDOWN_EVERY: Duration = Duration::from_secs(2);
 /// An accelerator that gives up (`internal-error`) this soon after QEMU was ready gives way to the next one.
 pub(crate) const WATCH: Duration = Duration::from_secs(30);
 /// QEMU must take commands this soon after its start; it needs some 20 ms.
@@ -46,6 +49,12 @@ pub struct Settings {
     pub grace: Duration,
     /// QEMU is quit this long before `grace` ends.
     pub margin: Duration,
+    /// A guest that is to stop is saved instead, where that can be.
+    pub suspend_on_stop: bool,
+    /// The first run of QEMU takes a saved guest up.
+    pub resume: bool,
+    /// When that cannot be, it is the end.
+    pub resume_required: bool,
 }
 
 /// What happened.
@@ -62,6 +71,19 @@ pub enum Input {
     Relink,
     /// SIGTERM: stop in order.
     Terminate,
+    /// Save the guest, and end QEMU.
+    Suspend,
+    /// After [`Output::Save`]: the image is whole.
+    Saved,
+    /// There is none. `may_run`: none is left either that the disk could be taken for.
+    NotSaved {
+        may_run: bool,
+    },
+    /// After [`Output::Load`]: the guest is as it was saved, and the image is used up. `anew`: its network is another.
+    Loaded {
+        anew: bool,
+    },
+    NotLoaded,
     /// SIGINT: the first is as SIGTERM, the second quits QEMU, the third kills it.
     Interrupt,
     /// The deadline has come.
@@ -74,8 +96,16 @@ pub enum Output {
     /// Start QEMU with this accelerator.
     Spawn {
         attempt: usize,
+        /// For a saved guest: its processors stand still.
+        incoming: bool,
     },
     Send(Command),
+    /// Stop the guest and write its image, then say [`Input::Saved`] or [`Input::NotSaved`].
+    Save,
+    /// Give the image to QEMU, then say [`Input::Loaded`] or [`Input::NotLoaded`].
+    Load,
+    /// Save or load is to end, and say how.
+    GiveUp,
     /// SIGKILL to QEMU.
     Kill,
     Report(Report),
@@ -120,6 +150,9 @@ pub struct Lifecycle {
     /// The guest's link is down until then.
     relink_at: Option<Instant>,
     resets: Resets,
+    suspend: Suspend,
+    /// The next run of QEMU is for a saved guest.
+    incoming: bool,
     backoff: Duration,
     outputs: VecDeque<Output>,
 }
@@ -136,19 +169,6 @@ enum State {
     /// QEMU is not running; the next run begins then.
     Pausing(Instant),
     Ended,
-}
-
-/// We were asked to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stop {
-    at: Instant,
-    next_powerdown: Instant,
-    quit_at: Instant,
-    kill_at: Instant,
-    interrupts: u32,
-    quit_sent: bool,
-    /// A paused guest was told to go on.
-    set_going: bool,
 }
 
 impl Lifecycle {
@@ -170,6 +190,8 @@ impl Lifecycle {
             pulse: Pulse::default(),
             relink_at: None,
             resets: Resets::default(),
+            suspend: Suspend::No,
+            incoming: settings.resume,
             backoff: BACKOFF.0,
             outputs: VecDeque::new(),
         }
@@ -190,6 +212,11 @@ impl Lifecycle {
             Input::Exited(exit) | Input::Lacking(exit) => self.exited(now, exit),
             Input::Relink => self.relink(now),
             Input::Terminate => self.terminate(now),
+            Input::Suspend => self.suspend(now),
+            Input::Saved => self.saved(now),
+            Input::NotSaved { may_run } => self.not_saved(now, may_run),
+            Input::Loaded { anew } => self.loaded(now, anew),
+            Input::NotLoaded => self.not_loaded(now),
             Input::Interrupt => self.interrupt(now),
         }
         self.run_timers(now);
@@ -210,10 +237,14 @@ impl Lifecycle {
             (State::Pausing(until), _) => Some(until),
             (State::Starting, None) => Some(self.started + READY_WITHIN),
             (State::Running, None) => {
-                [self.tend_at(), self.proven_at(), self.relink_at].into_iter().flatten().min()
+                let all = [self.tend_at(), self.proven_at(), self.relink_at, self.save_at()];
+                all.into_iter().flatten().min()
             }
             (State::Failing(_), None) => None,
             (_, Some(stop)) if stop.quit_sent => Some(stop.kill_at),
+            (State::Running, Some(stop)) if self.is_suspending() => {
+                self.sooner(self.save_at().map_or(stop.quit_at, |at| at.min(stop.quit_at)))
+            }
             (State::Running, Some(stop)) => self.sooner(stop.next_powerdown.min(stop.quit_at)),
             (_, Some(stop)) => Some(stop.quit_at),
         }
@@ -246,7 +277,9 @@ impl Lifecycle {
         self.proven = false;
         (self.pulse, self.relink_at) = (Pulse::default(), None);
         self.resets.begin();
-        self.outputs.push_back(Output::Spawn { attempt: self.attempt });
+        let (attempt, incoming) = (self.attempt, self.incoming);
+        self.suspend = if incoming { Suspend::Loading } else { Suspend::No };
+        self.outputs.push_back(Output::Spawn { attempt, incoming });
     }
 
     fn qmp(&mut self, now: Instant, event: Event) {
@@ -256,6 +289,9 @@ impl Lifecycle {
                 self.ready = Some(now);
                 self.version = Some(version);
                 self.report(Report::Ready);
+                if self.suspend == Suspend::Loading {
+                    return self.outputs.push_back(Output::Load);
+                }
                 self.ask(now);
                 self.powerdown(now);
             }
@@ -299,6 +335,9 @@ impl Lifecycle {
             State::Starting | State::Running | State::Failing(_) => {}
         }
         let killed = self.killed.take().is_some();
+        if self.ended_suspended(now) {
+            return;
+        }
         let fault = match state {
             State::Failing(fault) => Some(fault),
             _ if killed => None,
@@ -366,54 +405,6 @@ impl Lifecycle {
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
     }
 
-    fn terminate(&mut self, now: Instant) {
-        if let Some(stop) = &mut self.stop {
-            stop.next_powerdown = stop.next_powerdown.min(now);
-            return;
-        }
-        let quit_in = self.settings.grace.saturating_sub(self.settings.margin);
-        self.stop = Some(Stop {
-            at: now,
-            next_powerdown: now,
-            quit_at: now + quit_in,
-            kill_at: now + self.settings.grace,
-            interrupts: 0,
-            quit_sent: false,
-            set_going: false,
-        });
-        match self.state {
-            State::Idle | State::Pausing(_) => self.end(Outcome::Stopped(By::Guest)),
-            _ => {
-                self.report(Report::Stopping { quit_in });
-                self.set_going(now);
-                self.powerdown(now);
-            }
-        }
-    }
-
-    fn interrupt(&mut self, now: Instant) {
-        if self.stop.is_none_or(|stop| stop.interrupts == 0) {
-            self.terminate(now);
-        }
-        let Some(stop) = &mut self.stop else { return };
-        stop.interrupts += 1;
-        if stop.interrupts >= 2 {
-            stop.quit_at = now;
-        }
-        if stop.interrupts >= 3 {
-            self.kill(now);
-        }
-    }
-
-    /// Presses the power button when that is due and QEMU can be told.
-    fn powerdown(&mut self, now: Instant) {
-        let Some(stop) = &mut self.stop else { return };
-        if self.state == State::Running && !stop.quit_sent && now >= stop.next_powerdown {
-            stop.next_powerdown = now + POWERDOWN_EVERY;
-            self.send(Command::SystemPowerdown);
-        }
-    }
-
     fn run_timers(&mut self, now: Instant) {
         if let Some(killed) = self.killed {
             if now >= killed + GIVE_UP {
@@ -432,6 +423,7 @@ impl Lifecycle {
         }
         self.link_is_back(now);
         self.powerdown(now);
+        self.tend_save(now);
         self.end_of_grace(now);
         if self.state != State::Running || self.stop.is_some() {
             return;
@@ -440,20 +432,6 @@ impl Lifecycle {
         if self.proven_at().is_some_and(|at| now >= at) {
             self.proven = true;
             self.report(Report::Proven);
-        }
-    }
-
-    fn end_of_grace(&mut self, now: Instant) {
-        let Some(stop) = &mut self.stop else { return };
-        let ready = self.state == State::Running;
-        if now >= stop.quit_at && !stop.quit_sent && ready {
-            stop.quit_sent = true;
-            let after = now.saturating_duration_since(stop.at);
-            let paused = self.halt().cloned();
-            self.report(Report::Quitting { after, paused });
-            self.send(Command::Quit);
-        } else if now >= stop.kill_at || (now >= stop.quit_at && !ready) {
-            self.kill(now);
         }
     }
 
@@ -472,6 +450,7 @@ impl Lifecycle {
     /// The kernel does not let go of the killed process: a device it waits for, most likely.
     fn give_up(&mut self, now: Instant) {
         self.end(match self.state {
+            _ if self.suspend == Suspend::Saved => Outcome::Suspended,
             State::Failing(fault) => self.failed(now, fault),
             _ if self.panicked && self.stop.is_none() => self.panicked_end(),
             _ => Outcome::Stopped(By::Kill),

@@ -9,6 +9,8 @@ use super::READY_WITHIN;
 pub const CALM: Duration = Duration::from_secs(10 * 60);
 /// What a launcher ends with whose guest's kernel panicked.
 pub const PANICKED: i32 = 22;
+/// And one that was to take a saved guest up, and could not.
+pub const NOT_RESUMED: i32 = 23;
 
 /// How it all ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub enum Outcome {
     Panicked { times: u32 },
     /// We were asked to stop, and it did.
     Stopped(By),
+    /// Its memory is saved, and the next start takes it up.
+    Suspended,
+    /// There is a saved guest, it cannot be taken up, and nothing else is wanted.
+    NotResumed,
     /// QEMU failed. `running`: the guest had run. `suspect`: the accelerator may be to blame.
     Failed { fault: Fault, attempt: usize, running: bool, suspect: bool },
 }
@@ -30,7 +36,9 @@ impl Outcome {
     /// killed, 0 where all went as it should. A failure is never 0, and a panic of the guest has a code of its own.
     pub fn exit_code(&self) -> u8 {
         let code = match self {
-            Self::Poweroff | Self::Reboot | Self::Stopped(By::Guest | By::Quit) => 0,
+            Self::Poweroff | Self::Reboot | Self::Suspended => 0,
+            Self::Stopped(By::Guest | By::Quit) => 0,
+            Self::NotResumed => NOT_RESUMED,
             Self::Panicked { .. } => PANICKED,
             Self::Stopped(By::Kill) => 128 + 9,
             Self::Failed { fault: Fault::Exited(Exit::Code(code)), .. } => (*code).max(1),
@@ -52,6 +60,12 @@ impl fmt::Display for Outcome {
                 "the guest's kernel panicked {times} times, each less than {} min after the one before",
                 CALM.as_secs() / 60
             ),
+            Self::Suspended => {
+                f.write_str("the guest is suspended: its memory is saved beside its disk")
+            }
+            Self::NotResumed => {
+                f.write_str("the saved guest is not resumed, which BERTH_RESUME=require wants")
+            }
             Self::Stopped(By::Guest) => f.write_str("stopped as asked"),
             Self::Stopped(By::Quit) => {
                 f.write_str("stopped as asked, but the guest did not power off: QEMU was quit")

@@ -57,6 +57,9 @@ impl Lifecycle {
 
     pub(super) fn status(&mut self, now: Instant, state: RunState) {
         self.pulse.asked = None;
+        if self.is_suspending() {
+            return;
+        }
         match state {
             RunState::Running => self.goes(now),
             RunState::IoError => self.halts(now, Halt::Disk(self.pulse.disk_error.clone())),
@@ -69,6 +72,9 @@ impl Lifecycle {
 
     /// Events that say that the guest stands still, or not any more.
     pub(super) fn pulse(&mut self, now: Instant, event: Event) {
+        if self.is_suspending() {
+            return;
+        }
         match event {
             Event::Stop => self.ask(now),
             Event::Suspend => self.halts(now, Halt::Suspended),

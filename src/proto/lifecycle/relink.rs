@@ -12,7 +12,8 @@ pub const LINK_DOWN: Duration = Duration::from_secs(1);
 impl Lifecycle {
     /// Of a guest that runs; one that starts asks anyway.
     pub(super) fn relink(&mut self, now: Instant) {
-        if self.state == State::Running && self.stop.is_none() && self.relink_at.is_none() {
+        let runs = self.state == State::Running && !self.is_suspending();
+        if runs && self.stop.is_none() && self.relink_at.is_none() {
             self.report(Report::Relinking);
             self.send(Command::SetLink { up: false });
             self.relink_at = Some(now + LINK_DOWN);

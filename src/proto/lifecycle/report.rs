@@ -37,6 +37,10 @@ pub enum Report {
     },
     /// The guest's link goes down for a moment.
     Relinking,
+    /// The guest's memory is saved.
+    Saved,
+    /// A saved guest cannot be taken up.
+    NotResumed,
     /// We were asked to stop.
     Stopping {
         quit_in: Duration,

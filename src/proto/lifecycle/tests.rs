@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod panic;
+mod suspend;
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -22,8 +23,16 @@ impl Life {
         #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
         let now = Instant::now();
         let (grace, margin) = (30 * S, 3 * S);
-        let settings =
-            Settings { attempts, restart_on_poweroff, reset_on_panic: false, grace, margin };
+        let settings = Settings {
+            attempts,
+            restart_on_poweroff,
+            reset_on_panic: false,
+            grace,
+            margin,
+            suspend_on_stop: false,
+            resume: false,
+            resume_required: false,
+        };
         Self { core: Lifecycle::new(now, settings), start: now, now }
     }
 
@@ -86,7 +95,11 @@ impl Life {
 
 fn short(output: &Output) -> String {
     match output {
-        Output::Spawn { attempt } => format!("spawn {attempt}"),
+        Output::Spawn { attempt, incoming: false } => format!("spawn {attempt}"),
+        Output::Spawn { attempt, incoming: true } => format!("spawn {attempt} incoming"),
+        Output::Save => "save".to_owned(),
+        Output::Load => "load".to_owned(),
+        Output::GiveUp => "give up".to_owned(),
         Output::Send(command) => command.name().to_owned(),
         Output::Kill => "kill".to_owned(),
         Output::Report(report) => {

@@ -45,6 +45,7 @@ fn supervisor() {
                 questions: &mut supervise::Questions::none(),
                 status: &watch::Sender::default(),
                 agent: &supervise::agent::start().1,
+                suspension: None,
             },
         )
         .await;
