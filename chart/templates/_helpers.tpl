@@ -99,6 +99,7 @@ defaults of values.yaml away where a values file has null. JSON.
   (list "BERTH_SEED_FORMAT" $cloud.format)
   (list "BERTH_GRACE_S" (sub (include "berth.grace" . | int64) 5))
   (list "BERTH_ON_POWEROFF" $vm.on_poweroff)
+  (list "BERTH_ON_STOP" $vm.on_stop)
   (list "BERTH_ON_PANIC" $vm.on_panic)
   (list "BERTH_READY" $vm.ready)
   (list "BERTH_METRICS" (.values.metrics.enabled | ternary (printf "pod:%d" (int64 .values.metrics.port)) ""))) }}
@@ -128,7 +129,12 @@ defaults of values.yaml away where a values file has null. JSON.
 {{- end }}
 
 {{- define "berth.grace" -}}
-{{ .vm.grace_seconds | default .values.grace_seconds | int64 }}
+{{- $least := .values.grace_seconds }}
+{{- if eq (.vm.on_stop | default "") "suspend" }}
+{{- /* Its memory at 32 MiB/s, and the power button when that fails; an hour is enough for anybody. */}}
+{{- $least = max (int64 $least) (min 3600 (add 60 (div (int64 .vm.vmconfig.cpu.ram_mb) 32))) }}
+{{- end }}
+{{- .vm.grace_seconds | default $least | int64 }}
 {{- end }}
 
 {{/* A pod's: another version of the chart is no reason to start the guest again. */}}

@@ -15,7 +15,7 @@ const CONFIG_MAP_LIMIT: usize = 1_048_576;
 const MIB: f64 = 1_048_576.0;
 
 /// What the templates give a VM's containers; `env` goes before it.
-pub(super) const VARIABLES: [&str; 36] = [
+pub(super) const VARIABLES: [&str; 37] = [
     "BERTH_NAME",
     "HOSTNAME",
     "BERTH_LOG",
@@ -49,6 +49,7 @@ pub(super) const VARIABLES: [&str; 36] = [
     "BERTH_SEED_FORMAT",
     "BERTH_GRACE_S",
     "BERTH_ON_POWEROFF",
+    "BERTH_ON_STOP",
     "BERTH_ON_PANIC",
     "BERTH_READY",
     "BERTH_METRICS",

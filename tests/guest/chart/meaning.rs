@@ -102,6 +102,15 @@ impl Check<'_> {
             .unwrap_or_default()
     }
 
+    /// A guest that is suspended has time for its memory, unless it is said how much.
+    fn grace(&self, vm: &Value) -> f64 {
+        let own = &vm["grace_seconds"];
+        let grace = self.or(own, "grace_seconds", &json!(60)).as_f64().unwrap();
+        let memory = vm["vmconfig"]["cpu"]["ram_mb"].as_f64().unwrap_or(0.0);
+        let saves = own.is_null() && vm["on_stop"] == "suspend";
+        if saves { grace.max((60.0 + (memory / 32.0).floor()).min(3600.0)) } else { grace }
+    }
+
     /// Returns how many objects there are of it.
     fn vm(&mut self, name: &str, vm: &Value) -> usize {
         let deployment = self.object("Deployment", &format!("berth-{name}"));
@@ -167,7 +176,7 @@ impl Check<'_> {
     fn pod(&mut self, name: &str, vm: &Value, pod: &Value) {
         self.pull(pod, name);
         self.same("hostname", &pod["hostname"], &json!(name));
-        let grace = self.or(&vm["grace_seconds"], "grace_seconds", &json!(60));
+        let grace = json!(self.grace(vm));
         self.same("grace", &pod["terminationGracePeriodSeconds"], &grace);
         let mut selector = vm["pod"]["nodeSelector"].as_object().cloned().unwrap_or_default();
         let labels = &self.values["labels"];
@@ -287,7 +296,7 @@ impl Check<'_> {
     fn variables(&self, name: &str, vm: &Value) -> BTreeMap<String, String> {
         let (cpu, root) = (&vm["vmconfig"]["cpu"], &vm["vmconfig"]["rootfs"]);
         let (net, cloud) = (&vm["netconfig"], &vm["cloudconfig"]);
-        let grace = self.or(&vm["grace_seconds"], "grace_seconds", &json!(60)).as_f64().unwrap();
+        let grace = self.grace(vm);
         let vnc = net["vnc"]["enabled"].as_bool().map(|on| json!(if on { "on" } else { "off" }));
         let password = net["vnc"]["passwordSecret"].as_str().map(|_| {
             json!(format!("/vnc/{}", net["vnc"]["passwordKey"].as_str().unwrap_or("password")))
@@ -346,6 +355,7 @@ impl Check<'_> {
             ("BERTH_SEED_FORMAT", cloud["format"].clone()),
             ("BERTH_GRACE_S", json!(grace - 5.0)),
             ("BERTH_ON_POWEROFF", vm["on_poweroff"].clone()),
+            ("BERTH_ON_STOP", vm["on_stop"].clone()),
             ("BERTH_ON_PANIC", vm["on_panic"].clone()),
             ("BERTH_READY", vm["ready"].clone()),
             (

@@ -297,6 +297,13 @@ fn berth_is_done_before_kubernetes_kills_it() {
         (one(|_| {}), 60),
         (one(|values| values["grace_seconds"] = json!(90)), 90),
         (one(|values| values["vmlist"]["web"]["grace_seconds"] = json!(300)), 300),
+        (
+            one(|values| {
+                values["vmlist"]["web"]["on_stop"] = json!("suspend");
+                values["vmlist"]["web"]["vmconfig"]["cpu"]["ram_mb"] = json!(2048);
+            }),
+            124,
+        ),
     ] {
         let objects = helm.objects(&json!({"values": values}));
         let pod = pod(&objects, "web");
