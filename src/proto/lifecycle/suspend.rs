@@ -34,6 +34,8 @@ pub(super) enum Suspend {
     },
     /// The save is to end.
     GivenUp,
+    /// It failed, and what is left could be taken for an image: QEMU's end is awaited.
+    NotSaved,
     /// The image is whole; QEMU's end is awaited.
     Saved,
 }
@@ -76,7 +78,7 @@ impl Lifecycle {
                 self.suspend = Suspend::Saving { until: given.min(until) };
                 return true;
             }
-            Suspend::GivenUp | Suspend::Saved => return true,
+            Suspend::GivenUp | Suspend::NotSaved | Suspend::Saved => return true,
             Suspend::No | Suspend::Loading | Suspend::NotLoaded => {}
         }
         let saves = self.settings.suspend_on_stop && self.can_suspend();
@@ -121,10 +123,11 @@ impl Lifecycle {
         if !matches!(self.suspend, Suspend::Saving { .. } | Suspend::GivenUp) {
             return;
         }
-        self.suspend = Suspend::No;
         if !may_run {
+            self.suspend = Suspend::NotSaved;
             return self.ends_soon(now);
         }
+        self.suspend = Suspend::No;
         self.send(Command::Cont);
         self.ask(now);
         if let Some(stop) = &mut self.stop {
@@ -160,7 +163,9 @@ impl Lifecycle {
     /// QEMU ended. True: as it had to, or for want of a guest that it could load.
     pub(super) fn ended_suspended(&mut self, now: Instant) -> bool {
         match self.suspend {
-            Suspend::No | Suspend::Saving { .. } | Suspend::GivenUp => return false,
+            Suspend::No | Suspend::Saving { .. } | Suspend::GivenUp | Suspend::NotSaved => {
+                return false;
+            }
             Suspend::Saved => self.end(Outcome::Suspended),
             Suspend::Loading | Suspend::NotLoaded if self.stop.is_some() => {
                 self.end(Outcome::Suspended);

@@ -67,6 +67,8 @@ fn a_guest_whose_image_stays_does_not_run_on() {
     let mut life = suspending();
     life.give(Input::Terminate);
     assert_eq!(life.give(Input::NotSaved { may_run: false }), ["quit"]);
+    // Not even where QEMU says that it is paused, and it is asked to stop.
+    assert_eq!(life.status(RunState::IoError), [""; 0]);
     life.shutdown(Shutdown::Host);
     assert!(life.exit(Exit::Code(0))[0].starts_with("end Stopped"));
 }
