@@ -29,12 +29,14 @@ use crate::supervise::agent::{Answer, GuestAgent, MAX_HOLD, NoAnswer, Request};
 use crate::supervise::storage::{Progress, Storage};
 use crate::sys::local_socket;
 
-pub use suspend::{Suspender, suspend};
+pub use suspend::{Suspender, suspend, suspended};
 
 /// Name of the socket in the state directory.
 const SOCKET: &str = "control.sock";
-/// Connections at a time; more are closed.
+/// Connections at a time; more are told so.
 const MAX_CONNECTIONS: usize = 8;
+/// What these hear.
+const BUSY: &[u8] = b"{\"error\":\"the launcher is asked too much at once: ask again\"}\n";
 /// For the request to come, and for the answer to be taken.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than a launcher waits for its guest.
@@ -156,6 +158,10 @@ async fn serve(listener: UnixListener, asked: Asked) {
                     // Whoever left hears nothing.
                     let _ = serve_one(stream, asked).await;
                 });
+            }
+            Ok((stream, _)) if may_ask(&stream) => {
+                // It fits, or nobody reads.
+                let _ = stream.try_write(BUSY);
             }
             Ok(_) => {}
             // Out of descriptors, at most: that passes.

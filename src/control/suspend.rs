@@ -28,15 +28,17 @@ pub(super) fn is_asked(line: &[u8]) -> bool {
 }
 
 pub(super) async fn answer(suspender: &Suspender) -> Told {
+    let done = suspended(suspender).await;
+    done.map_or_else(Told::Error, |()| Told::Answer(json!({"suspended": true})))
+}
+
+/// Has the supervisor suspend the guest; why it is not, in words.
+pub async fn suspended(suspender: &Suspender) -> Result<(), String> {
     let (asks, answer) = oneshot::channel();
     if suspender.try_send(asks).is_err() {
-        return Told::Error("it is suspended already, or cannot be here".to_owned());
+        return Err("it is suspended already, or cannot be here".to_owned());
     }
-    match answer.await {
-        Ok(Ok(())) => Told::Answer(json!({"suspended": true})),
-        Ok(Err(why)) => Told::Error(why),
-        Err(_) => Told::Error("the launcher ends, and the guest with it".to_owned()),
-    }
+    answer.await.unwrap_or_else(|_| Err("the launcher ends, and the guest with it".to_owned()))
 }
 
 #[cfg(test)]

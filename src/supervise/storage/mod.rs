@@ -158,6 +158,11 @@ impl Storage {
         }
     }
 
+    /// When nothing is under way; until it is dropped nothing begins.
+    pub(super) async fn alone(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
     fn turn(&self) -> Result<MutexGuard<'_, ()>, Error> {
         let turn = self.turn.try_lock().map_err(|_| Error::Busy)?;
         match self.machine.borrow().phase {

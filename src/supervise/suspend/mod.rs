@@ -25,6 +25,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::agent::GuestAgent;
+use super::storage::Storage;
 use super::{Error, MachineStatus, Monitor, NoAnswer};
 use crate::config::{self, OnStop, Resume};
 use crate::plan::machine::{Attempt, ReadyMachine};
@@ -41,6 +42,8 @@ pub struct Suspension {
     pub notes: Facts,
     /// Sets the guest's clock.
     pub agent: Option<GuestAgent>,
+    /// A backup ends before the disks are let go.
+    pub storage: Storage,
     /// Whoever asks for it by `berth suspend`.
     pub asked: Asked,
 }
@@ -270,6 +273,7 @@ impl Way {
             disks,
             seed: self.seed.clone(),
             notes: self.suspension.notes.clone(),
+            storage: self.suspension.storage.clone(),
             agent: self.suspension.agent.clone(),
         };
         self.task = Some((tokio::spawn(save.run(told)), tell));

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::super::agent::{GuestAgent, Presence, Request};
+use super::super::storage::Storage;
 use super::super::{Monitor, NoAnswer, millis, now};
 use super::{Done, Refusal, Told, blocking, facts, file};
 use crate::ram::{Facts, Generation, Header, Stream};
@@ -31,6 +32,7 @@ pub(super) struct Save {
     pub disks: Vec<(PathBuf, bool)>,
     pub seed: Option<PathBuf>,
     pub notes: Facts,
+    pub storage: Storage,
     pub agent: Option<GuestAgent>,
 }
 
@@ -47,7 +49,7 @@ impl Save {
     pub(super) async fn run(self, mut told: watch::Receiver<Told>) -> Done {
         let began = now();
         let written = tokio::select! {
-            written = self.write() => written,
+            written = self.write_alone() => written,
             _ = told.wait_for(|told| *told >= Told::GiveUp) => Err(Refusal::GivenUp),
         };
         // From here on nothing is given up half-way: the image is there, or it is not.
@@ -61,6 +63,12 @@ impl Save {
             }
             Err(why) => Done::NotSaved { why, may_run: self.clean_up(told).await },
         }
+    }
+
+    /// What a backup put before the disks is taken out first: one that is under way ends soon where the launcher stops.
+    async fn write_alone(&self) -> Result<Written, Refusal> {
+        let _turn = self.storage.alone().await;
+        self.write().await
     }
 
     async fn write(&self) -> Result<Written, Refusal> {
