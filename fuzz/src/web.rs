@@ -34,7 +34,15 @@ pub fn web_guard(data: &[u8]) {
         };
         let session = |secret: &[u8]| (secret == b"5e55").then_some(1);
         let Ok(allowed) = guard::judge(&method, &uri, &headers, &door, session) else { continue };
-        let acts = matches!(allowed.route, Route::Power | Route::Reset | Route::Nmi);
+        let acts = matches!(
+            allowed.route,
+            Route::Power
+                | Route::Reset
+                | Route::Nmi
+                | Route::Suspend
+                | Route::Backup
+                | Route::Resize
+        );
         assert!(!(acts && door.read_only));
         let shows = matches!(
             allowed.route,

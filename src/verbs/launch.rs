@@ -27,6 +27,7 @@ use berth::sys::{child, probe};
 use berth::{apply, confine, console, control, doctor, halves, web};
 use tokio::sync::{mpsc, watch};
 
+use super::orders::orders;
 use super::{configure, failed, make_plan, warn};
 
 /// How long `berth net` may stay away under `BERTH_ON_NET_LOST=exit`.
@@ -241,15 +242,32 @@ fn start(
         feed.machine.clone(),
     );
     let (suspender, asked) = mpsc::channel(1);
-    control::start(&plan.disk.state_dir, guest_agent.clone(), Some(disks), suspender);
-    let suspension =
-        Suspension { monitor: monitor.clone(), notes: told(plan), asked, agent: guest_agent };
-    web::start(&config.web, &plan.web, parts(config, answers, monitor, hub))?;
+    control::start(
+        &plan.disk.state_dir,
+        guest_agent.clone(),
+        Some(disks.clone()),
+        suspender.clone(),
+    );
+    let suspension = Suspension {
+        monitor: monitor.clone(),
+        notes: told(plan),
+        asked,
+        agent: guest_agent,
+        storage: disks.clone(),
+    };
+    let parts = parts(config, answers, monitor, hub, orders(disks, suspender));
+    web::start(&config.web, &plan.web, parts)?;
     Ok((feed, Ends { wire, questions, agent, suspension }))
 }
 
 /// What the page and the metrics' port show.
-fn parts(config: &Config, answers: Answers, monitor: Monitor, hub: Hub) -> web::Parts {
+fn parts(
+    config: &Config,
+    answers: Answers,
+    monitor: Monitor,
+    hub: Hub,
+    orders: web::Orders,
+) -> web::Parts {
     let numbers = answers.clone();
     web::Parts {
         vm: config.name.clone(),
@@ -260,6 +278,7 @@ fn parts(config: &Config, answers: Answers, monitor: Monitor, hub: Hub) -> web::
             let (numbers, format) = (numbers.clone(), Format::accepted(&accept));
             Box::pin(async move { (format.content_type(), numbers.page(format).await) })
         })),
+        orders,
         assets: web::ASSETS,
     }
 }

@@ -6,6 +6,7 @@ mod doctor;
 mod guest;
 mod launch;
 mod nft;
+mod orders;
 mod selftest;
 mod serve;
 mod show;

@@ -13,7 +13,7 @@ use super::body::{Body, empty, protect, text, typed};
 use super::connection::{Connection, Shared, Who};
 use super::guard::{self, Allowed, By, Door, Refused, Route};
 use super::sessions::SECRET_BYTES;
-use super::{page, socket};
+use super::{Order, page, socket};
 use crate::log;
 use crate::status::Status;
 
@@ -106,6 +106,9 @@ async fn route(
         },
         Route::Screenshot => shared.screen.picture().await,
         Route::Power | Route::Reset | Route::Nmi => act(shared, allowed.route, &who).await,
+        Route::Suspend => order(request, shared, Order::Suspend, &who).await,
+        Route::Backup => order(request, shared, Order::Backup, &who).await,
+        Route::Resize => order(request, shared, Order::Resize, &who).await,
         Route::Screen | Route::Serial => {
             socket::attach(request, connection, allowed.route, who).await
         }
@@ -130,20 +133,29 @@ fn session(shared: &Shared, is_known: bool) -> Response<Body> {
     typed(StatusCode::OK, "application/json", object.to_string())
 }
 
-/// The form's `token`, for a cookie.
-async fn login(request: Request<Incoming>, connection: &Connection) -> Response<Body> {
-    let shared = &connection.shared;
+/// A field of the form that is the body of a request.
+async fn field(request: Request<Incoming>, name: &str) -> Result<Option<String>, Response<Body>> {
     let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
     let body = match timeout(BODY_WITHIN, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, "a form of at most 4 KiB is taken");
+            return Err(text(StatusCode::PAYLOAD_TOO_LARGE, "a form of at most 4 KiB is taken"));
         }
-        Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the form did not come in 10 s"),
+        Err(_) => return Err(text(StatusCode::REQUEST_TIMEOUT, "the form did not come in 10 s")),
+    };
+    let mut fields = url::form_urlencoded::parse(&body);
+    Ok(fields.find(|(key, _)| key == name).map(|(_, value)| value.into_owned()))
+}
+
+/// The form's `token`, for a cookie.
+async fn login(request: Request<Incoming>, connection: &Connection) -> Response<Body> {
+    let shared = &connection.shared;
+    let said = match field(request, "token").await {
+        Ok(said) => said,
+        Err(refused) => return refused,
     };
     let Some(token) = &shared.token else { return empty(StatusCode::NO_CONTENT) };
-    let said = url::form_urlencoded::parse(&body).find(|(name, _)| name == "token");
-    if !said.is_some_and(|(_, said)| token.is(said.trim().as_bytes())) {
+    if !said.is_some_and(|said| token.is(said.trim().as_bytes())) {
         slow_down(connection).await;
         return refuse(StatusCode::UNAUTHORIZED, "this token is not the one");
     }
@@ -183,6 +195,29 @@ fn ready(status: &Status) -> Response<Body> {
     }
     let reasons: Vec<_> = status.reasons.iter().map(|reason| log::one_line(reason)).collect();
     text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n"))
+}
+
+/// What takes its time, and what came of it. Whoever leaves before cancels what can be.
+async fn order(
+    request: Request<Incoming>,
+    shared: &Shared,
+    order: Order,
+    who: &Who,
+) -> Response<Body> {
+    let (what, name) = match order {
+        Order::Suspend => ("suspend", ""),
+        Order::Backup => ("backup", "target"),
+        Order::Resize => ("resize", "size"),
+    };
+    let word = match field(request, name).await {
+        Ok(word) => word.unwrap_or_default(),
+        Err(refused) => return refused,
+    };
+    tracing::info!(%who, word, "{what}, by the page");
+    match (shared.parts.orders)(order, word).await {
+        Ok(done) => text(StatusCode::OK, done),
+        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+    }
 }
 
 async fn act(shared: &Shared, route: Route, who: &Who) -> Response<Body> {

@@ -33,6 +33,9 @@ pub enum Route {
     Power,
     Reset,
     Nmi,
+    Suspend,
+    Backup,
+    Resize,
     Metrics,
     Livez,
     Readyz,
@@ -69,6 +72,9 @@ impl Route {
             "/power" => Self::Power,
             "/reset" => Self::Reset,
             "/nmi" => Self::Nmi,
+            "/suspend" => Self::Suspend,
+            "/backup" => Self::Backup,
+            "/resize" => Self::Resize,
             "/metrics" => Self::Metrics,
             "/livez" => Self::Livez,
             "/readyz" => Self::Readyz,
@@ -85,6 +91,7 @@ impl Route {
             Self::Status | Self::Log | Self::Screenshot | Self::Metrics => Access::Read,
             Self::Screen | Self::Serial => Access::Attach,
             Self::Power | Self::Reset | Self::Nmi => Access::Act,
+            Self::Suspend | Self::Backup | Self::Resize => Access::Act,
         }
     }
 

@@ -111,6 +111,24 @@ pub type Metrics = Arc<
     dyn Fn(String) -> Pin<Box<dyn Future<Output = (&'static str, String)> + Send>> + Send + Sync,
 >;
 
+/// What a button may set going that takes its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The guest's memory goes to its volume.
+    Suspend,
+    /// With the target's path.
+    Backup,
+    /// With the size, as in 20G.
+    Resize,
+}
+
+/// Carries one out, with the word that goes with it: what came of it, in words. Dropped, it is cancelled where it can be.
+pub type Orders = Arc<
+    dyn Fn(Order, String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>>
+        + Send
+        + Sync,
+>;
+
 /// What the page shows, and where it is from.
 #[derive(Clone)]
 pub struct Parts {
@@ -122,6 +140,7 @@ pub struct Parts {
     pub serial: Option<Arc<dyn Serial>>,
     /// None: there is no such route.
     pub metrics: Option<Metrics>,
+    pub orders: Orders,
     pub assets: &'static [Asset],
 }
 

@@ -251,13 +251,43 @@ fn the_page_shows_the_guest_and_presses_its_button() {
     );
 }
 
+#[test]
+fn the_page_grows_a_disk_backs_it_up_and_suspends_the_guest() {
+    let mut world = World::new();
+    let dir = world.path("backups");
+    std::fs::create_dir(&dir).unwrap();
+    world.set("BERTH_WEB", "loopback").start().ready();
+    let order = |path: &str, body: &str| {
+        let origin = [("Origin", "http://127.0.0.1:6080")];
+        let answer = ask(&world.pod, LOCAL, &format!("POST {path}"), &origin, body);
+        (answer.status, answer.text().trim().to_owned())
+    };
+    let size = || world.guest("cat /sys/block/vda/size").trim().parse::<u64>().unwrap() * 512;
+    let before = size();
+    assert_eq!(order("/resize", "size=1G"), (200, format!("root {} bytes", 1 << 30)));
+    assert_eq!((size() > before, size()), (true, 1 << 30));
+    let (status, why) = order("/resize", "size=1M");
+    assert!(status == 503 && why.contains("never made smaller"), "{status} {why}");
+    assert_eq!(order("/resize", "size=large").0, 503);
+    let (status, said) = order("/backup", &format!("target={}", dir.display()));
+    assert!(status == 200 && said.starts_with("Backed up to "), "{status} {said}");
+    let files: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert!(said.contains(&*files[0].to_string_lossy()), "{said}");
+    assert_eq!(order("/backup", "target=relative").0, 503);
+    let (status, said) = order("/suspend", "");
+    assert_eq!((status, said.as_str()), (200, "The guest is suspended."), "{}", world.log());
+    assert_eq!(world.wait(SOON).code(), Some(0), "{}", world.log());
+    assert!(world.path("image/demo.ram").exists());
+}
+
 /// §7.6 of what is asked of a page: each a refusal, and the guest notices none of it.
 #[test]
 fn others_are_refused_and_bounded_and_the_guest_is_unharmed() {
     let mut world = World::new();
     world.set("BERTH_WEB", "loopback").start().ready();
     let here = "http://127.0.0.1:6080";
-    for path in ["/power", "/reset", "/nmi", "/login"] {
+    for path in ["/power", "/reset", "/nmi", "/suspend", "/backup", "/resize", "/login"] {
         assert_eq!(post(&world, path, "http://evil.example"), 403, "{path}");
         let silent = ask(&world.pod, LOCAL, &format!("POST {path}"), &[], "");
         assert_eq!(silent.status, 403, "{path}");

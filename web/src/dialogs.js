@@ -4,16 +4,26 @@ import { keys, type } from './typing.js';
 
 const element = (id) => document.getElementById(id);
 
-/** Whether the answer was yes. Cancel has the focus. */
-export function ask(question, consequence, yes) {
-  const dialog = element('ask');
+/**
+ * The answer: null for no, else what was typed under `label`, or '' where there is none to type. Cancel has the focus then, and
+ * yes wants a word otherwise.
+ */
+export function ask(question, consequence, yes, label = '') {
+  const [dialog, asked, word] = ['ask', 'asked', 'word'].map(element);
+  asked.hidden = label === '';
+  asked.querySelector('label').textContent = label;
+  word.value = '';
+  word.required = label !== '';
   element('question').textContent = question;
   element('consequence').textContent = consequence;
   element('yes').textContent = yes;
   dialog.returnValue = '';
   dialog.showModal();
+  if (label !== '') word.focus();
   return new Promise((done) => {
-    dialog.addEventListener('close', () => done(dialog.returnValue === 'yes'), { once: true });
+    dialog.addEventListener('close', () => {
+      done(dialog.returnValue === 'yes' ? word.value.trim() : null);
+    }, { once: true });
   });
 }
 

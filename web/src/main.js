@@ -5,7 +5,7 @@ import { ask, showPicture, typeText } from './dialogs.js';
 import { Facts } from './facts.js';
 import { Screen } from './screen.js';
 import { Serial } from './serial.js';
-import { LoginNeeded, login, logout, press, screenshot } from './session.js';
+import { LoginNeeded, login, logout, order, press, screenshot } from './session.js';
 import { Views, store } from './views.js';
 
 const NOTE_MS = 6_000;
@@ -64,10 +64,28 @@ const QUESTIONS = {
   nmi: ['Send an NMI?', 'A non-maskable interrupt: many kernels dump their memory and stop.', 'Send', 'NMI sent.'],
 };
 
+// What is asked, what it means, yes, what is to be typed and its name, what is said while it goes on.
+const ORDERS = {
+  suspend: ['Suspend the guest?', 'Its memory is written to the volume, and berth ends. The next start goes on from there.', 'Suspend', '', '', 'Suspending the guest…'],
+  backup: ['Back up the disks?', 'A copy of what they are now goes to another volume, while the guest runs.', 'Back up', 'File or directory in the container', 'target', 'Backing up…'],
+  resize: ['Grow the disk?', 'The guest sees its new size at once. It cannot be made smaller again.', 'Grow', 'Size, as in 20G', 'size', 'Growing the disk…'],
+};
+
+function wireOrders() {
+  for (const [what, [question, consequence, yes, label, name, meanwhile]] of Object.entries(ORDERS)) {
+    clicked(what, () => act(async () => {
+      const word = await ask(question, consequence, yes, label);
+      if (word === null) return '';
+      note(meanwhile);
+      return order(what, name ? { [name]: word } : {});
+    }));
+  }
+}
+
 function wireMachine() {
   for (const [what, [question, consequence, yes, done]] of Object.entries(QUESTIONS)) {
     clicked(what, () => act(async () => {
-      if (!(await ask(question, consequence, yes))) return '';
+      if (await ask(question, consequence, yes) === null) return '';
       await press(what);
       return done;
     }));
@@ -126,6 +144,7 @@ function start(facts) {
     consoles.serial.screenReader = target.checked;
   });
   wireMachine();
+  wireOrders();
   element('logout').hidden = store.get('loggedin') !== true;
   clicked('logout', () => act(async () => {
     await logout();

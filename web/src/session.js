@@ -3,6 +3,8 @@
 const SECOND = 1000;
 /** An answer that takes longer does not come. */
 const PATIENCE = 10 * SECOND;
+/** A backup takes as long as its target does. */
+const DAY = 86_400 * SECOND;
 
 /** berth wants a token, and this browser has none. */
 export class LoginNeeded extends Error {}
@@ -32,6 +34,13 @@ export const logout = () => request('logout', { method: 'POST' });
 
 /** `what`: power, reset or nmi. */
 export const press = (what) => request(what, { method: 'POST' });
+
+/** suspend, backup or resize: may take minutes. `body`: what goes with it. What berth says of it. */
+export async function order(what, body) {
+  const signal = AbortSignal.timeout(DAY);
+  const response = await request(what, { method: 'POST', body: new URLSearchParams(body), signal });
+  return (await response.text()).trim();
+}
 
 /** Whether the token is the right one; the cookie comes with the answer. */
 export async function login(token) {

@@ -69,6 +69,9 @@ fn another_page_neither_attaches_nor_acts() {
         ("POST", "/reset"),
         ("POST", "/login"),
         ("POST", "/nmi"),
+        ("POST", "/suspend"),
+        ("POST", "/backup"),
+        ("POST", "/resize"),
     ] {
         assert!(ask(method, path, &[HOME, ORIGIN_HOME], &door).is_ok(), "{path}");
         assert!(ask(method, path, &[HOME, ("origin", "https://localhost:6080")], &door).is_ok());
@@ -142,7 +145,7 @@ fn with_a_token_only_the_page_itself_is_open() {
 #[test]
 fn a_page_that_shows_and_does_nothing_refuses_what_acts() {
     let door = Door { read_only: true, ..door(None) };
-    for path in ["/power", "/reset", "/nmi"] {
+    for path in ["/power", "/reset", "/nmi", "/suspend", "/backup", "/resize"] {
         assert_eq!(ask("POST", path, &[HOME, ORIGIN_HOME], &door).unwrap_err(), 403);
     }
     assert!(ask("GET", "/screen", &[HOME, ORIGIN_HOME], &door).is_ok());
