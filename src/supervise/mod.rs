@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::config;
-use crate::plan::machine::{Accelerator, MachinePlan, NO_PANIC_DEVICE, ReadyMachine, VNC_PORT};
+use crate::plan::machine::{Accelerator, Lacking, MachinePlan, ReadyMachine, VNC_PORT};
 use crate::proto::lifecycle::{Exit, Fault, Input, Lifecycle, Outcome, Output, Settings};
 use crate::proto::qmp::{Command, Event, Reason, Version};
 use crate::sys::{cgroup, child};
@@ -329,7 +329,8 @@ impl Machine<'_> {
         self.oom_kills = cgroup::oom_kills();
         let before = now();
         // Until it takes commands it may lack a device, too.
-        let is_doubtful = self.is_doubtful || self.ready.plan.panic_device;
+        let plan = &self.ready.plan;
+        let is_doubtful = self.is_doubtful || plan.panic_device || plan.has_agent();
         let run = Run { attempt, incoming, doubtful: is_doubtful };
         let qemu = Qemu::start(&self.ready, run, open_tap, self.agent)?;
         tracing::info!(
@@ -361,19 +362,13 @@ impl Machine<'_> {
         Ok(exit.map(|exit| if self.lacks() { Input::Lacking(exit) } else { Input::Exited(exit) }))
     }
 
-    /// Whether QEMU has ended for want of the device that tells panics: then it is to be started without.
+    /// Whether QEMU has ended for want of a device of ours that can be done without: then it is to be started so.
     fn lacks(&mut self) -> bool {
-        let Some(qemu) = self.qemu.as_mut().filter(|_| self.ready.plan.panic_device) else {
-            return false;
-        };
-        if !qemu.last_said().contains(NO_PANIC_DEVICE) {
-            return false;
-        }
+        let Some(qemu) = &mut self.qemu else { return false };
+        let Some(lacking) = Lacking::of(&self.ready.plan, &qemu.last_said()) else { return false };
         qemu.fold();
-        self.ready.to_mut().plan.panic_device = false;
-        tracing::warn!(
-            "this QEMU has no pvpanic-pci: nobody hears when the guest's kernel panics, and BERTH_ON_PANIC does nothing"
-        );
+        self.ready.to_mut().plan.go_without(lacking);
+        tracing::warn!("{}", lacking.words());
         true
     }
 

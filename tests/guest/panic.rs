@@ -114,26 +114,30 @@ fn a_guest_that_panics_stays_for_a_debugger_alive_and_not_ready() {
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}\n{}", asked.elapsed(), world.log());
 }
 
-/// The words are QEMU's own for a device that it lacks, with the name of ours.
+/// The words are QEMU's own for a device that it lacks, with the names of ours.
 #[test]
-fn a_qemu_without_the_device_runs_the_guest_all_the_same() {
+fn a_qemu_without_our_devices_runs_the_guest_all_the_same() {
     let mut qemu = Command::new("qemu-system-x86_64");
     let said = qemu.args(["-machine", "q35", "-display", "none", "-device", "no-such-device"]);
     let said = String::from_utf8(said.output().unwrap().stderr).unwrap();
     let mut world = World::new();
-    let words = said.trim().replace("no-such-device", "pvpanic-pci");
-    fs::write(world.path("words"), &words).unwrap();
-    let script = format!(
-        "case \"$*\" in *pvpanic-pci*) cat {} >&2; exit 1;; esac; exec \"$@\"\n",
-        world.path("words").display()
-    );
+    let mut script = String::new();
+    for device in ["pvpanic-pci", "virtio-serial-pci"] {
+        let words = world.path(device);
+        fs::write(&words, said.trim().replace("no-such-device", device)).unwrap();
+        let words = words.display();
+        script += &format!("case \"$*\" in *{device}*) cat {words} >&2; exit 1;; esac\n");
+    }
+    script += "exec \"$@\"\n";
     fs::write(world.path("old-qemu"), script).unwrap();
     let launcher = format!("sh {}", world.path("old-qemu").display());
     world.set("LAUNCHER", &launcher).set("BERTH_ON_PANIC", "reset").start();
     until_status(&world, "guest    running");
     let log = world.log();
-    assert_eq!(log.matches("QEMU started").count(), 2, "{log}");
-    assert_eq!(log.matches("this QEMU has no pvpanic-pci").count(), 1, "{log}");
-    assert!(!log.contains(&words), "{log}");
+    assert_eq!(log.matches("QEMU started").count(), 3, "{log}");
+    for device in ["pvpanic-pci", "virtio-serial-pci"] {
+        assert_eq!(log.matches(&format!("this QEMU has no {device}")).count(), 1, "{log}");
+    }
+    assert!(!log.contains("valid device model"), "{log}");
     world.kill();
 }

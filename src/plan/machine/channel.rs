@@ -22,7 +22,9 @@ pub(super) fn has_place(machine: &Machine) -> bool {
 }
 
 impl Build {
-    pub(super) fn agent(&mut self) {
+    /// The words of the channel; they are the last of ours, and so is its descriptor.
+    pub(super) fn agent(&mut self) -> Vec<String> {
+        let before = self.words.len();
         let fd = self.hand(Handed::Agent);
         self.word("-chardev", format!("socket,id={AGENT_PORT}-line,fd={fd}"));
         self.word("-device", BUS);
@@ -30,5 +32,6 @@ impl Build {
             "-device",
             format!("virtserialport,bus=agent-bus.0,nr=1,chardev={AGENT_PORT}-line,id={AGENT_PORT},name={NAME}"),
         );
+        self.words.split_off(before)
     }
 }

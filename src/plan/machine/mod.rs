@@ -9,6 +9,7 @@
 mod accel;
 mod channel;
 mod confine;
+mod lacking;
 mod options;
 mod panic;
 mod ready;
@@ -30,7 +31,7 @@ use crate::faults::Finding;
 use crate::net::MacAddr;
 use crate::proto::qmp::NETDEV;
 
-pub(crate) use panic::NO_PANIC_DEVICE;
+pub(crate) use lacking::Lacking;
 pub use ready::ReadyMachine;
 pub use saved::Saved;
 
@@ -85,8 +86,10 @@ pub struct MachinePlan {
     head: Vec<String>,
     /// `-drive` and `-device` of a root disk whose base format is known at start only.
     root: Option<RootDrive>,
-    /// Words after the root disk, the user's last.
+    /// Words after the root disk, those of the channel to an agent, and the user's own.
     tail: Vec<String>,
+    agent: Vec<String>,
+    own: Vec<String>,
 }
 
 /// One way to execute guest code.
@@ -181,7 +184,9 @@ impl MachinePlan {
             push(&mut words, "-drive", root.drive(base));
             push(&mut words, "-device", format!("{ROOT_DEVICE}{PAUSES}{}", root.slot));
         }
-        words.extend_from_slice(&self.tail);
+        for more in [&self.tail, &self.agent, &self.own] {
+            words.extend_from_slice(more);
+        }
         words
     }
 
@@ -268,10 +273,7 @@ pub fn plan(
     };
     build.other_disks(disk);
     build.small_devices(vnc.is_some() || web);
-    if channel::has_place(machine) {
-        build.agent();
-    }
-    build.words.extend_from_slice(&machine.extra_args);
+    let agent = if channel::has_place(machine) { build.agent() } else { Vec::new() };
 
     let (user, mut notes) = user::choose(config, facts, &attempts, own_disk.is_some(), helper);
     notes.extend(unconfined.as_deref().map(confine::note));
@@ -298,6 +300,8 @@ pub fn plan(
         head,
         root,
         tail: build.words,
+        agent,
+        own: machine.extra_args.clone(),
     })
 }
 

@@ -7,8 +7,6 @@ use crate::config::{Config, Machine, OnPanic};
 /// A function of the chipset's own slot that it leaves free: no other device has another address for it, however many
 /// there are.
 pub(super) const DEVICE: &str = "pvpanic-pci,id=pvpanic0,bus=pcie.0,addr=0x1f.6";
-/// How a QEMU says that it was built without.
-pub(crate) const NO_PANIC_DEVICE: &str = "'pvpanic-pci' is not a valid device model name";
 
 /// Whether there is a place for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
