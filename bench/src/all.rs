@@ -35,12 +35,19 @@ struct Step {
     plots: &'static [&'static str],
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step {
         name: "startup",
         title: "Start to QEMU's exec",
         words: "startup",
         brief: "startup --runs 2",
+        plots: &[],
+    },
+    Step {
+        name: "boot",
+        title: "Start to the guest's answer",
+        words: "boot",
+        brief: "boot --rounds 1 --suspend 0",
         plots: &[],
     },
     Step {

@@ -183,6 +183,7 @@ fn all_of_them_make_one_report() {
     let report = std::fs::read_to_string(dir.path().join("report.md")).unwrap();
     for step in [
         "startup",
+        "boot",
         "nft",
         "dhcp",
         "dhcp-limit",
