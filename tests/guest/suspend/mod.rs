@@ -2,7 +2,7 @@
 
 mod kills;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
@@ -80,12 +80,19 @@ fn a_guest_that_is_stopped_goes_on_in_the_next_start() {
     world.until("a word about the clock", SOON, |world| {
         world.log().contains("the guest's clock is behind").then_some(())
     });
+    let mut shell = shell(&world);
+    shell.write_all(b"x=42\n").unwrap();
     // And again, by hand.
     let said = world.command(&[]).arg("suspend").output().unwrap();
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     assert_eq!(world.wait(SOON).code(), Some(0), "{}", world.log());
     resumed(world.start());
     assert_eq!(before, world.guest(MEMORY));
+    // In the same pod a connection goes on, and what it is to.
+    shell.write_all(b"echo $x; exit\n").unwrap();
+    let mut said = String::new();
+    shell.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "42\n");
     let serial = world.guest("echo -n on >/dev/console; echo line >/dev/console; echo done");
     assert!(serial.contains("done"), "{serial}");
     world.until("the serial line", SOON, |world| world.serial().contains("online").then_some(()));
@@ -96,6 +103,14 @@ fn a_guest_that_is_stopped_goes_on_in_the_next_start() {
     assert_ne!(before, world.guest(MEMORY));
     assert_eq!(world.stop(), Some(0), "{}", world.log());
     assert!(!image(&world).exists());
+}
+
+/// A connection to the guest's shell.
+fn shell(world: &World) -> TcpStream {
+    let to = std::net::SocketAddr::new(world.address.parse().unwrap(), 2323);
+    let stream = world.peer.within(move || TcpStream::connect_timeout(&to, SOON).unwrap());
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream
 }
 
 /// A reader of the screen is greeted (RFC 6143 §7.1.1).
