@@ -21,6 +21,11 @@ impl Lacking {
         agent.then_some(Self::Agent)
     }
 
+    /// Whether it is a device of one of these.
+    pub(super) fn may_lack(model: &str) -> bool {
+        matches!(model, "pvpanic-pci" | "virtio-serial-pci" | "virtserialport")
+    }
+
     /// What the user goes without.
     pub(crate) fn words(self) -> &'static str {
         match self {

@@ -279,7 +279,8 @@ pub fn plan(
     notes.extend(unconfined.as_deref().map(confine::note));
     let panic_device = panic::has_place(machine);
     notes.extend(panic::note(&panic_device, config));
-    let saved = saved::place(config, disk, own_disk.is_some(), &mut notes);
+    let saved =
+        saved::place(config, &facts.disks.block_devices, disk, own_disk.is_some(), &mut notes);
     notes.extend(accel::overcommitted(machine.vcpu, facts.host.cpus));
     let findings = findings::of_machine(config, facts, user.as_ref().map(|user| user.uid));
     notes.extend(findings.iter().map(Finding::to_string));

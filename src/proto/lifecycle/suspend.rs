@@ -48,7 +48,9 @@ impl Lifecycle {
 
     /// Whether the guest runs, so that it can be saved.
     pub fn can_suspend(&self) -> bool {
-        let runs = self.state == State::Running && self.ran && self.halt().is_none();
+        // An image is taken up by the first accelerator.
+        let is_first = self.attempt == 0;
+        let runs = is_first && self.state == State::Running && self.ran && self.halt().is_none();
         runs && !self.is_suspending() && !self.panicked
     }
 
