@@ -119,12 +119,13 @@ impl RamFiles {
 
     /// Removes image and part; whether there was any.
     pub fn discard(&self) -> io::Result<bool> {
-        let was = [self.remove(&self.part())?, self.remove(&self.ram)?];
-        let any = was.contains(&true);
+        // The image first, and each whatever comes of the other.
+        let (ram, part) = (self.remove(&self.ram), self.remove(&self.part()));
+        let any = matches!(ram, Ok(true)) || matches!(part, Ok(true));
         if any {
             self.files.sync_dir_of(&self.ram)?;
         }
-        Ok(any)
+        Ok(ram? | part?)
     }
 
     /// Before the guest may write: no image is left that fits the disk. One of both is enough for that, and the first error

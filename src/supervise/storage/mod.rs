@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicU64;
 
 use serde_json::Value;
 use tokio::sync::watch::{Receiver, Sender};
-use tokio::sync::{Mutex, MutexGuard, oneshot};
+use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, oneshot};
 
 use super::agent::GuestAgent;
 use super::{MachineStatus, Monitor, NoAnswer, Phase};
@@ -35,7 +35,7 @@ pub use watch::Progress;
 /// Why a disk was not copied, or not made larger. The guest goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("a backup or a resize is under way: one at a time")]
+    #[error("a backup, a resize or a suspend is under way: one at a time")]
     Busy,
     #[error("the guest is being stopped")]
     Stopping,
@@ -75,6 +75,9 @@ impl Error {
         error_chain(self)
     }
 }
+
+/// Whoever has it has the disks for himself.
+pub(super) type Turn = OwnedMutexGuard<()>;
 
 /// A disk of the guest, by what it is in the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,8 +162,8 @@ impl Storage {
     }
 
     /// When nothing is under way; until it is dropped nothing begins.
-    pub(super) async fn alone(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
+    pub(super) async fn alone(&self) -> Turn {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     fn turn(&self) -> Result<MutexGuard<'_, ()>, Error> {

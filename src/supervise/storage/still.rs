@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
 use super::super::agent::{Answer, GuestAgent, NoAnswer as Silent, Presence, Request};
-use super::super::{Monitor, NoAnswer, Phase};
+use super::super::{Monitor, NoAnswer};
 use super::Storage;
 use super::graph::ask_until_taken;
 
@@ -61,12 +61,19 @@ impl Storage {
                 Err(why) => held.warning = Some(why),
             }
         }
-        let runs = self.machine.borrow().phase == Phase::Running;
-        if held.frozen.is_none() && self.disks.len() > 1 && runs {
+        if held.frozen.is_none() && self.disks.len() > 1 && self.runs().await {
             let stopped = self.monitor.ask("stop", None, None).await;
             held.is_stopped = matches!(stopped, Ok(_) | Err(NoAnswer::TimedOut));
         }
         held
+    }
+}
+
+impl Storage {
+    /// Whether its processors do: what others have stopped is not set going.
+    async fn runs(&self) -> bool {
+        let status = self.monitor.ask("query-status", None, None).await;
+        status.is_ok_and(|status| status.get("status").is_some_and(|it| it == "running"))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::agent::{GuestAgent, NoAnswer, Presence, Request};
+use super::super::agent::{Answer, GuestAgent, NoAnswer, Request};
 use super::offset_ms;
 use crate::sys::ram_file::wall_clock;
 
@@ -11,7 +11,7 @@ const AGENT_WITHIN: Duration = Duration::from_secs(10);
 /// What nobody needs to be told of.
 const NEGLIGIBLE_MS: u64 = 1000;
 
-/// Has the guest's agent set it, where there is one; else says by how much it is wrong.
+/// Has the guest's agent set it, and thaw what stands still, where there is one; else says by how much it is wrong.
 pub(super) async fn set(agent: Option<GuestAgent>, saved_at_ms: u64) {
     let behind_ms = offset_ms(saved_at_ms);
     let why = match agent {
@@ -34,11 +34,15 @@ pub(super) async fn set(agent: Option<GuestAgent>, saved_at_ms: u64) {
 
 async fn by(agent: &GuestAgent) -> Result<(), NoAnswer> {
     let mut known = agent.known();
-    let answers = known.wait_for(|known| known.presence == Presence::Answering);
+    let answers = known.wait_for(|known| known.presence.answers());
     match tokio::time::timeout(AGENT_WITHIN, answers).await {
         Ok(Ok(_)) => {}
         Ok(Err(_)) => return Err(NoAnswer::Ended),
         Err(_) => return Err(NoAnswer::Absent),
+    }
+    // It was frozen at the moment that it was saved, and whoever froze it is gone.
+    if agent.ask(Request::FreezeStatus).await == Ok(Answer::FreezeStatus(true)) {
+        agent.ask(Request::Thaw).await?;
     }
     let unix_ns = u64::try_from(wall_clock().as_nanos()).unwrap_or(u64::MAX);
     agent.ask(Request::SetTime { unix_ns }).await.map(drop)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::super::storage::Storage;
 use super::super::{Monitor, millis, now};
 use super::save::qemu;
 use super::{Done, Refusal, Told, blocking, facts, file};
@@ -23,12 +24,14 @@ pub(super) struct Load {
     pub monitor: Monitor,
     pub header: Header,
     pub image: Image,
+    pub storage: Storage,
 }
 
 impl Load {
     pub(super) async fn run(self, mut told: watch::Receiver<Told>) -> Done {
         let began = now();
-        let Self { files, monitor, header, image } = self;
+        let Self { files, monitor, header, image, storage } = self;
+        let turn = storage.alone().await;
         let loaded = tokio::select! {
             loaded = load(&monitor, &header, image) => loaded,
             _ = told.wait_for(|told| *told >= Told::GiveUp) => Err(Refusal::GivenUp),
@@ -43,6 +46,7 @@ impl Load {
                 saved_at_ms: header.saved_at_ms,
                 took_ms: millis(now().saturating_duration_since(began)),
                 notes: header.notes,
+                turn,
             },
             Err(why) => Done::NotLoaded { why },
         }

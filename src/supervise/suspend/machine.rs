@@ -59,6 +59,10 @@ impl Machine<'_> {
     pub(in super::super) fn hear(&mut self, heard: Heard) -> Option<Input> {
         let way = self.suspend.as_mut()?;
         let done = match heard {
+            Heard::Asked(asked) if way.turn.is_some() => {
+                let _ = asked.send(Ok(()));
+                return None;
+            }
             Heard::Asked(asked) if !self.core.can_suspend() => {
                 let _ = asked.send(Err("the guest does not run".to_owned()));
                 return None;
@@ -73,7 +77,8 @@ impl Machine<'_> {
         let how = done.to_string();
         self.status.send_modify(|status| status.suspend = Some(how));
         Some(match done {
-            Done::Saved { bytes, took_ms } => {
+            Done::Saved { bytes, took_ms, turn } => {
+                way.turn = Some(turn);
                 tracing::info!(image = %path, bytes, took_ms, "the guest is suspended");
                 way.answer(&Ok(()));
                 Input::Saved
@@ -83,7 +88,7 @@ impl Machine<'_> {
                 way.answer(&Err(why.to_string()));
                 Input::NotSaved { may_run }
             }
-            Done::Loaded { saved_at_ms, took_ms, notes } => {
+            Done::Loaded { saved_at_ms, took_ms, notes, turn: _turn } => {
                 let behind_ms = offset_ms(saved_at_ms);
                 tracing::info!(image = %path, took_ms, behind_ms, "the guest is resumed");
                 way.set_clock(saved_at_ms);

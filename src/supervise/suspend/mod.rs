@@ -25,7 +25,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::agent::GuestAgent;
-use super::storage::Storage;
+use super::storage::{Storage, Turn};
 use super::{Error, MachineStatus, Monitor, NoAnswer};
 use crate::config::{self, OnStop, Resume};
 use crate::plan::machine::{Attempt, ReadyMachine};
@@ -94,10 +94,25 @@ pub(super) enum Told {
 /// How a save or a load ended.
 #[derive(Debug)]
 pub(super) enum Done {
-    Saved { bytes: u64, took_ms: u64 },
-    NotSaved { why: Refusal, may_run: bool },
-    Loaded { saved_at_ms: u64, took_ms: u64, notes: Facts },
-    NotLoaded { why: Refusal },
+    /// Until QEMU has ended nothing else is done to the disks, nor until a loaded guest runs.
+    Saved {
+        bytes: u64,
+        took_ms: u64,
+        turn: Turn,
+    },
+    NotSaved {
+        why: Refusal,
+        may_run: bool,
+    },
+    Loaded {
+        saved_at_ms: u64,
+        took_ms: u64,
+        notes: Facts,
+        turn: Turn,
+    },
+    NotLoaded {
+        why: Refusal,
+    },
 }
 
 /// In `berth status`.
@@ -128,6 +143,8 @@ pub(super) struct Way {
     /// Why the saved guest was not taken up, of a load.
     pub(super) refusal: Option<String>,
     waiting: Vec<oneshot::Sender<Result<(), String>>>,
+    /// Of a guest that is saved.
+    turn: Option<Turn>,
 }
 
 impl Way {
@@ -153,6 +170,7 @@ impl Way {
             task: None,
             refusal: None,
             waiting: Vec::new(),
+            turn: None,
         };
         // Who never suspends pays for no more than this look.
         way.is_used |= way.files.has_generation();
@@ -261,6 +279,8 @@ impl Way {
     /// Begins to save. `attempt` is what QEMU was started with.
     pub(super) fn save(&mut self, ready: &ReadyMachine, attempt: usize) {
         let Some(attempt) = ready.plan.attempts.get(attempt) else { return };
+        // An image may be there from now on.
+        self.is_used = true;
         let early = ready.facts(attempt);
         let disks =
             ready.plan.disks().map(|(path, writable)| (path.to_owned(), writable)).collect();
@@ -284,7 +304,8 @@ impl Way {
         let Some((header, image)) = self.image.take() else { return };
         let (tell, told) = watch::channel(Told::GoOn);
         let (files, monitor) = (Arc::clone(&self.files), self.suspension.monitor.clone());
-        let load = load::Load { files, monitor, header, image };
+        let storage = self.suspension.storage.clone();
+        let load = load::Load { files, monitor, header, image, storage };
         self.task = Some((tokio::spawn(load.run(told)), tell));
     }
 

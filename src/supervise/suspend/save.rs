@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::super::agent::{GuestAgent, Presence, Request};
-use super::super::storage::Storage;
+use super::super::agent::{GuestAgent, Request};
+use super::super::storage::{Storage, Turn};
 use super::super::{Monitor, NoAnswer, millis, now};
 use super::{Done, Refusal, Told, blocking, facts, file};
 use crate::ram::{Facts, Generation, Header, Stream};
@@ -48,8 +48,9 @@ struct Written {
 impl Save {
     pub(super) async fn run(self, mut told: watch::Receiver<Told>) -> Done {
         let began = now();
+        let mut turn = None;
         let written = tokio::select! {
-            written = self.write_alone() => written,
+            written = self.write_alone(&mut turn) => written,
             _ = told.wait_for(|told| *told >= Told::GiveUp) => Err(Refusal::GivenUp),
         };
         // From here on nothing is given up half-way: the image is there, or it is not.
@@ -57,17 +58,21 @@ impl Save {
             Ok(written) => self.finish(written).await,
             Err(why) => Err(why),
         };
-        match done {
-            Ok(bytes) => {
-                Done::Saved { bytes, took_ms: millis(now().saturating_duration_since(began)) }
+        match (done, turn) {
+            (Ok(bytes), Some(turn)) => {
+                let took_ms = millis(now().saturating_duration_since(began));
+                Done::Saved { bytes, took_ms, turn }
             }
-            Err(why) => Done::NotSaved { why, may_run: self.clean_up(told).await },
+            (done, _turn) => {
+                let why = done.err().unwrap_or(Refusal::GivenUp);
+                Done::NotSaved { why, may_run: self.clean_up(told).await }
+            }
         }
     }
 
     /// What a backup put before the disks is taken out first: one that is under way ends soon where the launcher stops.
-    async fn write_alone(&self) -> Result<Written, Refusal> {
-        let _turn = self.storage.alone().await;
+    async fn write_alone(&self, turn: &mut Option<Turn>) -> Result<Written, Refusal> {
+        *turn = Some(self.storage.alone().await);
         self.write().await
     }
 
@@ -107,8 +112,9 @@ impl Save {
     /// File systems that are frozen would be so when the guest goes on, and nobody would know of it.
     async fn thaw(&self) {
         let Some(agent) = &self.agent else { return };
-        let is_frozen = agent.known().borrow().presence == Presence::Frozen;
-        if is_frozen && let Err(why) = agent.ask(Request::Thaw).await {
+        // One that freezes at this moment is not known to.
+        let answers = agent.known().borrow().presence.answers();
+        if answers && let Err(why) = agent.ask(Request::Thaw).await {
             tracing::warn!("the guest's file systems may be frozen when it goes on: {why}");
         }
     }
@@ -149,7 +155,9 @@ impl Save {
                     let why = state.get("error-desc").and_then(Value::as_str).unwrap_or(status);
                     return Err(Refusal::Migration(why.to_owned()));
                 }
-                _ => tokio::time::sleep(ASK_EVERY).await,
+                // None was begun.
+                None => return Err(Refusal::Migration("nothing is written".to_owned())),
+                Some(_) => tokio::time::sleep(ASK_EVERY).await,
             }
         }
     }
