@@ -52,12 +52,13 @@ pub async fn ipv4(plan: &LinkPlan, links: &Links) -> Result<(), Error> {
     Ok(())
 }
 
-/// Who the guest is, behind NAT, told to the bridge before it has said so itself: `mac` where its card has another.
-pub async fn guest(plan: &NetPlan, mac: Option<MacAddr>, links: &Links) -> Result<(), Error> {
+/// Who the guest is, behind NAT, told to the bridge before it has said so itself: by its plan, or as the `client` that took
+/// the address.
+pub async fn guest(plan: &NetPlan, client: Option<MacAddr>, links: &Links) -> Result<(), Error> {
     if plan.guest.alias.is_none() {
         let address = IpAddr::V4(plan.guest.address.address);
-        let mac = mac.unwrap_or(plan.guest.mac);
-        links.suggest_neighbour(&plan.link.bridge.name, address, mac).await?;
+        let (mac, bridge) = (client.unwrap_or(plan.guest.mac), &plan.link.bridge.name);
+        links.suggest_neighbour(bridge, address, mac, client.is_some()).await?;
     }
     Ok(())
 }

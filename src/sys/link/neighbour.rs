@@ -21,23 +21,25 @@ pub enum Version {
 impl Links {
     /// Makes the address that MAC's on a link, to be confirmed when it is used (NUD_STALE, rtnetlink(7)). Without it, who
     /// sends to a guest that is not there yet has the kernel ask for it, each second once: that long the guest, when it
-    /// comes, is not heard of.
+    /// comes, is not heard of. What the kernel knows stays, unless this is `certain`: a guest may have another MAC by itself.
     pub async fn suggest_neighbour(
         &self,
         name: &IfName,
         address: IpAddr,
         mac: MacAddr,
+        certain: bool,
     ) -> Result<(), Error> {
         let link = self.find(name).await?.ok_or_else(|| Error::Vanished(name.clone()))?;
-        let request = self
-            .handle
-            .neighbours()
-            .add(link.header.index, address)
-            .link_layer_address(&mac.0)
-            .state(NeighbourState::Stale)
-            .replace();
-        let step = request.execute().await;
-        step.map_err(|error| failed(name, "making the guest known to it", error))
+        let neighbours = self.handle.neighbours();
+        let request = neighbours.add(link.header.index, address).link_layer_address(&mac.0);
+        let request = request.state(NeighbourState::Stale);
+        let request = if certain { request.replace() } else { request };
+        match request.execute().await {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => {
+                Ok(())
+            }
+            step => step.map_err(|error| failed(name, "making the guest known to it", error)),
+        }
     }
 
     /// Makes these addresses, all of that version of IP, the permanent neighbours of a link that is there: no others.
