@@ -13,6 +13,8 @@ use berth::supervise::storage::{Progress, Wanted};
 use berth::sys::stdio;
 use serde_json::Value;
 
+use super::{list, word};
+
 fn dir(state_dir: Option<&PathBuf>) -> &Path {
     state_dir.map_or(Path::new(config::STATE_DIR), PathBuf::as_path)
 }
@@ -56,14 +58,6 @@ fn shown(progress: &Progress) -> String {
     let Progress { disk, done, total } = progress;
     let percent = done.saturating_mul(100).checked_div(*total).unwrap_or(0);
     format!("{} {percent} %, {} of {} MiB", one_line(disk), done >> 20, total >> 20)
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), |text| one_line(text).into_owned())
 }
 
 fn done(answer: &Value) -> String {

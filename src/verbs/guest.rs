@@ -7,8 +7,9 @@ use berth::cli::guest::{Guest, Whose};
 use berth::config;
 use berth::control::{self, Ask, Verb};
 use berth::exit::{Code, Failure};
-use berth::log::one_line;
 use serde_json::Value;
+
+use super::{list, word};
 
 /// Asks, and prints what was said.
 pub async fn run(guest: &Guest) -> Result<Code, Failure> {
@@ -32,19 +33,6 @@ pub async fn run(guest: &Guest) -> Result<Code, Failure> {
 pub async fn suspend(state_dir: Option<&Path>) -> Result<Code, Failure> {
     control::suspend(state_dir.unwrap_or(Path::new(config::STATE_DIR))).await?;
     super::print("the guest is suspended: the next start goes on\n")
-}
-
-/// A value for people, on one line whatever is in it.
-fn word(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => one_line(text).into_owned(),
-        other => other.to_string(),
-    }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 fn text(verb: Verb, answer: &Value) -> String {

@@ -19,9 +19,11 @@ use berth::cli::Command;
 use berth::config::{Ambient, Config, Options};
 use berth::exit::{Code, Failure};
 use berth::faults;
+use berth::log::one_line;
 use berth::plan::Plan;
 use berth::sys::link::Links;
 use berth::sys::{probe, stdio, termination};
+use serde_json::Value;
 
 /// What has to be done before there are other threads.
 pub fn prepare(command: &Command) -> Result<(), Failure> {
@@ -125,4 +127,17 @@ fn print(text: &str) -> Result<Code, Failure> {
         }
         _ => Ok(Code::Success),
     }
+}
+
+/// A value for people, on one line whatever is in it.
+fn word(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => one_line(text).into_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
 }

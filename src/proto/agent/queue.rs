@@ -42,15 +42,11 @@ pub(super) struct Queue {
 impl Queue {
     pub fn add(&mut self, number: u64, request: Request) -> Result<(), NoAnswer> {
         // Thaw and shutdown find a place behind whoever asks too much.
-        let urgent = match request {
-            Request::Thaw => 1,
-            Request::Shutdown => 2,
-            _ => 0,
-        };
-        if self.others.len() >= MAX_WAITING + urgent {
+        let urgency = request.urgency();
+        if self.others.len() >= MAX_WAITING + urgency {
             return Err(NoAnswer::Busy);
         }
-        if request.is_urgent() {
+        if urgency > 0 {
             self.others.push_front((number, request));
         } else {
             self.others.push_back((number, request));

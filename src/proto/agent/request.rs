@@ -59,9 +59,13 @@ impl Request {
         }
     }
 
-    /// Not to wait behind questions.
-    pub(super) fn is_urgent(&self) -> bool {
-        matches!(self, Self::Thaw | Self::Shutdown)
+    /// How many places more there are for it than for questions, behind which it does not wait; 0 for one of these.
+    pub(super) fn urgency(&self) -> usize {
+        match self {
+            Self::Thaw => 1,
+            Self::Shutdown => 2,
+            _ => 0,
+        }
     }
 
     pub(super) fn line(&self) -> Vec<u8> {

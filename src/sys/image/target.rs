@@ -13,10 +13,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use imago::FormatCreateBuilder;
 use imago::file::File as Storage;
 use imago::qcow2::Qcow2;
-use rustix::fs::{CWD, Mode, OFlags, openat, statvfs};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::{Error, Format, at, create};
 use crate::sys::beneath::Beneath;
+use crate::sys::process;
 
 /// It holds all that the guest has: its owner's alone.
 const MODE: u32 = 0o600;
@@ -114,8 +115,7 @@ fn make(file: &File, size_bytes: u64, backing: Option<&str>) -> io::Result<()> {
 
 /// Octets that may be written to the volume of a directory or file.
 pub fn room(path: &Path) -> io::Result<u64> {
-    let found = statvfs(path)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    process::volume(path).map(|(_, free_bytes)| free_bytes)
 }
 
 /// Whether both are on one volume.
