@@ -10,11 +10,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::netns::{Pair, ip};
-use crate::process::Running;
+use crate::process::{Process, Running};
 use crate::startup::{Files, release_build};
 use crate::stats::{Summary, median};
 use crate::{Error, at};
@@ -190,10 +190,7 @@ impl Pod {
     fn start(&self) -> Result<Run<'_>, Error> {
         let mut command = self.files.berth(&self.berth);
         command.args(["--vnc", "off", "--ram-mb", &self.ram_mib.to_string()]);
-        command.env("IMG_TARGET", &self.image);
-        if self.on_stop != "poweroff" {
-            command.env("BERTH_ON_STOP", self.on_stop);
-        }
+        command.env("IMG_TARGET", &self.image).env("BERTH_ON_STOP", self.on_stop);
         command.stdout(at("keeping the serial line", File::create(self.files.path("serial")))?);
         command.stderr(at("keeping the log", File::create(self.files.path("log")))?);
         let (began, berth) = self.pair.serving(|| {
@@ -224,11 +221,8 @@ impl Run<'_> {
 
     /// From SIGTERM to the end.
     fn end(mut self) -> Result<Duration, Error> {
-        let pid = i32::try_from(self.berth.0.id()).ok().and_then(Pid::from_raw);
         let began = Instant::now();
-        if let Some(pid) = pid {
-            at("ending berth", kill_process(pid, Signal::TERM).map_err(Into::into))?;
-        }
+        at("ending berth", Process(self.berth.0.id()).signal(Signal::TERM))?;
         while at("waiting for berth", self.berth.0.try_wait())?.is_none() {
             if began.elapsed() > PATIENCE {
                 return Err(Error::Step("berth does not end".into()));

@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 
-use crate::netns::Pod;
-use crate::process::{Process, Running, WakeUps};
-use crate::startup::{Files, is_static, release_build};
+use crate::launcher::Launcher;
+use crate::process::{Process, WakeUps};
+use crate::startup::{is_static, release_build};
 use crate::stats::median;
 use crate::{Error, at};
 
@@ -71,22 +70,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// A launcher with all it needs; QEMU ends with berth.
-struct Launcher {
-    running: Running,
-    _files: Files,
-    _pod: Pod,
-}
-
 impl Launcher {
-    fn start(berth: &std::path::Path) -> Result<Self, Error> {
-        let (files, pod) = (Files::new()?, Pod::new()?);
-        let mut command = files.berth(berth);
-        command.args(["--vnc", "off", "--grace", "1", "--ram-mb", "32"]).stderr(Stdio::null());
-        let running = pod.inside(|| at("starting berth", command.spawn()).map(Running))?;
-        Ok(Self { running, _files: files, _pod: pod })
-    }
-
     fn process(&self) -> Process {
         Process(self.running.0.id())
     }
@@ -94,7 +78,8 @@ impl Launcher {
 
 fn crowd(berth: &std::path::Path, launchers: usize, watch: Duration) -> Result<Crowd, Error> {
     let began = Instant::now();
-    let all = (0..launchers).map(|_| Launcher::start(berth)).collect::<Result<Vec<_>, _>>()?;
+    let all =
+        (0..launchers).map(|_| Launcher::start(berth, |_| {})).collect::<Result<Vec<_>, _>>()?;
     for launcher in &all {
         while !has_child(launcher.process()) {
             if began.elapsed() > Duration::from_secs(120) {

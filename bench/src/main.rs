@@ -12,6 +12,7 @@ mod dhcp6;
 mod dns;
 mod footprint;
 mod hostile;
+mod launcher;
 mod netns;
 mod nft;
 mod operate;

@@ -7,15 +7,16 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use rustix::process::Signal;
 use serde::Serialize;
 
-use crate::netns::Pod;
+use crate::launcher::Launcher;
 use crate::process::{Process, Running};
-use crate::startup::{Files, release_build};
+use crate::startup::release_build;
 use crate::stats::{Summary, median};
 use crate::{Error, at};
 
@@ -86,23 +87,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// A launcher in a pod of its own; QEMU ends with it.
-struct Launcher {
-    running: Running,
-    files: Files,
-    pod: Pod,
-}
-
 impl Launcher {
-    fn start(berth: &Path, words: impl FnOnce(&mut Command)) -> Result<Self, Error> {
-        let (files, pod) = (Files::new()?, Pod::new()?);
-        let mut command = files.berth(berth);
-        command.args(["--vnc", "off", "--grace", "1", "--ram-mb", "32"]).stderr(Stdio::null());
-        words(&mut command);
-        let running = pod.inside(|| at("starting berth", command.spawn()).map(Running))?;
-        Ok(Self { running, files, pod })
-    }
-
     fn rss_kib(&self) -> Result<u64, Error> {
         let rss = Process(self.running.0.id()).rss_kib();
         rss.ok_or_else(|| Error::Step("reading the memory of a launcher: it has ended".into()))
@@ -195,14 +180,8 @@ fn outputs(berth: &Path) -> Result<(f64, f64), Error> {
         readers.push(Running(at("starting a reader", command.spawn())?));
     }
     std::thread::sleep(REPLAY);
-    if let Some(pid) = readers.first().and_then(|one| i32::try_from(one.0.id()).ok())
-        && let Some(pid) = rustix::process::Pid::from_raw(pid)
-    {
-        at(
-            "stopping a reader",
-            rustix::process::kill_process(pid, rustix::process::Signal::STOP)
-                .map_err(std::io::Error::from),
-        )?;
+    if let Some(first) = readers.first() {
+        at("stopping a reader", Process(first.0.id()).signal(Signal::STOP))?;
     }
     let read = counter.rate(COUNTED)?;
     for reader in &mut readers {

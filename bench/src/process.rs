@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Error, at};
 
@@ -29,6 +32,11 @@ pub fn started(what: &str, mut command: Command) -> Result<Running, Error> {
 pub struct Process(pub u32);
 
 impl Process {
+    pub fn signal(self, signal: Signal) -> io::Result<()> {
+        let pid = Pid::from_raw(self.0.cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(kill_process(pid, signal)?)
+    }
+
     /// User and system time of all its threads, to 10 ms.
     pub fn cpu(self) -> Duration {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
-use super::Launcher;
+use crate::launcher::Launcher;
 use crate::{Error, at};
 
 const PAGE: &str = "127.0.0.1:6080";
