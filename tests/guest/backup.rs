@@ -76,7 +76,7 @@ fn goes_on(world: &World) {
     world.until("the writer goes on", SOON, |world| (rounds(world) > before + 1).then_some(()));
 }
 
-fn write(world: &World) {
+pub fn write(world: &World) {
     world.guest(WRITER);
     goes_on(world);
 }

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use berth::ram::{HEADER_BYTES, Header};
 
-use crate::agent;
 use crate::support::world::{Volume, World};
 use crate::support::{self, checked};
+use crate::{agent, backup};
 
 const SOON: Duration = Duration::from_secs(60);
 const HEADER: u64 = HEADER_BYTES as u64;
@@ -298,6 +298,8 @@ fn a_backup_waits_for_nothing_of_a_guest_that_is_saved_and_leaves_it_alone() {
     let disk = std::fs::File::create(world.path("volumes/data.img")).unwrap();
     disk.set_len(64 << 20).unwrap();
     world.start().ready();
+    // Its disk is another as soon as it goes on.
+    backup::write(&world);
     let before = world.guest(MEMORY);
     let backup = |number: u32| {
         let mut backup = world.command(&[]);
